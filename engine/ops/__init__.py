@@ -1,0 +1,1 @@
+"""Numerical operators: TV-L1 optical flow and optical strain."""

@@ -1,0 +1,172 @@
+"""The values that travel along the way: frame -> face -> crop -> span -> event.
+
+All are frozen. Times are seconds of the source's own clock, points are (x, y) in pixels with the centre of the top left pixel
+at (0, 0), pictures are [H, W] (grey) or [H, W, 3] (RGB) uint8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import ArrayError
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+Layout = Literal["grey", "rgb", "i420"]
+State = Literal["provisional", "final"]
+Kind = Literal["micro", "macro"]
+
+MICRO_LIMIT_S = 0.5
+"""The longest micro-expression, onset to offset, in seconds (the field's usual border)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One decoded picture with its place in the source.
+
+    pixels is [H, W] for layout "grey", [H, W, 3] for "rgb", [H * 3 / 2, W] for "i420" (planar YUV 4:2:0, H and W even; the
+    first H rows are the luma). index counts decoded frames from 0; t is the source's time in seconds. gap says that the
+    source lost pictures or jumped in time just before this frame.
+    """
+
+    index: int
+    t: float
+    pixels: U8
+    layout: Layout = "rgb"
+    gap: bool = False
+
+    def __post_init__(self) -> None:
+        shape, layout = self.pixels.shape, self.layout
+        fits = {
+            "grey": len(shape) == 2,
+            "rgb": len(shape) == 3 and shape[-1] == 3,
+            "i420": len(shape) == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0,
+        }
+        if layout not in fits:
+            raise ArrayError(f"a frame's layout is grey, rgb or i420, not {layout!r}")
+        if self.pixels.dtype != np.uint8 or not fits[layout] or not self.pixels.size:
+            raise ArrayError(f"a {layout} frame of shape {shape} and type {self.pixels.dtype} cannot be used; uint8 is expected")
+        if not np.isfinite(self.t):
+            raise ArrayError(f"frame {self.index} has no usable time (t = {self.t})")
+
+    @property
+    def height(self) -> int:
+        """Rows of the picture."""
+        rows = self.pixels.shape[0]
+        return rows * 2 // 3 if self.layout == "i420" else rows
+
+    @property
+    def width(self) -> int:
+        """Columns of the picture."""
+        return int(self.pixels.shape[1])
+
+    @cached_property
+    def grey(self) -> U8:
+        """[H, W] luma; a view where the layout carries it already."""
+        if self.layout == "rgb":
+            return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+        return self.pixels[: self.height]
+
+    @cached_property
+    def rgb(self) -> U8:
+        """[H, W, 3] red, green, blue."""
+        if self.layout == "rgb":
+            return self.pixels
+        code = cv2.COLOR_YUV2RGB_I420 if self.layout == "i420" else cv2.COLOR_GRAY2RGB
+        return np.asarray(cv2.cvtColor(self.pixels, code), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
+    frame pixels and z in the same unit (smaller is nearer)."""
+
+    id: int
+    points: F32
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment of the source."""
+
+    frame: int
+    t: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """What the spotter found on one face; ordinal counts the face's spans from 0 and ties a provisional span to its final one.
+
+    offset and kind are None while the span is provisional. A truncated span was cut short by the end of the source, a gap or
+    the loss of the face; its offset is the last frame seen.
+    """
+
+    face: int
+    ordinal: int
+    state: State
+    onset: Mark
+    apex: Mark
+    offset: Mark | None = None
+    truncated: bool = False
+
+    @property
+    def kind(self) -> Kind | None:
+        """micro up to half a second from onset to offset, else macro; None while open."""
+        if self.offset is None:
+            return None
+        return "micro" if self.offset.t - self.onset.t <= MICRO_LIMIT_S + 1e-6 else "macro"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A recognized expression, ready to be written or sent."""
+
+    id: str
+    stream: str
+    face: int
+    state: State
+    kind: Kind | None
+    onset: Mark
+    apex: Mark
+    offset: Mark | None
+    label: str
+    probabilities: dict[str, float] = field(hash=False)
+    confidence: float
+    intensity: float
+    model: str
+    truncated: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event's JSON form, version 1 (names and order are part of the format)."""
+
+        def mark(m: Mark | None) -> dict[str, Any] | None:
+            return None if m is None else {"frame": m.frame, "t": round(m.t, 6)}
+
+        out: dict[str, Any] = {
+            "type": "expression",
+            "v": 1,
+            "id": self.id,
+            "stream": self.stream,
+            "face": self.face,
+            "state": self.state,
+            "kind": self.kind,
+            "onset": mark(self.onset),
+            "apex": mark(self.apex),
+            "offset": mark(self.offset),
+            "label": self.label,
+            "probabilities": {k: round(v, 4) for k, v in self.probabilities.items()},
+            "confidence": round(self.confidence, 4),
+            "intensity": round(self.intensity, 3),
+            "model": self.model,
+        }
+        if self.truncated:
+            out["truncated"] = True
+        return out

@@ -1,0 +1,1 @@
+"""The command line and the other programs that use the packages."""

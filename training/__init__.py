@@ -1,0 +1,1 @@
+"""Fitting and judging networks: data sets, folds, scores, export."""
