@@ -1,1 +1,1 @@
-"""Numerical operators: TV-L1 optical flow and optical strain."""
+"""Numerical operators, each behind one checked front: `engine.ops.tvl1.tvl1` (flow) and `engine.ops.strain.strain`."""

@@ -1,0 +1,38 @@
+"""Optical strain of a flow field: how much the skin stretches and shears, whatever moves it as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import ArrayError
+from engine.ops.backend import Backend, choose
+from engine.ops.strain import cpu, gpu, reference
+from engine.types import F32
+
+__all__ = ["strain"]
+
+BACKENDS = {"reference": reference.magnitude, "cpu": cpu.magnitude, "gpu": gpu.magnitude}
+
+
+def strain(flow: npt.NDArray[Any], *, backend: Backend = "auto") -> F32:
+    """Magnitude of the infinitesimal strain tensor, sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2), no unit.
+
+    flow is [2, H, W] float32, (u, v) in pixels, as `tvl1` gives it; the result is [H, W] float32. Derivatives are central
+    differences inside and one-sided ones at the border; along an axis of one pixel they are 0.
+    Raises ArrayError for a flow of another shape or type or with values that are not finite, BackendError for a backend that
+    cannot run. Source: Shreve et al., "Macro- and micro-expression spotting in long videos using spatio-temporal strain",
+    FG 2011; the shear counts twice in the tensor's norm, hence the half.
+    """
+    chosen = choose(backend, gpu.refusal())
+    if not isinstance(flow, np.ndarray):
+        raise ArrayError(f"a flow must be a numpy array [2, H, W], not {type(flow).__name__}")
+    if flow.ndim != 3 or flow.shape[0] != 2 or not flow.size:
+        raise ArrayError(f"a flow must be [2, H, W] with at least one pixel; its shape is {flow.shape}")
+    if flow.dtype != np.float32:
+        raise ArrayError(f"a flow must be float32; it is {flow.dtype}")
+    if not np.isfinite(flow).all():
+        raise ArrayError("the flow holds values that are not finite; its strain is not defined")
+    return BACKENDS[chosen](np.ascontiguousarray(flow))

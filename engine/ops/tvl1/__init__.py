@@ -1,0 +1,53 @@
+"""TV-L1 optical flow between two grey pictures: one checked front, the same answer from every backend within tolerance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import ArrayError
+from engine.ops.backend import Backend, choose
+from engine.ops.tvl1 import cpu, gpu, reference
+from engine.types import F32
+
+__all__ = ["tvl1"]
+
+SOLVERS = {"reference": reference.solve, "cpu": cpu.solve, "gpu": gpu.solve}
+GREY_SLACK = 0.5
+"""How far, in grey levels, a float picture may leave 0..255 (interpolation overshoots by rounding)."""
+
+
+def tvl1(fixed: npt.NDArray[Any], moving: npt.NDArray[Any], *, backend: Backend = "auto") -> F32:
+    """Dense motion from `fixed` to `moving`, so that moving(x + u, y + v) = fixed(x, y).
+
+    fixed and moving are [H, W], uint8 or float32 with grey levels 0..255, of one shape (their types may differ). The result is
+    [2, H, W] float32, (u, v) in pixels, u to the right and v down. "auto" takes the GPU where there is one, else the CPU.
+    Raises ArrayError for pictures that cannot be compared, BackendError for a backend that cannot run.
+    Method: Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007.
+    """
+    chosen = choose(backend, gpu.refusal())
+    _check("fixed", fixed)
+    _check("moving", moving)
+    if fixed.shape != moving.shape:
+        raise ArrayError(f"both pictures must have one shape; fixed is {fixed.shape} and moving is {moving.shape}")
+    return SOLVERS[chosen](np.ascontiguousarray(fixed, np.float32), np.ascontiguousarray(moving, np.float32))
+
+
+def _check(name: str, picture: object) -> None:
+    if not isinstance(picture, np.ndarray):
+        raise ArrayError(f"{name} must be a numpy array [H, W], not {type(picture).__name__}")
+    if picture.ndim != 2 or not picture.size:
+        raise ArrayError(f"{name} must be one grey picture [H, W] with at least one pixel; its shape is {picture.shape}")
+    if picture.dtype == np.uint8:
+        return
+    if picture.dtype != np.float32:
+        raise ArrayError(f"{name} must be uint8, or float32 in 0..255; it is {picture.dtype}")
+    low, high = float(picture.min()), float(picture.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ArrayError(f"{name} holds values that are not finite; mend or leave out such pictures before asking for flow")
+    if low < -GREY_SLACK or high > 255 + GREY_SLACK:
+        raise ArrayError(f"{name} must hold grey levels 0..255; its values run from {low:g} to {high:g}")
+    if high <= 1 and high - low > 0.1:
+        raise ArrayError(f"{name} must hold grey levels 0..255; its values run from {low:g} to {high:g}, so multiply it by 255")
