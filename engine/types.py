@@ -87,10 +87,11 @@ class Frame:
 @dataclass(frozen=True, eq=False)
 class Face:
     """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
-    frame pixels and z in the same unit (smaller is nearer)."""
+    frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them."""
 
     id: int
     points: F32
+    t: float
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""Settings of the way from frame to event: typed, frozen, unknown keys refused.
+
+A settings file is TOML with the tables below; every key is optional.
+
+    [landmarks]  max_faces, mesh_hz, ...
+    [spotter]    floor_px, noise_factor, ...
+    [recognizer] weights, backend, uncertain_below
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base: frozen, and a key nobody knows is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LandmarkSettings(Settings):
+    """Finding and following faces."""
+
+    max_faces: int = Field(8, ge=1, le=32, description="the most faces followed at once")
+    mesh_hz: float = Field(31.0, gt=0, description="face meshes per second of source time; frames between are registered by texture")
+    discover_s: float = Field(1.0, gt=0, description="seconds of source time between looks for new faces while one is followed")
+    keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")
+    min_face_px: float = Field(32.0, gt=0, description="smallest face, in pixels of the frame between its temples")
+
+
+class SpotterSettings(Settings):
+    """Finding onset, apex and offset in the motion of the face; lengths in pixels of the 128 px crop, times in seconds."""
+
+    floor_px: float = Field(0.30, gt=0, description="no motion under this is ever reported")
+    noise_factor: float = Field(6.0, gt=0, description="a motion must be this many times the noise of its region")
+    drift_factor: float = Field(3.0, gt=0, description="a motion must be this many times the usual slow wander of its region")
+    apex_drop: float = Field(0.15, gt=0, lt=1, description="the apex is sure once the motion fell by this share of it")
+    longest_s: float = Field(8.0, gt=0.5, description="an expression held longer becomes the new neutral")
+    shortest_s: float = Field(0.10, ge=0, description="shorter twitches are not expressions")
+
+
+class RecognizerSettings(Settings):
+    """Naming the expression."""
+
+    weights: Path | None = Field(None, description="an exported network with its card; default: the shipped one")
+    backend: str = Field("auto", description="auto, ort or eager")
+    flow_backend: str = Field("auto", description="auto, cpu, gpu or reference")
+    uncertain_below: float | None = Field(None, ge=0, le=1, description="confidence under which no label is given; default: the card's")
+
+
+class PipelineSettings(Settings):
+    """Everything `Pipeline` can be told."""
+
+    landmarks: LandmarkSettings = LandmarkSettings()
+    spotter: SpotterSettings = SpotterSettings()
+    recognizer: RecognizerSettings = RecognizerSettings()
+
+
+def load_settings(path: Path) -> PipelineSettings:
+    """Settings from a TOML file. Raises ConfigError that names the key and what was expected."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} is no valid TOML: {error}") from error
+    return parse_settings(content, str(path))
+
+
+def parse_settings(content: dict[str, Any], where: str = "settings") -> PipelineSettings:
+    """Settings from nested dictionaries; where names their origin in errors."""
+    try:
+        return PipelineSettings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {key}: {first['msg'].lower()}") from error

@@ -1,0 +1,242 @@
+"""Frame -> faces: MediaPipe's face mesh, one tracker a face, with ids that survive short losses.
+
+Three models share the work. A detector (MediaPipe's full-range one, and dlib's HOG where that finds nothing) looks over the
+whole frame now and then for faces not followed yet. Each followed face has a mesh tracker of its own that sees only a window
+around it, so small faces are found at their own size and one face's loss never disturbs another. Where a tracker loses its
+face, dlib looks once more inside the window. A face that none of them sees is not reported: there are no made-up points.
+
+This is the only module that imports mediapipe or dlib.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from engine.config import LandmarkSettings
+from engine.types import F32, U8, Face, Frame
+
+MESH_POINTS = 478
+_WINDOW = 1.7  # side of a tracker's window in face widths: wide enough for the face to move, too tight for a neighbour
+_DRIFT = 0.12  # the window moves once the face's centre is this share of its side away from the middle
+_LOOK_PX = 640  # long side at which the detectors look over the whole frame
+_SMALLEST_FRAME = 24
+
+Box = tuple[float, float, float]
+"""Centre x, centre y and width of a face, in frame pixels."""
+
+
+def mediapipe_solutions() -> Any:
+    """MediaPipe's classic solutions with its start-up chatter turned down."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import mediapipe
+
+    return mediapipe.solutions
+
+
+def face_box(points: F32) -> Box:
+    """Box around mesh points [478, 3]: centre of their bounds, and the larger of width and height."""
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    centre = (low + high) / 2
+    return float(centre[0]), float(centre[1]), float((high - low).max())
+
+
+def same_face(a: Box, b: Box) -> bool:
+    """Whether two boxes are so near and so alike that they are one face."""
+    size = max(a[2], b[2])
+    return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * size and min(a[2], b[2]) > 0.4 * size
+
+
+@dataclass
+class _Track:
+    """One followed face: its mesh tracker and the window of the frame the tracker sees."""
+
+    id: int
+    box: Box
+    seen_t: float
+    mesh: Any
+    window: tuple[int, int, int] = (0, 0, 0)  # left, top, side
+    points: F32 | None = None
+    lost_looks: int = field(default=0)
+
+
+class FaceLocator:
+    """Finds and follows faces over the frames of one source; call `locate` with frames in order, `close` at the end."""
+
+    def __init__(self, settings: LandmarkSettings | None = None) -> None:
+        self._settings = settings or LandmarkSettings()
+        solutions = mediapipe_solutions()
+        self._mesh_factory = solutions.face_mesh.FaceMesh
+        self._detector = solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
+        self._hog: Any = None
+        self._tracks: list[_Track] = []
+        self._spare: list[Any] = []
+        self._next_id = 0
+        self._mesh_t = -np.inf
+        self._discover_t = -np.inf
+        self._hog_t = -np.inf
+        self._faces: list[Face] = []
+
+    def locate(self, frame: Frame) -> list[Face]:
+        """Faces in the frame, by id. Between two looks of the mesh (`mesh_hz`) the last faces are returned again: their
+        `t` tells when they were seen."""
+        if frame.t < self._mesh_t:
+            self._restart()
+        if frame.t - self._mesh_t < 1 / self._settings.mesh_hz - 1e-3 and not frame.gap:
+            return self._faces
+        self._mesh_t = frame.t
+        if min(frame.height, frame.width) < _SMALLEST_FRAME:
+            return []
+        for track in self._tracks:
+            self._follow(track, frame)
+        self._forget(frame.t)
+        self._discover(frame)
+        self._faces = [Face(k.id, k.points, frame.t) for k in self._tracks if k.points is not None]
+        self._faces.sort(key=lambda face: face.id)
+        return self._faces
+
+    def close(self) -> None:
+        """Frees the models."""
+        for mesh in [k.mesh for k in self._tracks] + self._spare + [self._detector]:
+            mesh.close()
+        self._tracks, self._spare, self._faces = [], [], []
+
+    def _restart(self) -> None:
+        self._mesh_t = self._discover_t = self._hog_t = -np.inf
+        self._spare += [k.mesh for k in self._tracks]
+        self._tracks, self._faces = [], []
+
+    def _follow(self, track: _Track, frame: Frame) -> None:
+        points = self._mesh(track, frame)
+        if points is None and track.points is not None:  # lost just now: one more look, from a fresh start
+            box = self._rescue(track, frame)
+            if box is not None:
+                self._aim(track, box, frame)
+                points = self._mesh(track, frame)
+        track.points = points
+        if points is None:
+            return
+        track.box, track.seen_t = face_box(points), frame.t
+        left, top, side = track.window
+        x, y, width = track.box
+        off = max(abs(x - left - side / 2), abs(y - top - side / 2)) / side
+        if off > _DRIFT or not 0.7 < _WINDOW * width / side < 1.45:
+            self._aim(track, track.box, frame)
+
+    def _mesh(self, track: _Track, frame: Frame) -> F32 | None:
+        """Mesh points in frame pixels from the track's window, or None where the tracker sees no face."""
+        left, top, side = track.window
+        result = track.mesh.process(cut_window(frame.rgb, left, top, side)).multi_face_landmarks
+        if not result:
+            return None
+        marks = result[0].landmark
+        points = np.array([(p.x, p.y, p.z) for p in marks], np.float32) * np.float32(side)
+        points[:, 0] += left - 0.5
+        points[:, 1] += top - 0.5
+        x, y, width = face_box(points)
+        inside = 0 <= x < frame.width and 0 <= y < frame.height
+        return points if inside and np.isfinite(points).all() and width >= self._settings.min_face_px else None
+
+    def _aim(self, track: _Track, box: Box, frame: Frame) -> None:
+        """Moves the track's window onto the box; its tracker starts afresh there."""
+        x, y, width = box
+        side = max(48, round(_WINDOW * width))
+        track.window = (round(x - side / 2), round(y - side / 2), side)
+        track.mesh.reset()
+
+    def _rescue(self, track: _Track, frame: Frame) -> Box | None:
+        left, top, side = track.window
+        view = cut_window(frame.grey, left, top, side)
+        scale = min(1.0, 240 / side)
+        boxes = self._hog_boxes(cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else view)
+        found = [(x / scale + left, y / scale + top, w / scale) for x, y, w in boxes]
+        near = [b for b in found if same_face(b, track.box)]
+        return max(near, key=lambda b: b[2], default=None)
+
+    def _forget(self, now: float) -> None:
+        kept: list[_Track] = []
+        for track in sorted(self._tracks, key=lambda k: k.id):
+            gone = track.points is None and now - track.seen_t > self._settings.keep_s
+            twin = track.points is not None and any(same_face(track.box, k.box) for k in kept if k.points is not None)
+            if gone or twin:
+                self._spare.append(track.mesh)
+            else:
+                kept.append(track)
+        self._tracks = kept
+
+    def _discover(self, frame: Frame) -> None:
+        """Looks over the whole frame: soon again while a face is missing, rarely while all is well."""
+        waiting = not self._tracks or any(k.points is None for k in self._tracks)
+        pause = min(0.2, self._settings.discover_s) if waiting else self._settings.discover_s
+        if frame.t - self._discover_t < pause - 1e-3 or len(self._tracks) > self._settings.max_faces:
+            return
+        self._discover_t = frame.t
+        for box in self._look(frame):
+            known = [k for k in self._tracks if same_face(k.box, box)]
+            if any(k.points is not None for k in known):
+                continue
+            if known:
+                track = known[0]
+            elif len(self._tracks) < self._settings.max_faces:
+                track = _Track(self._next_id, box, frame.t, self._new_mesh())
+            else:
+                continue
+            self._aim(track, box, frame)
+            track.points = self._mesh(track, frame)
+            if track.points is None:
+                if not known:
+                    self._spare.append(track.mesh)
+                continue
+            track.box, track.seen_t = face_box(track.points), frame.t
+            if not known:
+                self._next_id += 1
+                self._tracks.append(track)
+
+    def _new_mesh(self) -> Any:
+        if self._spare:
+            return self._spare.pop()
+        return self._mesh_factory(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
+
+    def _look(self, frame: Frame) -> list[Box]:
+        scale = min(1.0, _LOOK_PX / max(frame.height, frame.width))
+        small = cv2.resize(frame.rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame.rgb
+        high, wide = small.shape[:2]
+        boxes: list[Box] = []
+        for found in self._detector.process(np.ascontiguousarray(small)).detections or []:
+            rel = found.location_data.relative_bounding_box
+            x, y = (rel.xmin + rel.width / 2) * wide, (rel.ymin + rel.height / 2) * high
+            boxes.append((x / scale, y / scale, max(rel.width * wide, rel.height * high) * 1.25 / scale))
+        crowd = frame.t - self._hog_t >= 2 * self._settings.discover_s - 1e-3
+        if not boxes or crowd:
+            self._hog_t = frame.t
+            grey = np.ascontiguousarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+            extra = [(x / scale, y / scale, w * 1.1 / scale) for x, y, w in self._hog_boxes(grey)]
+            boxes += [b for b in extra if not any(same_face(a, b) for a in boxes)]
+        return [b for b in boxes if b[2] >= self._settings.min_face_px]
+
+    def _hog_boxes(self, grey: U8) -> list[Box]:
+        if self._hog is None:
+            import dlib
+
+            self._hog = dlib.get_frontal_face_detector()
+        found = self._hog(np.ascontiguousarray(grey), 0)
+        return [((r.left() + r.right()) / 2, (r.top() + r.bottom()) / 2, float(r.width())) for r in found]
+
+
+def cut_window(picture: U8, left: int, top: int, side: int) -> U8:
+    """The square [side, side(, 3)] of a picture; what lies outside the picture is its border repeated."""
+    high, wide = picture.shape[:2]
+    rows = slice(max(top, 0), min(top + side, high))
+    columns = slice(max(left, 0), min(left + side, wide))
+    inner = picture[rows, columns]
+    if inner.size == 0:
+        return np.zeros((side, side, *picture.shape[2:]), np.uint8)
+    if inner.shape[:2] == (side, side):
+        return np.ascontiguousarray(inner)
+    pads = (rows.start - top, top + side - rows.stop, columns.start - left, left + side - columns.stop)
+    return np.asarray(cv2.copyMakeBorder(inner, *pads, cv2.BORDER_REPLICATE), np.uint8)
