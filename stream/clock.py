@@ -1,0 +1,82 @@
+"""From the time stamps a file carries to the time of each frame, with every repair counted.
+
+The source's own clock is kept: the first stamp need not be zero. What can be wrong with it, and what is done:
+
+    no stamps at all                each frame one step (the declared rate, else 1/25 s) after the one before
+    one stamp missing               likewise, for that frame
+    stamps out of order             containers that store B-frames without presentation times: from the first disorder on, the
+                                    frames take the stamps of the packets read ahead, smallest first
+    a jump of > 1 s and > 3 steps   kept, and the frame is marked as coming after a gap
+    a jump back by > 1 s            the source began a new clock: kept, and marked as a gap
+    pictures lost to damage         marked as a gap when more than 3 steps are missing
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from statistics import median
+
+GAP_S = 1.0
+GAP_STEPS = 3.0
+DEFAULT_STEP_S = 1 / 25
+
+
+class SourceClock:
+    """Stamps the frames of one source; step_s is the declared time from frame to frame, None where none is declared."""
+
+    def __init__(self, step_s: float | None) -> None:
+        usable = step_s is not None and 1e-3 <= step_s <= 60
+        self.nominal_s = step_s if usable and step_s is not None else DEFAULT_STEP_S
+        self.invented = 0
+        self.disordered = False
+        self.gaps = 0
+        self._last: float | None = None
+        self._steps: deque[float] = deque(maxlen=15)
+        self._ahead: list[float] = []
+
+    def read_ahead(self, t: float | None) -> None:
+        """A packet with presentation time t (seconds) was read; its frame comes later."""
+        if t is not None:
+            heapq.heappush(self._ahead, t)
+
+    def stamp(self, t: float | None, *, lost: bool = False) -> tuple[float, bool]:
+        """The time of the next frame and whether a gap lies before it; lost says that pictures were lost just before."""
+        last = self._last
+        if last is None:
+            return self._advance(self._first(t), gap=False)
+        if t is not None and t < last - GAP_S:
+            self._ahead = [ahead for ahead in self._ahead if t < ahead < last]
+            heapq.heapify(self._ahead)
+            return self._advance(t, gap=True)
+        t = self._repaired(t, last)
+        step = median(self._steps) if self._steps else self.nominal_s
+        far = t - last > GAP_STEPS * step * 1.001
+        gap = far and (lost or t - last > GAP_S)
+        if not gap:
+            self._steps.append(t - last)
+        return self._advance(t, gap=gap)
+
+    def _first(self, t: float | None) -> float:
+        self.invented += t is None
+        return 0.0 if t is None else t
+
+    def _repaired(self, t: float | None, last: float) -> float:
+        """t where it can be believed, else the best that is known; always after last."""
+        if t is not None and t <= last:
+            self.disordered = True
+        if self.disordered:
+            while self._ahead and self._ahead[0] <= last:
+                heapq.heappop(self._ahead)
+            t = self._ahead[0] if self._ahead else None
+        if t is None:
+            self.invented += 1
+            return last + self.nominal_s
+        return t
+
+    def _advance(self, t: float, *, gap: bool) -> tuple[float, bool]:
+        self._last = t
+        self.gaps += gap
+        while self._ahead and self._ahead[0] <= t:
+            heapq.heappop(self._ahead)
+        return t, gap

@@ -1,0 +1,282 @@
+"""Recorded video, frame by frame, through PyAV.
+
+Every frame is upright (rotation in the file is applied), carries the file's own time (see `clock`), and comes in the cheapest
+layout that holds it: planes as they are decoded ("i420", "grey"), or RGB where planes do not fit. Damaged pictures are left
+out and counted; whatever can be read is delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.stream import Disposition
+
+from engine.errors import SourceError
+from engine.types import U8, Frame, Layout
+from stream.clock import SourceClock
+
+EARLY_END_S = 0.5
+"""A file whose pictures end this much before its declared end was cut off."""
+
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+_NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
+"""ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds."""
+
+    path: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int
+    fps: float | None
+    start: float | None
+    end: float | None
+    frames: int
+    expected_frames: int | None
+    gaps: int
+    decode_errors: int
+    damaged_frames: int
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, with duration (first to last frame, seconds) and measured_fps added."""
+        out = asdict(self)
+        duration = None if self.start is None or self.end is None else round(self.end - self.start, 6)
+        out["duration"] = duration
+        out["measured_fps"] = round((self.frames - 1) / duration, 3) if duration and duration > 0 else None
+        out["warnings"] = list(self.warnings)
+        return out
+
+
+class VideoSource:
+    """The frames of one file, once, in order; `facts` and `problem` tell how reading went so far.
+
+    Raises SourceError where there is nothing to read: no such file, no video, no picture that can be decoded.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 2) -> None:
+        self.path = path
+        self._container = _open(path)
+        self._stream = _picture_track(path, self._container)
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = threads
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self._fps = float(rate) if rate else None
+        self._clock = SourceClock(1 / self._fps if self._fps else None)
+        self._start: float | None = None
+        self._end: float | None = None
+        self._size = (self._stream.codec_context.width, self._stream.codec_context.height)
+        self._rotation = 0
+        self._frames = self._errors = self._damaged = 0
+        self._lost = False
+        self._finished = False
+
+    def __enter__(self) -> VideoSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder; frames already delivered stay valid."""
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for picture in self._pictures():
+            if picture.is_corrupt:
+                self._damaged += self._frames > 0
+                self._lost = True
+                continue
+            yield self._frame(picture)
+        self._finished = True
+        if not self._frames:
+            raise SourceError(f"{self.path}: no picture in this file can be decoded; it is damaged or cut off")
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames the file says it has, roughly; None where it does not say."""
+        if self._stream.frames:
+            return int(self._stream.frames)
+        length = self._declared_length()
+        return round(length * self._fps) if length and self._fps else None
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What is known so far."""
+        context = self._stream.codec_context
+        return VideoFacts(
+            path=str(self.path),
+            codec=context.name,
+            pixel_format=context.pix_fmt or "unknown",
+            width=self._size[0],
+            height=self._size[1],
+            rotation=self._rotation,
+            fps=self._fps,
+            start=self._start,
+            end=self._end,
+            frames=self._frames,
+            expected_frames=self.expected_frames,
+            gaps=self._clock.gaps,
+            decode_errors=self._errors,
+            damaged_frames=self._damaged,
+            warnings=tuple(self._warnings()),
+        )
+
+    @property
+    def problem(self) -> str | None:
+        """One sentence when less was read than the file should hold, else None; complete once the frames are through."""
+        if self._errors or self._damaged:
+            lost = f"{_count(self._errors, 'packet')} and {_count(self._damaged, 'picture')}"
+            return f"{self.path}: damaged: {lost} left out; the rest was read ({self._frames} frames)"
+        length, start = self._declared_length(), self._start
+        if not self._finished or not length or start is None or self._end is None:
+            return None
+        declared_end = start + length
+        if self._end < declared_end - max(EARLY_END_S, 3 * self._clock.nominal_s):
+            return (
+                f"{self.path}: the file is cut off: its pictures end at {self._end:.1f} s and should at {declared_end:.1f} s; "
+                f"what is there was read ({self._frames} frames)"
+            )
+        return None
+
+    def _declared_length(self) -> float | None:
+        """Seconds of the picture track as the container states them; None where it states none."""
+        stream = self._stream
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        clock = stream.metadata.get("DURATION", "").split(":")
+        try:
+            return sum(float(part) * 60**power for part, power in zip(reversed(clock), range(3), strict=False)) or None
+        except ValueError:
+            return None
+
+    def _warnings(self) -> Iterator[str]:
+        clock = self._clock
+        if clock.invented and clock.invented == self._frames:
+            yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
+        elif clock.invented:
+            yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
+        if clock.disordered:
+            yield "time stamps are out of order; they were sorted"
+        shape = self._stream.codec_context.sample_aspect_ratio
+        if shape and shape != 1:
+            yield f"pixels are not square ({shape.numerator}:{shape.denominator}); faces are measured as stored"
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        """Decoded pictures in order of presentation; damage is counted and passed over."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError:
+                self._errors += 1
+                yield from self._decoded(None)
+                return
+            if packet.size and packet.pts is not None and packet.time_base:
+                self._clock.read_ahead(float(packet.pts * packet.time_base))
+            yield from self._decoded(packet)
+
+    def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
+        try:
+            return list(self._stream.decode(packet))
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            self._errors += 1
+            self._lost = True
+            return []
+
+    def _frame(self, picture: av.VideoFrame) -> Frame:
+        layout, pixels = upright_pixels(picture)
+        own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
+        t, gap = self._clock.stamp(own, lost=self._lost)
+        frame = Frame(index=self._frames, t=t, pixels=pixels, layout=layout, gap=gap)
+        self._lost = False
+        self._rotation = picture.rotation
+        self._size = (frame.width, frame.height)
+        self._start = t if self._start is None else self._start
+        self._end = t
+        self._frames += 1
+        return frame
+
+
+def open_video(path: str | Path, *, threads: int = 2) -> VideoSource:
+    """A recorded video as a context manager that iterates frames; threads is the decoder's.
+
+    Raises SourceError in one sentence for no such file, a folder, an empty file, what is no video, and sound alone.
+    """
+    return VideoSource(Path(path), threads=threads)
+
+
+def upright_pixels(picture: av.VideoFrame) -> tuple[Layout, U8]:
+    """The layout and pixels of a decoded picture, its rotation applied."""
+    name, even = picture.format.name, picture.width % 2 == 0 and picture.height % 2 == 0
+    turn = _TURNS.get(round(picture.rotation) % 360)
+    if name.startswith(("gray", "ya", "mono")):
+        grey = picture if name == "gray" else picture.reformat(format="gray")
+        return "grey", _turned(_plane(grey, 0), turn)
+    if not even or picture.format.is_rgb or name == "pal8":
+        return "rgb", _turned(np.asarray(picture.to_ndarray(format="rgb24"), np.uint8), turn)
+    planar = picture if name in ("yuv420p", "yuvj420p") else picture.reformat(format="yuv420p")
+    planes = [_turned(_plane(planar, i), turn) for i in range(3)]
+    return "i420", np.concatenate([plane.reshape(-1) for plane in planes]).reshape(-1, planes[0].shape[1])
+
+
+def _plane(picture: av.VideoFrame, index: int) -> U8:
+    """[h, w] one 8-bit plane, the padding at the end of each line left off; a view into the picture."""
+    plane = picture.planes[index]
+    lines: U8 = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
+    return lines[: plane.height, : plane.width]
+
+
+def _turned(plane: U8, turn: int | None) -> U8:
+    return np.ascontiguousarray(plane) if turn is None else np.asarray(cv2.rotate(plane, turn), np.uint8)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    """The container at path, or SourceError saying what is there instead."""
+    try:
+        if path.is_dir():
+            raise SourceError(f"{path} is a folder; a video file is expected")
+        if path.is_file() and not path.stat().st_size:
+            raise SourceError(f"{path} is empty (0 bytes); a video file is expected")
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file") from None
+    except PermissionError:
+        raise SourceError(f"{path} may not be read; check its permissions") from None
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{path} cannot be read as a video ({said}): it is damaged, cut off, or no video at all") from None
+    if _NO_VIDEO_FORMATS & set(container.format.name.split(",")):
+        container.close()
+        raise SourceError(f"{path} is text, not a video")
+    return container
+
+
+def _picture_track(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    """The first track of moving pictures (the cover of a song is none)."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+            return stream
+    container.close()
+    raise SourceError(f"{path} has no pictures (sound alone?); a video is expected")
