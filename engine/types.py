@@ -102,6 +102,29 @@ class Mark:
     t: float
 
 
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """One face in one frame, the head's motion taken out.
+
+    pixels [128, 128] grey; transform [2, 3] takes frame pixels to crop pixels; landmarks [478, 2] are the mesh in crop pixels;
+    motion [R, 2] is how far each region of `engine.align.REGIONS` stands from where it stood on the reference picture, in crop
+    pixels (u right, v down); eye_opening is height over width of the eyes; turn [3] holds the terms of out-of-plane head motion
+    (see `engine.align`); residual is the median disagreement of the head's patches in crop pixels; anchor numbers the reference
+    picture: motions can be compared only between crops of one anchor.
+    """
+
+    face: int
+    mark: Mark
+    pixels: U8
+    transform: F64
+    landmarks: F32
+    motion: F32
+    eye_opening: float
+    turn: F32
+    residual: float
+    anchor: int
+
+
 @dataclass(frozen=True)
 class Span:
     """What the spotter found on one face; ordinal counts the face's spans from 0 and ties a provisional span to its final one.

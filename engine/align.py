@@ -1,0 +1,326 @@
+"""Faces -> registered crops: the head's motion taken out, what the face does left in.
+
+Landmarks alone are too coarse for this: their jitter of half a pixel is as large as a micro-expression. So they only say
+roughly where the face is. The fine registration follows the face's own texture: some seventy small patches, placed by the mesh
+once on a reference picture of the face, are found again in every frame (pyramidal Lucas-Kanade, always against the reference, so
+nothing accumulates). Patches on parts that expressions leave alone (bridge of the nose, temples, cheekbones, hairline) say how
+the head moved: a similarity for sway, zoom and roll, and three small terms for turning out of the picture plane, which shifts
+near points against far ones. The similarity goes into the crop; the rest is subtracted from the motion of the other patches,
+which is what the spotter sees.
+
+    frame ~ reference:  d(x, y) = a x - b y + tx + yaw z + c x,   b x + a y + ty + pitch z
+
+with (x, y) from the middle of the crop and z the mesh's depth. The fit is robust (iteratively reweighted, Geman-McClure), so that
+a cheek that does move is outvoted. Where the reference no longer fits the picture, a new one is taken and the crop says so
+(`anchor` counts them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
+from engine.types import F32, F64, U8, Crop, Face, Frame, Mark
+
+MARGIN = 16  # the registration sees this much more than the crop, on each side
+CANVAS = CROP_SIDE + 2 * MARGIN
+
+HEAD_POINTS = (
+    *(168, 6, 197, 195, 5),  # bridge of the nose
+    *(127, 34, 143, 234, 93, 116, 123, 356, 264, 372, 454, 323, 345, 352),  # temples and cheekbones
+    *(21, 54, 103, 67, 10, 297, 332, 284, 251),  # hairline
+)
+"""Mesh points that expressions leave (nearly) alone."""
+
+REGIONS: dict[str, tuple[int, ...]] = {
+    "brow_outer_left": (70, 63, 105),
+    "brow_inner_left": (66, 107),
+    "glabella": (9, 8),
+    "brow_inner_right": (336, 296),
+    "brow_outer_right": (334, 293, 300),
+    "forehead": (108, 151, 337),
+    "nose_left": (48, 64, 129),
+    "nose_right": (278, 294, 358),
+    "cheek_left": (36, 50, 205),
+    "cheek_right": (266, 280, 425),
+    "upper_lip": (37, 0, 267),
+    "lip_corner_left": (61, 57, 186),
+    "lip_corner_right": (291, 287, 410),
+    "lower_lip": (84, 17, 314),
+    "chin": (18, 200, 199),
+}
+"""Mesh points of each part that expressions move; left and right are the picture's."""
+
+REGION_NAMES = tuple(REGIONS)
+_BROWS = frozenset(i for name in ("brow_outer_left", "brow_inner_left", "brow_inner_right", "brow_outer_right") for i in REGIONS[name])
+_BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
+
+_TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
+_HEAD = slice(0, len(HEAD_POINTS))
+_GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
+
+_WINDOW = (17, 17)
+_LEVELS = 2
+_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.005)
+_MAX_ERROR = 14.0  # grey levels a patch may differ on average and still count as found
+_MAX_STRAY = 5.0  # pixels a patch may lie from where the mesh puts it
+
+_EYES = ((33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373))  # corner, 2 upper, corner, 2 lower
+
+
+def similarity(source: F64, target: F64) -> F64:
+    """The [2, 3] similarity that takes points [N, 2] to points [N, 2] with least squares (Umeyama 1991, no reflection)."""
+    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
+    s, t = source - mean_s, target - mean_t
+    square = max(float((s * s).sum()), 1e-9)
+    a = float((s * t).sum()) / square
+    b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / square
+    rotation = np.array([[a, -b], [b, a]])
+    return np.column_stack([rotation, mean_t - rotation @ mean_s])
+
+
+def apply(transform: F64, points: F64) -> F64:
+    """Points [N, 2] through a [2, 3] transform."""
+    return points @ transform[:, :2].T + transform[:, 2]
+
+
+def compose(outer: F64, inner: F64) -> F64:
+    """The [2, 3] transform that does inner, then outer."""
+    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def keypoints(points: F32) -> F32:
+    """The five points of the map (eyes, nose tip, lip corners; [5, 2]) from mesh points [478, >= 2]."""
+    xy = points[:, :2]
+    eyes = [xy[[33, 133]].mean(axis=0), xy[[362, 263]].mean(axis=0)]
+    return np.asarray([*eyes, xy[1], xy[61], xy[291]], np.float32)
+
+
+def eye_opening(points: F32) -> float:
+    """Height of the eyes over their width, the mean of both (eye aspect ratio, Soukupova and Cech 2016)."""
+    ratios = []
+    for a, b, c, d, e, f in _EYES:
+        p = points[:, :2]
+        width = max(float(np.hypot(*(p[a] - p[d]))), 1e-6)
+        ratios.append((float(np.hypot(*(p[b] - p[f]))) + float(np.hypot(*(p[c] - p[e])))) / (2 * width))
+    return float(np.mean(ratios))
+
+
+def warp(grey: U8, transform: F64) -> U8:
+    """The canvas [160, 160] of a grey frame through transform [2, 3] (frame to canvas pixels), averaged where it shrinks."""
+    scale = float(np.hypot(transform[0, 0], transform[1, 0]))
+    shrink = int(1 / scale + 0.25) if scale < 0.8 else 1
+    if shrink <= 1:
+        return _sample(grey, transform)
+    inverse = np.asarray(cv2.invertAffineTransform(transform))
+    corners = apply(inverse, np.array([(0.0, 0.0), (0, CANVAS), (CANVAS, 0), (CANVAS, CANVAS)]))
+    left, top = np.maximum(np.floor(corners.min(axis=0)) - shrink, 0).astype(int) // shrink * shrink
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + shrink
+    part = grey[top:bottom, left:right]
+    high, wide = part.shape[0] // shrink, part.shape[1] // shrink
+    if not high or not wide:
+        return np.zeros((CANVAS, CANVAS), np.uint8)
+    small = cv2.resize(part[: high * shrink, : wide * shrink], (wide, high), interpolation=cv2.INTER_AREA)
+    half = (shrink - 1) / 2
+    unshrink = np.array([[shrink, 0, left + half], [0, shrink, top + half]], float)
+    return _sample(np.asarray(small, np.uint8), compose(transform, unshrink))
+
+
+def _sample(grey: U8, transform: F64) -> U8:
+    flags = cv2.INTER_CUBIC
+    return np.asarray(cv2.warpAffine(grey, transform, (CANVAS, CANVAS), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """How the head stands against the reference: the seven terms of the fit, and the pixels its patches disagree by."""
+
+    terms: F64
+    residual: float
+    inliers: float
+
+    @property
+    def transform(self) -> F64:
+        """The similarity part [2, 3], reference canvas to this frame's canvas."""
+        a, b, tx, ty = self.terms[:4]
+        middle = (CANVAS - 1) / 2
+        linear = np.array([[1 + a, -b], [b, 1 + a]])
+        return np.column_stack([linear, np.array([tx, ty]) + middle - linear @ np.array([middle, middle])])
+
+
+def head_design(points: F64, depth: F64) -> F64:
+    """The linear model of head motion at points [N, 2] (canvas pixels) of depth [N]: [N, 2, 7] for terms (a, b, tx, ty, yaw,
+    pitch, c)."""
+    x, y = (points - (CANVAS - 1) / 2).T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    return np.stack(
+        [
+            np.stack([x, -y, one, zero, depth, zero, x], axis=1),
+            np.stack([y, x, zero, one, zero, depth, zero], axis=1),
+        ],
+        axis=1,
+    )
+
+
+_RIDGE = np.array([1e-6, 1e-6, 1e-8, 1e-8, 2e-2, 2e-2, 4e1])
+"""How reluctantly each term is used: turning only as far as the patches ask for it."""
+
+
+def fit_head(design: F64, moved: F64, trust: F64) -> Head:
+    """Robust least squares of displacements moved [N, 2] with weights trust [N]; the scale of Geman-McClure follows the residuals."""
+    terms = np.zeros(design.shape[2])
+    weight = trust.copy()
+    residual = np.zeros(len(moved))
+    for _ in range(6):
+        weighted = design * weight[:, None, None]
+        normal = np.einsum("nij,nik->jk", weighted, design) + np.diag(_RIDGE)
+        terms = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, moved))
+        residual = np.hypot(*(moved - design @ terms).T)
+        spread = max(float(np.median(residual[trust > 0])) if (trust > 0).any() else 1.0, 0.05)
+        weight = trust / (1 + (residual / (2 * spread)) ** 2) ** 2
+    inliers = float((trust * (residual < 1.0)).sum() / max(float(trust.sum()), 1e-9))
+    return Head(terms, float(np.median(residual)), inliers)
+
+
+@dataclass(eq=False)
+class _Reference:
+    """The picture of the face that every frame is compared with, and where the patches lie on it (canvas pixels)."""
+
+    canvas: U8
+    landmarks: F64
+    patches: F64
+    design: F64
+    trust: F64
+    mean: float
+    deviation: float
+    number: int
+
+
+class Registrar:
+    """Registers one face, frame after frame. `register` takes frames in order; a gap or a new id wants a new Registrar."""
+
+    def __init__(self, first_anchor: int = 0) -> None:
+        self._reference: _Reference | None = None
+        self._anchors = first_anchor
+        self._transform: F64 = np.zeros((2, 3))
+        self._landmarks: F64 = np.zeros((0, 2))
+        self._raw: F32 = np.zeros((0, 3), np.float32)
+        self._bad = 0
+        self._opening = 0.0
+
+    def register(self, frame: Frame, face: Face) -> Crop | None:
+        """The registered crop, or None where the face cannot be followed in this frame."""
+        fresh = face.t == frame.t
+        if fresh:
+            self._raw = face.points
+            self._opening = eye_opening(face.points)
+        if self._reference is None:
+            return self._anchor(frame, face) if fresh else None
+        self._transform = self._predict(fresh)
+        canvas = warp(frame.grey, self._transform)
+        moved, found = self._track(canvas)
+        reference = self._reference
+        head = fit_head(reference.design[_HEAD], moved[_HEAD], reference.trust[_HEAD] * found[_HEAD])
+        if self._is_bad(head, found):
+            return self._anchor(frame, face) if fresh else None
+        back = np.asarray(cv2.invertAffineTransform(head.transform))
+        self._transform = compose(back, self._transform)
+        canvas = warp(frame.grey, self._transform)
+        motion = moved - reference.design @ head.terms
+        return self._crop(frame, face.id, canvas, motion, found, head)
+
+    def _predict(self, fresh: bool) -> F64:
+        """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
+        if not fresh or self._reference is None:
+            return self._transform
+        points = self._raw[:, :2].astype(np.float64)
+        by_mesh = similarity(points[list(HEAD_POINTS)], self._reference.landmarks[list(HEAD_POINTS)])
+        here = points[list(HEAD_POINTS)]
+        apart = np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T).mean()
+        return by_mesh if apart > 2.5 else self._transform
+
+    def _track(self, canvas: U8) -> tuple[F64, F64]:
+        """Displacement of each patch from the reference [P, 2], and 1 where it was found, 0 where the mesh had to stand in."""
+        reference = self._reference
+        assert reference is not None
+        inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        mean, deviation = float(inner.mean()), max(float(inner.std()), 1.0)
+        gain = reference.deviation / deviation
+        level = cv2.convertScaleAbs(canvas, alpha=gain, beta=reference.mean - gain * mean) if reference.deviation > 2 else canvas
+        meshed = apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64)) - reference.landmarks[_TRACKED]
+        start = (reference.patches + meshed).astype(np.float32)[:, None]
+        at, status, error = cv2.calcOpticalFlowPyrLK(
+            reference.canvas, level, reference.patches.astype(np.float32)[:, None], start.copy(),
+            winSize=_WINDOW, maxLevel=_LEVELS, criteria=_CRITERIA, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4,
+        )  # fmt: skip
+        moved = at[:, 0].astype(np.float64) - reference.patches
+        near = np.hypot(*(moved - meshed).T) < _MAX_STRAY
+        found = (status[:, 0] == 1) & (error[:, 0] < _MAX_ERROR) & near
+        return np.where(found[:, None], moved, meshed), found.astype(np.float64)
+
+    def _is_bad(self, head: Head, found: F64) -> bool:
+        """Whether the reference no longer fits; a few frames of doubt are allowed."""
+        poor = found[_HEAD].mean() < 0.5 or head.inliers < 0.6
+        self._bad = self._bad + 1 if poor else 0
+        lost = found[_HEAD].mean() < 0.25
+        return self._bad >= 4 or lost
+
+    def _anchor(self, frame: Frame, face: Face) -> Crop:
+        """Takes this frame as the new reference."""
+        points = face.points.astype(np.float64)
+        target = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64) + MARGIN
+        self._transform = similarity(keypoints(face.points).astype(np.float64), target)
+        canvas = warp(frame.grey, self._transform)
+        landmarks = apply(self._transform, points[:, :2])
+        scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
+        depth = points[_TRACKED, 2] * scale
+        depth = depth - depth[_HEAD].mean()
+        patches = landmarks[_TRACKED].copy()
+        patches[[i in _BROWS for i in _TRACKED], 1] -= _BROW_LIFT
+        edge = 6.0
+        inside = ((patches > edge) & (patches < CANVAS - 1 - edge)).all(axis=1)
+        patches = np.clip(patches, edge, CANVAS - 1 - edge)
+        inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        trust = inside * _texture(canvas, patches)
+        design = head_design(patches, depth)
+        self._reference = _Reference(
+            canvas, landmarks, patches, design, trust, float(inner.mean()), float(inner.std()), self._anchors
+        )  # fmt: skip
+        self._anchors += 1
+        self._bad = 0
+        still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
+        return self._crop(frame, face.id, canvas, np.zeros_like(patches), np.ones(len(patches)), still)
+
+    def _crop(self, frame: Frame, face: int, canvas: U8, motion: F64, found: F64, head: Head) -> Crop:
+        reference = self._reference
+        assert reference is not None
+        to_crop = self._transform.copy()
+        to_crop[:, 2] -= MARGIN
+        regions = np.zeros((len(REGION_NAMES), 2), np.float32)
+        for k in range(len(REGION_NAMES)):
+            members = k == _GROUP
+            weight = reference.trust[members] * (0.25 + found[members]) + 1e-6
+            regions[k] = (motion[members] * weight[:, None]).sum(axis=0) / weight.sum()
+        landmarks = apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN
+        return Crop(
+            face=face,
+            mark=Mark(frame.index, frame.t),
+            pixels=np.ascontiguousarray(canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]),
+            transform=to_crop,
+            landmarks=landmarks.astype(np.float32),
+            motion=regions,
+            eye_opening=self._opening,
+            turn=head.terms[4:].astype(np.float32),
+            residual=head.residual,
+            anchor=reference.number,
+        )
+
+
+def _texture(canvas: U8, points: F64) -> F64:
+    """How well each patch can be located, 0 to 1: its smaller gradient eigenvalue, soft against a level at which noise wins."""
+    eigen = cv2.cornerMinEigenVal(canvas, blockSize=_WINDOW[0], ksize=3)
+    found = cv2.remap(eigen, points[:, 0].astype(np.float32)[None], points[:, 1].astype(np.float32)[None], cv2.INTER_LINEAR)[0]
+    return np.asarray(found / (found + 2e-4), np.float64)
