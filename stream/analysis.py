@@ -1,0 +1,132 @@
+"""A recorded video, from file to event files: the driver around `engine.Pipeline`.
+
+Decoding, finding faces and the rest of the way overlap on three threads (the caller's is the last of them); what happens to a
+frame is the pipeline's alone, so the events are those of `Pipeline.feed`, frame by frame.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engine import Pipeline
+from engine.errors import OutputError, SourceError
+from engine.types import Event
+from stream.channel import overlapped
+from stream.config import AnalysisSettings
+from stream.source import VideoSource, open_video
+from stream.summary import summarize
+from stream.writers import EventFiles
+
+Progress = Callable[[int, int | None, int], None]
+"""Called after each frame: frames done, frames expected (None where the file does not say), events so far."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one video; problem is None when all of it was analysed, else one sentence saying what is missing."""
+
+    path: Path
+    folder: Path
+    events: tuple[Event, ...]
+    summary: dict[str, Any]
+    problem: str | None
+
+
+def analyze(
+    path: Path,
+    folder: Path,
+    settings: AnalysisSettings | None = None,
+    *,
+    stream: str | None = None,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Analyse the video at path and write its events and summary into folder.
+
+    stream names the events' source (default: the file's stem). Setting stop ends the analysis after the frame at hand; like a
+    file that breaks off, it leaves what was found until then. Raises SourceError when nothing can be read, OutputError when
+    nothing can be written, and BackendError, WeightsError when the pipeline cannot be built.
+    """
+    settings = settings or AnalysisSettings()
+    with open_video(path, threads=settings.reading.decode_threads) as source:
+        files = EventFiles(folder)
+        try:
+            return _Analysis(source, files, settings, stream or path.stem, stop or threading.Event()).run(progress)
+        finally:
+            files.close()
+
+
+class _Analysis:
+    """One run: the pipeline between an open source and open files."""
+
+    def __init__(
+        self, source: VideoSource, files: EventFiles, settings: AnalysisSettings, stream: str, stop: threading.Event
+    ) -> None:
+        self.source, self.files, self.settings, self.stream, self.stop = source, files, settings, stream, stop
+        self.started_at = datetime.now(UTC)
+        self._started = time.perf_counter()
+        self.pipeline = Pipeline.from_config(settings.pipeline, stream=stream)
+
+    def run(self, progress: Progress | None) -> Report:
+        try:
+            problem = self._recognize(progress)
+        except BaseException as error:
+            self._leave_summary(error)
+            raise
+        finally:
+            self.pipeline.close()
+        summary = self._summary(problem)
+        self.files.finish(summary)
+        return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)
+
+    def _recognize(self, progress: Progress | None) -> str | None:
+        """Write each event as it comes; returns what kept the video from being read to its end, if something did."""
+        failure: SourceError | None = None
+        try:
+            self._read(progress)
+        except SourceError as error:
+            failure = error
+        self._keep(self.pipeline.flush())
+        if self.stop.is_set():
+            kept = len(self.files.events)
+            return f"{self.source.path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self.files.folder}"
+        return str(failure) if failure else self.source.problem
+
+    def _read(self, progress: Progress | None) -> None:
+        with overlapped(self.source, self.pipeline.locate, capacity=self.settings.reading.queued_frames) as located:
+            for frame, faces in located:
+                self._keep(self.pipeline.advance(frame, faces))
+                if progress is not None:
+                    progress(frame.index + 1, self.source.expected_frames, len(self.files.events))
+                if self.stop.is_set():
+                    return
+
+    def _keep(self, events: list[Event]) -> None:
+        for event in events:
+            if event.state == "final":
+                self.files.write(event)
+
+    def _leave_summary(self, error: BaseException) -> None:
+        """After a failure: the summary so far, if it still can be written; the failure itself is what the user hears of."""
+        try:
+            self.files.finish(self._summary(str(error) or type(error).__name__))
+        except OutputError:
+            return
+
+    def _summary(self, problem: str | None) -> dict[str, Any]:
+        return summarize(
+            stream=self.stream,
+            video=self.source.facts,
+            events=self.files.events,
+            statistics=self.pipeline.statistics,
+            settings=self.settings,
+            problem=problem,
+            started_at=self.started_at,
+            wall_s=time.perf_counter() - self._started,
+        )

@@ -1,0 +1,48 @@
+"""Settings of an analysis: those of the way from frame to event, and those of reading the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from engine.config import PipelineSettings, Settings, parse_settings, read_toml
+from engine.errors import ConfigError
+
+
+class ReadingSettings(Settings):
+    """Reading a file: the table [reading]."""
+
+    decode_threads: int = Field(default=2, ge=1, le=64, description="threads the video decoder may use")
+    queued_frames: int = Field(
+        default=8, ge=1, le=256, description="decoded frames that may wait for each stage; bounds memory"
+    )
+
+
+class AnalysisSettings(Settings):
+    """Everything `analyze` can be told."""
+
+    pipeline: PipelineSettings = PipelineSettings()
+    reading: ReadingSettings = ReadingSettings()
+
+
+def load_analysis_settings(path: Path | None) -> AnalysisSettings:
+    """Settings from a TOML file: the pipeline's tables and [reading], each optional; defaults without a file.
+
+    Raises ConfigError that names the key and what was expected.
+    """
+    if path is None:
+        return AnalysisSettings()
+    content = read_toml(path)
+    reading = _reading(content.pop("reading", {}), str(path))
+    return AnalysisSettings(pipeline=parse_settings(content, str(path)), reading=reading)
+
+
+def _reading(content: Any, where: str) -> ReadingSettings:
+    try:
+        return ReadingSettings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["reading", *(str(part) for part in first["loc"])])
+        raise ConfigError(f"{where}: {key}: {first['msg'].lower()}") from error

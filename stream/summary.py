@@ -1,0 +1,69 @@
+"""The account of one analysis: what was read, what was found, with what, and how fast."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from engine.types import Event
+from stream.config import AnalysisSettings
+from stream.source import VideoFacts
+
+PACKAGES = ("apexstream", "av", "mediapipe", "numpy", "onnxruntime", "opencv-contrib-python")
+
+
+def summarize(
+    *,
+    stream: str,
+    video: VideoFacts,
+    events: Sequence[Event],
+    statistics: dict[str, Any],
+    settings: AnalysisSettings,
+    problem: str | None,
+    started_at: datetime,
+    wall_s: float,
+) -> dict[str, Any]:
+    """The content of summary.json; problem is None when the whole video was analysed. Times in seconds."""
+    facts = video.as_dict()
+    return {
+        "format": 1,
+        "complete": problem is None,
+        "problem": problem,
+        "stream": stream,
+        "video": facts,
+        "events": count_events(events),
+        "statistics": statistics,
+        "model": statistics.get("model") or next((event.model for event in events), None),
+        "started_at": started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "wall_s": round(wall_s, 3),
+        "frames_per_s": round(video.frames / wall_s, 1) if wall_s > 0 else None,
+        "times_real_time": round(facts["duration"] / wall_s, 2) if facts["duration"] and wall_s > 0 else None,
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def count_events(events: Sequence[Event]) -> dict[str, Any]:
+    """How many events there are, by label, kind and face."""
+    return {
+        "count": len(events),
+        "by_label": dict(Counter(event.label for event in events)),
+        "by_kind": dict(Counter(str(event.kind) for event in events)),
+        "by_face": {str(face): count for face, count in sorted(Counter(event.face for event in events).items())},
+        "truncated": sum(event.truncated for event in events),
+    }
+
+
+def package_versions() -> dict[str, str | None]:
+    """The installed version of each package that decides the result; None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found

@@ -1,0 +1,152 @@
+"""The files an analysis leaves: events.jsonl, events.csv, events.vtt, summary.json.
+
+Lines of events are on disk as they come, so that whatever ends the program leaves them; a line that no longer fits on the disk
+is taken back whole. The summary is there from the start, saying "complete": false, and is replaced in one step at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.errors import OutputError
+from engine.types import Event
+
+SHORTEST_CUE_S = 0.04
+CSV_LABELS = ("negative", "positive", "surprise")
+CSV_COLUMNS = (
+    *("id", "stream", "face", "kind", "label", "confidence", "intensity"),
+    *("onset_frame", "onset_t", "apex_frame", "apex_t", "offset_frame", "offset_t", "duration_s", "truncated"),
+    *(f"p_{label}" for label in CSV_LABELS),
+    "model",
+)
+
+
+class EventFiles:
+    """The four files in one folder, which is made if need be. Raises OutputError when something cannot be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with _told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.events: list[Event] = []
+        write_atomically(folder / "summary.json", as_json({"complete": False}))
+        (folder / "events.vtt").unlink(missing_ok=True)
+        self._lines = _LineFile(folder / "events.jsonl")
+        try:
+            self._rows = _LineFile(folder / "events.csv")
+            self._rows.append(_csv_line(CSV_COLUMNS))
+        except OutputError:
+            self._lines.close()
+            raise
+
+    def write(self, event: Event) -> None:
+        """Keep one final event."""
+        self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
+        self.events.append(event)
+        self._rows.append(_csv_line(csv_row(event)))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the subtitles and the summary, and close."""
+        self.close()
+        write_atomically(self.folder / "events.vtt", subtitles(self.events))
+        write_atomically(self.folder / "summary.json", as_json(summary))
+
+    def close(self) -> None:
+        """Close the files that grow; events written so far stay."""
+        self._lines.close()
+        self._rows.close()
+
+
+class _LineFile:
+    """A file that grows line by line, each on disk (to a kill, not to a power cut) when append returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _told(path):
+            self._file = path.open("wb", buffering=0)
+        self._end = 0
+
+    def append(self, line: str) -> None:
+        data = line.encode()
+        with _told(self._path):
+            try:
+                left = data
+                while left:
+                    left = left[self._file.write(left) or 0 :]
+            except OSError:
+                self._file.truncate(self._end)
+                raise
+        self._end += len(data)
+
+    def close(self) -> None:
+        with _told(self._path):
+            self._file.close()
+
+
+def csv_row(event: Event) -> list[object]:
+    """An event's values in the order of CSV_COLUMNS; other labels than CSV_LABELS are in events.jsonl alone."""
+    fields = event.as_dict()
+    row: list[object] = [fields[name] for name in CSV_COLUMNS[:7]]
+    for mark in (event.onset, event.apex, event.offset):
+        row += ["", ""] if mark is None else [mark.frame, f"{mark.t:.6f}"]
+    row.append("" if event.offset is None else f"{event.offset.t - event.onset.t:.6f}")
+    row.append(str(event.truncated).lower())
+    row += [fields["probabilities"].get(label, "") for label in CSV_LABELS]
+    return [*row, event.model]
+
+
+def subtitles(events: list[Event]) -> str:
+    """WebVTT: a cue for each event with an offset, in order of onset; what lies before the clock's zero cannot be shown."""
+    cues = ["WEBVTT", ""]
+    for event in sorted(events, key=lambda e: (e.onset.t, e.face)):
+        if event.offset is None or event.offset.t < 0:
+            continue
+        start = max(event.onset.t, 0.0)
+        end = max(event.offset.t, start + SHORTEST_CUE_S)
+        cues += [f"{_cue_time(start)} --> {_cue_time(end)}"]
+        cues += [f"{event.label} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
+    return "\n".join(cues)
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """Indented JSON with a newline at its end."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace path by a file with text, or leave it as it was. Raises OutputError."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with _told(path):
+        try:
+            scratch.write_text(text, encoding="utf-8", newline="")
+            scratch.replace(path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+def _csv_line(values: tuple[str, ...] | list[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
+
+
+def _cue_time(t: float) -> str:
+    ms = round(t * 1000)
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """OSError as OutputError with the path and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
