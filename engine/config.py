@@ -9,13 +9,18 @@ A settings file is TOML with the tables below; every key is optional.
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 class Settings(BaseModel):
@@ -28,7 +33,9 @@ class LandmarkSettings(Settings):
     """Finding and following faces."""
 
     max_faces: int = Field(8, ge=1, le=32, description="the most faces followed at once")
-    mesh_hz: float = Field(31.0, gt=0, description="face meshes per second of source time; frames between are registered by texture")
+    mesh_hz: float = Field(
+        31.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
+    )
     discover_s: float = Field(1.0, gt=0, description="seconds of source time between looks for new faces while one is followed")
     keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")
     min_face_px: float = Field(32.0, gt=0, description="smallest face, in pixels of the frame between its temples")
@@ -51,7 +58,9 @@ class RecognizerSettings(Settings):
     weights: Path | None = Field(None, description="an exported network with its card; default: the shipped one")
     backend: str = Field("auto", description="auto, ort or eager")
     flow_backend: str = Field("auto", description="auto, cpu, gpu or reference")
-    uncertain_below: float | None = Field(None, ge=0, le=1, description="confidence under which no label is given; default: the card's")
+    uncertain_below: float | None = Field(
+        None, ge=0, le=1, description="confidence under which no label is given; default: the card's"
+    )
 
 
 class PipelineSettings(Settings):
@@ -64,13 +73,17 @@ class PipelineSettings(Settings):
 
 def load_settings(path: Path) -> PipelineSettings:
     """Settings from a TOML file. Raises ConfigError that names the key and what was expected."""
+    return parse_settings(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises ConfigError where it cannot be read or is no TOML."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"the settings file {path} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the settings file {path} is no valid TOML: {error}") from error
-    return parse_settings(content, str(path))
 
 
 def parse_settings(content: dict[str, Any], where: str = "settings") -> PipelineSettings:
