@@ -15,9 +15,7 @@ class ReadingSettings(Settings):
     """Reading a file: the table [reading]."""
 
     decode_threads: int = Field(default=2, ge=1, le=64, description="threads the video decoder may use")
-    queued_frames: int = Field(
-        default=8, ge=1, le=256, description="decoded frames that may wait for each stage; bounds memory"
-    )
+    queued_frames: int = Field(default=8, ge=1, le=256, description="decoded frames that may wait for each stage")
 
 
 class AnalysisSettings(Settings):
