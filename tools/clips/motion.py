@@ -1,0 +1,68 @@
+"""Head motion and light as smooth random functions of time, and the depth of a face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.types import F32, F64
+from tools.clips.actions import Grid
+from tools.clips.plan import generator
+from tools.clips.portrait import Portrait
+from tools.clips.spec import ClipSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Per frame, [N] each: shift in frame px, roll, yaw and pitch in radians, zoom as a factor, light as a factor."""
+
+    x: F64
+    y: F64
+    roll: F64
+    zoom: F64
+    yaw: F64
+    pitch: F64
+    light: F64
+
+
+def wander(times: F64, rng: np.random.Generator) -> F64:
+    """[N] a smooth random function within -1..1: sines from 0.05 to 0.5 Hz with random phases."""
+    hertz = np.exp(rng.uniform(np.log(0.05), np.log(0.5), 5))
+    weight = rng.uniform(0.3, 1.0, 5)
+    phase = rng.uniform(0, 2 * np.pi, 5)
+    return np.asarray((weight * np.sin(2 * np.pi * hertz * times[:, None] + phase)).sum(axis=1) / weight.sum())
+
+
+def motion(spec: ClipSpec, times: F64) -> Motion:
+    """The head's motion and the light at each frame time."""
+    rng = generator(spec, "motion")
+    x, y, roll, zoom, yaw, pitch = (wander(times, rng) for _ in range(6))
+    light = 1 + spec.drift * wander(times, rng)
+    light = light * (1 + spec.flicker * np.sin(2 * np.pi * (spec.flicker_hz * times + rng.random())))
+    return Motion(
+        x=spec.sway_px * x,
+        y=0.7 * spec.sway_px * y,
+        roll=np.deg2rad(spec.roll_deg) * roll,
+        zoom=1 + spec.zoom * zoom,
+        yaw=np.deg2rad(spec.yaw_deg) * yaw,
+        pitch=np.deg2rad(spec.pitch_deg) * pitch,
+        light=light,
+    )
+
+
+def depth(face: Portrait, grid: Grid) -> F32:
+    """[H, W] depth of a head in texture px towards the camera: an ellipsoid that sinks into the background at the outline of
+    the head, a nose, a brow ridge, and eye sockets."""
+    u, v = face.axes(grid.nodes)
+    r = np.clip(np.hypot(u / 1.45, v / 1.75), 0, 1)
+    z = 0.85 * (1 - r * r) ** 2
+
+    def bump(name: str, height: float, across: float, down: float, lift: float = 0.0) -> F64:
+        a, b = face.axes(face.points[name].mean(axis=0))
+        return np.asarray(height * np.exp(-0.5 * (((u - a) / across) ** 2 + ((v - b + lift) / down) ** 2)))
+
+    z = z + bump("nose_tip", 0.26, 0.13, 0.14) + bump("nose_tip", 0.12, 0.10, 0.28, 0.2) + bump("chin", 0.06, 0.2, 0.12)
+    for side in "rl":
+        z = z + bump(f"brow_{side}", 0.04, 0.22, 0.08) - bump(f"lid_{side}_up", 0.06, 0.18, 0.10)
+    return np.asarray(z * face.eye_distance, np.float32)

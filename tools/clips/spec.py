@@ -1,0 +1,214 @@
+"""What to render (ClipSpec and its presets) and what is true of the result (Truth)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import InputError, OutputError
+from engine.types import Kind
+
+Renderer = Literal["warp-a", "warp-b"]
+Label = Literal["negative", "positive", "surprise"]
+Action = Literal["brow_raise", "brow_lower", "smile", "nose_wrinkle", "lip_depress"]
+
+LABEL_OF: dict[Action, Label] = {
+    "brow_raise": "surprise",
+    "brow_lower": "negative",
+    "smile": "positive",
+    "nose_wrinkle": "negative",
+    "lip_depress": "negative",
+}
+"""Class of each facial action: AU1+2, AU4, AU6+12, AU9+10, AU15+17."""
+
+BASES = ("hopper", "astronaut")
+RESHAPES = 4
+PHOTOS = tuple(f"{base}{suffix}" for base in BASES for suffix in ("", *(f"-{i}" for i in range(1, RESHAPES + 1))))
+"""Every face that can be rendered: two photographs and faces reshaped from them."""
+
+CROP_EYE_PX = 70.5
+"""Distance of the eye centres in the registered 128 px crop; amplitudes are given in pixels of that crop."""
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """A clip, complete: equal specs render equal frames.
+
+    Lengths called px are pixels of the frame except micro_px and macro_px, the ranges of an event's peak displacement in
+    pixels of the 128 px crop. n_events, where given, replaces events_per_minute. crf is H.264's constant rate factor (None:
+    lossless). vfr > 0 makes the frame intervals vary by that relative spread. Motion settings are peak values of smooth
+    random functions of time (0.05 to 0.5 Hz); drift and flicker are relative changes of brightness.
+    """
+
+    photo: str = "hopper"
+    fps: float = 30.0
+    duration_s: float = 20.0
+    seed: int = 0
+    size: tuple[int, int] = (640, 360)
+    eye_px: float = 90.0
+    n_events: int | None = None
+    events_per_minute: float = 20.0
+    actions: tuple[Action, ...] = tuple(LABEL_OF)
+    micro_px: tuple[float, float] = (1.0, 3.0)
+    macro_px: tuple[float, float] = (1.5, 5.0)
+    macro_fraction: float = 0.3
+    blinks_per_minute: float = 15.0
+    sway_px: float = 6.0
+    roll_deg: float = 2.0
+    zoom: float = 0.02
+    yaw_deg: float = 2.5
+    pitch_deg: float = 2.0
+    noise_sigma: float = 2.0
+    flicker: float = 0.0
+    flicker_hz: float = 10.0
+    drift: float = 0.0
+    crf: int | None = 23
+    vfr: float = 0.0
+    renderer: Renderer = "warp-a"
+
+    def __post_init__(self) -> None:
+        if self.photo not in PHOTOS:
+            raise InputError(f"there is no face called {self.photo!r}; choose one of {', '.join(PHOTOS)}")
+        unknown = set(self.actions) - set(LABEL_OF)
+        if unknown or not self.actions:
+            raise InputError(f"actions must be some of {', '.join(LABEL_OF)}, not {', '.join(sorted(unknown)) or 'none'}")
+        if self.renderer not in ("warp-a", "warp-b"):
+            raise InputError(f"the renderer is warp-a or warp-b, not {self.renderer!r}")
+        if not 1 <= self.fps <= 1000 or not 0 < self.duration_s <= 24 * 3600:
+            raise InputError(f"a clip has 1 to 1000 frames/s and lasts up to a day, not {self.fps} and {self.duration_s} s")
+        if min(self.size) < 16 or any(n % 2 for n in self.size):
+            raise InputError(f"width and height must be even and at least 16 pixels, not {self.size[0]}x{self.size[1]}")
+        for low, high in (self.micro_px, self.macro_px):
+            if not 0 < low <= high <= 12:
+                raise InputError(f"an amplitude range goes up, from above 0 to at most 12 px, not {low} to {high}")
+        if not 0 <= self.macro_fraction <= 1 or not 0 <= self.vfr <= 0.5:
+            raise InputError(f"macro_fraction lies in 0..1 and vfr in 0..0.5, not {self.macro_fraction} and {self.vfr}")
+        if self.crf is not None and not 0 <= self.crf <= 51:
+            raise InputError(f"crf lies in 0..51 or is left out for lossless, not {self.crf}")
+        self._check_signs()
+
+    def _check_signs(self) -> None:
+        positive = ("eye_px",)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "seed" or not isinstance(value, int | float):
+                continue
+            if value < 0 or (f.name in positive and value == 0):
+                raise InputError(f"{f.name} cannot be {value}; it is a size and must not be negative")
+
+
+@dataclass(frozen=True)
+class EventTruth:
+    """One rendered expression. Times in seconds, frames counted from 0 (the frame nearest to the time).
+
+    onset is the first instant the displacement leaves zero, apex its single maximum, offset its return to zero; amplitude
+    the peak displacement in pixels of the 128 px crop.
+    """
+
+    label: Label
+    action: Action
+    kind: Kind
+    amplitude: float
+    onset_t: float
+    apex_t: float
+    offset_t: float
+    onset_frame: int = 0
+    apex_frame: int = 0
+    offset_frame: int = 0
+
+
+@dataclass(frozen=True)
+class BlinkTruth:
+    """One blink: lids begin to close, are closed furthest, are open again (seconds)."""
+
+    start_t: float
+    closed_t: float
+    end_t: float
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a clip."""
+
+    spec: ClipSpec
+    frames: int
+    events: tuple[EventTruth, ...]
+    blinks: tuple[BlinkTruth, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form: spec, frames, events, blinks; keys are the field names."""
+        return asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Write the JSON form; raises OutputError where the file cannot be written."""
+        try:
+            path.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as e:
+            raise OutputError(f"the truth cannot be written to {path}: {e.strerror}; choose another place") from e
+
+
+def read_truth(path: Path) -> Truth:
+    """Read what Truth.write wrote; raises InputError for anything else."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["spec"].items()}
+        events = tuple(EventTruth(**e) for e in raw["events"])
+        blinks = tuple(BlinkTruth(**b) for b in raw["blinks"])
+        return Truth(ClipSpec(**spec), int(raw["frames"]), events, blinks)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{path} is not the truth of a rendered clip ({e}); render the clip again") from e
+
+
+def truth_path(clip: Path) -> Path:
+    """Where the truth of a clip lies: clip.mp4 -> clip.truth.json."""
+    return clip.with_suffix(".truth.json")
+
+
+def benchmark(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 30.0, **changes: Any) -> ClipSpec:
+    """Spotting's benchmark: events of every class, blinks, head motion, noise, flicker, drift and compression.
+
+    The seed also chooses the renderer (warp-a for even seeds, warp-b for odd ones) and the strength of what disturbs.
+    """
+    spec = ClipSpec(
+        photo=photo,
+        fps=fps,
+        seed=seed,
+        duration_s=duration_s,
+        renderer="warp-b" if seed % 2 else "warp-a",
+        sway_px=(5.0, 8.0, 11.0)[seed % 3],
+        noise_sigma=(2.0, 3.0, 1.5)[seed % 3],
+        flicker=(0.0, 0.01, 0.005)[seed % 3],
+        flicker_hz=(10.0, 7.3, 1.7)[seed % 3],
+        drift=(0.03, 0.0, 0.06)[seed % 3],
+        crf=(23, 20, 26)[seed % 3],
+    )
+    return replace(spec, **changes)
+
+
+def still_noisy(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 60.0, **changes: Any) -> ClipSpec:
+    """A face without expression that sways, turns and blinks under noise, flicker, drift and compression."""
+    return replace(benchmark(photo, fps, seed, duration_s), **{"n_events": 0, **changes})
+
+
+def clean(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 20.0, **changes: Any) -> ClipSpec:
+    """Expressions and nothing else: no blink, no head motion, no noise, no compression."""
+    still = dict.fromkeys(("blinks_per_minute", "sway_px", "roll_deg", "zoom", "yaw_deg", "pitch_deg", "noise_sigma"), 0.0)
+    settings: dict[str, Any] = {**still, "crf": None, **changes}
+    return ClipSpec(photo=photo, fps=fps, seed=seed, duration_s=duration_s, **settings)
+
+
+PRESETS = {"benchmark": benchmark, "still_noisy": still_noisy, "clean": clean}
+
+
+def preset(
+    name: str, photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 30.0, **changes: Any
+) -> ClipSpec:
+    """The spec of a named preset with some fields changed; raises InputError for a name or field that does not exist."""
+    if name not in PRESETS:
+        raise InputError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    known = {f.name for f in fields(ClipSpec)}
+    if set(changes) - known:
+        raise InputError(f"a clip has no setting {', '.join(sorted(set(changes) - known))}")
+    return replace(PRESETS[name](photo, fps, seed, duration_s), **changes)
