@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from engine.errors import ApexError
+from tools.commands import say_error
 
 COMMANDS = {
     "demo": "Render expressions of known truth and recognize them.",
@@ -49,7 +50,7 @@ class LazyGroup(TyperGroup):
 def load(name: str) -> Any:
     """The command `name` as typer runs it, its module imported now."""
     function = getattr(importlib.import_module(f"tools.commands.{name}"), name)
-    single = typer.Typer(add_completion=False)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(name, help=function.__doc__ or COMMANDS[name])(function)
     return typer.main.get_command(single)
 
@@ -75,11 +76,6 @@ def _options(
 ) -> None:
     """Facial micro-expressions, recognized from video: onset, apex, offset, class and how sure."""
     ctx.obj = {"debug": debug}
-
-
-def say_error(sentence: object) -> None:
-    """One failure on stderr, in the form every command uses."""
-    print(f"apexstream: error: {sentence}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

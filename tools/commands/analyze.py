@@ -1,0 +1,124 @@
+"""`apexstream analyze`: recorded videos to event files."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import ApexError
+from tools.commands import say_error
+from tools.quiet import native_noise_hidden
+
+if TYPE_CHECKING:
+    from stream.analysis import Report
+    from stream.config import AnalysisSettings
+
+
+def analyze(
+    ctx: typer.Context,
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Recorded videos.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one folder in it per video.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
+    ] = None,
+) -> None:
+    """Find and recognize expressions in recorded videos.
+
+    Writes DIR/<name>/events.jsonl, events.csv, events.vtt and summary.json for each video. One video failing does not stop
+    the rest; the exit code is 1 if any did. Ctrl-C keeps what was found until then.
+    """
+    from stream.config import load_analysis_settings
+
+    settings = load_analysis_settings(config)
+    with native_noise_hidden(not ctx.obj["debug"]), stopped_by_signals() as stop:
+        failed = False
+        for video, name in zip(videos, folder_names(videos), strict=True):
+            if stop.is_set():
+                say_error(f"{video}: not analysed, stopped by the user")
+                failed = True
+                continue
+            if name != video.stem:
+                typer.echo(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
+            failed |= not _analyze_one(video, out / name, settings, stop)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: threading.Event) -> bool:
+    """Analyse one video and show what came of it; True when all of it was analysed."""
+    from stream.analysis import analyze as run
+    from tools.display import progress_bar
+
+    try:
+        with progress_bar(video.name) as progress:
+            report = run(video, folder, settings, stream=folder.name, progress=progress, stop=stop)
+    except ApexError as error:
+        sentence = str(error)
+        say_error(sentence if str(video) in sentence else f"{video}: {sentence}")
+        return False
+    show(report)
+    if report.problem is not None:
+        say_error(report.problem)
+    return report.problem is None
+
+
+def show(report: Report) -> None:
+    """One line and a table for an analysed video, on stdout."""
+    from tools.display import SHOWN_EVENTS, event_table, table_console
+
+    summary = report.summary
+    video, count = summary["video"], len(report.events)
+    console = table_console()
+    duration = video["duration"] or 0.0
+    console.print(
+        f"{report.path}: {count} event{'s' * (count != 1)} in {video['frames']} frames ({duration:.1f} s), "
+        f"{summary['frames_per_s']:.0f} frames/s; results in {report.folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for warning in video["warnings"]:
+        console.print(f"  note: {warning}", markup=False, soft_wrap=True)
+    if count:
+        console.print(event_table(report.events[:SHOWN_EVENTS]))
+    if count > SHOWN_EVENTS:
+        console.print(f"  ... and {count - SHOWN_EVENTS} more in {report.folder / 'events.csv'}", markup=False, soft_wrap=True)
+
+
+def folder_names(videos: list[Path]) -> list[str]:
+    """A folder name for each video: its stem, or stem-2, stem-3 ... where an earlier one took it (whatever the case)."""
+    taken: set[str] = set()
+    names = []
+    for video in videos:
+        stem = video.stem.strip(".") or "video"
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that work can end in order; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

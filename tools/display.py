@@ -1,0 +1,81 @@
+"""What the commands show on the terminal: a progress bar on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from engine.types import Event, Mark
+
+PIPED_WIDTH = 120
+SHOWN_EVENTS = 200
+REFRESH_S = 0.1
+
+
+class _Speed(ProgressColumn):
+    """Frames per second since the start."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f} frames/s" if task.speed else "starting", style="progress.data.speed")
+
+
+def table_console() -> Console:
+    """Where tables go: stdout, wide enough for them where there is no terminal to fit."""
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int | None, int], None]]:
+    """A bar with speed and time left; call what it yields with frames done, frames expected (or None) and events so far.
+
+    Shown on a terminal only.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        _Speed(),
+        TextColumn("{task.fields[events]} events"),
+        TimeRemainingColumn(),
+    )
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None, events=0)
+        shown_at = 0.0
+
+        def show(done: int, expected: int | None, events: int) -> None:
+            nonlocal shown_at
+            now = time.monotonic()
+            if console.is_terminal and now - shown_at >= REFRESH_S:
+                shown_at = now
+                bar.update(task, completed=done, total=expected, events=events)
+
+        yield show
+
+
+def event_table(events: Iterable[Event]) -> Table:
+    """Events, one a row, times in seconds."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("face", "onset s", "apex s", "offset s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("kind", "label"):
+        table.add_column(name, no_wrap=True)
+    for name in ("confidence", "intensity px"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for event in events:
+        label = event.label + (" (cut short)" if event.truncated else "")
+        times = [_seconds(mark) for mark in (event.onset, event.apex, event.offset)]
+        table.add_row(str(event.face), *times, event.kind or "", label, f"{event.confidence:.2f}", f"{event.intensity:.2f}")
+    return table
+
+
+def _seconds(mark: Mark | None) -> str:
+    return "" if mark is None else f"{mark.t:.3f}"
