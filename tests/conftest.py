@@ -1,0 +1,51 @@
+"""What all tests share: where real data lies, and that nothing is skipped silently."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("APEXSTREAM_DATA", ROOT.parent / "shared" / "data"))
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data; only for tests marked `data`."""
+    return DATA
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    no_data = pytest.mark.skip(reason=f"no real data at {DATA}; APEXSTREAM_DATA can name its folder")
+    no_gpu = pytest.mark.skip(reason="no NVIDIA GPU here (nvidia-smi is not found)")
+    has_gpu = shutil.which("nvidia-smi") is not None
+    for item in items:
+        if "data" in item.keywords and not DATA.is_dir():
+            item.add_marker(no_data)
+        if "gpu" in item.keywords and not has_gpu:
+            item.add_marker(no_gpu)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In continuous integration a skipped test is a failed one, unless it needs a GPU."""
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail") and "gpu" not in item.keywords:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as a failure here: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Likewise for a file that skips itself as a whole."""
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as a failure here: {report.longrepr}"
+    return report

@@ -1,0 +1,84 @@
+# Sets up a checkout on a fresh machine: Python, the system libraries OpenCV loads, a virtual environment in .venv.
+# Sourced by tools/demo and tools/test, which have changed to the checkout's root.
+
+say() { printf '%s\n' "$*" >&2; }
+
+# The first Python of a supported version, or nothing.
+find_python() {
+    local candidate
+    for candidate in python3.11 python3.12 python3 python; do
+        if command -v "$candidate" >/dev/null 2>&1 &&
+            "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# What is missing of the system, as Debian packages, one a line.
+missing_packages() {
+    local python
+    if ! python=$(find_python); then
+        printf '%s\n' python3 python3-venv libgl1 libglib2.0-0
+        return
+    fi
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    "$python" -c 'import ctypes; ctypes.CDLL("libGL.so.1")' 2>/dev/null || echo libgl1
+    "$python" -c 'import ctypes; ctypes.CDLL("libgthread-2.0.so.0")' 2>/dev/null || echo libglib2.0-0
+}
+
+# Install what the system lacks where we may; else print the one line that does, and stop.
+need_system() {
+    [ "$(uname -s)" = Linux ] || { find_python >/dev/null || { say "Python 3.11 or 3.12 is needed and was not found."; exit 1; }; return; }
+    local missing
+    missing=$(missing_packages | tr '\n' ' ')
+    [ -n "${missing// /}" ] || return 0
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "This system lacks what Debian calls: $missing"
+        say "Install these with your package manager, then run this again."
+        exit 1
+    fi
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if sudo -n true 2>/dev/null; then
+            as_root=(sudo -n)
+        else
+            say "This system lacks: $missing"
+            say "Run this once, then this script again:"
+            say "    sudo apt-get update && sudo apt-get install -y $missing"
+            exit 1
+        fi
+    fi
+    say "Installing from the system's packages: $missing"
+    # shellcheck disable=SC2086 # one word a package
+    "${as_root[@]}" apt-get update -qq >&2 &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2 ||
+        { say "apt-get could not install: $missing"; exit 1; }
+    find_python >/dev/null || { say "Python 3.11 or 3.12 is needed; this system has neither, nor its packages."; exit 1; }
+}
+
+# need_venv PURPOSE REQUIREMENT...: .venv with the requirements installed in order, each by its own pip run. Done once for
+# each state of pyproject.toml.
+need_venv() {
+    local purpose=$1
+    shift
+    local stamp=".venv/.installed-$purpose" wanted
+    wanted=$({ printf '%s\n' "$PWD" "$@"; cat pyproject.toml; } | sha256sum)
+    if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
+        return 0
+    fi
+    if ! { [ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
+        say "Making a virtual environment in .venv"
+        rm -rf .venv
+        "$(find_python)" -m venv .venv
+    fi
+    local requirement
+    for requirement in "$@"; do
+        say "Installing $requirement"
+        # shellcheck disable=SC2086 # "-e ." is two words
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check $requirement ||
+            { say "pip could not install $requirement"; exit 1; }
+    done
+    printf '%s' "$wanted" >"$stamp"
+}
