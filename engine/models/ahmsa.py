@@ -1,0 +1,133 @@
+"""AHMSA-Net: an adaptive hierarchical multi-scale attention network on onset-apex flow maps (arXiv 2501.02539).
+
+From the paper: 7 x 7 patches; three levels of (2, 2, 8) blocks on 4 x 4, 2 x 2 and 1 x 1 patches; between levels a
+convolution, a layer norm and adaptive max pooling; in a block channel attention (average and max pooling, each through two
+1 x 1 convolutions with ReLU, summed, sigmoid), spatial attention over the patches, and a feed-forward part of two
+convolutions, each of the three behind a norm; an MLP at the end.
+
+This project's own choices, where the paper is silent: width 64 at every level, 4 heads, a learnt embedding of each patch's
+place, a residual around each of the three parts, reduction 4 in the channel attention, a feed-forward part twice as wide with
+GELU, a 3 x 3 convolution between levels, dropout before the residual sums, an MLP head as wide as the last level.
+
+Patches travel channels-last, [B, h, w, C], where a 1 x 1 convolution is a linear layer over the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.errors import ConfigError
+
+
+class ChannelAttention(nn.Module):
+    """Weighs the channels of [B, h, w, C] by what all patches hold: on average and at most."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(width, width // reduction)
+        self.excite = nn.Linear(width // reduction, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] -> the same shape, each channel times its weight in 0..1."""
+        pooled = torch.stack((x.mean((1, 2)), x.amax((1, 2))))
+        weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(pooled))).sum(0))
+        return x * weight[:, None, None, :]
+
+
+class SpatialAttention(nn.Module):
+    """Scaled dot-product attention of every patch to every patch, in several heads."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] -> the same shape."""
+        batch, height, width, channels = x.shape
+        size = channels // self.heads
+        q, k, v = self.qkv(x).reshape(batch, height * width, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        scores = torch.softmax(q @ k.transpose(-1, -2) * size**-0.5, -1)
+        merged = (scores @ v).transpose(1, 2).reshape(batch, height, width, channels)
+        out: Tensor = self.out(merged)
+        return out
+
+
+class Block(nn.Module):
+    """Channel attention, spatial attention, feed-forward: each behind a norm and inside a residual."""
+
+    def __init__(self, width: int, heads: int, reduction: int, expansion: int, dropout: float) -> None:
+        super().__init__()
+        forward = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
+        self.parts = nn.ModuleList((ChannelAttention(width, reduction), SpatialAttention(width, heads), forward))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.parts)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] -> the same shape."""
+        for norm, part in zip(self.norms, self.parts, strict=True):
+            x = x + self.drop(part(norm(x)))
+        return x
+
+
+class Aggregation(nn.Module):
+    """From one level to the next: convolution, layer norm, adaptive max pooling to half of each side."""
+
+    def __init__(self, width: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] -> [B, side, side, C]."""
+        mixed = self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return functional.adaptive_max_pool2d(mixed.permute(0, 3, 1, 2), self.side).permute(0, 2, 3, 1)
+
+
+class AhmsaNet(nn.Module):
+    """Flow maps [B, 3, side, side] of (u, v, strain) in 0..1 -> class scores (logits) [B, num_classes]."""
+
+    def __init__(
+        self,
+        num_classes: int = 3,
+        *,
+        repeats: Sequence[int] = (2, 2, 8),
+        width: int = 64,
+        heads: int = 4,
+        reduction: int = 4,
+        expansion: int = 2,
+        dropout: float = 0.0,
+        side: int = 28,
+        patch: int = 7,
+    ) -> None:
+        super().__init__()
+        levels, cells = len(repeats), side // patch
+        if width % heads or width % reduction:
+            raise ConfigError(f"ahmsa: width {width} must be a multiple of heads ({heads}) and of reduction ({reduction})")
+        if side % patch or not levels or cells != 2 ** (levels - 1):
+            raise ConfigError(f"ahmsa: {levels} levels need {2 ** max(levels - 1, 0)} patches a side, not {side} / {patch}")
+        self.side = side
+        self.embed = nn.Conv2d(3, width, patch, stride=patch)
+        self.place = nn.Parameter(torch.randn(1, cells, cells, width) * 0.02)
+        self.levels = nn.ModuleList(
+            nn.Sequential(*(Block(width, heads, reduction, expansion, dropout) for _ in range(count))) for count in repeats
+        )
+        self.between = nn.ModuleList(Aggregation(width, cells // 2 ** (i + 1)) for i in range(levels - 1))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, num_classes))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[B, 3, side, side] -> [B, num_classes]."""
+        x = self.embed(maps * 2 - 1).permute(0, 2, 3, 1) + self.place
+        for index, level in enumerate(self.levels):
+            x = level(x)
+            if index < len(self.between):
+                x = self.between[index](x)
+        out: Tensor = self.head(self.norm(x.flatten(1)))
+        return out

@@ -1,0 +1,52 @@
+"""What every backend that runs a network promises."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from engine.errors import ArrayError
+from engine.types import F32
+
+
+class Runner(Protocol):
+    """A loaded network: maps [B, 3, H, W] float32 in 0..1 -> probabilities [B, K] float32, each row summing to 1.
+
+    Made by `engine.runtime.load`. One runner belongs to one thread at a time.
+    """
+
+    @property
+    def backend(self) -> str:
+        """Which backend runs it: "ort" or "eager"."""
+
+    @property
+    def device(self) -> str:
+        """What it computes on, in words."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K classes, in the order of the columns."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(3, H, W) that the network takes."""
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Backends that were preferred but not taken, each with the reason."""
+
+    def __call__(self, maps: F32) -> F32:
+        """Maps [B, 3, H, W] -> probabilities [B, K]; ArrayError for anything else. B may be 0."""
+
+
+def checked(maps: F32, shape: tuple[int, int, int]) -> F32:
+    """The maps, contiguous, once they are known to be [B, *shape], float32 and finite; else ArrayError."""
+    if not isinstance(maps, np.ndarray) or maps.dtype != np.float32:
+        kind = maps.dtype if isinstance(maps, np.ndarray) else type(maps).__name__
+        raise ArrayError(f"a network takes a float32 array, not {kind}; convert it first")
+    if maps.ndim != 4 or maps.shape[1:] != shape:
+        raise ArrayError(f"this network takes maps of shape [B, {', '.join(map(str, shape))}], not {list(maps.shape)}")
+    if not np.isfinite(maps).all():
+        raise ArrayError("a map holds values that are not finite (NaN or infinity); look at the flow it was made of")
+    return np.ascontiguousarray(maps)

@@ -1,0 +1,77 @@
+"""Eager PyTorch: the same network rebuilt from its source, for machines with PyTorch and as the judge of exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.errors import ApexError, BackendError, WeightsError
+from engine.runtime.contract import checked
+from engine.types import F32
+
+if TYPE_CHECKING:
+    from engine.models.committee import Committee
+
+
+class EagerRunner:
+    """A Runner on PyTorch, CPU: see `engine.runtime.contract.Runner`.
+
+    The network is built anew by the name and options written in the ONNX file and filled with the parameters that the file
+    carries under their PyTorch names; nothing of the ONNX graph is used.
+    """
+
+    backend = "eager"
+
+    def __init__(self, weights: Path, refusals: dict[str, str] | None = None) -> None:
+        self._network, description = rebuild(weights)
+        self.device = "CPU, PyTorch"
+        self.refusals = dict(refusals or {})
+        self.classes: tuple[str, ...] = tuple(description["classes"])
+        channels, height, width = description["input_shape"]
+        self.input_shape: tuple[int, int, int] = (channels, height, width)
+
+    def __call__(self, maps: F32) -> F32:
+        """Maps [B, 3, H, W] -> probabilities [B, K]."""
+        import torch
+
+        maps = checked(maps, self.input_shape)
+        if not len(maps):
+            return np.zeros((0, len(self.classes)), np.float32)
+        with torch.inference_mode():
+            out: F32 = self._network(torch.from_numpy(maps)).numpy()
+        return out
+
+
+def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:
+    """The network in an exported ONNX file as a PyTorch module in evaluation mode, and the file's description of it.
+
+    Raises BackendError without PyTorch or onnx, WeightsError for a file that cannot be read, names no architecture that can be
+    built, or does not carry exactly that architecture's parameters.
+    """
+    try:
+        import onnx
+        import torch
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from onnx import numpy_helper
+    except ModuleNotFoundError as missing:
+        raise BackendError(f"eager PyTorch needs {missing.name}; install apexstream[train]") from missing
+    from engine.models import build
+    from engine.models.committee import Committee
+
+    try:
+        model = onnx.load(str(weights))
+        description = json.loads({p.key: p.value for p in model.metadata_props}["apexstream"])
+    except (OSError, DecodeError, KeyError, ValueError) as cause:
+        raise WeightsError(f"{weights} is not a network exported by apexstream ({cause})") from cause
+    try:
+        classes, options = len(description["classes"]), description["options"]
+        members = [build(description["network"], classes, **options) for _ in range(description["members"])]
+        network = Committee(members)
+        arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+        network.load_state_dict({name: torch.tensor(arrays[name]) for name in network.state_dict() if name in arrays})
+    except (KeyError, RuntimeError, ApexError) as cause:
+        raise WeightsError(f"{weights} does not fit the network that it names: {cause}") from cause
+    return network.eval(), description

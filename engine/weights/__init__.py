@@ -1,0 +1,88 @@
+"""The networks that come with the project, each an ONNX file with a card (JSON) of the same stem beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import WeightsError
+
+DEFAULT = "ahmsa-3db"
+"""The network used where none is named."""
+
+
+class Card(BaseModel):
+    """What is known of a network: how it is fed, what it answers, how good it is, what it may be used for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    network: str
+    """Architecture, a name that `engine.models.build` knows."""
+    options: dict[str, Any]
+    members: int = Field(ge=1)
+    """Networks averaged in the file."""
+    classes: tuple[str, ...] = Field(min_length=2)
+    """In the order of the output's columns."""
+    input: Literal["five-regions"]
+    """What of `engine.features` it is fed with."""
+    input_shape: tuple[int, int, int]
+    temperature: float = Field(gt=0)
+    """By which the logits are divided in the file, so that confidence is calibrated on held-out subjects."""
+    uncertain_below: float = Field(ge=0, le=1)
+    """An answer whose greatest probability is lower is to be called uncertain."""
+    recipe: str
+    """The training configuration's name."""
+    data: str
+    licence: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scores: dict[str, float | str] = Field(default_factory=dict)
+    """Leave-one-subject-out figures of the same recipe, and how they were measured."""
+
+    @property
+    def model_id(self) -> str:
+        """Name and content in one line, as events carry it."""
+        return f"{self.name}@sha256:{self.sha256[:12]}"
+
+    def label(self, probabilities: dict[str, float]) -> tuple[str, float]:
+        """(label, confidence) of one answer: its most probable class, or "uncertain" below the card's threshold."""
+        best = max(probabilities, key=lambda name: probabilities[name])
+        confidence = probabilities[best]
+        return (best if confidence >= self.uncertain_below else "uncertain"), confidence
+
+
+def default_weights() -> Path:
+    """The ONNX file of the network used where none is named."""
+    return Path(__file__).with_name(f"{DEFAULT}.onnx")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_card(weights: str | Path | None = None) -> Card:
+    """The card beside a network file (default: the shipped one's), once the file is known to be the one it speaks of.
+
+    Raises WeightsError where file or card is missing, the card cannot be read, or the file's content is another.
+    """
+    path = Path(weights) if weights is not None else default_weights()
+    card_path = path.with_suffix(".json")
+    for needed in (path, card_path):
+        if not needed.is_file():
+            raise WeightsError(f"there is no {needed}; a network is an .onnx file with its card (.json) beside it")
+    try:
+        card = Card.model_validate_json(card_path.read_bytes())
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise WeightsError(f"the model card {card_path} cannot be used: {where}: {first['msg']}") from wrong
+    if (found := sha256_of(path)) != card.sha256:
+        raise WeightsError(f"{path} is not the file its card speaks of (sha256 {found[:12]}, not {card.sha256[:12]})")
+    return card
+
+
+__all__ = ["DEFAULT", "Card", "default_weights", "load_card", "sha256_of"]

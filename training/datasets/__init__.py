@@ -1,0 +1,49 @@
+"""Data sets of onset-apex flow maps, all read into `FlowMaps`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.features import five_regions
+from engine.types import F32
+
+CLASSES = ("negative", "positive", "surprise")
+"""The composite database's classes; a label is an index into them."""
+
+
+@dataclass(frozen=True, eq=False)
+class FlowMaps:
+    """N labelled flow maps.
+
+    maps [N, 3, 28, 28] float32 (u, v, strain) in 0..1; keypoints [N, 5, 2] float32, (x, y) in map cells (see
+    `engine.features`); labels [N] of CLASSES; names, databases and subjects per map, a subject written "database/subject".
+    absent lists what the table names but the folder does not hold.
+    """
+
+    maps: F32
+    keypoints: F32
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    databases: tuple[str, ...]
+    subjects: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def regions(self) -> F32:
+        """[N, 3, 28, 28], each map's five-region composite as live analysis makes it."""
+        return np.stack([five_regions(m, k) for m, k in zip(self.maps, self.keypoints, strict=True)])
+
+    def take(self, indices: npt.ArrayLike) -> FlowMaps:
+        """The maps at indices [n], in that order."""
+        chosen = np.asarray(indices, np.int64)
+
+        def pick(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[i] for i in chosen)
+
+        arrays = (self.maps[chosen], self.keypoints[chosen], self.labels[chosen])
+        return FlowMaps(*arrays, pick(self.names), pick(self.databases), pick(self.subjects), self.absent)

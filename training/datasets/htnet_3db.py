@@ -1,0 +1,109 @@
+"""The composite database's 442 published flow maps (SMIC, SAMM, CASME II), in the layout of HTNet's repository.
+
+    combined_3_class2_for_optical_flow.csv    dataset, sub, filename_o, label
+    keypoints.csv                             name, ..., five points (x, y) a map
+    datasets/STSNet_whole_norm_u_v_os/        '<name> .png' (with the space), 28 x 28, RGB = (u, v, strain) scaled to 0..255
+
+A map's name is '<sub>_<filename_o>'. Points in keypoints.csv count from the map's top left corner (28 is its far edge):
+read so, the middle of the faces is the flow maps' own axis of symmetry. In memory the centre of the first cell is (0, 0), half a
+cell less.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.errors import InputError
+from engine.features import SIDE
+from engine.types import F32
+from training.datasets import CLASSES, FlowMaps
+
+TABLE = "combined_3_class2_for_optical_flow.csv"
+KEYPOINTS = "keypoints.csv"
+MAPS = Path("datasets") / "STSNet_whole_norm_u_v_os"
+POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+
+
+def load(folder: str | Path) -> FlowMaps:
+    """Read the folder. Maps named in the table but absent are listed in the result; anything else missing is an InputError."""
+    root = Path(folder)
+    rows = _rows(root / TABLE, ("dataset", "sub", "filename_o", "label"))
+    points = _keypoints(root / KEYPOINTS)
+    if not (root / MAPS).is_dir():
+        raise InputError(f"there is no folder {root / MAPS}; the flow maps are expected there as '<name> .png'")
+    maps, keypoints, labels, names, databases, subjects, absent = [], [], [], [], [], [], []
+    for number, row in enumerate(rows, start=2):
+        name = f"{row['sub']}_{row['filename_o']}"
+        label = _label(row["label"], f"{root / TABLE}, line {number}")
+        path = _file(root / MAPS, name)
+        if path is None:
+            absent.append(name)
+            continue
+        if name not in points:
+            raise InputError(f"{root / KEYPOINTS} has no row for the map {name}")
+        maps.append(_map(path))
+        keypoints.append(points[name])
+        labels.append(label)
+        names.append(name)
+        databases.append(row["dataset"])
+        subjects.append(f"{row['dataset']}/{row['sub']}")
+    if not names:
+        raise InputError(f"none of the {len(rows)} maps that {root / TABLE} names is in {root / MAPS}")
+    if len(set(names)) != len(names):
+        raise InputError(f"{root / TABLE} names a map twice: {sorted({n for n in names if names.count(n) > 1})[0]}")
+    arrays = (np.stack(maps), np.stack(keypoints), np.array(labels, np.int64))
+    return FlowMaps(*arrays, tuple(names), tuple(databases), tuple(subjects), tuple(absent))
+
+
+def _rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError) as cause:
+        raise InputError(f"the table {path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
+    lacking = [name for name in needed if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise InputError(f"the table {path} lacks the column {', '.join(lacking)}")
+    for number, row in enumerate(rows, start=2):
+        if any(not row[name] for name in needed):
+            raise InputError(f"{path}, line {number}: every row needs {', '.join(needed)}")
+    return rows
+
+
+def _label(text: str, where: str) -> int:
+    if text not in {str(i) for i in range(len(CLASSES))}:
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(CLASSES))
+        raise InputError(f"{where}: the label is {text!r}; {known} are known")
+    return int(text)
+
+
+def _keypoints(path: Path) -> dict[str, F32]:
+    columns = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
+    out: dict[str, F32] = {}
+    for number, row in enumerate(_rows(path, ("name", *columns)), start=2):
+        try:
+            values = np.array([float(row[c]) for c in columns], np.float32)
+        except ValueError as cause:
+            raise InputError(f"{path}, line {number}: {cause}") from cause
+        if not np.isfinite(values).all():
+            raise InputError(f"{path}, line {number}: a point is not finite")
+        out[row["name"]] = values.reshape(len(POINTS), 2) - 0.5
+    return out
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    candidates = (folder / f"{name} .png", folder / f"{name}.png")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _map(path: Path) -> F32:
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    if picture is None or picture.shape != (SIDE, SIDE, 3):
+        size = "no picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
+        raise InputError(f"{path} is {size}; a colour picture of {SIDE} x {SIDE} is expected")
+    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1), np.float32) / np.float32(255)

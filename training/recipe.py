@@ -1,0 +1,86 @@
+"""A recipe: everything that decides what a training run gives, read from a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """Settings that do not change and refuse names they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Strict):
+    """Which network, and how many of it are averaged."""
+
+    name: str
+    members: int = Field(1, ge=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class FitSettings(Strict):
+    """How the network is fitted. The last epoch is the result; nothing is chosen by looking at held-out data."""
+
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weight_power: float = Field(0.5, ge=0, le=1)
+    """A class counts as its frequency to minus this power: 0 not at all, 0.5 root-inverse, 1 inverse."""
+    mixup: float = Field(0.0, ge=0)
+    """Parameter of the beta distribution that mixes pairs of maps; 0 mixes none."""
+    average_last: float = Field(0.0, ge=0, lt=1)
+    """Share of the last epochs over whose steps the parameters are averaged; 0 takes the last step's."""
+
+
+class AugmentSettings(Strict):
+    """How maps are varied while fitting. Lengths in map cells (1/28 of the face crop), standard deviations unless said."""
+
+    flip: bool = True
+    shift: float = Field(0.0, ge=0)
+    """Greatest common shift of all regions, each way."""
+    jitter: float = Field(0.0, ge=0)
+    """Of each keypoint on its own."""
+    zoom: float = Field(0.0, ge=0, lt=0.5)
+    """Greatest relative change of scale."""
+    turn: float = Field(0.0, ge=0, le=45)
+    """Greatest rotation, degrees."""
+    gain: float = Field(0.0, ge=0, lt=1)
+    """Greatest relative change of a channel's contrast around its median."""
+    noise: float = Field(0.0, ge=0)
+    """White noise on the map, of its range."""
+    smooth_noise: float = Field(0.0, ge=0)
+    """Noise of some four cells' extent, of the map's range: what is left of head motion."""
+    blur: float = Field(0.0, ge=0, le=1)
+    """Greatest share of the map that is replaced by its 3 x 3 binomial blur."""
+
+
+class Recipe(Strict):
+    """A whole training run, but for data and folder."""
+
+    name: str
+    seed: int = 0
+    model: ModelSettings
+    fit: FitSettings
+    augment: AugmentSettings = AugmentSettings()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from TOML; ConfigError says what is wrong where."""
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as cause:
+        raise ConfigError(f"the recipe {path} cannot be read: {cause.strerror}") from cause
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"the recipe {path} is not valid TOML: {cause}") from cause
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        raise ConfigError(f"the recipe {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from wrong

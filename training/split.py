@@ -1,0 +1,52 @@
+"""Divisions of a data set by subject: nobody's face is on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division: indices to fit on and indices to judge on."""
+
+    name: str
+    fit: tuple[int, ...]
+    judge: tuple[int, ...]
+
+
+def _fold(name: str, subjects: Sequence[str], held_out: set[str]) -> Fold:
+    inside = tuple(i for i, s in enumerate(subjects) if s not in held_out)
+    outside = tuple(i for i, s in enumerate(subjects) if s in held_out)
+    return Fold(name, inside, outside)
+
+
+def leave_one_subject_out(subjects: Sequence[str]) -> list[Fold]:
+    """One fold a subject, named by it, in the order of first appearance. InputError with fewer than two subjects."""
+    everyone = list(dict.fromkeys(subjects))
+    if len(everyone) < 2:
+        raise InputError(f"leaving one subject out needs at least two subjects; the data hold {len(everyone)}")
+    return [_fold(subject, subjects, {subject}) for subject in everyone]
+
+
+def group_folds(subjects: Sequence[str], count: int, seed: int) -> list[Fold]:
+    """Folds of about equally many subjects, drawn with seed; each subject is judged in exactly one."""
+    everyone = np.array(list(dict.fromkeys(subjects)))
+    if not 2 <= count <= len(everyone):
+        raise InputError(f"{len(everyone)} subjects cannot be divided into {count} folds; 2 to {len(everyone)} are possible")
+    np.random.default_rng(seed).shuffle(everyone)
+    return [_fold(f"group{i}", subjects, set(part.tolist())) for i, part in enumerate(np.array_split(everyone, count))]
+
+
+def development_split(subjects: Sequence[str], databases: Sequence[str], share: float, seed: int) -> tuple[int, ...]:
+    """Indices of the maps of a share of each database's subjects, drawn with seed: where recipes may be compared."""
+    draw = np.random.default_rng(seed)
+    chosen: set[str] = set()
+    for database in sorted(set(databases)):
+        people = sorted({s for s, d in zip(subjects, databases, strict=True) if d == database})
+        chosen |= set(draw.permutation(people)[: round(share * len(people))].tolist())
+    return tuple(i for i, s in enumerate(subjects) if s in chosen)
