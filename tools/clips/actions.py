@@ -56,9 +56,9 @@ def _both(point: str, *numbers: float) -> tuple[Push, Push]:
 
 PUSHES: dict[Action, tuple[Push, ...]] = {
     "brow_raise": (
-        *_both("brow:0", 0.05, 0.8, 0.13, 0.17, 0.12),
-        *_both("brow:2", 0.0, 1.0, 0.14, 0.19, 0.12),
-        *_both("brow:4", 0.0, 0.85, 0.13, 0.19, 0.12),
+        *_both("brow:0", 0.05, 0.8, 0.14, 0.14, 0.11),
+        *_both("brow:2", 0.0, 1.0, 0.15, 0.16, 0.11),
+        *_both("brow:4", 0.0, 0.85, 0.14, 0.16, 0.11),
         *_both("upper_lid", 0.0, 0.15, 0.12, 0.05, 0.04),
     ),
     "brow_lower": (
@@ -67,8 +67,8 @@ PUSHES: dict[Action, tuple[Push, ...]] = {
         *_both("brow:0", 0.0, -0.25, 0.12, 0.12, 0.09),
     ),
     "smile": (
-        *_both("mouth", 0.75, 0.7, 0.20, 0.18, 0.15),
-        *_both("cheek", 0.1, 0.5, 0.20, 0.12, 0.16),
+        *_both("mouth", 0.75, 0.7, 0.20, 0.22, 0.15),
+        *_both("cheek", 0.1, 0.5, 0.21, 0.12, 0.22),
         *_both("lower_lid", 0.0, 0.12, 0.14, 0.05, 0.07),
     ),
     "nose_wrinkle": (
@@ -112,7 +112,7 @@ def field(face: Portrait, grid: Grid, action: Action, family: Renderer, rng: np.
     right, left = _sides(rng)
     pushes = tuple(_vary(p, left if p.point.split(":")[0].endswith("_l") else right, rng) for p in PUSHES[action])
     raw = _windows(face, grid, pushes) if family == "warp-a" else _plate(face, grid, pushes, rng)
-    return unit(raw)
+    return unit(raw * _inside(face, grid))
 
 
 def lid_drop(face: Portrait, grid: Grid) -> F32:
@@ -153,25 +153,26 @@ def direction(face: Portrait, push: Push) -> F64:
 
 
 def _windows(face: Portrait, grid: Grid, pushes: tuple[Push, ...]) -> F64:
-    """Sum of pushes under Gaussian windows, where windows of one kind overlap their weighted mean (no doubling)."""
+    """Pushes under Gaussian windows; where windows overlap, the mean of their pushes (no doubling) under their union."""
     total = np.zeros((*grid.shape, 2))
     weight = np.full(grid.shape, 1e-9)
-    strongest = np.zeros(grid.shape)
+    rest = np.ones(grid.shape)
     for push in pushes:
         d = (grid.nodes - place(face, push.point)) / face.eye_distance
         u, v = d @ face.across, d @ face.down
         w = np.exp(-0.5 * ((u / push.across) ** 2 + (v / np.where(v < 0, push.above, push.below)) ** 2))
         total += (w * w)[..., None] * direction(face, push)
         weight += w * w
-        strongest = np.maximum(strongest, w)
-    return np.asarray(total / weight[..., None] * strongest[..., None])
+        rest *= 1 - w
+    return np.asarray(total / weight[..., None] * (1 - rest)[..., None])
 
 
 _HELD = ("bridge", "side_r", "side_l", "jaw_r", "jaw_l", "top", "temple_r", "temple_l")
+_HELD_OR_MOVED = ("nose_tip", "nose_r", "nose_l", "lip_up", "lip_low", "chin", "mouth_r", "mouth_l", "cheek_r", "cheek_l")
 
 
 def _plate(face: Portrait, grid: Grid, pushes: tuple[Push, ...], rng: np.random.Generator) -> F64:
-    """Thin-plate spline through moved and held points (Bookstein 1989), tapered to nothing outside the face."""
+    """Thin-plate spline through moved and held points (Bookstein 1989), fading with the distance from what is moved."""
     sites, moves = [], []
     for push in pushes:
         sites.append(place(face, push.point))
@@ -179,22 +180,33 @@ def _plate(face: Portrait, grid: Grid, pushes: tuple[Push, ...], rng: np.random.
         if push.point.startswith("brow"):
             sites.append(sites[-1] - (0.2 + rng.uniform(-0.03, 0.03)) * face.eye_distance * face.down)
             moves.append(0.45 * moves[-1])
-    held = [face.points[name][0] for name in _HELD]
-    held += [face.points[f"lid_{s}_{e}"][k] for s in "rl" for e in ("up", "low") for k in (0, 2, 4)]
-    held += [
-        face.points[n].mean(axis=0) for n in ("brow_r", "brow_l", "nose_tip", "nose_r", "nose_l", "lip_up", "lip_low", "chin")
-    ]
-    held += [face.points[f"{n}_{s}"][0] for n in ("mouth", "cheek") for s in "rl"]
-    ring = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    held += [face.centre + face.eye_distance * (1.15 * np.cos(a) * face.across + 1.35 * np.sin(a) * face.down) for a in ring]
-    for point in held:
-        if min(np.linalg.norm(point - s) for s in sites) > 0.16 * face.eye_distance:
+    moved = np.array(sites)
+    for point in _held(face):
+        if np.linalg.norm(point - moved, axis=-1).min() > 0.16 * face.eye_distance:
             sites.append(point)
             moves.append(np.zeros(2))
     plate = _thin_plate(np.array(sites) / face.eye_distance, np.array(moves), grid.nodes / face.eye_distance)
+    nearest = np.linalg.norm(grid.nodes[..., None, :] - moved, axis=-1).min(axis=-1) / face.eye_distance
+    return np.asarray(plate * np.exp(-((nearest / 0.36) ** 4))[..., None])
+
+
+def _held(face: Portrait) -> list[F64]:
+    """Points that stay where they are unless an action moves them."""
+    points = [face.points[name][0] for name in (*_HELD, *_HELD_OR_MOVED)]
+    points += [face.points[name].mean(axis=0) for name in ("brow_r", "brow_l")]
+    points += [face.points[f"lid_{s}_{e}"][k] for s in "rl" for e in ("up", "low") for k in (0, 2, 4)]
+    bridge, tip = face.points["bridge"][0], face.points["nose_tip"][0]
+    points += [bridge + part * (tip - bridge) for part in (1 / 3, 2 / 3)]
+    turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = np.outer(1.15 * np.cos(turns), face.across) + np.outer(1.35 * np.sin(turns), face.down)
+    return [*points, *(face.centre + face.eye_distance * ring)]
+
+
+def _inside(face: Portrait, grid: Grid) -> F64:
+    """[H, W, 1] weight that fades to nothing at the outline of the face."""
     u, v = face.axes(grid.nodes)
-    inside = 1 - np.clip((np.hypot(u / 1.15, v / 1.35) - 0.7) / 0.3, 0, 1)
-    return np.asarray(plate * (inside * inside * (3 - 2 * inside))[..., None])
+    x = 1 - np.clip((np.hypot(u / 1.15, v / 1.35) - 0.7) / 0.3, 0, 1)
+    return np.asarray((x * x * (3 - 2 * x))[..., None])
 
 
 def _thin_plate(sites: F64, values: F64, at: F64) -> F64:

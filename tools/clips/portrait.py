@@ -107,7 +107,7 @@ RESHAPED: dict[str, Reshape] = {
     "hopper-3": Reshape(True, jaw=0.04, nose=0.08, eyes=0.07, length=-0.08, brows=0.04, tone=1.4, gain=0.75),
     "hopper-4": Reshape(False, jaw=-0.05, nose=0.03, eyes=0.02, length=0.05, mouth=0.08, brows=-0.03, tone=1.7, gain=1.1),
     "astronaut-1": Reshape(True, jaw=0.09, nose=0.06, eyes=-0.03, mouth=-0.07, tone=1.2, gain=0.85, gradient=(-0.25, 0.1)),
-    "astronaut-2": Reshape(False, jaw=-0.08, nose=-0.05, eyes=0.05, length=0.10, brows=0.04, tone=1.5, gradient=(0.2, -0.15)),
+    "astronaut-2": Reshape(False, jaw=-0.08, nose=-0.05, eyes=0.03, length=0.10, brows=0.04, tone=1.5, gradient=(0.2, -0.15)),
     "astronaut-3": Reshape(True, jaw=0.05, nose=0.07, eyes=0.03, length=-0.07, mouth=0.06, tone=0.85, gain=0.8),
     "astronaut-4": Reshape(False, jaw=0.10, nose=0.02, eyes=-0.02, length=0.06, mouth=0.04, brows=-0.03, tone=1.9, gain=1.1),
 }

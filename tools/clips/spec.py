@@ -31,6 +31,9 @@ PHOTOS = tuple(f"{base}{suffix}" for base in BASES for suffix in ("", *(f"-{i}" 
 CROP_EYE_PX = 70.5
 """Distance of the eye centres in the registered 128 px crop; amplitudes are given in pixels of that crop."""
 
+MAX_PX = 6.0
+"""The largest amplitude at which every warp of every face still is one to one (no fold)."""
+
 
 @dataclass(frozen=True)
 class ClipSpec:
@@ -81,8 +84,8 @@ class ClipSpec:
         if min(self.size) < 16 or any(n % 2 for n in self.size):
             raise InputError(f"width and height must be even and at least 16 pixels, not {self.size[0]}x{self.size[1]}")
         for low, high in (self.micro_px, self.macro_px):
-            if not 0 < low <= high <= 12:
-                raise InputError(f"an amplitude range goes up, from above 0 to at most 12 px, not {low} to {high}")
+            if not 0 < low <= high <= MAX_PX:
+                raise InputError(f"an amplitude range goes up, from above 0 to at most {MAX_PX:g} px, not {low} to {high}")
         if not 0 <= self.macro_fraction <= 1 or not 0 <= self.vfr <= 0.5:
             raise InputError(f"macro_fraction lies in 0..1 and vfr in 0..0.5, not {self.macro_fraction} and {self.vfr}")
         if self.crf is not None and not 0 <= self.crf <= 51:
