@@ -10,23 +10,28 @@ class Method:
     """Parameters of the method; the names are the papers', the values were chosen by measurement (docs/performance.md).
 
     smoothing is the sigma in pixels of the Gaussian laid over both pictures first; tau, lam (lambda) and theta are those of
-    the energy; a level of the pyramid is `step` times the size of the one below; each level warps `warps` times and iterates
-    `iterations` times between warps; median is the side in pixels of the median filter laid over the flow before each warp.
+    the energy, for grey levels 0..255; each of `levels` pictures of the pyramid is `step` times the size of the one below, down
+    to `smallest` pixels a side; a level warps `warps` times with `iterations` iterations each, and a median filter of `median`
+    pixels a side cleans the flow after each warp.
     """
 
-    smoothing: float = 0.8
+    smoothing: float = 0.5
     tau: float = 0.25
-    lam: float = 0.15
-    theta: float = 0.3
+    lam: float = 0.2
+    theta: float = 0.15
     step: float = 0.5
-    levels: int = 3
+    levels: int = 4
     smallest: int = 16
     warps: int = 2
-    iterations: int = 10
-    median: int = 5
+    iterations: int = 15
+    median: int = 3
 
 
 METHOD = Method()
+STENCIL = (1 / 12, -8 / 12, 0.0, 8 / 12, -1 / 12)
+"""Derivative of a picture from five pixels in a row, exact for polynomials up to the fourth degree."""
+CUBIC = -0.75
+"""The free parameter of Keys' cubic interpolation, as OpenCV has it."""
 
 
 def sizes(height: int, width: int, method: Method = METHOD) -> list[tuple[int, int]]:

@@ -7,18 +7,23 @@ The flow w = (u, v) minimizes the total variation of u and v plus lambda times t
 Brightness is made linear around a known flow w0, rho(w) = moving(x + w0) + g . (w - w0) - fixed(x) with g the gradient of the
 warped picture, and an auxiliary flow a, tied to w by |w - a|^2 / (2 theta), splits the energy into two steps solved in turn:
 
-    a = w + threshold(rho)                      pointwise, equation (3) below
+    a = w + threshold(rho)                      pointwise, `threshold` below
     w = a + theta div p,   p = (p + tau/theta grad w) / (1 + tau/theta |grad w|)
 
-Sources: Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007; Sanchez,
-Meinhardt-Llopis and Facciolo, "TV-L1 Optical Flow Estimation", Image Processing On Line 3, 2013 (its equations 10 to 19).
+Sources: Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007, for the method;
+Sanchez, Meinhardt-Llopis and Facciolo, "TV-L1 Optical Flow Estimation", Image Processing On Line 3, 2013, for its discrete
+form; Wedel, Pock, Zach, Bischof and Cremers, "An Improved Algorithm for TV-L1 Optical Flow", 2009, for the five-point
+derivative, the mean of both pictures' gradients and the median filter; Keys, "Cubic Convolution Interpolation for Digital
+Image Processing", IEEE TASSP 29, 1981.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from engine.ops.tvl1.method import METHOD, Method, sizes
+from engine.ops.tvl1.method import CUBIC, METHOD, STENCIL, Method, sizes
 from engine.types import F32
 
 
@@ -40,9 +45,8 @@ def _level(fixed: F32, moving: F32, flow: F32, method: Method) -> F32:
     """One level of the pyramid: warp, solve, warp again from the better flow."""
     dual = np.zeros((2, 2, *fixed.shape), np.float32)  # [component of the flow, direction of the derivative (x, y), H, W]
     for _ in range(method.warps):
-        flow = np.stack([median(part, method.median) for part in flow])
         start = np.round(flow * 32) / 32  # any point will do for the expansion; this one is exact in the fast path's sampling
-        warped, slope = warp(moving, start)
+        warped, slope = expand(fixed, moving, start)
         for _ in range(method.iterations):
             left_over = warped - fixed + (slope * (flow - start)).sum(0)
             auxiliary = flow + threshold(left_over, slope, method.lam * method.theta)
@@ -50,6 +54,7 @@ def _level(fixed: F32, moving: F32, flow: F32, method: Method) -> F32:
             ascent = gradient(flow)
             length = np.sqrt((ascent**2).sum(1, keepdims=True))
             dual = (dual + method.tau / method.theta * ascent) / (1 + method.tau / method.theta * length)
+        flow = np.stack([median(part, method.median) for part in flow])
     return flow.astype(np.float32)
 
 
@@ -60,20 +65,30 @@ def threshold(left_over: F32, slope: F32, bound: float) -> F32:
     return np.asarray(np.clip(exact, -bound, bound) * slope, np.float32)
 
 
-def warp(moving: F32, flow: F32) -> tuple[F32, F32]:
-    """moving(x + u, y + v) [H, W] and its gradient [2, H, W]; where the flow leaves the picture the gradient is 0."""
+def expand(fixed: F32, moving: F32, flow: F32) -> tuple[F32, F32]:
+    """moving(x + u, y + v) [H, W] and the gradient [2, H, W] of the linear brightness there.
+
+    The gradient is the mean of the fixed picture's and the warped one's: noise in one alone would shorten the flow. Where the
+    flow leaves the picture it is 0, so that only the neighbours decide.
+    """
     height, width = moving.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x + flow[0], y + flow[1]
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    across, down = central(moving)
-    return sample(moving, x, y), np.stack([sample(across, x, y), sample(down, x, y)]) * inside
+    warped_slope = np.stack([sample(part, x, y) for part in derivatives(moving)])
+    return sample(moving, x, y), (derivatives(fixed) + warped_slope) / 2 * inside
 
 
-def central(picture: F32) -> F32:
-    """[H, W] -> [2, H, W], central differences along x and y with the border repeated."""
-    padded = np.pad(picture, 1, mode="edge")
-    return np.stack([padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]]) / 2
+def derivatives(picture: F32) -> F32:
+    """[H, W] -> [2, H, W], along x and y from five pixels in a row, with the border repeated."""
+    return np.stack([filtered(picture, STENCIL, axis) for axis in (1, 0)])
+
+
+def filtered(picture: F32, taps: Sequence[float], axis: int) -> F32:
+    """[H, W] weighted with an odd number of taps along an axis, with the border repeated."""
+    reach, length = len(taps) // 2, picture.shape[axis]
+    padded = np.pad(picture, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
+    return np.asarray(sum(tap * np.take(padded, range(i, i + length), axis) for i, tap in enumerate(taps)), np.float32)
 
 
 def gradient(flow: F32) -> F32:
@@ -89,19 +104,27 @@ def divergence(dual: F32) -> F32:
 
 
 def sample(picture: F32, x: F32, y: F32) -> F32:
-    """Bilinear interpolation of [H, W] at places (x, y), with the border repeated outside."""
+    """Cubic interpolation (Keys) of [H, W] at places (x, y), with the border repeated outside."""
     height, width = picture.shape
-    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
-    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    across, down = x - left, y - top
-    upper = picture[top, left] * (1 - across) + picture[top, right] * across
-    lower = picture[bottom, left] * (1 - across) + picture[bottom, right] * across
-    return np.asarray(upper * (1 - down) + lower * down, np.float32)
+    out = np.zeros(x.shape)
+    for row in range(-1, 3):
+        for column in range(-1, 3):
+            near = picture[np.clip(top + row, 0, height - 1), np.clip(left + column, 0, width - 1)]
+            out += near * keys(x - (left + column)) * keys(y - (top + row))
+    return out.astype(np.float32)
+
+
+def keys(distance: F32) -> F32:
+    """Weight of a pixel at a distance in pixels (Keys, equation 15)."""
+    d = np.abs(distance)
+    inner = ((CUBIC + 2) * d - (CUBIC + 3)) * d**2 + 1
+    outer = CUBIC * (((d - 5) * d + 8) * d - 4)
+    return np.where(d <= 1, inner, np.where(d < 2, outer, 0))
 
 
 def resize(picture: F32, size: tuple[int, int]) -> F32:
-    """Bilinear resampling of [H, W] to another size; both pictures cover the same rectangle."""
+    """Cubic resampling of [H, W] to another size; both pictures cover the same rectangle."""
     height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float32)
     return sample(picture, (x + 0.5) * (picture.shape[1] / width) - 0.5, (y + 0.5) * (picture.shape[0] / height) - 0.5)
@@ -119,11 +142,8 @@ def smooth(picture: F32, sigma: float) -> F32:
     if reach == 0:
         return picture
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
-    for axis in (0, 1):
-        padded = np.pad(picture, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-        picture = sum(k * np.take(padded, range(i, i + picture.shape[axis]), axis) for i, k in enumerate(kernel))
-    return picture.astype(np.float32)
+    taps = (kernel / kernel.sum()).tolist()
+    return filtered(filtered(picture, taps, 1), taps, 0)
 
 
 def median(picture: F32, side: int) -> F32:
