@@ -23,13 +23,17 @@ DEFAULT_STEP_S = 1 / 25
 
 
 class SourceClock:
-    """Stamps the frames of one source; step_s is the declared time from frame to frame, None where none is declared."""
+    """Stamps the frames of one source; step_s is the declared time from frame to frame, None where none is declared.
 
-    def __init__(self, step_s: float | None) -> None:
+    sort says beforehand that the container's stamps are those of storage, not of presentation.
+    """
+
+    def __init__(self, step_s: float | None, *, sort: bool = False) -> None:
         usable = step_s is not None and 1e-3 <= step_s <= 60
         self.nominal_s = step_s if usable and step_s is not None else DEFAULT_STEP_S
         self.invented = 0
         self.disordered = False
+        self._sort = sort
         self.gaps = 0
         self._last: float | None = None
         self._steps: deque[float] = deque(maxlen=15)
@@ -59,13 +63,15 @@ class SourceClock:
 
     def _first(self, t: float | None) -> float:
         self.invented += t is None
-        return 0.0 if t is None else t
+        if t is None or not self._sort:
+            return 0.0 if t is None else t
+        return min([t, *self._ahead])
 
     def _repaired(self, t: float | None, last: float) -> float:
         """t where it can be believed, else the best that is known; always after last."""
         if t is not None and t <= last:
-            self.disordered = True
-        if self.disordered:
+            self.disordered = self._sort = True
+        if self._sort:
             while self._ahead and self._ahead[0] <= last:
                 heapq.heappop(self._ahead)
             t = self._ahead[0] if self._ahead else None

@@ -61,6 +61,29 @@ class VideoFacts:
         return out
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """What the container says of its picture track, read once: the track's memory is gone when the container is closed."""
+
+    codec: str
+    fps: float | None
+    frames: int
+    length: float | None
+    pixel_shape: str | None
+
+    @classmethod
+    def of(cls, stream: av.VideoStream) -> _Declared:
+        rate = stream.average_rate or stream.guessed_rate
+        shape = stream.codec_context.sample_aspect_ratio
+        return cls(
+            codec=stream.codec_context.name,
+            fps=float(rate) if rate else None,
+            frames=int(stream.frames),
+            length=_seconds(stream),
+            pixel_shape=f"{shape.numerator}:{shape.denominator}" if shape and shape != 1 else None,
+        )
+
+
 class VideoSource:
     """The frames of one file, once, in order; `facts` and `problem` tell how reading went so far.
 
@@ -73,13 +96,14 @@ class VideoSource:
         self._stream = _picture_track(path, self._container)
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self._fps = float(rate) if rate else None
-        self._clock = SourceClock(1 / self._fps if self._fps else None)
+        self._declared = _Declared.of(self._stream)
+        self._fps = self._declared.fps
+        self._clock = SourceClock(1 / self._fps if self._fps else None, sort=self._container.format.name == "avi")
         self._start: float | None = None
         self._end: float | None = None
         self._size = (self._stream.codec_context.width, self._stream.codec_context.height)
         self._rotation = 0
+        self._pixel_format = "unknown"
         self._frames = self._errors = self._damaged = 0
         self._lost = False
         self._finished = False
@@ -108,19 +132,18 @@ class VideoSource:
     @property
     def expected_frames(self) -> int | None:
         """How many frames the file says it has, roughly; None where it does not say."""
-        if self._stream.frames:
-            return int(self._stream.frames)
-        length = self._declared_length()
-        return round(length * self._fps) if length and self._fps else None
+        declared = self._declared
+        if declared.frames:
+            return declared.frames
+        return round(declared.length * self._fps) if declared.length and self._fps else None
 
     @property
     def facts(self) -> VideoFacts:
         """What is known so far."""
-        context = self._stream.codec_context
         return VideoFacts(
             path=str(self.path),
-            codec=context.name,
-            pixel_format=context.pix_fmt or "unknown",
+            codec=self._declared.codec,
+            pixel_format=self._pixel_format,
             width=self._size[0],
             height=self._size[1],
             rotation=self._rotation,
@@ -141,7 +164,7 @@ class VideoSource:
         if self._errors or self._damaged:
             lost = f"{_count(self._errors, 'packet')} and {_count(self._damaged, 'picture')}"
             return f"{self.path}: damaged: {lost} left out; the rest was read ({self._frames} frames)"
-        length, start = self._declared_length(), self._start
+        length, start = self._declared.length, self._start
         if not self._finished or not length or start is None or self._end is None:
             return None
         declared_end = start + length
@@ -152,17 +175,6 @@ class VideoSource:
             )
         return None
 
-    def _declared_length(self) -> float | None:
-        """Seconds of the picture track as the container states them; None where it states none."""
-        stream = self._stream
-        if stream.duration and stream.time_base:
-            return float(stream.duration * stream.time_base)
-        clock = stream.metadata.get("DURATION", "").split(":")
-        try:
-            return sum(float(part) * 60**power for part, power in zip(reversed(clock), range(3), strict=False)) or None
-        except ValueError:
-            return None
-
     def _warnings(self) -> Iterator[str]:
         clock = self._clock
         if clock.invented and clock.invented == self._frames:
@@ -171,9 +183,8 @@ class VideoSource:
             yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
-        shape = self._stream.codec_context.sample_aspect_ratio
-        if shape and shape != 1:
-            yield f"pixels are not square ({shape.numerator}:{shape.denominator}); faces are measured as stored"
+        if self._declared.pixel_shape:
+            yield f"pixels are not square ({self._declared.pixel_shape}); faces are measured as stored"
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         """Decoded pictures in order of presentation; damage is counted and passed over."""
@@ -208,6 +219,7 @@ class VideoSource:
         frame = Frame(index=self._frames, t=t, pixels=pixels, layout=layout, gap=gap)
         self._lost = False
         self._rotation = picture.rotation
+        self._pixel_format = picture.format.name
         self._size = (frame.width, frame.height)
         self._start = t if self._start is None else self._start
         self._end = t
@@ -246,6 +258,17 @@ def _plane(picture: av.VideoFrame, index: int) -> U8:
 
 def _turned(plane: U8, turn: int | None) -> U8:
     return np.ascontiguousarray(plane) if turn is None else np.asarray(cv2.rotate(plane, turn), np.uint8)
+
+
+def _seconds(stream: av.VideoStream) -> float | None:
+    """The length of the track as the container states it; None where it states none."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")  # Matroska: hours:minutes:seconds
+    try:
+        return sum(float(part) * 60**power for power, part in enumerate(reversed(parts))) or None
+    except ValueError:
+        return None
 
 
 def _count(number: int, noun: str) -> str:

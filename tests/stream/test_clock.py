@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from stream.clock import SourceClock
+
+
+def stamps(clock: SourceClock, times: list[float | None]) -> list[tuple[float, bool]]:
+    return [clock.stamp(t) for t in times]
+
+
+def test_keeps_good_stamps_as_they_are() -> None:
+    times = [1.4, 1.433, 1.5, 1.51, 2.4]
+    clock = SourceClock(1 / 30)
+    assert stamps(clock, list(times)) == [(t, False) for t in times]
+    assert (clock.gaps, clock.invented, clock.disordered) == (0, 0, False)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1 / 50, 0.02), (None, 0.04), (1e-6, 0.04), (1e6, 0.04)])
+def test_without_stamps_counts_by_the_declared_rate(step: float | None, expected: float) -> None:
+    clock = SourceClock(step)
+    assert [t for t, _ in stamps(clock, [None] * 4)] == pytest.approx([0, expected, 2 * expected, 3 * expected])
+    assert clock.invented == 4
+
+
+def test_one_missing_stamp_is_filled_in() -> None:
+    assert [t for t, _ in stamps(SourceClock(0.1), [0.0, 0.1, None, 0.3])] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+def test_a_lost_second_is_a_gap_and_slow_pictures_are_not() -> None:
+    fast = SourceClock(1 / 30)
+    assert [gap for _, gap in stamps(fast, [n / 30 for n in (0, 1, 2, 33, 34)])] == [False, False, False, True, False]
+    assert fast.gaps == 1
+    slow = SourceClock(1 / 30)  # declares 30 frames/s and comes at one in two seconds
+    assert [gap for _, gap in stamps(slow, [0.0, 2.0, 4.0, 6.0])] == [False, True, True, True]
+    timelapse = SourceClock(2.0)
+    assert [gap for _, gap in stamps(timelapse, [0.0, 2.0, 4.0, 9.0, 16.0])] == [False, False, False, False, True]
+
+
+def test_a_gap_after_a_gap_is_one_too() -> None:
+    assert [gap for _, gap in stamps(SourceClock(0.04), [0, 0.04, 5, 10, 10.04])] == [False, False, True, True, False]
+
+
+def test_a_short_loss_is_a_gap_only_when_pictures_were_lost() -> None:
+    clock = SourceClock(0.04)
+    stamps(clock, [0, 0.04, 0.08])
+    assert clock.stamp(0.24, lost=False) == (0.24, False)
+    assert clock.stamp(0.28, lost=True) == (0.28, False)
+    assert clock.stamp(0.44, lost=True) == (0.44, True)
+
+
+def test_a_new_clock_is_kept_and_marked() -> None:
+    clock = SourceClock(0.04)
+    assert stamps(clock, [100.0, 100.04, 3.0, 3.04]) == [(100.0, False), (100.04, False), (3.0, True), (3.04, False)]
+
+
+def test_repeated_stamps_are_told_apart() -> None:
+    times = [t for t, _ in stamps(SourceClock(0.04), [0.0, 0.04, 0.04, 0.04])]
+    assert times == sorted(set(times))
+
+
+def test_stamps_of_storage_are_sorted_when_that_is_known() -> None:
+    clock = SourceClock(0.1, sort=True)
+    stored = [0.2, 0.6, 0.4, 0.3, 0.5]
+    for t in stored:
+        clock.read_ahead(t)
+    assert [t for t, _ in stamps(clock, list(stored))] == [0.2, 0.3, 0.4, 0.5, 0.6]
+    assert clock.invented == 0
+
+
+def test_disorder_found_on_the_way_never_goes_back_in_time() -> None:
+    clock = SourceClock(0.1)
+    stored = [0.2, 0.6, 0.4, 1.2, 1.0, 1.4, 0.8, 2.0]
+    for t in stored:
+        clock.read_ahead(t)
+    times = [t for t, _ in stamps(clock, list(stored))]
+    assert clock.disordered
+    assert times == sorted(set(times))

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.errors import SourceError
+from engine.types import Frame, Layout
+from stream.source import VideoSource, open_video
+from tests.videos import Picture, quadrants, stepping, write_tone, write_video
+
+COLOUR_TOLERANCE = 20
+"""Measured: at most 13 grey levels between the pictures written and read at 64 x 48 through H.264 and 4:2:0."""
+
+
+def read(path: Path) -> tuple[list[Frame], VideoSource]:
+    with open_video(path) as source:
+        return list(source), source
+
+
+def corners(rgb: Picture) -> Picture:
+    """[4, 3] colours in the middle of the four quadrants: top left, top right, bottom left, bottom right."""
+    rows, columns = rgb.shape[0] // 4, rgb.shape[1] // 4
+    return rgb[[rows, rows, 3 * rows, 3 * rows], [columns, 3 * columns, columns, 3 * columns]]
+
+
+def assert_alike(found: Picture, expected: Picture) -> None:
+    assert found.shape == expected.shape
+    assert np.abs(corners(found).astype(int) - corners(expected)).max() <= COLOUR_TOLERANCE
+
+
+def corrupted(path: Path, start: float, share: float = 0.1) -> Path:
+    """The file with noise from the share start of its length on, over a share of it that spans several pictures."""
+    data = bytearray(path.read_bytes())
+    at, size = int(len(data) * start), int(len(data) * share)
+    data[at : at + size] = random.Random(7).randbytes(size)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def test_frames_carry_index_time_and_content(tmp_path: Path) -> None:
+    pictures = stepping(64, 48, 40)
+    frames, source = read(write_video(tmp_path / "clip.mp4", pictures, rate=25))
+    assert [frame.index for frame in frames] == list(range(40))
+    assert [frame.t for frame in frames] == pytest.approx([n / 25 for n in range(40)])
+    assert not any(frame.gap for frame in frames)
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert abs(int(frame.rgb[4, 32, 0]) - int(picture[4, 32, 0])) <= 4
+    assert source.problem is None
+    facts = source.facts.as_dict()
+    assert (facts["width"], facts["height"], facts["frames"], facts["expected_frames"]) == (64, 48, 40, 40)
+    assert facts["duration"] == pytest.approx(39 / 25)
+    assert facts["measured_fps"] == pytest.approx(25)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt", "layout"),
+    [
+        ("mp4", "libx264", "yuv420p", "i420"),
+        ("mkv", "mjpeg", "yuvj420p", "i420"),
+        ("mp4", "libx264", "yuv420p10le", "i420"),
+        ("mp4", "libx264", "yuv422p", "i420"),
+        ("mp4", "libx264", "yuv444p", "i420"),
+        ("mp4", "libx264", "nv12", "i420"),
+        ("mkv", "ffv1", "bgra", "rgb"),
+        ("webm", "libvpx-vp9", "yuv420p", "i420"),
+        ("mov", "png", "rgb24", "rgb"),
+    ],
+)
+def test_pixel_formats_keep_their_colours(tmp_path: Path, suffix: str, codec: str, pix_fmt: str, layout: Layout) -> None:
+    picture = quadrants(64, 48)
+    frames, _ = read(write_video(tmp_path / f"clip.{suffix}", [picture] * 3, codec=codec, pix_fmt=pix_fmt))
+    assert len(frames) == 3
+    assert frames[-1].layout == layout
+    assert_alike(frames[-1].rgb, picture)
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "gray16le"])
+def test_grey_video_stays_grey(tmp_path: Path, pix_fmt: str) -> None:
+    picture = quadrants(64, 48)
+    frames, _ = read(write_video(tmp_path / "clip.mkv", [picture] * 3, codec="ffv1", pix_fmt=pix_fmt))
+    assert frames[0].layout == "grey"
+    expected = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    assert np.abs(corners(frames[0].rgb)[:, 0].astype(int) - corners(cv2.merge([expected] * 3))[:, 0]).max() <= COLOUR_TOLERANCE
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (18, 14), (66, 46), (64, 50), (4096, 2304)])
+def test_even_sizes(tmp_path: Path, width: int, height: int) -> None:
+    frames, _ = read(write_video(tmp_path / "clip.mp4", [quadrants(width, height)] * 2, options={"preset": "ultrafast"}))
+    assert (frames[0].width, frames[0].height, frames[0].layout) == (width, height, "i420")
+    assert_alike(frames[0].rgb, quadrants(width, height))
+
+
+@pytest.mark.parametrize(("pix_fmt", "codec"), [("yuv420p", "ffv1"), ("yuv444p", "libx264"), ("gray", "ffv1")])
+def test_odd_sizes(tmp_path: Path, pix_fmt: str, codec: str) -> None:
+    frames, _ = read(write_video(tmp_path / "clip.mkv", [quadrants(63, 47)] * 2, codec=codec, pix_fmt=pix_fmt))
+    assert frames[0].rgb.shape == (47, 63, 3)
+    if pix_fmt != "gray":
+        assert_alike(frames[0].rgb, quadrants(63, 47))
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "gray", "yuv444p"])
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_rotation_in_the_file_is_applied(tmp_path: Path, rotation: int, pix_fmt: str) -> None:
+    picture = quadrants(64, 48)
+    frames, source = read(write_video(tmp_path / "clip.mp4", [picture] * 2, rotation=rotation, pix_fmt=pix_fmt))
+    upright = np.rot90(picture, rotation // 90)
+    assert frames[0].rgb.shape == upright.shape
+    assert (source.facts.width, source.facts.height) == (upright.shape[1], upright.shape[0])
+    if pix_fmt == "gray":
+        assert np.argmax(corners(frames[0].rgb)[:, 0]) == np.argmax(corners(upright).sum(1))
+    else:
+        assert_alike(frames[0].rgb, upright)
+
+
+def test_variable_rate_keeps_the_files_times_and_marks_a_lost_second(tmp_path: Path) -> None:
+    times = [0.0, 0.03, 0.1, 0.12, 0.2, 1.3, 1.34]
+    frames, source = read(write_video(tmp_path / "clip.mp4", stepping(64, 48, 7), times=times))
+    assert [frame.t for frame in frames] == pytest.approx(times, abs=1e-4)
+    assert [frame.index for frame in frames if frame.gap] == [5]
+    assert source.facts.gaps == 1
+
+
+def test_the_sources_clock_is_kept(tmp_path: Path) -> None:
+    frames, source = read(write_video(tmp_path / "clip.mkv", stepping(64, 48, 5), times=[7 + n / 30 for n in range(5)]))
+    assert frames[0].t == pytest.approx(7, abs=0.001)
+    assert source.facts.start == frames[0].t
+
+
+def test_no_time_stamps(tmp_path: Path) -> None:
+    frames, source = read(write_video(tmp_path / "clip.h264", stepping(64, 48, 20)))
+    assert [frame.t for frame in frames] == pytest.approx([n / 25 for n in range(20)])
+    assert source.facts.warnings == ("the file has no time stamps; 25 frames/s assumed",)
+
+
+def test_stamps_of_storage_become_those_of_presentation(tmp_path: Path) -> None:
+    frames, _ = read(write_video(tmp_path / "clip.avi", stepping(64, 48, 30)))
+    steps = np.diff([frame.t for frame in frames])
+    assert len(frames) == 30
+    assert steps[:-1] == pytest.approx(1 / 30, abs=1e-3)
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    frames, source = read(write_video(tmp_path / "face.png", [quadrants(63, 47)], codec="png", pix_fmt="rgb24"))
+    assert len(frames) == 1
+    assert_alike(frames[0].rgb, quadrants(63, 47))
+    assert source.problem is None
+
+
+def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, [quadrants(64, 48)] * 2, options={"x264-params": "sar=4/3"})
+    _, source = read(path)
+    assert any("not square (4:3)" in warning for warning in source.facts.warnings)
+
+
+def test_names_with_odd_characters(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "plain.mp4", [quadrants(64, 48)] * 2)
+    odd = tmp_path / "http:odd name %03d #1 ü.mp4"
+    path.rename(odd)
+    assert len(read(odd)[0]) == 2
+
+
+def test_damaged_packets_are_left_out_and_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(3).integers(0, 255, (60, 96, 128, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "clip.mp4", list(noise), options={"g": "10"}, container_options={"movflags": "faststart"})
+    frames, source = read(corrupted(path, 0.5))
+    assert 30 <= len(frames) < 60
+    assert source.facts.decode_errors + source.facts.damaged_frames > 0
+    assert source.problem is not None
+    assert "damaged" in source.problem
+    assert str(path) in source.problem
+    assert all(after.t > before.t for before, after in pairwise(frames))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_file_cut_off_gives_what_is_there_and_says_so(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(3).integers(0, 255, (90, 48, 64, 3), dtype=np.uint8)
+    options = {"movflags": "faststart"} if suffix == "mp4" else {}
+    path = write_video(tmp_path / f"clip.{suffix}", list(noise), container_options=options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames, source = read(path)
+    assert 20 <= len(frames) < 60
+    assert source.problem is not None
+    assert str(path) in source.problem
+
+
+def test_stopping_early_is_no_problem_of_the_file(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", stepping(64, 48, 60))
+    with open_video(path) as source:
+        next(iter(source))
+    assert source.problem is None
+
+
+def unopenable(tmp_path: Path, kind: str) -> Path:
+    path = tmp_path / f"{kind}.mp4"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("not a video\n" * 100)
+    elif kind == "sound":
+        write_tone(path)
+    elif kind == "headless":  # the index lies behind the pictures and is cut off
+        write_video(path, stepping(64, 48, 30))
+        path.write_bytes(path.read_bytes()[:-400])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("missing", "there is no such file"),
+        ("folder", "is a folder"),
+        ("empty", "is empty"),
+        ("text", "cannot be read as a video"),
+        ("sound", "has no pictures"),
+        ("headless", "cut off"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_in_one_sentence(tmp_path: Path, kind: str, said: str) -> None:
+    path = unopenable(tmp_path, kind)
+    with pytest.raises(SourceError, match=said) as caught:
+        open_video(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_readable_picture_is_an_error(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", stepping(64, 48, 3), container_options={"movflags": "faststart"})
+    data = path.read_bytes()
+    at = data.index(b"mdat") + 4
+    path.write_bytes(data[:at] + bytes(len(data) - at))
+    with pytest.raises(SourceError, match="no picture in this file can be decoded"):
+        read(path)
+
+
+@pytest.mark.data
+def test_real_video(data_dir: Path) -> None:
+    frames, source = read(data_dir / "media" / "WolfgangLanger_Pexels.mp4")
+    assert len(frames) == 472
+    assert [frame.t for frame in frames] == pytest.approx([n * float(Fraction(1001, 24_000)) for n in range(472)], abs=1e-4)
+    assert source.problem is None
+
+
+@pytest.mark.data
+def test_leading_pictures_that_an_edit_hides_are_no_problem(data_dir: Path) -> None:
+    frames, source = read(data_dir / "media" / "no_face.mp4")
+    assert len(frames) == 95
+    assert frames[0].t == 0
+    assert source.problem is None
