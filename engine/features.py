@@ -36,8 +36,8 @@ CROP_SIDE = 128
 
 CANONICAL_KEYPOINTS: F32 = np.array([[6.45, 8.20], [20.55, 8.20], [13.50, 15.27], [8.04, 19.97], [18.96, 19.97]], np.float32)
 """[5, 2] where the published maps have left eye, right eye, nose tip, left and right lip corner, in map cells: the mean over
-the 442 maps of the composite database, made symmetric about the middle column. A crop registered to `keypoints_to_crop` of these
-is framed as the published maps are."""
+the 442 maps of the composite database, made symmetric about the middle column. A crop registered to `keypoints_to_crop` of
+these is framed as the published maps are."""
 
 
 class Region(NamedTuple):

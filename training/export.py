@@ -64,9 +64,24 @@ def export_onnx(network: Committee, recipe: Recipe, out: Path, *, probes: F32 | 
     return worst
 
 
-def write_card(weights: Path, card: dict[str, Any]) -> Card:
-    """Write the card beside an exported file, with the file's digest, and return it."""
-    checked = Card.model_validate({**card, "sha256": sha256_of(weights)})
+def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any]) -> Card:
+    """Write the card beside an exported file and return it.
+
+    facts: data, licence, temperature, uncertain_below, scores, as in `engine.weights.Card`; the rest follows from recipe and
+    file.
+    """
+    made = {
+        "name": weights.stem,
+        "network": recipe.model.name,
+        "options": recipe.model.options,
+        "members": recipe.model.members,
+        "classes": CLASSES,
+        "input": "five-regions",
+        "input_shape": (3, SIDE, SIDE),
+        "recipe": recipe.name,
+        "sha256": sha256_of(weights),
+    }
+    checked = Card.model_validate({**made, **facts})
     path = weights.with_suffix(".json")
     draft = path.with_suffix(".json.part")
     try:

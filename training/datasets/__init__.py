@@ -34,6 +34,11 @@ class FlowMaps:
     def __len__(self) -> int:
         return len(self.names)
 
+    def told(self) -> str:
+        """What the set holds, in one line."""
+        away = f"; named but absent: {len(self.absent)} ({', '.join(self.absent[:5])} ...)" if self.absent else ""
+        return f"{len(self)} maps of {len(set(self.subjects))} subjects{away}"
+
     def regions(self) -> F32:
         """[N, 3, 28, 28], each map's five-region composite as live analysis makes it."""
         return np.stack([five_regions(m, k) for m, k in zip(self.maps, self.keypoints, strict=True)])

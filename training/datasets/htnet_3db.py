@@ -5,8 +5,8 @@
     datasets/STSNet_whole_norm_u_v_os/        '<name> .png' (with the space), 28 x 28, RGB = (u, v, strain) scaled to 0..255
 
 A map's name is '<sub>_<filename_o>'. Points in keypoints.csv count from the map's top left corner (28 is its far edge):
-read so, the middle of the faces is the flow maps' own axis of symmetry. In memory the centre of the first cell is (0, 0), half a
-cell less.
+read so, the middle of the faces is the flow maps' own axis of symmetry. In memory the centre of the first cell is (0, 0),
+half a cell less.
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+"""`apexstream train`: fit a recipe's networks to all maps of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[Path, typer.Option(help="The recipe, a TOML file such as configs/train/ahmsa-3db.toml.")],
+    data: Annotated[Path, typer.Option(help="Folder of the flow maps (the layout of htnet-3db).")],
+    out: Annotated[Path, typer.Option(help="Folder for the run; must not hold one already.")],
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's own seed.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+) -> None:
+    """Fit a network on a configured data set, all its maps, to the recipe's last epoch."""
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from engine.errors import OutputError
+    from training.datasets import htnet_3db
+    from training.fit import fit
+    from training.recipe import read_recipe
+    from training.runs import save_run
+
+    recipe = read_recipe(config)
+    if (out / "fitted.pt").exists():
+        raise OutputError(f"{out} holds a finished run already; name another folder")
+    maps = htnet_3db.load(data)
+    console = Console(stderr=True)
+    console.print(maps.told(), highlight=False)
+    torch.set_num_threads(threads)
+    losses: list[tuple[int, int, float]] = []
+    with Progress(console=console) as bar:
+        task = bar.add_task("fitting", total=recipe.model.members * recipe.fit.epochs)
+
+        def told(member: int, epoch: int, loss: float) -> None:
+            losses.append((member, epoch, round(loss, 5)))
+            bar.update(task, advance=1, description=f"network {member + 1} of {recipe.model.members}, loss {loss:.3f}")
+
+        network = fit(recipe, maps, seed=seed, progress=told)
+    used = recipe if seed is None else recipe.model_copy(update={"seed": seed})
+    save_run(out, used, network, maps, losses)
+    typer.echo(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")

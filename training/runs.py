@@ -1,0 +1,67 @@
+"""A training run's folder: the recipe, the fitted parameters, and how the loss went.
+
+recipe.json     the recipe as it was used
+fitted.pt       parameters of the committee (PyTorch state)
+losses.csv      member, epoch, loss
+data.json       how many maps of which database and class it was fitted to
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from engine.errors import ApexError, ConfigError, OutputError, WeightsError
+from engine.models import build
+from engine.models.committee import Committee
+from training.datasets import CLASSES, FlowMaps
+from training.recipe import Recipe
+
+Losses = Sequence[tuple[int, int, float]]
+"""(member, epoch, mean loss) of each epoch."""
+
+
+def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, losses: Losses) -> None:
+    """Write the folder. OutputError where it cannot be written."""
+    counts: dict[str, dict[str, int]] = {}
+    for database, label in zip(data.databases, data.labels, strict=True):
+        classes = counts.setdefault(database, dict.fromkeys(CLASSES, 0))
+        classes[CLASSES[label]] += 1
+    told = {"maps": len(data), "subjects": len(set(data.subjects)), "absent": list(data.absent), "databases": counts}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("member", "epoch", "loss"), *losses])
+        torch.save(network.state_dict(), folder / "fitted.pt")
+    except (OSError, RuntimeError) as cause:
+        raise OutputError(f"the run cannot be written to {folder}: {getattr(cause, 'strerror', None) or cause}") from cause
+
+
+def load_run(folder: Path) -> tuple[Recipe, Committee, dict[str, Any]]:
+    """The recipe, the fitted committee in evaluation mode, and what it was fitted to."""
+    try:
+        recipe = Recipe.model_validate_json((folder / "recipe.json").read_bytes())
+        told: dict[str, Any] = json.loads((folder / "data.json").read_bytes())
+        state = torch.load(folder / "fitted.pt", map_location="cpu", weights_only=True)
+    except OSError as cause:
+        raise ConfigError(f"{folder} is not the folder of a finished training run: no readable {cause.filename}") from cause
+    except (ValidationError, ValueError) as cause:
+        raise ConfigError(f"the run in {folder} cannot be read: {str(cause).splitlines()[0]}") from cause
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as cause:
+        raise WeightsError(f"{folder / 'fitted.pt'} is damaged: {str(cause).splitlines()[0]}") from cause
+    try:
+        model = recipe.model
+        network = Committee([build(model.name, len(CLASSES), **model.options) for _ in range(model.members)])
+        network.load_state_dict(state)
+    except (ApexError, RuntimeError) as cause:
+        raise WeightsError(f"the parameters in {folder} do not fit the network of its recipe: {cause}") from cause
+    return recipe, network.eval(), told
