@@ -1,0 +1,128 @@
+"""The shape of the project: who imports whom, what is tested where, what a module promises to export."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("engine", "stream", "training", "tools")
+MAY_IMPORT = {
+    "engine": {"engine"},
+    "stream": {"stream", "engine"},
+    "training": {"training", "engine"},
+    "tools": set(PACKAGES),
+}
+NOT_IN_ENGINE = {"av", "asyncio", "threading", "websockets", "time", "datetime", "socket", "subprocess", "multiprocessing"}
+HEAVY = {"torch", "cv2", "mediapipe", "onnxruntime", "av", "numpy", "matplotlib", "skimage"}
+ONE_HOME = {"mediapipe": "engine/landmarks.py", "dlib": "engine/landmarks.py"}
+"""Libraries that one module alone stands in front of; `doctor`, which looks at everything, aside."""
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """(dotted name, line) of every import, wherever it stands; relative ones made absolute."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            yield ".".join([*base, *([node.module] if node.module else [])]), node.lineno
+
+
+@pytest.mark.parametrize("path", sources(), ids=relative)
+def test_imports_go_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    for name, line in imports(path):
+        top = name.split(".")[0]
+        assert top not in PACKAGES or top in MAY_IMPORT[package], f"{relative(path)}:{line} imports {name}"
+        assert top != "tests", f"{relative(path)}:{line} imports tests"
+        if package == "engine":
+            assert top not in NOT_IN_ENGINE, f"{relative(path)}:{line}: engine does no I/O, starts no thread, reads no clock"
+        if top in ONE_HOME and path.name != "doctor.py":
+            assert relative(path) == ONE_HOME[top], f"{relative(path)}:{line}: only {ONE_HOME[top]} imports {top}"
+
+
+def mirrored(path: Path) -> list[Path]:
+    """Where the test of a source may lie: tests/<package>/test_<module>.py, or, for the modules of an inner package that are
+    one subject with one front (an operator, the runtimes), the test of that package."""
+    folder = ROOT / "tests" / path.relative_to(ROOT).parent
+    places = [folder / f"test_{path.stem}.py"]
+    if path.name == "__init__.py" or folder.parent.parent != ROOT:
+        places += [folder / f"test_{folder.name}.py", folder.parent / f"test_{folder.name}.py"]
+    return places
+
+
+def has_code(path: Path) -> bool:
+    """Whether a module defines any behaviour: a function or a class that does more than hold fields."""
+    return any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if has_code(path)], ids=relative)
+def test_every_source_has_its_test_file(path: Path) -> None:
+    assert any(candidate.is_file() for candidate in mirrored(path)), f"{relative(path)} has no {relative(mirrored(path)[0])}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=relative)
+def test_every_test_file_has_its_source_and_a_test(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "def test_" in text, f"{relative(path)} tests nothing"
+    inside = path.relative_to(ROOT / "tests")
+    if len(inside.parts) == 1 or inside.name == "test_whole_way.py":
+        return
+    subject = inside.stem.removeprefix("test_")
+    folder = ROOT / inside.parent
+    candidates = (folder / f"{subject}.py", folder / subject, folder.parent / subject)
+    assert any(candidate.exists() for candidate in candidates), f"{relative(path)} tests no module of that name"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_exports_exist(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        listed = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+        if not listed or "training" in path.parts or "models" in path.parts:
+            continue
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+        for name in ast.literal_eval(listed[0].value):
+            assert hasattr(module, name), f"{relative(path)} lists {name}, which it does not have"
+
+
+def test_the_promised_names() -> None:
+    from engine import Pipeline
+    from engine.models import build
+    from engine.ops.strain import strain
+    from engine.ops.tvl1 import tvl1
+    from engine.runtime import load
+
+    assert all(callable(name) for name in (Pipeline.from_config, Pipeline.feed, Pipeline.flush, build, strain, tvl1, load))
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    script = "import sys, tools.cli; print(' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert not HEAVY & set(loaded)
+
+
+@pytest.mark.parametrize("path", sources(), ids=relative)
+def test_sources_are_whole(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for left in ("TO" + "DO", "FIX" + "ME", "XX" + "X", "breakpoint" + "("):
+        assert left not in text, f"{relative(path)} has a leftover {left}"
+    assert ast.get_docstring(ast.parse(text)), f"{relative(path)} does not say what it is"
+    assert path.name == "__init__.py" or "from __future__ import annotations" in text or not has_code(path)
