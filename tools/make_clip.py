@@ -43,7 +43,7 @@ def make(
     seconds: Annotated[float, typer.Option(help="Length of the clip.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Everything random hangs on it; the same seed gives the same clip.")] = 0,
     start: Annotated[
-        str, typer.Option("--preset", help="benchmark, still_noisy (no expression) or clean (nothing else).")
+        str, typer.Option("--preset", help="benchmark, harder, still_noisy (no expression) or clean (nothing else).")
     ] = "benchmark",
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "640x360",
     eye_px: Annotated[float | None, typer.Option(help="Distance of the eyes in the frame, pixels.")] = None,
@@ -109,7 +109,7 @@ def _write(spec: ClipSpec, out: Path, sheet: Path | None) -> None:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"rendering {out.name}", total=plan(spec).frames)
         truth = write_clip(spec, out, lambda i: bar.update(task, completed=i + 1))
     console.print(f"{out}: {truth.frames} frames, {len(truth.events)} expressions, {len(truth.blinks)} blinks")

@@ -12,10 +12,15 @@ from tools.clips.plan import generator
 from tools.clips.portrait import Portrait
 from tools.clips.spec import ClipSpec
 
+NOD_PX = 6.0
+"""Shift of the frame at the height of a strong nod."""
+NOD_DEG = 3.0
+
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Per frame, [N] each: shift in frame px, roll, yaw and pitch in radians, zoom as a factor, light as a factor."""
+    """Per frame, [N] each: shift in frame px, roll, yaw and pitch in radians, zoom and light as factors; tilt [N, 2] is the
+    relative change of light at the right and lower edges (the other edges change the other way)."""
 
     x: F64
     y: F64
@@ -24,6 +29,7 @@ class Motion:
     yaw: F64
     pitch: F64
     light: F64
+    tilt: F64
 
 
 def wander(times: F64, rng: np.random.Generator) -> F64:
@@ -38,17 +44,30 @@ def motion(spec: ClipSpec, times: F64) -> Motion:
     """The head's motion and the light at each frame time."""
     rng = generator(spec, "motion")
     x, y, roll, zoom, yaw, pitch = (wander(times, rng) for _ in range(6))
+    nod = nods(spec, times)
     light = 1 + spec.drift * wander(times, rng)
     light = light * (1 + spec.flicker * np.sin(2 * np.pi * (spec.flicker_hz * times + rng.random())))
     return Motion(
         x=spec.sway_px * x,
-        y=0.7 * spec.sway_px * y,
+        y=0.7 * spec.sway_px * y + NOD_PX * nod,
         roll=np.deg2rad(spec.roll_deg) * roll,
         zoom=1 + spec.zoom * zoom,
         yaw=np.deg2rad(spec.yaw_deg) * yaw,
-        pitch=np.deg2rad(spec.pitch_deg) * pitch,
+        pitch=np.deg2rad(spec.pitch_deg) * pitch + np.deg2rad(NOD_DEG) * nod,
         light=light,
+        tilt=spec.light_tilt * np.column_stack([wander(times, rng), wander(times, rng)]),
     )
+
+
+def nods(spec: ClipSpec, times: F64) -> F64:
+    """[N] quick motions down (or up) and back, each 0.4 to 0.9 s and at most 1 high."""
+    rng = generator(spec, "nods")
+    total = np.zeros(len(times))
+    for _ in range(int(rng.poisson(spec.nods_per_minute * spec.duration_s / 60))):
+        start, length = rng.uniform(0, spec.duration_s), rng.uniform(0.4, 0.9)
+        x = np.clip((times - start) / length, 0, 1)
+        total += rng.choice([-1, 1]) * rng.uniform(0.4, 1) * (1 - np.cos(2 * np.pi * x)) / 2
+    return np.clip(total, -1, 1)
 
 
 def depth(face: Portrait, grid: Grid) -> F32:

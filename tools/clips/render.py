@@ -7,6 +7,7 @@ face at rest (expressions) -> texture (with lids drawn in). Light, flicker and n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -31,6 +32,15 @@ def render_frames(spec: ClipSpec) -> Iterator[tuple[float, U8]]:
         yield float(t), scene.frame(i)
 
 
+@dataclass(frozen=True, eq=False)
+class Move:
+    """A field and its largest displacement in texture px from frame `first` on."""
+
+    field: F32
+    first: int
+    peaks: F64
+
+
 class Scene:
     """Everything of a clip that is computed once; frame(i) renders any frame, in any order."""
 
@@ -47,28 +57,30 @@ class Scene:
         self._lids = lids_of(self.face)
         self._down = closing(self.truth.blinks, self.times)
         self._drawn = 0.0
-        self._fields, self._weights = self._prepare()
+        self._moves = self._prepare()
         self._noise = _noise_bank(spec)
         w, h = spec.size
+        self._ramps = np.linspace(-1, 1, w), np.linspace(-1, 1, h)
         self._xs, self._ys = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)
 
-    def _prepare(self) -> tuple[list[F32], list[F64]]:
-        """Fields and their displacement in texture px by frame: one pair for each event, the last for all blinks."""
+    def _prepare(self) -> list[Move]:
+        """What moves the face: each event, and last the skin around the eyes in all blinks."""
         rng = generator(self.spec, "faces")
-        fields, weights = [], []
+        moves = []
         for event in self.truth.events:
-            fields.append(field(self.face, self._grid, event.action, self.spec.renderer, rng))
-            weights.append(event.amplitude * self.face.crop_px * course(event, self.times, self.spec.renderer, rng))
-        fields.append(lid_drop(self.face, self._grid))
-        weights.append(BLINK_PX * self.face.crop_px * self._down)
-        return fields, weights
+            f = field(self.face, self._grid, event.action, self.spec.renderer, rng)
+            first, last = np.searchsorted(self.times, [event.onset_t, event.offset_t])
+            part = course(event, self.times[first:last], self.spec.renderer, rng)
+            moves.append(Move(f, int(first), event.amplitude * self.face.crop_px * part))
+        moves.append(Move(lid_drop(self.face, self._grid), 0, BLINK_PX * self.face.crop_px * self._down))
+        return moves
 
     def expression(self, i: int) -> F32:
         """[H, W, 2] displacement on the grid, texture px, in frame i."""
         total = np.zeros_like(self._nodes)
-        for f, weight in zip(self._fields, self._weights, strict=True):
-            if weight[i] > 0:
-                total += np.float32(weight[i]) * f
+        for move in self._moves:
+            if move.first <= i < move.first + len(move.peaks) and move.peaks[i - move.first] > 0:
+                total += np.float32(move.peaks[i - move.first]) * move.field
         return total
 
     def placement(self, i: int) -> F64:
@@ -126,7 +138,10 @@ class Scene:
         )
 
     def _sensor(self, picture: U8, i: int) -> U8:
-        light = self.motion.light[i]
+        light, tilt = self.motion.light[i], self.motion.tilt[i]
+        if tilt.any():
+            gain = 1 + tilt[0] * self._ramps[0] + (tilt[1] * self._ramps[1])[:, None]
+            picture = np.asarray(cv2.multiply(picture, cv2.merge([gain.astype(np.float32)] * 3), dtype=cv2.CV_8U), np.uint8)
         if light != 1:
             picture = np.asarray(cv2.LUT(picture, np.clip(np.arange(256) * light + 0.5, 0, 255).astype(np.uint8)), np.uint8)
         if self.spec.noise_sigma == 0:

@@ -42,7 +42,8 @@ class ClipSpec:
     Lengths called px are pixels of the frame except micro_px and macro_px, the ranges of an event's peak displacement in
     pixels of the 128 px crop. n_events, where given, replaces events_per_minute. crf is H.264's constant rate factor (None:
     lossless). vfr > 0 makes the frame intervals vary by that relative spread. Motion settings are peak values of smooth
-    random functions of time (0.05 to 0.5 Hz); drift and flicker are relative changes of brightness.
+    random functions of time (0.05 to 0.5 Hz); drift and flicker are relative changes of brightness, light_tilt of the light
+    from edge to edge of the frame. A nod is a quick motion of the head and back.
     """
 
     photo: str = "hopper"
@@ -67,6 +68,8 @@ class ClipSpec:
     flicker: float = 0.0
     flicker_hz: float = 10.0
     drift: float = 0.0
+    light_tilt: float = 0.0
+    nods_per_minute: float = 0.0
     crf: int | None = 23
     vfr: float = 0.0
     renderer: Renderer = "warp-a"
@@ -195,6 +198,24 @@ def still_noisy(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duratio
     return replace(benchmark(photo, fps, seed, duration_s), **{"n_events": 0, **changes})
 
 
+def harder(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 30.0, **changes: Any) -> ClipSpec:
+    """The benchmark with what a bad camera and a lively person add: nods, more turning, wandering light, more noise, stronger
+    compression and a varying frame rate."""
+    return replace(
+        benchmark(photo, fps, seed, duration_s),
+        **{
+            "nods_per_minute": 4.0,
+            "yaw_deg": 4.0,
+            "pitch_deg": 3.0,
+            "light_tilt": 0.06,
+            "noise_sigma": 4.0,
+            "crf": 28,
+            "vfr": 0.15,
+            **changes,
+        },
+    )
+
+
 def clean(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 20.0, **changes: Any) -> ClipSpec:
     """Expressions and nothing else: no blink, no head motion, no noise, no compression."""
     still = dict.fromkeys(("blinks_per_minute", "sway_px", "roll_deg", "zoom", "yaw_deg", "pitch_deg", "noise_sigma"), 0.0)
@@ -202,7 +223,7 @@ def clean(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: f
     return ClipSpec(photo=photo, fps=fps, seed=seed, duration_s=duration_s, **settings)
 
 
-PRESETS = {"benchmark": benchmark, "still_noisy": still_noisy, "clean": clean}
+PRESETS = {"benchmark": benchmark, "still_noisy": still_noisy, "harder": harder, "clean": clean}
 
 
 def preset(

@@ -44,7 +44,7 @@ def write_clip(spec: ClipSpec, path: Path, progress: Callable[[int], None] | Non
                 if progress is not None:
                     progress(i)
             container.mux(stream.encode(None))
-    except (OSError, av.FFmpegError) as e:
+    except (OSError, ValueError, av.FFmpegError) as e:
         raise OutputError(
             f"the clip cannot be written to {path}: {e}; choose a writable place with a name ending in .mp4"
         ) from e
