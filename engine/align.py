@@ -60,6 +60,7 @@ _BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
 
 _TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
 _HEAD = slice(0, len(HEAD_POINTS))
+_VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(_TRACKED))])
 _GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
 
 _WINDOW = (17, 17)
@@ -136,53 +137,53 @@ def _sample(grey: U8, transform: F64) -> U8:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """How the head stands against the reference: the seven terms of the fit, and the pixels its patches disagree by."""
+    """How the head stands against the reference: the fit's terms (a, b, tx, ty, yaw, pitch), the pixels by which the head's patches
+    disagree with it, and the share of them that agree within a pixel."""
 
     terms: F64
     residual: float
-    inliers: float
+    agree: float
 
     @property
     def transform(self) -> F64:
         """The similarity part [2, 3], reference canvas to this frame's canvas."""
         a, b, tx, ty = self.terms[:4]
-        middle = (CANVAS - 1) / 2
+        middle = np.full(2, (CANVAS - 1) / 2)
         linear = np.array([[1 + a, -b], [b, 1 + a]])
-        return np.column_stack([linear, np.array([tx, ty]) + middle - linear @ np.array([middle, middle])])
+        return np.column_stack([linear, np.array([tx, ty]) + middle - linear @ middle])
 
 
 def head_design(points: F64, depth: F64) -> F64:
-    """The linear model of head motion at points [N, 2] (canvas pixels) of depth [N]: [N, 2, 7] for terms (a, b, tx, ty, yaw,
-    pitch, c)."""
+    """The linear model of head motion at points [N, 2] (canvas pixels) of depth [N] (pixels): [N, 2, 6] for the terms of `Head`."""
     x, y = (points - (CANVAS - 1) / 2).T
     zero, one = np.zeros_like(x), np.ones_like(x)
-    return np.stack(
-        [
-            np.stack([x, -y, one, zero, depth, zero, x], axis=1),
-            np.stack([y, x, zero, one, zero, depth, zero], axis=1),
-        ],
-        axis=1,
-    )
+    across = np.stack([x, -y, one, zero, depth, zero], axis=1)
+    down = np.stack([y, x, zero, one, zero, depth], axis=1)
+    return np.stack([across, down], axis=1)
 
 
-_RIDGE = np.array([1e-6, 1e-6, 1e-8, 1e-8, 2e-2, 2e-2, 4e1])
-"""How reluctantly each term is used: turning only as far as the patches ask for it."""
+_RIDGE = np.diag([1e-6, 1e-6, 1e-8, 1e-8, 5e-3, 5e-3])
+_FINEST_SCALE = 0.1  # pixels
+_ROUNDS = 7
 
 
-def fit_head(design: F64, moved: F64, trust: F64) -> Head:
-    """Robust least squares of displacements moved [N, 2] with weights trust [N]; the scale of Geman-McClure follows the residuals."""
+def fit_head(design: F64, moved: F64, trust: F64, heads: slice) -> Head:
+    """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches."""
     terms = np.zeros(design.shape[2])
-    weight = trust.copy()
-    residual = np.zeros(len(moved))
-    for _ in range(6):
+    weight, residual = trust, np.zeros(len(moved))
+    voters = trust[heads] > 0
+    for k in range(_ROUNDS):
         weighted = design * weight[:, None, None]
-        normal = np.einsum("nij,nik->jk", weighted, design) + np.diag(_RIDGE)
-        terms = np.linalg.solve(normal, np.einsum("nij,ni->j", weighted, moved))
-        residual = np.hypot(*(moved - design @ terms).T)
-        spread = max(float(np.median(residual[trust > 0])) if (trust > 0).any() else 1.0, 0.05)
-        weight = trust / (1 + (residual / (2 * spread)) ** 2) ** 2
-    inliers = float((trust * (residual < 1.0)).sum() / max(float(trust.sum()), 1e-9))
-    return Head(terms, float(np.median(residual)), inliers)
+        normal = np.tensordot(weighted, design, axes=([0, 1], [0, 1])) + _RIDGE
+        terms = np.linalg.solve(normal, np.tensordot(weighted, moved, axes=([0, 1], [0, 1])))
+        rest = moved - design @ terms
+        residual = np.hypot(rest[:, 0], rest[:, 1])
+        own = 1.5 * float(np.median(residual[heads][voters])) if voters.any() else 1.0
+        scale = max(own, _FINEST_SCALE, 0.5**k)
+        weight = trust / (1 + (residual / (2 * scale)) ** 2) ** 2
+    total = max(float(trust[heads].sum()), 1e-9)
+    agree = float((trust[heads] * (residual[heads] < 1.0)).sum()) / total
+    return Head(terms, float(np.median(residual[heads])), agree)
 
 
 @dataclass(eq=False)
@@ -210,6 +211,8 @@ class Registrar:
         self._raw: F32 = np.zeros((0, 3), np.float32)
         self._bad = 0
         self._opening = 0.0
+        self._carried: F64 = np.zeros((len(_TRACKED), 2))  # motion at the last change of reference
+        self._motion: F64 = np.zeros((len(_TRACKED), 2))
 
     def register(self, frame: Frame, face: Face) -> Crop | None:
         """The registered crop, or None where the face cannot be followed in this frame."""
@@ -223,14 +226,14 @@ class Registrar:
         canvas = warp(frame.grey, self._transform)
         moved, found = self._track(canvas)
         reference = self._reference
-        head = fit_head(reference.design[_HEAD], moved[_HEAD], reference.trust[_HEAD] * found[_HEAD])
+        head = fit_head(reference.design, moved, reference.trust * _VOTES * found, _HEAD)
         if self._is_bad(head, found):
             return self._anchor(frame, face) if fresh else None
         back = np.asarray(cv2.invertAffineTransform(head.transform))
         self._transform = compose(back, self._transform)
         canvas = warp(frame.grey, self._transform)
-        motion = moved - reference.design @ head.terms
-        return self._crop(frame, face.id, canvas, motion, found, head)
+        self._motion = moved - reference.design @ head.terms + self._carried
+        return self._crop(frame, face.id, canvas, found, head)
 
     def _predict(self, fresh: bool) -> F64:
         """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
@@ -263,7 +266,7 @@ class Registrar:
 
     def _is_bad(self, head: Head, found: F64) -> bool:
         """Whether the reference no longer fits; a few frames of doubt are allowed."""
-        poor = found[_HEAD].mean() < 0.5 or head.inliers < 0.6
+        poor = found[_HEAD].mean() < 0.5 or head.agree < 0.6
         self._bad = self._bad + 1 if poor else 0
         lost = found[_HEAD].mean() < 0.25
         return self._bad >= 4 or lost
@@ -291,10 +294,11 @@ class Registrar:
         )  # fmt: skip
         self._anchors += 1
         self._bad = 0
+        self._carried = self._motion
         still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
-        return self._crop(frame, face.id, canvas, np.zeros_like(patches), np.ones(len(patches)), still)
+        return self._crop(frame, face.id, canvas, np.ones(len(patches)), still)
 
-    def _crop(self, frame: Frame, face: int, canvas: U8, motion: F64, found: F64, head: Head) -> Crop:
+    def _crop(self, frame: Frame, face: int, canvas: U8, found: F64, head: Head) -> Crop:
         reference = self._reference
         assert reference is not None
         to_crop = self._transform.copy()
@@ -303,7 +307,7 @@ class Registrar:
         for k in range(len(REGION_NAMES)):
             members = k == _GROUP
             weight = reference.trust[members] * (0.25 + found[members]) + 1e-6
-            regions[k] = (motion[members] * weight[:, None]).sum(axis=0) / weight.sum()
+            regions[k] = (self._motion[members] * weight[:, None]).sum(axis=0) / weight.sum()
         landmarks = apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN
         return Crop(
             face=face,

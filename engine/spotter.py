@@ -1,0 +1,498 @@
+"""Crops -> spans: when an expression began, peaked and ended, told while it happens.
+
+An expression is a motion of some part of the face that rises above its noise, turns, and comes to rest. For every crop the
+registration gives the displacement of each region (`Crop.motion`). Smoothed over +-SMOOTH_S, less the resting position of the
+last second, it is the deviation e(t), two numbers a region. The loudness max_r |e_r| / T_r compares each region with a threshold
+T_r of its own, a multiple of that region's usual unrest, so that a noisy camera, a trembling head or stubble decide nothing.
+
+One machine per face, moved only by its table:
+
+    state      meets        goes to   what happens
+    ---------  -----------  --------  -------------------------------------------------------------
+    QUIET      MOVES        RISING    the resting position is frozen
+    RISING     TURNS        FALLING   the apex is sure: a provisional span
+    RISING     SETTLES      QUIET     it never stood out: nothing is said
+    FALLING    GROWS        RISING    the apex was not the last word
+    FALLING    SETTLES      QUIET     the offset is known: the final span
+    any open   OUTLASTS     QUIET     held too long: final at the last fall, and the new neutral
+    any open   BREAKS       QUIET     source, face or time broke off: final, truncated
+
+While a span is open, e(t) is projected on its own direction at the apex (all regions at once), which gives one curve p(t) of high
+signal to noise; onset and offset are where that curve leaves and meets its resting level. Both ends are read from two crossings,
+a low one and one four times as high: a rise that starts as a ramp (p ~ t) or smoothly (p ~ t^2) is extrapolated to zero with the
+exponent between them, 1.5, which errs by less than a twentieth of the rise for either.
+
+A blink moves brow and cheek by a few tenths of a pixel. Lids that close in the middle of a short motion around the eyes alone say
+that it was one: it is counted, not reported.
+
+After the outline of the training-free methods of MEGC 2021 (regional optical flow, nose as the head, peaks by prominence), made
+causal. Everything is measured in pixels of the crop and seconds of the source, so frame rate does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from engine.align import REGION_NAMES
+from engine.config import SpotterSettings
+from engine.types import F64, Crop, Mark, Span
+
+SMOOTH_S = 0.05
+REST_S = 1.0  # the resting position is the median over this long
+SETTLE_S = 0.12  # the curve must rest this long before an offset is believed
+UNREST_S = 6.0  # memory of a region's usual unrest
+FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
+MOST_UNREST_PX = 0.6
+BREAK_S = 0.34  # a face away longer than this ends what was open
+LOW = 0.05  # lower crossing for onset and offset, as a share of the peak; the upper one is four times as high
+POWER = 1.5
+TURN_MEMORY_S = 20.0
+TURN_CLIP_PX = 0.3
+
+_AROUND_EYES = np.array([name.startswith(("brow", "glabella", "forehead", "cheek")) for name in REGION_NAMES])
+
+
+class _Turning:
+    """How each region answers to turns of the head: a linear map from (1, yaw, pitch) learned as the video goes.
+
+    The mesh's depth is only roughly that of the face at hand, so a turn leaves some motion in every region, always the same for
+    the same turn. Recursive least squares (Ljung 1999, ch. 11) with a memory of TURN_MEMORY_S learns it; clipped errors keep
+    expressions from being learned with it.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.answer: F64 = np.zeros((3, width))
+        self._covariance: F64 = np.eye(3)
+
+    @staticmethod
+    def regressors(turn: F64) -> F64:
+        """[3] of (1, yaw, pitch), scaled so that an ordinary turn is about one."""
+        return np.array([1.0, 20.0 * turn[0], 20.0 * turn[1]])
+
+    def learn(self, regressors: F64, motion: F64, dt: float) -> None:
+        """Takes in motion [R] seen at a turn, dt seconds after the last."""
+        memory = float(np.exp(-dt / TURN_MEMORY_S))
+        pull = self._covariance @ regressors
+        gain = pull / (memory + regressors @ pull)
+        error = np.clip(motion - regressors @ self.answer, -TURN_CLIP_PX, TURN_CLIP_PX)
+        self.answer = self.answer + np.outer(gain, error)
+        self._covariance = np.minimum((self._covariance - np.outer(gain, pull)) / memory, 10.0)
+
+
+class State(Enum):
+    """Where the machine stands."""
+
+    QUIET = "quiet"
+    RISING = "rising"
+    FALLING = "falling"
+
+
+class Meets(Enum):
+    """What the machine meets."""
+
+    MOVES = "moves"
+    TURNS = "turns"
+    GROWS = "grows"
+    SETTLES = "settles"
+    OUTLASTS = "outlasts"
+    BREAKS = "breaks"
+
+
+TABLE: dict[tuple[State, Meets], tuple[State, str]] = {
+    (State.QUIET, Meets.MOVES): (State.RISING, "open"),
+    (State.RISING, Meets.TURNS): (State.FALLING, "announce"),
+    (State.RISING, Meets.SETTLES): (State.QUIET, "drop"),
+    (State.FALLING, Meets.GROWS): (State.RISING, "resume"),
+    (State.FALLING, Meets.SETTLES): (State.QUIET, "conclude"),
+    (State.RISING, Meets.OUTLASTS): (State.QUIET, "conclude"),
+    (State.FALLING, Meets.OUTLASTS): (State.QUIET, "conclude"),
+    (State.RISING, Meets.BREAKS): (State.QUIET, "cut"),
+    (State.FALLING, Meets.BREAKS): (State.QUIET, "cut"),
+}
+"""(state, what it meets) -> (next state, action)."""
+
+
+class _Tape:
+    """Growing arrays of frame numbers, times and vectors; old rows are let go in blocks."""
+
+    def __init__(self, width: int) -> None:
+        self.size = 0
+        self.frame = np.zeros(1024, np.int64)
+        self.t = np.zeros(1024)
+        self.row = np.zeros((1024, width))
+
+    def append(self, frame: int, t: float, row: F64) -> None:
+        if self.size == len(self.t):
+            self.frame, self.t = np.resize(self.frame, 2 * self.size), np.resize(self.t, 2 * self.size)
+            self.row = np.concatenate([self.row, np.zeros_like(self.row)])
+        self.frame[self.size], self.t[self.size], self.row[self.size] = frame, t, row
+        self.size += 1
+
+    def forget_before(self, t: float) -> int:
+        """Lets go of rows before t once they are many; returns how many went."""
+        stale = int(np.searchsorted(self.t[: self.size], t))
+        if stale < 512:
+            return 0
+        keep = self.size - stale
+        for array in (self.frame, self.t, self.row):
+            array[:keep] = array[stale : self.size].copy()
+        self.size = keep
+        return stale
+
+    def first_at(self, t: float) -> int:
+        """Index of the first row at or after t."""
+        return int(np.searchsorted(self.t[: self.size], t - 1e-9))
+
+
+@dataclass
+class _Open:
+    """The span being followed: its direction, and where its curve peaked (indices into the tape)."""
+
+    start: int
+    rest: F64
+    answer: F64
+    direction: F64
+    peak: int
+    height: float
+    announced: bool = False
+
+
+class Spotter:
+    """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
+
+    After each call `loudness` is how loud the face was (1 is the threshold), `moved_px` the largest regional motion in pixels of
+    the crop, and `blinks` how many blinks were seen.
+    """
+
+    def __init__(self, settings: SpotterSettings | None = None, first_ordinal: int = 0) -> None:
+        self._settings = settings or SpotterSettings()
+        width = 2 * len(REGION_NAMES)
+        self._raw = _Tape(width + 3)  # motion, then the regressors of the head's turn
+        self._tape = _Tape(width + 3)
+        self._turning = _Turning(width)
+        self._lids = _Tape(1)
+        self._smoothed = 0  # raw rows already smoothed
+        self._unrest = np.full(len(REGION_NAMES), FIRST_UNREST_PX)
+        self._quiet_since = -np.inf
+        self._state = State.QUIET
+        self._open: _Open | None = None
+        self._ordinal = first_ordinal
+        self._lid_closed_t = -np.inf
+        self.loudness = 0.0
+        self.moved_px = 0.0
+        self.blinks = 0
+        self._actions: dict[str, Callable[[int], list[Span]]] = {
+            "open": self._begin,
+            "announce": self._announce,
+            "resume": self._resume,
+            "drop": self._drop,
+            "conclude": self._conclude,
+            "cut": self._cut,
+        }
+
+    @property
+    def next_ordinal(self) -> int:
+        """The number the next span will get."""
+        return self._ordinal
+
+    @property
+    def state(self) -> State:
+        """Where the machine stands."""
+        return self._state
+
+    def observe(self, crop: Crop) -> list[Span]:
+        """Takes the face's next crop; returns spans that became sure, provisional or final."""
+        spans: list[Span] = []
+        t = crop.mark.t
+        if self._raw.size and t - self._raw.t[self._raw.size - 1] > BREAK_S:
+            spans += self.finish()
+        self._see_lids(crop)
+        self._take(crop)
+        while self._smoothed < self._raw.size and self._raw.t[self._smoothed] <= t - SMOOTH_S + 1e-9:
+            self._smooth(self._smoothed)
+            self._smoothed += 1
+            spans += self._step()
+        self._trim(t)
+        return spans
+
+    def finish(self) -> list[Span]:
+        """The source, the face or time breaks off here: ends what is open and starts from rest."""
+        spans: list[Span] = []
+        while self._smoothed < self._raw.size:
+            self._smooth(self._smoothed)
+            self._smoothed += 1
+            spans += self._step()
+        if self._state is not State.QUIET:
+            spans += self._meet(Meets.BREAKS)
+        for tape in (self._raw, self._tape, self._lids):
+            tape.size = 0
+        self._smoothed = 0
+        self._quiet_since = -np.inf
+        self.loudness = self.moved_px = 0.0
+        return spans
+
+    # --- what the machine sees -------------------------------------------------------------------------------------------
+
+    def _take(self, crop: Crop) -> None:
+        """Puts a crop's motion on the raw tape, and learns from it how the regions answer to turns of the head."""
+        motion = crop.motion.astype(np.float64).ravel()
+        regressors = _Turning.regressors(crop.turn.astype(np.float64))
+        last = self._raw.t[self._raw.size - 1] if self._raw.size else crop.mark.t
+        self._turning.learn(regressors, motion, min(crop.mark.t - last, 0.2))
+        self._raw.append(crop.mark.frame, crop.mark.t, np.concatenate([motion, regressors]))
+
+    def _smooth(self, index: int) -> None:
+        """Adds raw row `index` to the tape, averaged with a triangle of +-SMOOTH_S."""
+        raw, t = self._raw, self._raw.t[index]
+        first, last = raw.first_at(t - SMOOTH_S), raw.first_at(t + SMOOTH_S + 2e-9)
+        weight = 1.0 - np.abs(raw.t[first:last] - t) / (SMOOTH_S * 1.01)
+        weight = np.maximum(weight, 1e-3)
+        self._tape.append(int(raw.frame[index]), float(t), weight @ raw.row[first:last] / weight.sum())
+
+    def _motion(self, first: int, stop: int) -> F64:
+        """Smoothed motion of tape rows first..stop - 1, [n, 2 R], less what the head's turns explain."""
+        rows = self._tape.row[first:stop]
+        answer = self._turning.answer if self._open is None else self._open.answer
+        return rows[:, :-3] - rows[:, -3:] @ answer
+
+    def _curve(self, span: _Open, first: int, stop: int) -> F64:
+        """The open span's curve p(t) over tape rows first..stop - 1, in pixels."""
+        return np.asarray((self._motion(first, stop) - span.rest) @ span.direction)
+
+    def _rest(self, stop: int) -> F64:
+        """Resting position before tape row `stop`: the median of the quiet rows of the last second."""
+        tape = self._tape
+        t = tape.t[max(stop - 1, 0)]
+        first = tape.first_at(max(t - REST_S, self._quiet_since))
+        return np.asarray(np.median(self._motion(first, max(stop, first + 1)), axis=0))
+
+    def _thresholds(self) -> F64:
+        return np.maximum(self._settings.floor_px, self._settings.noise_factor * np.minimum(self._unrest, MOST_UNREST_PX))
+
+    def _step(self) -> list[Span]:
+        """One smoothed row has come: works out what the machine meets, if anything."""
+        now = self._tape.size - 1
+        span = self._open
+        rest = self._rest(now) if span is None else span.rest
+        away = np.hypot(*(self._motion(now, now + 1)[0] - rest).reshape(-1, 2).T)
+        self.moved_px = float(away.max())
+        self.loudness = float((away / self._thresholds()).max())
+        if span is None:
+            if self.loudness > 1 and self._tape.t[now] > self._quiet_since:
+                return self._meet(Meets.MOVES)
+            self._learn(away, now)
+            return []
+        return self._follow(span, now)
+
+    def _learn(self, away: F64, now: int) -> None:
+        """A quiet row: it teaches how restless each region is. Quickly upwards, slowly down."""
+        dt = min(self._tape.t[now] - self._tape.t[now - 1], 0.2) if now else 0.0
+        pace = np.where(away > self._unrest, dt / (0.5 * UNREST_S), dt / UNREST_S)
+        self._unrest += np.minimum(pace, 1.0) * (away - self._unrest)
+
+    def _follow(self, span: _Open, now: int) -> list[Span]:
+        """The open span's curve goes on by one row."""
+        deviation = self._motion(now, now + 1)[0] - span.rest
+        size = float(np.linalg.norm(deviation))
+        value = float(deviation @ span.direction)
+        if self._state is State.RISING and size > span.height and value > 0.5 * size:
+            span.peak, span.height, span.direction = now, size, deviation / max(size, 1e-9)
+            return self._outlasts(span, now)
+        drop = 1 - value / span.height
+        if self._state is State.RISING and self._turned(span, now, drop):
+            return self._meet(Meets.TURNS)
+        if self._state is State.FALLING and value > 1.03 * span.height:
+            return self._meet(Meets.GROWS)
+        if self._settled(span, now):
+            return self._meet(Meets.SETTLES)
+        return self._outlasts(span, now)
+
+    def _turned(self, span: _Open, now: int, drop: float) -> bool:
+        held = self._tape.t[now] - self._tape.t[span.peak]
+        return drop > self._settings.apex_drop or held > 0.6
+
+    def _settled(self, span: _Open, now: int) -> bool:
+        """Whether the curve has come to rest: near its old level, or still at a new one, or turning up again from a valley."""
+        tape = self._tape
+        first = max(tape.first_at(tape.t[now] - SETTLE_S), span.peak + 1)
+        if tape.t[now] - tape.t[span.peak] < SETTLE_S or first >= now:
+            return False
+        curve = self._curve(span, first, now + 1) / span.height
+        if curve.max() < 0.12:
+            return True
+        since = self._curve(span, span.peak, now + 1) / span.height
+        valley = float(since.min())
+        if valley < 0.5 and since[-1] > valley + 0.25:
+            return True
+        longer = tape.first_at(tape.t[now] - 0.35)
+        if longer <= span.peak:
+            return False
+        lately = self._curve(span, longer, now + 1) / span.height
+        return bool(lately.max() < 0.5 and lately.max() - lately.min() < 0.08)
+
+    def _outlasts(self, span: _Open, now: int) -> list[Span]:
+        if self._tape.t[now] - self._tape.t[span.start] > self._settings.longest_s:
+            return self._meet(Meets.OUTLASTS)
+        return []
+
+    def _see_lids(self, crop: Crop) -> None:
+        """Counts a blink when the eyes open again after closing for less than half a second."""
+        self._lids.append(crop.mark.frame, crop.mark.t, np.array([crop.eye_opening]))
+        lids, now = self._lids, self._lids.size - 1
+        first = lids.first_at(crop.mark.t - 3.0)
+        usual = float(np.percentile(lids.row[first : now + 1, 0], 75))
+        closed = crop.eye_opening < 0.7 * usual
+        if closed and not np.isfinite(self._lid_closed_t):
+            self._lid_closed_t = crop.mark.t
+        elif not closed and np.isfinite(self._lid_closed_t):
+            if crop.mark.t - self._lid_closed_t < 0.5:
+                self.blinks += 1
+            self._lid_closed_t = -np.inf
+
+    # --- what the machine does -------------------------------------------------------------------------------------------
+
+    def _meet(self, met: Meets) -> list[Span]:
+        self._state, action = TABLE[self._state, met]
+        return self._actions[action](self._tape.size - 1)
+
+    def _begin(self, now: int) -> list[Span]:
+        rest = self._rest(now)
+        deviation = self._motion(now, now + 1)[0] - rest
+        height = max(float(np.linalg.norm(deviation)), 1e-9)
+        self._open = _Open(now, rest, self._turning.answer, deviation / height, now, height)
+        return []
+
+    def _announce(self, now: int) -> list[Span]:
+        span = self._expect_open()
+        span.announced = True
+        onset, _ = self._ends(span, now)
+        if self._is_blink(span, onset, now):
+            return []
+        return [Span(0, self._ordinal, "provisional", self._mark(onset), self._apex(span))]
+
+    def _resume(self, now: int) -> list[Span]:
+        span = self._expect_open()
+        deviation = self._motion(now, now + 1)[0] - span.rest
+        span.peak, span.height = now, float(np.linalg.norm(deviation))
+        span.direction = deviation / max(span.height, 1e-9)
+        return []
+
+    def _drop(self, now: int) -> list[Span]:
+        self._close(now)
+        return []
+
+    def _cut(self, now: int) -> list[Span]:
+        span = self._expect_open()
+        onset, _ = self._ends(span, now)
+        return self._tell(span, onset, now, truncated=True)
+
+    def _conclude(self, now: int) -> list[Span]:
+        span = self._expect_open()
+        onset, offset = self._ends(span, now)
+        return self._tell(span, onset, offset, truncated=False)
+
+    def _tell(self, span: _Open, onset: int, offset: int, truncated: bool) -> list[Span]:
+        tape = self._tape
+        long_enough = tape.t[offset] - tape.t[onset] >= self._settings.shortest_s
+        blink = self._is_blink(span, onset, offset)
+        told: list[Span] = []
+        if long_enough and not blink:
+            apex = self._apex(span)
+            told = [Span(0, self._ordinal, "final", self._mark(onset), apex, self._mark(offset), truncated)]
+        if told or span.announced:
+            self._ordinal += 1
+        self._close(offset)
+        return told
+
+    def _close(self, rest_from: int) -> None:
+        """Back to quiet; the resting position is learned anew from here."""
+        self._open = None
+        self._quiet_since = float(self._tape.t[rest_from])
+
+    def _expect_open(self) -> _Open:
+        assert self._open is not None, "the table lets this action run only with a span open"
+        return self._open
+
+    def _mark(self, index: int) -> Mark:
+        return Mark(int(self._tape.frame[index]), float(self._tape.t[index]))
+
+    def _apex(self, span: _Open) -> Mark:
+        return self._mark(span.peak)
+
+    def _ends(self, span: _Open, now: int) -> tuple[int, int]:
+        """Rows of onset and offset on the open span's curve."""
+        tape = self._tape
+        first = tape.first_at(max(tape.t[span.peak] - self._settings.longest_s - 1, self._quiet_since))
+        rise = self._curve(span, first, span.peak + 1)
+        onset = span.peak - _foot(tape.t[first : span.peak + 1][::-1] * -1, rise[::-1])
+        fall = self._curve(span, span.peak, now + 1)
+        offset = span.peak + _foot(tape.t[span.peak : now + 1], fall)
+        return max(onset, first), min(offset, now)
+
+    def _is_blink(self, span: _Open, onset: int, offset: int) -> bool:
+        tape = self._tape
+        start, stop = tape.t[onset], tape.t[offset]
+        if stop - start > 0.6:
+            return False
+        size = np.hypot(*(self._motion(span.peak, span.peak + 1)[0] - span.rest).reshape(-1, 2).T)
+        elsewhere = size[~_AROUND_EYES].max()
+        if size.max() > 1.0 or elsewhere > 0.6 * size.max():
+            return False
+        lids = self._lids
+        first, last = lids.first_at(start - 0.15), lids.first_at(stop + 0.15)
+        before = lids.first_at(start - 2.0)
+        if last <= first:
+            return False
+        usual = float(np.percentile(lids.row[before:last, 0], 75))
+        return bool(lids.row[first:last, 0].min() < 0.75 * usual)
+
+    def _trim(self, t: float) -> None:
+        keep = t - self._settings.longest_s - 4.0
+        if self._open is not None:
+            keep = min(keep, self._tape.t[self._open.start] - self._settings.longest_s)
+        self._smoothed -= self._raw.forget_before(keep)
+        self._lids.forget_before(keep)
+        gone = self._tape.forget_before(keep)
+        if self._open is not None and gone:
+            self._open.start -= gone
+            self._open.peak -= gone
+
+
+def _foot(t: F64, curve: F64) -> int:
+    """Steps from a peak (row 0) to where a falling curve meets its resting level.
+
+    t [N] rises, curve [N] starts at the peak. The level is that of the valley after the peak; the foot is extrapolated from the
+    crossings of LOW and 4 LOW with exponent POWER, and is the last row where neither is reached.
+    """
+    peak = float(curve[0])
+    if len(curve) < 2 or peak <= 0:
+        return len(curve) - 1
+    valley, low = 0, peak
+    for k in range(1, len(curve)):
+        if curve[k] < low:
+            valley, low = k, float(curve[k])
+        elif curve[k] > low + max(0.15 * peak, 0.1 * (peak - low)) or low < 0.02 * peak:
+            break
+    level = low
+    height = peak - level
+    part = (curve[: valley + 1] - level) / max(height, 1e-9)
+    upper, lower = _crossing(t, part, 4 * LOW), _crossing(t, part, LOW)
+    ratio = 4 ** (1 / POWER)
+    meets = (ratio * lower - upper) / (ratio - 1)
+    return int(np.clip(np.searchsorted(t[: valley + 1], meets - 1e-9), 1, max(valley, 1)))
+
+
+def _crossing(t: F64, part: F64, level: float) -> float:
+    """Time at which the curve (1 at its start) first falls to level, between samples."""
+    below = np.nonzero(part <= level)[0]
+    if not len(below):
+        return float(t[len(part) - 1])
+    k = int(below[0])
+    if k == 0:
+        return float(t[0])
+    share = (part[k - 1] - level) / max(part[k - 1] - part[k], 1e-12)
+    return float(t[k - 1] + share * (t[k] - t[k - 1]))
