@@ -101,3 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         say_error(f"something unforeseen went wrong ({type(error).__name__}: {error}); run again with --debug to see where")
     sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stream.config import AnalysisSettings
+from stream.source import open_video
+from stream.summary import PACKAGES, count_events, package_versions, summarize
+from tests.stream.test_writers import EVENT
+from tests.videos import stepping, write_video
+
+
+def test_counts() -> None:
+    events = [EVENT, replace(EVENT, face=2, kind="macro"), replace(EVENT, label="uncertain", truncated=True)]
+    assert count_events(events) == {
+        "count": 3,
+        "by_label": {"surprise": 2, "uncertain": 1},
+        "by_kind": {"micro": 2, "macro": 1},
+        "by_face": {"0": 2, "2": 1},
+        "truncated": 1,
+    }
+
+
+def test_the_account_of_a_video(tmp_path: Path) -> None:
+    with open_video(write_video(tmp_path / "clip.mp4", stepping(64, 48, 31))) as source:
+        frames = sum(1 for _ in source)
+    summary = summarize(
+        stream="clip",
+        video=source.facts,
+        events=[EVENT],
+        statistics={"blinks": 2},
+        settings=AnalysisSettings(),
+        problem=None,
+        started_at=datetime(2026, 1, 31, 9, tzinfo=UTC),
+        wall_s=0.5,
+    )
+    assert summary["complete"] is True
+    assert summary["video"]["frames"] == frames == 31
+    assert (summary["frames_per_s"], summary["times_real_time"]) == (62.0, 2.0)
+    assert summary["started_at"] == "2026-01-31T09:00:00.000Z"
+    assert summary["model"] == EVENT.model
+    assert summary["settings"] == AnalysisSettings().model_dump(mode="json")
+
+
+def test_a_problem_is_an_incomplete_analysis(tmp_path: Path) -> None:
+    with open_video(write_video(tmp_path / "clip.mp4", stepping(64, 48, 2))) as source:
+        summary = summarize(
+            stream="clip",
+            video=source.facts,
+            events=[],
+            statistics={},
+            settings=AnalysisSettings(),
+            problem="stopped",
+            started_at=datetime.now(UTC),
+            wall_s=0.1,
+        )
+    assert (summary["complete"], summary["problem"], summary["model"]) == (False, "stopped", None)
+    assert summary["video"]["duration"] is None
+
+
+def test_versions_of_what_decides_the_result() -> None:
+    assert set(package_versions()) == set(PACKAGES)
+    assert all(package_versions().values())
