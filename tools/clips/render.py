@@ -107,12 +107,25 @@ class Scene:
 
     def _maps(self, i: int) -> tuple[F32, F32]:
         a = self.placement(i).astype(np.float32)
-        offset = self._offset(i)
-        to_grid = (a - [[0, 0, self._grid.origin[0]], [0, 0, self._grid.origin[1]]]) / GRID_STEP
-        moved = cv2.warpAffine(offset, to_grid, self.spec.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        map_x = a[0, 0] * self._xs + (a[0, 1] * self._ys + a[0, 2])[:, None] + moved[..., 0]
-        map_y = a[1, 0] * self._xs + (a[1, 1] * self._ys + a[1, 2])[:, None] + moved[..., 1]
+        map_x = a[0, 0] * self._xs + (a[0, 1] * self._ys + a[0, 2])[:, None]
+        map_y = a[1, 0] * self._xs + (a[1, 1] * self._ys + a[1, 2])[:, None]
+        x0, y0, x1, y1 = self._face_box(a)
+        if x0 < x1 and y0 < y1:
+            to_grid = a.copy()
+            to_grid[:, 2] += a[:, :2] @ np.array([x0, y0], np.float32) - self._grid.origin
+            how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            moved = cv2.warpAffine(self._offset(i), to_grid / GRID_STEP, (x1 - x0, y1 - y0), flags=how)
+            map_x[y0:y1, x0:x1] += moved[..., 0]
+            map_y[y0:y1, x0:x1] += moved[..., 1]
         return map_x, map_y
+
+    def _face_box(self, a: F32) -> tuple[int, int, int, int]:
+        """The grid's bounding box in the frame: x0, y0, x1, y1, clipped."""
+        corners = self._nodes[[0, 0, -1, -1], [0, -1, 0, -1]]
+        there = np.linalg.solve(a[:, :2].astype(float), (corners - a[:, 2]).T.astype(float))
+        low, high = np.floor(there.min(axis=1)), np.ceil(there.max(axis=1)) + 1
+        (x0, x1), (y0, y1) = (np.clip([low[k], high[k]], 0, self.spec.size[k]).astype(int) for k in (0, 1))
+        return int(x0), int(y0), int(x1), int(y1)
 
     def _offset(self, i: int) -> F32:
         """[H, W, 2] on the grid of the posed picture: where to read the texture, less where the node lies."""

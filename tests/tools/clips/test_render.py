@@ -47,7 +47,10 @@ def test_a_clean_face_at_rest_does_not_move_at_all() -> None:
 @pytest.mark.parametrize("renderer", ["warp-a", "warp-b"])
 @pytest.mark.parametrize("action", ["brow_raise", "brow_lower", "smile", "nose_wrinkle", "lip_depress"])
 def test_the_picture_moves_by_the_amplitude_in_crop_pixels(renderer: str, action: str) -> None:
-    """Measured with dense flow, which knows nothing of the warp: Farneback's smooths peaks, hence the wide margin (measured: 0.77 to 0.96 of the truth)."""
+    """Measured with dense flow, which knows nothing of the warp.
+
+    Farneback's smooths peaks, hence the wide margin: it measures 0.77 to 0.96 of the truth.
+    """
     changes = {"actions": (action,), "renderer": renderer, "micro_px": (3.0, 3.0), "macro_fraction": 0.0, "n_events": 1}
     scene = Scene(preset("clean", "astronaut", 240.0, 1, 4.0, eye_px=90.0, **changes))
     event = scene.truth.events[0]
