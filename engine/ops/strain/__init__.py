@@ -17,6 +17,10 @@ __all__ = ["strain"]
 BACKENDS = {"reference": reference.magnitude, "cpu": cpu.magnitude, "gpu": gpu.magnitude}
 
 
+LONGEST = 1e6
+"""Pixels; a longer motion is no motion, and its square would soon leave float32."""
+
+
 def strain(flow: npt.NDArray[Any], *, backend: Backend = "auto") -> F32:
     """Magnitude of the infinitesimal strain tensor, sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2), no unit.
 
@@ -33,6 +37,7 @@ def strain(flow: npt.NDArray[Any], *, backend: Backend = "auto") -> F32:
         raise ArrayError(f"a flow must be [2, H, W] with at least one pixel; its shape is {flow.shape}")
     if flow.dtype != np.float32:
         raise ArrayError(f"a flow must be float32; it is {flow.dtype}")
-    if not np.isfinite(flow).all():
-        raise ArrayError("the flow holds values that are not finite; its strain is not defined")
+    longest = float(np.abs(flow).max())
+    if not longest <= LONGEST:
+        raise ArrayError(f"a flow must be finite and shorter than {LONGEST:g} px; its largest value is {longest:g}")
     return BACKENDS[chosen](np.ascontiguousarray(flow))

@@ -15,6 +15,8 @@ from engine.types import F32
 __all__ = ["tvl1"]
 
 SOLVERS = {"reference": reference.solve, "cpu": cpu.solve, "gpu": gpu.solve}
+LONGEST_SIDE = 32_000
+"""Pixels; OpenCV's sampling ends a little above."""
 GREY_SLACK = 0.5
 """How far, in grey levels, a float picture may leave 0..255 (interpolation overshoots by rounding)."""
 
@@ -40,6 +42,8 @@ def _check(name: str, picture: object) -> None:
         raise ArrayError(f"{name} must be a numpy array [H, W], not {type(picture).__name__}")
     if picture.ndim != 2 or not picture.size:
         raise ArrayError(f"{name} must be one grey picture [H, W] with at least one pixel; its shape is {picture.shape}")
+    if max(picture.shape) > LONGEST_SIDE:
+        raise ArrayError(f"{name} may have sides up to {LONGEST_SIDE} px; its shape is {picture.shape}")
     if picture.dtype == np.uint8:
         return
     if picture.dtype != np.float32:
@@ -49,5 +53,5 @@ def _check(name: str, picture: object) -> None:
         raise ArrayError(f"{name} holds values that are not finite; mend or leave out such pictures before asking for flow")
     if low < -GREY_SLACK or high > 255 + GREY_SLACK:
         raise ArrayError(f"{name} must hold grey levels 0..255; its values run from {low:g} to {high:g}")
-    if high <= 1 and high - low > 0.1:
+    if high <= 1 and high - low > 0.1 and (picture != np.rint(picture)).any():
         raise ArrayError(f"{name} must hold grey levels 0..255; its values run from {low:g} to {high:g}, so multiply it by 255")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from engine.ops.tvl1.method import METHOD, STENCIL, Method, sizes
+from engine.ops.tvl1.method import METHOD, Method, sizes
 from engine.types import F32
 
 
@@ -77,12 +77,13 @@ class _Level:
     def _explain(self, flow: F32, constant: F32, slope: F32, factor: F32) -> None:
         """flow += threshold(rho) of the reference."""
         cells, residual, spare = len(constant), self.residual, self.spare
-        bound = self.method.lam * self.method.theta
+        bound = np.float32(self.method.lam * self.method.theta)
         np.multiply(slope, flow, out=spare)
         np.add(spare[:cells], spare[cells:], out=residual)
         residual += constant
         residual *= factor
-        np.clip(residual, -bound, bound, out=residual)
+        np.maximum(residual, -bound, out=residual)
+        np.minimum(residual, bound, out=residual)
         np.multiply(slope.reshape(2, -1), residual, out=spare.reshape(2, -1))
         flow += spare
 
@@ -121,8 +122,14 @@ def _smooth(picture: F32, sigma: float) -> F32:
 
 
 def _derivatives(picture: F32) -> F32:
-    row = np.array([STENCIL], np.float32)
-    return np.stack([cv2.filter2D(picture, -1, taps, borderType=cv2.BORDER_REPLICATE) for taps in (row, row.T)])
+    padded = cv2.copyMakeBorder(picture, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
+    across, down = padded[2:-2], padded[:, 2:-2]
+    return np.stack(
+        [
+            (8 * (across[:, 3:-1] - across[:, 1:-3]) - (across[:, 4:] - across[:, :-4])) / 12,
+            (8 * (down[3:-1] - down[1:-3]) - (down[4:] - down[:-4])) / 12,
+        ]
+    )
 
 
 def _resize(picture: F32, size: tuple[int, int]) -> F32:

@@ -17,19 +17,17 @@ class Method:
 
     smoothing: float = 0.5
     tau: float = 0.25
-    lam: float = 0.2
+    lam: float = 0.18
     theta: float = 0.15
-    step: float = 0.5
-    levels: int = 4
+    step: float = 0.7
+    levels: int = 5
     smallest: int = 16
     warps: int = 2
-    iterations: int = 15
+    iterations: int = 20
     median: int = 3
 
 
 METHOD = Method()
-STENCIL = (1 / 12, -8 / 12, 0.0, 8 / 12, -1 / 12)
-"""Derivative of a picture from five pixels in a row, exact for polynomials up to the fourth degree."""
 CUBIC = -0.75
 """The free parameter of Keys' cubic interpolation, as OpenCV has it."""
 

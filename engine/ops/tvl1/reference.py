@@ -19,11 +19,9 @@ Image Processing", IEEE TASSP 29, 1981.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from engine.ops.tvl1.method import CUBIC, METHOD, STENCIL, Method, sizes
+from engine.ops.tvl1.method import CUBIC, METHOD, Method, sizes
 from engine.types import F32
 
 
@@ -80,15 +78,16 @@ def expand(fixed: F32, moving: F32, flow: F32) -> tuple[F32, F32]:
 
 
 def derivatives(picture: F32) -> F32:
-    """[H, W] -> [2, H, W], along x and y from five pixels in a row, with the border repeated."""
-    return np.stack([filtered(picture, STENCIL, axis) for axis in (1, 0)])
+    """[H, W] -> [2, H, W], along x and y, exact for polynomials up to the fourth degree, with the border repeated."""
+    height, width = picture.shape
+    padded = np.pad(picture, 2, mode="edge")
 
+    def pixel(right: int, down: int) -> F32:
+        return padded[2 + down : 2 + down + height, 2 + right : 2 + right + width]
 
-def filtered(picture: F32, taps: Sequence[float], axis: int) -> F32:
-    """[H, W] weighted with an odd number of taps along an axis, with the border repeated."""
-    reach, length = len(taps) // 2, picture.shape[axis]
-    padded = np.pad(picture, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-    return np.asarray(sum(tap * np.take(padded, range(i, i + length), axis) for i, tap in enumerate(taps)), np.float32)
+    across = 8 * (pixel(1, 0) - pixel(-1, 0)) - (pixel(2, 0) - pixel(-2, 0))
+    below = 8 * (pixel(0, 1) - pixel(0, -1)) - (pixel(0, 2) - pixel(0, -2))
+    return np.stack([across, below]) / 12
 
 
 def gradient(flow: F32) -> F32:
@@ -125,9 +124,9 @@ def keys(distance: F32) -> F32:
 
 def resize(picture: F32, size: tuple[int, int]) -> F32:
     """Cubic resampling of [H, W] to another size; both pictures cover the same rectangle."""
-    height, width = size
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return sample(picture, (x + 0.5) * (picture.shape[1] / width) - 0.5, (y + 0.5) * (picture.shape[0] / height) - 0.5)
+    y, x = np.mgrid[: size[0], : size[1]]
+    x, y = (x + 0.5) * (picture.shape[1] / size[1]) - 0.5, (y + 0.5) * (picture.shape[0] / size[0]) - 0.5
+    return sample(picture, x.astype(np.float32), y.astype(np.float32))
 
 
 def enlarge(flow: F32, size: tuple[int, int]) -> F32:
@@ -142,8 +141,11 @@ def smooth(picture: F32, sigma: float) -> F32:
     if reach == 0:
         return picture
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    taps = (kernel / kernel.sum()).tolist()
-    return filtered(filtered(picture, taps, 1), taps, 0)
+    kernel /= kernel.sum()
+    for axis, length in enumerate(picture.shape):
+        padded = np.pad(picture, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
+        picture = np.asarray(sum(k * np.take(padded, range(i, i + length), axis) for i, k in enumerate(kernel)), np.float32)
+    return picture
 
 
 def median(picture: F32, side: int) -> F32:

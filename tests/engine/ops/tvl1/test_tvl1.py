@@ -1,0 +1,233 @@
+"""TV-L1 flow: what the front promises, the fast path against the readable one, both against known motion."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import ArrayError, BackendError
+from engine.ops.backend import Backend
+from engine.ops.tvl1 import cpu, reference, tvl1
+from engine.ops.tvl1.method import METHOD, sizes
+from tools.bench_flow import Case, cases, endpoint_errors
+
+U8 = npt.NDArray[np.uint8]
+BACKENDS: tuple[Backend, ...] = ("reference", "cpu", "auto")
+
+TWINS_MEAN, TWINS_MAX = 0.0015, 0.1
+"""Pixels between the two paths on rendered faces, over 35 of the benchmark's pairs: at most 0.00044 on average and 0.034 at one
+pixel. Rounding in the last digit can move the place of an expansion by 1/32 px, which later iterations only partly forget."""
+TWINS_ONE_LEVEL = 5e-5
+"""Pixels, where there is one level and so no resampling; measured 5e-6 on white noise."""
+
+
+def texture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """A picture with detail everywhere, grey levels 0..255."""
+    rough = np.random.default_rng(seed).uniform(0, 255, (height, width)).astype(np.float32)
+    smooth = cv2.GaussianBlur(rough, (0, 0), 2)
+    return np.asarray(cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX), np.float32)
+
+
+def shifted(dx: int, dy: int, side: int = 96) -> tuple[U8, U8]:
+    """(fixed, moving): what lies at (x, y) in fixed lies at (x + dx, y + dy) in moving."""
+    big = texture(side + 16, side + 16).astype(np.uint8)
+    return big[8 : 8 + side, 8 : 8 + side], big[8 - dy : 8 - dy + side, 8 - dx : 8 - dx + side]
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[Case]:
+    """A few pairs of the published benchmark, over both photographs, all fields, amplitudes up to 6 px and all noises."""
+    return [case for number, case in enumerate(cases()) if number % 23 == 0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("dx", "dy"), [(1, 0), (0, 1), (-2, 1), (3, -2)])
+def test_u_goes_right_and_v_goes_down(backend: Backend, dx: int, dy: int) -> None:
+    fixed, moving = shifted(dx, dy)
+    flow = tvl1(fixed, moving, backend=backend)
+    assert flow.shape == (2, 96, 96)
+    assert flow.dtype == np.float32
+    assert flow.flags.c_contiguous
+    inside = flow[:, 12:-12, 12:-12]
+    np.testing.assert_allclose(inside[0], dx, atol=0.1)
+    np.testing.assert_allclose(inside[1], dy, atol=0.1)
+
+
+def test_the_flow_carries_moving_onto_fixed(faces: list[Case]) -> None:
+    for case in (c for c in faces if c.noise == 0):
+        y, x = np.mgrid[:128, :128].astype(np.float32)
+        u, v = tvl1(case.fixed, case.moving)
+        brought = cv2.remap(case.moving, x + u, y + v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        before = np.abs(case.moving.astype(float) - case.fixed).mean()
+        assert np.abs(brought.astype(float) - case.fixed).mean() < 0.6 * before, (case.field, case.amplitude)
+
+
+def test_twins_agree_on_faces(faces: list[Case]) -> None:
+    for case in faces:
+        apart = np.abs(tvl1(case.fixed, case.moving, backend="cpu") - tvl1(case.fixed, case.moving, backend="reference"))
+        assert apart.mean() < TWINS_MEAN, (case.face, case.field, case.amplitude)
+        assert apart.max() < TWINS_MAX, (case.face, case.field, case.amplitude)
+
+
+@settings(max_examples=12, deadline=None)
+@given(height=st.integers(1, 22), width=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+def test_twins_agree_on_white_noise_of_any_size(height: int, width: int, seed: int) -> None:
+    fixed, moving = np.random.default_rng(seed).uniform(0, 255, (2, height, width)).astype(np.float32)
+    flow = tvl1(fixed, moving, backend="cpu")
+    assert flow.shape == (2, height, width)
+    np.testing.assert_allclose(flow, tvl1(fixed, moving, backend="reference"), atol=TWINS_ONE_LEVEL)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (31, 64), (64, 128)])
+def test_twins_share_their_parts(shape: tuple[int, int]) -> None:
+    picture = texture(*shape)
+    for size in [(shape[0], shape[1]), (23, 17), (2 * shape[0], 3 * shape[1])]:
+        np.testing.assert_allclose(cpu._resize(picture, size), reference.resize(picture, size), atol=5e-3)  # measured 4e-4
+    np.testing.assert_allclose(cpu._smooth(picture, 0.8), reference.smooth(picture, 0.8), atol=5e-4)  # measured 5e-5
+    np.testing.assert_allclose(cpu._derivatives(picture), reference.derivatives(picture), atol=5e-4)  # measured 2e-5
+    np.testing.assert_array_equal(cpu._median(picture, 3), reference.median(picture, 3))
+
+
+def test_the_divergence_is_the_negative_adjoint_of_the_gradient() -> None:
+    rng = np.random.default_rng(3)
+    flow = rng.normal(size=(2, 9, 11)).astype(np.float32)
+    dual = rng.normal(size=(2, 2, 9, 11)).astype(np.float32)
+    dual[:, 0, :, -1] = 0
+    dual[:, 1, -1, :] = 0
+    left = float((reference.gradient(flow) * dual).sum())
+    right = -float((flow * reference.divergence(dual)).sum())
+    assert left == pytest.approx(right, rel=1e-4)
+
+
+def test_no_larger_error_than_opencv_by_default(faces: list[Case]) -> None:
+    solver = cv2.optflow.DualTVL1OpticalFlow_create()
+    default = [endpoint_errors(solver.calc(c.fixed, c.moving, None).transpose(2, 0, 1), c.truth) for c in faces]
+    ours = [endpoint_errors(tvl1(c.fixed, c.moving), c.truth) for c in faces]
+    for measure in ("mean", "moving", "p95"):
+        theirs_mean, our_mean = (np.mean([getattr(e, measure) for e in errors]) for errors in (default, ours))
+        assert our_mean <= theirs_mean, measure
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_float_and_bytes_give_the_same(backend: Backend) -> None:
+    fixed, moving = shifted(1, -1, 48)
+    as_bytes = tvl1(fixed, moving, backend=backend)
+    np.testing.assert_array_equal(tvl1(fixed.astype(np.float32), moving.astype(np.float32), backend=backend), as_bytes)
+    np.testing.assert_array_equal(tvl1(fixed, moving.astype(np.float32), backend=backend), as_bytes)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equal_pictures_do_not_move(backend: Backend) -> None:
+    picture = texture(40, 56).astype(np.uint8)
+    np.testing.assert_allclose(tvl1(picture, picture, backend=backend), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (2, 2), (15, 15), (16, 16), (128, 17), (67, 45)])
+def test_constant_pictures_of_any_size_do_not_move(backend: Backend, shape: tuple[int, int]) -> None:
+    flow = tvl1(np.full(shape, 7, np.uint8), np.full(shape, 240, np.uint8), backend=backend)
+    assert flow.shape == (2, *shape)
+    np.testing.assert_allclose(flow, 0, atol=1e-5)  # measured 2.3e-6, from cubic weights that sum to almost 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 255))
+def test_any_two_pictures_give_a_finite_flow_and_stay_as_they_were(height: int, width: int, seed: int, levels: int) -> None:
+    pictures = np.random.default_rng(seed).integers(0, levels + 1, (2, height, width)).astype(np.float32)
+    before = pictures.copy()
+    assert np.isfinite(tvl1(pictures[0], pictures[1])).all()
+    np.testing.assert_array_equal(pictures, before)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_swapping_the_axes_swaps_the_components(seed: int) -> None:
+    fixed, moving = texture(32, 32, seed), texture(32, 32, seed + 1) * 0.1 + texture(32, 32, seed) * 0.9
+    u, v = tvl1(fixed, moving)
+    turned_u, turned_v = tvl1(fixed.T, moving.T)
+    assert np.abs(turned_u - v.T).mean() < 2e-3  # measured 8e-5
+    assert np.abs(turned_v - u.T).mean() < 2e-3
+
+
+def test_arrays_that_are_not_contiguous_give_the_same() -> None:
+    fixed, moving = shifted(1, 1, 64)
+    for view in (np.s_[::2, ::2], np.s_[:, ::-1], np.s_[5:40, 3:50]):
+        np.testing.assert_array_equal(tvl1(fixed[view], moving[view]), tvl1(fixed[view].copy(), moving[view].copy()))
+    frozen = fixed.astype(np.float32)
+    frozen.setflags(write=False)
+    np.testing.assert_array_equal(tvl1(frozen, moving), tvl1(fixed, moving))
+
+
+def test_neither_opencvs_threads_nor_ours_change_the_result() -> None:
+    fixed, moving = shifted(2, 1, 128)
+    chosen = cv2.getNumThreads()
+    try:
+        flows = []
+        for count in (1, 4):
+            cv2.setNumThreads(count)
+            flows.append(tvl1(fixed, moving))
+    finally:
+        cv2.setNumThreads(chosen)
+    np.testing.assert_array_equal(*flows)
+    with ThreadPoolExecutor(4) as pool:
+        for flow in pool.map(lambda _: tvl1(fixed, moving), range(8)):
+            np.testing.assert_array_equal(flow, flows[0])
+
+
+GOOD = np.zeros((8, 8), np.uint8)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), r"one grey picture \[H, W\].*\(8, 8, 3\)"),
+        (np.zeros(8, np.uint8), r"\[H, W\]"),
+        (np.zeros((0, 8), np.uint8), "at least one pixel"),
+        (np.zeros((8, 8)), "float64"),
+        (np.zeros((8, 8), np.int16), "int16"),
+        (np.zeros((8, 8), bool), "bool"),
+        (np.full((8, 8), np.nan, np.float32), "not finite"),
+        (np.full((8, 8), np.inf, np.float32), "not finite"),
+        (np.full((8, 8), -1, np.float32), "0..255"),
+        (np.full((8, 8), 300, np.float32), "from 300 to 300"),
+        (np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8), "multiply it by 255"),
+        (np.broadcast_to(np.uint8(0), (1, 40_000)), "32000"),
+        ([[0.0]], "not list"),
+        (None, "not NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused(place: int, bad: object, says: str) -> None:
+    pair = [GOOD, GOOD]
+    pair[place] = bad  # type: ignore[call-overload]
+    with pytest.raises(ArrayError, match=("fixed", "moving")[place]) as caught:
+        tvl1(*pair)
+    caught.match(says)
+
+
+def test_pictures_of_two_shapes_are_refused() -> None:
+    with pytest.raises(ArrayError, match=r"\(8, 8\).*\(8, 9\)"):
+        tvl1(GOOD, np.zeros((8, 9), np.uint8))
+
+
+def test_the_gpu_says_why_not() -> None:
+    with pytest.raises(BackendError, match="no GPU kernel for TV-L1"):
+        tvl1(GOOD, GOOD, backend="gpu")
+
+
+def test_an_unknown_backend() -> None:
+    with pytest.raises(BackendError, match="'cuda' is none of them"):
+        tvl1(GOOD, GOOD, backend="cuda")  # type: ignore[arg-type]
+
+
+def test_levels_end_before_they_get_too_small() -> None:
+    assert sizes(128, 128) == [(128, 128), (90, 90), (63, 63), (44, 44), (31, 31)]
+    assert sizes(1, 200) == [(1, 200)]
+    assert sizes(15, 15) == [(15, 15)]
+    assert all(min(size) >= METHOD.smallest for size in sizes(40, 90)[1:])
