@@ -52,8 +52,8 @@ need_system() {
     fi
     say "Installing from the system's packages: $missing"
     # shellcheck disable=SC2086 # one word a package
-    "${as_root[@]}" apt-get update -qq >&2 &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2 ||
+    "${as_root[@]}" apt-get update -qq >/dev/null &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
         { say "apt-get could not install: $missing"; exit 1; }
     find_python >/dev/null || { say "Python 3.11 or 3.12 is needed; this system has neither, nor its packages."; exit 1; }
 }
