@@ -1,6 +1,6 @@
 """TV-L1 on the CPU: the steps of reference.solve on buffers that are reused, with OpenCV for what reads around a pixel.
 
-Half the time of a plain version goes into fresh arrays and into rows too short for numpy to hurry, so here every step of the
+A plain version spends its time on fresh arrays and on rows too short for numpy to hurry, so here every step of the
 inner loop works in place on flat arrays. A difference between neighbours is then one subtraction of the array from itself
 shifted by one place (x) or by a row (y): the dual fields hold 0 in their last column and row, so that what a shift carries
 over from the row above or from the other component is 0, as the border asks.
