@@ -91,7 +91,7 @@ def whole_map(flow: F32) -> F32:
 
 def _scaled(channel: F32) -> F32:
     low, high = float(channel.min()), float(channel.max())
-    if high - low <= 1e-12:
+    if high - low <= 1e-6 * max(1.0, abs(low), abs(high)):  # no more than float32's rounding
         return np.zeros(channel.shape, np.float32)
     return np.asarray((channel - low) / (high - low), np.float32)
 

@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from engine.errors import OutputError, WeightsError
+from engine.models import build
 from engine.models.committee import Committee
 from engine.runtime import load
 from engine.types import F32
@@ -34,10 +35,36 @@ def export_onnx(network: Committee, recipe: Recipe, out: Path, *, probes: F32 | 
     """Write the committee as ONNX ('maps' [B, 3, 28, 28] -> 'probabilities' [B, K]) and return the greatest difference found.
 
     The file holds each parameter under its PyTorch name, and name and options of the architecture, so that it can be rebuilt.
-    probes [N, 3, 28, 28] are compared besides noise. Raises WeightsError, and leaves what was at `out` untouched, where the
-    answers of ONNX Runtime or of the rebuilt network differ from PyTorch's by more than TOLERANCE; OutputError where it
-    cannot be written.
+    probes [N, 3, 28, 28] are compared besides noise. Raises WeightsError where the network is not the recipe's; else as
+    `write_checked` does.
     """
+    _check_is_of(network, recipe)
+    return write_checked(to_onnx(network, recipe), network, out, probes=probes)
+
+
+def write_checked(model: onnx.ModelProto, network: Committee, out: Path, *, probes: F32 | None = None) -> float:
+    """Write the model once ONNX Runtime and the rebuilt network answer as the PyTorch network does, noise and probes.
+
+    Returns the greatest difference of a probability. Raises WeightsError where it exceeds TOLERANCE, OutputError where the
+    file cannot be written; either way what was at `out` stays as it was.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+            draft = Path(folder) / out.name
+            draft.write_bytes(model.SerializeToString())
+            worst = _difference(network.eval(), draft, probes)
+            if worst > TOLERANCE:
+                told = f"its answers differ from PyTorch's by {worst:.1e} (allowed {TOLERANCE:.0e})"
+                raise WeightsError(f"{out} was not written: {told}")
+            draft.replace(out)
+    except OSError as cause:
+        raise OutputError(f"{out} cannot be written: {cause.strerror}") from cause
+    return worst
+
+
+def to_onnx(network: Committee, recipe: Recipe) -> onnx.ModelProto:
+    """The committee as an ONNX model that describes itself, unchecked."""
     model = _graph(network.eval())
     description = {
         "network": recipe.model.name,
@@ -48,20 +75,14 @@ def export_onnx(network: Committee, recipe: Recipe, out: Path, *, probes: F32 | 
         "recipe": recipe.name,
     }
     onnx.helper.set_model_props(model, {"apexstream": json.dumps(description)})
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-            draft = Path(folder) / out.name
-            draft.write_bytes(model.SerializeToString())
-            worst = _difference(network, draft, probes)
-            if worst > TOLERANCE:
-                raise WeightsError(
-                    f"{out} was not written: its answers differ from PyTorch's by {worst:.1e} (allowed {TOLERANCE:.0e})"
-                )
-            draft.replace(out)
-    except OSError as cause:
-        raise OutputError(f"{out} cannot be written: {cause.strerror}") from cause
-    return worst
+    return model
+
+
+def _check_is_of(network: Committee, recipe: Recipe) -> None:
+    model = recipe.model
+    expected = Committee([build(model.name, len(CLASSES), **model.options) for _ in range(model.members)]).state_dict()
+    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in network.state_dict().items()}:
+        raise WeightsError(f"the network to be exported is not {model.members} x {model.name} of the recipe {recipe.name}")
 
 
 def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any]) -> Card:

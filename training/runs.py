@@ -9,6 +9,7 @@ data.json       how many maps of which database and class it was fitted to
 from __future__ import annotations
 
 import csv
+import io
 import json
 import pickle
 from collections.abc import Sequence
@@ -51,13 +52,15 @@ def load_run(folder: Path) -> tuple[Recipe, Committee, dict[str, Any]]:
     try:
         recipe = Recipe.model_validate_json((folder / "recipe.json").read_bytes())
         told: dict[str, Any] = json.loads((folder / "data.json").read_bytes())
-        state = torch.load(folder / "fitted.pt", map_location="cpu", weights_only=True)
+        fitted = io.BytesIO((folder / "fitted.pt").read_bytes())
     except OSError as cause:
         raise ConfigError(f"{folder} is not the folder of a finished training run: no readable {cause.filename}") from cause
     except (ValidationError, ValueError) as cause:
         raise ConfigError(f"the run in {folder} cannot be read: {str(cause).splitlines()[0]}") from cause
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as cause:
-        raise WeightsError(f"{folder / 'fitted.pt'} is damaged: {str(cause).splitlines()[0]}") from cause
+    try:
+        state = torch.load(fitted, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as cause:
+        raise WeightsError(f"{folder / 'fitted.pt'} is damaged; fit again") from cause
     try:
         model = recipe.model
         network = Committee([build(model.name, len(CLASSES), **model.options) for _ in range(model.members)])

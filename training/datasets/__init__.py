@@ -36,8 +36,11 @@ class FlowMaps:
 
     def told(self) -> str:
         """What the set holds, in one line."""
-        away = f"; named but absent: {len(self.absent)} ({', '.join(self.absent[:5])} ...)" if self.absent else ""
-        return f"{len(self)} maps of {len(set(self.subjects))} subjects{away}"
+        held = f"{len(self)} maps of {len(set(self.subjects))} subjects"
+        if not self.absent:
+            return held
+        more = " ..." if len(self.absent) > 5 else ""
+        return f"{held}; named but absent: {len(self.absent)} ({', '.join(self.absent[:5])}{more})"
 
     def regions(self) -> F32:
         """[N, 3, 28, 28], each map's five-region composite as live analysis makes it."""

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import WeightsError
+from engine.runtime import load
+from engine.weights import default_weights, load_card
+
+
+def copied(folder: Path, **changes: Any) -> Path:
+    path = folder / "net.onnx"
+    shutil.copy(default_weights(), path)
+    facts = json.loads(default_weights().with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**facts, **changes}))
+    return path
+
+
+def test_the_shipped_card_speaks_of_the_shipped_file() -> None:
+    card, runner = load_card(), load(default_weights())
+    assert card.classes == runner.classes and card.input_shape == runner.input_shape
+    assert card.model_id == f"ahmsa-3db@sha256:{card.sha256[:12]}"
+
+
+def test_the_shipped_file_is_small() -> None:
+    assert default_weights().stat().st_size < 8e6
+
+
+def test_the_shipped_file_names_no_folder_of_the_machine_that_made_it() -> None:
+    content = default_weights().read_bytes()
+    assert b"site-packages" not in content and b".py" not in content
+
+
+@pytest.mark.parametrize(("chance", "label"), [(0.0, "surprise"), (0.01, "uncertain")])
+def test_below_the_threshold_the_label_is_uncertain(chance: float, label: str) -> None:
+    card = load_card()
+    top = card.uncertain_below - chance
+    said = card.label({"negative": (1 - top) / 2, "positive": (1 - top) / 2, "surprise": top})
+    assert said == (label, top)
+
+
+def test_another_file_under_the_cards_name_is_refused(tmp_path: Path) -> None:
+    path = copied(tmp_path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(WeightsError, match="not the file its card speaks of"):
+        load_card(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"temperature": 0}, "temperature"),
+        ({"colour": "red"}, "colour"),
+        ({"sha256": "12"}, "sha256"),
+        ({"input": "whole"}, "input"),
+    ],
+)
+def test_a_card_that_cannot_be_used_is_told_with_the_place(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(WeightsError, match=says):
+        load_card(copied(tmp_path, **changes))
+
+
+def test_a_network_without_card_is_refused(tmp_path: Path) -> None:
+    path = copied(tmp_path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(WeightsError, match=r"net\.json"):
+        load_card(path)

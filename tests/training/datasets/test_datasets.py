@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from engine.features import five_regions
+from tests.flowmaps import write_dataset
+from training.datasets import CLASSES, htnet_3db
+
+
+def test_regions_are_those_of_live_analysis(tmp_path: Path) -> None:
+    data = htnet_3db.load(write_dataset(tmp_path / "set", per_class=1))
+    assert data.regions().shape == (len(data), 3, 28, 28)
+    assert np.array_equal(data.regions()[4], five_regions(data.maps[4], data.keypoints[4]))
+
+
+def test_taking_keeps_rows_together(tmp_path: Path) -> None:
+    data = htnet_3db.load(write_dataset(tmp_path / "set", per_class=1))
+    part = data.take([7, 2])
+    assert part.names == (data.names[7], data.names[2]) and part.subjects == (data.subjects[7], data.subjects[2])
+    assert np.array_equal(part.maps[1], data.maps[2]) and part.labels.tolist() == data.labels[[7, 2]].tolist()
+
+
+def test_the_set_tells_what_it_holds(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", per_class=1)
+    assert htnet_3db.load(folder).told() == "12 maps of 4 subjects"
+    next((folder / htnet_3db.MAPS).glob("sub01_c0*")).unlink()
+    assert htnet_3db.load(folder).told() == "11 maps of 4 subjects; named but absent: 1 (sub01_c0_0)"
+
+
+def test_classes_are_in_the_order_of_the_composite_database() -> None:
+    assert CLASSES == ("negative", "positive", "surprise")
