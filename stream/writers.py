@@ -81,7 +81,8 @@ class _LineFile:
                 while left:
                     left = left[self._file.write(left) or 0 :]
             except OSError:
-                self._file.truncate(self._end)
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._end)
                 raise
         self._end += len(data)
 

@@ -86,7 +86,7 @@ def test_every_test_file_has_its_source_and_a_test(path: Path) -> None:
         return
     subject = inside.stem.removeprefix("test_")
     folder = ROOT / inside.parent
-    candidates = (folder / f"{subject}.py", folder / subject, folder.parent / subject)
+    candidates = (folder / f"{subject}.py", folder / f"{subject}.sh", folder / subject, folder.parent / subject)
     assert any(candidate.exists() for candidate in candidates), f"{relative(path)} tests no module of that name"
 
 

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.videos import stepping, write_video
+from tools.cli import main
+from tools.commands.analyze import folder_names
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = ["events.csv", "events.jsonl", "events.vtt", "summary.json"]
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.cli", "analyze", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def exits(*args: object) -> object:
+    with pytest.raises(SystemExit) as caught:
+        main(["analyze", *map(str, args)])
+    return caught.value.code
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return found
+
+
+def small(path: Path, count: int = 5) -> Path:
+    return write_video(path, stepping(64, 48, count))
+
+
+def test_a_video_becomes_four_files_and_a_table(rendered_clip: Path, tmp_path: Path) -> None:
+    ended = run(rendered_clip, "--out", tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == "", "a library's own messages reached the user"
+    assert sorted(path.name for path in (tmp_path / "clip").iterdir()) == FILES
+    count = summary(tmp_path / "clip")["events"]["count"]
+    assert f"{count} event" in ended.stdout
+    for line in (tmp_path / "clip" / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        assert f"{event['apex']['t']:.3f}" in ended.stdout
+        assert event["label"] in ended.stdout
+
+
+def test_one_failing_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    videos = [small(tmp_path / "first.mp4"), tmp_path / "text.mp4", tmp_path / "none.mp4", small(tmp_path / "last.mp4")]
+    assert exits(*videos, "--out", tmp_path / "out") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first", "last"]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith(f"apexstream: error: {tmp_path / 'text.mp4'} cannot be read as a video")
+    assert said[1] == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file"
+
+
+def test_names_that_would_collide_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = [small(tmp_path / "clip.mp4", 3), small(tmp_path / "clip.mkv", 4)]
+    assert exits(*videos, "--out", tmp_path / "out") == 0
+    assert f"{tmp_path / 'clip.mkv'}: another video is called clip too" in capsys.readouterr().out
+    assert [summary(tmp_path / "out" / name)["video"]["frames"] for name in ("clip", "clip-2")] == [3, 4]
+
+
+def test_folder_names() -> None:
+    videos = ["a.mp4", "b/a.mp4", "A.avi", "a-2.mp4", "..mp4", ".hidden", "two.dots.mp4"]
+    assert folder_names([Path(video) for video in videos]) == ["a", "a-2", "A-3", "a-2-2", "video", "hidden", "two.dots"]
+
+
+def test_settings_reach_the_analysis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text("[reading]\nqueued_frames = 3\n")
+    video = small(tmp_path / "clip.mp4")
+    assert exits(video, "--out", tmp_path / "out", "--config", config) == 0
+    assert summary(tmp_path / "out" / "clip")["settings"]["reading"]["queued_frames"] == 3
+    config.write_text("[reading]\nqueue = 3\n")
+    assert exits(video, "--out", tmp_path / "out", "--config", config) == 1
+    assert "reading.queue: extra inputs are not permitted" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = run(small(tmp_path / "clip.mp4"), "--out", tmp_path / "file")
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(
+        f"apexstream: error: {tmp_path / 'clip.mp4'}: {tmp_path / 'file' / 'clip'} cannot be written"
+    )
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out" / "clip").mkdir(parents=True)
+    (tmp_path / "out" / "clip" / "events.csv").symlink_to("/dev/full")
+    ended = run(small(tmp_path / "clip.mp4"), small(tmp_path / "other.mp4"), "--out", tmp_path / "out")
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "events.csv cannot be written: no space left on device" in ended.stderr
+    assert summary(tmp_path / "out" / "clip")["complete"] is False
+    assert summary(tmp_path / "out" / "other")["complete"] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_in_the_middle_keeps_what_was_found(number: signal.Signals, tmp_path: Path) -> None:
+    """The video comes through a pipe, so that its middle is known: the reader has what was written, and waits for more."""
+    frames = 600
+    data = write_video(tmp_path / "whole.ts", stepping(320, 240, frames)).read_bytes()
+    pipe = tmp_path / "pipe.ts"
+    os.mkfifo(pipe)
+    command = [
+        sys.executable,
+        "-m",
+        "tools.cli",
+        "analyze",
+        str(pipe),
+        str(tmp_path / "whole.ts"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    with suppress(BrokenPipeError), pipe.open("wb") as writer:
+        writer.write(data[: len(data) // 3])
+        writer.flush()
+        process.send_signal(number)
+        writer.write(data[len(data) // 3 :])
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert told.splitlines() == [
+        f"apexstream: error: {pipe}: stopped by the user; 0 events kept in {tmp_path / 'out' / 'pipe'}",
+        f"apexstream: error: {tmp_path / 'whole.ts'}: not analysed, stopped by the user",
+    ]
+    assert summary(tmp_path / "out" / "pipe")["complete"] is False
+    assert summary(tmp_path / "out" / "pipe")["video"]["frames"] < frames
+
+
+@pytest.mark.data
+def test_real_video_without_a_face_exits_0(data_dir: Path, tmp_path: Path) -> None:
+    ended = run(data_dir / "media" / "no_face.mp4", "--out", tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "0 events in 95 frames" in ended.stdout

@@ -1,0 +1,97 @@
+"""The set-up that tools/demo and tools/test share, in a shell whose PATH holds only what a test puts there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BASICS = ("bash", "true", "cat", "tr", "sed", "uname", "sha256sum", "mkdir", "rm", "env")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A PATH with a shell's basics and no Python, no apt-get, no sudo; its user is not root."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    for name in BASICS:
+        found = shutil.which(name)
+        assert found is not None, f"this test needs {name}"
+        (path / name).symlink_to(found)
+    program(path, "id", "echo 1000")
+    return path
+
+
+def program(path: Path, name: str, body: str) -> None:
+    (path / name).write_text(f"#!/bin/bash\n{body}\n")
+    (path / name).chmod(0o755)
+
+
+def shell(path: Path, script: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    text = f"set -euo pipefail; . {ROOT}/tools/setup.sh; {script}"
+    return subprocess.run(
+        [str(path / "bash"), "-c", text], capture_output=True, text=True, cwd=cwd, env={"PATH": str(path)}, check=False
+    )
+
+
+def test_a_machine_that_has_everything_installs_nothing(machine: Path) -> None:
+    (machine / "python3").symlink_to(sys.executable)
+    program(machine, "apt-get", "echo must not run; exit 9")
+    done = shell(machine, "find_python; need_system")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(machine / "python3"), "")
+
+
+def test_a_python_too_old_or_too_new_is_none(machine: Path) -> None:
+    program(machine, "python3", "exit 1")  # what the version check of a wrong version answers
+    assert shell(machine, "find_python || echo none").stdout == "none\n"
+
+
+def test_without_rights_the_one_line_is_printed(machine: Path) -> None:
+    program(machine, "apt-get", "echo must not run; exit 9")
+    program(machine, "sudo", "exit 1")
+    done = shell(machine, "need_system; echo not reached")
+    assert (done.returncode, done.stdout) == (1, "")
+    line = "    sudo apt-get update && sudo apt-get install -y python3 python3-venv libgl1 libglib2.0-0"
+    assert line in [said.rstrip() for said in done.stderr.splitlines()]
+
+
+def test_with_rights_what_is_missing_is_installed(machine: Path) -> None:
+    program(machine, "sudo", 'shift; exec "$@"')
+    asked = machine.parent / "asked"
+    link = f"{shutil.which('ln')} -s {sys.executable} {machine}/python3"
+    program(machine, "apt-get", f'echo "$@" >> {asked}; [ "$1" = update ] || {link}')
+    done = shell(machine, "need_system; find_python")
+    assert done.returncode == 0, done.stderr
+    assert asked.read_text().splitlines()[-1].split()[-4:] == ["python3", "python3-venv", "libgl1", "libglib2.0-0"]
+
+
+def test_without_apt_it_says_what_is_needed(machine: Path) -> None:
+    done = shell(machine, "need_system")
+    assert done.returncode == 1
+    assert "python3" in done.stderr
+
+
+def test_an_environment_is_made_once_for_each_state_of_the_project(machine: Path, tmp_path: Path) -> None:
+    """pip is a program that notes what it is asked for; the rest is real."""
+    checkout = tmp_path / "checkout"
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / "pyproject.toml").write_text("one")
+    asked = tmp_path / "asked"
+    program(checkout / ".venv" / "bin", "python", f'[ "$1" != -m ] || [ "$3" != install ] || echo "${{@: -1}}" >> {asked}')
+    for _ in range(2):
+        assert shell(machine, 'need_venv test "torch==1" "-e .[dev]"', checkout).returncode == 0
+    assert asked.read_text().split() == ["torch==1", ".[dev]"]
+    (checkout / "pyproject.toml").write_text("two")
+    assert shell(machine, 'need_venv test "torch==1" "-e .[dev]"', checkout).returncode == 0
+    assert asked.read_text().split() == ["torch==1", ".[dev]"] * 2
+
+
+@pytest.mark.parametrize("script", ["tools/demo", "tools/test", "tools/setup.sh", ".ci/run"])
+def test_scripts_are_valid_and_runnable(script: str) -> None:
+    subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
+    assert script.endswith(".sh") or os.access(ROOT / script, os.X_OK)
