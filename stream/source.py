@@ -30,6 +30,9 @@ _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTA
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
 
+_INDEXED = {"mp4", "matroska", "avi", "asf"}
+"""Formats that state their length; that of others is ffmpeg's estimate from what is there."""
+
 
 @dataclass(frozen=True)
 class VideoFacts:
@@ -69,17 +72,21 @@ class _Declared:
     fps: float | None
     frames: int
     length: float | None
+    end: float | None
     pixel_shape: str | None
 
     @classmethod
-    def of(cls, stream: av.VideoStream) -> _Declared:
+    def of(cls, stream: av.VideoStream, format_names: str) -> _Declared:
+        length, base = _seconds(stream), float(stream.time_base or 0)
+        indexed = bool(_INDEXED & set(format_names.split(",")))
         rate = stream.average_rate or stream.guessed_rate
         shape = stream.codec_context.sample_aspect_ratio
         return cls(
             codec=stream.codec_context.name,
             fps=float(rate) if rate else None,
             frames=int(stream.frames),
-            length=_seconds(stream),
+            length=length,
+            end=(stream.start_time or 0) * base + length if length and indexed else None,
             pixel_shape=f"{shape.numerator}:{shape.denominator}" if shape and shape != 1 else None,
         )
 
@@ -96,7 +103,7 @@ class VideoSource:
         self._stream = _picture_track(path, self._container)
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads
-        self._declared = _Declared.of(self._stream)
+        self._declared = _Declared.of(self._stream, self._container.format.name)
         self._fps = self._declared.fps
         self._clock = SourceClock(1 / self._fps if self._fps else None, sort=self._container.format.name == "avi")
         self._start: float | None = None
@@ -161,19 +168,16 @@ class VideoSource:
     @property
     def problem(self) -> str | None:
         """One sentence when less was read than the file should hold, else None; complete once the frames are through."""
+        damage = ""
         if self._errors or self._damaged:
-            lost = f"{_count(self._errors, 'packet')} and {_count(self._damaged, 'picture')}"
-            return f"{self.path}: damaged: {lost} left out; the rest was read ({self._frames} frames)"
-        length, start = self._declared.length, self._start
-        if not self._finished or not length or start is None or self._end is None:
-            return None
-        declared_end = start + length
-        if self._end < declared_end - max(EARLY_END_S, 3 * self._clock.nominal_s):
-            return (
-                f"{self.path}: the file is cut off: its pictures end at {self._end:.1f} s and should at {declared_end:.1f} s; "
-                f"what is there was read ({self._frames} frames)"
-            )
-        return None
+            damage = f"{_count(self._errors, 'packet')} and {_count(self._damaged, 'picture')} are damaged and left out; "
+        rest = f"the rest was read ({_count(self._frames, 'frame')})"
+        end, last = self._declared.end, self._end
+        slack = max(EARLY_END_S, 3 * self._clock.nominal_s)
+        if self._finished and end is not None and last is not None and last < end - slack:
+            stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
+            return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
+        return f"{self.path}: {damage}{rest}" if damage else None
 
     def _warnings(self) -> Iterator[str]:
         clock = self._clock

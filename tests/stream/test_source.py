@@ -190,6 +190,16 @@ def test_a_file_cut_off_gives_what_is_there_and_says_so(tmp_path: Path, suffix: 
     assert str(path) in source.problem
 
 
+def test_a_broadcast_joined_in_the_middle_is_no_problem(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.ts", stepping(64, 48, 120), options={"g": "25"})
+    data = path.read_bytes()
+    path.write_bytes(data[188 * (len(data) // 188 // 4) :])
+    frames, source = read(path)
+    assert 30 <= len(frames) < 120
+    assert frames[0].t > 0.5
+    assert source.problem is None
+
+
 def test_stopping_early_is_no_problem_of_the_file(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", stepping(64, 48, 60))
     with open_video(path) as source:
