@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.flowmaps import write_dataset
+from tools.cli import main
+
+TINY = """name = "tiny"
+[model]
+name = "ahmsa"
+options = { width = 8, heads = 2, repeats = [1, 1, 1] }
+[fit]
+epochs = 1
+batch = 12
+learning_rate = 1e-3
+"""
+
+
+def exits(*args: str) -> object:
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    return caught.value.code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    write_dataset(tmp_path / "set", per_class=1)
+    return tmp_path
+
+
+def evaluate(folder: Path, *more: str) -> object:
+    return exits("evaluate", "--config", f"{folder}/tiny.toml", "--data", f"{folder}/set", "--out", f"{folder}/out", *more)
+
+
+def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "--seeds", "2") == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("UF1", "UAR", "casme2", "samm", "smic", "seed 1"))
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert list(summary["seeds"]) == ["0", "1"] and summary["folds"] == 8
+    assert sum(map(sum, summary["seeds"]["0"]["all"]["confusion"])) == 12
+    assert f"{summary['seeds']['1']['all']['uf1']:.4f}" in said
+
+
+def test_a_second_call_goes_on_with_the_first_ones_folds(folder: Path) -> None:
+    assert evaluate(folder) == 0
+    record = folder / "out" / "folds.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(lines[:3]))
+    assert evaluate(folder) == 0
+    after = record.read_text().splitlines(keepends=True)
+    assert after[:3] == lines[:3] and len(after) == len(lines)
+
+
+def test_another_recipes_folds_are_not_gone_on_with(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder) == 0
+    (folder / "tiny.toml").write_text(TINY.replace("epochs = 1", "epochs = 2"))
+    assert evaluate(folder) == 1
+    assert "of another recipe" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.models import build
+from engine.models.committee import Committee
+from engine.runtime import load
+from engine.weights import load_card
+from tests.flowmaps import write_dataset
+from tools.cli import main
+from training.datasets import htnet_3db
+from training.loso import FoldResult
+from training.recipe import Recipe
+from training.report import summarize, write_summary
+from training.runs import save_run
+
+OPTIONS = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
+RECIPE = Recipe.model_validate(
+    {"name": "tiny", "model": {"name": "ahmsa", "options": OPTIONS}, "fit": {"epochs": 1, "batch": 2, "learning_rate": 1.0}}
+)
+
+
+def exits(*args: str) -> object:
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    return caught.value.code
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted run, its data, and an evaluation whose answers are right four times in five at a confidence near one."""
+    root = tmp_path_factory.mktemp("export")
+    data = htnet_3db.load(write_dataset(root / "set", per_class=1))
+    save_run(root / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [(0, 1, 1.0)])
+    sure = ((9.0, 0.0, 0.0), (0.0, 9.0, 0.0), (0.0, 0.0, 9.0))
+    folds = [FoldResult(f"a/{n}", 0, ("x",) * 5, (0, 1, 2, 0, 1), (*sure, sure[0], sure[2]), 1.0) for n in range(3)]
+    write_summary(summarize({"recipe": RECIPE.model_dump(mode="json"), "maps": 15, "data": "x"}, folds), root / "summary.json")
+    return root
+
+
+def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "net.onnx"
+    given = ("--evaluation", f"{folder}/summary.json", "--data", f"{folder}/set")
+    assert exits("export", f"{folder}/run", "--out", str(out), *given) == 0
+    card = load_card(out)
+    assert card.model_id in capsys.readouterr().out
+    assert card.temperature > 1 and card.scores["right_when_said"] == 0.8 and card.recipe == "tiny"
+    maps = np.random.default_rng(0).random((4, 3, 28, 28), np.float32)
+    network = Committee([build("ahmsa", **OPTIONS)]).eval()
+    network.load_state_dict(torch.load(folder / "run" / "fitted.pt", weights_only=True))
+    with torch.inference_mode():
+        expected = torch.softmax(network.logits(torch.from_numpy(maps)) / card.temperature, 1).numpy()
+    assert np.abs(load(out)(maps) - expected).max() < 1e-5
+
+
+def test_an_evaluation_of_another_recipe_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "summary.json").read_text().replace('"epochs": 1', '"epochs": 7')
+    (tmp_path / "summary.json").write_text(text)
+    out = tmp_path / "net.onnx"
+    assert exits("export", f"{folder}/run", "--out", str(out), "--evaluation", f"{tmp_path}/summary.json") == 1
+    assert "another recipe" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "out", "says"), [("none", "net.onnx", "not the folder"), ("run", "net.pt", "must end in .onnx")]
+)
+def test_what_cannot_be_is_told(
+    folder: Path, tmp_path: Path, run: str, out: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exits("export", f"{folder}/{run}", "--out", f"{tmp_path}/{out}") == 1
+    assert says in capsys.readouterr().err
