@@ -126,3 +126,14 @@ def test_sources_are_whole(path: Path) -> None:
         assert left not in text, f"{relative(path)} has a leftover {left}"
     assert ast.get_docstring(ast.parse(text)), f"{relative(path)} does not say what it is"
     assert path.name == "__init__.py" or "from __future__ import annotations" in text or not has_code(path)
+
+
+def test_nothing_names_a_path_of_one_machine() -> None:
+    """Neither code nor documentation nor configuration leans on where it happened to be written."""
+    texts = [path for folder in (*PACKAGES, "tests", "docs", "configs") for path in (ROOT / folder).rglob("*")]
+    texts += [path for path in ROOT.iterdir() if path.suffix in (".md", ".toml", ".yaml")]
+    roots = tuple(f"/{name}/" for name in ("home", "root", "work", "Users"))
+    for path in texts:
+        if path.suffix in (".py", ".md", ".toml", ".yaml", ".json", ".sh"):
+            text = path.read_text(encoding="utf-8")
+            assert not any(root in text for root in roots), f"{relative(path)} names a path of one machine"
