@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from engine.config import PipelineSettings, load_settings, parse_settings, read_toml
+from engine.errors import ConfigError
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.touch()
+    assert load_settings(path) == PipelineSettings() == parse_settings({})
+
+
+def test_values_come_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("[landmarks]\nmax_faces = 2\n[recognizer]\nuncertain_below = 0.5\n")
+    settings = load_settings(path)
+    assert (settings.landmarks.max_faces, settings.recognizer.uncertain_below) == (2, 0.5)
+    assert settings.spotter == PipelineSettings().spotter
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"spoter": {}}, "here: spoter: extra inputs"),
+        ({"landmarks": {"faces": 1}}, r"here: landmarks\.faces: extra inputs"),
+        ({"landmarks": {"max_faces": 0}}, r"here: landmarks\.max_faces: .*greater than or equal to 1"),
+        ({"recognizer": {"uncertain_below": 2}}, r"here: recognizer\.uncertain_below: .*less than or equal to 1"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(content: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_settings(content, "here")
+
+
+def test_a_file_that_is_no_toml_or_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        read_toml(tmp_path / "none.toml")
+    (tmp_path / "a.toml").write_text("a = = 1")
+    with pytest.raises(ConfigError, match="no valid TOML"):
+        read_toml(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no valid TOML"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        PipelineSettings().landmarks.max_faces = 3  # type: ignore[misc]
