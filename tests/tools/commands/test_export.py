@@ -65,11 +65,7 @@ def test_an_evaluation_of_another_recipe_is_refused(folder: Path, tmp_path: Path
     assert "another recipe" in capsys.readouterr().err and not out.exists()
 
 
-@pytest.mark.parametrize(
-    ("run", "out", "says"), [("none", "net.onnx", "not the folder"), ("run", "net.pt", "must end in .onnx")]
-)
-def test_what_cannot_be_is_told(
-    folder: Path, tmp_path: Path, run: str, out: str, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert exits("export", f"{folder}/{run}", "--out", f"{tmp_path}/{out}") == 1
-    assert says in capsys.readouterr().err
+def test_what_cannot_be_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run, out, says in (("none", "net.onnx", "not the folder"), ("run", "net.pt", "must end in .onnx")):
+        assert exits("export", f"{folder}/{run}", "--out", f"{tmp_path}/{out}") == 1
+        assert says in capsys.readouterr().err

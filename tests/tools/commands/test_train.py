@@ -54,9 +54,7 @@ def test_a_finished_run_is_not_written_over(folder: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("gone", ["tiny.toml", "set/keypoints.csv"])
-def test_what_is_missing_is_told_in_one_sentence(
-    folder: Path, gone: str, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_missing_is_told_in_one_sentence(folder: Path, gone: str, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / gone).unlink()
     assert train(folder) == 1
     told = capsys.readouterr().err
