@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from engine.features import CANONICAL_KEYPOINTS
-from training.datasets.htnet_3db import KEYPOINTS, MAPS, POINTS, TABLE
+from training.datasets.htnet_3db import KEYPOINTS, MAPS, TABLE
+from training.datasets.keypoints import COLUMNS
 
 SUBJECTS = (("casme2", "sub01"), ("casme2", "sub02"), ("samm", "006"), ("smic", "s03"))
 
@@ -50,7 +51,7 @@ def write_dataset(folder: Path, per_class: int = 2, subjects: tuple[tuple[str, s
                 points.append([f"{subject}_{name}", database, subject, label, *places.ravel().round(3)])
     head = ["dataset", "sub", "filename_o", "label", "apex", "imagename", "sub_filename"]
     _write(folder / TABLE, [head, *table])
-    _write(folder / KEYPOINTS, [["name", "database", "subject", "label", *(f"{p}_{a}" for p in POINTS for a in "xy")], *points])
+    _write(folder / KEYPOINTS, [["name", "database", "subject", "label", *COLUMNS], *points])
     return folder
 
 

@@ -3,6 +3,7 @@
     combined_3_class2_for_optical_flow.csv    dataset, sub, filename_o, label
     keypoints.csv                             name, ..., five points (x, y) a map
     datasets/STSNet_whole_norm_u_v_os/        '<name> .png' (with the space), 28 x 28, RGB = (u, v, strain) scaled to 0..255
+    datasets/combined_datasets_whole/         apex faces, named in the table's column imagename; used where keypoints.csv is not
 
 A map's name is '<sub>_<filename_o>'. Points in keypoints.csv count from the map's top left corner (28 is its far edge):
 read so, the middle of the faces is the flow maps' own axis of symmetry. In memory the centre of the first cell is (0, 0),
@@ -20,24 +21,25 @@ import numpy as np
 from engine.errors import InputError
 from engine.features import SIDE
 from engine.types import F32
-from training.datasets import CLASSES, FlowMaps
+from training.datasets import CLASSES, FlowMaps, keypoints
+from training.datasets.keypoints import COLUMNS
 
 TABLE = "combined_3_class2_for_optical_flow.csv"
 KEYPOINTS = "keypoints.csv"
 MAPS = Path("datasets") / "STSNet_whole_norm_u_v_os"
-POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+FACES = Path("datasets") / "combined_datasets_whole"
 
 
 def load(folder: str | Path) -> FlowMaps:
     """Read the folder. Maps named in the table but absent are listed in the result; anything else missing is an InputError."""
     root = Path(folder)
     rows = _rows(root / TABLE, ("dataset", "sub", "filename_o", "label"))
-    points = _keypoints(root / KEYPOINTS)
+    points = _keypoints(root / KEYPOINTS) if (root / KEYPOINTS).exists() else _found(root, rows)
     if not (root / MAPS).is_dir():
         raise InputError(f"there is no folder {root / MAPS}; the flow maps are expected there as '<name> .png'")
-    maps, keypoints, labels, names, databases, subjects, absent = [], [], [], [], [], [], []
+    maps, places, labels, names, databases, subjects, absent = [], [], [], [], [], [], []
     for number, row in enumerate(rows, start=2):
-        name = f"{row['sub']}_{row['filename_o']}"
+        name = _name(row)
         label = _label(row["label"], f"{root / TABLE}, line {number}")
         path = _file(root / MAPS, name)
         if path is None:
@@ -46,7 +48,7 @@ def load(folder: str | Path) -> FlowMaps:
         if name not in points:
             raise InputError(f"{root / KEYPOINTS} has no row for the map {name}")
         maps.append(_map(path))
-        keypoints.append(points[name])
+        places.append(points[name])
         labels.append(label)
         names.append(name)
         databases.append(row["dataset"])
@@ -55,7 +57,7 @@ def load(folder: str | Path) -> FlowMaps:
         raise InputError(f"none of the {len(rows)} maps that {root / TABLE} names is in {root / MAPS}")
     if len(set(names)) != len(names):
         raise InputError(f"{root / TABLE} names a map twice: {sorted({n for n in names if names.count(n) > 1})[0]}")
-    arrays = (np.stack(maps), np.stack(keypoints), np.array(labels, np.int64))
+    arrays = (np.stack(maps), np.stack(places), np.array(labels, np.int64))
     return FlowMaps(*arrays, tuple(names), tuple(databases), tuple(subjects), tuple(absent))
 
 
@@ -83,17 +85,28 @@ def _label(text: str, where: str) -> int:
 
 
 def _keypoints(path: Path) -> dict[str, F32]:
-    columns = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
     out: dict[str, F32] = {}
-    for number, row in enumerate(_rows(path, ("name", *columns)), start=2):
+    for number, row in enumerate(_rows(path, ("name", *COLUMNS)), start=2):
         try:
-            values = np.array([float(row[c]) for c in columns], np.float32)
+            values = np.array([float(row[c]) for c in COLUMNS], np.float32)
         except ValueError as cause:
             raise InputError(f"{path}, line {number}: {cause}") from cause
         if not np.isfinite(values).all():
             raise InputError(f"{path}, line {number}: a point is not finite")
-        out[row["name"]] = values.reshape(len(POINTS), 2) - 0.5
+        out[row["name"]] = values.reshape(len(keypoints.POINTS), 2) - 0.5
     return out
+
+
+def _found(root: Path, rows: list[dict[str, str]]) -> dict[str, F32]:
+    """The points of all maps present, found on the apex faces."""
+    if not (root / FACES).is_dir():
+        raise InputError(f"{root} holds neither {KEYPOINTS} nor the apex faces in {FACES} to find the points on")
+    present = {_name(row): root / FACES / row.get("imagename", "") for row in rows if _file(root / MAPS, _name(row))}
+    return keypoints.find(present)
+
+
+def _name(row: dict[str, str]) -> str:
+    return f"{row['sub']}_{row['filename_o']}"
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -53,7 +53,7 @@ def test_a_finished_run_is_not_written_over(folder: Path, capsys: pytest.Capture
     assert (folder / "run" / "fitted.pt").read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("gone", ["tiny.toml", "set/keypoints.csv"])
+@pytest.mark.parametrize("gone", ["tiny.toml", "set/combined_3_class2_for_optical_flow.csv"])
 def test_what_is_missing_is_told_in_one_sentence(folder: Path, gone: str, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / gone).unlink()
     assert train(folder) == 1

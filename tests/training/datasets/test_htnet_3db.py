@@ -48,7 +48,7 @@ def test_names_without_the_odd_space_are_found_too(folder: Path) -> None:
     assert load(folder).absent == ()
 
 
-@pytest.mark.parametrize("name", [TABLE, KEYPOINTS])
+@pytest.mark.parametrize("name", [TABLE])
 def test_a_missing_table_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InputError, match=f"{name} cannot be read: No such file"):
