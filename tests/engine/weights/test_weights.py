@@ -5,11 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.errors import WeightsError
+from engine.features import CANONICAL_KEYPOINTS, five_regions, keypoints_to_crop, whole_map
 from engine.runtime import load
+from engine.types import F32
 from engine.weights import default_weights, load_card
+from training.datasets.htnet_3db import load as load_maps
 
 
 def copied(folder: Path, **changes: Any) -> Path:
@@ -69,3 +73,37 @@ def test_a_network_without_card_is_refused(tmp_path: Path) -> None:
     path.with_suffix(".json").unlink()
     with pytest.raises(WeightsError, match=r"net\.json"):
         load_card(path)
+
+
+def moved(places: list[tuple[int, float, float, float]]) -> F32:
+    """Flow [2, 128, 128] of a face of which soft patches move: (keypoint, patch's height above it, u outwards, v), pixels."""
+    y, x = np.mgrid[:128, :128].astype(np.float32)
+    flow = np.random.default_rng(0).normal(0, 0.02, (2, 128, 128)).astype(np.float32)
+    for keypoint, above, outwards, down in places:
+        cx, cy = keypoints_to_crop(CANONICAL_KEYPOINTS[keypoint])
+        patch = np.exp(-(((x - cx) / 16) ** 2) - ((y - cy + above) / 11) ** 2)
+        flow += np.stack([patch * outwards * (1 if cx > 64 else -1), patch * down])
+    return flow
+
+
+@pytest.mark.parametrize(
+    ("places", "label"),
+    [
+        ([(0, 20, 0.0, -1.5), (1, 20, 0.0, -1.5)], "surprise"),
+        ([(0, 16, -0.5, 1.5), (1, 16, -0.5, 1.5)], "negative"),
+        ([(3, 0, 1.0, -1.5), (4, 0, 1.0, -1.5)], "positive"),
+        ([(3, 0, 0.4, 1.5), (4, 0, 0.4, 1.5)], "negative"),
+    ],
+    ids=["brows up", "brows down and together", "lip corners up and out", "lip corners down"],
+)
+def test_plain_movements_are_called_what_they_are(places: list[tuple[int, float, float, float]], label: str) -> None:
+    chances = load(default_weights())(five_regions(whole_map(moved(places)))[None])[0]
+    assert load_card().classes[int(chances.argmax())] == label
+
+
+@pytest.mark.data
+def test_both_runtimes_agree_on_real_maps_and_know_what_they_were_fitted_to(data_dir: Path) -> None:
+    data = load_maps(data_dir / "htnet-3db")
+    ort, eager = (load(default_weights(), backend=name)(data.regions()) for name in ("ort", "eager"))
+    assert np.abs(ort - eager).max() <= 2e-6  # measured 3.0e-7
+    assert (ort.argmax(1) == data.labels).mean() > 0.85
