@@ -63,11 +63,15 @@ _HEAD = slice(0, len(HEAD_POINTS))
 _VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(_TRACKED))])
 _GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
 
-_WINDOW = (17, 17)
-_LEVELS = 2
+_WINDOW = (27, 27)  # wide, because video compression drags texture about in patches of a macroblock
+_LEVELS = 0  # the mesh starts the search within a pixel or two; coarser levels would only let the eyes into every patch
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.005)
 _MAX_ERROR = 14.0  # grey levels a patch may differ on average and still count as found
-_MAX_STRAY = 5.0  # pixels a patch may lie from where the mesh puts it
+_MAX_STRAY = 5.0  # pixels a patch may lie from where the mesh puts it, unless it
+_MAX_STEP = 2.0  # moved no more pixels than this since it was found last
+_MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patch, rather than where it was found last
+_HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mesh puts it
+_EYE_RADII = (19.0, 11.0)  # of the ellipses painted over the eyes, pixels: lids and gaze are no head motion
 
 _EYES = ((33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373))  # corner, 2 upper, corner, 2 lower
 
@@ -108,6 +112,37 @@ def eye_opening(points: F32) -> float:
         width = max(float(np.hypot(*(p[a] - p[d]))), 1e-6)
         ratios.append((float(np.hypot(*(p[b] - p[f]))) + float(np.hypot(*(p[c] - p[e])))) / (2 * width))
     return float(np.mean(ratios))
+
+
+def take_out_head(flow: F32, landmarks: F32) -> F32:
+    """A dense flow [2, 128, 128] between two registered crops less what is left in it of the head's motion.
+
+    The same robust fit as between frames, on the flow read at the mesh's points: landmarks [478, 3] in crop pixels.
+    """
+    points = landmarks[_TRACKED].astype(np.float64)
+    depth = points[:, 2] - points[_HEAD, 2].mean()
+    smooth = np.stack([cv2.blur(channel, (9, 9)) for channel in flow])
+    at = [points[:, k].astype(np.float32)[None] for k in (0, 1)]
+    moved = np.stack([cv2.remap(channel, *at, cv2.INTER_LINEAR)[0] for channel in smooth], axis=1).astype(np.float64)
+    inside = ((points[:, :2] >= 0) & (points[:, :2] <= CROP_SIDE - 1)).all(axis=1)
+    design = head_design(points[:, :2] + MARGIN, depth)
+    head = fit_head(design, moved, _VOTES * inside, _HEAD)
+    y, x = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
+    grid = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
+    relief = _relief(landmarks) - float(points[_HEAD, 2].mean())
+    rest = head_design(grid + MARGIN, relief.ravel().astype(np.float64)) @ head.terms
+    return np.asarray(flow - rest.T.reshape(2, CROP_SIDE, CROP_SIDE), np.float32)
+
+
+def _relief(landmarks: F32) -> F32:
+    """Depth at every crop pixel [128, 128], smoothly between the mesh's points (normalized convolution, Knutsson 1993)."""
+    weight, depth = np.zeros((2, CROP_SIDE, CROP_SIDE), np.float32)
+    column, row = np.clip(np.rint(landmarks[:, :2]).astype(int), 0, CROP_SIDE - 1).T
+    np.add.at(weight, (row, column), 1.0)
+    np.add.at(depth, (row, column), landmarks[:, 2])
+    near, far = ((cv2.GaussianBlur(a, (0, 0), 4.0), cv2.GaussianBlur(a, (0, 0), 24.0)) for a in (weight, depth)), 1e-3
+    (weight_near, weight_far), (depth_near, depth_far) = near
+    return np.asarray((depth_near + far * depth_far) / np.maximum(weight_near + far * weight_far, 1e-12), np.float32)
 
 
 def warp(grey: U8, transform: F64) -> U8:
@@ -190,13 +225,14 @@ def fit_head(design: F64, moved: F64, trust: F64, heads: slice) -> Head:
 class _Reference:
     """The picture of the face that every frame is compared with, and where the patches lie on it (canvas pixels)."""
 
-    canvas: U8
+    blind: U8  # the canvas with the eyes painted over
     landmarks: F64
     patches: F64
     design: F64
     trust: F64
     mean: float
     deviation: float
+    skin: F32
     number: int
 
 
@@ -211,6 +247,9 @@ class Registrar:
         self._raw: F32 = np.zeros((0, 3), np.float32)
         self._bad = 0
         self._opening = 0.0
+        self._t = 0.0
+        self._found_at: F64 = np.zeros((len(_TRACKED), 2))  # displacement at which each patch was found last
+        self._missing_s: F64 = np.zeros(len(_TRACKED))  # and for how long it has been missing
         self._carried: F64 = np.zeros((len(_TRACKED), 2))  # motion at the last change of reference
         self._motion: F64 = np.zeros((len(_TRACKED), 2))
 
@@ -223,8 +262,9 @@ class Registrar:
         if self._reference is None:
             return self._anchor(frame, face) if fresh else None
         self._transform = self._predict(fresh)
+        elapsed, self._t = frame.t - self._t, frame.t
         canvas = warp(frame.grey, self._transform)
-        moved, found = self._track(canvas)
+        moved, found = self._track(canvas, elapsed)
         reference = self._reference
         head = fit_head(reference.design, moved, reference.trust * _VOTES * found, _HEAD)
         if self._is_bad(head, found):
@@ -245,7 +285,7 @@ class Registrar:
         apart = np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T).mean()
         return by_mesh if apart > 2.5 else self._transform
 
-    def _track(self, canvas: U8) -> tuple[F64, F64]:
+    def _track(self, canvas: U8, elapsed: float) -> tuple[F64, F64]:
         """Displacement of each patch from the reference [P, 2], and 1 where it was found, 0 where the mesh had to stand in."""
         reference = self._reference
         assert reference is not None
@@ -253,16 +293,24 @@ class Registrar:
         mean, deviation = float(inner.mean()), max(float(inner.std()), 1.0)
         gain = reference.deviation / deviation
         level = cv2.convertScaleAbs(canvas, alpha=gain, beta=reference.mean - gain * mean) if reference.deviation > 2 else canvas
+        level = _without_eyes(level, reference.skin, reference.mean)
         meshed = apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64)) - reference.landmarks[_TRACKED]
-        start = (reference.patches + meshed).astype(np.float32)[:, None]
+        astray = np.hypot(*(self._found_at - meshed).T) > _MESH_RULES
+        start = (reference.patches + np.where(astray[:, None], meshed, self._found_at)).astype(np.float32)[:, None]
         at, status, error = cv2.calcOpticalFlowPyrLK(
-            reference.canvas, level, reference.patches.astype(np.float32)[:, None], start.copy(),
+            reference.blind, level, reference.patches.astype(np.float32)[:, None], start.copy(),
             winSize=_WINDOW, maxLevel=_LEVELS, criteria=_CRITERIA, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4,
         )  # fmt: skip
         moved = at[:, 0].astype(np.float64) - reference.patches
-        near = np.hypot(*(moved - meshed).T) < _MAX_STRAY
+        steady = np.hypot(*(moved - self._found_at).T) < _MAX_STEP
+        near = steady | (np.hypot(*(moved - meshed).T) < _MAX_STRAY)
         found = (status[:, 0] == 1) & (error[:, 0] < _MAX_ERROR) & near
-        return np.where(found[:, None], moved, meshed), found.astype(np.float64)
+        self._missing_s = np.where(found, 0.0, self._missing_s + elapsed)
+        share = 1 - np.exp(-self._missing_s / _HOLD_S)
+        stand_in = self._found_at + share[:, None] * (meshed - self._found_at)
+        moved = np.where(found[:, None], moved, stand_in)
+        self._found_at = np.where(found[:, None], moved, self._found_at)
+        return moved, found.astype(np.float64)
 
     def _is_bad(self, head: Head, found: F64) -> bool:
         """Whether the reference no longer fits; a few frames of doubt are allowed."""
@@ -273,6 +321,7 @@ class Registrar:
 
     def _anchor(self, frame: Frame, face: Face) -> Crop:
         """Takes this frame as the new reference."""
+        self._t = frame.t
         points = face.points.astype(np.float64)
         target = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64) + MARGIN
         self._transform = similarity(keypoints(face.points).astype(np.float64), target)
@@ -289,9 +338,12 @@ class Registrar:
         inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
         trust = inside * _texture(canvas, patches)
         design = head_design(patches, depth)
-        self._reference = _Reference(
-            canvas, landmarks, patches, design, trust, float(inner.mean()), float(inner.std()), self._anchors
-        )  # fmt: skip
+        mean, deviation = float(inner.mean()), float(inner.std())
+        skin = _skin(landmarks)
+        blind = _without_eyes(canvas, skin, mean)
+        self._reference = _Reference(blind, landmarks, patches, design, trust, mean, deviation, skin, self._anchors)
+        self._found_at = np.zeros_like(patches)
+        self._missing_s = np.zeros(len(patches))
         self._anchors += 1
         self._bad = 0
         self._carried = self._motion
@@ -308,7 +360,11 @@ class Registrar:
             members = k == _GROUP
             weight = reference.trust[members] * (0.25 + found[members]) + 1e-6
             regions[k] = (self._motion[members] * weight[:, None]).sum(axis=0) / weight.sum()
-        landmarks = apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN
+        scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
+        landmarks = np.column_stack([
+            apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN,
+            self._raw[:, 2] * scale,
+        ])  # fmt: skip
         return Crop(
             face=face,
             mark=Mark(frame.index, frame.t),
@@ -328,3 +384,18 @@ def _texture(canvas: U8, points: F64) -> F64:
     eigen = cv2.cornerMinEigenVal(canvas, blockSize=_WINDOW[0], ksize=3)
     found = cv2.remap(eigen, points[:, 0].astype(np.float32)[None], points[:, 1].astype(np.float32)[None], cv2.INTER_LINEAR)[0]
     return np.asarray(found / (found + 2e-4), np.float64)
+
+
+def _skin(landmarks: F64) -> F32:
+    """[160, 160] of 1 on the face and, softly, 0 over the eyes, from mesh points on the canvas."""
+    y, x = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32)
+    inside = np.zeros((CANVAS, CANVAS), bool)
+    for outer, inner in ((33, 133), (263, 362)):
+        middle = (landmarks[outer] + landmarks[inner]) / 2
+        inside |= ((x - middle[0]) / _EYE_RADII[0]) ** 2 + ((y - middle[1] + 1) / _EYE_RADII[1]) ** 2 < 1
+    return np.asarray(cv2.GaussianBlur(1 - inside.astype(np.float32), (0, 0), 2.0), np.float32)
+
+
+def _without_eyes(canvas: U8, skin: F32, mean: float) -> U8:
+    """The canvas with both eyes painted over in its mean grey."""
+    return np.asarray(np.rint((canvas - np.float32(mean)) * skin + np.float32(mean)), np.uint8)

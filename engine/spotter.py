@@ -2,8 +2,9 @@
 
 An expression is a motion of some part of the face that rises above its noise, turns, and comes to rest. For every crop the
 registration gives the displacement of each region (`Crop.motion`). Smoothed over +-SMOOTH_S, less the resting position of the
-last second, it is the deviation e(t), two numbers a region. The loudness max_r |e_r| / T_r compares each region with a threshold
-T_r of its own, a multiple of that region's usual unrest, so that a noisy camera, a trembling head or stubble decide nothing.
+last second, it is the deviation e(t), two numbers a region. The loudness |e_r| / T_r compares each region with a threshold
+T_r of its own, a multiple of that region's usual unrest, so that a noisy camera, a trembling head or stubble decide nothing; the
+mean of the three loudest regions must pass it, since an expression never moves one alone.
 
 One machine per face, moved only by its table:
 
@@ -42,7 +43,7 @@ from engine.config import SpotterSettings
 from engine.types import F64, Crop, Mark, Span
 
 SMOOTH_S = 0.05
-REST_S = 1.0  # the resting position is the median over this long
+REST_S = 0.6  # the resting position is the median over this long
 SETTLE_S = 0.12  # the curve must rest this long before an offset is believed
 UNREST_S = 6.0  # memory of a region's usual unrest
 FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
@@ -50,6 +51,10 @@ MOST_UNREST_PX = 0.6
 BREAK_S = 0.34  # a face away longer than this ends what was open
 LOW = 0.05  # lower crossing for onset and offset, as a share of the peak; the upper one is four times as high
 POWER = 1.5
+NEAR = 0.2  # below this share of the peak the curve is near its rest
+AFTER_S = 0.3  # how much of the rest is looked at
+TOGETHER = 3  # an expression moves at least this many regions; noise and codec artefacts seldom do
+STANDS_OUT = 0.9  # loudness of an apex against the line between its feet
 TURN_MEMORY_S = 20.0
 TURN_CLIP_PX = 0.3
 
@@ -280,7 +285,7 @@ class Spotter:
         rest = self._rest(now) if span is None else span.rest
         away = np.hypot(*(self._motion(now, now + 1)[0] - rest).reshape(-1, 2).T)
         self.moved_px = float(away.max())
-        self.loudness = float((away / self._thresholds()).max())
+        self.loudness = float(np.sort(away / self._thresholds())[-TOGETHER:].mean())
         if span is None:
             if self.loudness > 1 and self._tape.t[now] > self._quiet_since:
                 return self._meet(Meets.MOVES)
@@ -292,7 +297,7 @@ class Spotter:
         """A quiet row: it teaches how restless each region is. Quickly upwards, slowly down."""
         dt = min(self._tape.t[now] - self._tape.t[now - 1], 0.2) if now else 0.0
         pace = np.where(away > self._unrest, dt / (0.5 * UNREST_S), dt / UNREST_S)
-        self._unrest += np.minimum(pace, 1.0) * (away - self._unrest)
+        self._unrest += np.minimum(pace, 1.0) * (np.minimum(away, 3 * self._unrest) - self._unrest)
 
     def _follow(self, span: _Open, now: int) -> list[Span]:
         """The open span's curve goes on by one row."""
@@ -397,7 +402,7 @@ class Spotter:
 
     def _tell(self, span: _Open, onset: int, offset: int, truncated: bool) -> list[Span]:
         tape = self._tape
-        long_enough = tape.t[offset] - tape.t[onset] >= self._settings.shortest_s
+        long_enough = tape.t[offset] - tape.t[onset] >= self._settings.shortest_s and self._stands_out(span, onset, offset, truncated)
         blink = self._is_blink(span, onset, offset)
         told: list[Span] = []
         if long_enough and not blink:
@@ -433,6 +438,16 @@ class Spotter:
         offset = span.peak + _foot(tape.t[span.peak : now + 1], fall)
         return max(onset, first), min(offset, now)
 
+    def _stands_out(self, span: _Open, onset: int, offset: int, truncated: bool) -> bool:
+        """Whether the apex rises above the line from onset to offset: a drift that only goes one way is no expression."""
+        tape = self._tape
+        feet = self._motion(onset, onset + 1)[0]
+        if not truncated:
+            share = (tape.t[span.peak] - tape.t[onset]) / max(tape.t[offset] - tape.t[onset], 1e-9)
+            feet = feet + share * (self._motion(offset, offset + 1)[0] - feet)
+        above = np.hypot(*(self._motion(span.peak, span.peak + 1)[0] - feet).reshape(-1, 2).T)
+        return bool(np.sort(above / self._thresholds())[-TOGETHER:].mean() > STANDS_OUT)
+
     def _is_blink(self, span: _Open, onset: int, offset: int) -> bool:
         tape = self._tape
         start, stop = tape.t[onset], tape.t[offset]
@@ -465,25 +480,38 @@ class Spotter:
 def _foot(t: F64, curve: F64) -> int:
     """Steps from a peak (row 0) to where a falling curve meets its resting level.
 
-    t [N] rises, curve [N] starts at the peak. The level is that of the valley after the peak; the foot is extrapolated from the
-    crossings of LOW and 4 LOW with exponent POWER, and is the last row where neither is reached.
+    t [N] rises, curve [N] starts at the peak and is near 0 at rest. The level is what the curve comes to right after its fall, the
+    noise how much it wavers there. The foot is extrapolated from two crossings, one as low as the noise allows (LOW at best) and
+    one four times as high, with exponent POWER.
     """
-    peak = float(curve[0])
-    if len(curve) < 2 or peak <= 0:
+    if len(curve) < 2 or curve[0] <= 0:
         return len(curve) - 1
-    valley, low = 0, peak
-    for k in range(1, len(curve)):
-        if curve[k] < low:
-            valley, low = k, float(curve[k])
-        elif curve[k] > low + max(0.15 * peak, 0.1 * (peak - low)) or low < 0.02 * peak:
-            break
-    level = low
-    height = peak - level
-    part = (curve[: valley + 1] - level) / max(height, 1e-9)
-    upper, lower = _crossing(t, part, 4 * LOW), _crossing(t, part, LOW)
+    part = curve / curve[0]
+    stop = _valley(part) + 1
+    near = int(np.searchsorted(t, _crossing(t[:stop], part[:stop], max(NEAR, float(part[:stop].min()) + 0.1))))
+    last = max(int(np.searchsorted(t, t[min(near, stop - 1)] + AFTER_S)), near + 2)
+    rest = part[near : min(last, stop)]
+    if len(rest) < 2:
+        return stop - 1
+    level = float(np.percentile(rest, 30))
+    noise = float(np.median(np.abs(np.diff(rest)))) if len(rest) > 2 else 0.0
+    part = (part[:stop] - level) / max(1.0 - level, 1e-9)
+    low = float(np.clip(3.0 * noise, LOW, 0.12))
+    upper, lower = _crossing(t, part, 4 * low), _crossing(t, part, low)
     ratio = 4 ** (1 / POWER)
     meets = (ratio * lower - upper) / (ratio - 1)
-    return int(np.clip(np.searchsorted(t[: valley + 1], meets - 1e-9), 1, max(valley, 1)))
+    return int(np.clip(np.searchsorted(t[:stop], meets - 1e-9), 1, max(stop - 1, 1)))
+
+
+def _valley(part: F64) -> int:
+    """Row of the first valley after the peak (row 0, height 1): behind it the curve climbs again by a seventh."""
+    valley, low = 0, 1.0
+    for k in range(1, len(part)):
+        if part[k] < low:
+            valley, low = k, float(part[k])
+        elif part[k] > low + 0.15 and low < 0.6:
+            break
+    return max(valley, len(part) - 1) if part[valley:].max() <= low + 0.15 else valley
 
 
 def _crossing(t: F64, part: F64, level: float) -> float:

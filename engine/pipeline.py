@@ -1,0 +1,198 @@
+"""The way from a frame to an expression event. Read this file first.
+
+    frame -> locate -> register -> observe -> recognize -> event
+
+`Pipeline.feed` takes one frame through all stages. It does no I/O, starts no thread and reads no clock: time comes in with the
+frame, so live capture, recorded video and tests run the same way. A driver may run `locate`, the heavy stage, on a thread of its
+own and hand its result to `advance`: `feed` is nothing but the two in a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from engine.align import Registrar
+from engine.config import PipelineSettings, load_settings, parse_settings
+from engine.landmarks import FaceLocator
+from engine.recognizer import Recognition, Recognizer
+from engine.ring import Ring
+from engine.spotter import BREAK_S, Spotter
+from engine.types import Crop, Event, Face, Frame, Mark, Span
+
+ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
+APEX_REACH_S = 0.025  # crops this near the apex stand for it
+
+
+@dataclass(eq=False)
+class _Watch:
+    """All that is kept of one face."""
+
+    spotter: Spotter
+    ring: Ring[Crop]
+    registrar: Registrar | None = None
+    seen_t: float = 0.0
+    last: tuple[Mark, Mark, Recognition] | None = field(default=None)
+
+
+class Pipeline:
+    """From the frames of one source to expression events. Make one with `from_config`; `close` frees the models."""
+
+    def __init__(self, settings: PipelineSettings, *, stream: str = "video", session: str = "") -> None:
+        self.settings = settings
+        self.stream = stream
+        self._session = session
+        self._locator = FaceLocator(settings.landmarks)
+        self._recognizer = Recognizer(settings.recognizer)
+        self._faces: dict[int, _Watch] = {}
+        self._t: float | None = None
+        self._counts = {"frames": 0, "frames_with_face": 0, "gaps": 0, "provisional": 0, "final": 0, "truncated": 0}
+        self._ids: set[int] = set()
+        self._blinks_of_gone = 0
+
+    @classmethod
+    def from_config(
+        cls, config: str | Path | dict[str, Any] | PipelineSettings | None = None, *, stream: str = "video", session: str = ""
+    ) -> Pipeline:
+        """A pipeline from a TOML file, a dictionary, settings, or the defaults.
+
+        stream names the source in events; session makes event ids differ between runs of a live service. Raises ConfigError,
+        WeightsError or BackendError.
+        """
+        if config is None:
+            settings = PipelineSettings()
+        elif isinstance(config, PipelineSettings):
+            settings = config
+        elif isinstance(config, dict):
+            settings = parse_settings(config)
+        else:
+            settings = load_settings(Path(config))
+        return cls(settings, stream=stream, session=session)
+
+    @property
+    def model(self) -> str:
+        """The network's name and content hash, as events carry it."""
+        return self._recognizer.model
+
+    @property
+    def backend(self) -> str:
+        """The runtime that runs the network."""
+        return self._recognizer.runner.backend
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Counts since the start: frames, frames_with_face, faces, gaps, blinks, provisional, final and truncated spans."""
+        blinks = self._blinks_of_gone + sum(watch.spotter.blinks for watch in self._faces.values())
+        return {**self._counts, "faces": len(self._ids), "blinks": blinks}
+
+    def feed(self, frame: Frame) -> list[Event]:
+        """One frame through all stages; returns the events it made sure. Frames come in order."""
+        return self.advance(frame, self.locate(frame))
+
+    def locate(self, frame: Frame) -> list[Face]:
+        """Stage 1, the heavy one: the faces in the frame. May run on another thread than `advance`, frame by frame."""
+        return self._locator.locate(frame)
+
+    def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
+        """The other stages: register each face, observe its motion, recognize what was spotted."""
+        events: list[Event] = []
+        if self._t is not None and (frame.gap or frame.t <= self._t):
+            self._counts["gaps"] += 1
+            events += self._break_off()
+        self._t = frame.t
+        self._counts["frames"] += 1
+        self._counts["frames_with_face"] += bool(faces)
+        for face in faces:
+            events += self._advance_face(frame, face)
+        return events + self._let_go(frame.t)
+
+    def flush(self) -> list[Event]:
+        """The source has ended: what is still open becomes final, truncated."""
+        return self._break_off()
+
+    def close(self) -> None:
+        """Frees the models."""
+        self._locator.close()
+
+    def trace(self) -> dict[int, tuple[float, float]]:
+        """What the spotter sees now, by face: loudness (1 is its threshold) and the largest regional motion in crop pixels."""
+        return {id_: (watch.spotter.loudness, watch.spotter.moved_px) for id_, watch in self._faces.items()}
+
+    def _advance_face(self, frame: Frame, face: Face) -> list[Event]:
+        watch = self._faces.get(face.id)
+        if watch is None:
+            longest = self.settings.spotter.longest_s
+            watch = self._faces[face.id] = _Watch(Spotter(self.settings.spotter), Ring(longest + 4.0))
+            self._ids.add(face.id)
+        if watch.registrar is None:
+            watch.registrar = Registrar()
+        crop = watch.registrar.register(frame, face)
+        if crop is None:
+            return []
+        watch.seen_t = frame.t
+        watch.ring.append(frame.t, crop)
+        return self._recognize(watch, face.id, watch.spotter.observe(crop))
+
+    def _recognize(self, watch: _Watch, face: int, spans: list[Span]) -> list[Event]:
+        events: list[Event] = []
+        for span in spans:
+            self._counts[span.state] += 1
+            self._counts["truncated"] += span.truncated
+            known = watch.last
+            if known is None or known[:2] != (span.onset, span.apex):
+                onset = watch.ring.between(span.onset.t - ONSET_REACH_S, span.onset.t) or [self._nearest(watch, span.onset)]
+                apex = watch.ring.between(span.apex.t - APEX_REACH_S, span.apex.t + APEX_REACH_S)
+                answer = self._recognizer.recognize(onset, apex or [self._nearest(watch, span.apex)])
+                known = watch.last = (span.onset, span.apex, answer)
+            events.append(self._event(face, span, known[2]))
+        return events
+
+    def _nearest(self, watch: _Watch, mark: Mark) -> Crop:
+        """The crop nearest to a moment; the oldest one where the ring no longer reaches back to it."""
+        return watch.ring.nearest(mark.t) or next(iter(watch.ring))
+
+    def _event(self, face: int, span: Span, answer: Recognition) -> Event:
+        name = f"{self._session}/{self.stream}/{face}/{span.ordinal}"
+        return Event(
+            id=str(uuid5(NAMESPACE_URL, name)),
+            stream=self.stream,
+            face=face,
+            state=span.state,
+            kind=span.kind,
+            onset=span.onset,
+            apex=span.apex,
+            offset=span.offset,
+            label=answer.label,
+            probabilities=answer.probabilities,
+            confidence=answer.confidence,
+            intensity=answer.intensity,
+            model=self.model,
+            truncated=span.truncated,
+        )
+
+    def _let_go(self, now: float) -> list[Event]:
+        """Faces not seen for a while: what they had open ends; those gone for good are forgotten."""
+        events: list[Event] = []
+        for id_, watch in list(self._faces.items()):
+            away = now - watch.seen_t
+            if watch.registrar is not None and away > BREAK_S:
+                events += self._finish(id_, watch)
+            if away > self.settings.landmarks.keep_s + 2.0:
+                self._blinks_of_gone += watch.spotter.blinks
+                del self._faces[id_]
+        return events
+
+    def _finish(self, face: int, watch: _Watch) -> list[Event]:
+        events = self._recognize(watch, face, watch.spotter.finish())
+        watch.registrar, watch.last = None, None
+        watch.ring.clear()
+        return events
+
+    def _break_off(self) -> list[Event]:
+        """A gap, a jump in time or the end: nothing on this side may be paired with anything on the other."""
+        events: list[Event] = []
+        for id_, watch in self._faces.items():
+            events += self._finish(id_, watch)
+        return events
