@@ -125,6 +125,8 @@ class _Analysis:
             video=self.source.facts,
             events=self.files.events,
             statistics=self.pipeline.statistics,
+            model=self.pipeline.model,
+            backend=self.pipeline.backend,
             settings=self.settings,
             problem=problem,
             started_at=self.started_at,

@@ -30,6 +30,8 @@ def test_the_account_of_a_video(tmp_path: Path) -> None:
         video=source.facts,
         events=[EVENT],
         statistics={"blinks": 2},
+        model=EVENT.model,
+        backend="ort",
         settings=AnalysisSettings(),
         problem=None,
         started_at=datetime(2026, 1, 31, 9, tzinfo=UTC),
@@ -39,7 +41,7 @@ def test_the_account_of_a_video(tmp_path: Path) -> None:
     assert summary["video"]["frames"] == frames == 31
     assert (summary["frames_per_s"], summary["times_real_time"]) == (62.0, 2.0)
     assert summary["started_at"] == "2026-01-31T09:00:00.000Z"
-    assert summary["model"] == EVENT.model
+    assert (summary["model"], summary["backend"], summary["statistics"]) == (EVENT.model, "ort", {"blinks": 2})
     assert summary["settings"] == AnalysisSettings().model_dump(mode="json")
 
 
@@ -50,12 +52,14 @@ def test_a_problem_is_an_incomplete_analysis(tmp_path: Path) -> None:
             video=source.facts,
             events=[],
             statistics={},
+            model=EVENT.model,
+            backend="ort",
             settings=AnalysisSettings(),
             problem="stopped",
             started_at=datetime.now(UTC),
             wall_s=0.1,
         )
-    assert (summary["complete"], summary["problem"], summary["model"]) == (False, "stopped", None)
+    assert (summary["complete"], summary["problem"]) == (False, "stopped")
     assert summary["video"]["duration"] is None
 
 
