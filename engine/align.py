@@ -63,6 +63,9 @@ _HEAD = slice(0, len(HEAD_POINTS))
 _VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(_TRACKED))])
 _GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
 
+_SIZES = np.array([len(points) for points in REGIONS.values()])
+_FIRSTS = np.cumsum(_SIZES) - _SIZES
+
 _WINDOW = (27, 27)  # wide, because video compression drags texture about in patches of a macroblock
 _LEVELS = 0  # the mesh starts the search within a pixel or two; coarser levels would only let the eyes into every patch
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.005)
@@ -70,6 +73,7 @@ _MAX_ERROR = 14.0  # grey levels a patch may differ on average and still count a
 _MAX_STRAY = 5.0  # pixels a patch may lie from where the mesh puts it, unless it
 _MAX_STEP = 2.0  # moved no more pixels than this since it was found last
 _MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patch, rather than where it was found last
+_HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather than where it was a frame ago
 _HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mesh puts it
 _EYE_RADII = (19.0, 11.0)  # of the ellipses painted over the eyes, pixels: lids and gaze are no head motion
 
@@ -89,7 +93,7 @@ def similarity(source: F64, target: F64) -> F64:
 
 def apply(transform: F64, points: F64) -> F64:
     """Points [N, 2] through a [2, 3] transform."""
-    return points @ transform[:, :2].T + transform[:, 2]
+    return np.asarray(points @ transform[:, :2].T + transform[:, 2])
 
 
 def compose(outer: F64, inner: F64) -> F64:
@@ -114,6 +118,23 @@ def eye_opening(points: F32) -> float:
     return float(np.mean(ratios))
 
 
+def region_places(landmarks: F32) -> F64:
+    """[R, 3] of where each region lies: the middle of its mesh points, from landmarks [478, 3] in crop pixels."""
+    return np.asarray(np.add.reduceat(landmarks[_TRACKED[_GROUP >= 0]], _FIRSTS, axis=0) / _SIZES[:, None], np.float64)
+
+
+def without_head(motion: F64, places: F64) -> F64:
+    """Regions' motion [2 R] less as much of it as a motion of the whole head can explain; places [R, 3] as `region_places`.
+
+    The same model and robustness as between frames, now among the regions themselves: what they all share goes, what few of them
+    do stays.
+    """
+    design = head_design(places[:, :2] + MARGIN, places[:, 2] - places[:, 2].mean())
+    moved = motion.reshape(-1, 2)
+    head = fit_head(design, moved, np.ones(len(moved)), slice(0, len(moved)), finest=0.03)
+    return np.asarray((moved - design @ head.terms).ravel())
+
+
 def take_out_head(flow: F32, landmarks: F32) -> F32:
     """A dense flow [2, 128, 128] between two registered crops less what is left in it of the head's motion.
 
@@ -122,13 +143,13 @@ def take_out_head(flow: F32, landmarks: F32) -> F32:
     points = landmarks[_TRACKED].astype(np.float64)
     depth = points[:, 2] - points[_HEAD, 2].mean()
     smooth = np.stack([cv2.blur(channel, (9, 9)) for channel in flow])
-    at = [points[:, k].astype(np.float32)[None] for k in (0, 1)]
-    moved = np.stack([cv2.remap(channel, *at, cv2.INTER_LINEAR)[0] for channel in smooth], axis=1).astype(np.float64)
+    x, y = (points[:, k].astype(np.float32)[None] for k in (0, 1))
+    moved = np.stack([cv2.remap(channel, x, y, cv2.INTER_LINEAR)[0] for channel in smooth], axis=1).astype(np.float64)
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= CROP_SIDE - 1)).all(axis=1)
     design = head_design(points[:, :2] + MARGIN, depth)
     head = fit_head(design, moved, _VOTES * inside, _HEAD)
-    y, x = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
-    grid = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
+    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
+    grid = np.column_stack([columns.ravel(), rows.ravel()]).astype(np.float64)
     relief = _relief(landmarks) - float(points[_HEAD, 2].mean())
     rest = head_design(grid + MARGIN, relief.ravel().astype(np.float64)) @ head.terms
     return np.asarray(flow - rest.T.reshape(2, CROP_SIDE, CROP_SIDE), np.float32)
@@ -151,7 +172,7 @@ def warp(grey: U8, transform: F64) -> U8:
     shrink = int(1 / scale + 0.25) if scale < 0.8 else 1
     if shrink <= 1:
         return _sample(grey, transform)
-    inverse = np.asarray(cv2.invertAffineTransform(transform))
+    inverse = np.asarray(cv2.invertAffineTransform(transform), np.float64)
     corners = apply(inverse, np.array([(0.0, 0.0), (0, CANVAS), (CANVAS, 0), (CANVAS, CANVAS)]))
     left, top = np.maximum(np.floor(corners.min(axis=0)) - shrink, 0).astype(int) // shrink * shrink
     right, bottom = np.ceil(corners.max(axis=0)).astype(int) + shrink
@@ -198,12 +219,12 @@ def head_design(points: F64, depth: F64) -> F64:
 
 
 _RIDGE = np.diag([1e-6, 1e-6, 1e-8, 1e-8, 5e-3, 5e-3])
-_FINEST_SCALE = 0.1  # pixels
 _ROUNDS = 7
 
 
-def fit_head(design: F64, moved: F64, trust: F64, heads: slice) -> Head:
-    """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches."""
+def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
+    """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches, finest
+    the smallest disagreement, in pixels, that counts as one."""
     terms = np.zeros(design.shape[2])
     weight, residual = trust, np.zeros(len(moved))
     voters = trust[heads] > 0
@@ -214,7 +235,7 @@ def fit_head(design: F64, moved: F64, trust: F64, heads: slice) -> Head:
         rest = moved - design @ terms
         residual = np.hypot(rest[:, 0], rest[:, 1])
         own = 1.5 * float(np.median(residual[heads][voters])) if voters.any() else 1.0
-        scale = max(own, _FINEST_SCALE, 0.5**k)
+        scale = max(own, finest, 0.5**k)
         weight = trust / (1 + (residual / (2 * scale)) ** 2) ** 2
     total = max(float(trust[heads].sum()), 1e-9)
     agree = float((trust[heads] * (residual[heads] < 1.0)).sum()) / total
@@ -248,10 +269,9 @@ class Registrar:
         self._bad = 0
         self._opening = 0.0
         self._t = 0.0
-        self._found_at: F64 = np.zeros((len(_TRACKED), 2))  # displacement at which each patch was found last
-        self._missing_s: F64 = np.zeros(len(_TRACKED))  # and for how long it has been missing
+        self._motion: F64 = np.zeros((len(_TRACKED), 2))  # of each patch against the reference, the head taken out
+        self._missing_s: F64 = np.zeros(len(_TRACKED))  # how long each patch has not been found
         self._carried: F64 = np.zeros((len(_TRACKED), 2))  # motion at the last change of reference
-        self._motion: F64 = np.zeros((len(_TRACKED), 2))
 
     def register(self, frame: Frame, face: Face) -> Crop | None:
         """The registered crop, or None where the face cannot be followed in this frame."""
@@ -264,53 +284,66 @@ class Registrar:
         self._transform = self._predict(fresh)
         elapsed, self._t = frame.t - self._t, frame.t
         canvas = warp(frame.grey, self._transform)
-        moved, found = self._track(canvas, elapsed)
+        moved, found = self._track(canvas)
         reference = self._reference
         head = fit_head(reference.design, moved, reference.trust * _VOTES * found, _HEAD)
         if self._is_bad(head, found):
             return self._anchor(frame, face) if fresh else None
-        back = np.asarray(cv2.invertAffineTransform(head.transform))
+        found = self._settle(moved, found, head, elapsed)
+        back = np.asarray(cv2.invertAffineTransform(head.transform), np.float64)
         self._transform = compose(back, self._transform)
         canvas = warp(frame.grey, self._transform)
-        self._motion = moved - reference.design @ head.terms + self._carried
         return self._crop(frame, face.id, canvas, found, head)
 
     def _predict(self, fresh: bool) -> F64:
         """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
         if not fresh or self._reference is None:
             return self._transform
-        points = self._raw[:, :2].astype(np.float64)
-        by_mesh = similarity(points[list(HEAD_POINTS)], self._reference.landmarks[list(HEAD_POINTS)])
-        here = points[list(HEAD_POINTS)]
-        apart = np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T).mean()
-        return by_mesh if apart > 2.5 else self._transform
+        here = self._raw[list(HEAD_POINTS), :2].astype(np.float64)
+        by_mesh = similarity(here, self._reference.landmarks[list(HEAD_POINTS)])
+        apart = np.median(np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T))
+        return by_mesh if apart > _HEAD_JUMP else self._transform
 
-    def _track(self, canvas: U8, elapsed: float) -> tuple[F64, F64]:
-        """Displacement of each patch from the reference [P, 2], and 1 where it was found, 0 where the mesh had to stand in."""
+    def _meshed(self) -> F64:
+        """Displacement [P, 2] of each patch from the reference, as the mesh has it."""
+        assert self._reference is not None
+        return apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64)) - self._reference.landmarks[_TRACKED]
+
+    def _track(self, canvas: U8) -> tuple[F64, F64]:
+        """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
         reference = self._reference
         assert reference is not None
         inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
         mean, deviation = float(inner.mean()), max(float(inner.std()), 1.0)
         gain = reference.deviation / deviation
         level = cv2.convertScaleAbs(canvas, alpha=gain, beta=reference.mean - gain * mean) if reference.deviation > 2 else canvas
-        level = _without_eyes(level, reference.skin, reference.mean)
-        meshed = apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64)) - reference.landmarks[_TRACKED]
-        astray = np.hypot(*(self._found_at - meshed).T) > _MESH_RULES
-        start = (reference.patches + np.where(astray[:, None], meshed, self._found_at)).astype(np.float32)[:, None]
+        blind = _without_eyes(np.asarray(level, np.uint8), reference.skin, reference.mean)
+        meshed = self._meshed()
+        astray = np.hypot(*(self._motion - meshed).T) > _MESH_RULES
+        start = (reference.patches + np.where(astray[:, None], meshed, self._motion)).astype(np.float32)[:, None]
         at, status, error = cv2.calcOpticalFlowPyrLK(
-            reference.blind, level, reference.patches.astype(np.float32)[:, None], start.copy(),
+            reference.blind, blind, reference.patches.astype(np.float32)[:, None], start.copy(),
             winSize=_WINDOW, maxLevel=_LEVELS, criteria=_CRITERIA, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4,
         )  # fmt: skip
-        moved = at[:, 0].astype(np.float64) - reference.patches
-        steady = np.hypot(*(moved - self._found_at).T) < _MAX_STEP
-        near = steady | (np.hypot(*(moved - meshed).T) < _MAX_STRAY)
-        found = (status[:, 0] == 1) & (error[:, 0] < _MAX_ERROR) & near
-        self._missing_s = np.where(found, 0.0, self._missing_s + elapsed)
+        found = (status[:, 0] == 1) & (error[:, 0] < _MAX_ERROR)
+        return np.asarray(at[:, 0] - reference.patches, np.float64), found.astype(np.float64)
+
+    def _settle(self, moved: F64, found: F64, head: Head, elapsed: float) -> F64:
+        """Takes over each patch's motion less the head's, where that is believable; returns 1 for those, else 0.
+
+        Believable is what is near where the patch was a frame ago or near where the mesh has it. A patch that is not found
+        stays where it was and goes over to the mesh's place within _HOLD_S: a blink passes, a laugh is followed.
+        """
+        assert self._reference is not None
+        by_head = self._reference.design @ head.terms
+        motion, meshed = moved - by_head, self._meshed() - by_head
+        steady = np.hypot(*(motion - self._motion).T) < _MAX_STEP
+        sure = (found > 0) & (steady | (np.hypot(*(motion - meshed).T) < _MAX_STRAY))
+        self._missing_s = np.where(sure, 0.0, self._missing_s + elapsed)
         share = 1 - np.exp(-self._missing_s / _HOLD_S)
-        stand_in = self._found_at + share[:, None] * (meshed - self._found_at)
-        moved = np.where(found[:, None], moved, stand_in)
-        self._found_at = np.where(found[:, None], moved, self._found_at)
-        return moved, found.astype(np.float64)
+        stand_in = self._motion + (share * min(elapsed / 0.033, 1.0))[:, None] * (meshed - self._motion)
+        self._motion = np.where(sure[:, None], motion, stand_in)
+        return sure.astype(np.float64)
 
     def _is_bad(self, head: Head, found: F64) -> bool:
         """Whether the reference no longer fits; a few frames of doubt are allowed."""
@@ -342,11 +375,10 @@ class Registrar:
         skin = _skin(landmarks)
         blind = _without_eyes(canvas, skin, mean)
         self._reference = _Reference(blind, landmarks, patches, design, trust, mean, deviation, skin, self._anchors)
-        self._found_at = np.zeros_like(patches)
-        self._missing_s = np.zeros(len(patches))
         self._anchors += 1
         self._bad = 0
-        self._carried = self._motion
+        self._carried = self._carried + self._motion
+        self._motion, self._missing_s = np.zeros_like(patches), np.zeros(len(patches))
         still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
         return self._crop(frame, face.id, canvas, np.ones(len(patches)), still)
 
@@ -359,7 +391,7 @@ class Registrar:
         for k in range(len(REGION_NAMES)):
             members = k == _GROUP
             weight = reference.trust[members] * (0.25 + found[members]) + 1e-6
-            regions[k] = (self._motion[members] * weight[:, None]).sum(axis=0) / weight.sum()
+            regions[k] = ((self._carried + self._motion)[members] * weight[:, None]).sum(axis=0) / weight.sum()
         scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
         landmarks = np.column_stack([
             apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN,

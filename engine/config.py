@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,8 +50,8 @@ class RecognizerSettings(Settings):
     """Naming the expression."""
 
     weights: Path | None = Field(None, description="an exported network with its card; default: the shipped one")
-    backend: str = Field("auto", description="auto, ort or eager")
-    flow_backend: str = Field("auto", description="auto, cpu, gpu or reference")
+    backend: Literal["auto", "ort", "eager"] = Field("auto", description="auto, ort or eager")
+    flow_backend: Literal["auto", "cpu", "gpu", "reference"] = Field("auto", description="auto, cpu, gpu or reference")
     uncertain_below: float | None = Field(
         None, ge=0, le=1, description="confidence under which no label is given; default: the card's"
     )

@@ -153,7 +153,8 @@ class FaceLocator:
         left, top, side = track.window
         view = cut_window(frame.grey, left, top, side)
         scale = min(1.0, 240 / side)
-        boxes = self._hog_boxes(cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else view)
+        small = cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else view
+        boxes = self._hog_boxes(np.asarray(small, np.uint8))
         found = [(x / scale + left, y / scale + top, w / scale) for x, y, w in boxes]
         near = [b for b in found if same_face(b, track.box)]
         return max(near, key=lambda b: b[2], default=None)
@@ -214,7 +215,7 @@ class FaceLocator:
         crowd = frame.t - self._hog_t >= 2 * self._settings.discover_s - 1e-3
         if not boxes or crowd:
             self._hog_t = frame.t
-            grey = np.ascontiguousarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+            grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
             extra = [(x / scale, y / scale, w * 1.1 / scale) for x, y, w in self._hog_boxes(grey)]
             boxes += [b for b in extra if not any(same_face(a, b) for a in boxes)]
         return [b for b in boxes if b[2] >= self._settings.min_face_px]

@@ -19,9 +19,8 @@ One machine per face, moved only by its table:
     any open   BREAKS       QUIET     source, face or time broke off: final, truncated
 
 While a span is open, e(t) is projected on its own direction at the apex (all regions at once), which gives one curve p(t) of high
-signal to noise; onset and offset are where that curve leaves and meets its resting level. Both ends are read from two crossings,
-a low one and one four times as high: a rise that starts as a ramp (p ~ t) or smoothly (p ~ t^2) is extrapolated to zero with the
-exponent between them, 1.5, which errs by less than a twentieth of the rise for either.
+signal to noise; onset and offset are where that curve bends out of its rest and back into it (see `_foot`), whatever the level
+of that rest and however it drifts.
 
 A blink moves brow and cheek by a few tenths of a pixel. Lids that close in the middle of a short motion around the eyes alone say
 that it was one: it is counted, not reported.
@@ -38,7 +37,7 @@ from enum import Enum
 
 import numpy as np
 
-from engine.align import REGION_NAMES
+from engine.align import REGION_NAMES, region_places, without_head
 from engine.config import SpotterSettings
 from engine.types import F64, Crop, Mark, Span
 
@@ -49,12 +48,11 @@ UNREST_S = 6.0  # memory of a region's usual unrest
 FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
 MOST_UNREST_PX = 0.6
 BREAK_S = 0.34  # a face away longer than this ends what was open
-LOW = 0.05  # lower crossing for onset and offset, as a share of the peak; the upper one is four times as high
-POWER = 1.5
-NEAR = 0.2  # below this share of the peak the curve is near its rest
-AFTER_S = 0.3  # how much of the rest is looked at
+REST_SEEN_S = 0.35  # how much of the rest before an onset and after an offset is looked at, at least
+BENDS = (1.0, 1.5, 2.0)  # powers by which an expression may leave its rest
 TOGETHER = 3  # an expression moves at least this many regions; noise and codec artefacts seldom do
-STANDS_OUT = 0.9  # loudness of an apex against the line between its feet
+DRIFT_SHARE = 0.3  # a drift as steep as this share of the expression's own slope is unusual
+STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
 TURN_MEMORY_S = 20.0
 TURN_CLIP_PX = 0.3
 
@@ -179,6 +177,7 @@ class Spotter:
         self._raw = _Tape(width + 3)  # motion, then the regressors of the head's turn
         self._tape = _Tape(width + 3)
         self._turning = _Turning(width)
+        self._places: F64 = np.zeros((len(REGION_NAMES), 3))
         self._lids = _Tape(1)
         self._smoothed = 0  # raw rows already smoothed
         self._unrest = np.full(len(REGION_NAMES), FIRST_UNREST_PX)
@@ -246,6 +245,7 @@ class Spotter:
         """Puts a crop's motion on the raw tape, and learns from it how the regions answer to turns of the head."""
         motion = crop.motion.astype(np.float64).ravel()
         regressors = _Turning.regressors(crop.turn.astype(np.float64))
+        self._places = region_places(crop.landmarks)
         last = self._raw.t[self._raw.size - 1] if self._raw.size else crop.mark.t
         self._turning.learn(regressors, motion, min(crop.mark.t - last, 0.2))
         self._raw.append(crop.mark.frame, crop.mark.t, np.concatenate([motion, regressors]))
@@ -375,7 +375,7 @@ class Spotter:
         span = self._expect_open()
         span.announced = True
         onset, _ = self._ends(span, now)
-        if self._is_blink(span, onset, now):
+        if self._is_blink(span, onset, now) or not self._stands_out(span, onset, span.peak):
             return []
         return [Span(0, self._ordinal, "provisional", self._mark(onset), self._apex(span))]
 
@@ -402,10 +402,11 @@ class Spotter:
 
     def _tell(self, span: _Open, onset: int, offset: int, truncated: bool) -> list[Span]:
         tape = self._tape
-        long_enough = tape.t[offset] - tape.t[onset] >= self._settings.shortest_s and self._stands_out(span, onset, offset, truncated)
+        long_enough = tape.t[offset] - tape.t[onset] >= self._settings.shortest_s
+        expression = long_enough and self._stands_out(span, onset, span.peak if truncated else offset)
         blink = self._is_blink(span, onset, offset)
         told: list[Span] = []
-        if long_enough and not blink:
+        if expression and not blink:
             apex = self._apex(span)
             told = [Span(0, self._ordinal, "final", self._mark(onset), apex, self._mark(offset), truncated)]
         if told or span.announced:
@@ -429,24 +430,31 @@ class Spotter:
         return self._mark(span.peak)
 
     def _ends(self, span: _Open, now: int) -> tuple[int, int]:
-        """Rows of onset and offset on the open span's curve."""
-        tape = self._tape
+        """Rows of onset and offset on the open span's curve, read from the motion before smoothing: an edge stays an edge."""
+        tape, raw = self._tape, self._raw
         first = tape.first_at(max(tape.t[span.peak] - self._settings.longest_s - 1, self._quiet_since))
-        rise = self._curve(span, first, span.peak + 1)
-        onset = span.peak - _foot(tape.t[first : span.peak + 1][::-1] * -1, rise[::-1])
-        fall = self._curve(span, span.peak, now + 1)
-        offset = span.peak + _foot(tape.t[span.peak : now + 1], fall)
+        start, peak, stop = (raw.first_at(tape.t[k]) for k in (first, span.peak, now))
+        rows = raw.row[start : stop + 1]
+        curve = (rows[:, :-3] - rows[:, -3:] @ span.answer - span.rest) @ span.direction
+        peak -= start
+        curve[peak] = max(curve[peak], span.height)
+        times = raw.t[start : stop + 1]
+        onset = span.peak - _foot(-times[peak::-1], curve[peak::-1])
+        offset = span.peak + _foot(times[peak:], curve[peak:])
         return max(onset, first), min(offset, now)
 
-    def _stands_out(self, span: _Open, onset: int, offset: int, truncated: bool) -> bool:
-        """Whether the apex rises above the line from onset to offset: a drift that only goes one way is no expression."""
+    def _stands_out(self, span: _Open, onset: int, offset: int) -> bool:
+        """Whether the apex rises above the line from onset to offset, also when it is taken as far as possible for the head's.
+
+        A drift that goes only one way is no expression, nor is one that all regions share as they share a turn of the head.
+        """
         tape = self._tape
         feet = self._motion(onset, onset + 1)[0]
-        if not truncated:
+        if offset > span.peak:
             share = (tape.t[span.peak] - tape.t[onset]) / max(tape.t[offset] - tape.t[onset], 1e-9)
             feet = feet + share * (self._motion(offset, offset + 1)[0] - feet)
-        above = np.hypot(*(self._motion(span.peak, span.peak + 1)[0] - feet).reshape(-1, 2).T)
-        return bool(np.sort(above / self._thresholds())[-TOGETHER:].mean() > STANDS_OUT)
+        own = without_head(self._motion(span.peak, span.peak + 1)[0] - feet, self._places)
+        return bool(np.sort(np.hypot(*own.reshape(-1, 2).T) / self._thresholds())[-TOGETHER:].mean() > STANDS_OUT)
 
     def _is_blink(self, span: _Open, onset: int, offset: int) -> bool:
         tape = self._tape
@@ -478,29 +486,47 @@ class Spotter:
 
 
 def _foot(t: F64, curve: F64) -> int:
-    """Steps from a peak (row 0) to where a falling curve meets its resting level.
+    """Steps from a peak (row 0) to where a falling curve [N] over rising times t [N] meets its rest.
 
-    t [N] rises, curve [N] starts at the peak and is near 0 at rest. The level is what the curve comes to right after its fall, the
-    noise how much it wavers there. The foot is extrapolated from two crossings, one as low as the noise allows (LOW at best) and
-    one four times as high, with exponent POWER.
+    The rest may drift, so no level tells its end; the bend does. Between the rest and half height the curve is fitted by a
+    straight line that bends up at t0 as a power of the distance, y = a + b t + c max(0, t0 - t)^n, for every t0 and for the
+    powers in BENDS, by least squares with a drift b held small. The best t0 is the foot.
     """
-    if len(curve) < 2 or curve[0] <= 0:
+    if len(curve) < 4 or curve[0] <= 0:
         return len(curve) - 1
-    part = curve / curve[0]
-    stop = _valley(part) + 1
-    near = int(np.searchsorted(t, _crossing(t[:stop], part[:stop], max(NEAR, float(part[:stop].min()) + 0.1))))
-    last = max(int(np.searchsorted(t, t[min(near, stop - 1)] + AFTER_S)), near + 2)
-    rest = part[near : min(last, stop)]
-    if len(rest) < 2:
-        return stop - 1
-    level = float(np.percentile(rest, 30))
-    noise = float(np.median(np.abs(np.diff(rest)))) if len(rest) > 2 else 0.0
-    part = (part[:stop] - level) / max(1.0 - level, 1e-9)
-    low = float(np.clip(3.0 * noise, LOW, 0.12))
-    upper, lower = _crossing(t, part, 4 * low), _crossing(t, part, low)
-    ratio = 4 ** (1 / POWER)
-    meets = (ratio * lower - upper) / (ratio - 1)
-    return int(np.clip(np.searchsorted(t[:stop], meets - 1e-9), 1, max(stop - 1, 1)))
+    stop = _valley(curve / curve[0]) + 1
+    part = curve[:stop] / curve[0]
+    level = float(np.percentile(part, 10)) if stop > 8 else float(part.min())
+    part = (part - level) / max(1.0 - level, 1e-9)
+    half, near = _crossing(t[:stop], part, 0.55), _crossing(t[:stop], part, 0.2)
+    reach = float(np.clip(2.5 * (near - half), REST_SEEN_S, 1.6))
+    first = int(np.searchsorted(t, half))
+    last = min(int(np.searchsorted(t, near + reach)), stop)
+    if last - first < 4:
+        return max(stop - 1, 1)
+    bend = _bend(t[first:last], part[first:last])
+    return int(np.clip(np.abs(t[:stop] - bend).argmin(), 1, max(stop - 1, 1)))
+
+
+def _bend(t: F64, part: F64) -> float:
+    """Time at which a falling curve (about half its height at the start) bends into its rest."""
+    middle, steep = float(t.mean()), float((part[0] - part.min()) / max(t[-1] - t[0], 1e-9))
+    best, when = np.inf, float(t[-1])
+    candidates = np.linspace(t[1], t[-1] - 0.25 * (t[-1] - t[0]) * (len(t) > 8), max(2 * len(t), 40))
+    stride = max(len(t) // 40, 1)
+    t, part = t[::stride], part[::stride]
+    ridge = np.diag([1e-9, (DRIFT_SHARE * steep + 1e-6) ** -2 * 1e-3, 1e-9])
+    for t0 in candidates:
+        distance = np.maximum(t0 - t, 0.0)
+        for power in BENDS:
+            hinge = distance**power
+            hinge = hinge / max(float(hinge.max()), 1e-12)
+            basis = np.stack([np.ones_like(t), t - middle, hinge], axis=1)
+            weights = np.linalg.solve(basis.T @ basis + ridge, basis.T @ part)
+            error = float(((part - basis @ weights) ** 2).sum()) + float(weights @ ridge @ weights)
+            if error < best and weights[2] > 0:
+                best, when = error, float(t0)
+    return when
 
 
 def _valley(part: F64) -> int:
@@ -518,7 +544,7 @@ def _crossing(t: F64, part: F64, level: float) -> float:
     """Time at which the curve (1 at its start) first falls to level, between samples."""
     below = np.nonzero(part <= level)[0]
     if not len(below):
-        return float(t[len(part) - 1])
+        return float(t[-1])
     k = int(below[0])
     if k == 0:
         return float(t[0])
