@@ -71,6 +71,7 @@ _LEVELS = 0  # the mesh starts the search within a pixel or two; coarser levels 
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.005)
 _MAX_ERROR = 14.0  # grey levels a patch may differ on average and still count as found
 _MAX_STRAY = 5.0  # pixels a patch may lie from where the mesh puts it, unless it
+_MOST_STRAY = 9.0  # but never more than this: a hand is not the face
 _MAX_STEP = 2.0  # moved no more pixels than this since it was found last
 _MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patch, rather than where it was found last
 _HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather than where it was a frame ago
@@ -338,6 +339,7 @@ class Registrar:
         by_head = self._reference.design @ head.terms
         motion, meshed = moved - by_head, self._meshed() - by_head
         steady = np.hypot(*(motion - self._motion).T) < _MAX_STEP
+        steady &= np.hypot(*(motion - meshed).T) < _MOST_STRAY
         sure = (found > 0) & (steady | (np.hypot(*(motion - meshed).T) < _MAX_STRAY))
         self._missing_s = np.where(sure, 0.0, self._missing_s + elapsed)
         share = 1 - np.exp(-self._missing_s / _HOLD_S)

@@ -15,6 +15,7 @@ One machine per face, moved only by its table:
     RISING     SETTLES      QUIET     it never stood out: nothing is said
     FALLING    GROWS        RISING    the apex was not the last word
     FALLING    SETTLES      QUIET     the offset is known: the final span
+    FALLING    CHANGES      QUIET     another expression takes over: the final span ends where that begins
     any open   OUTLASTS     QUIET     held too long: final at the last fall, and the new neutral
     any open   BREAKS       QUIET     source, face or time broke off: final, truncated
 
@@ -51,8 +52,12 @@ BREAK_S = 0.34  # a face away longer than this ends what was open
 REST_SEEN_S = 0.35  # how much of the rest before an onset and after an offset is looked at, at least
 BENDS = (1.0, 1.5, 2.0)  # powers by which an expression may leave its rest
 TOGETHER = 3  # an expression moves at least this many regions; noise and codec artefacts seldom do
+CHANGE_SHARE = 1.0  # a motion aside of at least this share of the open span's height is another expression,
+CHANGE_PX = 8.0  # and so is one of this length over all regions, pixels
 DRIFT_SHARE = 0.3  # a drift as steep as this share of the expression's own slope is unusual
 STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
+RETURN_SHARE = 0.7  # an apex this much nearer to the usual rest than the onset is a return
+HOME_S = 8.0  # memory of how the face usually rests
 TURN_MEMORY_S = 20.0
 TURN_CLIP_PX = 0.3
 
@@ -101,6 +106,7 @@ class Meets(Enum):
     TURNS = "turns"
     GROWS = "grows"
     SETTLES = "settles"
+    CHANGES = "changes"
     OUTLASTS = "outlasts"
     BREAKS = "breaks"
 
@@ -111,6 +117,7 @@ TABLE: dict[tuple[State, Meets], tuple[State, str]] = {
     (State.RISING, Meets.SETTLES): (State.QUIET, "drop"),
     (State.FALLING, Meets.GROWS): (State.RISING, "resume"),
     (State.FALLING, Meets.SETTLES): (State.QUIET, "conclude"),
+    (State.FALLING, Meets.CHANGES): (State.QUIET, "give_way"),
     (State.RISING, Meets.OUTLASTS): (State.QUIET, "conclude"),
     (State.FALLING, Meets.OUTLASTS): (State.QUIET, "conclude"),
     (State.RISING, Meets.BREAKS): (State.QUIET, "cut"),
@@ -177,6 +184,7 @@ class Spotter:
         self._raw = _Tape(width + 3)  # motion, then the regressors of the head's turn
         self._tape = _Tape(width + 3)
         self._turning = _Turning(width)
+        self._home: F64 | None = None  # how the face usually rests
         self._places: F64 = np.zeros((len(REGION_NAMES), 3))
         self._lids = _Tape(1)
         self._smoothed = 0  # raw rows already smoothed
@@ -195,6 +203,7 @@ class Spotter:
             "resume": self._resume,
             "drop": self._drop,
             "conclude": self._conclude,
+            "give_way": self._give_way,
             "cut": self._cut,
         }
 
@@ -235,6 +244,7 @@ class Spotter:
         for tape in (self._raw, self._tape, self._lids):
             tape.size = 0
         self._smoothed = 0
+        self._home = None
         self._quiet_since = -np.inf
         self.loudness = self.moved_px = 0.0
         return spans
@@ -290,6 +300,7 @@ class Spotter:
             if self.loudness > 1 and self._tape.t[now] > self._quiet_since:
                 return self._meet(Meets.MOVES)
             self._learn(away, now)
+            self._settle_home(rest, now)
             return []
         return self._follow(span, now)
 
@@ -298,6 +309,13 @@ class Spotter:
         dt = min(self._tape.t[now] - self._tape.t[now - 1], 0.2) if now else 0.0
         pace = np.where(away > self._unrest, dt / (0.5 * UNREST_S), dt / UNREST_S)
         self._unrest += np.minimum(pace, 1.0) * (np.minimum(away, 3 * self._unrest) - self._unrest)
+
+    def _settle_home(self, rest: F64, now: int) -> None:
+        """How the face usually rests follows slowly where it rests now."""
+        if self._home is None:
+            self._home = rest
+        dt = min(self._tape.t[now] - self._tape.t[now - 1], 0.2) if now else 0.0
+        self._home = self._home + dt / HOME_S * (rest - self._home)
 
     def _follow(self, span: _Open, now: int) -> list[Span]:
         """The open span's curve goes on by one row."""
@@ -314,6 +332,8 @@ class Spotter:
             return self._meet(Meets.GROWS)
         if self._settled(span, now):
             return self._meet(Meets.SETTLES)
+        if self._state is State.FALLING and self._changed(span, now):
+            return self._meet(Meets.CHANGES)
         return self._outlasts(span, now)
 
     def _turned(self, span: _Open, now: int, drop: float) -> bool:
@@ -338,6 +358,19 @@ class Spotter:
             return False
         lately = self._curve(span, longer, now + 1) / span.height
         return bool(lately.max() < 0.5 and lately.max() - lately.min() < 0.08)
+
+    def _changed(self, span: _Open, now: int) -> bool:
+        """Whether the face has begun a motion of its own in another direction than the open span's, and not a small one."""
+        first = max(self._tape.first_at(self._tape.t[now] - REST_S), span.peak)
+        if now - first < 3:
+            return False
+        lately = self._motion(first, now + 1)
+        aside = lately - np.outer((lately - span.rest) @ span.direction, span.direction)
+        step = aside[-1] - np.median(aside[: (len(aside) + 1) // 2], axis=0)
+        if float(np.linalg.norm(step)) < min(CHANGE_SHARE * span.height, CHANGE_PX):
+            return False
+        size = np.hypot(*without_head(step, self._places).reshape(-1, 2).T)
+        return bool(np.sort(size / self._thresholds())[-TOGETHER:].mean() > 1.5)
 
     def _outlasts(self, span: _Open, now: int) -> list[Span]:
         if self._tape.t[now] - self._tape.t[span.start] > self._settings.longest_s:
@@ -400,6 +433,12 @@ class Spotter:
         onset, offset = self._ends(span, now)
         return self._tell(span, onset, offset, truncated=False)
 
+    def _give_way(self, now: int) -> list[Span]:
+        span = self._expect_open()
+        onset, offset = self._ends(span, now)
+        begun = max(self._tape.first_at(self._tape.t[now] - 0.25 * REST_S), span.peak + 1)
+        return self._tell(span, onset, min(offset, begun), truncated=False)
+
     def _tell(self, span: _Open, onset: int, offset: int, truncated: bool) -> list[Span]:
         tape = self._tape
         long_enough = tape.t[offset] - tape.t[onset] >= self._settings.shortest_s
@@ -453,8 +492,16 @@ class Spotter:
         if offset > span.peak:
             share = (tape.t[span.peak] - tape.t[onset]) / max(tape.t[offset] - tape.t[onset], 1e-9)
             feet = feet + share * (self._motion(offset, offset + 1)[0] - feet)
-        own = without_head(self._motion(span.peak, span.peak + 1)[0] - feet, self._places)
+        apex = self._motion(span.peak, span.peak + 1)[0]
+        own = without_head(apex - feet, self._places)
+        if self._home is not None and self._returns(self._motion(onset, onset + 1)[0] - self._home, apex - self._home):
+            return False
         return bool(np.sort(np.hypot(*own.reshape(-1, 2).T) / self._thresholds())[-TOGETHER:].mean() > STANDS_OUT)
+
+    def _returns(self, before: F64, after: F64) -> bool:
+        """Whether the face came back to how it usually rests: a laugh that ends is no sorrow."""
+        far, near = (float(np.linalg.norm(without_head(d, self._places))) for d in (before, after))
+        return near < RETURN_SHARE * far and far > 1.0
 
     def _is_blink(self, span: _Open, onset: int, offset: int) -> bool:
         tape = self._tape
