@@ -68,7 +68,9 @@ def mirrored(path: Path) -> list[Path]:
 
 
 def has_code(path: Path) -> bool:
-    """Whether a module defines any behaviour: a function or a class that does more than hold fields."""
+    """Whether a module defines any function; a top package's own file, which only exports, is tested here."""
+    if path.name == "__init__.py" and path.parent.parent == ROOT:
+        return False
     return any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
