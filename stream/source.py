@@ -25,6 +25,9 @@ from stream.pixels import upright_pixels
 EARLY_END_S = 0.5
 """A file whose pictures end this much before its declared end was cut off."""
 
+SQUARE = 0.01
+"""Pixels whose sides differ by less than this share count as square: encoders round."""
+
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
 
@@ -85,7 +88,7 @@ class _Declared:
             frames=int(stream.frames),
             length=length,
             end=(stream.start_time or 0) * base + length if length and indexed else None,
-            pixel_shape=f"{shape.numerator}:{shape.denominator}" if shape and shape != 1 else None,
+            pixel_shape=f"{shape.numerator}:{shape.denominator}" if shape and abs(shape - 1) > SQUARE else None,
         )
 
 
