@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from operator import attrgetter
 from pathlib import Path
@@ -25,6 +29,7 @@ from tools.clips import ClipSpec, preset
 from tools.clips.render import Scene
 from tools.clips.spec import BlinkTruth, EventTruth, truth_path
 
+ROOT = Path(__file__).resolve().parents[2]
 TRUTHS = (
     EventTruth("positive", "smile", "micro", 1.2, 2.0, 2.2, 2.4),
     EventTruth("negative", "brow_lower", "macro", 3.5, 4.0, 4.8, 6.0),
@@ -256,6 +261,21 @@ def test_spotting_end_to_end_and_resumed(tmp_path: Path) -> None:
     assert "0 to do" in again.output
     assert len(out.read_text().splitlines()) == 1
     assert len(list((tmp_path / "clips").glob("*.mp4"))) == 1
+
+
+def test_a_stopped_run_leaves_its_records_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    args = ["spotting", "--faces", "hopper", "--fps", "30", "--seeds", "1-9", "--seconds", "4", "--workers", "1"]
+    command = [sys.executable, "-m", "tools.bench_clips", *args, "--out", str(out)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("[1/9]") for line in process.stderr)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.stderr.read()
+    assert process.returncode == 130
+    assert 1 <= len(out.read_text().splitlines()) < 9
+    assert not list(tmp_path.glob("bench-clips-*"))
 
 
 @pytest.mark.parametrize(

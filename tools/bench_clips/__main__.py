@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -340,6 +341,7 @@ def _end(results: Results) -> None:
 
 def main() -> None:
     """Run the command: 0 all done, 1 something failed (said in one sentence), 2 wrong usage, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except ApexError as error:
