@@ -232,8 +232,8 @@ class FaceLocator:
 def cut_window(picture: U8, left: int, top: int, side: int) -> U8:
     """The square [side, side(, 3)] of a picture; what lies outside the picture is its border repeated."""
     high, wide = picture.shape[:2]
-    rows = slice(max(top, 0), min(top + side, high))
-    columns = slice(max(left, 0), min(left + side, wide))
+    rows = slice(max(top, 0), max(min(top + side, high), 0))
+    columns = slice(max(left, 0), max(min(left + side, wide), 0))
     inner = picture[rows, columns]
     if inner.size == 0:
         return np.zeros((side, side, *picture.shape[2:]), np.uint8)

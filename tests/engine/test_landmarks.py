@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.config import LandmarkSettings
+from engine.landmarks import MESH_POINTS, FaceLocator, cut_window, face_box, same_face
+from engine.types import F32, U8, Face, Frame
+from tests.faces import EYES, frames_of, grey_picture, photo, side_by_side
+
+FPS = 10.0
+"""Frames far apart make these tests short; the locator goes by time, not by count."""
+HOPPER = photo("hopper", 0.6)
+BLANK = grey_picture(*HOPPER.shape[:2])
+
+Make = Callable[..., FaceLocator]
+
+
+@pytest.fixture
+def locator() -> Iterator[Make]:
+    """Makes locators with settings, and frees them."""
+    made: list[FaceLocator] = []
+
+    def make(**settings: float) -> FaceLocator:
+        made.append(FaceLocator(LandmarkSettings.model_validate(settings)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def eyes(face: Face) -> F32:
+    """[2, 2] centres of the eyes, left and right of the picture."""
+    return np.asarray([face.points[[33, 133], :2].mean(axis=0), face.points[[362, 263], :2].mean(axis=0)], np.float32)
+
+
+def ids(found: list[list[Face]]) -> list[list[int]]:
+    return [[face.id for face in faces] for faces in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("hopper", 0.25), ("hopper", 1), ("hopper", 2), ("astronaut", 0.5), ("astronaut", 2)]
+)
+def test_a_face_is_found_where_it_is_at_every_size(locator: Make, name: str, scale: float) -> None:
+    (face,) = locator().locate(Frame(0, 0.0, photo(name, scale)))
+    assert face.points.shape == (MESH_POINTS, 3) and face.points.dtype == np.float32
+    true = (np.array(EYES[name]) + 0.5) * scale - 0.5
+    distance = float(np.hypot(*(true[1] - true[0])))
+    assert np.hypot(*(eyes(face) - true).T).max() < 0.06 * distance
+
+
+@pytest.mark.parametrize("layout", ["grey", "i420"])
+def test_colour_is_not_needed(locator: Make, layout: str) -> None:
+    picture = HOPPER[:360, :300]
+    code = cv2.COLOR_RGB2GRAY if layout == "grey" else cv2.COLOR_RGB2YUV_I420
+    frame = Frame(0, 0.0, np.asarray(cv2.cvtColor(picture, code), np.uint8), layout)  # type: ignore[arg-type]
+    (face,) = locator().locate(frame)
+    true = (np.array(EYES["hopper"]) + 0.5) * 0.6 - 0.5
+    assert np.hypot(*(eyes(face) - true).T).max() < 5
+
+
+def test_where_there_is_no_face_none_is_made_up(locator: Make) -> None:
+    rng = np.random.default_rng(4)
+    noise = rng.integers(0, 256, (180, 240, 3)).astype(np.uint8)
+    cloth = photo("hopper")[430:600, 100:420]  # the uniform, no face
+    pictures = [noise, grey_picture(180, 240), grey_picture(180, 240, 0), cloth, noise[::-1]]
+    one = locator()
+    assert [one.locate(Frame(k, k / 2, picture)) for k, picture in enumerate(pictures)] == [[]] * len(pictures)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (16, 16), (300, 2), (24, 24), (25, 41)])
+def test_tiny_pictures_hold_no_face(locator: Make, shape: tuple[int, int]) -> None:
+    assert locator().locate(Frame(0, 0.0, grey_picture(*shape))) == []
+
+
+def test_faces_smaller_than_asked_for_are_left_out(locator: Make) -> None:
+    frame = Frame(0, 0.0, HOPPER)
+    (face,) = locator().locate(frame)
+    width = face_box(face.points)[2]
+    assert locator(min_face_px=1.3 * width).locate(frame) == []
+
+
+def test_an_id_outlives_a_short_loss_and_no_points_are_invented_in_it(locator: Make) -> None:
+    one = locator()
+    found = [one.locate(frame) for frame in frames_of([HOPPER] * 4 + [BLANK] * 5 + [HOPPER] * 4, FPS)]
+    assert ids(found[:4]) == [[0]] * 4
+    assert ids(found[4:9]) == [[]] * 5
+    assert ids(found[-2:]) == [[0]] * 2
+
+
+def test_after_a_long_loss_it_is_somebody_else(locator: Make) -> None:
+    one = locator(keep_s=0.8)
+    found = [one.locate(frame) for frame in frames_of([HOPPER] * 2 + [BLANK] * 15 + [HOPPER] * 4, FPS)]
+    assert ids(found[:2]) == [[0]] * 2
+    assert ids(found[-2:]) == [[1]] * 2
+
+
+def test_two_faces_keep_their_ids_while_they_move(locator: Make) -> None:
+    one = locator()
+    found = [one.locate(frame) for frame in frames_of([side_by_side(4 * min(k, 16 - k)) for k in range(17)], FPS)]
+    assert ids(found) == [[0, 1]] * 17
+    left_to_right = [face_box(face.points)[0] for face in found[0]]
+    for faces in found:
+        assert [face_box(face.points)[0] < 320 for face in faces] == [x < 320 for x in left_to_right]
+
+
+def test_one_face_lost_does_not_disturb_the_other(locator: Make) -> None:
+    one = locator()
+    both = side_by_side()
+    left_gone = both.copy()
+    left_gone[:, :320] = 90
+    found = [one.locate(frame) for frame in frames_of([both] * 3 + [left_gone] * 5 + [both] * 4, FPS)]
+    (left,) = [face.id for face in found[0] if face_box(face.points)[0] < 320]
+    assert ids(found[4:8]) == [[1 - left]] * 4
+    assert ids(found[-2:]) == [[0, 1]] * 2
+    assert [face.id for face in found[-1] if face_box(face.points)[0] < 320] == [left]
+
+
+def test_no_more_faces_than_asked_for(locator: Make) -> None:
+    one = locator(max_faces=1)
+    assert {len(one.locate(frame)) for frame in frames_of([side_by_side()] * 5, FPS)} == {1}
+
+
+def test_between_two_looks_the_faces_tell_when_they_were_seen(locator: Make) -> None:
+    one = locator(mesh_hz=30)
+    found = [one.locate(frame)[0] for frame in frames_of([HOPPER] * 9, 120)]
+    assert [round(face.t * 120) for face in found] == [0, 0, 0, 0, 4, 4, 4, 4, 8]
+
+
+def test_a_source_that_starts_again_is_followed_again(locator: Make) -> None:
+    one = locator()
+    before = [one.locate(frame) for frame in frames_of([HOPPER] * 2, FPS, start=90)]
+    after = [one.locate(frame) for frame in frames_of([HOPPER] * 2, FPS)]
+    assert ids(before + after) == [[0], [0], [1], [1]]
+    assert [faces[0].t for faces in after] == [0.0, 0.1]
+
+
+@pytest.mark.parametrize(("dx", "width", "same"), [(0, 100, True), (30, 80, True), (60, 100, False), (0, 30, False)])
+def test_boxes_near_and_alike_are_one_face(dx: float, width: float, same: bool) -> None:
+    a, b = (200.0, 150.0, 100.0), (200.0 + dx, 150.0, width)
+    assert same_face(a, b) is same_face(b, a) is same
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (-5, 3), (12, -4), (15, 12), (-30, 0), (40, 40)])
+def test_a_window_over_the_border_keeps_its_place(left: int, top: int) -> None:
+    picture: U8 = np.arange(20 * 24, dtype=np.uint32).astype(np.uint8).reshape(20, 24)
+    window = cut_window(picture, left, top, 10)
+    assert window.shape == (10, 10)
+    for row, column in np.ndindex(10, 10):
+        if 0 <= top + row < 20 and 0 <= left + column < 24:
+            assert window[row, column] == picture[top + row, left + column]
+
+
+@pytest.mark.data
+def test_five_people_in_one_picture_are_five(locator: Make, data_dir: Path) -> None:
+    picture = cv2.cvtColor(cv2.imread(str(data_dir / "media" / "multi_face.jpg")), cv2.COLOR_BGR2RGB)
+    one = locator()
+    found = [one.locate(frame) for frame in frames_of([np.asarray(picture, np.uint8)] * 10, 4)]
+    assert ids(found[-4:]) == [[0, 1, 2, 3, 4]] * 4
+    assert max(max(seen, default=0) for seen in ids(found)) == 4
+
+
+@pytest.mark.data
+def test_a_real_video_without_a_face_shows_none(locator: Make, data_dir: Path) -> None:
+    video = cv2.VideoCapture(str(data_dir / "media" / "no_face.mp4"))
+    one, looked = locator(), 0
+    for number in range(60):
+        ok, picture = video.read()
+        if not ok:
+            break
+        looked += 1
+        assert one.locate(Frame(number, number * 0.25, np.asarray(picture[..., ::-1].copy(), np.uint8))) == []
+    assert looked > 10

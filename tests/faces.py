@@ -1,0 +1,58 @@
+"""Faces for tests: the photographs, pictures put together from them, and rendered clips as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from engine.types import U8, Frame
+from tools.clips import ClipSpec, Truth, plan, render_frames
+from tools.clips.portrait import photograph
+
+EYES = {"hopper": ((223.75, 193.25), (306.0, 190.9)), "astronaut": ((203.5, 102.2), (246.9, 103.9))}
+"""Centres of the eyes, (x, y) in pixels of the photographs, measured by hand (left and right of the picture)."""
+
+
+@lru_cache(maxsize=8)
+def photo(name: str, scale: float = 1.0) -> U8:
+    """[H, W, 3] RGB: "hopper" or "astronaut", enlarged or shrunk."""
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(photograph(name), None, fx=scale, fy=scale, interpolation=how), np.uint8)
+
+
+def side_by_side(shift: int = 0, size: tuple[int, int] = (640, 300)) -> U8:
+    """[300, 640, 3]: hopper's face on the left and astronaut's on the right, each moved `shift` px towards the middle."""
+    width, height = size
+    picture = np.full((height, width, 3), 90, np.uint8)
+    hopper, astronaut = photo("hopper", 0.6)[40:290, 60:260], photo("astronaut")[10:260, 120:320]
+    picture[25:275, 20 + shift : 220 + shift] = hopper
+    picture[25:275, width - 220 - shift : width - 20 - shift] = astronaut
+    return picture
+
+
+def grey_picture(height: int, width: int, level: int = 128) -> U8:
+    """[H, W, 3] of one grey."""
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def frames_of(pictures: Iterable[U8], fps: float, start: int = 0) -> list[Frame]:
+    """The pictures as frames at a constant rate; start is the number of the first."""
+    return [Frame(start + k, (start + k) / fps, picture) for k, picture in enumerate(pictures)]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A rendered clip: its frames (RGB) and what is true of them."""
+
+    frames: Sequence[Frame]
+    truth: Truth
+
+
+def render(spec: ClipSpec) -> Clip:
+    """All frames of a clip, uncompressed."""
+    frames = [Frame(k, t, picture) for k, (t, picture) in enumerate(render_frames(spec))]
+    return Clip(frames, plan(spec))
