@@ -19,12 +19,15 @@ from engine.errors import OutputError, SourceError
 from engine.types import Event
 from stream.channel import overlapped
 from stream.config import AnalysisSettings
-from stream.source import VideoSource, open_video
+from stream.source import VideoFacts, VideoSource, open_video
 from stream.summary import summarize
 from stream.writers import EventFiles
 
 Progress = Callable[[int, int | None, int], None]
 """Called after each frame: frames done, frames expected (None where the file does not say), events so far."""
+
+QUEUE_BYTES = 64_000_000
+"""Frames waiting for one stage take no more memory than this (two frames may)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ def analyze(
             return _Analysis(source, files, settings, stream or path.stem, stop or threading.Event()).run(progress)
         finally:
             files.close()
+
+
+def queue_capacity(asked: int, video: VideoFacts) -> int:
+    """How many frames may wait for each stage: as many as asked for, fewer where pictures are large, two at least."""
+    frame_bytes = max(1, video.width * video.height * 3 // 2)
+    return min(asked, max(2, QUEUE_BYTES // frame_bytes))
 
 
 class _Analysis:
@@ -99,7 +108,8 @@ class _Analysis:
         return str(failure) if failure else self.source.problem
 
     def _read(self, progress: Progress | None) -> None:
-        with overlapped(self.source, self.pipeline.locate, capacity=self.settings.reading.queued_frames) as located:
+        capacity = queue_capacity(self.settings.reading.queued_frames, self.source.facts)
+        with overlapped(self.source, self.pipeline.locate, capacity=capacity) as located:
             for frame, faces in located:
                 self._keep(self.pipeline.advance(frame, faces))
                 if progress is not None:

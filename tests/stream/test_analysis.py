@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from engine import Pipeline
 from engine.errors import ConfigError, OutputError, SourceError, WeightsError
-from stream.analysis import analyze
+from stream.analysis import analyze, queue_capacity
 from stream.config import AnalysisSettings, ReadingSettings
 from stream.source import open_video
 from tests.videos import stepping, write_video
@@ -78,6 +79,16 @@ def test_small_queues_change_nothing(rendered_clip: Path, tmp_path: Path) -> Non
     wide = AnalysisSettings(reading=ReadingSettings(decode_threads=2, queued_frames=64))
     found = [analyze(rendered_clip, tmp_path / str(n), settings) for n, settings in enumerate((narrow, wide))]
     assert found[0].events == found[1].events
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "capacity"),
+    [((640, 360), 8, 8), ((640, 360), 1, 1), ((4096, 2304), 8, 4), ((16384, 8192), 8, 2), ((16, 16), 256, 256)],
+)
+def test_large_pictures_wait_in_shorter_queues(size: tuple[int, int], asked: int, capacity: int, faceless: Path) -> None:
+    with open_video(faceless) as source:
+        facts = replace(source.facts, width=size[0], height=size[1])
+    assert queue_capacity(asked, facts) == capacity
 
 
 def test_stopping_keeps_what_was_found(faceless: Path, tmp_path: Path) -> None:
