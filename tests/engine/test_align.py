@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.align import (
+    CANVAS,
+    HEAD_POINTS,
+    MARGIN,
+    REGION_NAMES,
+    REGIONS,
+    Registrar,
+    apply,
+    compose,
+    eye_opening,
+    head_design,
+    keypoints,
+    region_places,
+    similarity,
+    take_out_head,
+    warp,
+    without_head,
+)
+from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
+from engine.landmarks import FaceLocator
+from engine.types import F32, F64, U8, Crop, Frame
+from tests.faces import photo, render
+from tools.clips import preset
+from tools.clips.actions import GRID_STEP, grid_over
+from tools.clips.render import Scene
+from tools.clips.spec import Action
+
+SMALL: dict[str, Any] = {"size": (360, 300), "eye_px": 80.0, "noise_sigma": 2.0}
+HEAD: dict[str, Any] = {"sway_px": 6.0, "roll_deg": 2.0, "zoom": 0.02}
+NO_ACTION: dict[str, Any] = {"n_events": 0, **SMALL}
+
+
+def transform_of(scale: float, angle: float, x: float, y: float) -> F64:
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[c, -s, x], [s, c, y]])
+
+
+TRANSFORMS = st.builds(transform_of, st.floats(0.05, 20), st.floats(-3, 3), st.floats(-500, 500), st.floats(-500, 500))
+POINTS = st.lists(st.tuples(st.integers(-300, 300), st.integers(-300, 300)), min_size=3, max_size=12, unique=True)
+
+
+@given(TRANSFORMS, POINTS)
+def test_a_similarity_is_recovered_exactly(transform: F64, points: list[tuple[int, int]]) -> None:
+    source = np.array(points, float)
+    found = similarity(source, apply(transform, source))
+    assert np.allclose(apply(found, source), apply(transform, source), atol=1e-6 * (1 + np.abs(transform).max()))
+    assert np.allclose(found[:, :2], transform[:, :2], atol=1e-6 * (1 + np.abs(transform).max()))
+
+
+@given(POINTS, st.integers(0, 2**31))
+def test_no_other_similarity_fits_better(points: list[tuple[int, int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source = np.array(points, float)
+    target = source + rng.normal(0, 5, source.shape)
+    best = similarity(source, target)
+    error = np.square(apply(best, source) - target).sum()
+    for _ in range(5):
+        other = compose(transform_of(rng.normal(1, 0.01), rng.normal(0, 0.01), *rng.normal(0, 1, 2)), best)
+        assert np.square(apply(other, source) - target).sum() >= error - 1e-6
+
+
+@given(TRANSFORMS, TRANSFORMS)
+def test_composing_is_doing_one_after_the_other(outer: F64, inner: F64) -> None:
+    points = np.array([(0.0, 0.0), (3, 7), (-40, 11)])
+    assert np.allclose(apply(compose(outer, inner), points), apply(outer, apply(inner, points)), rtol=1e-9, atol=1e-6)
+
+
+def waves(x: Any, y: Any, scale: float) -> F64:
+    """A smooth picture, known at every point: brightness at (x, y) of one that is `scale` times a crop's size."""
+    u, v = np.asarray(x) / scale, np.asarray(y) / scale
+    return np.asarray(128 + 60 * np.sin(u / 9) + 50 * np.cos(v / 11 + u / 23))
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.2, -0.6])
+@pytest.mark.parametrize("side", [120, 160, 400, 1000, 4096])
+def test_a_warped_picture_is_the_picture_at_the_warped_places(side: int, angle: float) -> None:
+    scale = side / CANVAS
+    rows, columns = np.mgrid[0:side, 0:side]
+    picture = np.rint(waves(columns, rows, scale)).astype(np.uint8)
+    transform = transform_of(1 / scale, angle, 0, 0)
+    transform[:, 2] = (CANVAS - 1) / 2 + 0.3 - transform[:, :2] @ np.full(2, (side - 1) / 2)
+    canvas = warp(picture, transform)
+    assert canvas.shape == (CANVAS, CANVAS)
+    back = np.asarray(cv2.invertAffineTransform(transform))
+    grid = np.stack(np.meshgrid(np.arange(CANVAS, dtype=float), np.arange(CANVAS, dtype=float)), axis=-1).reshape(-1, 2)
+    at = apply(back, grid)
+    inside = ((at > 3 * scale) & (at < side - 4 * scale)).all(axis=1)
+    here = waves(*at.T, scale).reshape(CANVAS, CANVAS)
+    error, (slope_y, slope_x) = (canvas - here).ravel()[inside], (g.ravel()[inside] for g in np.gradient(here))
+    shift = [float((error * slope).sum() / np.square(slope).sum()) for slope in (slope_x, slope_y)]
+    assert np.abs(shift).max() < 0.06, f"shifted by {shift} px"  # OpenCV's cubic kernel is off by up to 0.055 px between pixels
+    assert np.sqrt(np.square(error).mean()) < 0.8  # grey levels; rounding twice makes 0.3 to 0.6
+
+
+def test_a_shrunk_picture_is_averaged_not_thinned_out() -> None:
+    """Noise goes down as it does in a mean over all pixels that a pixel of the canvas covers."""
+    rng = np.random.default_rng(1)
+    picture = np.clip(rng.normal(128, 30, (2048, 2048)), 0, 255).astype(np.uint8)
+    scale = CANVAS / 2048
+    canvas = warp(picture, transform_of(scale, 0, (scale - 1) / 2, (scale - 1) / 2))
+    assert canvas.std() < 2 * 30 * scale
+
+
+@pytest.mark.parametrize("x", [-90_000.0, 90_000.0])
+@pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 8.0])
+def test_a_face_out_of_the_picture_is_no_crash(scale: float, x: float) -> None:
+    assert warp(photo("hopper")[..., 0].copy(), transform_of(scale, 0.1, x, 0)).shape == (CANVAS, CANVAS)
+
+
+def a_head(seed: int = 3) -> tuple[F64, F64]:
+    """Places [R, 3] of the regions on a made up face in crop pixels, and the displacement by a turn, tilt, shift and zoom."""
+    rng = np.random.default_rng(seed)
+    places = np.column_stack([rng.uniform(20, 108, (len(REGION_NAMES), 2)), rng.uniform(-15, 15, len(REGION_NAMES))])
+    design = head_design(places[:, :2] + MARGIN, places[:, 2] - places[:, 2].mean())
+    return places, design @ np.array([0.004, -0.006, 0.5, -0.3, 0.02, -0.03])
+
+
+def test_what_a_head_does_is_taken_out_and_what_a_face_does_stays() -> None:
+    places, moved = a_head()
+    assert np.abs(without_head(moved.ravel(), places)).max() < 0.05
+    smile = np.zeros_like(moved)
+    smile[[11, 12]] = [(-1.5, -1.2), (1.5, -1.2)]
+    left = without_head((moved + smile).ravel(), places).reshape(-1, 2)
+    assert np.abs(left - smile).max() < 0.3
+
+
+def test_a_flow_of_the_head_alone_leaves_nothing() -> None:
+    points = mesh()
+    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE].astype(np.float32)
+    flow = np.stack([0.6 + 0.01 * (columns - 63), -0.4 + 0.01 * (rows - 63)]).astype(np.float32)
+    flow[1, 80:110, 30:50] -= 1.5
+    left = take_out_head(flow, points)
+    assert np.abs(left[:, 20:60, 20:108]).max() < 0.15
+    assert -1.7 < left[1, 90:100, 36:44].mean() < -1.3
+
+
+def mesh() -> F32:
+    """Points [478, 3] of hopper's face, in crop pixels."""
+    locator = FaceLocator()
+    (face,) = locator.locate(Frame(0, 0.0, photo("hopper")))
+    locator.close()
+    crop = Registrar().register(Frame(0, 0.0, photo("hopper")), face)
+    assert crop is not None
+    return crop.landmarks
+
+
+def test_the_keypoints_of_the_first_crop_lie_where_the_network_expects_them() -> None:
+    points = mesh()
+    away = keypoints(points) - keypoints_to_crop(CANONICAL_KEYPOINTS)
+    assert np.hypot(*away.T).max() < 8  # one similarity cannot fit five points of every face
+    assert np.hypot(*away.mean(axis=0)) < 0.1
+    places = region_places(points)
+    assert places.shape == (len(REGIONS), 3)
+    left, right = places[REGION_NAMES.index("lip_corner_left")], places[REGION_NAMES.index("lip_corner_right")]
+    assert left[0] < 63 < right[0]
+    assert places[REGION_NAMES.index("forehead"), 1] < places[REGION_NAMES.index("chin"), 1]
+
+
+def registered(frames: Iterable[Frame], registrar: Registrar | None = None) -> Iterator[tuple[Crop, F32]]:
+    """Each frame's crop, and the plain landmarks it came from."""
+    locator, one = FaceLocator(), registrar or Registrar()
+    for frame in frames:
+        for face in locator.locate(frame):
+            crop = one.register(frame, face)
+            if crop is not None:
+                yield crop, face.points
+    locator.close()
+
+
+def by_landmarks(points: F32, first: F32) -> F64:
+    """Positions [R, 2] of the regions by landmarks alone, registered on those of the first frame: what the field does."""
+    heads = [one[list(HEAD_POINTS), :2].astype(float) for one in (points, first)]
+    moved = apply(similarity(*heads), points[:, :2].astype(float))
+    return np.array([moved[list(members)].mean(axis=0) for members in REGIONS.values()])
+
+
+def in_crop_px(points: F32) -> float:
+    """Crop pixels per frame pixel of this face."""
+    eyes = keypoints(points)[:2]
+    canonical = keypoints_to_crop(CANONICAL_KEYPOINTS)[:2]
+    return float(np.hypot(*(canonical[1] - canonical[0])) / np.hypot(*(eyes[1] - eyes[0])))
+
+
+def test_a_still_face_on_a_moving_noisy_head_is_held_still() -> None:
+    clip = render(preset("clean", "hopper", 30, seed=3, duration_s=3, **NO_ACTION, **HEAD))
+    seen = list(registered(clip.frames))
+    assert len(seen) == len(clip.frames) and {crop.anchor for crop, _ in seen} == {0}
+    motion = np.stack([crop.motion for crop, _ in seen])
+    assert motion.std(axis=0).max() < 0.1  # measured: 0.011 px
+    plain = np.stack([by_landmarks(points, seen[0][1]) * in_crop_px(points) for _, points in seen])
+    assert plain.std(axis=0).mean() > 3 * motion.std(axis=0).mean()
+
+
+def test_turning_out_of_the_picture_is_no_motion_of_the_face() -> None:
+    spec = preset("clean", "astronaut", 30, seed=4, duration_s=3, yaw_deg=2.5, pitch_deg=2.0, **NO_ACTION, **HEAD)
+    seen, true = list(registered(render(spec).frames)), Scene(spec).motion
+    motion = np.stack([crop.motion for crop, _ in seen])
+    turn = np.stack([crop.turn for crop, _ in seen])
+    for seen_turn, true_turn in zip(turn.T, (true.yaw, true.pitch), strict=True):
+        assert abs(np.corrcoef(seen_turn, true_turn)[0, 1]) > 0.9, "the turn itself has to be seen"
+    assert np.sqrt(np.square(motion - np.median(motion, axis=0)).mean()) < 0.25
+
+
+def test_light_does_not_matter() -> None:
+    light = {"flicker": 0.03, "flicker_hz": 7.3, "drift": 0.15, "light_tilt": 0.05}
+    clip = render(preset("clean", "hopper", 30, seed=3, duration_s=2, **NO_ACTION, **light))
+    means = [frame.grey[60:240, 90:270].mean() for frame in clip.frames]
+    assert np.ptp(means) > 4, "the clip's brightness has to vary"
+    motion = np.stack([crop.motion for crop, _ in registered(clip.frames)])
+    assert np.abs(motion - np.median(motion, axis=0)).max() < 0.15  # measured: 0.02 to 0.06 px
+
+
+def test_a_blink_closes_the_eyes_and_leaves_the_brows() -> None:
+    clip = render(preset("clean", "hopper", 30, seed=3, duration_s=3, blinks_per_minute=30, **NO_ACTION))
+    assert clip.truth.blinks
+    seen = [crop for crop, _ in registered(clip.frames)]
+    brows = [k for k, name in enumerate(REGION_NAMES) if name.startswith(("brow", "glabella"))]
+    motion = np.stack([crop.motion[brows] for crop in seen])
+    assert np.abs(motion - np.median(motion, axis=0)).max() < 0.5  # the renderer moves the brow by 0.25 px
+    opening = np.array([crop.eye_opening for crop in seen])
+    for blink in clip.truth.blinks:
+        assert opening[round(blink.closed_t * 30)] < 0.7 * np.median(opening)
+
+
+@pytest.mark.parametrize("height", [0.0, 3.0, 10.0])
+def test_eye_opening_is_height_over_width(height: float) -> None:
+    points = np.zeros((478, 3), np.float32)
+    for a, b, c, d, e, f in ((33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373)):
+        points[[a, b, c, d, e, f], :2] = [
+            (0, 0),
+            (10, -height / 2),
+            (20, -height / 2),
+            (30, 0),
+            (20, height / 2),
+            (10, height / 2),
+        ]
+    assert eye_opening(points) == pytest.approx(height / 30)
+
+
+def true_motion(scene: Scene, index: int, points: F32) -> F64:
+    """[R, 2] by which the renderer moves the regions in a frame, crop pixels; points are the mesh's in the face at rest."""
+    grid = grid_over(scene.face)
+    nodes = ((apply(scene.placement(0), points[:, :2].astype(float)) - grid.origin) / GRID_STEP).astype(np.float32)
+    field = cv2.remap(scene.expression(index), nodes[None, :, 0], nodes[None, :, 1], cv2.INTER_LINEAR)[0]
+    return np.array([field[list(members)].mean(axis=0) for members in REGIONS.values()]) / scene.face.crop_px
+
+
+@pytest.mark.parametrize("photo_name", ["hopper", "astronaut"])
+@pytest.mark.parametrize("action", get_args(Action))
+def test_an_expression_is_seen_where_it_is_with_its_sign(action: Action, photo_name: str) -> None:
+    """The wide patches of the registration average over a motion this local: it comes out smaller, never elsewhere."""
+    event = {"n_events": 1, "macro_fraction": 0.0, "micro_px": (2.0, 2.0), "actions": (action,)}
+    scene = Scene(preset("clean", photo_name, 30, seed=1, duration_s=4, **event, **SMALL))
+    (truth,) = scene.truth.events
+    numbers = [0, *range(truth.onset_frame, truth.apex_frame + 1)]
+    seen = list(registered(Frame(k, float(scene.times[k]), scene.frame(k)) for k in numbers))
+    crop, true = seen[-1][0], true_motion(scene, truth.apex_frame, seen[0][1])
+    seen_px, true_px = float(np.linalg.norm(crop.motion)), float(np.linalg.norm(true))
+    likeness = float((crop.motion * true).sum()) / (seen_px * true_px)
+    assert likeness > 0.7  # measured: 0.76 to 0.98
+    assert 0.2 < likeness * seen_px / true_px < 1.1  # measured: 0.3 to 0.7
+    at_rest = np.hypot(*true.T) < 0.02
+    assert np.hypot(*crop.motion[at_rest].T).max() < 0.35
+
+
+def test_the_crop_is_the_frame_through_the_transform() -> None:
+    clip = render(preset("clean", "hopper", 30, seed=5, duration_s=0.5, **NO_ACTION, **HEAD))
+    crop = [crop for crop, _ in registered(clip.frames)][-1]
+    frame = clip.frames[-1]
+    assert crop.pixels.shape == (CROP_SIDE, CROP_SIDE) and crop.pixels.dtype == np.uint8
+    assert (crop.mark.frame, crop.mark.t) == (frame.index, frame.t)
+    again = cv2.warpAffine(frame.grey, crop.transform, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_CUBIC)
+    assert np.abs(again.astype(float) - crop.pixels).mean() < 1
+
+
+def test_frames_between_two_looks_of_the_mesh_are_registered_too() -> None:
+    clip = render(preset("clean", "hopper", 120, seed=5, duration_s=0.5, **NO_ACTION, **HEAD))
+    seen = list(registered(clip.frames))
+    assert [crop.mark.frame for crop, _ in seen] == list(range(60))
+    motion = np.stack([crop.motion for crop, _ in seen])
+    assert motion.std(axis=0).max() < 0.1
+
+
+def jump(picture: U8, dx: int, dy: int) -> U8:
+    return np.roll(picture, (dy, dx), axis=(0, 1))
+
+
+def test_a_head_that_jumps_is_followed() -> None:
+    """A cut or a dropped second: however the crop is found again, the face is in it and what it reports is at rest."""
+    clip = render(preset("clean", "hopper", 30, seed=6, duration_s=1, **NO_ACTION))
+    frames = [Frame(f.index, f.t, f.pixels if f.index < 12 else jump(f.pixels, 30, -16)) for f in clip.frames]
+    seen = [crop for crop, _ in registered(frames)]
+    before, after = seen[5], seen[-1]
+    assert after.mark.frame == 29
+    away = keypoints(after.landmarks) - keypoints(before.landmarks)
+    assert np.hypot(*away.T).max() < 2
+    assert np.abs(after.motion - before.motion).max() < 0.5
+
+
+def test_another_picture_of_the_face_gets_another_anchor() -> None:
+    """Motion is told against one reference picture; where that no longer fits, the crop says so."""
+    clip = render(preset("clean", "hopper", 30, seed=6, duration_s=0.6, **NO_ACTION))
+    other = render(preset("clean", "astronaut", 30, seed=6, duration_s=0.6, **NO_ACTION))
+    frames = [*clip.frames, *(Frame(f.index + 18, f.t + 0.6, f.pixels) for f in other.frames)]
+    seen = [crop for crop, _ in registered(frames, Registrar(first_anchor=7))]
+    anchors = [crop.anchor for crop in seen]
+    assert anchors[0] == 7 and anchors == sorted(anchors)
+    assert anchors[-1] > 7, "another face was compared with the first one's picture"
+    settled = [crop for crop in seen if crop.anchor == anchors[-1]]
+    motion = np.stack([crop.motion for crop in settled])
+    assert np.abs(motion - motion[0]).max() < 0.3
