@@ -60,6 +60,8 @@ _BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
 
 _TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
 _HEAD = slice(0, len(HEAD_POINTS))
+_BRIDGE = slice(0, 5)
+TURN_SCALE = 20.0  # a turn of the head in these units is about one
 _VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(_TRACKED))])
 _GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
 
@@ -394,6 +396,7 @@ class Registrar:
             members = k == _GROUP
             weight = reference.trust[members] * (0.25 + found[members]) + 1e-6
             regions[k] = ((self._carried + self._motion)[members] * weight[:, None]).sum(axis=0) / weight.sum()
+        bridge = (self._carried + self._motion)[_BRIDGE].mean(axis=0)
         scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
         landmarks = np.column_stack([
             apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN,
@@ -407,7 +410,7 @@ class Registrar:
             landmarks=landmarks.astype(np.float32),
             motion=regions,
             eye_opening=self._opening,
-            turn=head.terms[4:].astype(np.float32),
+            turn=np.concatenate([TURN_SCALE * head.terms[4:], bridge]).astype(np.float32),
             residual=head.residual,
             anchor=reference.number,
         )

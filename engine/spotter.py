@@ -58,6 +58,7 @@ DRIFT_SHARE = 0.3  # a drift as steep as this share of the expression's own slop
 STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
 RETURN_SHARE = 0.7  # an apex this much nearer to the usual rest than the onset is a return
 HOME_S = 8.0  # memory of how the face usually rests
+TURN_TERMS = 5  # a constant and the terms of `Crop.turn`
 TURN_MEMORY_S = 20.0
 TURN_CLIP_PX = 0.3
 
@@ -65,21 +66,16 @@ _AROUND_EYES = np.array([name.startswith(("brow", "glabella", "forehead", "cheek
 
 
 class _Turning:
-    """How each region answers to turns of the head: a linear map from (1, yaw, pitch) learned as the video goes.
+    """How each region answers to turns of the head: a linear map from (1, `Crop.turn`) learned as the video goes.
 
-    The mesh's depth is only roughly that of the face at hand, so a turn leaves some motion in every region, always the same for
-    the same turn. Recursive least squares (Ljung 1999, ch. 11) with a memory of TURN_MEMORY_S learns it; clipped errors keep
+    The mesh's depth is only roughly that of the face at hand, so a turn leaves some motion in every region and in the bridge of the
+    nose, always in the same proportion. Recursive least squares (Ljung 1999, ch. 11) with a memory of TURN_MEMORY_S learns it; clipped errors keep
     expressions from being learned with it.
     """
 
     def __init__(self, width: int) -> None:
-        self.answer: F64 = np.zeros((3, width))
-        self._covariance: F64 = np.eye(3)
-
-    @staticmethod
-    def regressors(turn: F64) -> F64:
-        """[3] of (1, yaw, pitch), scaled so that an ordinary turn is about one."""
-        return np.array([1.0, 20.0 * turn[0], 20.0 * turn[1]])
+        self.answer: F64 = np.zeros((TURN_TERMS, width))
+        self._covariance: F64 = np.eye(TURN_TERMS)
 
     def learn(self, regressors: F64, motion: F64, dt: float) -> None:
         """Takes in motion [R] seen at a turn, dt seconds after the last."""
@@ -181,8 +177,8 @@ class Spotter:
     def __init__(self, settings: SpotterSettings | None = None, first_ordinal: int = 0) -> None:
         self._settings = settings or SpotterSettings()
         width = 2 * len(REGION_NAMES)
-        self._raw = _Tape(width + 3)  # motion, then the regressors of the head's turn
-        self._tape = _Tape(width + 3)
+        self._raw = _Tape(width + TURN_TERMS)  # motion, then the regressors of the head's turn
+        self._tape = _Tape(width + TURN_TERMS)
         self._turning = _Turning(width)
         self._home: F64 | None = None  # how the face usually rests
         self._places: F64 = np.zeros((len(REGION_NAMES), 3))
@@ -254,7 +250,7 @@ class Spotter:
     def _take(self, crop: Crop) -> None:
         """Puts a crop's motion on the raw tape, and learns from it how the regions answer to turns of the head."""
         motion = crop.motion.astype(np.float64).ravel()
-        regressors = _Turning.regressors(crop.turn.astype(np.float64))
+        regressors = np.concatenate([[1.0], crop.turn]).astype(np.float64)
         self._places = region_places(crop.landmarks)
         last = self._raw.t[self._raw.size - 1] if self._raw.size else crop.mark.t
         self._turning.learn(regressors, motion, min(crop.mark.t - last, 0.2))
@@ -272,7 +268,7 @@ class Spotter:
         """Smoothed motion of tape rows first..stop - 1, [n, 2 R], less what the head's turns explain."""
         rows = self._tape.row[first:stop]
         answer = self._turning.answer if self._open is None else self._open.answer
-        return rows[:, :-3] - rows[:, -3:] @ answer
+        return rows[:, :-TURN_TERMS] - rows[:, -TURN_TERMS:] @ answer
 
     def _curve(self, span: _Open, first: int, stop: int) -> F64:
         """The open span's curve p(t) over tape rows first..stop - 1, in pixels."""
@@ -474,7 +470,7 @@ class Spotter:
         first = tape.first_at(max(tape.t[span.peak] - self._settings.longest_s - 1, self._quiet_since))
         start, peak, stop = (raw.first_at(tape.t[k]) for k in (first, span.peak, now))
         rows = raw.row[start : stop + 1]
-        curve = (rows[:, :-3] - rows[:, -3:] @ span.answer - span.rest) @ span.direction
+        curve = (rows[:, :-TURN_TERMS] - rows[:, -TURN_TERMS:] @ span.answer - span.rest) @ span.direction
         peak -= start
         curve[peak] = max(curve[peak], span.height)
         times = raw.t[start : stop + 1]
