@@ -98,7 +98,7 @@ def test_a_warped_picture_is_the_picture_at_the_warped_places(side: int, angle: 
     inside = ((at > 3 * scale) & (at < side - 4 * scale)).all(axis=1)
     here = waves(*at.T, scale).reshape(CANVAS, CANVAS)
     error, (slope_y, slope_x) = (canvas - here).ravel()[inside], (g.ravel()[inside] for g in np.gradient(here))
-    shift = [float((error * slope).sum() / np.square(slope).sum()) for slope in (slope_x, slope_y)]
+    *shift, _ = np.linalg.lstsq(np.column_stack([slope_x, slope_y, np.ones(len(error))]), error, rcond=None)[0]
     assert np.abs(shift).max() < 0.06, f"shifted by {shift} px"  # OpenCV's cubic kernel is off by up to 0.055 px between pixels
     assert np.sqrt(np.square(error).mean()) < 0.8  # grey levels; rounding twice makes 0.3 to 0.6
 
@@ -207,7 +207,7 @@ def test_turning_out_of_the_picture_is_no_motion_of_the_face() -> None:
     seen, true = list(registered(render(spec).frames)), Scene(spec).motion
     motion = np.stack([crop.motion for crop, _ in seen])
     turn = np.stack([crop.turn for crop, _ in seen])
-    for seen_turn, true_turn in zip(turn.T, (true.yaw, true.pitch), strict=True):
+    for seen_turn, true_turn in zip(turn.T[:2], (true.yaw, true.pitch), strict=True):
         assert abs(np.corrcoef(seen_turn, true_turn)[0, 1]) > 0.9, "the turn itself has to be seen"
     assert np.sqrt(np.square(motion - np.median(motion, axis=0)).mean()) < 0.25
 
