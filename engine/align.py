@@ -1,18 +1,20 @@
 """Faces -> registered crops: the head's motion taken out, what the face does left in.
 
 Landmarks alone are too coarse for this: their jitter of half a pixel is as large as a micro-expression. So they only say
-roughly where the face is. The fine registration follows the face's own texture: some seventy small patches, placed by the mesh
-once on a reference picture of the face, are found again in every frame (pyramidal Lucas-Kanade, always against the reference, so
-nothing accumulates). Patches on parts that expressions leave alone (bridge of the nose, temples, cheekbones, hairline) say how
-the head moved: a similarity for sway, zoom and roll, and three small terms for turning out of the picture plane, which shifts
-near points against far ones. The similarity goes into the crop; the rest is subtracted from the motion of the other patches,
-which is what the spotter sees.
+roughly where the face is. The fine registration follows the face's own texture: some seventy small patches, placed by the
+mesh once on a reference picture of the face, are found again in every frame (Lucas-Kanade, always against the reference, so
+nothing accumulates). Patches on parts that expressions leave alone (bridge of the nose, temples, cheekbones, hairline) say
+how the head moved: a similarity for sway, zoom and roll, and two terms for turning out of the picture plane, which shifts
+near points against far ones. The similarity goes into the crop; the rest is subtracted from the motion of the other
+patches, which is what the spotter sees.
 
-    frame ~ reference:  d(x, y) = a x - b y + tx + yaw z + c x,   b x + a y + ty + pitch z
+    d(x, y) = (a x - b y + tx + yaw z,  b x + a y + ty + pitch z)
 
-with (x, y) from the middle of the crop and z the mesh's depth. The fit is robust (iteratively reweighted, Geman-McClure), so that
-a cheek that does move is outvoted. Where the reference no longer fits the picture, a new one is taken and the crop says so
-(`anchor` counts them).
+with (x, y) from the middle of the crop and z the mesh's depth. The fit is robust: iteratively reweighted (Geman-McClure),
+its scale annealed from a whole pixel down to the patches' own disagreement, so that it neither locks onto a wrong
+consensus nor follows a cheek that moves. The other patches take part with little weight: between expressions they steady
+the fit. Lids and gaze are no head motion, so the eyes are painted over before patches are sought. Where the reference no
+longer fits the picture a new one is taken, and motions go on from where they stood.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ REGIONS: dict[str, tuple[int, ...]] = {
 """Mesh points of each part that expressions move; left and right are the picture's."""
 
 REGION_NAMES = tuple(REGIONS)
-_BROWS = frozenset(i for name in ("brow_outer_left", "brow_inner_left", "brow_inner_right", "brow_outer_right") for i in REGIONS[name])
+_BROWS = frozenset(
+    i for name in ("brow_outer_left", "brow_inner_left", "brow_inner_right", "brow_outer_right") for i in REGIONS[name]
+)
 _BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
 
 _TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
@@ -129,8 +133,8 @@ def region_places(landmarks: F32) -> F64:
 def without_head(motion: F64, places: F64) -> F64:
     """Regions' motion [2 R] less as much of it as a motion of the whole head can explain; places [R, 3] as `region_places`.
 
-    The same model and robustness as between frames, now among the regions themselves: what they all share goes, what few of them
-    do stays.
+    The same model and robustness as between frames, now among the regions themselves: what they all share goes, what few of
+    them do stays.
     """
     design = head_design(places[:, :2] + MARGIN, places[:, 2] - places[:, 2].mean())
     moved = motion.reshape(-1, 2)
@@ -196,8 +200,8 @@ def _sample(grey: U8, transform: F64) -> U8:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """How the head stands against the reference: the fit's terms (a, b, tx, ty, yaw, pitch), the pixels by which the head's patches
-    disagree with it, and the share of them that agree within a pixel."""
+    """How the head stands against the reference: the fit's terms (a, b, tx, ty, yaw, pitch), the pixels by which the head's
+    patches disagree with it, and the share of them that agree within a pixel."""
 
     terms: F64
     residual: float
@@ -213,7 +217,8 @@ class Head:
 
 
 def head_design(points: F64, depth: F64) -> F64:
-    """The linear model of head motion at points [N, 2] (canvas pixels) of depth [N] (pixels): [N, 2, 6] for the terms of `Head`."""
+    """The linear model of head motion at points [N, 2] (canvas pixels) of depth [N] (pixels): [N, 2, 6] for the terms of
+    `Head`."""
     x, y = (points - (CANVAS - 1) / 2).T
     zero, one = np.zeros_like(x), np.ones_like(x)
     across = np.stack([x, -y, one, zero, depth, zero], axis=1)
@@ -226,8 +231,8 @@ _ROUNDS = 7
 
 
 def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
-    """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches, finest
-    the smallest disagreement, in pixels, that counts as one."""
+    """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches,
+    finest the smallest disagreement, in pixels, that counts as one."""
     terms = np.zeros(design.shape[2])
     weight, residual = trust, np.zeros(len(moved))
     voters = trust[heads] > 0
@@ -310,7 +315,8 @@ class Registrar:
     def _meshed(self) -> F64:
         """Displacement [P, 2] of each patch from the reference, as the mesh has it."""
         assert self._reference is not None
-        return apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64)) - self._reference.landmarks[_TRACKED]
+        by_mesh = apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64))
+        return np.asarray(by_mesh - self._reference.landmarks[_TRACKED])
 
     def _track(self, canvas: U8) -> tuple[F64, F64]:
         """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
@@ -319,8 +325,8 @@ class Registrar:
         inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
         mean, deviation = float(inner.mean()), max(float(inner.std()), 1.0)
         gain = reference.deviation / deviation
-        level = cv2.convertScaleAbs(canvas, alpha=gain, beta=reference.mean - gain * mean) if reference.deviation > 2 else canvas
-        blind = _without_eyes(np.asarray(level, np.uint8), reference.skin, reference.mean)
+        level = np.asarray(cv2.convertScaleAbs(canvas, alpha=gain, beta=reference.mean - gain * mean), np.uint8)
+        blind = _without_eyes(level, reference.skin, reference.mean)
         meshed = self._meshed()
         astray = np.hypot(*(self._motion - meshed).T) > _MESH_RULES
         start = (reference.patches + np.where(astray[:, None], meshed, self._motion)).astype(np.float32)[:, None]
@@ -341,13 +347,13 @@ class Registrar:
         by_head = self._reference.design @ head.terms
         motion, meshed = moved - by_head, self._meshed() - by_head
         steady = np.hypot(*(motion - self._motion).T) < _MAX_STEP
-        steady &= np.hypot(*(motion - meshed).T) < _MOST_STRAY
+        steady = steady & (np.hypot(*(motion - meshed).T) < _MOST_STRAY)
         sure = (found > 0) & (steady | (np.hypot(*(motion - meshed).T) < _MAX_STRAY))
         self._missing_s = np.where(sure, 0.0, self._missing_s + elapsed)
         share = 1 - np.exp(-self._missing_s / _HOLD_S)
         stand_in = self._motion + (share * min(elapsed / 0.033, 1.0))[:, None] * (meshed - self._motion)
         self._motion = np.where(sure[:, None], motion, stand_in)
-        return sure.astype(np.float64)
+        return np.asarray(sure, np.float64)
 
     def _is_bad(self, head: Head, found: F64) -> bool:
         """Whether the reference no longer fits; a few frames of doubt are allowed."""

@@ -2,9 +2,9 @@
 
     frame -> locate -> register -> observe -> recognize -> event
 
-`Pipeline.feed` takes one frame through all stages. It does no I/O, starts no thread and reads no clock: time comes in with the
-frame, so live capture, recorded video and tests run the same way. A driver may run `locate`, the heavy stage, on a thread of its
-own and hand its result to `advance`: `feed` is nothing but the two in a row.
+`Pipeline.feed` takes one frame through all stages. It does no I/O, starts no thread and reads no clock: time comes in with
+the frame, so live capture, recorded video and tests run the same way. A driver may run `locate`, the heavy stage, on a
+thread of its own and hand its result to `advance`: `feed` is nothing but the two in a row.
 """
 
 from __future__ import annotations

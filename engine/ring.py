@@ -1,7 +1,7 @@
 """A buffer of what happened lately, addressed by source time.
 
-Its capacity is a length of time, not a count, so a change of frame rate changes nothing. Times never go back inside it: a source
-that jumps or resets calls `clear`, and what lies across a gap is never paired.
+Its capacity is a length of time, not a count, so a change of frame rate changes nothing. Times never go back inside it: a
+source that jumps or resets calls `clear`, and what lies across a gap is never paired.
 """
 
 from __future__ import annotations

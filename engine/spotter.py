@@ -1,10 +1,10 @@
 """Crops -> spans: when an expression began, peaked and ended, told while it happens.
 
 An expression is a motion of some part of the face that rises above its noise, turns, and comes to rest. For every crop the
-registration gives the displacement of each region (`Crop.motion`). Smoothed over +-SMOOTH_S, less the resting position of the
-last second, it is the deviation e(t), two numbers a region. The loudness |e_r| / T_r compares each region with a threshold
-T_r of its own, a multiple of that region's usual unrest, so that a noisy camera, a trembling head or stubble decide nothing; the
-mean of the three loudest regions must pass it, since an expression never moves one alone.
+registration gives the displacement of each region (`Crop.motion`). Smoothed over +-SMOOTH_S, less the resting position of
+the last second, it is the deviation e(t), two numbers a region. The loudness |e_r| / T_r compares each region with a
+threshold T_r of its own, a multiple of that region's usual unrest, so that a noisy camera, a trembling head or stubble
+decide nothing; the mean of the three loudest regions must pass it, since an expression never moves one alone.
 
 One machine per face, moved only by its table:
 
@@ -19,12 +19,12 @@ One machine per face, moved only by its table:
     any open   OUTLASTS     QUIET     held too long: final at the last fall, and the new neutral
     any open   BREAKS       QUIET     source, face or time broke off: final, truncated
 
-While a span is open, e(t) is projected on its own direction at the apex (all regions at once), which gives one curve p(t) of high
-signal to noise; onset and offset are where that curve bends out of its rest and back into it (see `_foot`), whatever the level
-of that rest and however it drifts.
+While a span is open, e(t) is projected on its own direction at the apex (all regions at once), which gives one curve p(t)
+of high signal to noise; onset and offset are where that curve bends out of its rest and back into it (see `_foot`),
+whatever the level of that rest and however it drifts.
 
-A blink moves brow and cheek by a few tenths of a pixel. Lids that close in the middle of a short motion around the eyes alone say
-that it was one: it is counted, not reported.
+A blink moves brow and cheek by a few tenths of a pixel. Lids that close in the middle of a short motion around the eyes
+alone say that it was one: it is counted, not reported.
 
 After the outline of the training-free methods of MEGC 2021 (regional optical flow, nose as the head, peaks by prominence), made
 causal. Everything is measured in pixels of the crop and seconds of the source, so frame rate does not matter.
@@ -44,7 +44,10 @@ from engine.types import F64, Crop, Mark, Span
 
 SMOOTH_S = 0.05
 REST_S = 0.6  # the resting position is the median over this long
-SETTLE_S = 0.12  # the curve must rest this long before an offset is believed
+NEAR_REST = 0.12  # below this share of its peak the curve is near its rest,
+SETTLE_S = 0.12  # where it must stay this long before an offset is believed,
+SETTLE_FALLS = 1.2  # and this many times as long as it took from half its height
+STILL_S = 0.35  # a curve that has not moved for so long rests, at whatever level below half
 UNREST_S = 6.0  # memory of a region's usual unrest
 FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
 MOST_UNREST_PX = 0.6
@@ -56,6 +59,7 @@ CHANGE_SHARE = 1.0  # a motion aside of at least this share of the open span's h
 CHANGE_PX = 8.0  # and so is one of this length over all regions, pixels
 DRIFT_SHARE = 0.3  # a drift as steep as this share of the expression's own slope is unusual
 STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
+BRIDGE_SHARE = 0.9  # expressions hardly move the bridge of the nose: what moves it as much as the rest is a turn of the head
 RETURN_SHARE = 0.7  # an apex this much nearer to the usual rest than the onset is a return
 HOME_S = 8.0  # memory of how the face usually rests
 TURN_TERMS = 5  # a constant and the terms of `Crop.turn`
@@ -68,9 +72,9 @@ _AROUND_EYES = np.array([name.startswith(("brow", "glabella", "forehead", "cheek
 class _Turning:
     """How each region answers to turns of the head: a linear map from (1, `Crop.turn`) learned as the video goes.
 
-    The mesh's depth is only roughly that of the face at hand, so a turn leaves some motion in every region and in the bridge of the
-    nose, always in the same proportion. Recursive least squares (Ljung 1999, ch. 11) with a memory of TURN_MEMORY_S learns it; clipped errors keep
-    expressions from being learned with it.
+    The mesh's depth is only roughly that of the face at hand, so a turn leaves some motion in every region and in the
+    bridge of the nose, always in the same proportion. Recursive least squares (Ljung 1999, ch. 11) with a memory of
+    TURN_MEMORY_S learns it; clipped errors keep expressions from being learned with it.
     """
 
     def __init__(self, width: int) -> None:
@@ -170,8 +174,8 @@ class _Open:
 class Spotter:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
-    After each call `loudness` is how loud the face was (1 is the threshold), `moved_px` the largest regional motion in pixels of
-    the crop, and `blinks` how many blinks were seen.
+    After each call `loudness` is how loud the face was (1 is the threshold), `moved_px` the largest regional motion in
+    pixels of the crop, and `blinks` how many blinks were seen.
     """
 
     def __init__(self, settings: SpotterSettings | None = None, first_ordinal: int = 0) -> None:
@@ -337,23 +341,22 @@ class Spotter:
         return drop > self._settings.apex_drop or held > 0.6
 
     def _settled(self, span: _Open, now: int) -> bool:
-        """Whether the curve has come to rest: near its old level, or still at a new one, or turning up again from a valley."""
+        """Whether the curve has come to rest: near its old level, or still at a new one, or turning up again from a valley.
+
+        The slower it fell, the longer it must rest: the end of a slow fall is slow too.
+        """
         tape = self._tape
-        first = max(tape.first_at(tape.t[now] - SETTLE_S), span.peak + 1)
-        if tape.t[now] - tape.t[span.peak] < SETTLE_S or first >= now:
-            return False
-        curve = self._curve(span, first, now + 1) / span.height
-        if curve.max() < 0.12:
-            return True
         since = self._curve(span, span.peak, now + 1) / span.height
+        times = tape.t[span.peak : now + 1]
+        high, near = np.nonzero(since > 0.5)[0], np.nonzero(since > NEAR_REST)[0]
+        falls = times[near[-1]] - times[high[-1]] if len(high) and len(near) else 0.0
+        if times[-1] - times[near[-1] if len(near) else 0] >= max(SETTLE_S, SETTLE_FALLS * falls):
+            return True
         valley = float(since.min())
         if valley < 0.5 and since[-1] > valley + 0.25:
             return True
-        longer = tape.first_at(tape.t[now] - 0.35)
-        if longer <= span.peak:
-            return False
-        lately = self._curve(span, longer, now + 1) / span.height
-        return bool(lately.max() < 0.5 and lately.max() - lately.min() < 0.08)
+        lately = since[times >= times[-1] - STILL_S]
+        return bool(times[-1] - times[0] > STILL_S and lately.max() < 0.5 and lately.max() - lately.min() < 0.08)
 
     def _changed(self, span: _Open, now: int) -> bool:
         """Whether the face has begun a motion of its own in another direction than the open span's, and not a small one."""
@@ -484,7 +487,7 @@ class Spotter:
         A drift that goes only one way is no expression, nor is one that all regions share as they share a turn of the head.
         """
         tape = self._tape
-        feet = self._motion(onset, onset + 1)[0]
+        feet, share = self._motion(onset, onset + 1)[0], 0.0
         if offset > span.peak:
             share = (tape.t[span.peak] - tape.t[onset]) / max(tape.t[offset] - tape.t[onset], 1e-9)
             feet = feet + share * (self._motion(offset, offset + 1)[0] - feet)
@@ -492,7 +495,13 @@ class Spotter:
         own = without_head(apex - feet, self._places)
         if self._home is not None and self._returns(self._motion(onset, onset + 1)[0] - self._home, apex - self._home):
             return False
-        return bool(np.sort(np.hypot(*own.reshape(-1, 2).T) / self._thresholds())[-TOGETHER:].mean() > STANDS_OUT)
+        size = np.hypot(*own.reshape(-1, 2).T)
+        bridge = tape.row[:, -2:]
+        turned = bridge[span.peak] - bridge[onset]
+        turned = turned - share * (bridge[offset] - bridge[onset])
+        if float(np.sort(size)[-TOGETHER:].mean()) < BRIDGE_SHARE * float(np.hypot(*turned)):
+            return False
+        return bool(np.sort(size / self._thresholds())[-TOGETHER:].mean() > STANDS_OUT)
 
     def _returns(self, before: F64, after: F64) -> bool:
         """Whether the face came back to how it usually rests: a laugh that ends is no sorrow."""
@@ -548,7 +557,8 @@ def _foot(t: F64, curve: F64) -> int:
     if last - first < 4:
         return max(stop - 1, 1)
     bend = _bend(t[first:last], part[first:last])
-    return int(np.clip(np.abs(t[:stop] - bend).argmin(), 1, max(stop - 1, 1)))
+    moving = int(np.searchsorted(t[:stop], bend, side="right")) - 1  # the last row that still moves
+    return int(np.clip(moving, 1, max(stop - 1, 1)))
 
 
 def _bend(t: F64, part: F64) -> float:

@@ -53,7 +53,9 @@ class Frame:
         if layout not in fits:
             raise ArrayError(f"a frame's layout is grey, rgb or i420, not {layout!r}")
         if self.pixels.dtype != np.uint8 or not fits[layout] or not self.pixels.size:
-            raise ArrayError(f"a {layout} frame of shape {shape} and type {self.pixels.dtype} cannot be used; uint8 is expected")
+            raise ArrayError(
+                f"a {layout} frame of shape {shape} and type {self.pixels.dtype} cannot be used; uint8 is expected"
+            )
         if not np.isfinite(self.t):
             raise ArrayError(f"frame {self.index} has no usable time (t = {self.t})")
 
@@ -107,12 +109,11 @@ class Crop:
     """One face in one frame, the head's motion taken out.
 
     pixels [128, 128] grey; transform [2, 3] takes frame pixels to crop pixels; landmarks [478, 3] are the mesh in crop
-    pixels, z too;
-    motion [R, 2] is how far each region of `engine.align.REGIONS` stands from where it stood on the reference picture, in crop
-    pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] tells how the head is turned
-    against the reference: yaw and pitch of `engine.align.Head` in units of a twentieth, and what the fit leaves of the motion of the
-    bridge of the nose, in crop pixels; residual is the median disagreement of the head's patches in crop pixels; anchor numbers the reference
-    picture: motions can be compared only between crops of one anchor.
+    pixels, z too; motion [R, 2] is how far each region of `engine.align.REGIONS` stands from where it stood on the
+    reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] tells how
+    the head is turned against the reference: yaw and pitch of `engine.align.Head` in units of a twentieth, and what the fit
+    leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
+    patches in crop pixels; anchor numbers the reference picture: motions can be compared only between crops of one anchor.
     """
 
     face: int
