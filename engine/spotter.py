@@ -16,7 +16,7 @@ One machine per face, moved only by its table:
     FALLING    GROWS        RISING    the apex was not the last word
     FALLING    SETTLES      QUIET     the offset is known: the final span
     FALLING    CHANGES      QUIET     another expression takes over: the final span ends where that begins
-    any open   OUTLASTS     QUIET     held too long: final at the last fall, and the new neutral
+    any open   OUTLASTS     QUIET     held too long: final, truncated, and the new neutral
     any open   BREAKS       QUIET     source, face or time broke off: final, truncated
 
 While a span is open, e(t) is projected on its own direction at the apex (all regions at once), which gives one curve p(t)
@@ -49,6 +49,7 @@ SETTLE_S = 0.12  # where it must stay this long before an offset is believed,
 SETTLE_FALLS = 1.2  # and this many times as long as it took from half its height
 STILL_S = 0.35  # a curve that has not moved for so long rests, at whatever level below half
 UNREST_S = 6.0  # memory of a region's usual unrest
+NOISE_S = 2.0  # memory of a region's noise from frame to frame
 FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
 MOST_UNREST_PX = 0.6
 BREAK_S = 0.34  # a face away longer than this ends what was open
@@ -62,6 +63,7 @@ STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
 BRIDGE_SHARE = 0.9  # expressions hardly move the bridge of the nose: what moves it as much as the rest is a turn of the head
 RETURN_SHARE = 0.7  # an apex this much nearer to the usual rest than the onset is a return
 HOME_S = 8.0  # memory of how the face usually rests
+ANNOUNCED = 1.35  # and loudness of one that is told before its offset is known
 TURN_TERMS = 5  # a constant and the terms of `Crop.turn`
 TURN_MEMORY_S = 20.0
 TURN_CLIP_PX = 0.3
@@ -118,8 +120,8 @@ TABLE: dict[tuple[State, Meets], tuple[State, str]] = {
     (State.FALLING, Meets.GROWS): (State.RISING, "resume"),
     (State.FALLING, Meets.SETTLES): (State.QUIET, "conclude"),
     (State.FALLING, Meets.CHANGES): (State.QUIET, "give_way"),
-    (State.RISING, Meets.OUTLASTS): (State.QUIET, "conclude"),
-    (State.FALLING, Meets.OUTLASTS): (State.QUIET, "conclude"),
+    (State.RISING, Meets.OUTLASTS): (State.QUIET, "cut"),
+    (State.FALLING, Meets.OUTLASTS): (State.QUIET, "cut"),
     (State.RISING, Meets.BREAKS): (State.QUIET, "cut"),
     (State.FALLING, Meets.BREAKS): (State.QUIET, "cut"),
 }
@@ -189,6 +191,7 @@ class Spotter:
         self._lids = _Tape(1)
         self._smoothed = 0  # raw rows already smoothed
         self._unrest = np.full(len(REGION_NAMES), FIRST_UNREST_PX)
+        self._noise = np.zeros(len(REGION_NAMES))
         self._quiet_since = -np.inf
         self._state = State.QUIET
         self._open: _Open | None = None
@@ -266,7 +269,22 @@ class Spotter:
         first, last = raw.first_at(t - SMOOTH_S), raw.first_at(t + SMOOTH_S + 2e-9)
         weight = 1.0 - np.abs(raw.t[first:last] - t) / (SMOOTH_S * 1.01)
         weight = np.maximum(weight, 1e-3)
-        self._tape.append(int(raw.frame[index]), float(t), weight @ raw.row[first:last] / weight.sum())
+        weight = weight / weight.sum()
+        self._hear_noise(index, float(np.sqrt((weight**2).sum())))
+        self._tape.append(int(raw.frame[index]), float(t), weight @ raw.row[first:last])
+
+    def _hear_noise(self, index: int, left: float) -> None:
+        """Learns each region's noise from how its raw motion jumps from frame to frame, open span or not.
+
+        Second differences of white noise are sqrt(6) times it; smoothing leaves the share `left`. No expression is so fast.
+        """
+        if index < 2:
+            return
+        raw = self._raw
+        jump = raw.row[index] - 2 * raw.row[index - 1] + raw.row[index - 2]
+        size = np.hypot(*jump[:-TURN_TERMS].reshape(-1, 2).T) / np.sqrt(6.0) * left
+        pace = min((raw.t[index] - raw.t[index - 1]) / NOISE_S, 1.0)
+        self._noise += pace * (np.minimum(size, 3 * np.maximum(self._noise, FIRST_UNREST_PX)) - self._noise)
 
     def _motion(self, first: int, stop: int) -> F64:
         """Smoothed motion of tape rows first..stop - 1, [n, 2 R], less what the head's turns explain."""
@@ -286,7 +304,8 @@ class Spotter:
         return np.asarray(np.median(self._motion(first, max(stop, first + 1)), axis=0))
 
     def _thresholds(self) -> F64:
-        return np.maximum(self._settings.floor_px, self._settings.noise_factor * np.minimum(self._unrest, MOST_UNREST_PX))
+        unrest = np.minimum(np.maximum(self._unrest, self._noise), MOST_UNREST_PX)
+        return np.maximum(self._settings.floor_px, self._settings.noise_factor * unrest)
 
     def _step(self) -> list[Span]:
         """One smoothed row has come: works out what the machine meets, if anything."""
@@ -405,10 +424,10 @@ class Spotter:
 
     def _announce(self, now: int) -> list[Span]:
         span = self._expect_open()
-        span.announced = True
         onset, _ = self._ends(span, now)
-        if self._is_blink(span, onset, now) or not self._stands_out(span, onset, span.peak):
+        if self._is_blink(span, onset, now) or not self._stands_out(span, onset, span.peak, ANNOUNCED):
             return []
+        span.announced = True
         return [Span(0, self._ordinal, "provisional", self._mark(onset), self._apex(span))]
 
     def _resume(self, now: int) -> list[Span]:
@@ -444,7 +463,7 @@ class Spotter:
         expression = long_enough and self._stands_out(span, onset, span.peak if truncated else offset)
         blink = self._is_blink(span, onset, offset)
         told: list[Span] = []
-        if expression and not blink:
+        if (expression and not blink) or span.announced:
             apex = self._apex(span)
             told = [Span(0, self._ordinal, "final", self._mark(onset), apex, self._mark(offset), truncated)]
         if told or span.announced:
@@ -481,7 +500,7 @@ class Spotter:
         offset = span.peak + _foot(times[peak:], curve[peak:])
         return max(onset, first), min(offset, now)
 
-    def _stands_out(self, span: _Open, onset: int, offset: int) -> bool:
+    def _stands_out(self, span: _Open, onset: int, offset: int, least: float = STANDS_OUT) -> bool:
         """Whether the apex rises above the line from onset to offset, also when it is taken as far as possible for the head's.
 
         A drift that goes only one way is no expression, nor is one that all regions share as they share a turn of the head.
@@ -501,7 +520,7 @@ class Spotter:
         turned = turned - share * (bridge[offset] - bridge[onset])
         if float(np.sort(size)[-TOGETHER:].mean()) < BRIDGE_SHARE * float(np.hypot(*turned)):
             return False
-        return bool(np.sort(size / self._thresholds())[-TOGETHER:].mean() > STANDS_OUT)
+        return bool(np.sort(size / self._thresholds())[-TOGETHER:].mean() > least)
 
     def _returns(self, before: F64, after: F64) -> bool:
         """Whether the face came back to how it usually rests: a laugh that ends is no sorrow."""
