@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from engine.types import U8, Frame
-from tools.clips import ClipSpec, Truth, plan, render_frames
+from engine.align import Registrar
+from engine.landmarks import FaceLocator
+from engine.types import F32, U8, Crop, Frame
+from tools.clips import ClipSpec, Truth, plan, preset, render_frames
 from tools.clips.portrait import photograph
+from tools.clips.render import Scene
+from tools.clips.spec import Action
 
 EYES = {"hopper": ((223.75, 193.25), (306.0, 190.9)), "astronaut": ((203.5, 102.2), (246.9, 103.9))}
 """Centres of the eyes, (x, y) in pixels of the photographs, measured by hand (left and right of the picture)."""
@@ -56,3 +60,25 @@ def render(spec: ClipSpec) -> Clip:
     """All frames of a clip, uncompressed."""
     frames = [Frame(k, t, picture) for k, (t, picture) in enumerate(render_frames(spec))]
     return Clip(frames, plan(spec))
+
+
+def registered(frames: Iterable[Frame], registrar: Registrar | None = None) -> Iterator[tuple[Crop, F32]]:
+    """The crop of every face in every frame, all by one registrar, and the plain landmarks [478, 3] it came from."""
+    locator, one = FaceLocator(), registrar or Registrar()
+    for frame in frames:
+        for face in locator.locate(frame):
+            crop = one.register(frame, face)
+            if crop is not None:
+                yield crop, face.points
+    locator.close()
+
+
+@lru_cache(maxsize=16)
+def rise(action: Action, name: str = "hopper", px: float = 2.0) -> tuple[Scene, list[Crop], F32]:
+    """One expression: its scene, the crops from rest (the first) to the apex (the last), the landmarks at rest."""
+    event = {"n_events": 1, "macro_fraction": 0.0, "micro_px": (px, px), "actions": (action,)}
+    scene = Scene(preset("clean", name, 30, seed=1, duration_s=4, size=(360, 300), eye_px=80.0, noise_sigma=2.0, **event))
+    (truth,) = scene.truth.events
+    numbers = [0, *range(truth.onset_frame, truth.apex_frame + 1)]
+    seen = list(registered(Frame(k, float(scene.times[k]), scene.frame(k)) for k in numbers))
+    return scene, [crop for crop, _ in seen], seen[0][1]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 import cv2
@@ -29,8 +28,8 @@ from engine.align import (
 )
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
 from engine.landmarks import FaceLocator
-from engine.types import F32, F64, U8, Crop, Frame
-from tests.faces import photo, render
+from engine.types import F32, F64, U8, Frame
+from tests.faces import photo, registered, render, rise
 from tools.clips import preset
 from tools.clips.actions import GRID_STEP, grid_over
 from tools.clips.render import Scene
@@ -167,17 +166,6 @@ def test_the_keypoints_of_the_first_crop_lie_where_the_network_expects_them() ->
     assert places[REGION_NAMES.index("forehead"), 1] < places[REGION_NAMES.index("chin"), 1]
 
 
-def registered(frames: Iterable[Frame], registrar: Registrar | None = None) -> Iterator[tuple[Crop, F32]]:
-    """Each frame's crop, and the plain landmarks it came from."""
-    locator, one = FaceLocator(), registrar or Registrar()
-    for frame in frames:
-        for face in locator.locate(frame):
-            crop = one.register(frame, face)
-            if crop is not None:
-                yield crop, face.points
-    locator.close()
-
-
 def by_landmarks(points: F32, first: F32) -> F64:
     """Positions [R, 2] of the regions by landmarks alone, registered on those of the first frame: what the field does."""
     heads = [one[list(HEAD_POINTS), :2].astype(float) for one in (points, first)]
@@ -260,18 +248,14 @@ def true_motion(scene: Scene, index: int, points: F32) -> F64:
 @pytest.mark.parametrize("action", get_args(Action))
 def test_an_expression_is_seen_where_it_is_with_its_sign(action: Action, photo_name: str) -> None:
     """The wide patches of the registration average over a motion this local: it comes out smaller, never elsewhere."""
-    event = {"n_events": 1, "macro_fraction": 0.0, "micro_px": (2.0, 2.0), "actions": (action,)}
-    scene = Scene(preset("clean", photo_name, 30, seed=1, duration_s=4, **event, **SMALL))
-    (truth,) = scene.truth.events
-    numbers = [0, *range(truth.onset_frame, truth.apex_frame + 1)]
-    seen = list(registered(Frame(k, float(scene.times[k]), scene.frame(k)) for k in numbers))
-    crop, true = seen[-1][0], true_motion(scene, truth.apex_frame, seen[0][1])
+    scene, crops, at_rest = rise(action, photo_name)
+    crop, true = crops[-1], true_motion(scene, scene.truth.events[0].apex_frame, at_rest)
     seen_px, true_px = float(np.linalg.norm(crop.motion)), float(np.linalg.norm(true))
     likeness = float((crop.motion * true).sum()) / (seen_px * true_px)
     assert likeness > 0.7  # measured: 0.76 to 0.98
     assert 0.2 < likeness * seen_px / true_px < 1.1  # measured: 0.3 to 0.7
-    at_rest = np.hypot(*true.T) < 0.02
-    assert np.hypot(*crop.motion[at_rest].T).max() < 0.35
+    quiet = np.hypot(*true.T) < 0.02
+    assert np.hypot(*crop.motion[quiet].T).max() < 0.35
 
 
 def test_the_crop_is_the_frame_through_the_transform() -> None:

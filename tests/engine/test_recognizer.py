@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import RecognizerSettings
+from engine.errors import WeightsError
+from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
+from engine.recognizer import Recognition, Recognizer, intensity
+from engine.types import F32, Crop
+from tests.faces import rise
+from tools.clips.spec import LABEL_OF, Action
+
+POINTS = keypoints_to_crop(CANONICAL_KEYPOINTS)
+CLEAR: tuple[Action, ...] = ("smile", "lip_depress", "nose_wrinkle", "brow_lower")
+"""Actions that the network tells apart on both photographs, whatever the random details of the renderer."""
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer()
+
+
+@pytest.fixture(scope="module")
+def rest() -> Crop:
+    return rise("smile")[1][0]
+
+
+def bump(x: float, y: float, u: float, v: float, sigma: float = 9.0) -> F32:
+    """[2, 128, 128] flow that moves one place by (u, v) pixels."""
+    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
+    near = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+    return np.stack([u * near, v * near]).astype(np.float32)
+
+
+def moved(crop: Crop, flow: F32) -> Crop:
+    """The crop after the flow: what was at (x, y) is at (x + u, y + v)."""
+    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE].astype(np.float32)
+    back = flow.copy()
+    for _ in range(20):
+        back = np.stack([cv2.remap(part, columns - back[0], rows - back[1], cv2.INTER_LINEAR) for part in flow])
+    pixels = cv2.remap(crop.pixels, columns - back[0], rows - back[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return replace(crop, pixels=np.asarray(pixels, np.uint8))
+
+
+@pytest.mark.parametrize(("u", "v"), [(1.5, 0.0), (-1.0, -1.2), (0.0, 2.5)])
+@pytest.mark.parametrize("place", [3, 4])
+def test_the_flow_is_the_motion_from_onset_to_apex(recognizer: Recognizer, rest: Crop, u: float, v: float, place: int) -> None:
+    true = bump(*POINTS[place], u, v)
+    flow, points = recognizer.flow([rest], [moved(rest, true)])
+    assert flow.shape == (2, CROP_SIDE, CROP_SIDE) and points.shape == (5, 2)
+    moving = np.hypot(*true) > 0.5 * np.hypot(u, v)
+    error = np.hypot(*(flow - true))
+    assert error[moving].mean() < 0.2 * np.hypot(u, v)
+    still = np.hypot(*true) < 0.01
+    still[:10], still[-10:], still[:, :10], still[:, -10:] = False, False, False, False
+    assert error[still].mean() < 0.1
+
+
+def test_no_motion_is_no_flow(recognizer: Recognizer, rest: Crop) -> None:
+    flow, _ = recognizer.flow([rest], [rest])
+    assert np.hypot(*flow).max() < 0.05
+    assert recognizer.recognize([rest], [rest]).intensity < 0.02
+
+
+def test_several_crops_are_their_mean(recognizer: Recognizer, rest: Crop) -> None:
+    """Noise that is there in each of them is halved in the mean of four."""
+    rng = np.random.default_rng(0)
+
+    def noisy(crop: Crop) -> Crop:
+        return replace(crop, pixels=np.clip(crop.pixels + rng.normal(0, 6, crop.pixels.shape), 0, 255).astype(np.uint8))
+
+    apex = moved(rest, bump(*POINTS[3], -1.0, -1.0))
+    clean, _ = recognizer.flow([rest], [apex])
+    one, _ = recognizer.flow([noisy(rest)], [noisy(apex)])
+    four, _ = recognizer.flow([noisy(rest) for _ in range(4)], [noisy(apex) for _ in range(4)])
+    assert np.hypot(*(four - clean)).mean() < 0.8 * np.hypot(*(one - clean)).mean()
+
+
+@pytest.mark.parametrize("name", ["hopper", "astronaut"])
+@pytest.mark.parametrize("action", CLEAR)
+def test_rendered_expressions_get_their_class(recognizer: Recognizer, action: Action, name: str) -> None:
+    _, crops, _ = rise(action, name)
+    answer = recognizer.recognize(crops[:2], crops[-1:])
+    assert answer.label == LABEL_OF[action], answer
+
+
+@pytest.mark.parametrize("action", CLEAR)
+@pytest.mark.parametrize(("gain", "lift"), [(0.85, 12), (1.1, -15), (1.0, 25)])
+def test_light_that_changes_between_onset_and_apex_does_not_matter(
+    recognizer: Recognizer, action: Action, gain: float, lift: float
+) -> None:
+    _, crops, _ = rise(action)
+    lit = replace(crops[-1], pixels=np.clip(crops[-1].pixels * gain + lift, 0, 255).astype(np.uint8))
+    plain, other = recognizer.recognize(crops[:2], crops[-1:]), recognizer.recognize(crops[:2], [lit])
+    assert other.label == plain.label
+    assert other.intensity == pytest.approx(plain.intensity, abs=0.1)
+    for name, probability in plain.probabilities.items():
+        assert other.probabilities[name] == pytest.approx(probability, abs=0.1)  # measured: 0.03
+
+
+@given(st.integers(0, 4), st.floats(0.1, 5), st.floats(-3.1, 3.1))
+def test_intensity_is_the_mean_flow_where_it_is_greatest(place: int, px: float, angle: float) -> None:
+    flow = np.zeros((2, CROP_SIDE, CROP_SIDE), np.float32)
+    x, y = np.rint(POINTS[place]).astype(int)
+    flow[:, max(y - 30, 0) : y + 31, max(x - 30, 0) : x + 31] = np.array([px * np.cos(angle), px * np.sin(angle)])[
+        :, None, None
+    ]
+    assert intensity(flow, POINTS) == pytest.approx(px, rel=0.01)
+    assert intensity(-2 * flow, POINTS) == pytest.approx(2 * px, rel=0.01)
+
+
+@pytest.mark.parametrize("action", CLEAR)
+def test_intensity_grows_with_the_motion(recognizer: Recognizer, action: Action) -> None:
+    """A region's mean is less than its peak, by a factor that belongs to the action and not to the amplitude."""
+    weak, strong = (
+        recognizer.recognize(crops[:2], crops[-1:]).intensity for _, crops, _ in (rise(action), rise(action, px=4.0))
+    )
+    assert 0.1 * 2 < weak < 2
+    assert 1.7 < strong / weak < 2.4
+
+
+@pytest.mark.parametrize("where", [(-500.0, 10.0), (10.0, 900.0), (127.0, 127.0)])
+def test_a_point_outside_the_crop_is_no_crash(where: tuple[float, float]) -> None:
+    points = POINTS.copy()
+    points[2] = where
+    assert intensity(np.ones((2, CROP_SIDE, CROP_SIDE), np.float32), points) == pytest.approx(2**0.5)
+
+
+def sane(answer: Recognition, classes: tuple[str, ...]) -> None:
+    assert set(answer.probabilities) == set(classes)
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert answer.confidence == pytest.approx(max(answer.probabilities.values()), abs=1e-6)
+
+
+def test_below_the_stated_confidence_it_says_uncertain(rest: Crop) -> None:
+    apex = moved(rest, bump(*POINTS[3], -1.0, -1.0))
+    for lowest, uncertain in ((0.0, False), (1.0, True)):
+        one = Recognizer(RecognizerSettings(uncertain_below=lowest))
+        answer = one.recognize([rest], [apex])
+        sane(answer, tuple(one.card.classes))
+        assert (answer.label == "uncertain") is uncertain
+        if not uncertain:
+            assert answer.label == max(answer.probabilities, key=lambda name: answer.probabilities[name])
+
+
+def test_the_same_crops_get_the_same_answer(recognizer: Recognizer) -> None:
+    _, crops, _ = rise("smile")
+    assert recognizer.recognize(crops[:2], crops[-1:]) == Recognizer().recognize(crops[:2], crops[-1:])
+
+
+def test_the_model_is_named_by_its_content(recognizer: Recognizer) -> None:
+    name, _, digest = recognizer.model.partition("@sha256:")
+    assert name == "ahmsa-3db" and len(digest) >= 12 and int(digest, 16) >= 0
+
+
+def test_a_network_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.onnx"):
+        Recognizer(RecognizerSettings(weights=tmp_path / "none.onnx"))
