@@ -233,14 +233,14 @@ _ROUNDS = 7
 def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
     """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches,
     finest the smallest disagreement, in pixels, that counts as one."""
+    flat, target = design.reshape(-1, design.shape[2]), moved.ravel()
     terms = np.zeros(design.shape[2])
     weight, residual = trust, np.zeros(len(moved))
     voters = trust[heads] > 0
     for k in range(_ROUNDS):
-        weighted = design * weight[:, None, None]
-        normal = np.tensordot(weighted, design, axes=([0, 1], [0, 1])) + _RIDGE
-        terms = np.linalg.solve(normal, np.tensordot(weighted, moved, axes=([0, 1], [0, 1])))
-        rest = moved - design @ terms
+        weighted = (flat * np.repeat(weight, 2)[:, None]).T
+        terms = np.linalg.solve(weighted @ flat + _RIDGE, weighted @ target)
+        rest = (target - flat @ terms).reshape(-1, 2)
         residual = np.hypot(rest[:, 0], rest[:, 1])
         own = 1.5 * float(np.median(residual[heads][voters])) if voters.any() else 1.0
         scale = max(own, finest, 0.5**k)
@@ -397,11 +397,9 @@ class Registrar:
         assert reference is not None
         to_crop = self._transform.copy()
         to_crop[:, 2] -= MARGIN
-        regions = np.zeros((len(REGION_NAMES), 2), np.float32)
-        for k in range(len(REGION_NAMES)):
-            members = k == _GROUP
-            weight = reference.trust[members] * (0.25 + found[members]) + 1e-6
-            regions[k] = ((self._carried + self._motion)[members] * weight[:, None]).sum(axis=0) / weight.sum()
+        weight = (reference.trust * (0.25 + found) + 1e-6)[len(HEAD_POINTS) :, None]
+        motion = (self._carried + self._motion)[len(HEAD_POINTS) :]
+        regions = np.add.reduceat(motion * weight, _FIRSTS, axis=0) / np.add.reduceat(weight, _FIRSTS, axis=0)
         bridge = (self._carried + self._motion)[_BRIDGE].mean(axis=0)
         scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
         landmarks = np.column_stack([
@@ -414,7 +412,7 @@ class Registrar:
             pixels=np.ascontiguousarray(canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]),
             transform=to_crop,
             landmarks=landmarks.astype(np.float32),
-            motion=regions,
+            motion=regions.astype(np.float32),
             eye_opening=self._opening,
             turn=np.concatenate([TURN_SCALE * head.terms[4:], bridge]).astype(np.float32),
             residual=head.residual,
