@@ -91,6 +91,7 @@ class FaceLocator:
             return self._faces
         self._mesh_t = frame.t
         if min(frame.height, frame.width) < _SMALLEST_FRAME:
+            self._faces = []
             return []
         for track in self._tracks:
             self._follow(track, frame)

@@ -78,6 +78,12 @@ def test_tiny_pictures_hold_no_face(locator: Make, shape: tuple[int, int]) -> No
     assert locator().locate(Frame(0, 0.0, grey_picture(*shape))) == []
 
 
+def test_a_face_is_not_carried_into_a_picture_too_small_for_one(locator: Make) -> None:
+    one, tiny = locator(), grey_picture(16, 16)
+    found = [one.locate(frame) for frame in frames_of([HOPPER] * 4 + [tiny] * 4, 60)]
+    assert ids(found) == [[0]] * 4 + [[]] * 4
+
+
 def test_faces_smaller_than_asked_for_are_left_out(locator: Make) -> None:
     frame = Frame(0, 0.0, HOPPER)
     (face,) = locator().locate(frame)

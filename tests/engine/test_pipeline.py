@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from engine import Pipeline
+from engine.config import PipelineSettings
+from engine.errors import ConfigError
+from engine.types import Event, Face, Frame
+from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
+from tools.clips import ClipSpec, preset
+from training.spotting import Interval, match
+
+NAMES = "type v id stream face state kind onset apex offset label probabilities confidence intensity model"
+Make = Callable[..., Pipeline]
+Located = list[tuple[Frame, list[Face]]]
+
+
+def spec(**changes: Any) -> ClipSpec:
+    """Nine seconds with three micro- and one macro-expression, blinks, a moving head, noise."""
+    settings: dict[str, Any] = {
+        "n_events": 4,
+        "actions": ("smile", "lip_depress", "brow_lower"),
+        "micro_px": (2.0, 3.5),
+        "macro_px": (3.0, 4.5),
+        "size": (360, 300),
+        "eye_px": 80.0,
+        "noise_sigma": 2.0,
+        "renderer": "warp-a",
+        "crf": None,
+    }
+    return preset("benchmark", "hopper", 30, seed=3, duration_s=9, **{**settings, **changes})
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes pipelines, and closes them."""
+    made: list[Pipeline] = []
+
+    def pipeline(config: Any = None, **names: str) -> Pipeline:
+        made.append(Pipeline.from_config(config, **names))
+        return made[-1]
+
+    yield pipeline
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return render(spec())
+
+
+@pytest.fixture(scope="module")
+def whole(clip: Clip) -> tuple[list[Event], dict[str, int]]:
+    """The events of the clip fed frame by frame, and the statistics."""
+    one = Pipeline.from_config(stream="clip")
+    events = run(one, clip.frames)
+    one.close()
+    return events, one.statistics
+
+
+@pytest.fixture(scope="module")
+def located(clip: Clip) -> tuple[Located, list[Event]]:
+    """The same clip with `locate` on a thread of its own, a few frames ahead: what it handed over, and the events."""
+    one = Pipeline.from_config(stream="clip")
+    ahead: queue.Queue[tuple[Frame, list[Face]] | None] = queue.Queue(maxsize=8)
+
+    def look() -> None:
+        for frame in clip.frames:
+            ahead.put((frame, one.locate(frame)))
+        ahead.put(None)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    handed: Located = []
+    events: list[Event] = []
+    while (item := ahead.get(timeout=60)) is not None:
+        handed.append(item)
+        events += one.advance(*item)
+    thread.join()
+    events += one.flush()
+    one.close()
+    return handed, events
+
+
+def run(one: Pipeline, frames: Sequence[Frame]) -> list[Event]:
+    return [event for frame in frames for event in one.feed(frame)] + one.flush()
+
+
+def advance(one: Pipeline, handed: Located) -> list[Event]:
+    return [event for frame, faces in handed for event in one.advance(frame, faces)]
+
+
+def later(handed: Located, seconds: float, **changes: Any) -> Located:
+    """The same frames and faces at another time; changes apply to the first frame."""
+    moved = [(replace(f, t=f.t + seconds), [Face(x.id, x.points, x.t + seconds) for x in faces]) for f, faces in handed]
+    return [(replace(moved[0][0], **changes), moved[0][1]), *moved[1:]]
+
+
+def finals(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.state == "final"]
+
+
+def spans(events: Sequence[Event]) -> list[Interval]:
+    found = [(event, event.offset) for event in finals(events)]
+    return [Interval(event.onset.t, offset.t, event.label) for event, offset in found if offset is not None]
+
+
+def true_spans(clip: Clip) -> list[Interval]:
+    return [Interval(event.onset_t, event.offset_t, event.label) for event in clip.truth.events]
+
+
+def dicts(events: Sequence[Event]) -> list[dict[str, Any]]:
+    return [event.as_dict() for event in events]
+
+
+# --- what comes out ------------------------------------------------------------------------------------------------------
+
+
+def test_known_expressions_are_spotted_named_and_timed(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
+    events, _ = whole
+    truth = true_spans(clip)
+    pairs = match(spans(events), truth, iou=0.5)
+    assert len(pairs) == len(truth) == len(finals(events))
+    for p, t in pairs:
+        event, true = finals(events)[p], clip.truth.events[t]
+        assert (event.label, event.kind) == (true.label, true.kind)
+        assert abs(event.onset.t - true.onset_t) < 0.1 and abs(event.apex.t - true.apex_t) < 0.1
+        assert 0.1 * true.amplitude < event.intensity < true.amplitude
+        assert not event.truncated
+
+
+def test_events_refer_to_frames_of_the_source(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
+    times = [frame.t for frame in clip.frames]
+    for event in whole[0]:
+        for mark in (event.onset, event.apex, event.offset):
+            assert mark is None or times[mark.frame] == mark.t
+
+
+def test_each_expression_is_announced_before_it_is_final(whole: tuple[list[Event], dict[str, int]]) -> None:
+    events, _ = whole
+    assert [event.state for event in events] == ["provisional", "final"] * 4
+    for early, late in zip(events[::2], events[1::2], strict=True):
+        assert early.id == late.id and early.apex == late.apex
+        assert (early.offset, early.kind) == (None, None)
+    assert len({event.id for event in events}) == 4
+
+
+def test_the_json_form_has_exactly_the_names_of_the_format(whole: tuple[list[Event], dict[str, int]]) -> None:
+    for fields in dicts(whole[0]):
+        assert list(fields) == NAMES.split()
+        assert (fields["type"], fields["v"], fields["stream"], fields["face"]) == ("expression", 1, "clip", 0)
+        assert fields["label"] in ("negative", "positive", "surprise", "uncertain")
+        assert sum(fields["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_statistics_count_what_happened(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
+    counts = dict(whole[1])
+    blinks = counts.pop("blinks")
+    expected = {"frames": 270, "frames_with_face": 270, "faces": 1, "gaps": 0, "provisional": 4, "final": 4, "truncated": 0}
+    assert counts == expected
+    assert abs(blinks - len(clip.truth.blinks)) <= 1
+
+
+# --- the same, fed otherwise ---------------------------------------------------------------------------------------------
+
+
+def test_whole_and_stage_by_stage_on_two_threads_are_equal(
+    whole: tuple[list[Event], dict[str, int]], located: tuple[Located, list[Event]]
+) -> None:
+    assert dicts(located[1]) == dicts(whole[0])
+
+
+def test_another_session_has_other_ids_and_the_same_events(
+    make: Make, located: tuple[Located, list[Event]], whole: tuple[list[Event], dict[str, int]]
+) -> None:
+    until = [item for item in located[0] if item[0].t < 4.8]
+    again = advance(make(stream="clip", session="2"), until)
+    assert len(again) == 4
+    for one, other in zip(again, whole[0], strict=False):
+        assert one.id != other.id
+        assert replace(one, id=other.id).as_dict() == other.as_dict()
+
+
+def test_a_varying_frame_rate_gives_the_same_events(make: Make, whole: tuple[list[Event], dict[str, int]]) -> None:
+    clip = render(spec(vfr=0.2, n_events=4))
+    steps = np.diff([frame.t for frame in clip.frames])
+    assert steps.max() > 1.5 * steps.min()
+    events = run(make(), clip.frames)
+    assert len(match(spans(events), spans(whole[0]), iou=0.8)) == len(finals(whole[0])) == len(finals(events))
+    assert [event.label for event in finals(events)] == [event.label for event in finals(whole[0])]
+
+
+def test_grey_frames_do(make: Make, clip: Clip) -> None:
+    until = [Frame(frame.index, frame.t, frame.grey, "grey") for frame in clip.frames if frame.t < 2.6]
+    (event,) = finals(run(make(), until))
+    (_pair,) = match(spans([event]), true_spans(clip)[:1], iou=0.5)
+    assert event.label == clip.truth.events[0].label
+
+
+# --- breaks --------------------------------------------------------------------------------------------------------------
+
+
+def open_at(clip: Clip) -> float:
+    """A moment in the middle of the fall of the macro-expression, when its apex is known and its end is not."""
+    (macro,) = (event for event in clip.truth.events if event.kind == "macro")
+    return (macro.apex_t + macro.offset_t) / 2
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_dropped_second_is_a_gap_and_no_event_bridges_it(
+    make: Make, clip: Clip, located: tuple[Located, list[Event]], flagged: bool
+) -> None:
+    cut = open_at(clip)
+    before = [item for item in located[0] if item[0].t < cut]
+    after = later([item for item in located[0] if cut + 1 <= item[0].t < 6.6], 0, gap=flagged)
+    one = make(stream="clip")
+    events = finals(advance(one, before) + advance(one, after) + one.flush())
+    assert [event.truncated for event in events] == [False, True, False]
+    lost = events[1]
+    assert lost.offset is not None and lost.offset.frame == before[-1][0].index
+    assert lost.as_dict()["truncated"] is True
+    assert all(event.offset is not None and (event.offset.t < cut or event.onset.t >= cut + 1) for event in events)
+    assert (lost.label, events[2].label) == ("positive", "negative")
+    assert one.statistics["truncated"] == 1
+    if flagged:
+        assert one.statistics["gaps"] == 1
+
+
+def test_the_end_of_the_source_truncates_what_is_open_once(
+    make: Make, clip: Clip, located: tuple[Located, list[Event]]
+) -> None:
+    before = [item for item in located[0] if item[0].t < open_at(clip)]
+    one = make(stream="clip")
+    events = advance(one, before)
+    (last,) = one.flush()
+    assert (last.state, last.truncated, last.id) == ("final", True, events[-1].id)
+    assert last.offset is not None and last.offset.frame == before[-1][0].index
+    assert one.flush() == []
+
+
+def test_a_face_that_goes_ends_its_expression_where_it_was_last_seen(
+    make: Make, clip: Clip, located: tuple[Located, list[Event]]
+) -> None:
+    cut = open_at(clip)
+    handed = [(frame, faces if frame.t < cut else []) for frame, faces in located[0] if frame.t < cut + 1]
+    one = make(stream="clip")
+    (last,) = (event for event in advance(one, handed) if event.truncated)
+    assert last.offset is not None and last.offset.t == max(frame.t for frame, faces in handed if faces)
+    assert one.flush() == []
+
+
+def test_time_that_goes_back_is_a_gap_and_all_starts_again(
+    make: Make, clip: Clip, located: tuple[Located, list[Event]], whole: tuple[list[Event], dict[str, int]]
+) -> None:
+    until = [item for item in located[0] if item[0].t < open_at(clip)]
+    one = make(stream="clip")
+    first = advance(one, later(until, 500))
+    second = advance(one, until) + one.flush()
+    assert one.statistics["gaps"] == 1
+    assert [event.truncated for event in finals(first + second)] == [False, True, False, True]
+    for again, before in zip(finals(second)[1:], finals(whole[0])[:2], strict=True):
+        assert again.label == before.label
+        assert max(abs(again.onset.frame - before.onset.frame), abs(again.apex.frame - before.apex.frame)) <= 2
+    assert len({event.id for event in finals(first + second)}) == 4
+
+
+def test_going_on_after_a_flush_is_a_new_beginning(
+    make: Make, located: tuple[Located, list[Event]], whole: tuple[list[Event], dict[str, int]]
+) -> None:
+    until = [item for item in located[0] if item[0].t < 2.5]
+    one = make(stream="clip")
+    first, second = (finals(advance(one, later(until, shift)) + one.flush()) for shift in (0.0, 20.0))
+    assert len(first) == len(second) == 1
+    assert first[0].id != second[0].id
+    assert first[0].label == second[0].label == finals(whole[0])[0].label
+
+
+# --- pictures of every kind ----------------------------------------------------------------------------------------------
+
+
+def test_pictures_without_a_face_give_no_event_at_any_size(make: Make) -> None:
+    one, rng = make(), np.random.default_rng(0)
+    shapes = [(16, 16), (16, 16), (1, 1), (30, 2), (2304, 4096), (2304, 4096), (180, 240)]
+    frames = [Frame(k, k / 10, rng.integers(0, 256, shape).astype(np.uint8), "grey") for k, shape in enumerate(shapes)]
+    assert run(one, frames) == []
+    assert (one.statistics["frames"], one.statistics["faces"], one.statistics["frames_with_face"]) == (7, 0, 0)
+
+
+def test_a_still_face_in_a_huge_picture_is_seen_and_does_nothing(make: Make) -> None:
+    picture = grey_picture(2304, 4096)
+    face = photo("hopper", 3.0)
+    picture[100 : 100 + face.shape[0], 900 : 900 + face.shape[1]] = face
+    one = make()
+    assert run(one, frames_of([picture] * 8, 30)) == []
+    assert (one.statistics["faces"], one.statistics["frames_with_face"]) == (1, 8)
+
+
+def test_two_faces_are_watched_apart(make: Make) -> None:
+    one = make()
+    assert run(one, frames_of([side_by_side()] * 30, 30)) == []
+    assert one.statistics["faces"] == 2
+    assert set(one.trace()) == {0, 1}
+    assert all(loudness < 1 and moved < 0.2 for loudness, moved in one.trace().values())
+
+
+def test_a_picture_size_that_changes_is_survived(make: Make) -> None:
+    small = cv2.resize(photo("hopper", 0.6), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    pictures = [photo("hopper", 0.6)] * 6 + [np.asarray(small, np.uint8)] * 6 + [grey_picture(40, 30)] * 3
+    one = make()
+    run(one, frames_of(pictures, 10))
+    assert one.statistics["frames"] == 15
+    assert one.statistics["frames_with_face"] >= 8
+
+
+# --- settings ------------------------------------------------------------------------------------------------------------
+
+
+def test_settings_come_as_path_dictionary_settings_or_nothing(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("[landmarks]\nmax_faces = 2\n")
+    content = {"landmarks": {"max_faces": 2}}
+    expected = PipelineSettings.model_validate(content)
+    assert [make(config).settings for config in (path, content, expected)] == [expected] * 3
+    assert make(None).settings == PipelineSettings()
+
+
+@pytest.mark.parametrize("content", [{"lamdmarks": {}}, {"spotter": {"flor_px": 1}}, {"recognizer": {"backend": "tpu"}}])
+def test_settings_that_nobody_knows_are_refused(content: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(content))):
+        Pipeline.from_config(content)
+
+
+def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        Pipeline.from_config(tmp_path / "none.toml")
+
+
+def test_it_says_with_what_it_recognizes(make: Make) -> None:
+    one = make({"recognizer": {"backend": "ort"}})
+    assert one.model.startswith("ahmsa-3db@sha256:")
+    assert one.backend == "ort"
