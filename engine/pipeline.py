@@ -23,6 +23,7 @@ from engine.spotter import BREAK_S, Spotter
 from engine.types import Crop, Event, Face, Frame, Mark, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
+GAP_S = 1.0  # frames further apart than this are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 
 
@@ -98,7 +99,7 @@ class Pipeline:
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
         """The other stages: register each face, observe its motion, recognize what was spotted."""
         events: list[Event] = []
-        if self._t is not None and (frame.gap or frame.t <= self._t):
+        if self._t is not None and (frame.gap or not 0 < frame.t - self._t <= GAP_S):
             self._counts["gaps"] += 1
             events += self._break_off()
         self._t = frame.t
@@ -179,7 +180,7 @@ class Pipeline:
             away = now - watch.seen_t
             if watch.registrar is not None and away > BREAK_S:
                 events += self._finish(id_, watch)
-            if away > self.settings.landmarks.keep_s + 2.0:
+            if away < 0 or away > self.settings.landmarks.keep_s + 2.0:
                 self._blinks_of_gone += watch.spotter.blinks
                 del self._faces[id_]
         return events

@@ -15,12 +15,14 @@ import numpy as np
 
 from engine.align import keypoints, take_out_head
 from engine.config import RecognizerSettings
-from engine.features import five_regions, keypoints_to_map, whole_map
+from engine.features import CROP_SIDE, EYE_LIFT, SIDE, five_regions, keypoints_to_map, whole_map
 from engine.ops.tvl1 import tvl1
 from engine.runtime import load
 from engine.types import F32, Crop
 from engine.weights import default_weights, load_card
 
+ALIKE = 0.8  # where the flow explains less of the change than this, no class is named
+SMOOTH_PATCH = 9.0  # product of standard deviations under which a patch is too smooth to compare, grey levels squared
 _REACH = 14  # half the side, in pixels, of the square around a keypoint in which intensity is measured
 
 
@@ -50,7 +52,7 @@ class Recognizer:
 
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each)."""
-        flow, points = self.flow(onset, apex)
+        flow, points, alike = self.flow(onset, apex)
         composite = five_regions(whole_map(flow), keypoints_to_map(points))
         answer = self.runner(composite[None])[0]
         probabilities = {name: float(p) for name, p in zip(self.card.classes, answer, strict=True)}
@@ -59,19 +61,44 @@ class Recognizer:
         if lowest is not None:
             best = max(probabilities, key=lambda name: probabilities[name])
             label = best if confidence >= lowest else "uncertain"
+        if alike < ALIKE:
+            label = "uncertain"
         return Recognition(label, probabilities, confidence, intensity(flow, points))
 
-    def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32]:
-        """The face's own flow [2, 128, 128] from onset to apex, and the five keypoints [5, 2] of the apex, in crop pixels."""
+    def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
+        """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
+        how well the flow explains the change (see `explained`)."""
         before, after = _mean(onset), _mean(apex)
         landmarks = np.asarray(np.mean([crop.landmarks for crop in apex], axis=0), np.float32)
-        flow = tvl1(before, _like(after, before), backend=self._settings.flow_backend)
-        return take_out_head(flow, landmarks), keypoints(landmarks)
+        after = _like(after, before)
+        flow = tvl1(before, after, backend=self._settings.flow_backend)
+        return take_out_head(flow, landmarks), keypoints(landmarks), explained(before, after, flow)
+
+
+def explained(before: F32, after: F32, flow: F32) -> float:
+    """How alike both pictures [H, W] are once the flow [2, H, W] is undone: the tenth percentile of patches' correlations.
+
+    1 where every part of one face was only moved; low where a hand came between or the head turned away, so that the flow
+    means nothing.
+    """
+    y, x = np.mgrid[0 : before.shape[0], 0 : before.shape[1]].astype(np.float32)
+    undone = cv2.remap(after, x + flow[0], y + flow[1], cv2.INTER_LINEAR)
+    side, step = 24, 16
+    found = []
+    for top in range(step // 2, before.shape[0] - side, step):
+        for left in range(step // 2, before.shape[1] - side, step):
+            a, b = before[top : top + side, left : left + side], undone[top : top + side, left : left + side]
+            spread = float(a.std() * b.std())
+            found.append(float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread > SMOOTH_PATCH else 1.0)
+    return float(np.percentile(found, 10))
 
 
 def intensity(flow: F32, points: F32) -> float:
-    """Mean length of the flow [2, H, W] around the keypoint [5, 2] where it is greatest, in pixels."""
+    """Mean length of the flow [2, H, W] around the keypoint [5, 2] where it is greatest, in pixels; around the eyes as far up as
+    the network's regions reach, so that the brow counts."""
     size = np.hypot(flow[0], flow[1])
+    points = points.copy()
+    points[:2, 1] -= EYE_LIFT * CROP_SIDE / SIDE
     columns, rows = np.clip(np.rint(points).astype(int), 0, np.array(size.shape[::-1]) - 1).T
     around = [
         size[max(r - _REACH, 0) : r + _REACH + 1, max(c - _REACH, 0) : c + _REACH + 1].mean()

@@ -61,7 +61,7 @@ CHANGE_PX = 8.0  # and so is one of this length over all regions, pixels
 DRIFT_SHARE = 0.3  # a drift as steep as this share of the expression's own slope is unusual
 STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
 BRIDGE_SHARE = 0.9  # expressions hardly move the bridge of the nose: what moves it as much as the rest is a turn of the head
-RETURN_SHARE = 0.7  # an apex this much nearer to the usual rest than the onset is a return
+RETURN_COSINE = 0.7  # a motion that points so straight to the usual rest is a return
 HOME_S = 8.0  # memory of how the face usually rests
 ANNOUNCED = 1.35  # and loudness of one that is told before its offset is known
 TURN_TERMS = 5  # a constant and the terms of `Crop.turn`
@@ -523,9 +523,13 @@ class Spotter:
         return bool(np.sort(size / self._thresholds())[-TOGETHER:].mean() > least)
 
     def _returns(self, before: F64, after: F64) -> bool:
-        """Whether the face came back to how it usually rests: a laugh that ends is no sorrow."""
-        far, near = (float(np.linalg.norm(without_head(d, self._places))) for d in (before, after))
-        return near < RETURN_SHARE * far and far > 1.0
+        """Whether the face only goes back towards how it usually rests: a laugh that fades is no sorrow.
+
+        before and after [2 R] are onset and apex seen from the usual rest.
+        """
+        away, step = without_head(before, self._places), without_head(after - before, self._places)
+        far, length = float(np.linalg.norm(away)), float(np.linalg.norm(step))
+        return far > 1.0 and float(-away @ step) > RETURN_COSINE * far * length
 
     def _is_blink(self, span: _Open, onset: int, offset: int) -> bool:
         tape = self._tape

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.config import RecognizerSettings
 from engine.errors import WeightsError
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
-from engine.recognizer import Recognition, Recognizer, intensity
+from engine.recognizer import ALIKE, Recognition, Recognizer, explained, intensity
 from engine.types import F32, Crop
 from tests.faces import rise
 from tools.clips.spec import LABEL_OF, Action
@@ -53,7 +53,7 @@ def moved(crop: Crop, flow: F32) -> Crop:
 @pytest.mark.parametrize("place", [3, 4])
 def test_the_flow_is_the_motion_from_onset_to_apex(recognizer: Recognizer, rest: Crop, u: float, v: float, place: int) -> None:
     true = bump(*POINTS[place], u, v)
-    flow, points = recognizer.flow([rest], [moved(rest, true)])
+    flow, points, _ = recognizer.flow([rest], [moved(rest, true)])
     assert flow.shape == (2, CROP_SIDE, CROP_SIDE) and points.shape == (5, 2)
     moving = np.hypot(*true) > 0.5 * np.hypot(u, v)
     error = np.hypot(*(flow - true))
@@ -64,7 +64,7 @@ def test_the_flow_is_the_motion_from_onset_to_apex(recognizer: Recognizer, rest:
 
 
 def test_no_motion_is_no_flow(recognizer: Recognizer, rest: Crop) -> None:
-    flow, _ = recognizer.flow([rest], [rest])
+    flow, _, _ = recognizer.flow([rest], [rest])
     assert np.hypot(*flow).max() < 0.05
     assert recognizer.recognize([rest], [rest]).intensity < 0.02
 
@@ -77,9 +77,9 @@ def test_several_crops_are_their_mean(recognizer: Recognizer, rest: Crop) -> Non
         return replace(crop, pixels=np.clip(crop.pixels + rng.normal(0, 6, crop.pixels.shape), 0, 255).astype(np.uint8))
 
     apex = moved(rest, bump(*POINTS[3], -1.0, -1.0))
-    clean, _ = recognizer.flow([rest], [apex])
-    one, _ = recognizer.flow([noisy(rest)], [noisy(apex)])
-    four, _ = recognizer.flow([noisy(rest) for _ in range(4)], [noisy(apex) for _ in range(4)])
+    clean, _, _ = recognizer.flow([rest], [apex])
+    one, _, _ = recognizer.flow([noisy(rest)], [noisy(apex)])
+    four, _, _ = recognizer.flow([noisy(rest) for _ in range(4)], [noisy(apex) for _ in range(4)])
     assert np.hypot(*(four - clean)).mean() < 0.8 * np.hypot(*(one - clean)).mean()
 
 
@@ -163,3 +163,16 @@ def test_the_model_is_named_by_its_content(recognizer: Recognizer) -> None:
 def test_a_network_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.onnx"):
         Recognizer(RecognizerSettings(weights=tmp_path / "none.onnx"))
+
+
+def test_a_change_that_no_flow_explains_is_not_named() -> None:
+    """Where a hand comes between, parts of both pictures have nothing in common."""
+    rng = np.random.default_rng(5)
+    face = np.asarray(cv2.GaussianBlur(rng.uniform(0, 255, (128, 128)).astype(np.float32), (0, 0), 2.0))
+    other = np.asarray(cv2.GaussianBlur(rng.uniform(0, 255, (128, 128)).astype(np.float32), (0, 0), 2.0))
+    still = np.zeros((2, 128, 128), np.float32)
+    hidden = face.copy()
+    hidden[64:] = other[64:]
+    assert explained(face, face, still) == pytest.approx(1.0, abs=1e-3)
+    assert explained(face, hidden, still) < ALIKE
+    assert explained(np.full_like(face, 90), np.full_like(face, 91), still) == 1.0
