@@ -16,7 +16,7 @@ from typing import Any
 
 from engine import Pipeline
 from engine.errors import OutputError, SourceError
-from engine.types import Event
+from engine.types import Event, Face, Frame
 from stream.channel import overlapped
 from stream.config import AnalysisSettings
 from stream.source import VideoFacts, VideoSource, open_video
@@ -25,6 +25,9 @@ from stream.writers import EventFiles
 
 Progress = Callable[[int, int | None, int], None]
 """Called after each frame: frames done, frames expected (None where the file does not say), events so far."""
+
+Seen = Callable[[Frame, list[Face]], None]
+"""Called with each frame, in order, and the faces found in it."""
 
 QUEUE_BYTES = 64_000_000
 """Frames waiting for one stage take no more memory than this (two frames may)."""
@@ -48,6 +51,7 @@ def analyze(
     *,
     stream: str | None = None,
     progress: Progress | None = None,
+    seen: Seen | None = None,
     stop: threading.Event | None = None,
 ) -> Report:
     """Analyse the video at path and write its events and summary into folder.
@@ -60,7 +64,7 @@ def analyze(
     with open_video(path, threads=settings.reading.decode_threads) as source:
         files = EventFiles(folder)
         try:
-            return _Analysis(source, files, settings, stream or path.stem, stop or threading.Event()).run(progress)
+            return _Analysis(source, files, settings, stream or path.stem, stop or threading.Event()).run(progress, seen)
         finally:
             files.close()
 
@@ -82,9 +86,9 @@ class _Analysis:
         self._started = time.perf_counter()
         self.pipeline = Pipeline.from_config(settings.pipeline, stream=stream)
 
-    def run(self, progress: Progress | None) -> Report:
+    def run(self, progress: Progress | None, seen: Seen | None) -> Report:
         try:
-            problem = self._recognize(progress)
+            problem = self._recognize(progress, seen)
         except BaseException as error:
             self._leave_summary(error)
             raise
@@ -94,11 +98,11 @@ class _Analysis:
         self.files.finish(summary)
         return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)
 
-    def _recognize(self, progress: Progress | None) -> str | None:
+    def _recognize(self, progress: Progress | None, seen: Seen | None) -> str | None:
         """Write each event as it comes; returns what kept the video from being read to its end, if something did."""
         failure: SourceError | None = None
         try:
-            self._read(progress)
+            self._read(progress, seen)
         except SourceError as error:
             failure = error
         self._keep(self.pipeline.flush())
@@ -107,10 +111,12 @@ class _Analysis:
             return f"{self.source.path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self.files.folder}"
         return str(failure) if failure else self.source.problem
 
-    def _read(self, progress: Progress | None) -> None:
+    def _read(self, progress: Progress | None, seen: Seen | None) -> None:
         capacity = queue_capacity(self.settings.reading.queued_frames, self.source.facts)
         with overlapped(self.source, self.pipeline.locate, capacity=capacity) as located:
             for frame, faces in located:
+                if seen is not None:
+                    seen(frame, faces)
                 self._keep(self.pipeline.advance(frame, faces))
                 if progress is not None:
                     progress(frame.index + 1, self.source.expected_frames, len(self.files.events))

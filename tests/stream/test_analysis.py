@@ -66,6 +66,12 @@ def test_no_face_is_no_event_and_no_problem(faceless: Path, tmp_path: Path) -> N
     assert summary_in(tmp_path / "out")["complete"] is True
 
 
+def test_who_asks_sees_each_frame_with_its_faces(rendered_clip: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, list[int]]] = []
+    analyze(rendered_clip, tmp_path / "out", seen=lambda frame, faces: seen.append((frame.index, [f.id for f in faces])))
+    assert seen == [(index, [0]) for index in range(240)]
+
+
 @pytest.mark.parametrize("size", [(16, 16), (2, 2), (4096, 2304)])
 def test_every_size_of_picture_goes_through(size: tuple[int, int], tmp_path: Path) -> None:
     codec, pix_fmt = ("libx264", "yuv420p") if size[0] > 2 else ("ffv1", "bgra")

@@ -19,6 +19,7 @@ from tools.quiet import native_noise_hidden
 if TYPE_CHECKING:
     from stream.analysis import Report
     from stream.config import AnalysisSettings
+    from tools.pictures import FaceTrail
 
 
 def analyze(
@@ -28,11 +29,15 @@ def analyze(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
     ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
+    ] = False,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
-    Writes DIR/<name>/events.jsonl, events.csv, events.vtt and summary.json for each video. One video failing does not stop
-    the rest; the exit code is 1 if any did. Ctrl-C keeps what was found until then.
+    Writes DIR/<name>/events.jsonl, events.csv, events.vtt and summary.json for each video. No picture of a face is stored
+    unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C keeps what
+    was found until then.
     """
     from stream.config import load_analysis_settings
 
@@ -46,27 +51,45 @@ def analyze(
                 continue
             if name != video.stem:
                 typer.echo(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
-            failed |= not _analyze_one(video, out / name, settings, stop)
+            failed |= not _analyze_one(video, out / name, settings, stop, pictures)
     if failed:
         raise typer.Exit(1)
 
 
-def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: threading.Event) -> bool:
+def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: threading.Event, pictures: bool) -> bool:
     """Analyse one video and show what came of it; True when all of it was analysed."""
     from stream.analysis import analyze as run
     from tools.display import progress_bar
 
     try:
+        trail = _trail(video) if pictures else None
+        seen = None if trail is None else trail.note
         with progress_bar(video.name) as progress:
-            report = run(video, folder, settings, stream=folder.name, progress=progress, stop=stop)
+            report = run(video, folder, settings, stream=folder.name, progress=progress, seen=seen, stop=stop)
+        show(report)
+        if trail is not None:
+            _draw(report, trail)
     except ApexError as error:
         sentence = str(error)
         say_error(sentence if str(video) in sentence else f"{video}: {sentence}")
         return False
-    show(report)
     if report.problem is not None:
         say_error(report.problem)
     return report.problem is None
+
+
+def _trail(video: Path) -> FaceTrail:
+    from tools.pictures import FaceTrail, check_drawing
+
+    check_drawing(video)
+    return FaceTrail()
+
+
+def _draw(report: Report, trail: FaceTrail) -> None:
+    from tools.overview import write_report_pictures
+
+    overview = write_report_pictures(report, trail)
+    typer.echo(f"  pictures: {overview} and {len(report.events)} of events beside it")
 
 
 def show(report: Report) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.types import U8, Event
+from engine.types import U8, Event, Mark
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
+    from stream.analysis import Report
     from tools.clips import ClipSpec, Truth
     from tools.clips.spec import EventTruth
-
-CHANGE_GAIN = 4.0
-"""How much the change from onset to apex is enlarged in the pictures: it is too small to be seen as it is."""
+    from tools.overview import Bar, Lane
+    from tools.pictures import FaceTrail, Strip
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,26 @@ def demo(
 ) -> None:
     """Render a clip with known micro-expressions, analyse it, and show truth beside what was recognized.
 
-    Leaves in DIR the clip with its truth, the files `apexstream analyze` would write, and a picture of each expression. The
-    last line says how many expressions were found in time and named rightly.
+    Leaves in DIR the clip with its truth, the files `apexstream analyze` would write, a picture of each expression, and
+    overview.png with truth above what was recognized. The last line says how many expressions were found in time and named
+    rightly.
     """
     from tools.clips import preset
+    from tools.pictures import FaceTrail, check_drawing
 
+    check_drawing()
+    trail = FaceTrail()
     with native_noise_hidden(not ctx.obj["debug"]):
         spec = preset("benchmark", seed=seed, duration_s=seconds)
-        truth, events = _render_and_analyse(spec, out)
-        rows = compare(truth.events, events)
-        pictures = write_pictures(spec, out, rows)
+        truth, report = _render_and_analyse(spec, out, trail)
+        rows = compare(truth.events, report.events)
+        overview = write_pictures(out, rows, report, trail)
     _show(rows, truth)
-    typer.echo(f"pictures: {pictures} in {out.resolve()} (onset, apex, and the change between them x {CHANGE_GAIN:.0f})")
+    typer.echo(f"truth above what was recognized: {overview.resolve()}; a picture of each beside it")
     typer.echo(f"recognized {sum(row.recognized for row in rows)} of {len(truth.events)}")
 
 
-def _render_and_analyse(spec: ClipSpec, out: Path) -> tuple[Truth, tuple[Event, ...]]:
+def _render_and_analyse(spec: ClipSpec, out: Path, trail: FaceTrail) -> tuple[Truth, Report]:
     from stream.analysis import analyze
     from tools.clips import plan, write_clip
     from tools.commands.analyze import stopped_by_signals
@@ -82,14 +86,14 @@ def _render_and_analyse(spec: ClipSpec, out: Path) -> tuple[Truth, tuple[Event, 
         truth = write_clip(spec, clip, lambda done: progress(done + 1, count, 0))
     typer.echo("analysing it like any other video")
     with stopped_by_signals() as stop, progress_bar("analysing") as progress:
-        report = analyze(clip, out / "clip", progress=progress, stop=stop)
+        report = analyze(clip, out / "clip", progress=progress, seen=trail.note, stop=stop)
     if report.problem is not None:
         from engine.errors import SourceError
 
         raise SourceError(report.problem)
     speed, times = report.summary["frames_per_s"], report.summary["times_real_time"]
     typer.echo(f"{report.summary['video']['frames']} frames at {speed:.0f} frames/s ({times:.1f} x real time)")
-    return truth, report.events
+    return truth, report
 
 
 def _make_folder(out: Path) -> None:
@@ -155,64 +159,61 @@ def _event_cells(event: Event | None) -> tuple[str, str, str]:
     return f"{event.label} {event.confidence:.2f}", event.kind or "", times
 
 
-def write_pictures(spec: ClipSpec, out: Path, rows: Sequence[Row]) -> int:
-    """A PNG for each row: the face at onset, at apex, and the change enlarged, under a line of truth and verdict."""
-    import cv2
+def write_pictures(out: Path, rows: Sequence[Row], report: Report, trail: FaceTrail) -> Path:
+    """A picture for each row, and the overview: truth above what was recognized; returns the overview's path."""
+    from tools.overview import draw_overview, facts_line, video_times
+    from tools.pictures import write_strips
 
-    from engine.errors import OutputError
-
-    for old in out.glob("event-*.png"):
-        old.unlink()
-    wanted = [_frames(row) for row in rows]
-    frames = _frames_of(out / "clip.mp4", {index for pair in wanted for index in pair})
-    for number, (row, (onset, apex)) in enumerate(zip(rows, wanted, strict=True), start=1):
-        path = out / f"event-{number:02d}.png"
-        picture = _picture(_face(frames[onset], spec), _face(frames[apex], spec), _caption(row))
-        if not cv2.imwrite(str(path), picture):
-            raise OutputError(f"the picture {path} cannot be written; choose another folder with --out")
-    return len(rows)
+    faces = write_strips(report.path, out, [_strip(row, trail) for row in rows], trail)
+    lanes = _lanes(rows, faces, trail)
+    true, recognized = sum(row.truth is not None for row in rows), sum(row.recognized for row in rows)
+    facts = facts_line(report.summary, [f"recognized {recognized} of {true}"])
+    start, end = video_times(report.summary)
+    path = out / "overview.png"
+    draw_overview(path, lanes, title="Known expressions, and what was recognized", facts=facts, start=start, end=end)
+    return path
 
 
-def _frames(row: Row) -> tuple[int, int]:
-    """(onset, apex) frame of the truth where there is one, else of the event."""
+def _strip(row: Row, trail: FaceTrail) -> Strip:
+    """The moments of the truth where there is one, else of the event."""
+    from tools.pictures import Strip
+
     if row.truth is not None:
-        return row.truth.onset_frame, row.truth.apex_frame
-    return (row.event.onset.frame, row.event.apex.frame) if row.event is not None else (0, 0)
+        known = row.truth
+        marks = Mark(known.onset_frame, known.onset_t), Mark(known.apex_frame, known.apex_t)
+        face = row.event.face if row.event is not None else next(iter(trail.faces), None)
+        return Strip(_caption(row), known.label, face, *marks, change=True)
+    assert row.event is not None
+    return Strip(_caption(row), row.event.label, row.event.face, row.event.onset, row.event.apex, change=True)
 
 
-def _frames_of(clip: Path, indices: set[int]) -> dict[int, Any]:
-    """BGR pictures of these frames."""
-    import cv2
+def _lanes(rows: Sequence[Row], faces: Sequence[U8], trail: FaceTrail) -> list[Lane]:
+    """The truth, with faces above it; under it, for each face seen, what was recognized on it."""
+    from tools.overview import Lane, bar_of
 
-    from stream.source import open_video
+    known = tuple(_truth_bar(row, row.truth, face) for row, face in zip(rows, faces, strict=True) if row.truth is not None)
+    marks = {True: " ✓", False: " ✗"}
+    found = [(row.event.face, bar_of(row.event, mark=marks[row.recognized])) for row in rows if row.event is not None]
+    ids = trail.faces or [0]
+    names = [f"found, face {face}" if len(ids) > 1 else "recognized" for face in ids]
+    below = [
+        Lane(name, tuple(bar for owner, bar in found if owner == face), tuple(trail.spells(face)), below=True)
+        for face, name in zip(ids, names, strict=True)
+    ]
+    return [Lane("truth", known), *below]
 
-    with open_video(clip) as source:
-        return {frame.index: cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR) for frame in source if frame.index in indices}
 
+def _truth_bar(row: Row, truth: EventTruth, face: U8) -> Bar:
+    from tools.overview import Bar
 
-def _face(frame: U8, spec: ClipSpec) -> U8:
-    """The middle of the frame, where the clips have the face."""
-    height, width = frame.shape[:2]
-    half = round(1.6 * spec.eye_px)
-    return frame[max(0, height // 2 - half) : height // 2 + half, max(0, width // 2 - half) : width // 2 + half]
-
-
-def _picture(onset: U8, apex: U8, caption: str) -> U8:
-    import cv2
-    import numpy as np
-
-    change = np.clip(128 + CHANGE_GAIN * (apex.astype(np.float32) - onset), 0, 255).astype(np.uint8)
-    row = np.hstack([onset, apex, change])
-    bar = np.zeros((28, row.shape[1], 3), np.uint8)
-    cv2.putText(bar, caption, (8, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.vstack([bar, row])
+    text = f"{truth.label}\n{truth.kind}{', missed' if row.event is None else ''}"
+    return Bar(truth.onset_t, truth.apex_t, truth.offset_t, truth.label, text, face, truth.amplitude)
 
 
 def _caption(row: Row) -> str:
     parts = []
     if row.truth is not None:
-        action = row.truth.action.replace("_", " ")
-        parts.append(f"truth: {row.truth.label}, {row.truth.kind} ({action}) at {row.truth.apex_t:.2f} s")
+        parts.append(f"truth: {row.truth.label}, {row.truth.kind} ({row.truth.action.replace('_', ' ')})")
     if row.event is not None:
-        parts.append(f"found: {row.event.label} {row.event.confidence:.2f} at {row.event.apex.t:.2f} s")
-    return " | ".join([*parts, row.verdict])
+        parts.append(f"found: {row.event.label} {row.event.confidence:.2f}")
+    return "  ·  ".join([*parts, row.verdict])

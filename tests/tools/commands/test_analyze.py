@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from tests.tools.test_overview import boxes
 from tests.videos import stepping, write_video
 from tools.cli import main
 from tools.commands.analyze import folder_names
+from tools.overview import WIDTH
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ["events.csv", "events.jsonl", "events.vtt", "summary.json"]
@@ -50,6 +53,32 @@ def test_a_video_becomes_four_files_and_a_table(rendered_clip: Path, tmp_path: P
         event = json.loads(line)
         assert f"{event['apex']['t']:.3f}" in ended.stdout
         assert event["label"] in ended.stdout
+
+
+def test_pictures_are_stored_when_asked_for(rendered_clip: Path, tmp_path: Path) -> None:
+    ended = run(rendered_clip, "--out", tmp_path, "--pictures")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    folder = tmp_path / "clip"
+    labels = [json.loads(line)["label"] for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert labels, "a clip of three expressions gave no event at all"
+    pictures = [f"event-{number:02d}.jpg" for number in range(1, len(labels) + 1)]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, *pictures, "overview.png"])
+    assert Image.open(folder / "overview.png").size[0] == WIDTH
+    for label in labels:
+        assert len(boxes(folder / "overview.png", label)) >= labels.count(label)
+    assert str(folder / "overview.png") in ended.stdout
+
+
+def test_pictures_of_a_video_without_a_face(tmp_path: Path) -> None:
+    assert exits(small(tmp_path / "clip.mp4"), "--out", tmp_path / "out", "--pictures") == 0
+    assert sorted(path.name for path in (tmp_path / "out" / "clip").iterdir()) == sorted([*FILES, "overview.png"])
+
+
+def test_pictures_of_what_can_be_read_only_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.ts")
+    assert exits(tmp_path / "pipe.ts", "--out", tmp_path / "out", "--pictures") == 1
+    assert "can be read only once" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_failing_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.types import Mark
 from tests.stream.test_writers import EVENT
+from tests.tools.test_overview import boxes
 from tools.cli import main
 from tools.clips.spec import EventTruth
 from tools.commands.demo import compare
@@ -29,9 +30,12 @@ def test_the_demo_ends_with_what_was_recognized(tmp_path: Path, capsys: pytest.C
     verdicts = re.findall(r"\b(recognized|missed|found, wrong class|found, uncertain|not in the clip) *$", captured.out, re.M)
     assert verdicts.count("recognized") == int(last[1])
     assert len(verdicts) - verdicts.count("not in the clip") == len(truth)
-    pictures = sorted(tmp_path.glob("event-*.png"))
+    pictures = sorted(tmp_path.glob("event-*.jpg"))
     assert len(pictures) == len(verdicts)
     assert all(cv2.imread(str(picture)) is not None for picture in pictures)
+    overview = tmp_path / "overview.png"
+    assert str(overview) in captured.out
+    assert boxes(overview, truth[0]["label"]), "the truth is on its lane"
     assert json.loads((tmp_path / "clip" / "summary.json").read_text())["complete"] is True
 
 
