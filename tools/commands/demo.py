@@ -195,7 +195,7 @@ def _lanes(rows: Sequence[Row], faces: Sequence[U8], trail: FaceTrail) -> list[L
     marks = {True: " ✓", False: " ✗"}
     found = [(row.event.face, bar_of(row.event, mark=marks[row.recognized])) for row in rows if row.event is not None]
     ids = trail.faces or [0]
-    names = [f"found, face {face}" if len(ids) > 1 else "recognized" for face in ids]
+    names = [f"on face {face}" if len(ids) > 1 else "recognized" for face in ids]
     below = [
         Lane(name, tuple(bar for owner, bar in found if owner == face), tuple(trail.spells(face)), below=True)
         for face, name in zip(ids, names, strict=True)
