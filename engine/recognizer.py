@@ -55,15 +55,14 @@ class Recognizer:
         flow, points, alike = self.flow(onset, apex)
         composite = five_regions(whole_map(flow), keypoints_to_map(points))
         answer = self.runner(composite[None])[0]
+        if alike < ALIKE:  # the flow means nothing, so nothing is known
+            answer = np.full(len(self.card.classes), 1 / len(self.card.classes), np.float32)
         probabilities = {name: float(p) for name, p in zip(self.card.classes, answer, strict=True)}
-        label, confidence = self.card.label(probabilities)
+        best = max(probabilities, key=lambda name: probabilities[name])
+        confidence = probabilities[best]
         lowest = self._settings.uncertain_below
-        if lowest is not None:
-            best = max(probabilities, key=lambda name: probabilities[name])
-            label = best if confidence >= lowest else "uncertain"
-        if alike < ALIKE:
-            label = "uncertain"
-        return Recognition(label, probabilities, confidence, intensity(flow, points))
+        sure = confidence >= (self.card.uncertain_below if lowest is None else lowest) and alike >= ALIKE
+        return Recognition(best if sure else "uncertain", probabilities, confidence, intensity(flow, points))
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
         """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
@@ -94,8 +93,8 @@ def explained(before: F32, after: F32, flow: F32) -> float:
 
 
 def intensity(flow: F32, points: F32) -> float:
-    """Mean length of the flow [2, H, W] around the keypoint [5, 2] where it is greatest, in pixels; around the eyes as far up as
-    the network's regions reach, so that the brow counts."""
+    """Mean length of the flow [2, H, W] around the keypoint [5, 2] where it is greatest, in pixels; around the eyes as far
+    up as the network's regions reach, so that the brow counts."""
     size = np.hypot(flow[0], flow[1])
     points = points.copy()
     points[:2, 1] -= EYE_LIFT * CROP_SIDE / SIDE

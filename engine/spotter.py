@@ -192,6 +192,7 @@ class Spotter:
         self._smoothed = 0  # raw rows already smoothed
         self._unrest = np.full(len(REGION_NAMES), FIRST_UNREST_PX)
         self._noise = np.zeros(len(REGION_NAMES))
+        self._heard = 0
         self._quiet_since = -np.inf
         self._state = State.QUIET
         self._open: _Open | None = None
@@ -283,8 +284,9 @@ class Spotter:
         raw = self._raw
         jump = raw.row[index] - 2 * raw.row[index - 1] + raw.row[index - 2]
         size = np.hypot(*jump[:-TURN_TERMS].reshape(-1, 2).T) / np.sqrt(6.0) * left
-        pace = min((raw.t[index] - raw.t[index - 1]) / NOISE_S, 1.0)
-        self._noise += pace * (np.minimum(size, 3 * np.maximum(self._noise, FIRST_UNREST_PX)) - self._noise)
+        self._heard += 1
+        pace = min(max((raw.t[index] - raw.t[index - 1]) / NOISE_S, 1 / self._heard), 1.0)
+        self._noise += pace * (np.minimum(size, 4 * np.maximum(self._noise, FIRST_UNREST_PX)) - self._noise)
 
     def _motion(self, first: int, stop: int) -> F64:
         """Smoothed motion of tape rows first..stop - 1, [n, 2 R], less what the head's turns explain."""

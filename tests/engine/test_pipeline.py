@@ -349,3 +349,21 @@ def test_it_says_with_what_it_recognizes(make: Make) -> None:
     one = make({"recognizer": {"backend": "ort"}})
     assert one.model.startswith("ahmsa-3db@sha256:")
     assert one.backend == "ort"
+
+
+def test_a_jump_nobody_announced_is_a_gap_like_any_other(make, clip, located) -> None:
+    cut = 3.3  # the macro-expression is still rising
+    before, after = ([i for i in located[0] if i[0].t < cut], [i for i in located[0] if cut <= i[0].t < cut + 0.5])
+    flagged, silent = make(stream="clip"), make(stream="clip")
+    events = advance(flagged, before) + advance(flagged, later(after, 20, gap=True))
+    assert any(event.truncated and event.label == "positive" for event in events)
+    assert dicts(advance(silent, before) + advance(silent, later(after, 20))) == dicts(events)
+    assert silent.statistics["gaps"] == 1
+
+
+def test_a_source_played_again_and_again_is_not_piled_up(make) -> None:
+    one = make()
+    for _ in range(4):
+        for frame in frames_of([photo("hopper", 0.6)] * 4, 10):
+            one.feed(frame)
+    assert len(one.trace()) == 1

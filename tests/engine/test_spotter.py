@@ -212,6 +212,13 @@ def test_a_camera_that_turns_four_times_as_noisy_raises_no_event(crop: Crop, see
     assert spot(sequence(crop, t, noise=np.where(t < 8, 0.02, 0.08), seed=seed)) == []
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_really_noisy_camera_raises_its_own_thresholds(crop: Crop, seed: int) -> None:
+    """Noise above the first threshold keeps the machine from ever resting; it must learn all the same."""
+    t = np.arange(0, 12, 1 / 30)
+    assert len(finals(spot(sequence(crop, t, noise=0.2, seed=seed)))) <= 1
+
+
 @pytest.mark.parametrize("length", [0.4, 3.0, 12.0])
 def test_what_all_regions_do_alike_is_the_head(crop: Crop, length: float) -> None:
     pulse = Pulse(3.0, 3.0 + length / 2, 3.0 + length, 2.0, WHOLE_HEAD)
