@@ -58,11 +58,8 @@ class Recognizer:
         if alike < ALIKE:  # the flow means nothing, so nothing is known
             answer = np.full(len(self.card.classes), 1 / len(self.card.classes), np.float32)
         probabilities = {name: float(p) for name, p in zip(self.card.classes, answer, strict=True)}
-        best = max(probabilities, key=lambda name: probabilities[name])
-        confidence = probabilities[best]
-        lowest = self._settings.uncertain_below
-        sure = confidence >= (self.card.uncertain_below if lowest is None else lowest) and alike >= ALIKE
-        return Recognition(best if sure else "uncertain", probabilities, confidence, intensity(flow, points))
+        label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
+        return Recognition(label if alike >= ALIKE else "uncertain", probabilities, confidence, intensity(flow, points))
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
         """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
