@@ -48,7 +48,7 @@ class Card(BaseModel):
         return f"{self.name}@sha256:{self.sha256[:12]}"
 
     def label(self, probabilities: dict[str, float], below: float | None = None) -> tuple[str, float]:
-        """(label, confidence) of one answer: its most probable class, or "uncertain" below a threshold (default: the card's)."""
+        """(label, confidence) of one answer: its likeliest class, or "uncertain" below a threshold (default: the card's)."""
         best = max(probabilities, key=lambda name: probabilities[name])
         confidence = probabilities[best]
         return (best if confidence >= (self.uncertain_below if below is None else below) else "uncertain"), confidence
