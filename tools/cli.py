@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from engine.errors import ApexError
-from tools.commands import say_error
+from tools.commands import say_error, unforeseen
 
 COMMANDS = {
     "demo": "Render expressions of known truth and recognize them.",
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:  # the last line of defence: a defect of ours, told in one sentence
         if debug:
             raise
-        say_error(f"something unforeseen went wrong ({type(error).__name__}: {error}); run again with --debug to see where")
+        say_error(unforeseen(error))
     sys.exit(1)
 
 

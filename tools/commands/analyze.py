@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import ApexError
-from tools.commands import say_error
+from tools.commands import say_error, unforeseen
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def analyze(
     ctx: typer.Context,
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Recorded videos.", show_default=False)],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="Recorded videos.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one folder in it per video.")],
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
@@ -41,8 +42,8 @@ def analyze(
     """
     from stream.config import load_analysis_settings
 
-    settings = load_analysis_settings(config)
-    with native_noise_hidden(not ctx.obj["debug"]), stopped_by_signals() as stop:
+    settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
+    with native_noise_hidden(not debug), stopped_by_signals() as stop:
         failed = False
         for video, name in zip(videos, folder_names(videos), strict=True):
             if stop.is_set():
@@ -51,9 +52,20 @@ def analyze(
                 continue
             if name != video.stem:
                 typer.echo(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
-            failed |= not _analyze_one(video, out / name, settings, stop, pictures)
+            try:
+                failed |= not _analyze_one(video, out / name, settings, stop, pictures)
+            except Exception as error:  # noqa: BLE001 - told to the user; the videos after it are analysed all the same
+                _say_failure(video, error, debug)
+                failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _say_failure(video: Path, error: Exception, debug: bool) -> None:
+    sentence = str(error) if isinstance(error, ApexError) else unforeseen(error)
+    say_error(sentence if str(video) in sentence else f"{video}: {sentence}")
+    if debug:
+        traceback.print_exception(error)
 
 
 def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: threading.Event, pictures: bool) -> bool:
@@ -61,20 +73,15 @@ def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: th
     from stream.analysis import analyze as run
     from tools.display import progress_bar
 
-    try:
-        trail = _trail(video) if pictures else None
-        seen = None if trail is None else trail.note
-        with progress_bar(video.name) as progress:
-            report = run(video, folder, settings, stream=folder.name, progress=progress, seen=seen, stop=stop)
-        show(report)
-        if trail is not None:
-            _draw(report, trail)
-    except ApexError as error:
-        sentence = str(error)
-        say_error(sentence if str(video) in sentence else f"{video}: {sentence}")
-        return False
+    trail = _trail(video) if pictures else None
+    seen = None if trail is None else trail.note
+    with progress_bar(video.name) as progress:
+        report = run(video, folder, settings, stream=folder.name, progress=progress, seen=seen, stop=stop)
+    show(report)
     if report.problem is not None:
         say_error(report.problem)
+    if trail is not None:
+        _draw(report, trail)
     return report.problem is None
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import stream.analysis
+from stream.analysis import Report
 from tests.tools.test_overview import boxes
 from tests.videos import stepping, write_video
 from tools.cli import main
@@ -53,6 +55,27 @@ def test_a_video_becomes_four_files_and_a_table(rendered_clip: Path, tmp_path: P
         event = json.loads(line)
         assert f"{event['apex']['t']:.3f}" in ended.stdout
         assert event["label"] in ended.stdout
+
+
+def test_a_defect_in_one_video_is_told_and_does_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = small(tmp_path / "a.mp4"), small(tmp_path / "b.mp4")
+    analyze = stream.analysis.analyze
+
+    def fails_on_the_first(path: Path, *args: Any, **kwargs: Any) -> Report:
+        if path == videos[0]:
+            raise RuntimeError("the graph is gone")
+        return analyze(path, *args, **kwargs)
+
+    monkeypatch.setattr(stream.analysis, "analyze", fails_on_the_first)
+    assert exits(*videos, "--out", tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "the graph is gone" in told and str(videos[0]) in told
+    assert summary(tmp_path / "out" / "b")["complete"] is True
+    with pytest.raises(SystemExit):
+        main(["--debug", "analyze", str(videos[0]), "--out", str(tmp_path / "out")])
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_pictures_are_stored_when_asked_for(rendered_clip: Path, tmp_path: Path) -> None:
