@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from engine.errors import OutputError, WeightsError
+from engine.features import SIDE
 from engine.models import build
 from engine.models.committee import Committee
 from engine.runtime import load
@@ -27,8 +28,6 @@ from training.recipe import Recipe
 TOLERANCE = 2e-6
 """Greatest difference of a probability between ONNX Runtime and PyTorch. Measured on the 442 real composites and on noise:
 below 4e-7 for each fitted committee tried; five times that is allowed."""
-
-SIDE = 28
 
 
 def export_onnx(network: Committee, recipe: Recipe, out: Path, *, probes: F32 | None = None) -> float:

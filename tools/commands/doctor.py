@@ -87,9 +87,7 @@ def system() -> list[Finding]:
     python = f"{platform.python_version()} in {sys.prefix}" + ("" if supported else "; 3.11 or 3.12 is needed")
     return [
         Finding("system", "operating system", "info", f"{platform.platform()}"),
-        Finding(
-            "system", "Python", "ok" if supported else "failed", python if supported else f"{python}; 3.11 or 3.12 is needed"
-        ),
+        Finding("system", "Python", "ok" if supported else "failed", python),
         Finding("system", "processor", "info", f"{cores} cores usable, {platform.machine()}"),
         Finding("system", "ffmpeg", "info", "not needed: PyAV brings its own libraries"),
     ]
