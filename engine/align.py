@@ -25,10 +25,8 @@ import cv2
 import numpy as np
 
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
+from engine.head import CANVAS, MARGIN, Head, apply, compose, fit_head, head_design, similarity
 from engine.types import F32, F64, U8, Crop, Face, Frame, Mark
-
-MARGIN = 16  # the registration sees this much more than the crop, on each side
-CANVAS = CROP_SIDE + 2 * MARGIN
 
 HEAD_POINTS = (
     *(168, 6, 197, 195, 5),  # bridge of the nose
@@ -85,27 +83,6 @@ _HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mes
 _EYE_RADII = (19.0, 11.0)  # of the ellipses painted over the eyes, pixels: lids and gaze are no head motion
 
 _EYES = ((33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373))  # corner, 2 upper, corner, 2 lower
-
-
-def similarity(source: F64, target: F64) -> F64:
-    """The [2, 3] similarity that takes points [N, 2] to points [N, 2] with least squares (Umeyama 1991, no reflection)."""
-    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
-    s, t = source - mean_s, target - mean_t
-    square = max(float((s * s).sum()), 1e-9)
-    a = float((s * t).sum()) / square
-    b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / square
-    rotation = np.array([[a, -b], [b, a]])
-    return np.column_stack([rotation, mean_t - rotation @ mean_s])
-
-
-def apply(transform: F64, points: F64) -> F64:
-    """Points [N, 2] through a [2, 3] transform."""
-    return np.asarray(points @ transform[:, :2].T + transform[:, 2])
-
-
-def compose(outer: F64, inner: F64) -> F64:
-    """The [2, 3] transform that does inner, then outer."""
-    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
 def keypoints(points: F32) -> F32:
@@ -168,8 +145,9 @@ def _relief(landmarks: F32) -> F32:
     column, row = np.clip(np.rint(landmarks[:, :2]).astype(int), 0, CROP_SIDE - 1).T
     np.add.at(weight, (row, column), 1.0)
     np.add.at(depth, (row, column), landmarks[:, 2])
-    near, far = ((cv2.GaussianBlur(a, (0, 0), 4.0), cv2.GaussianBlur(a, (0, 0), 24.0)) for a in (weight, depth)), 1e-3
-    (weight_near, weight_far), (depth_near, depth_far) = near
+    weight_near, weight_far = (np.asarray(cv2.GaussianBlur(weight, (0, 0), sigma)) for sigma in (4.0, 24.0))
+    depth_near, depth_far = (np.asarray(cv2.GaussianBlur(depth, (0, 0), sigma)) for sigma in (4.0, 24.0))
+    far = 1e-3  # where no point is near, the far ones speak
     return np.asarray((depth_near + far * depth_far) / np.maximum(weight_near + far * weight_far, 1e-12), np.float32)
 
 
@@ -198,58 +176,6 @@ def _sample(grey: U8, transform: F64) -> U8:
     return np.asarray(cv2.warpAffine(grey, transform, (CANVAS, CANVAS), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-@dataclass(frozen=True, eq=False)
-class Head:
-    """How the head stands against the reference: the fit's terms (a, b, tx, ty, yaw, pitch), the pixels by which the head's
-    patches disagree with it, and the share of them that agree within a pixel."""
-
-    terms: F64
-    residual: float
-    agree: float
-
-    @property
-    def transform(self) -> F64:
-        """The similarity part [2, 3], reference canvas to this frame's canvas."""
-        a, b, tx, ty = self.terms[:4]
-        middle = np.full(2, (CANVAS - 1) / 2)
-        linear = np.array([[1 + a, -b], [b, 1 + a]])
-        return np.column_stack([linear, np.array([tx, ty]) + middle - linear @ middle])
-
-
-def head_design(points: F64, depth: F64) -> F64:
-    """The linear model of head motion at points [N, 2] (canvas pixels) of depth [N] (pixels): [N, 2, 6] for the terms of
-    `Head`."""
-    x, y = (points - (CANVAS - 1) / 2).T
-    zero, one = np.zeros_like(x), np.ones_like(x)
-    across = np.stack([x, -y, one, zero, depth, zero], axis=1)
-    down = np.stack([y, x, zero, one, zero, depth], axis=1)
-    return np.stack([across, down], axis=1)
-
-
-_RIDGE = np.diag([1e-6, 1e-6, 1e-8, 1e-8, 5e-3, 5e-3])
-_ROUNDS = 7
-
-
-def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
-    """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches,
-    finest the smallest disagreement, in pixels, that counts as one."""
-    flat, target = design.reshape(-1, design.shape[2]), moved.ravel()
-    terms = np.zeros(design.shape[2])
-    weight, residual = trust, np.zeros(len(moved))
-    voters = trust[heads] > 0
-    for k in range(_ROUNDS):
-        weighted = (flat * np.repeat(weight, 2)[:, None]).T
-        terms = np.linalg.solve(weighted @ flat + _RIDGE, weighted @ target)
-        rest = (target - flat @ terms).reshape(-1, 2)
-        residual = np.hypot(rest[:, 0], rest[:, 1])
-        own = 1.5 * float(np.median(residual[heads][voters])) if voters.any() else 1.0
-        scale = max(own, finest, 0.5**k)
-        weight = trust / (1 + (residual / (2 * scale)) ** 2) ** 2
-    total = max(float(trust[heads].sum()), 1e-9)
-    agree = float((trust[heads] * (residual[heads] < 1.0)).sum()) / total
-    return Head(terms, float(np.median(residual[heads])), agree)
-
-
 @dataclass(eq=False)
 class _Reference:
     """The picture of the face that every frame is compared with, and where the patches lie on it (canvas pixels)."""
@@ -268,18 +194,19 @@ class _Reference:
 class Registrar:
     """Registers one face, frame after frame. `register` takes frames in order; a gap or a new id wants a new Registrar."""
 
-    def __init__(self, first_anchor: int = 0) -> None:
+    def __init__(self) -> None:
         self._reference: _Reference | None = None
-        self._anchors = first_anchor
+        self._anchors = 0
         self._transform: F64 = np.zeros((2, 3))
-        self._landmarks: F64 = np.zeros((0, 2))
         self._raw: F32 = np.zeros((0, 3), np.float32)
         self._bad = 0
         self._opening = 0.0
         self._t = 0.0
         self._motion: F64 = np.zeros((len(_TRACKED), 2))  # of each patch against the reference, the head taken out
         self._missing_s: F64 = np.zeros(len(_TRACKED))  # how long each patch has not been found
-        self._carried: F64 = np.zeros((len(_TRACKED), 2))  # motion at the last change of reference
+        self._turn: F64 = np.zeros(2)  # yaw and pitch against the reference
+        self._carried: F64 = np.zeros((len(_TRACKED), 2))  # motion at the last change of reference,
+        self._carried_turn: F64 = np.zeros(2)  # and the turn
 
     def register(self, frame: Frame, face: Face) -> Crop | None:
         """The registered crop, or None where the face cannot be followed in this frame."""
@@ -387,7 +314,7 @@ class Registrar:
         self._reference = _Reference(blind, landmarks, patches, design, trust, mean, deviation, skin, self._anchors)
         self._anchors += 1
         self._bad = 0
-        self._carried = self._carried + self._motion
+        self._carried, self._carried_turn = self._carried + self._motion, self._carried_turn + self._turn
         self._motion, self._missing_s = np.zeros_like(patches), np.zeros(len(patches))
         still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
         return self._crop(frame, face.id, canvas, np.ones(len(patches)), still)
@@ -401,6 +328,7 @@ class Registrar:
         motion = (self._carried + self._motion)[len(HEAD_POINTS) :]
         regions = np.add.reduceat(motion * weight, _FIRSTS, axis=0) / np.add.reduceat(weight, _FIRSTS, axis=0)
         bridge = (self._carried + self._motion)[_BRIDGE].mean(axis=0)
+        self._turn = head.terms[4:]
         scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
         landmarks = np.column_stack([
             apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN,
@@ -414,7 +342,7 @@ class Registrar:
             landmarks=landmarks.astype(np.float32),
             motion=regions.astype(np.float32),
             eye_opening=self._opening,
-            turn=np.concatenate([TURN_SCALE * head.terms[4:], bridge]).astype(np.float32),
+            turn=np.concatenate([TURN_SCALE * (self._carried_turn + self._turn), bridge]).astype(np.float32),
             residual=head.residual,
             anchor=reference.number,
         )

@@ -175,7 +175,7 @@ class FaceLocator:
         """Looks over the whole frame: soon again while a face is missing, rarely while all is well."""
         waiting = not self._tracks or any(k.points is None for k in self._tracks)
         pause = min(0.2, self._settings.discover_s) if waiting else self._settings.discover_s
-        if frame.t - self._discover_t < pause - 1e-3 or len(self._tracks) > self._settings.max_faces:
+        if frame.t - self._discover_t < pause - 1e-3:
             return
         self._discover_t = frame.t
         for box in self._look(frame):

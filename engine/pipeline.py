@@ -23,7 +23,8 @@ from engine.spotter import BREAK_S, Spotter
 from engine.types import Crop, Event, Face, Frame, Mark, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
-GAP_S = 1.0  # frames further apart than this are a gap, whether the source says so or not
+GAP_S = 1.0  # frames further apart than this, and than so many times
+GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 
 
@@ -49,6 +50,7 @@ class Pipeline:
         self._recognizer = Recognizer(settings.recognizer)
         self._faces: dict[int, _Watch] = {}
         self._t: float | None = None
+        self._step = 0.0
         self._counts = {"frames": 0, "frames_with_face": 0, "gaps": 0, "provisional": 0, "final": 0, "truncated": 0}
         self._ids: set[int] = set()
         self._blinks_of_gone = 0
@@ -99,9 +101,12 @@ class Pipeline:
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
         """The other stages: register each face, observe its motion, recognize what was spotted."""
         events: list[Event] = []
-        if self._t is not None and (frame.gap or not 0 < frame.t - self._t <= GAP_S):
-            self._counts["gaps"] += 1
-            events += self._break_off()
+        if self._t is not None:
+            step = frame.t - self._t
+            if frame.gap or step <= 0 or step > max(GAP_S, GAP_STEPS * self._step):
+                self._counts["gaps"] += 1
+                events += self._break_off()
+            self._step = step
         self._t = frame.t
         self._counts["frames"] += 1
         self._counts["frames_with_face"] += bool(faces)

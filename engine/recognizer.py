@@ -53,13 +53,15 @@ class Recognizer:
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each)."""
         flow, points, alike = self.flow(onset, apex)
+        strength, classes = intensity(flow, points), self.card.classes
+        if alike < ALIKE:  # the flow means nothing, so nothing is known
+            even = 1 / len(classes)
+            return Recognition("uncertain", dict.fromkeys(classes, even), even, strength)
         composite = five_regions(whole_map(flow), keypoints_to_map(points))
         answer = self.runner(composite[None])[0]
-        if alike < ALIKE:  # the flow means nothing, so nothing is known
-            answer = np.full(len(self.card.classes), 1 / len(self.card.classes), np.float32)
-        probabilities = {name: float(p) for name, p in zip(self.card.classes, answer, strict=True)}
+        probabilities = {name: float(p) for name, p in zip(classes, answer, strict=True)}
         label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
-        return Recognition(label if alike >= ALIKE else "uncertain", probabilities, confidence, intensity(flow, points))
+        return Recognition(label, probabilities, confidence, strength)
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
         """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and

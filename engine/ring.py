@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 
 class Ring(Generic[T]):
-    """The values of the last `seconds` of source time, oldest first; never more than `most` of them."""
+    """The values of the last `seconds` of source time, oldest first; never more than `most` of them, a guard against a source
+    whose time hardly advances (12 s at 1000 frames/s fit)."""
 
-    def __init__(self, seconds: float, most: int = 4096) -> None:
+    def __init__(self, seconds: float, most: int = 16384) -> None:
         if seconds <= 0 or most < 1:
             raise InputError(f"a ring needs a positive length and count, not {seconds} s and {most}")
         self.seconds = seconds

@@ -2,7 +2,7 @@
 
 An expression is a motion of some part of the face that rises above its noise, turns, and comes to rest. For every crop the
 registration gives the displacement of each region (`Crop.motion`). Smoothed over +-SMOOTH_S, less the resting position of
-the last second, it is the deviation e(t), two numbers a region. The loudness |e_r| / T_r compares each region with a
+the last moments (REST_S), it is the deviation e(t), two numbers a region. The loudness |e_r| / T_r compares each region with a
 threshold T_r of its own, a multiple of that region's usual unrest, so that a noisy camera, a trembling head or stubble
 decide nothing; the mean of the three loudest regions must pass it, since an expression never moves one alone.
 
@@ -12,15 +12,17 @@ One machine per face, moved only by its table:
     ---------  -----------  --------  -------------------------------------------------------------
     QUIET      MOVES        RISING    the resting position is frozen
     RISING     TURNS        FALLING   the apex is sure: a provisional span
-    RISING     SETTLES      QUIET     it never stood out: nothing is said
+    RISING     SETTLES      QUIET     it never stood out: nothing is said, unless it was announced before
     FALLING    GROWS        RISING    the apex was not the last word
-    FALLING    SETTLES      QUIET     the offset is known: the final span
-    FALLING    CHANGES      QUIET     another expression takes over: the final span ends where that begins
-    any open   OUTLASTS     QUIET     held too long: final, truncated, and the new neutral
-    any open   BREAKS       QUIET     source, face or time broke off: final, truncated
+    FALLING    SETTLES      QUIET     the offset is known: the final span *
+    FALLING    CHANGES      QUIET     another expression takes over: final *, up to where that begins
+    any open   OUTLASTS     QUIET     held too long: final *, truncated, and the new neutral
+    any open   BREAKS       QUIET     source, face or time broke off: final *, truncated
+
+    * if it was announced, or if it stands out and is no blink; else nothing is said
 
 While a span is open, e(t) is projected on its own direction at the apex (all regions at once), which gives one curve p(t)
-of high signal to noise; onset and offset are where that curve bends out of its rest and back into it (see `_foot`),
+of high signal to noise; onset and offset are where that curve bends out of its rest and back into it (see `engine.curve.foot`),
 whatever the level of that rest and however it drifts.
 
 A blink moves brow and cheek by a few tenths of a pixel. Lids that close in the middle of a short motion around the eyes
@@ -40,6 +42,9 @@ import numpy as np
 
 from engine.align import REGION_NAMES, region_places, without_head
 from engine.config import SpotterSettings
+from engine.curve import foot
+from engine.tape import Tape
+from engine.turning import TURN_TERMS, Turning
 from engine.types import F64, Crop, Mark, Span
 
 SMOOTH_S = 0.05
@@ -53,44 +58,16 @@ NOISE_S = 2.0  # memory of a region's noise from frame to frame
 FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
 MOST_UNREST_PX = 0.6
 BREAK_S = 0.34  # a face away longer than this ends what was open
-REST_SEEN_S = 0.35  # how much of the rest before an onset and after an offset is looked at, at least
-BENDS = (1.0, 1.5, 2.0)  # powers by which an expression may leave its rest
 TOGETHER = 3  # an expression moves at least this many regions; noise and codec artefacts seldom do
 CHANGE_SHARE = 1.0  # a motion aside of at least this share of the open span's height is another expression,
 CHANGE_PX = 8.0  # and so is one of this length over all regions, pixels
-DRIFT_SHARE = 0.3  # a drift as steep as this share of the expression's own slope is unusual
 STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
 BRIDGE_SHARE = 0.9  # expressions hardly move the bridge of the nose: what moves it as much as the rest is a turn of the head
 RETURN_COSINE = 0.7  # a motion that points so straight to the usual rest is a return
 HOME_S = 8.0  # memory of how the face usually rests
-ANNOUNCED = 1.35  # and loudness of one that is told before its offset is known
-TURN_TERMS = 5  # a constant and the terms of `Crop.turn`
-TURN_MEMORY_S = 20.0
-TURN_CLIP_PX = 0.3
+ANNOUNCED = 1.35  # and loudness of one that is told without its offset
 
 _AROUND_EYES = np.array([name.startswith(("brow", "glabella", "forehead", "cheek")) for name in REGION_NAMES])
-
-
-class _Turning:
-    """How each region answers to turns of the head: a linear map from (1, `Crop.turn`) learned as the video goes.
-
-    The mesh's depth is only roughly that of the face at hand, so a turn leaves some motion in every region and in the
-    bridge of the nose, always in the same proportion. Recursive least squares (Ljung 1999, ch. 11) with a memory of
-    TURN_MEMORY_S learns it; clipped errors keep expressions from being learned with it.
-    """
-
-    def __init__(self, width: int) -> None:
-        self.answer: F64 = np.zeros((TURN_TERMS, width))
-        self._covariance: F64 = np.eye(TURN_TERMS)
-
-    def learn(self, regressors: F64, motion: F64, dt: float) -> None:
-        """Takes in motion [R] seen at a turn, dt seconds after the last."""
-        memory = float(np.exp(-dt / TURN_MEMORY_S))
-        pull = self._covariance @ regressors
-        gain = pull / (memory + regressors @ pull)
-        error = np.clip(motion - regressors @ self.answer, -TURN_CLIP_PX, TURN_CLIP_PX)
-        self.answer = self.answer + np.outer(gain, error)
-        self._covariance = np.minimum((self._covariance - np.outer(gain, pull)) / memory, 10.0)
 
 
 class State(Enum):
@@ -128,38 +105,6 @@ TABLE: dict[tuple[State, Meets], tuple[State, str]] = {
 """(state, what it meets) -> (next state, action)."""
 
 
-class _Tape:
-    """Growing arrays of frame numbers, times and vectors; old rows are let go in blocks."""
-
-    def __init__(self, width: int) -> None:
-        self.size = 0
-        self.frame = np.zeros(1024, np.int64)
-        self.t = np.zeros(1024)
-        self.row = np.zeros((1024, width))
-
-    def append(self, frame: int, t: float, row: F64) -> None:
-        if self.size == len(self.t):
-            self.frame, self.t = np.resize(self.frame, 2 * self.size), np.resize(self.t, 2 * self.size)
-            self.row = np.concatenate([self.row, np.zeros_like(self.row)])
-        self.frame[self.size], self.t[self.size], self.row[self.size] = frame, t, row
-        self.size += 1
-
-    def forget_before(self, t: float) -> int:
-        """Lets go of rows before t once they are many; returns how many went."""
-        stale = int(np.searchsorted(self.t[: self.size], t))
-        if stale < 512:
-            return 0
-        keep = self.size - stale
-        for array in (self.frame, self.t, self.row):
-            array[:keep] = array[stale : self.size].copy()
-        self.size = keep
-        return stale
-
-    def first_at(self, t: float) -> int:
-        """Index of the first row at or after t."""
-        return int(np.searchsorted(self.t[: self.size], t - 1e-9))
-
-
 @dataclass
 class _Open:
     """The span being followed: its direction, and where its curve peaked (indices into the tape)."""
@@ -180,15 +125,15 @@ class Spotter:
     pixels of the crop, and `blinks` how many blinks were seen.
     """
 
-    def __init__(self, settings: SpotterSettings | None = None, first_ordinal: int = 0) -> None:
+    def __init__(self, settings: SpotterSettings | None = None) -> None:
         self._settings = settings or SpotterSettings()
         width = 2 * len(REGION_NAMES)
-        self._raw = _Tape(width + TURN_TERMS)  # motion, then the regressors of the head's turn
-        self._tape = _Tape(width + TURN_TERMS)
-        self._turning = _Turning(width)
+        self._raw = Tape(width + TURN_TERMS)  # motion, then the regressors of the head's turn
+        self._tape = Tape(width + TURN_TERMS)
+        self._turning = Turning(width)
         self._home: F64 | None = None  # how the face usually rests
         self._places: F64 = np.zeros((len(REGION_NAMES), 3))
-        self._lids = _Tape(1)
+        self._lids = Tape(1)
         self._smoothed = 0  # raw rows already smoothed
         self._unrest = np.full(len(REGION_NAMES), FIRST_UNREST_PX)
         self._noise = np.zeros(len(REGION_NAMES))
@@ -196,7 +141,7 @@ class Spotter:
         self._quiet_since = -np.inf
         self._state = State.QUIET
         self._open: _Open | None = None
-        self._ordinal = first_ordinal
+        self._ordinal = 0
         self._lid_closed_t = -np.inf
         self.loudness = 0.0
         self.moved_px = 0.0
@@ -210,11 +155,6 @@ class Spotter:
             "give_way": self._give_way,
             "cut": self._cut,
         }
-
-    @property
-    def next_ordinal(self) -> int:
-        """The number the next span will get."""
-        return self._ordinal
 
     @property
     def state(self) -> State:
@@ -299,7 +239,7 @@ class Spotter:
         return np.asarray((self._motion(first, stop) - span.rest) @ span.direction)
 
     def _rest(self, stop: int) -> F64:
-        """Resting position before tape row `stop`: the median of the quiet rows of the last second."""
+        """Resting position before tape row `stop`: the median of the quiet rows of the last REST_S."""
         tape = self._tape
         t = tape.t[max(stop - 1, 0)]
         first = tape.first_at(max(t - REST_S, self._quiet_since))
@@ -440,6 +380,8 @@ class Spotter:
         return []
 
     def _drop(self, now: int) -> list[Span]:
+        if self._expect_open().announced:
+            return self._conclude(now)
         self._close(now)
         return []
 
@@ -462,7 +404,8 @@ class Spotter:
     def _tell(self, span: _Open, onset: int, offset: int, truncated: bool) -> list[Span]:
         tape = self._tape
         long_enough = tape.t[offset] - tape.t[onset] >= self._settings.shortest_s
-        expression = long_enough and self._stands_out(span, onset, span.peak if truncated else offset)
+        known = (span.peak, ANNOUNCED) if truncated else (offset, STANDS_OUT)
+        expression = long_enough and self._stands_out(span, onset, *known)
         blink = self._is_blink(span, onset, offset)
         told: list[Span] = []
         if (expression and not blink) or span.announced:
@@ -498,8 +441,8 @@ class Spotter:
         peak -= start
         curve[peak] = max(curve[peak], span.height)
         times = raw.t[start : stop + 1]
-        onset = span.peak - _foot(-times[peak::-1], curve[peak::-1])
-        offset = span.peak + _foot(times[peak:], curve[peak:])
+        onset = span.peak - foot(-times[peak::-1], curve[peak::-1])
+        offset = span.peak + foot(times[peak:], curve[peak:])
         return max(onset, first), min(offset, now)
 
     def _stands_out(self, span: _Open, onset: int, offset: int, least: float = STANDS_OUT) -> bool:
@@ -560,71 +503,3 @@ class Spotter:
         if self._open is not None and gone:
             self._open.start -= gone
             self._open.peak -= gone
-
-
-def _foot(t: F64, curve: F64) -> int:
-    """Steps from a peak (row 0) to where a falling curve [N] over rising times t [N] meets its rest.
-
-    The rest may drift, so no level tells its end; the bend does. Between the rest and half height the curve is fitted by a
-    straight line that bends up at t0 as a power of the distance, y = a + b t + c max(0, t0 - t)^n, for every t0 and for the
-    powers in BENDS, by least squares with a drift b held small. The best t0 is the foot.
-    """
-    if len(curve) < 4 or curve[0] <= 0:
-        return len(curve) - 1
-    stop = _valley(curve / curve[0]) + 1
-    part = curve[:stop] / curve[0]
-    level = float(np.percentile(part, 10)) if stop > 8 else float(part.min())
-    part = (part - level) / max(1.0 - level, 1e-9)
-    half, near = _crossing(t[:stop], part, 0.55), _crossing(t[:stop], part, 0.2)
-    reach = float(np.clip(2.5 * (near - half), REST_SEEN_S, 1.6))
-    first = int(np.searchsorted(t, half))
-    last = min(int(np.searchsorted(t, near + reach)), stop)
-    if last - first < 4:
-        return max(stop - 1, 1)
-    bend = _bend(t[first:last], part[first:last])
-    moving = int(np.searchsorted(t[:stop], bend, side="right")) - 1  # the last row that still moves
-    return int(np.clip(moving, 1, max(stop - 1, 1)))
-
-
-def _bend(t: F64, part: F64) -> float:
-    """Time at which a falling curve (about half its height at the start) bends into its rest."""
-    middle, steep = float(t.mean()), float((part[0] - part.min()) / max(t[-1] - t[0], 1e-9))
-    best, when = np.inf, float(t[-1])
-    candidates = np.linspace(t[1], t[-1] - 0.25 * (t[-1] - t[0]) * (len(t) > 8), max(2 * len(t), 40))
-    stride = max(len(t) // 40, 1)
-    t, part = t[::stride], part[::stride]
-    ridge = np.diag([1e-9, (DRIFT_SHARE * steep + 1e-6) ** -2 * 1e-3, 1e-9])
-    for t0 in candidates:
-        distance = np.maximum(t0 - t, 0.0)
-        for power in BENDS:
-            hinge = distance**power
-            hinge = hinge / max(float(hinge.max()), 1e-12)
-            basis = np.stack([np.ones_like(t), t - middle, hinge], axis=1)
-            weights = np.linalg.solve(basis.T @ basis + ridge, basis.T @ part)
-            error = float(((part - basis @ weights) ** 2).sum()) + float(weights @ ridge @ weights)
-            if error < best and weights[2] > 0:
-                best, when = error, float(t0)
-    return when
-
-
-def _valley(part: F64) -> int:
-    """Row of the first valley after the peak (row 0, height 1): behind it the curve climbs again by a seventh."""
-    valley, low = 0, 1.0
-    for k in range(1, len(part)):
-        if part[k] < low:
-            valley, low = k, float(part[k])
-        elif part[k] > low + 0.15 and low < 0.6:
-            break
-    return max(valley, len(part) - 1) if part[valley:].max() <= low + 0.15 else valley
-
-
-def _crossing(t: F64, part: F64, level: float) -> float:
-    """Time at which the curve (1 at its start) first falls to level, between samples."""
-    below = np.nonzero(part <= level)[0]
-    if not len(below):
-        return float(t[-1])
-    k = int(below[0])
-    if k == 0:
-        return float(t[0])
-    share = (part[k - 1] - level) / max(part[k - 1] - part[k], 1e-12)
-    return float(t[k - 1] + share * (t[k] - t[k - 1]))

@@ -113,7 +113,8 @@ class Crop:
     reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] tells how
     the head is turned against the reference: yaw and pitch of `engine.align.Head` in units of a twentieth, and what the fit
     leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
-    patches in crop pixels; anchor numbers the reference picture: motions can be compared only between crops of one anchor.
+    patches in crop pixels; anchor counts the reference pictures taken so far,
+    over which motions and turns go on.
     """
 
     face: int
@@ -133,7 +134,7 @@ class Span:
     """What the spotter found on one face; ordinal counts the face's spans from 0 and ties a provisional span to its final one.
 
     offset and kind are None while the span is provisional. A truncated span was cut short by the end of the source, a gap or
-    the loss of the face; its offset is the last frame seen.
+    the loss of the face, or held longer than is followed; its offset is the last frame seen.
     """
 
     face: int

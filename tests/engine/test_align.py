@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, get_args
 
 import cv2
@@ -9,24 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.align import (
-    CANVAS,
     HEAD_POINTS,
-    MARGIN,
     REGION_NAMES,
     REGIONS,
     Registrar,
-    apply,
-    compose,
     eye_opening,
-    head_design,
     keypoints,
     region_places,
-    similarity,
     take_out_head,
     warp,
     without_head,
 )
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
+from engine.head import CANVAS, MARGIN, apply, compose, head_design, similarity
 from engine.landmarks import FaceLocator
 from engine.types import F32, F64, U8, Frame
 from tests.faces import photo, registered, render, rise
@@ -298,10 +294,25 @@ def test_another_picture_of_the_face_gets_another_anchor() -> None:
     clip = render(preset("clean", "hopper", 30, seed=6, duration_s=0.6, **NO_ACTION))
     other = render(preset("clean", "astronaut", 30, seed=6, duration_s=0.6, **NO_ACTION))
     frames = [*clip.frames, *(Frame(f.index + 18, f.t + 0.6, f.pixels) for f in other.frames)]
-    seen = [crop for crop, _ in registered(frames, Registrar(first_anchor=7))]
+    seen = [crop for crop, _ in registered(frames, Registrar())]
     anchors = [crop.anchor for crop in seen]
-    assert anchors[0] == 7 and anchors == sorted(anchors)
-    assert anchors[-1] > 7, "another face was compared with the first one's picture"
+    assert anchors[0] == 0 and anchors == sorted(anchors)
+    assert anchors[-1] > 0, "another face was compared with the first one's picture"
     settled = [crop for crop in seen if crop.anchor == anchors[-1]]
     motion = np.stack([crop.motion for crop in settled])
     assert np.abs(motion - motion[0]).max() < 0.3
+
+
+def test_turns_and_motions_go_on_over_a_change_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the spotter has learned of turns must hold after a new reference picture as before."""
+    clip = render(preset("clean", "hopper", 30, seed=8, duration_s=2.0, yaw_deg=6.0, pitch_deg=5.0, **NO_ACTION))
+    one, changed = Registrar(), Registrar()
+    plain = [crop for crop, _ in registered(clip.frames, one)]
+    bad = Registrar._is_bad
+    calls = iter(range(10_000))
+    monkeypatch.setattr(Registrar, "_is_bad", lambda self, head, found: next(calls) == 30 or bad(self, head, found))
+    again = [crop for crop, _ in registered(clip.frames, changed)]
+    assert again[-1].anchor == plain[-1].anchor + 1
+    steps = np.array([b.turn - a.turn for a, b in pairwise(again)])
+    assert np.abs(steps).max() < 0.5 * max(np.ptp([crop.turn for crop in plain], axis=0).max(), 0.5)
+    assert np.abs(again[-1].motion - plain[-1].motion).max() < 0.5

@@ -97,8 +97,9 @@ class _Tracks:
 
     def take(self, frame: Frame, faces: list[Face]) -> None:
         """One frame; those in which the face is not followed are left out by every way."""
-        from engine.align import keypoints, similarity
+        from engine.align import keypoints
         from engine.features import CANONICAL_KEYPOINTS, keypoints_to_crop
+        from engine.head import similarity
 
         crop = self._registrar.register(frame, faces[0]) if faces else None
         if crop is None:
@@ -153,8 +154,8 @@ def registration_summary(clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _canonical(scene: Scene, points: F64) -> F64:
     """Where the points lie in a crop that frames the face at rest as the registration does: eyes where they belong."""
-    from engine.align import similarity
     from engine.features import CANONICAL_KEYPOINTS, keypoints_to_crop
+    from engine.head import similarity
 
     face = scene.face.points
     eyes = [(face[f"lid_{s}_up"][0] + face[f"lid_{s}_up"][-1]) / 2 for s in "rl"]
@@ -165,7 +166,8 @@ def _canonical(scene: Scene, points: F64) -> F64:
 
 def _cut(grey: U8, transform: F64) -> U8:
     """The crop [128, 128] that a transform frame -> crop cuts, sampled as the registration samples."""
-    from engine.align import MARGIN, warp
+    from engine.align import warp
+    from engine.head import MARGIN
 
     to_canvas = transform.copy()
     to_canvas[:, 2] += MARGIN

@@ -1,0 +1,79 @@
+"""Where a curve that rises from its rest and falls back leaves it and meets it again: onset and offset of an expression."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.types import F64
+
+REST_SEEN_S = 0.35  # how much of the rest before an onset and after an offset is looked at, at least
+BENDS = (1.0, 1.5, 2.0)  # powers by which an expression may leave its rest
+DRIFT_SHARE = 0.3  # a drift as steep as this share of the expression's own slope is unusual
+
+
+def foot(t: F64, curve: F64) -> int:
+    """Steps from a peak (row 0) to where a falling curve [N] over rising times t [N] meets its rest.
+
+    The rest may drift, so no level tells its end; the bend does. Between the rest and half height the curve is fitted by a
+    straight line that bends up at t0 as a power of the distance, y = a + b t + c max(0, t0 - t)^n, for every t0 and for the
+    powers in BENDS, by least squares with a drift b held small. The best t0 is the foot.
+    """
+    if len(curve) < 4 or curve[0] <= 0:
+        return len(curve) - 1
+    stop = _valley(curve / curve[0]) + 1
+    part = curve[:stop] / curve[0]
+    level = float(np.percentile(part, 10)) if stop > 8 else float(part.min())
+    part = (part - level) / max(1.0 - level, 1e-9)
+    half, near = _crossing(t[:stop], part, 0.55), _crossing(t[:stop], part, 0.2)
+    reach = float(np.clip(2.5 * (near - half), REST_SEEN_S, 1.6))
+    first = int(np.searchsorted(t, half))
+    last = min(int(np.searchsorted(t, near + reach)), stop)
+    if last - first < 4:
+        return max(stop - 1, 1)
+    bend = _bend(t[first:last], part[first:last])
+    moving = int(np.searchsorted(t[:stop], bend, side="right")) - 1  # the last row that still moves
+    return int(np.clip(moving, 1, max(stop - 1, 1)))
+
+
+def _bend(t: F64, part: F64) -> float:
+    """Time at which a falling curve (about half its height at the start) bends into its rest."""
+    middle, steep = float(t.mean()), float((part[0] - part.min()) / max(t[-1] - t[0], 1e-9))
+    best, when = np.inf, float(t[-1])
+    candidates = np.linspace(t[1], t[-1] - 0.25 * (t[-1] - t[0]) * (len(t) > 8), max(2 * len(t), 40))
+    stride = max(len(t) // 40, 1)
+    t, part = t[::stride], part[::stride]
+    ridge = np.diag([1e-9, (DRIFT_SHARE * steep + 1e-6) ** -2 * 1e-3, 1e-9])
+    for t0 in candidates:
+        distance = np.maximum(t0 - t, 0.0)
+        for power in BENDS:
+            hinge = distance**power
+            hinge = hinge / max(float(hinge.max()), 1e-12)
+            basis = np.stack([np.ones_like(t), t - middle, hinge], axis=1)
+            weights = np.linalg.solve(basis.T @ basis + ridge, basis.T @ part)
+            error = float(((part - basis @ weights) ** 2).sum()) + float(weights @ ridge @ weights)
+            if error < best and weights[2] > 0:
+                best, when = error, float(t0)
+    return when
+
+
+def _valley(part: F64) -> int:
+    """Row of the first valley after the peak (row 0, height 1): behind it the curve climbs again by a seventh."""
+    valley, low = 0, 1.0
+    for k in range(1, len(part)):
+        if part[k] < low:
+            valley, low = k, float(part[k])
+        elif part[k] > low + 0.15 and low < 0.6:
+            break
+    return max(valley, len(part) - 1) if part[valley:].max() <= low + 0.15 else valley
+
+
+def _crossing(t: F64, part: F64, level: float) -> float:
+    """Time at which the curve (1 at its start) first falls to level, between samples."""
+    below = np.nonzero(part <= level)[0]
+    if not len(below):
+        return float(t[-1])
+    k = int(below[0])
+    if k == 0:
+        return float(t[0])
+    share = (part[k - 1] - level) / max(part[k - 1] - part[k], 1e-12)
+    return float(t[k - 1] + share * (t[k] - t[k - 1]))

@@ -1,0 +1,40 @@
+"""Growing arrays of moments and vectors: what the spotter remembers of one face."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.types import F64
+
+
+class Tape:
+    """Growing arrays of frame numbers, times and vectors; old rows are let go in blocks."""
+
+    def __init__(self, width: int) -> None:
+        self.size = 0
+        self.frame = np.zeros(1024, np.int64)
+        self.t = np.zeros(1024)
+        self.row = np.zeros((1024, width))
+
+    def append(self, frame: int, t: float, row: F64) -> None:
+        """Adds a moment; t rises."""
+        if self.size == len(self.t):
+            self.frame, self.t = np.resize(self.frame, 2 * self.size), np.resize(self.t, 2 * self.size)
+            self.row = np.concatenate([self.row, np.zeros_like(self.row)])
+        self.frame[self.size], self.t[self.size], self.row[self.size] = frame, t, row
+        self.size += 1
+
+    def forget_before(self, t: float) -> int:
+        """Lets go of rows before t once they are many; returns how many went."""
+        stale = int(np.searchsorted(self.t[: self.size], t))
+        if stale < 512:
+            return 0
+        keep = self.size - stale
+        for array in (self.frame, self.t, self.row):
+            array[:keep] = array[stale : self.size].copy()
+        self.size = keep
+        return stale
+
+    def first_at(self, t: float) -> int:
+        """Index of the first row at or after t."""
+        return int(np.searchsorted(self.t[: self.size], t - 1e-9))
