@@ -312,7 +312,8 @@ def test_turns_and_motions_go_on_over_a_change_of_the_reference(monkeypatch: pyt
     calls = iter(range(10_000))
     monkeypatch.setattr(Registrar, "_is_bad", lambda self, head, found: next(calls) == 30 or bad(self, head, found))
     again = [crop for crop, _ in registered(clip.frames, changed)]
-    assert again[-1].anchor == plain[-1].anchor + 1
+    assert (plain[35].anchor, again[35].anchor) == (0, 1)
     steps = np.array([b.turn - a.turn for a, b in pairwise(again)])
     assert np.abs(steps).max() < 0.5 * max(np.ptp([crop.turn for crop in plain], axis=0).max(), 0.5)
-    assert np.abs(again[-1].motion - plain[-1].motion).max() < 0.5
+    assert np.abs(again[35].motion - plain[35].motion).max() < 0.1  # measured 0.03
+    assert np.abs(again[35].turn - plain[35].turn).max() < 0.1
