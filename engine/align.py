@@ -80,6 +80,7 @@ _MAX_STEP = 2.0  # moved no more pixels than this since it was found last
 _MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patch, rather than where it was found last
 _HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather than where it was a frame ago
 _HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mesh puts it
+_CARRY_S = 10.0  # what is carried over a change of reference fades so slowly, or errors of many changes would pile up
 _EYE_RADII = (19.0, 11.0)  # of the ellipses painted over the eyes, pixels: lids and gaze are no head motion
 
 _EYES = ((33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373))  # corner, 2 upper, corner, 2 lower
@@ -218,6 +219,8 @@ class Registrar:
             return self._anchor(frame, face) if fresh else None
         self._transform = self._predict(fresh)
         elapsed, self._t = frame.t - self._t, frame.t
+        kept = np.exp(-elapsed / _CARRY_S)
+        self._carried, self._carried_turn = kept * self._carried, kept * self._carried_turn
         canvas = warp(frame.grey, self._transform)
         moved, found = self._track(canvas)
         reference = self._reference

@@ -9,6 +9,7 @@ from engine.types import F64
 TURN_TERMS = 5  # a constant and the terms of `Crop.turn`
 TURN_MEMORY_S = 20.0
 TURN_CLIP_PX = 0.3
+MOST_ANSWER = 1.5  # pixels a region may answer to one unit of turn: no part of a face lies further before or behind the rest
 
 
 class Turning:
@@ -29,5 +30,7 @@ class Turning:
         pull = self._covariance @ regressors
         gain = pull / (memory + regressors @ pull)
         error = np.clip(motion - regressors @ self.answer, -TURN_CLIP_PX, TURN_CLIP_PX)
-        self.answer = self.answer + np.outer(gain, error)
+        answer = self.answer + np.outer(gain, error)
+        answer[1:] = np.clip(answer[1:], -MOST_ANSWER, MOST_ANSWER)
+        self.answer = answer
         self._covariance = np.minimum((self._covariance - np.outer(gain, pull)) / memory, 10.0)

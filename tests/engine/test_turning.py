@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.turning import TURN_TERMS, Turning
+from engine.turning import MOST_ANSWER, TURN_TERMS, Turning
 
 
 def turned(seconds: float, fps: float = 30.0) -> np.ndarray:
@@ -33,3 +33,10 @@ def test_an_expression_is_hardly_learned() -> None:
     for row in rows[:9]:  # 0.3 s of a motion of three pixels
         turning.learn(row, np.array([3.0]), 1 / 30)
     assert abs((rows[8] @ turning.answer - before)[0]) < 0.5
+
+
+def test_what_is_learned_stays_within_what_a_face_can_do() -> None:
+    turning = Turning(1)
+    for row in turned(60):
+        turning.learn(row * 0.05, np.array([5.0 * row[1]]), 1 / 30)
+    assert np.abs(turning.answer[1:]).max() <= MOST_ANSWER
