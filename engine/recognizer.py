@@ -51,10 +51,14 @@ class Recognizer:
         return self.card.model_id
 
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
-        """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each)."""
+        """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
+
+        Nothing is named where the flow does not explain the change, nor where the head moved so far in between that both ends
+        stand on different reference pictures: then the mesh alone aligns them, and that is no better than half a pixel.
+        """
         flow, points, alike = self.flow(onset, apex)
         strength, classes = intensity(flow, points), self.card.classes
-        if alike < ALIKE:  # the flow means nothing, so nothing is known
+        if alike < ALIKE or onset[-1].anchor != apex[0].anchor:  # the flow means nothing, so nothing is known
             even = 1 / len(classes)
             return Recognition("uncertain", dict.fromkeys(classes, even), even, strength)
         composite = five_regions(whole_map(flow), keypoints_to_map(points))

@@ -176,3 +176,9 @@ def test_a_change_that_no_flow_explains_is_not_named() -> None:
     assert explained(face, face, still) == pytest.approx(1.0, abs=1e-3)
     assert explained(face, hidden, still) < ALIKE
     assert explained(np.full_like(face, 90), np.full_like(face, 91), still) == 1.0
+
+
+def test_what_stands_on_two_reference_pictures_is_not_named(recognizer: Recognizer, rest: Crop) -> None:
+    answer = recognizer.recognize([rest], [replace(rest, anchor=rest.anchor + 1)])
+    assert answer.label == "uncertain"
+    assert set(answer.probabilities.values()) == {1 / len(recognizer.card.classes)}
