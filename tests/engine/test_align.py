@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -317,3 +318,16 @@ def test_turns_and_motions_go_on_over_a_change_of_the_reference(monkeypatch: pyt
     assert np.abs(steps).max() < 0.5 * max(np.ptp([crop.turn for crop in plain], axis=0).max(), 0.5)
     assert np.abs(again[35].motion - plain[35].motion).max() < 0.1  # measured 0.03
     assert np.abs(again[35].turn - plain[35].turn).max() < 0.1
+
+
+def test_what_is_carried_over_changes_of_the_reference_fades(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of many changes must not pile up: a lively video of ten minutes changes its reference hundreds of times."""
+    clip = render(preset("clean", "hopper", 30, seed=8, duration_s=2.0, yaw_deg=6.0, pitch_deg=5.0, **NO_ACTION))
+    slow = [replace(f, t=f.t * 30) for f in clip.frames]  # a second a frame
+    bad = Registrar._is_bad
+    calls = iter(range(10_000))
+    monkeypatch.setattr(Registrar, "_is_bad", lambda self, head, found: next(calls) == 20 or bad(self, head, found))
+    registrar = Registrar()
+    crops = [crop for crop, _ in registered(slow[:40], registrar)]
+    assert [crop.anchor for crop in crops[19:23]] == [0, 0, 1, 1]
+    assert np.abs(registrar._carried_turn).max() < 0.3 * np.abs(crops[20].turn).max() / 20
