@@ -16,6 +16,7 @@ import numpy as np
 from engine.align import keypoints, take_out_head
 from engine.config import RecognizerSettings
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, five_regions, keypoints_to_map, whole_map
+from engine.ops.backend import Backend
 from engine.ops.tvl1 import tvl1
 from engine.runtime import load
 from engine.types import F32, Crop
@@ -68,13 +69,18 @@ class Recognizer:
         return Recognition(label, probabilities, confidence, strength)
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
-        """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
-        how well the flow explains the change (see `explained`)."""
-        before, after = _mean(onset), _mean(apex)
-        landmarks = np.asarray(np.mean([crop.landmarks for crop in apex], axis=0), np.float32)
-        after = _like(after, before)
-        flow = tvl1(before, after, backend=self._settings.flow_backend)
-        return take_out_head(flow, landmarks), keypoints(landmarks), explained(before, after, flow)
+        """`face_flow` by this recognizer's backend."""
+        return face_flow(onset, apex, backend=self._settings.flow_backend)
+
+
+def face_flow(onset: Sequence[Crop], apex: Sequence[Crop], *, backend: Backend = "auto") -> tuple[F32, F32, float]:
+    """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
+    how well the flow explains the change (see `explained`). Training prepares databases with this very function."""
+    before, after = _mean(onset), _mean(apex)
+    landmarks = np.asarray(np.mean([crop.landmarks for crop in apex], axis=0), np.float32)
+    after = _like(after, before)
+    flow = tvl1(before, after, backend=backend)
+    return take_out_head(flow, landmarks), keypoints(landmarks), explained(before, after, flow)
 
 
 def explained(before: F32, after: F32, flow: F32) -> float:

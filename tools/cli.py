@@ -20,6 +20,7 @@ from tools.commands import say_error, unforeseen
 COMMANDS = {
     "demo": "Render expressions of known truth and recognize them.",
     "analyze": "Find and recognize expressions in recorded videos.",
+    "prepare": "Make flow maps from a database's pictures.",
     "train": "Fit a network on a configured data set.",
     "evaluate": "Judge a recipe leave-one-subject-out.",
     "export": "Write a fitted network as checked ONNX.",

@@ -25,7 +25,7 @@ def export(
     import torch
 
     from engine.errors import ConfigError
-    from training.datasets import htnet_3db
+    from training import datasets
     from training.export import export_onnx, write_card
     from training.runs import load_run
 
@@ -35,7 +35,7 @@ def export(
     judged = _judged(evaluation, recipe)
     network.temperature.fill_(judged["temperature"])
     torch.set_num_threads(1)
-    probes = htnet_3db.load(data).regions() if data else None
+    probes = datasets.load(data).regions() if data else None
     worst = export_onnx(network, recipe, out, probes=probes)
     held = ", ".join(f"{name} {sum(classes.values())}" for name, classes in told["databases"].items())
     facts = {"data": f"{told['maps']} flow maps of {told['subjects']} subjects ({held})", "licence": LICENCE}
@@ -46,17 +46,31 @@ def export(
 def _judged(evaluation: Path | None, recipe: Recipe) -> dict[str, Any]:
     """Temperature, threshold and scores from an evaluation of the same recipe; neutral values without one."""
     from engine.errors import ConfigError
-    from training.report import UNCERTAIN_BELOW, read_summary
+    from training.calibration import LEAST_THRESHOLD
+    from training.report import read_summary
 
     if evaluation is None:
-        return {"temperature": 1.0, "uncertain_below": UNCERTAIN_BELOW, "scores": {"protocol": "not evaluated"}}
+        return {"temperature": 1.0, "uncertain_below": LEAST_THRESHOLD, "scores": {"protocol": "not evaluated"}}
     summary = read_summary(evaluation)
     if summary["recipe"] != recipe.model_dump(mode="json"):
         raise ConfigError(f"{evaluation} judges another recipe than the run's; evaluate the run's own recipe")
-    scores: dict[str, float | str] = {"protocol": summary["protocol"], "seeds": len(summary["seeds"])}
-    scores |= {f"{name}_{key}": value for name in ("uf1", "uar") for key, value in summary[name].items()}
-    for name, part in next(iter(summary["seeds"].values())).items():
-        scores |= {f"{name}_uf1": part["uf1"], f"{name}_uar": part["uar"]} if name != "all" else {}
     sure = summary["confidence"]
-    scores |= {"said": sure["said"], "right_when_said": sure["right_when_said"]}
-    return {"temperature": sure["temperature"], "uncertain_below": sure["uncertain_below"], "scores": scores}
+    if not sure["precision_reached"]:
+        raise ConfigError(
+            f"{evaluation}: no threshold makes {sure['precision_asked']:.1%} of the said answers right; evaluate again with a "
+            "lower --precision (finished folds are kept)"
+        )
+    return {"temperature": sure["temperature"], "uncertain_below": sure["uncertain_below"], "scores": _scores(summary)}
+
+
+def _scores(summary: dict[str, Any]) -> dict[str, float | str]:
+    """The honest figures of a summary, flat, for the card; what is not known (a spread over one seed) is left out."""
+    sure = summary["confidence"]
+    scores: dict[str, float | str | None] = {"protocol": summary["protocol"], "seeds": len(summary["seeds"])}
+    for name in ("uf1", "uar"):
+        scores |= {f"{name}_{key}": value for key, value in summary[name].items()}
+        scores |= {f"{part}_{name}": figures[name]["mean"] for part, figures in summary["databases"].items()}
+        scores |= {f"single_{name}_{key}": value for key, value in summary["single"][name].items()} if summary["single"] else {}
+    scores |= {"said": sure["said"], "right_when_said": sure["right_when_said"], "precision_asked": sure["precision_asked"]}
+    scores |= {"calibration_error": sure["error"]["mean"], "calibration_error_perfect_p95": sure["perfect"]["p95"]}
+    return {name: value for name, value in scores.items() if value is not None}

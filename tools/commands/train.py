@@ -10,7 +10,7 @@ import typer
 
 def train(
     config: Annotated[Path, typer.Option(help="The recipe, a TOML file such as configs/train/ahmsa-3db.toml.")],
-    data: Annotated[Path, typer.Option(help="Folder of the flow maps (the layout of htnet-3db).")],
+    data: Annotated[Path, typer.Option(help="Folder of flow maps: the published ones (htnet-3db), or made by prepare.")],
     out: Annotated[Path, typer.Option(help="Folder for the run; must not hold one already.")],
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's own seed.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
@@ -21,7 +21,7 @@ def train(
     from rich.progress import Progress
 
     from engine.errors import OutputError
-    from training.datasets import htnet_3db
+    from training import datasets
     from training.fit import fit
     from training.recipe import read_recipe
     from training.runs import save_run
@@ -29,7 +29,7 @@ def train(
     recipe = read_recipe(config)
     if (out / "fitted.pt").exists():
         raise OutputError(f"{out} holds a finished run already; name another folder")
-    maps = htnet_3db.load(data)
+    maps = datasets.load(data)
     console = Console(stderr=True)
     console.print(maps.told(), highlight=False)
     torch.set_num_threads(threads)

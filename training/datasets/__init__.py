@@ -1,12 +1,14 @@
-"""Data sets of onset-apex flow maps, all read into `FlowMaps`."""
+"""Data sets of onset-apex flow maps, all read into `FlowMaps` by `load`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.errors import InputError
 from engine.features import five_regions
 from engine.types import F32
 
@@ -55,3 +57,22 @@ class FlowMaps:
 
         arrays = (self.maps[chosen], self.keypoints[chosen], self.labels[chosen])
         return FlowMaps(*arrays, pick(self.names), pick(self.databases), pick(self.subjects), self.absent)
+
+
+def load(folder: str | Path) -> FlowMaps:
+    """The flow maps in a folder: the composite database's published ones (`htnet_3db`), or prepared databases (`prepared`).
+
+    Raises InputError where the folder is neither, or is damaged.
+    """
+    from training.datasets import htnet_3db, prepared
+
+    root = Path(folder)
+    if (root / htnet_3db.TABLE).exists():
+        return htnet_3db.load(root)
+    if prepared.is_prepared(root):
+        return prepared.load(root)
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}; a folder of flow maps is expected")
+    raise InputError(
+        f"{root} holds no flow maps: neither the published ones ({htnet_3db.TABLE}) nor databases made by `apexstream prepare`"
+    )

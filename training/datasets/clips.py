@@ -1,0 +1,119 @@
+"""What an annotation table says: clips of the three classes, and everything that is left out, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import InputError
+from training.datasets import CLASSES
+from training.datasets.tables import Row
+
+NEGATIVE, POSITIVE, SURPRISE = range(len(CLASSES))
+
+Classes = Mapping[str, int | None]
+"""Emotion -> class, None where it belongs to none."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One annotated expression.
+
+    subject is written "database/subject" and name as in the composite database's table (`filename_o`). onset, apex and offset
+    are the numbers in the pictures' names; all None where the table has none and the folder holds just the expression. label
+    is one of CLASSES, emotion and units (facial action units) are the table's own words. folders are the endings of the
+    picture folder's path to look for, the first that is there counts; fps are pictures per second.
+    """
+
+    database: str
+    subject: str
+    name: str
+    onset: int | None
+    apex: int | None
+    offset: int | None
+    label: int
+    emotion: str
+    units: str
+    fps: float
+    folders: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of its flow map, '<subject>_<name>', which no other clip of the database has."""
+        return f"{self.subject.split('/', 1)[1]}_{self.name}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An expression that does not become a flow map: because of its class, of its row in the table, or of its pictures."""
+
+    name: str
+    why: Literal["class", "table", "pictures"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A table, read: the clips, what is left out, and what was decided on the way that a reader should know."""
+
+    clips: tuple[Clip, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Database:
+    """How one database is read: its short name, its table's file name, an example of a picture's path, and the reader.
+
+    ignored is a regular expression for folders that hold something else (another camera).
+    """
+
+    name: str
+    title: str
+    table: str
+    example: str
+    read: Callable[[Path], Annotation] = field(compare=False)
+    ignored: str | None = None
+
+
+def class_of(row: Row, column: str, classes: Classes) -> int | None:
+    """The class of the emotion that a row names, None for one outside the three classes. InputError for an unknown one."""
+    emotion = row.text(column).casefold()
+    if emotion not in classes:
+        raise InputError(f"{row.where}: the emotion {emotion!r} is not known; {', '.join(classes)} are")
+    return classes[emotion]
+
+
+def badly_framed(onset: int, apex: int | None, offset: int) -> str | None:
+    """Why no motion from onset to apex can be measured, None where it can."""
+    if apex is None:
+        return "the table has no apex"
+    if apex == onset:
+        return f"the apex is the onset itself ({apex}), so there is no motion to measure"
+    if not onset < apex <= offset:
+        return f"the apex {apex} lies outside the clip, {onset} to {offset}"
+    return None
+
+
+def sorted_out(row: Row, clip: Callable[[int], Clip], name: str, column: str, classes: Classes) -> Clip | LeftOut:
+    """The clip of a row, or why it is none: clip makes it for a label, name is what it is called where it is left out."""
+    label = class_of(row, column, classes)
+    if label is None:
+        return LeftOut(name, "class", f"{row.text(column).casefold()} belongs to none of the three classes")
+    made = clip(label)
+    if made.onset is None or made.offset is None:
+        return made
+    wrong = badly_framed(made.onset, made.apex, made.offset)
+    return LeftOut(name, "table", wrong) if wrong else made
+
+
+def gathered(found: list[Clip | LeftOut], notes: tuple[str, ...] = ()) -> Annotation:
+    """Clips and what is left out, each in the table's order. Raises InputError where two clips have one name."""
+    clips = tuple(each for each in found if isinstance(each, Clip))
+    keys = [clip.key.casefold() for clip in clips]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise InputError(f"the table has the clip {twice} twice")
+    return Annotation(clips, tuple(each for each in found if isinstance(each, LeftOut)), notes)

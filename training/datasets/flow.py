@@ -1,0 +1,149 @@
+"""A clip's pictures -> its flow map, by the very stages of live analysis (`engine.pipeline`).
+
+The pictures from shortly before the onset to shortly after the apex pass through landmarks and registration one after the
+other, as a camera's would; then the mean of the crops at the onset and of those at the apex give the flow, the whole map and
+the five keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.align import Registrar
+from engine.config import LandmarkSettings
+from engine.errors import InputError
+from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
+from engine.landmarks import FaceLocator, face_box
+from engine.ops.tvl1.method import METHOD
+from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
+from engine.recognizer import ALIKE, face_flow, intensity
+from engine.types import F32, U8, Crop, Face, Frame
+from training.datasets.clips import Clip, badly_framed
+from training.datasets.keypoints import MARGIN
+from training.datasets.pictures import ClipFolder, read_picture
+
+WAY = 1
+"""Counts up whenever the same pictures give another map for a reason that `settings` does not show."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFlow:
+    """What one clip gives: whole [3, 28, 28], keypoints [5, 2] in map cells, and how far to trust them.
+
+    alike is how well the flow explains the change (`engine.recognizer.explained`); one_reference says that onset and apex were
+    registered to one picture; live analysis names nothing where it is False or alike under its limit. px is the intensity in
+    crop pixels. onset, apex and offset are the pictures' numbers.
+    """
+
+    whole: F32
+    keypoints: F32
+    alike: float
+    one_reference: bool
+    px: float
+    onset: int
+    apex: int
+    offset: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether live analysis would name an expression with this flow."""
+        return self.one_reference and self.alike >= ALIKE
+
+
+def settings() -> dict[str, object]:
+    """Everything that decides how pictures become a map; maps made with other settings are not mixed."""
+    return {
+        "way": WAY,
+        "landmarks": LandmarkSettings().model_dump(),
+        "onset_reach_s": ONSET_REACH_S,
+        "apex_reach_s": APEX_REACH_S,
+        "crop_side": CROP_SIDE,
+        "map_side": SIDE,
+        "keypoints": [[round(float(v), 4) for v in point] for point in CANONICAL_KEYPOINTS],
+        "flow": asdict(METHOD),
+        "cropped_margin": MARGIN,
+    }
+
+
+def clip_flow(clip: Clip, folder: ClipFolder) -> ClipFlow:
+    """The flow map of a clip. Raises InputError that says why there is none: pictures missing or damaged, no face found."""
+    pictures = folder.numbered()
+    onset, apex, offset = _span(clip, folder, pictures)
+    first = onset - round(ONSET_REACH_S * clip.fps)
+    last = apex + round(APEX_REACH_S * clip.fps)
+    frames = _frames({n: p for n, p in pictures.items() if first <= n <= last}, clip.fps, folder.cropped)
+    crops = list(_registered(frames))
+    before = [crop for crop in crops if crop.mark.frame <= onset]
+    after = [crop for crop in crops if abs(crop.mark.frame - apex) <= APEX_REACH_S * clip.fps + 1e-6]
+    for moment, number, seen in (("onset", onset, before), ("apex", apex, after)):
+        if not seen:
+            raise InputError(f"no face was found at the {moment} of {clip.name}, {pictures[number]}")
+    flow, points, alike = face_flow(before, after, backend="cpu")
+    return ClipFlow(
+        whole=whole_map(flow),
+        keypoints=keypoints_to_map(points),
+        alike=alike,
+        one_reference=before[-1].anchor == after[0].anchor,
+        px=intensity(flow, points),
+        onset=onset,
+        apex=apex,
+        offset=offset,
+    )
+
+
+def _span(clip: Clip, folder: ClipFolder, pictures: dict[int, Path]) -> tuple[int, int, int]:
+    """Numbers of onset, apex and offset among the pictures."""
+    if folder.just_expression:
+        numbers = list(pictures)
+        if len(numbers) < 3:
+            raise InputError(f"{folder.path} holds {len(numbers)} numbered pictures; an expression has at least 3")
+        return numbers[0], numbers[(len(numbers) - 1) // 2], numbers[-1]
+    assert clip.onset is not None and clip.apex is not None and clip.offset is not None
+    wrong = badly_framed(clip.onset, clip.apex, clip.offset)
+    if wrong:
+        raise InputError(wrong)
+    for moment, number in (("onset", clip.onset), ("apex", clip.apex)):
+        if number not in pictures:
+            held = f"{min(pictures)} to {max(pictures)}" if pictures else "no numbered picture"
+            raise InputError(f"the {moment}, picture {number}, is not in {folder.path}, which holds {held}")
+    return clip.onset, clip.apex, clip.offset
+
+
+def _frames(pictures: dict[int, Path], fps: float, cropped: bool) -> Iterator[Frame]:
+    size = None
+    for number, path in pictures.items():
+        picture = read_picture(path)
+        if size not in (None, picture.shape):
+            raise InputError(f"{path} has another size than the pictures before it")
+        size = picture.shape
+        yield Frame(number, number / fps, _widened(picture) if cropped else picture)
+
+
+def _widened(picture: U8) -> U8:
+    """A face that fills its picture gets a border: detectors want to see more than a face."""
+    top, left = (round(side * MARGIN) for side in picture.shape[:2])
+    return np.asarray(cv2.copyMakeBorder(picture, top, top, left, left, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _registered(frames: Iterable[Frame]) -> Iterator[Crop]:
+    """The crop of the largest face of the first frames in every frame where it is seen."""
+    locator, registrar, chosen = FaceLocator(), Registrar(), None
+    try:
+        for frame in frames:
+            faces = locator.locate(frame)
+            if chosen is None and faces:
+                chosen = max(faces, key=_width).id
+            crop = next((registrar.register(frame, face) for face in faces if face.id == chosen), None)
+            if crop is not None:
+                yield crop
+    finally:
+        locator.close()
+
+
+def _width(face: Face) -> float:
+    return face_box(face.points)[2]

@@ -1,0 +1,131 @@
+"""Pictures on disk: which folder holds a clip, which picture has which number, and reading one whole.
+
+Folders are found by the end of their path, case aside, wherever they lie below the root. A picture's number is the last
+integer in its name. Cropped releases call their pictures reg_...; the folders of SMIC's short clips, .../micro/<class>/<clip>,
+hold just the expression and count from elsewhere than the table.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.errors import InputError
+from engine.types import U8
+from training.datasets.clips import Clip, Database
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+@dataclass(frozen=True)
+class ClipFolder:
+    """The folder with a clip's pictures: cropped to the face, and whether it holds just the expression."""
+
+    path: Path
+    cropped: bool
+    just_expression: bool
+
+    def numbered(self) -> dict[int, Path]:
+        """The pictures by the number in their names, rising. Raises InputError where two have one number."""
+        out: dict[int, Path] = {}
+        for name in sorted(_pictures(path.name for path in self.path.iterdir())):
+            found = re.findall(r"\d+", Path(name).stem)
+            if not found:
+                continue
+            number = int(found[-1])
+            if number in out:
+                raise InputError(f"{self.path} holds two pictures of number {number}: {out[number].name} and {name}")
+            out[number] = self.path / name
+        return dict(sorted(out.items()))
+
+
+class PictureFolders:
+    """All folders below a root that directly hold pictures. Raises InputError where the root is no folder or holds none."""
+
+    def __init__(self, root: Path, database: Database) -> None:
+        if not root.is_dir():
+            raise InputError(f"there is no folder {root}; the pictures of {database.title} are expected below it")
+        self._root = root.resolve()
+        ignored = re.compile(database.ignored, re.IGNORECASE) if database.ignored else None
+        self._by_name: dict[str, list[tuple[tuple[str, ...], ClipFolder]]] = {}
+        for place, folders, names in os.walk(self._root):
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and not (ignored and ignored.search(f)))
+            first = next(_pictures(names), None)
+            if first is not None:
+                self._add(Path(place), first)
+        if not self._by_name:
+            raise InputError(f"there is no picture below {root}; {database.title} is expected as {database.example}")
+
+    def _add(self, path: Path, first: str) -> None:
+        just_expression = len(path.parts) > 2 and path.parts[-3].casefold() == "micro"
+        folder = ClipFolder(path, first.casefold().startswith("reg_"), just_expression)
+        ending = tuple(_plain(part) for part in path.parts)
+        self._by_name.setdefault(ending[-1], []).append((ending, folder))
+
+    def find(self, clip: Clip) -> ClipFolder:
+        """The folder of a clip: uncropped before cropped, numbered as the table before just the expression.
+
+        Raises InputError where there is none, or two of one kind.
+        """
+        for choice, ending in enumerate(clip.folders):
+            wanted = tuple(_plain(part) for part in ending.split("/"))
+            fitting = [folder for parts, folder in self._by_name.get(wanted[-1], []) if parts[-len(wanted) :] == wanted]
+            if choice:  # the clip that this expression is a part of: its frames must be those of the table
+                fitting = [folder for folder in fitting if not folder.just_expression]
+            if clip.onset is None:
+                fitting = [folder for folder in fitting if folder.just_expression]
+            if fitting:
+                return _best(clip, fitting)
+        without = (
+            "; the table has no frames for it, only a folder of just this expression will do" if clip.onset is None else ""
+        )
+        raise InputError(f"there is no folder {' or '.join(clip.folders)} with pictures below {self._root}{without}")
+
+
+def _best(clip: Clip, folders: list[ClipFolder]) -> ClipFolder:
+    def rank(folder: ClipFolder) -> tuple[bool, bool]:
+        return folder.cropped, folder.just_expression
+
+    best = min(folders, key=rank)
+    rivals = [str(folder.path) for folder in folders if rank(folder) == rank(best)]
+    if len(rivals) > 1:
+        raise InputError(f"two folders hold {clip.name}, {rivals[0]} and {rivals[1]}; name a root that holds one of them")
+    return best
+
+
+def _pictures(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+
+
+def _plain(part: str) -> str:
+    """A folder's name without case and without leading zeros of a subject: S03 and s3 are one."""
+    return re.sub(r"^s0+(?=\d)", "s", part.casefold())
+
+
+def read_picture(path: Path) -> U8:
+    """[H, W, 3] RGB. Raises InputError where the file cannot be read, is no picture, or ends too early."""
+    try:
+        data = path.read_bytes()
+    except OSError as cause:
+        raise InputError(f"the picture {path} cannot be read: {cause.strerror}") from cause
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if picture is None:
+        raise InputError(f"{path} is no picture")
+    if _cut_short(data):
+        raise InputError(f"the picture {path} ends too early; copy it again")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _cut_short(data: bytes) -> bool:
+    """Whether the file's end is missing, which OpenCV only warns of: it fills what is missing with grey."""
+    if data.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in data[-4096:]
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data[-4096:]
+    return data.startswith(b"BM") and int.from_bytes(data[2:6], "little") > len(data)

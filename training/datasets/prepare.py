@@ -1,0 +1,138 @@
+"""A database's pictures -> prepared flow maps: which clips there are, several at once, going on where a stopped run was."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import cv2
+
+from engine.errors import ApexError, InputError
+from training.datasets.clips import Clip, Database, LeftOut
+from training.datasets.flow import ClipFlow, clip_flow
+from training.datasets.pictures import ClipFolder, PictureFolders
+from training.datasets.prepared import Store
+
+Task = tuple[Clip, ClipFolder]
+
+Progress = Callable[[int, int, str | None], None]
+"""Told at the start and after each clip: clips done, clips in all, the newest one's name."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a preparation: the folder, each clip with its flow, what was left out and why, decisions on the way."""
+
+    folder: Path
+    made: tuple[tuple[Clip, ClipFlow], ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    database: Database,
+    root: Path,
+    out: Path,
+    *,
+    annotations: Path | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Make the flow maps of all clips below root into out/<database>; maps that an earlier run made there are kept.
+
+    annotations is the table, looked for in root (and two folders deep, and beside root) where it is None. jobs clips are made
+    at once, each in a process with one thread. Clips without usable pictures are left out and listed. Raises InputError for a
+    table that cannot be read, a root without any of the clips, or a folder of another version; OutputError where out cannot
+    be written; ApexError where a worker process dies.
+    """
+    annotation = database.read(annotations or find_table(database, root))
+    tasks, left_out = _located(annotation.clips, PictureFolders(root, database))
+    if not tasks:
+        raise InputError(f"none of the {len(annotation.clips)} clips is below {root}; {database.title} is {database.example}")
+    store = Store(out / database.name)
+    store.begin()
+    made = {clip.key: flow for clip, source in tasks if (flow := store.get(clip, source)) is not None}
+    wanted = [task for task in tasks if task[0].key not in made]
+    done = len(tasks) - len(wanted)
+    if progress:
+        progress(done, len(tasks), None)
+    for (clip, source), result in _results(wanted, jobs):
+        done += 1
+        if isinstance(result, str):
+            left_out.append(LeftOut(clip.key, "pictures", result))
+        else:
+            store.put(clip, source, result)
+            made[clip.key] = result
+        if progress:
+            progress(done, len(tasks), clip.key)
+    kept = tuple((clip, made[clip.key]) for clip in annotation.clips if clip.key in made)
+    order = {clip.key: number for number, clip in enumerate(annotation.clips)}
+    lost = sorted(left_out, key=lambda each: order[each.name])
+    store.finish(kept, (*annotation.left_out, *lost))
+    return Outcome(store.folder, kept, (*annotation.left_out, *lost), annotation.notes)
+
+
+def find_table(database: Database, root: Path) -> Path:
+    """The database's annotation table in or near root. Raises InputError where it is not there."""
+    wanted = database.table.casefold()
+    for pattern in ("*", "*/*", "../*", "*/*/*"):
+        found = sorted(path for path in root.glob(pattern) if path.name.casefold() == wanted)
+        if found:
+            return found[0]
+    raise InputError(f"the table {database.table} is not in or near {root}; name it with --annotations")
+
+
+def _located(clips: Sequence[Clip], folders: PictureFolders) -> tuple[list[Task], list[LeftOut]]:
+    tasks, absent = [], []
+    for clip in clips:
+        try:
+            tasks.append((clip, folders.find(clip)))
+        except InputError as error:
+            absent.append(LeftOut(clip.key, "pictures", str(error)))
+    return tasks, absent
+
+
+def _work(task: Task) -> ClipFlow | str:
+    try:
+        return clip_flow(*task)
+    except InputError as error:
+        return str(error)
+
+
+def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, ClipFlow | str]]:
+    if jobs == 1 or len(tasks) < 2:
+        yield from ((task, _work(task)) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start_worker) as pool:
+        waiting = {pool.submit(_work, task): task for task in tasks}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        except BrokenProcessPool as cause:
+            raise ApexError("a worker process died (short of memory?); the same command with fewer --jobs goes on") from cause
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """One thread of OpenCV; interrupts are the parent's to handle, and a worker ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,220 @@
+"""Prepared databases on disk: flow maps made from pictures, with the settings they were made with.
+
+    FOLDER/<database>/prepared.json     format, settings and their fingerprint
+    FOLDER/<database>/maps/<key>.npz    one clip each, written as soon as it is done
+    FOLDER/<database>/clips.csv         every clip that has a map; written last, so it says that the preparation was finished
+    FOLDER/<database>/skipped.csv       every expression that has none: why (class, table, pictures) and the reason
+
+Files are replaced, never half written. A folder made with other settings is refused, for writing as for reading.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import InputError, OutputError
+from engine.features import SIDE
+from training.datasets import CLASSES, FlowMaps
+from training.datasets.clips import Clip, LeftOut
+from training.datasets.flow import ClipFlow, settings
+from training.datasets.pictures import ClipFolder
+
+FORMAT = 1
+HEAD, MAPS, CLIPS, SKIPPED = "prepared.json", "maps", "clips.csv", "skipped.csv"
+COLUMNS = (
+    *("key", "database", "subject", "name", "label", "class", "emotion", "units", "fps", "onset", "apex", "offset"),
+    *("px", "alike", "one_reference"),
+)
+
+
+def fingerprint() -> str:
+    """A digest of the format and of all settings that decide what the maps are."""
+    content = json.dumps({"format": FORMAT, **settings()}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class Store:
+    """One database's folder, open for writing; what an earlier run left there is gone on with.
+
+    Raises InputError where that run had other settings, OutputError where the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            (folder / MAPS).mkdir(parents=True, exist_ok=True)
+        except OSError as cause:
+            raise OutputError(f"the folder {folder} cannot be made: {cause.strerror}") from cause
+        if (folder / HEAD).exists():
+            _check_head(folder)
+        else:
+            head = {"format": FORMAT, "fingerprint": fingerprint(), "settings": settings()}
+            _replace(folder / HEAD, (json.dumps(head, indent=2) + "\n").encode())
+
+    def get(self, clip: Clip, source: ClipFolder) -> ClipFlow | None:
+        """The map of a clip where an earlier run made it from the same row and the same kind of pictures."""
+        path = _part(self.folder, clip.key)
+        if not path.exists():
+            return None
+        try:
+            flow, digest = _read(path)
+        except InputError:  # damaged by somebody else: made anew
+            return None
+        return flow if digest == _digest(clip, source) else None
+
+    def put(self, clip: Clip, source: ClipFolder, flow: ClipFlow) -> None:
+        """Keep a clip's map. Raises OutputError."""
+        facts = [flow.alike, flow.one_reference, flow.px, flow.onset, flow.apex, flow.offset]
+        content = io.BytesIO()
+        digest, numbers = np.array(_digest(clip, source)), np.array(facts, np.float64)
+        np.savez(content, whole=flow.whole, keypoints=flow.keypoints, facts=numbers, clip=digest)
+        _replace(_part(self.folder, clip.key), content.getvalue())
+
+    def begin(self) -> None:
+        """From now on the folder counts as unfinished, until `finish`."""
+        try:
+            (self.folder / CLIPS).unlink(missing_ok=True)
+        except OSError as cause:
+            raise OutputError(f"{self.folder / CLIPS} cannot be replaced: {cause.strerror}") from cause
+
+    def finish(self, made: Sequence[tuple[Clip, ClipFlow]], left_out: Iterable[LeftOut]) -> None:
+        """Write both tables. Raises OutputError."""
+        skipped = [(each.name, each.why, each.reason) for each in left_out]
+        _replace(self.folder / SKIPPED, _table([("name", "why", "reason"), *skipped]))
+        _replace(self.folder / CLIPS, _table([COLUMNS, *(_row(clip, flow) for clip, flow in made)]))
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether the folder is a prepared database or holds some."""
+    return bool(_databases(folder))
+
+
+def load(folder: Path) -> FlowMaps:
+    """All maps of a prepared database, or of all in the folder. Raises InputError that says what to do."""
+    sets = [_load_one(each) for each in _databases(folder)]
+    if not sets:
+        raise InputError(f"{folder} holds no prepared database; `apexstream prepare` makes one")
+    names = [name for each in sets for name in each.names]
+    if not names:
+        raise InputError(f"the databases in {folder} hold no map; their {SKIPPED} says why")
+    if len(set(names)) != len(names):
+        raise InputError(f"two databases in {folder} have a map called {next(n for n in names if names.count(n) > 1)}")
+    return FlowMaps(
+        maps=np.concatenate([each.maps for each in sets]),
+        keypoints=np.concatenate([each.keypoints for each in sets]),
+        labels=np.concatenate([each.labels for each in sets]),
+        names=tuple(names),
+        databases=tuple(name for each in sets for name in each.databases),
+        subjects=tuple(name for each in sets for name in each.subjects),
+        absent=tuple(name for each in sets for name in each.absent),
+    )
+
+
+def _databases(folder: Path) -> list[Path]:
+    if (folder / HEAD).is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{HEAD}"))
+
+
+def _load_one(folder: Path) -> FlowMaps:
+    _check_head(folder)
+    if not (folder / CLIPS).exists():
+        raise InputError(f"the preparation of {folder} was not finished; the same `apexstream prepare` goes on with it")
+    rows = _rows(folder / CLIPS, COLUMNS)
+    flows = [_read(_part(folder, row["key"]))[0] for row in rows]
+    skipped = _rows(folder / SKIPPED, ("name", "why", "reason"))
+    labels = [CLASSES.index(row["class"]) for row in rows]
+    return FlowMaps(
+        maps=np.array([flow.whole for flow in flows], np.float32).reshape(-1, 3, SIDE, SIDE),
+        keypoints=np.array([flow.keypoints for flow in flows], np.float32).reshape(-1, 5, 2),
+        labels=np.array(labels, np.int64),
+        names=tuple(row["key"] for row in rows),
+        databases=tuple(row["database"] for row in rows),
+        subjects=tuple(row["subject"] for row in rows),
+        absent=tuple(row["name"] for row in skipped if row["why"] == "pictures"),
+    )
+
+
+def _check_head(folder: Path) -> None:
+    try:
+        head = json.loads((folder / HEAD).read_bytes())
+        theirs = head["fingerprint"], head["format"]
+    except OSError as cause:
+        raise InputError(f"{folder / HEAD} cannot be read: {cause.strerror}") from cause
+    except (ValueError, KeyError, TypeError) as cause:
+        raise InputError(f"{folder / HEAD} is damaged; delete {folder} and prepare the database again") from cause
+    if theirs != (fingerprint(), FORMAT):
+        says = f"format {theirs[1]}, settings {theirs[0]}; this one makes format {FORMAT}, settings {fingerprint()}"
+        raise InputError(
+            f"{folder} was prepared by another version of apexstream ({says}): prepare it into another folder or delete it"
+        )
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError) as cause:
+        raise InputError(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
+    if tuple(reader.fieldnames or ()) != tuple(columns) or any(None in row.values() for row in rows):
+        raise InputError(f"{path} is damaged; the same `apexstream prepare` writes it again")
+    if "class" in columns and any(row["class"] not in CLASSES for row in rows):
+        raise InputError(f"{path} names a class that is none of {', '.join(CLASSES)}; the same `apexstream prepare` mends it")
+    return rows
+
+
+def _row(clip: Clip, flow: ClipFlow) -> tuple[object, ...]:
+    named = (clip.key, clip.database, clip.subject, clip.name, clip.label, CLASSES[clip.label], clip.emotion, clip.units)
+    measured = (round(flow.px, 3), round(flow.alike, 3), int(flow.one_reference))
+    return (*named, clip.fps, flow.onset, flow.apex, flow.offset, *measured)
+
+
+def _part(folder: Path, key: str) -> Path:
+    return folder / MAPS / f"{key}.npz"
+
+
+def _read(path: Path) -> tuple[ClipFlow, str]:
+    """A clip's map, and the digest of what it was made from. Raises InputError where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            whole, keypoints, facts = held["whole"], held["keypoints"], held["facts"]
+            digest = str(held["clip"])
+        alike, one_reference, px, onset, apex, offset = (float(value) for value in facts)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:
+        raise InputError(f"the map {path} is missing or damaged; the same `apexstream prepare` makes it again") from cause
+    if whole.shape != (3, SIDE, SIDE) or keypoints.shape != (5, 2) or not np.isfinite(whole).all():
+        raise InputError(f"the map {path} has another shape than this version makes; prepare the database again")
+    return ClipFlow(whole, keypoints, alike, bool(one_reference), px, int(onset), int(apex), int(offset)), digest
+
+
+def _digest(clip: Clip, source: ClipFolder) -> str:
+    content = json.dumps([*astuple(clip), source.cropped, source.just_expression])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _table(rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as cause:
+        beside.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
