@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
@@ -9,7 +10,9 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-NAMES = ("ahmsa",)
+_CLASSES = {"ahmsa": "AhmsaNet", "htnet": "HTNet", "hfa": "HfaNet"}
+
+NAMES = tuple(_CLASSES)
 """The architectures `build` knows."""
 
 
@@ -24,15 +27,16 @@ def build(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
     if num_classes < 2:
         raise ConfigError(f"a network needs at least two classes, not {num_classes}")
     try:
-        from engine.models.ahmsa import AhmsaNet
+        network = getattr(import_module(f"engine.models.{name}"), _CLASSES[name])
     except ModuleNotFoundError as missing:
         from engine.errors import BackendError
 
         raise BackendError("building a network needs PyTorch; install apexstream[train]") from missing
     try:
-        return AhmsaNet(num_classes, **options)
+        made: nn.Module = network(num_classes, **options)
     except TypeError as wrong:
         raise ConfigError(f"{name} cannot be built with these options: {wrong}") from wrong
+    return made
 
 
 __all__ = ["NAMES", "build"]

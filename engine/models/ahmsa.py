@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.errors import ConfigError
+from engine.models.layers import Aggregation, SelfAttention, feed_forward
 
 
 class ChannelAttention(nn.Module):
-    """Weighs the channels of [B, h, w, C] by what all patches hold: on average and at most."""
+    """Weighs the channels of [B, N, C] by what all N patches hold: on average and at most."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
@@ -32,30 +33,10 @@ class ChannelAttention(nn.Module):
         self.excite = nn.Linear(width // reduction, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] -> the same shape, each channel times its weight in 0..1."""
-        pooled = torch.stack((x.mean((1, 2)), x.amax((1, 2))))
+        """[B, N, C] -> the same shape, each channel times its weight in 0..1."""
+        pooled = torch.stack((x.mean(1), x.amax(1)))
         weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(pooled))).sum(0))
-        return x * weight[:, None, None, :]
-
-
-class SpatialAttention(nn.Module):
-    """Scaled dot-product attention of every patch to every patch, in several heads."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] -> the same shape."""
-        batch, height, width, channels = x.shape
-        size = channels // self.heads
-        q, k, v = self.qkv(x).reshape(batch, height * width, 3, self.heads, size).permute(2, 0, 3, 1, 4)
-        scores = torch.softmax(q @ k.transpose(-1, -2) * size**-0.5, -1)
-        merged = (scores @ v).transpose(1, 2).reshape(batch, height, width, channels)
-        out: Tensor = self.out(merged)
-        return out
+        return x * weight[:, None, :]
 
 
 class Block(nn.Module):
@@ -63,31 +44,16 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, reduction: int, expansion: int, dropout: float) -> None:
         super().__init__()
-        forward = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
-        self.parts = nn.ModuleList((ChannelAttention(width, reduction), SpatialAttention(width, heads), forward))
+        forward = feed_forward(width, expansion)
+        self.parts = nn.ModuleList((ChannelAttention(width, reduction), SelfAttention(width, heads), forward))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.parts)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] -> the same shape."""
+        """Patches [B, N, C] -> the same shape."""
         for norm, part in zip(self.norms, self.parts, strict=True):
             x = x + self.drop(part(norm(x)))
         return x
-
-
-class Aggregation(nn.Module):
-    """From one level to the next: convolution, layer norm, adaptive max pooling to half of each side."""
-
-    def __init__(self, width: int, side: int) -> None:
-        super().__init__()
-        self.side = side
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] -> [B, side, side, C]."""
-        mixed = self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        return functional.adaptive_max_pool2d(mixed.permute(0, 3, 1, 2), self.side).permute(0, 2, 3, 1)
 
 
 class AhmsaNet(nn.Module):
@@ -118,7 +84,9 @@ class AhmsaNet(nn.Module):
         self.levels = nn.ModuleList(
             nn.Sequential(*(Block(width, heads, reduction, expansion, dropout) for _ in range(count))) for count in repeats
         )
-        self.between = nn.ModuleList(Aggregation(width, cells // 2 ** (i + 1)) for i in range(levels - 1))
+        self.between = nn.ModuleList(
+            Aggregation(width, width, nn.AdaptiveMaxPool2d(cells // 2 ** (i + 1))) for i in range(levels - 1)
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, num_classes))
 
@@ -126,7 +94,7 @@ class AhmsaNet(nn.Module):
         """[B, 3, side, side] -> [B, num_classes]."""
         x = self.embed(maps * 2 - 1).permute(0, 2, 3, 1) + self.place
         for index, level in enumerate(self.levels):
-            x = level(x)
+            x = level(x.flatten(1, 2)).reshape(x.shape)
             if index < len(self.between):
                 x = self.between[index](x)
         out: Tensor = self.head(self.norm(x.flatten(1)))
