@@ -1,112 +1,132 @@
-"""What an evaluation says: scores from the pooled answers of all folds, overall and per database, and how sure they are."""
+"""What an evaluation says: scores from the pooled answers of all folds, overall and per database, and how sure they are.
+
+Everything stands in one JSON value, `summary.json`, which `apexstream export` reads and the page is made from:
+
+    protocol, classes, recipe, maps, data, folds, seconds
+    uf1, uar        the committee's, mean and spread (sample standard deviation) over the seeds; spread null for one seed
+    databases       the same for each database, with its maps and subjects
+    single          each network of each seed's committee judged alone (null where the record has no single answers)
+    peeked          the committee of the epoch that was best on the judged subject: a leak, never a score (null if not asked)
+    seeds           the committee's scores of each seed: all and each database
+    confidence      see `training.calibration`
+"""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.errors import ConfigError, InputError, OutputError
-from training.datasets import CLASSES
+from engine.errors import ConfigError, OutputError
+from training.answers import Answers, gather
+from training.calibration import DRAWS, LEAST_THRESHOLD, PRECISION, Calibration, calibrate
+from training.datasets import CLASSES, FlowMaps
 from training.loso import FoldResult
-from training.metrics import Scores, judged
+from training.metrics import Scores
 
-UNCERTAIN_BELOW = 0.5
-"""An answer no more probable than all others together is called uncertain."""
+LEAK = "epoch chosen on the test subject: not a valid score"
+"""What stands beside every figure of `peeked`."""
 
-F64 = npt.NDArray[np.float64]
-
-
-def pooled(results: Sequence[FoldResult], keep: Callable[[str], bool] = lambda _: True) -> Scores:
-    """Scores over all folds whose subject is kept, from one confusion matrix."""
-    chosen = [r for r in results if keep(r.subject)]
-    truth = [label for r in chosen for label in r.truth]
-    answers = [int(np.argmax(row)) for r in chosen for row in r.logits]
-    return judged(truth, answers, len(CLASSES))
+Json = dict[str, Any]
 
 
-def per_database(results: Sequence[FoldResult]) -> dict[str, Scores]:
-    """`pooled` for "all" and for each database, in the order of appearance."""
-    names = dict.fromkeys(r.subject.split("/")[0] for r in results)
-    out = {"all": pooled(results)}
-    for name in names:
-        out[name] = pooled(results, lambda subject, name=name: subject.startswith(f"{name}/"))  # type: ignore[misc]
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """Answers a seed, their calibration, and the summary of both."""
+
+    seeds: list[Answers]
+    calibration: Calibration
+    summary: Json
+
+
+def assess(
+    header: Json,
+    results: Sequence[FoldResult],
+    data: FlowMaps | None = None,
+    *,
+    precision: float = PRECISION,
+    groups: int | None = None,
+) -> Assessment:
+    """Judge finished folds; header is the record's. groups says that so many groups of subjects were left out, not each
+    subject; data are needed then. Raises what `gather` and `calibrate` raise."""
+    seeds = gather(results, data)
+    calibration = calibrate(seeds, precision)
+    summary = {
+        "protocol": protocol(groups),
+        "classes": list(CLASSES),
+        **header,
+        "groups": groups,
+        "folds": len(results),
+        "seconds": round(sum(r.seconds for r in results)),
+        **_figures([a.scores() for a in seeds]),
+        "databases": _databases(seeds),
+        "single": _single(seeds),
+        "peeked": _peeked(seeds),
+        "seeds": {str(a.seed): {part: _plain(s) for part, s in _parts(a).items()} for a in seeds},
+        "confidence": _confidence(calibration),
+    }
+    return Assessment(seeds, calibration, summary)
+
+
+def summarize(header: Json, results: Sequence[FoldResult], data: FlowMaps | None = None) -> Json:
+    """The summary alone."""
+    return assess(header, results, data).summary
+
+
+def protocol(groups: int | None) -> str:
+    """How it was judged, in one line."""
+    left_out = "leave one subject out" if groups is None else f"{groups} subject-disjoint groups, NOT leave one subject out"
+    return f"{left_out}, last epoch, one pooled confusion matrix (rows: truth) over the declared classes"
+
+
+def _parts(answers: Answers) -> dict[str, Scores]:
+    return {"all": answers.scores(), **{name: answers.scores(database=name) for name in dict.fromkeys(answers.databases)}}
+
+
+def _figures(runs: Sequence[Scores]) -> Json:
+    return {name: _mean([getattr(run, name) for run in runs]) for name in ("uf1", "uar")}
+
+
+def _mean(values: Sequence[float]) -> Json:
+    spread = round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None
+    return {"mean": round(float(np.mean(values)), 4), "spread": spread}
+
+
+def _databases(seeds: Sequence[Answers]) -> Json:
+    first = seeds[0]
+    out = {}
+    for name in dict.fromkeys(first.databases):
+        people = {s for s, d in zip(first.subjects, first.databases, strict=True) if d == name}
+        size = {"maps": first.databases.count(name), "subjects": len(people)}
+        out[name] = {**size, **_figures([a.scores(database=name) for a in seeds])}
     return out
 
 
-def probabilities(logits: F64, temperature: float) -> F64:
-    """Softmax of logits [N, K] / temperature."""
-    scaled = logits / temperature
-    grown = np.exp(scaled - scaled.max(1, keepdims=True))
-    return np.asarray(grown / grown.sum(1, keepdims=True), np.float64)
+def _single(seeds: Sequence[Answers]) -> Json | None:
+    """Every network of every seed on its own: the spread is over all of these runs."""
+    alone = [(a, a.members[:, m]) for a in seeds if a.members is not None for m in range(a.members.shape[1])]
+    if not alone:
+        return None
+    names = dict.fromkeys(seeds[0].databases)
+    databases = {name: _figures([a.scores(logits, name) for a, logits in alone]) for name in names}
+    return {"runs": len(alone), **_figures([a.scores(logits) for a, logits in alone]), "databases": databases}
 
 
-def fit_temperature(logits: F64, truth: npt.NDArray[np.int64]) -> float:
-    """The temperature in 0.1..10 under which the true classes of held-out maps are likeliest (Guo et al., ICML 2017)."""
-    if not len(truth) or logits.shape[0] != len(truth):
-        raise InputError(f"a temperature needs one label a row, not {len(truth)} for {len(logits)}")
-    grid = np.geomspace(0.1, 10, 461)
-    rows = np.arange(len(truth))
-    losses = [-np.log(np.maximum(probabilities(logits, t)[rows, truth], 1e-12)).mean() for t in grid]
-    return round(float(grid[int(np.argmin(losses))]), 4)
+def _peeked(seeds: Sequence[Answers]) -> Json | None:
+    leaked = [(a, a.peeked) for a in seeds if a.peeked is not None]
+    if len(leaked) != len(seeds):
+        return None
+    names = dict.fromkeys(seeds[0].databases)
+    databases = {name: _figures([a.scores(logits, name) for a, logits in leaked]) for name in names}
+    return {"label": LEAK, **_figures([a.scores(logits) for a, logits in leaked]), "databases": databases}
 
 
-def reliability(chances: F64, truth: npt.NDArray[np.int64], edges: Sequence[float]) -> list[dict[str, float]]:
-    """For each range of confidence: how many answers, their mean confidence, and the share that is right."""
-    confidence, right = chances.max(1), chances.argmax(1) == truth
-    rows = []
-    for low, high in pairwise(edges):
-        inside = (confidence >= low) & (confidence < high)
-        count = int(inside.sum())
-        mean, share = (float(confidence[inside].mean()), float(right[inside].mean())) if count else (0.0, 0.0)
-        rows.append({"from": low, "to": high, "count": count, "confidence": round(mean, 4), "right": round(share, 4)})
-    return rows
-
-
-def summarize(header: dict[str, Any], results: Sequence[FoldResult]) -> dict[str, Any]:
-    """Everything worth keeping of an evaluation as one JSON value: scores per seed, their mean and spread, calibration."""
-    seeds = list(dict.fromkeys(r.seed for r in results))
-    runs: dict[str, dict[str, Any]] = {}
-    for seed in seeds:
-        parts = per_database([r for r in results if r.seed == seed])
-        runs[str(seed)] = {name: _plain(part) for name, part in parts.items()}
-    uf1, uar = ([runs[str(seed)]["all"][name] for seed in seeds] for name in ("uf1", "uar"))
-    return {
-        "protocol": "leave one subject out, last epoch, one pooled confusion matrix (rows: truth) over the declared classes",
-        "classes": list(CLASSES),
-        **header,
-        "folds": len(results),
-        "seconds": round(sum(r.seconds for r in results)),
-        "uf1": {"mean": round(float(np.mean(uf1)), 4), "spread": round(float(np.std(uf1)), 4)},
-        "uar": {"mean": round(float(np.mean(uar)), 4), "spread": round(float(np.std(uar)), 4)},
-        "seeds": runs,
-        "confidence": calibration(results),
-    }
-
-
-def calibration(results: Sequence[FoldResult]) -> dict[str, Any]:
-    """Temperature from the held-out answers, what confidence then means, and what the threshold of uncertainty leaves."""
-    logits = np.array([row for r in results for row in r.logits], np.float64)
-    truth = np.array([label for r in results for label in r.truth], np.int64)
-    temperature = fit_temperature(logits, truth)
-    chances = probabilities(logits, temperature)
-    said = chances.max(1) >= UNCERTAIN_BELOW
-    right = chances.argmax(1) == truth
-    return {
-        "temperature": temperature,
-        "uncertain_below": UNCERTAIN_BELOW,
-        "said": round(float(said.mean()), 4),
-        "right_when_said": round(float(right[said].mean()), 4) if said.any() else 0.0,
-        "reliability": reliability(chances, truth, (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0001)),
-    }
-
-
-def _plain(scores: Scores) -> dict[str, Any]:
+def _plain(scores: Scores) -> Json:
     return {
         "uf1": round(scores.uf1, 4),
         "uar": round(scores.uar, 4),
@@ -117,7 +137,39 @@ def _plain(scores: Scores) -> dict[str, Any]:
     }
 
 
-def write_summary(summary: dict[str, Any], path: Path) -> None:
+def _confidence(found: Calibration) -> Json:
+    said = [seed.coverage for seed in found.seeds]
+    right = [seed.precision for seed in found.seeds if seed.precision is not None]
+    threshold = found.threshold
+    return {
+        "how": "temperature and threshold of each group of subjects from the others' out-of-fold answers; mean over the seeds",
+        "temperature": round(found.temperature, 4),
+        "precision_asked": found.asked,
+        "precision_reached": threshold is not None,
+        "uncertain_below": 1.0 if threshold is None else round(max(threshold, LEAST_THRESHOLD), 4),
+        "said": round(float(np.mean(said)), 4),
+        "right_when_said": round(float(np.mean(right)), 4) if right else 0.0,
+        "error": _mean(found.errors),
+        "error_before": _mean(found.raw_errors),
+        "perfect": {"mean": round(found.perfect_mean, 4), "p95": round(found.perfect_p95, 4), "draws": DRAWS},
+        "within": found.within,
+        "seeds_within": sum(error <= p95 for error, p95 in zip(found.errors, found.seed_p95, strict=True)),
+        "seeds": [
+            {"temperature": round(seed.temperature, 4), "error": round(error, 4), "perfect_p95": round(p95, 4)}
+            for seed, error, p95 in zip(found.seeds, found.errors, found.seed_p95, strict=True)
+        ],
+        "reliability": [
+            {
+                **{"from": round(b.low, 4), "to": round(b.high, 4), "count": b.count},
+                **{"confidence": round(b.confidence, 4), "right": round(b.right, 4)},
+                "perfect": [round(end, 4) for end in b.band],
+            }
+            for b in found.bins
+        ],
+    }
+
+
+def write_summary(summary: Json, path: Path) -> None:
     """Write the summary as JSON."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,10 +178,38 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
 
 
-def read_summary(path: Path) -> dict[str, Any]:
+def write_recipe(summary: Json, path: Path) -> None:
+    """Write the judged recipe as JSON, all defaults spelled out."""
+    try:
+        path.write_text(json.dumps(summary["recipe"], indent=2) + "\n", encoding="utf-8")
+    except OSError as cause:
+        raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
+
+
+def write_predictions(found: Assessment, path: Path) -> None:
+    """Write one CSV row a map: what it is, and for each seed the committee's answer and its cross-fitted probabilities."""
+    head = ["name", "database", "subject", "truth"]
+    for answers in found.seeds:
+        head += [f"seed{answers.seed}_{column}" for column in ("answer", *CLASSES)]
+    first = found.seeds[0]
+    rows = []
+    for i, (name, database, subject) in enumerate(zip(first.names, first.databases, first.subjects, strict=True)):
+        row = [name, database, subject, CLASSES[first.truth[i]]]
+        for seed in found.calibration.seeds:
+            chances = seed.probabilities[i]
+            row += [CLASSES[int(chances.argmax())], *(f"{p:.4f}" for p in chances)]
+        rows.append(row)
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *rows])
+    except OSError as cause:
+        raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
+
+
+def read_summary(path: Path) -> Json:
     """Read what `write_summary` wrote. ConfigError if it is no summary."""
     try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        summary: Json = json.loads(path.read_text(encoding="utf-8"))
         if not {"recipe", "uf1", "uar", "seeds", "confidence"} <= summary.keys():
             raise ValueError("not a summary")
     except OSError as cause:

@@ -1,23 +1,29 @@
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError, InputError
+from engine.errors import ConfigError, OutputError
+from training.answers import Answers, gather
+from training.calibration import calibrate
 from training.loso import FoldResult
 from training.report import (
-    calibration,
-    fit_temperature,
-    per_database,
-    pooled,
-    probabilities,
+    LEAK,
+    Assessment,
+    assess,
+    protocol,
     read_summary,
-    reliability,
     summarize,
+    write_predictions,
+    write_recipe,
     write_summary,
 )
+
+HEADER = {"recipe": {"name": "r", "model": {"members": 2}}, "maps": 8, "data": "d"}
 
 
 def fold(subject: str, truth: list[int], answers: list[int], seed: int = 0, sure: float = 2.0) -> FoldResult:
@@ -26,51 +32,103 @@ def fold(subject: str, truth: list[int], answers: list[int], seed: int = 0, sure
 
 
 FOLDS = [fold("casme2/1", [0, 1, 2], [0, 1, 1]), fold("casme2/2", [0, 2], [0, 2]), fold("samm/1", [0, 1, 2], [0, 0, 2])]
+SECOND = [fold(f.subject, list(f.truth), list(f.truth), seed=1) for f in FOLDS]
 
 
-def test_scores_pool_the_answers_of_all_folds() -> None:
-    assert pooled(FOLDS).confusion.tolist() == [[3, 0, 0], [1, 1, 0], [0, 1, 2]]
-
-
-def test_each_database_is_pooled_from_its_own_folds() -> None:
-    parts = per_database(FOLDS)
+def test_scores_pool_the_answers_of_all_folds_and_of_each_database() -> None:
+    parts = summarize(HEADER, FOLDS)["seeds"]["0"]
     assert list(parts) == ["all", "casme2", "samm"]
-    assert parts["casme2"].confusion.sum() == 5 and parts["samm"].confusion.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
-
-
-def test_a_temperature_undoes_overconfidence() -> None:
-    draw = np.random.default_rng(0)
-    logits = draw.normal(0, 1.5, (4000, 3))
-    chances = probabilities(logits, 1.0)
-    truth = np.array([draw.choice(3, p=row) for row in chances])
-    assert fit_temperature(logits * 3, truth) == pytest.approx(3.0, rel=0.1)
-    calibrated = reliability(probabilities(logits * 3, 3.0), truth, (0.4, 0.6, 0.8, 1.0))
-    assert all(abs(row["confidence"] - row["right"]) < 0.05 for row in calibrated)
-
-
-def test_reliability_counts_every_answer_once() -> None:
-    chances = np.array([[0.5, 0.3, 0.2], [0.1, 0.9, 0.0], [0.0, 0.0, 1.0]])
-    rows = reliability(chances, np.array([0, 0, 2]), (0.0, 0.5, 0.9, 1.0001))
-    assert [row["count"] for row in rows] == [0, 1, 2]
-    assert rows[2]["right"] == 0.5
-
-
-def test_an_uncertain_answer_is_not_counted_as_said() -> None:
-    told = calibration([fold("a/1", [0, 1, 2, 0], [0, 1, 2, 0], sure=9.0), fold("a/2", [0, 1], [1, 0], sure=0.01)])
-    assert told["said"] == pytest.approx(4 / 6, abs=1e-4) and told["right_when_said"] == 1.0
+    assert parts["all"]["confusion"] == [[3, 0, 0], [1, 1, 0], [0, 1, 2]]
+    assert parts["samm"]["confusion"] == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
 
 
 def test_a_summary_gives_mean_and_spread_over_seeds(tmp_path: Path) -> None:
-    second = [
-        fold("casme2/1", [0, 1, 2], [0, 1, 2], seed=1),
-        *[fold(r.subject, list(r.truth), list(r.truth), 1) for r in FOLDS[1:]],
-    ]
-    summary = summarize({"recipe": {}, "maps": 8, "data": "d"}, [*FOLDS, *second])
-    first = pooled(FOLDS).uf1
-    assert summary["uf1"]["mean"] == pytest.approx((first + 1) / 2, abs=1e-4)
-    assert summary["uf1"]["spread"] == pytest.approx((1 - first) / 2, abs=1e-4)
+    summary = summarize(HEADER, [*FOLDS, *SECOND])
+    first = gather(FOLDS)[0].scores().uf1
+    assert summary["uf1"] == {"mean": round((first + 1) / 2, 4), "spread": round((1 - first) / 2**0.5, 4)}
+    samm = gather(FOLDS)[0].scores(database="samm").uar
+    assert summary["databases"]["samm"]["uar"]["mean"] == pytest.approx((samm + 1) / 2, abs=1e-4)
+    assert (summary["databases"]["casme2"]["maps"], summary["databases"]["casme2"]["subjects"]) == (5, 2)
     write_summary(summary, tmp_path / "out" / "summary.json")
     assert read_summary(tmp_path / "out" / "summary.json") == summary
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert summarize(HEADER, FOLDS)["uf1"]["spread"] is None
+
+
+def test_what_a_record_does_not_hold_is_not_made_up() -> None:
+    summary = summarize(HEADER, FOLDS)
+    assert summary["single"] is None and summary["peeked"] is None
+
+
+def tables() -> list[Answers]:
+    """Two seeds; a committee of a network that is always right and one that always says 0; and what peeking would give."""
+    out = []
+    for answers in gather([*FOLDS, *SECOND]):
+        right = np.eye(3)[answers.truth] * 3
+        members = np.stack([right, np.tile([2.0, 0.0, 0.0], (len(right), 1))], axis=1)
+        pairs = (answers.names, answers.databases, answers.subjects, answers.truth, answers.logits, members, right)
+        out.append(Answers(answers.seed, *pairs))
+    return out
+
+
+def test_single_networks_and_the_leak_stand_beside_the_committee(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.report.gather", lambda results, data: tables())
+    summary = summarize(HEADER, [*FOLDS, *SECOND])
+    alone = 2 * 3 / (8 + 3) / 3  # F1 of class 0, of which 3 of 8 are, when it is always said; the other two classes get none
+    assert summary["single"]["runs"] == 4
+    assert summary["single"]["uf1"]["mean"] == pytest.approx((1 + alone) / 2, abs=1e-4)
+    assert summary["peeked"]["label"] == LEAK and summary["peeked"]["uf1"] == {"mean": 1.0, "spread": 0.0}
+    assert summary["uf1"]["mean"] < 1
+
+
+def test_groups_are_said_to_be_no_leave_one_subject_out() -> None:
+    assert protocol(None).startswith("leave one subject out")
+    assert "5 subject-disjoint groups, NOT leave one subject out" in protocol(5)
+    assert assess(HEADER, FOLDS, groups=5).summary["protocol"] == protocol(5)
+
+
+def test_an_uncertain_answer_is_not_counted_as_said() -> None:
+    sure = [fold(f"a/{n}", [0, 1, 2, 0], [0, 1, 2, 0], sure=9.0) for n in range(8)]
+    doubtful = [fold(f"b/{n}", [0, 1, 2], [1, 2, 1], sure=0.01) for n in range(4)]
+    told = summarize(HEADER, [*sure, *doubtful])["confidence"]
+    assert told["said"] == pytest.approx(32 / 44, abs=1e-4) and told["right_when_said"] == 1.0
+
+
+def test_a_precision_out_of_reach_is_said() -> None:
+    wrong = [fold(f"a/{n}", [0, 1, 2, 0], [1, 2, 0, 1]) for n in range(6)]
+    told = summarize(HEADER, wrong)["confidence"]
+    assert told["precision_reached"] is False and told["uncertain_below"] == 1.0 and told["said"] == 0
+
+
+def test_predictions_hold_one_row_a_map_with_each_seeds_answer(tmp_path: Path) -> None:
+    found = assess(HEADER, [*FOLDS, *SECOND])
+    write_predictions(found, tmp_path / "predictions.csv")
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == list(found.seeds[0].names)
+    assert (rows[2]["truth"], rows[2]["seed0_answer"], rows[2]["seed1_answer"]) == ("surprise", "positive", "surprise")
+    chances = [float(rows[2][f"seed0_{name}"]) for name in ("negative", "positive", "surprise")]
+    assert sum(chances) == pytest.approx(1, abs=1e-3) and max(chances) == chances[1]
+    assert rows[5]["subject"] == "samm/1" and rows[5]["database"] == "samm"
+
+
+def test_the_recipe_is_kept_as_it_was_judged(tmp_path: Path) -> None:
+    write_recipe(HEADER, tmp_path / "recipe.json")
+    assert json.loads((tmp_path / "recipe.json").read_text()) == HEADER["recipe"]
+
+
+def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    seeds = gather(FOLDS)
+    found = Assessment(seeds, calibrate(seeds), summarize(HEADER, FOLDS))
+    inside = tmp_path / "file" / "x"
+    for write in (lambda: write_summary(HEADER, inside), lambda: write_recipe(HEADER, inside)):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write()
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_predictions(found, inside)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "no json"])
@@ -78,8 +136,3 @@ def test_what_is_no_summary_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ConfigError, match="not the summary"):
         read_summary(tmp_path / "x.json")
-
-
-def test_a_temperature_needs_labels() -> None:
-    with pytest.raises(InputError, match="one label a row"):
-        fit_temperature(np.zeros((3, 3)), np.zeros(2, np.int64))

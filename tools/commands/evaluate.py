@@ -1,4 +1,4 @@
-"""`apexstream evaluate`: judge a recipe leave-one-subject-out, and go on where a stopped run was."""
+"""`apexstream evaluate`: judge a recipe on faces it never saw, report it, and go on where a stopped run was."""
 
 from __future__ import annotations
 
@@ -9,55 +9,94 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from training.loso import FoldResult, Progress
 
 
 def evaluate(
+    *,
     config: Annotated[Path, typer.Option(help="The recipe, a TOML file such as configs/train/ahmsa-3db.toml.")],
-    data: Annotated[Path, typer.Option(help="Folder of the flow maps (the layout of htnet-3db).")],
-    out: Annotated[Path, typer.Option(help="Folder for folds.jsonl, which a later call goes on with, and summary.json.")],
+    data: Annotated[Path, typer.Option(help="Folder of flow maps: the published ones (htnet-3db), or made by prepare.")],
+    out: Annotated[Path, typer.Option(help="Folder for folds.jsonl, which a later call goes on with, and the report.")],
     seeds: Annotated[
         int, typer.Option(min=1, help="How many times, each with a seed of its own: the recipe's, then upwards.")
     ] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Folds at once, each on one thread.")] = 1,
+    precision: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=0.99,
+            help="Share of the said answers that shall be right; what is `uncertain` is chosen for it on other subjects.",
+        ),
+    ] = 0.75,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Leave out this many groups of subjects instead of each subject: for networks too slow for one fit a subject. "
+            "Labelled so everywhere; not comparable with published figures.",
+        ),
+    ] = None,
+    select_on_test: Annotated[
+        bool,
+        typer.Option(
+            "--select-on-test",
+            help="Show the leak: also give the figure of the epoch that is best on the very subject judged, as many papers do. "
+            "It stands beside the honest figure, labelled, and is not a valid score.",
+        ),
+    ] = False,
 ) -> None:
-    """Judge a recipe leave-one-subject-out: UF1 and UAR from one pooled confusion matrix, at the fixed last epoch."""
+    """Judge a recipe on faces it never saw: each subject by networks fitted to all others, at the last epoch.
+
+    UF1 and UAR come from one pooled confusion matrix. OUT gets report.html (open it in a browser), pictures/, summary.json (for
+    export --evaluation), predictions.csv, recipe.json, run.json (commit and versions) and folds.jsonl. Where all folds are in
+    folds.jsonl already, the report is made anew from them in seconds.
+    """
     from rich.console import Console
 
-    from training import loso, report
-    from training.datasets import htnet_3db
+    from training import datasets, loso, report
+    from training.page import write_page
+    from training.provenance import write_provenance
     from training.recipe import read_recipe
 
-    recipe, maps = read_recipe(config), htnet_3db.load(data)
+    recipe, maps = read_recipe(config), datasets.load(data)
     console = Console(stderr=True)
     console.print(maps.told(), highlight=False)
     record = out / "folds.jsonl"
     chosen = range(recipe.seed, recipe.seed + seeds)
+    bar = _bar(console, "subjects" if groups is None else "groups")
+    more: dict[str, Any] = {"groups": groups} if groups else {}
+    more |= {"select_on_test": True} if select_on_test else {}
     try:
-        results = loso.evaluate(recipe, maps, record, seeds=chosen, jobs=jobs, progress=_bar(console))
+        results = loso.evaluate(recipe, maps, record, seeds=chosen, jobs=jobs, progress=bar, **more)
     except KeyboardInterrupt:
         typer.echo(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
         raise typer.Exit(1) from None
     header, _ = loso.read_record(record)
-    summary = report.summarize(header, results)
-    report.write_summary(summary, out / "summary.json")
-    for table in _tables(summary):
+    found = report.assess(header, results, maps, precision=precision, groups=groups)
+    report.write_summary(found.summary, out / "summary.json")
+    report.write_predictions(found, out / "predictions.csv")
+    report.write_recipe(found.summary, out / "recipe.json")
+    page = write_page(out, found, maps, write_provenance(out / "run.json"))
+    for table in _tables(found.summary):
         Console().print(table)
-    typer.echo(f"summary: {out / 'summary.json'}")
+    typer.echo(_confidence(found.summary))
+    typer.echo(f"report: {page}")
 
 
-def _bar(console: Any) -> Progress:
+def _bar(console: Console, unit: str) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bar = Bar(*columns, console=console)
-    task = bar.add_task("subjects")
+    task = bar.add_task(unit)
 
     def told(done: int, total: int, result: FoldResult | None) -> None:
-        bar.update(task, completed=done, total=total, description=result.subject if result else "subjects")
+        bar.update(task, completed=done, total=total, description=result.subject if result else unit)
         if result is None:
             bar.start()
         if done == total:
@@ -69,15 +108,48 @@ def _bar(console: Any) -> Progress:
 def _tables(summary: dict[str, Any]) -> Iterator[Table]:
     from rich.table import Table
 
+    scores = Table("", "maps of", "UF1", "UAR", title=summary["protocol"])
+    for told, part in _results(summary):
+        for name, figures in {"all": part, **part["databases"]}.items():
+            scores.add_row(told if name == "all" else "", name, _figure(figures["uf1"]), _figure(figures["uar"]))
+        scores.add_section()
+    yield scores
     names = summary["classes"]
+    table = Table("", "UF1", "UAR", *(f"recall {name}" for name in names))
     for seed, parts in summary["seeds"].items():
-        table = Table(
-            "maps of", "UF1", "UAR", *(f"recall {name}" for name in names), title=f"leave one subject out, seed {seed}"
-        )
-        for part, s in parts.items():
-            table.add_row(part, f"{s['uf1']:.4f}", f"{s['uar']:.4f}", *(f"{s['recall'][name]:.3f}" for name in names))
-        yield table
-        pooled = Table("truth \\ answer", *names, title=f"pooled confusion matrix, seed {seed}")
-        for name, row in zip(names, parts["all"]["confusion"], strict=True):
-            pooled.add_row(name, *map(str, row))
-        yield pooled
+        s = parts["all"]
+        recalls = (f"{s['recall'][name]:.3f}" for name in names)
+        table.add_row(f"seed {seed}", f"{s['uf1']:.4f}", f"{s['uar']:.4f}", *recalls)
+    yield table
+    runs = [parts["all"]["confusion"] for parts in summary["seeds"].values()]
+    mean = "" if len(runs) == 1 else ", mean over the seeds"
+    pooled = Table("truth \\ answer", *names, title=f"pooled confusion matrix{mean}")
+    for i, name in enumerate(names):
+        row = (sum(run[i][j] for run in runs) / len(runs) for j in range(len(names)))
+        pooled.add_row(name, *(f"{count:g}" for count in row))
+    yield pooled
+
+
+def _results(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was measured, in words, and its figures; honest ones first."""
+    members = summary["recipe"]["model"]["members"]
+    yield (f"committee of {members}" if members > 1 else "one network"), summary
+    if members > 1 and summary["single"]:
+        yield f"one network alone ({summary['single']['runs']} runs)", summary["single"]
+    if summary["peeked"]:
+        yield summary["peeked"]["label"], summary["peeked"]
+
+
+def _figure(value: dict[str, float | None]) -> str:
+    return f"{value['mean']:.4f}" + ("" if value["spread"] is None else f" ± {value['spread']:.4f}")
+
+
+def _confidence(summary: dict[str, Any]) -> str:
+    sure = summary["confidence"]
+    perfect, verdict = sure["perfect"], "not above" if sure["within"] else "ABOVE"
+    error = f"calibration error {sure['error']['mean']:.4f}, {verdict} the 95th percentile of a perfectly calibrated model's "
+    band = f"({perfect['p95']:.4f}; mean {perfect['mean']:.4f}); temperature {sure['temperature']:.3f}"
+    if not sure["precision_reached"]:
+        return f"{error}{band}\nno threshold makes {sure['precision_asked']:.1%} of the said answers right; ask for less"
+    said = f"uncertain below {sure['uncertain_below']:.3f}: on other subjects {sure['said']:.1%} is said, "
+    return f"{error}{band}\n{said}{sure['right_when_said']:.1%} of it right ({sure['precision_asked']:.1%} asked)"

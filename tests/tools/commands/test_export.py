@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = htnet_3db.load(write_dataset(root / "set", per_class=1))
     save_run(root / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [(0, 1, 1.0)])
     sure = ((9.0, 0.0, 0.0), (0.0, 9.0, 0.0), (0.0, 0.0, 9.0))
-    folds = [FoldResult(f"a/{n}", 0, ("x",) * 5, (0, 1, 2, 0, 1), (*sure, sure[0], sure[2]), 1.0) for n in range(3)]
+    folds = [FoldResult(f"a/{n}", 0, tuple("vwxyz"), (0, 1, 2, 0, 1), (*sure, sure[0], sure[2]), 1.0) for n in range(3)]
     write_summary(summarize({"recipe": RECIPE.model_dump(mode="json"), "maps": 15, "data": "x"}, folds), root / "summary.json")
     return root
 

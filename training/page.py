@@ -1,0 +1,170 @@
+"""The report of an evaluation: one HTML page that needs nothing else, and its pictures as PNG files.
+
+OUT/report.html     reads on a phone, light or dark, offline
+OUT/pictures/       confusion-*.png, subjects-*.png, reliability.png, most-wrong.png
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib import image
+
+from engine.errors import OutputError
+from training import figures
+from training.answers import F64, Answers
+from training.datasets import CLASSES, FlowMaps
+from training.figures import DARK, LIGHT, Theme
+from training.published import FIGURES, MAPS
+from training.report import Assessment
+
+DATABASES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC", "casme3": "CAS(ME)³"}
+"""How databases are written; others by their own name."""
+
+MOST_WRONG = 12
+"""Maps shown of those answered wrongly."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the page in both themes, as data URLs, and in words; stem is its file's name without .png."""
+
+    stem: str
+    alt: str
+    light: str
+    dark: str
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A map answered wrongly: which, what it is, what was said with which confidence, and what the truth was given."""
+
+    name: str
+    subject: str
+    truth: str
+    answer: str
+    confidence: float
+    given_truth: float
+    picture: str
+
+
+def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[str, str]) -> Path:
+    """Write report.html and pictures/ into out and return the page's path; data are the maps that were judged.
+
+    OutputError where a file cannot be written.
+    """
+    drawn: dict[str, bytes] = {}
+    page = _page(found, data, provenance, drawn)
+    try:
+        (out / "pictures").mkdir(parents=True, exist_ok=True)
+        for stem, png in drawn.items():
+            (out / "pictures" / f"{stem}.png").write_bytes(png)
+        (out / "report.html").write_text(page, encoding="utf-8")
+    except OSError as cause:
+        raise OutputError(f"the report cannot be written to {out}: {cause.strerror}") from cause
+    return out / "report.html"
+
+
+def _page(found: Assessment, data: FlowMaps, provenance: dict[str, str], drawn: dict[str, bytes]) -> str:
+    """The page's text; the light pictures go to drawn by their stems."""
+
+    def picture(stem: str, alt: str, draw: Callable[[Theme], bytes]) -> Picture:
+        drawn[stem] = draw(LIGHT)
+        return Picture(stem, alt, _url(drawn[stem]), _url(draw(DARK)))
+
+    names = list(found.summary["databases"])
+    answers, counts = found.seeds, _confusions(found)
+    matrices = [
+        picture(f"confusion-{name}", f"confusion matrix, {_told(name)}", _confusion(counts[name], _told(name)))
+        for name in ("all", *names)
+    ]
+    people = [picture(f"subjects-{name}", f"hits of each subject, {_told(name)}", _hits(answers, name)) for name in names]
+    curve = picture("reliability", "reliability diagram", lambda theme: figures.reliability(found.calibration, theme))
+    misses = _most_wrong(found, data)
+    strips = [figures.map_strip(data.maps[i], data.keypoints[i]) for i, _ in misses]
+    captions = [f"{m.name}: {m.truth}, said {m.answer} {m.confidence:.2f}" for _, m in misses]
+    if misses:
+        drawn["most-wrong"] = figures.contact_sheet(strips, captions)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"share": _share, "percent": lambda value: f"{value:.1%}".replace("%", "\u00a0%")}
+    return environment.get_template("page.html.j2").render(
+        s=found.summary,
+        networks=found.summary["recipe"]["model"]["members"],
+        database_names={name: _told(name) for name in names},
+        published=FIGURES,
+        comparable=found.summary["maps"] == MAPS and found.summary["groups"] is None,
+        matrices=matrices,
+        people=people,
+        curve=curve,
+        misses=[m for _, m in misses],
+        wrong_in_all=sum(not right for right in _right(answers).any(0)),
+        recipe=json.dumps(found.summary["recipe"], indent=2),
+        provenance=provenance,
+    )
+
+
+def _told(database: str) -> str:
+    return "all" if database == "all" else DATABASES.get(database, database)
+
+
+def _share(value: float | None) -> str:
+    """0.7116 as .7116, as the field writes its scores."""
+    return "–" if value is None else f"{value:.4f}".removeprefix("0")
+
+
+def _url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _confusions(found: Assessment) -> dict[str, F64]:
+    """Counts [K, K] of all and of each database, mean over the seeds."""
+    runs = found.summary["seeds"].values()
+    return {part: np.mean([run[part]["confusion"] for run in runs], axis=0) for part in next(iter(runs))}
+
+
+def _confusion(counts: F64, title: str) -> Callable[[Theme], bytes]:
+    return lambda theme: figures.confusion(counts, CLASSES, title, theme)
+
+
+def _right(seeds: Sequence[Answers]) -> Any:
+    """Whether each seed [S, N] answered each map rightly."""
+    return np.array([answers.logits.argmax(1) == answers.truth for answers in seeds])
+
+
+def _hits(seeds: Sequence[Answers], database: str) -> Callable[[Theme], bytes]:
+    first, right = seeds[0], _right(seeds).mean(0)
+    people = [s for s, d in dict.fromkeys(zip(first.subjects, first.databases, strict=True)) if d == database]
+    rows = [np.array([own == person for own in first.subjects]) for person in people]
+    good, total = np.array([right[r].sum() for r in rows]), np.array([float(r.sum()) for r in rows])
+    order = np.lexsort((-total, -good / total))
+    labels = [people[i].split("/", 1)[-1] for i in order]
+    return lambda theme: figures.hits(labels, good[order], total[order], _told(database), theme)
+
+
+def _most_wrong(found: Assessment, data: FlowMaps) -> list[tuple[int, Miss]]:
+    """(row of data, what went wrong) of the maps whose true class got the least probability, mean over the seeds."""
+    first = found.seeds[0]
+    chances = np.mean([seed.probabilities for seed in found.calibration.seeds], axis=0)
+    given = chances[np.arange(len(first.truth)), first.truth]
+    place = {key: row for row, key in enumerate(zip(data.subjects, data.names, strict=True))}
+    wrong = [i for i in np.argsort(given, kind="stable") if chances[i].argmax() != first.truth[i]]
+    out = []
+    for i in wrong[:MOST_WRONG]:
+        row = place[first.subjects[i], first.names[i]]
+        strip = figures.map_strip(data.maps[row], data.keypoints[row])
+        file = io.BytesIO()
+        image.imsave(file, strip, format="png")
+        told = (first.names[i], first.subjects[i], CLASSES[first.truth[i]], CLASSES[int(chances[i].argmax())])
+        out.append((row, Miss(*told, float(chances[i].max()), float(given[i]), _url(file.getvalue()))))
+    return out
