@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,8 @@ class ModelSettings(Strict):
 
     name: str
     members: int = Field(1, ge=1)
+    input: str = "five-regions"
+    """What the network is fed with, one of `engine.features.INPUTS`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -31,6 +33,11 @@ class FitSettings(Strict):
     epochs: int = Field(ge=1)
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    """One cycle rises over the first fifth of the steps and falls to nothing at the last."""
+    clip: float = Field(1.0, ge=0)
+    """Greatest norm of a step's gradient; 0 clips none."""
     weight_decay: float = Field(0.01, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weight_power: float = Field(0.5, ge=0, le=1)

@@ -56,8 +56,22 @@ class Block(nn.Module):
         return x
 
 
+def standardized(maps: Tensor) -> Tensor:
+    """Maps [B, 3, h, w] -> the same shape: each channel with its mean at 0 and in units of its spread, squashed by tanh.
+
+    The published maps are scaled by their own least and greatest value, so rest lies anywhere between 0 and 1 and one outlier
+    shrinks everything else. This undoes both; a channel without motion becomes 0.
+    """
+    centred = maps - maps.mean((-2, -1), keepdim=True)
+    spread = centred.square().mean((-2, -1), keepdim=True).sqrt()
+    return torch.tanh(centred / (spread + 0.01))
+
+
 class AhmsaNet(nn.Module):
-    """Flow maps [B, 3, side, side] of (u, v, strain) in 0..1 -> class scores (logits) [B, num_classes]."""
+    """Flow maps [B, 3, side, side] of (u, v, strain) in 0..1 -> class scores (logits) [B, num_classes].
+
+    With standardize, `standardized` maps are looked at rather than the maps as they are.
+    """
 
     def __init__(
         self,
@@ -71,6 +85,7 @@ class AhmsaNet(nn.Module):
         dropout: float = 0.0,
         side: int = 28,
         patch: int = 7,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         levels, cells = len(repeats), side // patch
@@ -78,7 +93,7 @@ class AhmsaNet(nn.Module):
             raise ConfigError(f"ahmsa: width {width} must be a multiple of heads ({heads}) and of reduction ({reduction})")
         if side % patch or not levels or cells != 2 ** (levels - 1):
             raise ConfigError(f"ahmsa: {levels} levels need {2 ** max(levels - 1, 0)} patches a side, not {side} / {patch}")
-        self.side = side
+        self.side, self.standardize = side, standardize
         self.embed = nn.Conv2d(3, width, patch, stride=patch)
         self.place = nn.Parameter(torch.randn(1, cells, cells, width) * 0.02)
         self.levels = nn.ModuleList(
@@ -92,7 +107,8 @@ class AhmsaNet(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, side, side] -> [B, num_classes]."""
-        x = self.embed(maps * 2 - 1).permute(0, 2, 3, 1) + self.place
+        seen = standardized(maps) if self.standardize else maps * 2 - 1
+        x = self.embed(seen).permute(0, 2, 3, 1) + self.place
         for index, level in enumerate(self.levels):
             x = level(x.flatten(1, 2)).reshape(x.shape)
             if index < len(self.between):
