@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, OutputError
+from engine.weights import DEFAULT
 from training.answers import Answers, gather
 from training.calibration import calibrate
-from training.loso import FoldResult
+from training.loso import FoldResult, read_record
 from training.report import (
     LEAK,
     Assessment,
@@ -129,6 +130,14 @@ def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
             write()
     with pytest.raises(OutputError, match="cannot be written"):
         write_predictions(found, inside)
+
+
+def test_the_shipped_networks_record_gives_its_summary_and_a_calibration_within_chance() -> None:
+    records = Path(__file__).parents[2] / "training" / "records"
+    told = read_summary(records / f"{DEFAULT}.json")
+    summary = summarize(*read_record(records / f"{DEFAULT}.folds.jsonl"))
+    assert summary["uf1"]["mean"] == told["uf1"]["mean"] and summary["uar"]["mean"] == told["uar"]["mean"]
+    assert summary["confidence"]["within"]
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "no json"])

@@ -81,6 +81,7 @@ def evaluate(
     report.write_predictions(found, out / "predictions.csv")
     report.write_recipe(found.summary, out / "recipe.json")
     page = write_page(out, found, maps, write_provenance(out / "run.json"))
+    typer.echo(found.summary["protocol"])
     for table in _tables(found.summary):
         Console().print(table)
     typer.echo(_confidence(found.summary))
@@ -108,14 +109,14 @@ def _bar(console: Console, unit: str) -> Progress:
 def _tables(summary: dict[str, Any]) -> Iterator[Table]:
     from rich.table import Table
 
-    scores = Table("", "maps of", "UF1", "UAR", title=summary["protocol"])
+    scores = Table("", "maps of", "UF1", "UAR")
     for told, part in _results(summary):
         for name, figures in {"all": part, **part["databases"]}.items():
             scores.add_row(told if name == "all" else "", name, _figure(figures["uf1"]), _figure(figures["uar"]))
         scores.add_section()
     yield scores
     names = summary["classes"]
-    table = Table("", "UF1", "UAR", *(f"recall {name}" for name in names))
+    table = Table("", "UF1", "UAR", *names, title="each seed, and recall of each class")
     for seed, parts in summary["seeds"].items():
         s = parts["all"]
         recalls = (f"{s['recall'][name]:.3f}" for name in names)
@@ -150,6 +151,7 @@ def _confidence(summary: dict[str, Any]) -> str:
     error = f"calibration error {sure['error']['mean']:.4f}, {verdict} the 95th percentile of a perfectly calibrated model's "
     band = f"({perfect['p95']:.4f}; mean {perfect['mean']:.4f}); temperature {sure['temperature']:.3f}"
     if not sure["precision_reached"]:
-        return f"{error}{band}\nno threshold makes {sure['precision_asked']:.1%} of the said answers right; ask for less"
+        asked = f"{sure['precision_asked']:.1%}"
+        return f"{error}{band}\nno threshold from 0.5 up makes {asked} of the said answers right, so nothing is said"
     said = f"uncertain below {sure['uncertain_below']:.3f}: on other subjects {sure['said']:.1%} is said, "
     return f"{error}{band}\n{said}{sure['right_when_said']:.1%} of it right ({sure['precision_asked']:.1%} asked)"

@@ -56,10 +56,8 @@ def _judged(evaluation: Path | None, recipe: Recipe) -> dict[str, Any]:
         raise ConfigError(f"{evaluation} judges another recipe than the run's; evaluate the run's own recipe")
     sure = summary["confidence"]
     if not sure["precision_reached"]:
-        raise ConfigError(
-            f"{evaluation}: no threshold makes {sure['precision_asked']:.1%} of the said answers right; evaluate again with a "
-            "lower --precision (finished folds are kept)"
-        )
+        asked = f"{sure['precision_asked']:.1%} of the said answers right"
+        raise ConfigError(f"{evaluation}: no threshold from 0.5 up makes {asked}; evaluate again with a lower --precision")
     return {"temperature": sure["temperature"], "uncertain_below": sure["uncertain_below"], "scores": _scores(summary)}
 
 

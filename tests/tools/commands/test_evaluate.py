@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,43 @@ def evaluate(folder: Path, *more: str) -> object:
 
 
 def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(folder, "--seeds", "2") == 0
+    assert evaluate(folder, "--seeds", "2", "--precision", "0.4") == 0
     said = capsys.readouterr().out
-    assert all(word in said for word in ("UF1", "UAR", "casme2", "samm", "smic", "seed 1"))
+    assert all(word in said for word in ("UF1", "UAR", "casme2", "samm", "smic", "seed 1", "calibration error", "report.html"))
     summary = json.loads((folder / "out" / "summary.json").read_text())
     assert list(summary["seeds"]) == ["0", "1"] and summary["folds"] == 8
     assert sum(map(sum, summary["seeds"]["0"]["all"]["confusion"])) == 12
-    assert f"{summary['seeds']['1']['all']['uf1']:.4f}" in said
+    assert f"{summary['seeds']['1']['all']['uf1']:.4f}" in said and f"{summary['uf1']['mean']:.4f}" in said
+    assert summary["confidence"]["precision_asked"] == 0.4 and "40.0%" in said
+
+
+def test_the_folder_says_everything_about_the_run(folder: Path) -> None:
+    assert evaluate(folder) == 0
+    out = folder / "out"
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        *("folds.jsonl", "summary.json", "predictions.csv", "recipe.json", "run.json"),
+        *("report.html", "pictures"),
+    }
+    assert json.loads((out / "recipe.json").read_text())["fit"]["epochs"] == 1
+    assert json.loads((out / "run.json").read_text())["torch"] == metadata.version("torch")
+    assert len((out / "predictions.csv").read_text().splitlines()) == 1 + 12
+    assert "tiny" in (out / "report.html").read_text()
+
+
+def test_the_page_is_made_anew_without_fitting(folder: Path) -> None:
+    assert evaluate(folder) == 0
+    out = folder / "out"
+    page, record = (out / "report.html").read_text(), (out / "folds.jsonl").read_bytes()
+    (out / "report.html").unlink()
+    assert evaluate(folder) == 0
+    assert (out / "report.html").read_text() == page and (out / "folds.jsonl").read_bytes() == record
+
+
+@pytest.mark.parametrize("precision", ["0", "1", "75"])
+def test_a_precision_that_is_no_share_is_refused_before_anything_is_fitted(folder: Path, precision: str) -> None:
+    assert evaluate(folder, "--precision", precision) == 2
+    assert not (folder / "out").exists()
 
 
 def test_a_second_call_goes_on_with_the_first_ones_folds(folder: Path) -> None:

@@ -49,6 +49,8 @@ def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, 
     card = load_card(out)
     assert card.model_id in capsys.readouterr().out
     assert card.temperature > 1 and card.scores["right_when_said"] == 0.8 and card.recipe == "tiny"
+    assert card.scores["uf1_mean"] == card.scores["a_uf1"] and "uf1_spread" not in card.scores  # one seed, one database
+    assert 0 <= float(card.scores["calibration_error"]) < float(card.scores["calibration_error_perfect_p95"])
     maps = np.random.default_rng(0).random((4, 3, 28, 28), np.float32)
     network = Committee([build("ahmsa", **OPTIONS)]).eval()
     network.load_state_dict(torch.load(folder / "run" / "fitted.pt", weights_only=True))
@@ -63,6 +65,16 @@ def test_an_evaluation_of_another_recipe_is_refused(folder: Path, tmp_path: Path
     out = tmp_path / "net.onnx"
     assert exits("export", f"{folder}/run", "--out", str(out), "--evaluation", f"{tmp_path}/summary.json") == 1
     assert "another recipe" in capsys.readouterr().err and not out.exists()
+
+
+def test_an_evaluation_that_leaves_nothing_to_say_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "summary.json").read_text().replace('"precision_reached": true', '"precision_reached": false')
+    (tmp_path / "summary.json").write_text(text)
+    out = tmp_path / "net.onnx"
+    assert exits("export", f"{folder}/run", "--out", str(out), "--evaluation", f"{tmp_path}/summary.json") == 1
+    assert "lower --precision" in capsys.readouterr().err and not out.exists()
 
 
 def test_what_cannot_be_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
