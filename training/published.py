@@ -31,7 +31,7 @@ FIGURES = (
     Published("STSTNet, re-run by its authors", 0.7209, 0.7250, "honest", "last epoch"),
     Published("STSTNet, in a careful comparison", 0.7127, None, "honest", "fixed epochs"),
     Published("OFF-ApexNet, in the same comparison", 0.7032, None, "honest", "fixed epochs"),
-    Published("HTNet, re-run by others", 0.6552, 0.6521, "not stated", "as posted in its tracker"),
+    Published("HTNet, re-run by others", 0.6552, 0.6521, "not stated", "epoch selection not stated; as posted in its tracker"),
     Published("SVM (RBF, whole maps at 14 x 14)", 0.7360, 0.7427, "honest", "has no epochs; measured on these maps"),
     Published(
         "AHMSA-Net, its paper (arXiv 2501.02539)",
@@ -41,7 +41,13 @@ FIGURES = (
         "epoch selection not stated",
         {"smic": (0.7298, 0.7181), "samm": (0.8803, 0.8524), "casme2": (0.8253, 0.8029)},
     ),
-    Published("Highest published by any means", 0.8943, 0.8967, "not stated", "with a million pre-training pairs"),
+    Published(
+        "Highest published by any means",
+        0.8943,
+        0.8967,
+        "not stated",
+        "epoch selection not known; with a million pre-training pairs",
+    ),
     Published("HTNet, its paper (arXiv 2307.14637)", 0.8603, 0.8475, "test subject", "best epoch for each held-out subject"),
     Published("OFF-ApexNet, the comparison's demonstration", 0.8390, None, "test subject", "best epoch on the test subject"),
     Published("STSTNet, the comparison's demonstration", 0.7740, None, "test subject", "best epoch on the test subject"),
