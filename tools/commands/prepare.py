@@ -63,13 +63,17 @@ def _bar() -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("clips", total=None)
+    bar = Bar(*columns, console=Console(stderr=True))
+    task = bar.add_task("clips", total=None)
 
-        def told(done: int, total: int, newest: str | None) -> None:
-            bar.update(task, completed=done, total=total, description=newest or "clips")
+    def told(done: int, total: int, newest: str | None) -> None:
+        bar.update(task, completed=done, total=total, description=newest or "clips")
+        bar.start()
 
+    try:
         yield told
+    finally:
+        bar.stop()
 
 
 def _show(title: str, outcome: Outcome) -> None:

@@ -112,8 +112,8 @@ def sorted_out(row: Row, clip: Callable[[int], Clip], name: str, column: str, cl
 def gathered(found: list[Clip | LeftOut], notes: tuple[str, ...] = ()) -> Annotation:
     """Clips and what is left out, each in the table's order. Raises InputError where two clips have one name."""
     clips = tuple(each for each in found if isinstance(each, Clip))
-    keys = [clip.key.casefold() for clip in clips]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise InputError(f"the table has the clip {twice} twice")
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        if seen.setdefault(clip.key.casefold(), clip) is not clip:
+            raise InputError(f"the table has the clip {clip.key} twice")
     return Annotation(clips, tuple(each for each in found if isinstance(each, LeftOut)), notes)

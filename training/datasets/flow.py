@@ -22,13 +22,15 @@ from engine.landmarks import FaceLocator, face_box
 from engine.ops.tvl1.method import METHOD
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.recognizer import ALIKE, face_flow, intensity
-from engine.types import F32, U8, Crop, Face, Frame
+from engine.types import F32, U8, Crop, Frame
 from training.datasets.clips import Clip, badly_framed
 from training.datasets.keypoints import MARGIN
 from training.datasets.pictures import ClipFolder, read_picture
 
 WAY = 1
 """Counts up whenever the same pictures give another map for a reason that `settings` does not show."""
+
+_APART_S = 1e4  # clips lie so far apart in the locator's time
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,30 +72,64 @@ def settings() -> dict[str, object]:
     }
 
 
-def clip_flow(clip: Clip, folder: ClipFolder) -> ClipFlow:
-    """The flow map of a clip. Raises InputError that says why there is none: pictures missing or damaged, no face found."""
-    pictures = folder.numbered()
-    onset, apex, offset = _span(clip, folder, pictures)
-    first = onset - round(ONSET_REACH_S * clip.fps)
-    last = apex + round(APEX_REACH_S * clip.fps)
-    frames = _frames({n: p for n, p in pictures.items() if first <= n <= last}, clip.fps, folder.cropped)
-    crops = list(_registered(frames))
-    before = [crop for crop in crops if crop.mark.frame <= onset]
-    after = [crop for crop in crops if abs(crop.mark.frame - apex) <= APEX_REACH_S * clip.fps + 1e-6]
-    for moment, number, seen in (("onset", onset, before), ("apex", apex, after)):
-        if not seen:
-            raise InputError(f"no face was found at the {moment} of {clip.name}, {pictures[number]}")
-    flow, points, alike = face_flow(before, after, backend="cpu")
-    return ClipFlow(
-        whole=whole_map(flow),
-        keypoints=keypoints_to_map(points),
-        alike=alike,
-        one_reference=before[-1].anchor == after[0].anchor,
-        px=intensity(flow, points),
-        onset=onset,
-        apex=apex,
-        offset=offset,
-    )
+class FlowMaker:
+    """Makes flow maps, clip after clip; `close` frees the models, or use it as a context.
+
+    The face detectors take a second to load, so they are kept; each clip is a source of its own to them all the same, whose
+    time begins before all that was, at which the locator forgets what it followed.
+    """
+
+    def __init__(self) -> None:
+        self._locator = FaceLocator()
+        self._clips = 0
+
+    def __enter__(self) -> FlowMaker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the models."""
+        self._locator.close()
+
+    def make(self, clip: Clip, folder: ClipFolder) -> ClipFlow:
+        """The flow map of a clip. Raises InputError that says why there is none: pictures missing or damaged, no face found."""
+        pictures = folder.numbered()
+        onset, apex, offset = _span(clip, folder, pictures)
+        first = onset - round(ONSET_REACH_S * clip.fps)
+        last = apex + round(APEX_REACH_S * clip.fps)
+        self._clips += 1
+        begin = -first / clip.fps - _APART_S * self._clips
+        frames = _frames({n: p for n, p in pictures.items() if first <= n <= last}, clip.fps, begin, folder.cropped)
+        crops = list(self._registered(frames))
+        before = [crop for crop in crops if crop.mark.frame <= onset]
+        after = [crop for crop in crops if abs(crop.mark.frame - apex) <= APEX_REACH_S * clip.fps + 1e-6]
+        for moment, number, seen in (("onset", onset, before), ("apex", apex, after)):
+            if not seen:
+                raise InputError(f"no face was found at the {moment} of {clip.name}, {pictures[number]}")
+        flow, points, alike = face_flow(before, after, backend="cpu")
+        return ClipFlow(
+            whole=whole_map(flow),
+            keypoints=keypoints_to_map(points),
+            alike=alike,
+            one_reference=before[-1].anchor == after[0].anchor,
+            px=intensity(flow, points),
+            onset=onset,
+            apex=apex,
+            offset=offset,
+        )
+
+    def _registered(self, frames: Iterable[Frame]) -> Iterator[Crop]:
+        """The crop of the largest face of the first frames in every frame where it is seen."""
+        registrar, chosen = Registrar(), None
+        for frame in frames:
+            faces = self._locator.locate(frame)
+            if chosen is None and faces:
+                chosen = max(faces, key=lambda face: face_box(face.points)[2]).id
+            crop = next((registrar.register(frame, face) for face in faces if face.id == chosen), None)
+            if crop is not None:
+                yield crop
 
 
 def _span(clip: Clip, folder: ClipFolder, pictures: dict[int, Path]) -> tuple[int, int, int]:
@@ -114,36 +150,17 @@ def _span(clip: Clip, folder: ClipFolder, pictures: dict[int, Path]) -> tuple[in
     return clip.onset, clip.apex, clip.offset
 
 
-def _frames(pictures: dict[int, Path], fps: float, cropped: bool) -> Iterator[Frame]:
+def _frames(pictures: dict[int, Path], fps: float, begin: float, cropped: bool) -> Iterator[Frame]:
     size = None
     for number, path in pictures.items():
         picture = read_picture(path)
         if size not in (None, picture.shape):
             raise InputError(f"{path} has another size than the pictures before it")
         size = picture.shape
-        yield Frame(number, number / fps, _widened(picture) if cropped else picture)
+        yield Frame(number, begin + number / fps, _widened(picture) if cropped else picture)
 
 
 def _widened(picture: U8) -> U8:
     """A face that fills its picture gets a border: detectors want to see more than a face."""
     top, left = (round(side * MARGIN) for side in picture.shape[:2])
     return np.asarray(cv2.copyMakeBorder(picture, top, top, left, left, cv2.BORDER_REPLICATE), np.uint8)
-
-
-def _registered(frames: Iterable[Frame]) -> Iterator[Crop]:
-    """The crop of the largest face of the first frames in every frame where it is seen."""
-    locator, registrar, chosen = FaceLocator(), Registrar(), None
-    try:
-        for frame in frames:
-            faces = locator.locate(frame)
-            if chosen is None and faces:
-                chosen = max(faces, key=_width).id
-            crop = next((registrar.register(frame, face) for face in faces if face.id == chosen), None)
-            if crop is not None:
-                yield crop
-    finally:
-        locator.close()
-
-
-def _width(face: Face) -> float:
-    return face_box(face.points)[2]

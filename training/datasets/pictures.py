@@ -46,11 +46,9 @@ class ClipFolder:
 
 
 class PictureFolders:
-    """All folders below a root that directly hold pictures. Raises InputError where the root is no folder or holds none."""
+    """All folders below a root that directly hold pictures. Raises InputError where there are none."""
 
     def __init__(self, root: Path, database: Database) -> None:
-        if not root.is_dir():
-            raise InputError(f"there is no folder {root}; the pictures of {database.title} are expected below it")
         self._root = root.resolve()
         ignored = re.compile(database.ignored, re.IGNORECASE) if database.ignored else None
         self._by_name: dict[str, list[tuple[tuple[str, ...], ClipFolder]]] = {}

@@ -17,7 +17,7 @@ import cv2
 
 from engine.errors import ApexError, InputError
 from training.datasets.clips import Clip, Database, LeftOut
-from training.datasets.flow import ClipFlow, clip_flow
+from training.datasets.flow import ClipFlow, FlowMaker
 from training.datasets.pictures import ClipFolder, PictureFolders
 from training.datasets.prepared import Store
 
@@ -53,6 +53,8 @@ def prepare(
     table that cannot be read, a root without any of the clips, or a folder of another version; OutputError where out cannot
     be written; ApexError where a worker process dies.
     """
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}; the pictures of {database.title} are expected below it")
     annotation = database.read(annotations or find_table(database, root))
     tasks, left_out = _located(annotation.clips, PictureFolders(root, database))
     if not tasks:
@@ -100,20 +102,21 @@ def _located(clips: Sequence[Clip], folders: PictureFolders) -> tuple[list[Task]
     return tasks, absent
 
 
-def _work(task: Task) -> ClipFlow | str:
+def _work(maker: FlowMaker, task: Task) -> ClipFlow | str:
     try:
-        return clip_flow(*task)
+        return maker.make(*task)
     except InputError as error:
         return str(error)
 
 
 def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, ClipFlow | str]]:
     if jobs == 1 or len(tasks) < 2:
-        yield from ((task, _work(task)) for task in tasks)
+        with FlowMaker() as maker:
+            yield from ((task, _work(maker, task)) for task in tasks)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start_worker) as pool:
-        waiting = {pool.submit(_work, task): task for task in tasks}
+        waiting = {pool.submit(_work_in_worker, task): task for task in tasks}
         try:
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
@@ -121,6 +124,14 @@ def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, ClipFlow 
             raise ApexError("a worker process died (short of memory?); the same command with fewer --jobs goes on") from cause
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+_makers: list[FlowMaker] = []
+"""In a worker process: its own maker."""
+
+
+def _work_in_worker(task: Task) -> ClipFlow | str:
+    return _work(_makers[0], task)
 
 
 def _start_worker() -> None:
@@ -131,6 +142,7 @@ def _start_worker() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    _makers.append(FlowMaker())
 
 
 def _end_with(sentinel: int) -> None:

@@ -164,10 +164,10 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            held, rows = tuple(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError) as cause:
         raise InputError(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
-    if tuple(reader.fieldnames or ()) != tuple(columns) or any(None in row.values() for row in rows):
+    if held != tuple(columns) or any(None in row.values() for row in rows):
         raise InputError(f"{path} is damaged; the same `apexstream prepare` writes it again")
     if "class" in columns and any(row["class"] not in CLASSES for row in rows):
         raise InputError(f"{path} names a class that is none of {', '.join(CLASSES)}; the same `apexstream prepare` mends it")

@@ -80,7 +80,7 @@ def _content(path: Path, sheet: str | None) -> list[list[str]]:
                 raise InputError(f"the table {path} has no sheet {sheet!r}; its sheets are {', '.join(names)}")
             cells = book.get_sheet_by_name(chosen).to_python(skip_empty_area=False)
     except (CalamineError, OSError) as cause:
-        raise InputError(f"the table {path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
+        raise InputError(f"the table {path} cannot be read: {str(cause).split(' (os error')[0]}") from cause
     return [[_text(cell) for cell in row] for row in cells]
 
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from engine.errors import InputError
 from engine.features import five_regions
 from tests.flowmaps import write_dataset
-from training.datasets import CLASSES, htnet_3db
+from training.datasets import CLASSES, htnet_3db, load
 
 
 def test_regions_are_those_of_live_analysis(tmp_path: Path) -> None:
@@ -31,3 +33,13 @@ def test_the_set_tells_what_it_holds(tmp_path: Path) -> None:
 
 def test_classes_are_in_the_order_of_the_composite_database() -> None:
     assert CLASSES == ("negative", "positive", "surprise")
+
+
+def test_load_tells_both_kinds_of_folders_apart(tmp_path: Path) -> None:
+    published = write_dataset(tmp_path / "set", per_class=1)
+    assert load(published).names == htnet_3db.load(published).names
+    with pytest.raises(InputError, match=r"there is no folder .*gone"):
+        load(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no flow maps: neither the published ones .* nor databases made by"):
+        load(tmp_path / "empty")
