@@ -4,7 +4,7 @@ A settings file is TOML with the tables below; every key is optional.
 
     [landmarks]  max_faces, mesh_hz, ...
     [spotter]    floor_px, noise_factor, ...
-    [recognizer] weights, backend, uncertain_below
+    [recognizer] network, weights, backend, uncertain_below
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class SpotterSettings(Settings):
 class RecognizerSettings(Settings):
     """Naming the expression."""
 
-    weights: Path | None = Field(None, description="an exported network with its card; default: the shipped one")
+    network: Literal["ahmsa", "htnet", "hfa"] = Field("ahmsa", description="architecture whose shipped weights are used")
+    weights: Path | None = Field(None, description="an exported network with its card, of any architecture, used instead")
     backend: Literal["auto", "ort", "eager"] = Field("auto", description="auto, ort or eager")
     flow_backend: Literal["auto", "cpu", "gpu", "reference"] = Field("auto", description="auto, cpu, gpu or reference")
     uncertain_below: float | None = Field(

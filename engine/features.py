@@ -188,7 +188,7 @@ def _aligned(keypoints: F32) -> F32:
     turn = ((points - centre) * spread.conj()).sum(-1, keepdims=True) / (np.abs(spread) ** 2).sum()
     cells = _complex(_whole(CANONICAL_KEYPOINTS).astype(np.float64)) - middle
     read = turn[..., None] * cells + centre[..., None]
-    return np.stack((read.real, read.imag), -1).astype(np.float32)
+    return np.asarray(np.stack((read.real, read.imag), -1), np.float32)
 
 
 def _complex(points: npt.NDArray[np.float64]) -> npt.NDArray[np.complex128]:

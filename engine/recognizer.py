@@ -15,12 +15,13 @@ import numpy as np
 
 from engine.align import keypoints, take_out_head
 from engine.config import RecognizerSettings
-from engine.features import CROP_SIDE, EYE_LIFT, SIDE, five_regions, keypoints_to_map, whole_map
+from engine.errors import WeightsError
+from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
 from engine.ops.backend import Backend
 from engine.ops.tvl1 import tvl1
 from engine.runtime import load
 from engine.types import F32, Crop
-from engine.weights import default_weights, load_card
+from engine.weights import load_card, weights_for
 
 ALIKE = 0.8  # where the flow explains less of the change than this, no class is named
 SMOOTH_PATCH = 9.0  # product of standard deviations under which a patch is too smooth to compare, grey levels squared
@@ -42,9 +43,11 @@ class Recognizer:
 
     def __init__(self, settings: RecognizerSettings | None = None) -> None:
         self._settings = settings or RecognizerSettings()
-        weights = self._settings.weights or default_weights()
+        weights = self._settings.weights or weights_for(self._settings.network)
         self.card = load_card(weights)
         self.runner = load(weights, backend=self._settings.backend)
+        if self.runner.input_shape != self.card.input_shape or self.runner.classes != self.card.classes:
+            raise WeightsError(f"{weights} does not fit its card: other input shape or classes; export it again")
 
     @property
     def model(self) -> str:
@@ -62,8 +65,8 @@ class Recognizer:
         if alike < ALIKE or onset[-1].anchor != apex[0].anchor:  # the flow means nothing, so nothing is known
             even = 1 / len(classes)
             return Recognition("uncertain", dict.fromkeys(classes, even), even, strength)
-        composite = five_regions(whole_map(flow), keypoints_to_map(points))
-        answer = self.runner(composite[None])[0]
+        given = network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
+        answer = self.runner(given[None])[0]
         probabilities = {name: float(p) for name, p in zip(classes, answer, strict=True)}
         label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
         return Recognition(label, probabilities, confidence, strength)

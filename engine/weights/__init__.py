@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from engine.errors import WeightsError
+from engine.errors import ConfigError, WeightsError
+from engine.features import INPUTS
+from engine.models import NAMES
+
+_HERE = Path(__file__).parent
 
 DEFAULT = "ahmsa-3db"
 """The network used where none is named."""
@@ -27,8 +32,8 @@ class Card(BaseModel):
     """Networks averaged in the file."""
     classes: tuple[str, ...] = Field(min_length=2)
     """In the order of the output's columns."""
-    input: Literal["five-regions"]
-    """What of `engine.features` it is fed with."""
+    input: str
+    """What it is fed with, one of `engine.features.INPUTS`."""
     input_shape: tuple[int, int, int]
     temperature: float = Field(gt=0)
     """By which the logits are divided in the file, so that confidence is calibrated on held-out subjects."""
@@ -41,6 +46,19 @@ class Card(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     scores: dict[str, float | str] = Field(default_factory=dict)
     """Leave-one-subject-out figures of the same recipe, and how they were measured."""
+
+    @field_validator("input")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in INPUTS:
+            raise ValueError(f"no input is called {kind!r}; there are {', '.join(INPUTS)}")
+        return kind
+
+    @model_validator(mode="after")
+    def _input_of_its_shape(self) -> Self:
+        if self.input_shape != INPUTS[self.input]:
+            raise ValueError(f"the input {self.input} is {INPUTS[self.input]}, not input_shape {self.input_shape}")
+        return self
 
     @property
     def model_id(self) -> str:
@@ -56,7 +74,31 @@ class Card(BaseModel):
 
 def default_weights() -> Path:
     """The ONNX file of the network used where none is named."""
-    return Path(__file__).with_name(f"{DEFAULT}.onnx")
+    return _HERE / f"{DEFAULT}.onnx"
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the networks that come with the project, the default first."""
+    names = (path.stem for path in _HERE.glob("*.onnx") if path.with_suffix(".json").is_file())
+    return tuple(sorted(names, key=lambda name: (name != DEFAULT, name)))
+
+
+def weights_for(network: str) -> Path:
+    """The shipped ONNX file of an architecture of `engine.models`; the default network where it is of that architecture.
+
+    Raises ConfigError for an architecture that does not exist, and WeightsError, which tells how to make such a file, where
+    none is shipped.
+    """
+    if network not in NAMES:
+        raise ConfigError(f"no architecture is called {network!r}; there are {', '.join(NAMES)}")
+    for name in shipped():
+        if json.loads((_HERE / f"{name}.json").read_bytes())["network"] == network:
+            return _HERE / f"{name}.onnx"
+    raise WeightsError(
+        f"no weights of {network} come with apexstream: train it (apexstream train --config configs/train/{network}.toml "
+        f"--data DIR --out runs/{network}), then apexstream export runs/{network} --out {network}.onnx, and name that file "
+        "(--weights, or recognizer.weights in a settings file)"
+    )
 
 
 def sha256_of(path: Path) -> str:
@@ -85,4 +127,4 @@ def load_card(weights: str | Path | None = None) -> Card:
     return card
 
 
-__all__ = ["DEFAULT", "Card", "default_weights", "load_card", "sha256_of"]
+__all__ = ["DEFAULT", "Card", "default_weights", "load_card", "sha256_of", "shipped", "weights_for"]

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from engine.config import PipelineSettings, load_settings, parse_settings, read_toml
+from engine.config import PipelineSettings, RecognizerSettings, load_settings, parse_settings, read_toml
 from engine.errors import ConfigError
+from engine.models import NAMES
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -29,6 +30,7 @@ def test_values_come_from_the_file(tmp_path: Path) -> None:
         ({"spoter": {}}, "here: spoter: extra inputs"),
         ({"landmarks": {"faces": 1}}, r"here: landmarks\.faces: extra inputs"),
         ({"landmarks": {"max_faces": 0}}, r"here: landmarks\.max_faces: .*greater than or equal to 1"),
+        ({"recognizer": {"network": "resnet"}}, r"here: recognizer\.network: .*'ahmsa', 'htnet' or 'hfa'"),
         ({"recognizer": {"uncertain_below": 2}}, r"here: recognizer\.uncertain_below: .*less than or equal to 1"),
     ],
 )
@@ -51,3 +53,7 @@ def test_a_file_that_is_no_toml_or_not_there_is_told(tmp_path: Path) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         PipelineSettings().landmarks.max_faces = 3  # type: ignore[misc]
+
+
+def test_every_architecture_can_be_asked_for() -> None:
+    assert [RecognizerSettings.model_validate({"network": name}).network for name in NAMES] == list(NAMES)

@@ -1,19 +1,32 @@
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from engine.config import RecognizerSettings
 from engine.errors import WeightsError
-from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
+from engine.features import (
+    CANONICAL_KEYPOINTS,
+    CROP_SIDE,
+    INPUTS,
+    keypoints_to_crop,
+    keypoints_to_map,
+    network_input,
+    whole_map,
+)
 from engine.recognizer import ALIKE, Recognition, Recognizer, explained, intensity
 from engine.types import F32, Crop
+from engine.weights import default_weights, sha256_of, weights_for
 from tests.faces import rise
 from tools.clips.spec import LABEL_OF, Action
 
@@ -163,6 +176,53 @@ def test_the_model_is_named_by_its_content(recognizer: Recognizer) -> None:
 def test_a_network_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.onnx"):
         Recognizer(RecognizerSettings(weights=tmp_path / "none.onnx"))
+
+
+def channel_means(path: Path, kind: str, **changes: Any) -> Path:
+    """A network of another input: the probabilities are the softmax of the channels' means. With its card."""
+    maps = helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["batch", *INPUTS[kind]])
+    out = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["maps", "axes"], ["means"], keepdims=0),
+        helper.make_node("Softmax", ["means"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(nodes, "means", [maps], [out], [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    card = json.loads(default_weights().with_suffix(".json").read_text())
+    helper.set_model_props(model, {"apexstream": json.dumps({"classes": card["classes"]})})
+    path.write_bytes(model.SerializeToString())
+    card = {**card, "input": kind, "input_shape": INPUTS[kind], "sha256": sha256_of(path), **changes}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    return path
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_network_is_fed_with_what_its_card_says(tmp_path: Path, rest: Crop, kind: str) -> None:
+    one = Recognizer(RecognizerSettings(weights=channel_means(tmp_path / "net.onnx", kind), uncertain_below=0))
+    crops = [rest], [moved(rest, bump(*POINTS[3], -1.0, -1.0))]
+    flow, points, _ = one.flow(*crops)
+    means = network_input(kind, whole_map(flow), keypoints_to_map(points)).mean((1, 2))
+    expected = np.exp(means) / np.exp(means).sum()
+    assert list(one.recognize(*crops).probabilities.values()) == pytest.approx(list(expected), abs=1e-5)
+
+
+def test_a_card_of_other_columns_than_the_network_is_refused(tmp_path: Path) -> None:
+    path = channel_means(tmp_path / "net.onnx", "whole", classes=["no", "yes", "maybe"])
+    with pytest.raises(WeightsError, match="does not fit its card"):
+        Recognizer(RecognizerSettings(weights=path))
+
+
+@pytest.mark.parametrize("network", ["ahmsa", "htnet", "hfa"])
+def test_an_architecture_is_taken_from_those_shipped(network: Literal["ahmsa", "htnet", "hfa"]) -> None:
+    """Or, where none is, the same sentence comes that tells how to make one."""
+    try:
+        expected = weights_for(network)
+    except WeightsError as told:
+        with pytest.raises(WeightsError, match=f"^{re.escape(str(told))}$"):
+            Recognizer(RecognizerSettings(network=network))
+    else:
+        assert Recognizer(RecognizerSettings(network=network)).card.sha256 == sha256_of(expected)
 
 
 def test_a_change_that_no_flow_explains_is_not_named() -> None:

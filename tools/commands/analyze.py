@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import ApexError
+from engine.models import NAMES
 from tools.commands import say_error, unforeseen
 from tools.quiet import native_noise_hidden
 
@@ -23,12 +24,31 @@ if TYPE_CHECKING:
     from tools.pictures import FaceTrail
 
 
+def _known(network: str | None) -> str | None:
+    if network is not None and network not in NAMES:
+        raise typer.BadParameter(f"{network!r} is none of {', '.join(NAMES)}")
+    return network
+
+
 def analyze(
     ctx: typer.Context,
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="Recorded videos.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one folder in it per video.")],
+    *,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network", metavar="|".join(NAMES), callback=_known, help="Whose shipped weights to use.", show_default=NAMES[0]
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False
+        ),
     ] = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
@@ -42,7 +62,9 @@ def analyze(
     """
     from stream.config import load_analysis_settings
 
-    settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
+    if network and weights:
+        raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
+    settings, debug = _with_network(load_analysis_settings(config), network, weights), bool(ctx.obj["debug"])
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
         failed = False
         for video, name in zip(videos, folder_names(videos), strict=True):
@@ -59,6 +81,15 @@ def analyze(
                 failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _with_network(settings: AnalysisSettings, network: str | None, weights: Path | None) -> AnalysisSettings:
+    """The settings with the network that the command line names, if it does, in place of their own."""
+    if not network and not weights:
+        return settings
+    chosen = {"network": network, "weights": None} if network else {"weights": weights}
+    recognizer = settings.pipeline.recognizer.model_copy(update=chosen)
+    return settings.model_copy(update={"pipeline": settings.pipeline.model_copy(update={"recognizer": recognizer})})
 
 
 def _say_failure(video: Path, error: Exception, debug: bool) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import WeightsError
-from engine.features import CANONICAL_KEYPOINTS, five_regions, keypoints_to_crop, whole_map
+from engine.errors import ConfigError, WeightsError
+from engine.features import CANONICAL_KEYPOINTS, INPUTS, five_regions, keypoints_to_crop, whole_map
+from engine.models import NAMES
 from engine.runtime import load
 from engine.types import F32
-from engine.weights import default_weights, load_card
+from engine.weights import DEFAULT, default_weights, load_card, shipped, weights_for
 from training.datasets.htnet_3db import load as load_maps
 
 
@@ -60,12 +61,43 @@ def test_another_file_under_the_cards_name_is_refused(tmp_path: Path) -> None:
         ({"temperature": 0}, "temperature"),
         ({"colour": "red"}, "colour"),
         ({"sha256": "12"}, "sha256"),
-        ({"input": "whole"}, "input"),
+        ({"input": "half"}, "no input is called 'half'; there are five-regions"),
+        ({"input": "whole-224"}, r"whole-224 is \(3, 224, 224\), not input_shape \(3, 28, 28\)"),
+        ({"input_shape": (3, 56, 28)}, r"not input_shape \(3, 56, 28\)"),
     ],
 )
 def test_a_card_that_cannot_be_used_is_told_with_the_place(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         load_card(copied(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_card_may_name_any_input_with_its_shape(tmp_path: Path, kind: str) -> None:
+    assert load_card(copied(tmp_path, input=kind, input_shape=INPUTS[kind])).input == kind
+
+
+def test_every_shipped_network_fits_its_card_and_the_default_is_first() -> None:
+    assert shipped()[0] == DEFAULT
+    for name in shipped():
+        path = default_weights().with_name(f"{name}.onnx")
+        card, runner = load_card(path), load(path)
+        assert (card.name, card.classes, card.input_shape) == (name, runner.classes, runner.input_shape)
+
+
+def test_an_architecture_has_its_shipped_weights_or_tells_how_to_make_them() -> None:
+    assert weights_for("ahmsa") == default_weights()
+    for network in NAMES:
+        try:
+            assert load_card(weights_for(network)).network == network
+        except WeightsError as told:
+            recipe = default_weights().parents[2] / "configs" / "train" / f"{network}.toml"
+            assert f"apexstream train --config configs/train/{network}.toml" in str(told) and recipe.is_file()
+            assert f"apexstream export runs/{network} --out {network}.onnx" in str(told)
+
+
+def test_weights_of_no_architecture_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'resnet'; there are ahmsa, htnet, hfa"):
+        weights_for("resnet")
 
 
 def test_a_network_without_card_is_refused(tmp_path: Path) -> None:

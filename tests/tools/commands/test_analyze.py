@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import stream.analysis
+from engine.weights import DEFAULT, default_weights
 from stream.analysis import Report
 from tests.tools.test_overview import boxes
 from tests.videos import stepping, write_video
@@ -136,6 +137,30 @@ def test_settings_reach_the_analysis(tmp_path: Path, capsys: pytest.CaptureFixtu
     config.write_text("[reading]\nqueue = 3\n")
     assert exits(video, "--out", tmp_path / "out", "--config", config) == 1
     assert "reading.queue: extra inputs are not permitted" in capsys.readouterr().err
+
+
+def test_a_network_named_on_the_command_line_goes_before_the_settings(tmp_path: Path) -> None:
+    config, video = tmp_path / "a.toml", small(tmp_path / "clip.mp4")
+    config.write_text('[recognizer]\nweights = "none.onnx"\n')
+    for flag, value in (("--network", "ahmsa"), ("--weights", default_weights())):
+        out = tmp_path / flag
+        assert exits(video, "--out", out, "--config", config, flag, value) == 0
+        assert summary(out / "clip")["model"].startswith(f"{DEFAULT}@")
+    assert exits(video, "--out", tmp_path / "out", "--config", config) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--network", "resnet"], "'resnet' is none of ahmsa, htnet, hfa"),
+        (["--network", "ahmsa", "--weights", "a.onnx"], "give one of them"),
+    ],
+)
+def test_networks_that_cannot_be_meant_are_wrong_usage(
+    flags: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exits(tmp_path / "clip.mp4", "--out", tmp_path / "out", *flags) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
