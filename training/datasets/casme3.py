@@ -1,7 +1,7 @@
 """CAS(ME)^3 part A (Li et al. 2022), its micro-expressions: 860 rows, 670 in the three classes and measurable.
 
 One film (a letter) of a subject holds several expressions, so a clip is named by film and apex. Rows whose apex is the onset
-(the film begins within the expression) or lies outside the clip are left out.
+or lies outside the clip are left out.
 """
 
 from __future__ import annotations
