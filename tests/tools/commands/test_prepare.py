@@ -35,7 +35,7 @@ def test_what_was_made_and_what_was_left_out_is_said(source: Path, tmp_path: Pat
         assert [row["class"] for row in csv.DictReader(file)] == ["positive", "surprise"]
 
 
-def test_evaluate_takes_what_was_prepared(source: Path, tmp_path: Path) -> None:
+def test_train_takes_what_was_prepared(source: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         'name = "tiny"\n[model]\nname = "ahmsa"\noptions = { width = 8, heads = 2, repeats = [1, 1, 1] }\n'

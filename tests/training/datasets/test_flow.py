@@ -97,6 +97,12 @@ def test_a_clip_says_the_same_whatever_came_before_it(tmp_path: Path) -> None:
     assert np.array_equal(again.whole, alone.whole) and np.array_equal(again.keypoints, alone.keypoints)
 
 
+@pytest.mark.parametrize(("alike", "one_reference", "sure"), [(0.81, True, True), (0.79, True, False), (0.95, False, False)])
+def test_a_flow_is_sure_where_live_analysis_would_name_it(alike: float, one_reference: bool, sure: bool) -> None:
+    whole = np.zeros((3, 28, 28), np.float32)
+    assert ClipFlow(whole, CANONICAL_KEYPOINTS, alike, one_reference, 1.0, 1, 2, 3).sure == sure
+
+
 def test_grey_pictures_give_the_same(tmp_path: Path) -> None:
     taken = shot("smile")
     colour = made(write_shot(tmp_path / "colour", taken, "{}.png"), taken)
