@@ -23,8 +23,8 @@ class Answers:
     """One seed's answers to N maps, given by networks that never saw the map's subject.
 
     names, databases and subjects [N] (a subject is written "database/subject"), truth [N] of CLASSES, logits [N, K] of the
-    committee before any temperature; members [N, M, K] of each of its networks alone and peeked [N, K] of the epoch that was
-    best on the judged subject, where the record has them.
+    committee before any temperature. Where the record has them: members [N, M, K] of each of its networks alone, kernel [N, K]
+    of its kernel machine alone, and peeked [N, K] of the epoch that was best on the judged subject.
     """
 
     seed: int
@@ -34,6 +34,7 @@ class Answers:
     truth: Labels
     logits: F64
     members: F64 | None = None
+    kernel: F64 | None = None
     peeked: F64 | None = None
 
     def scores(self, logits: F64 | None = None, database: str | None = None) -> Scores:
@@ -67,6 +68,7 @@ def _table(folds: Sequence[FoldResult], data: FlowMaps | None) -> Answers:
         truth=np.array([label for fold in folds for label in fold.truth], np.int64),
         logits=_stacked(folds, "logits", (len(names), len(CLASSES))),
         members=_stacked(folds, "members", (len(names), -1, len(CLASSES))) if _have(folds, "members") else None,
+        kernel=_stacked(folds, "kernel", (len(names), len(CLASSES))) if _have(folds, "kernel") else None,
         peeked=_stacked(folds, "peeked", (len(names), len(CLASSES))) if _have(folds, "peeked") else None,
     )
     keys = _keys(table)
@@ -92,7 +94,7 @@ def _owners(folds: Sequence[FoldResult], data: FlowMaps | None) -> list[tuple[st
 
 def _have(folds: Sequence[FoldResult], field: str) -> bool:
     """Whether every fold carries the field; records of before it was kept do not."""
-    return all(getattr(fold, field, None) for fold in folds)
+    return all(getattr(fold, field) is not None for fold in folds)
 
 
 def _stacked(folds: Sequence[FoldResult], field: str, shape: tuple[int, ...]) -> F64:
@@ -123,4 +125,5 @@ def _in_order(table: Answers, wanted: Sequence[tuple[str, str]]) -> Answers:
         return None if array is None else array[rows]
 
     strings = (pick(table.names), pick(table.databases), pick(table.subjects))
-    return Answers(table.seed, *strings, table.truth[rows], table.logits[rows], of(table.members), of(table.peeked))
+    optional = (of(table.members), of(table.kernel), of(table.peeked))
+    return Answers(table.seed, *strings, table.truth[rows], table.logits[rows], *optional)

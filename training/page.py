@@ -24,7 +24,7 @@ from training.answers import F64, Answers
 from training.datasets import CLASSES, FlowMaps
 from training.figures import DARK, LIGHT, Theme
 from training.published import FIGURES, MAPS
-from training.report import Assessment
+from training.report import LEAK, Assessment, results
 
 DATABASES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC", "casme3": "CAS(ME)³"}
 """How databases are written; others by their own name."""
@@ -100,7 +100,8 @@ def _page(found: Assessment, data: FlowMaps, provenance: dict[str, str], drawn: 
     environment.filters |= {"share": _share, "percent": lambda value: f"{value:.1%}".replace("%", "\u00a0%")}
     return environment.get_template("page.html.j2").render(
         s=found.summary,
-        networks=found.summary["recipe"]["model"]["members"],
+        results=results(found.summary),
+        leak=LEAK,
         database_names={name: _told(name) for name in names},
         published=FIGURES,
         comparable=found.summary["maps"] == MAPS and found.summary["groups"] is None,

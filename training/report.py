@@ -6,6 +6,7 @@ Everything stands in one JSON value, `summary.json`, which `apexstream export` r
     uf1, uar        the committee's, mean and spread (sample standard deviation) over the seeds; spread null for one seed
     databases       the same for each database, with its maps and subjects
     single          each network of each seed's committee judged alone (null where the record has no single answers)
+    kernel          the committee's kernel machine alone (null where it has none)
     peeked          the committee of the epoch that was best on the judged subject: a leak, never a score (null if not asked)
     seeds           the committee's scores of each seed: all and each database
     confidence      see `training.calibration`
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError, OutputError
-from training.answers import Answers, gather
+from training.answers import F64, Answers, gather
 from training.calibration import DRAWS, LEAST_THRESHOLD, PRECISION, Calibration, calibrate
 from training.datasets import CLASSES, FlowMaps
 from training.loso import FoldResult
@@ -31,6 +32,8 @@ from training.metrics import Scores
 
 LEAK = "epoch chosen on the test subject: not a valid score"
 """What stands beside every figure of `peeked`."""
+
+FIXED = "last epoch, fixed beforehand"
 
 Json = dict[str, Any]
 
@@ -66,7 +69,8 @@ def assess(
         **_figures([a.scores() for a in seeds]),
         "databases": _databases(seeds),
         "single": _single(seeds),
-        "peeked": _peeked(seeds),
+        "kernel": _beside(seeds, [a.kernel for a in seeds]),
+        "peeked": {"label": LEAK, **peeked} if (peeked := _beside(seeds, [a.peeked for a in seeds])) else None,
         "seeds": {str(a.seed): {part: _plain(s) for part, s in _parts(a).items()} for a in seeds},
         "confidence": _confidence(calibration),
     }
@@ -82,6 +86,20 @@ def protocol(groups: int | None) -> str:
     """How it was judged, in one line."""
     left_out = "leave one subject out" if groups is None else f"{groups} subject-disjoint groups, NOT leave one subject out"
     return f"{left_out}, last epoch, one pooled confusion matrix (rows: truth) over the declared classes"
+
+
+def results(summary: Json) -> list[tuple[str, str, Json]]:
+    """What was judged, how its epoch was chosen, and its figures: honest ones first, the leak last."""
+    members, kernel, single = summary["recipe"]["model"]["members"], summary["kernel"], summary["single"]
+    networks = f"committee of {members}" if members > 1 else "one network"
+    rows = [(f"{networks} and a kernel machine" if kernel else networks, FIXED, summary)]
+    if single and (members > 1 or kernel):
+        rows.append((f"one network alone ({single['runs']} runs)", FIXED, single))
+    if kernel:
+        rows.append(("the kernel machine alone", "has no epochs", kernel))
+    if summary["peeked"]:
+        rows.append(("peeking", LEAK, summary["peeked"]))
+    return rows
 
 
 def _parts(answers: Answers) -> dict[str, Scores]:
@@ -110,20 +128,18 @@ def _databases(seeds: Sequence[Answers]) -> Json:
 def _single(seeds: Sequence[Answers]) -> Json | None:
     """Every network of every seed on its own: the spread is over all of these runs."""
     alone = [(a, a.members[:, m]) for a in seeds if a.members is not None for m in range(a.members.shape[1])]
-    if not alone:
-        return None
-    names = dict.fromkeys(seeds[0].databases)
-    databases = {name: _figures([a.scores(logits, name) for a, logits in alone]) for name in names}
-    return {"runs": len(alone), **_figures([a.scores(logits) for a, logits in alone]), "databases": databases}
+    found = _beside([a for a, _ in alone], [rows for _, rows in alone]) if alone else None
+    return {"runs": len(alone), **found} if found else None
 
 
-def _peeked(seeds: Sequence[Answers]) -> Json | None:
-    leaked = [(a, a.peeked) for a in seeds if a.peeked is not None]
-    if len(leaked) != len(seeds):
+def _beside(seeds: Sequence[Answers], others: Sequence[F64 | None]) -> Json | None:
+    """The figures of other logits than the committee's, one array a seed; None where a seed has none."""
+    given = [logits for logits in others if logits is not None]
+    if len(given) < len(seeds):
         return None
-    names = dict.fromkeys(seeds[0].databases)
-    databases = {name: _figures([a.scores(logits, name) for a, logits in leaked]) for name in names}
-    return {"label": LEAK, **_figures([a.scores(logits) for a, logits in leaked]), "databases": databases}
+    pairs = list(zip(seeds, given, strict=True))
+    databases = {name: _figures([a.scores(rows, name) for a, rows in pairs]) for name in dict.fromkeys(seeds[0].databases)}
+    return {**_figures([a.scores(rows) for a, rows in pairs]), "databases": databases}
 
 
 def _plain(scores: Scores) -> Json:

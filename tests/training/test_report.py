@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from training.answers import Answers, gather
 from training.calibration import calibrate
 from training.loso import FoldResult, read_record
 from training.report import (
+    FIXED,
     LEAK,
     Assessment,
     assess,
     protocol,
     read_summary,
+    results,
     summarize,
     write_predictions,
     write_recipe,
@@ -60,7 +63,8 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_what_a_record_does_not_hold_is_not_made_up() -> None:
     summary = summarize(HEADER, FOLDS)
-    assert summary["single"] is None and summary["peeked"] is None
+    assert summary["single"] is None and summary["kernel"] is None and summary["peeked"] is None
+    assert [what for what, _, _ in results(summary)] == ["committee of 2"]
 
 
 def tables() -> list[Answers]:
@@ -69,7 +73,7 @@ def tables() -> list[Answers]:
     for answers in gather([*FOLDS, *SECOND]):
         right = np.eye(3)[answers.truth] * 3
         members = np.stack([right, np.tile([2.0, 0.0, 0.0], (len(right), 1))], axis=1)
-        pairs = (answers.names, answers.databases, answers.subjects, answers.truth, answers.logits, members, right)
+        pairs = (answers.names, answers.databases, answers.subjects, answers.truth, answers.logits, members, None, right)
         out.append(Answers(answers.seed, *pairs))
     return out
 
@@ -82,6 +86,17 @@ def test_single_networks_and_the_leak_stand_beside_the_committee(monkeypatch: py
     assert summary["single"]["uf1"]["mean"] == pytest.approx((1 + alone) / 2, abs=1e-4)
     assert summary["peeked"]["label"] == LEAK and summary["peeked"]["uf1"] == {"mean": 1.0, "spread": 0.0}
     assert summary["uf1"]["mean"] < 1
+    told = [(what, how) for what, how, _ in results(summary)]
+    assert told == [("committee of 2", FIXED), ("one network alone (4 runs)", FIXED), ("peeking", LEAK)]
+
+
+def test_a_kernel_machine_has_figures_of_its_own() -> None:
+    right = [tuple(tuple(float(k == label) for k in range(3)) for label in f.truth) for f in FOLDS]
+    summary = summarize(HEADER, [replace(f, kernel=rows) for f, rows in zip(FOLDS, right, strict=True)])
+    assert summary["kernel"]["databases"]["samm"]["uar"]["mean"] == 1.0
+    told = [(what, part["uf1"]["mean"]) for what, _, part in results(summary)]
+    assert told[0] == ("committee of 2 and a kernel machine", summary["uf1"]["mean"])
+    assert told[1] == ("the kernel machine alone", 1.0)
 
 
 def test_groups_are_said_to_be_no_leave_one_subject_out() -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from training.loso import FoldResult, Progress
+    from training.loso import Progress
 
 
 def evaluate(
@@ -67,11 +67,11 @@ def evaluate(
     console.print(maps.told(), highlight=False)
     record = out / "folds.jsonl"
     chosen = range(recipe.seed, recipe.seed + seeds)
-    bar = _bar(console, "subjects" if groups is None else "groups")
-    more: dict[str, Any] = {"groups": groups} if groups else {}
-    more |= {"select_on_test": True} if select_on_test else {}
+    bar = _bar(console)
     try:
-        results = loso.evaluate(recipe, maps, record, seeds=chosen, jobs=jobs, progress=bar, **more)
+        results = loso.evaluate(
+            recipe, maps, record, seeds=chosen, groups=groups, select_on_test=select_on_test, jobs=jobs, progress=bar
+        )
     except KeyboardInterrupt:
         typer.echo(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
         raise typer.Exit(1) from None
@@ -88,18 +88,21 @@ def evaluate(
     typer.echo(f"report: {page}")
 
 
-def _bar(console: Console, unit: str) -> Progress:
+def _bar(console: Console) -> Progress:
+    """A bar for each stage, one after the other; a stage ends when all of it is done."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bar = Bar(*columns, console=console)
-    task = bar.add_task(unit)
 
-    def told(done: int, total: int, result: FoldResult | None) -> None:
-        bar.update(task, completed=done, total=total, description=result.subject if result else unit)
-        if result is None:
+    def told(what: str, done: int, total: int) -> None:
+        if not bar.live.is_started:
+            for over in bar.task_ids:
+                bar.remove_task(over)
+            bar.add_task(what, total=total)
             bar.start()
+        bar.update(bar.task_ids[0], completed=done, description=what)
         if done == total:
             bar.stop()
 
@@ -109,10 +112,12 @@ def _bar(console: Console, unit: str) -> Progress:
 def _tables(summary: dict[str, Any]) -> Iterator[Table]:
     from rich.table import Table
 
-    scores = Table("", "maps of", "UF1", "UAR")
-    for told, part in _results(summary):
+    from training.report import results
+
+    scores = Table("", "UF1", "UAR")
+    for told, how, part in results(summary):
         for name, figures in {"all": part, **part["databases"]}.items():
-            scores.add_row(told if name == "all" else "", name, _figure(figures["uf1"]), _figure(figures["uar"]))
+            scores.add_row(f"{told}\n{how}" if name == "all" else f"  {name}", _figure(figures["uf1"]), _figure(figures["uar"]))
         scores.add_section()
     yield scores
     names = summary["classes"]
@@ -129,16 +134,6 @@ def _tables(summary: dict[str, Any]) -> Iterator[Table]:
         row = (sum(run[i][j] for run in runs) / len(runs) for j in range(len(names)))
         pooled.add_row(name, *(f"{count:g}" for count in row))
     yield pooled
-
-
-def _results(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What was measured, in words, and its figures; honest ones first."""
-    members = summary["recipe"]["model"]["members"]
-    yield (f"committee of {members}" if members > 1 else "one network"), summary
-    if members > 1 and summary["single"]:
-        yield f"one network alone ({summary['single']['runs']} runs)", summary["single"]
-    if summary["peeked"]:
-        yield summary["peeked"]["label"], summary["peeked"]
 
 
 def _figure(value: dict[str, float | None]) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.flowmaps import write_dataset
 from tools.cli import main
+from training.report import LEAK
 
 TINY = """name = "tiny"
 [model]
@@ -75,6 +76,22 @@ def test_the_page_is_made_anew_without_fitting(folder: Path) -> None:
 def test_a_precision_that_is_no_share_is_refused_before_anything_is_fitted(folder: Path, precision: str) -> None:
     assert evaluate(folder, "--precision", precision) == 2
     assert not (folder / "out").exists()
+
+
+def test_the_leak_is_shown_beside_the_honest_figure_and_labelled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "--select-on-test") == 0
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert summary["peeked"]["label"] == LEAK and summary["peeked"]["uar"]["mean"] >= summary["uar"]["mean"]
+    said, page = capsys.readouterr().out, (folder / "out" / "report.html").read_text()
+    assert said.index("last epoch, fixed beforehand") < said.index(LEAK) and LEAK in page
+
+
+def test_groups_of_subjects_are_labelled_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "--groups", "2") == 0
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert (summary["groups"], summary["folds"]) == (2, 2) and set(summary["databases"]) == {"casme2", "samm", "smic"}
+    assert "2 subject-disjoint groups, NOT leave one subject out" in capsys.readouterr().out
+    assert "Judged on 2 groups of subjects" in (folder / "out" / "report.html").read_text()
 
 
 def test_a_second_call_goes_on_with_the_first_ones_folds(folder: Path) -> None:
