@@ -1,4 +1,4 @@
-"""Varied five-region composites for fitting, a whole batch at a time.
+"""Varied network inputs for fitting, a whole batch at a time.
 
 What live flow differs in from the published maps is varied: where the regions lie (common shift, zoom and turn, and each
 keypoint on its own), how sharp the map is, what noise it holds, and where the extremes lie that scale it. A mirrored face
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.features import SIDE, region_grid
+from engine.features import SIDE, input_grid
 from training.recipe import AugmentSettings
 
 
-def composites(maps: Tensor, keypoints: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
-    """Whole maps [B, 3, 28, 28] and their keypoints [B, 5, 2] (map cells) -> varied composites [B, 3, 28, 28]."""
-    grid = _grid(keypoints, settings, draw)
+def inputs(kind: str, maps: Tensor, keypoints: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
+    """Whole maps [B, 3, 28, 28] and their keypoints [B, 5, 2] (map cells) -> varied inputs [B, 3, H, W] of the kind, one of
+    `engine.features.INPUTS`."""
+    grid = _grid(kind, keypoints, settings, draw)
     pieces = functional.grid_sample(
         _disturbed(maps, settings, draw), (grid + 0.5) * (2 / SIDE) - 1, padding_mode="border", align_corners=False
     )
@@ -31,12 +32,12 @@ def _uniform(shape: tuple[int, ...], greatest: float, draw: torch.Generator) -> 
     return (torch.rand(shape, generator=draw) * 2 - 1) * greatest
 
 
-def _grid(keypoints: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
-    """Where the cells of each composite are read, [B, 28, 28, 2] of (x, y) in map cells."""
+def _grid(kind: str, keypoints: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
+    """Where the cells of each input are read, [B, H, W, 2] of (x, y) in map cells."""
     count = len(keypoints)
     moved = keypoints + torch.randn(keypoints.shape, generator=draw) * settings.jitter
-    moved = moved + _uniform((count, 1, 2), settings.shift, draw)
-    grid = torch.from_numpy(region_grid(np.asarray(moved.numpy(), np.float32)))
+    grid = torch.from_numpy(input_grid(kind, np.asarray(moved.numpy(), np.float32)))
+    grid = grid + _uniform((count, 1, 1, 2), settings.shift, draw)
     angle = _uniform((count, 1, 1), settings.turn * math.pi / 180, draw)
     scale = 1 + _uniform((count, 1, 1), settings.zoom, draw)
     centre = (SIDE - 1) / 2
@@ -71,7 +72,7 @@ def _disturbed(maps: Tensor, settings: AugmentSettings, draw: torch.Generator) -
 
 
 def _mirrored_half(pieces: Tensor, draw: torch.Generator) -> Tensor:
-    """Mirror each composite with probability one half."""
+    """Mirror each input with probability one half."""
     chosen = torch.rand(len(pieces), generator=draw) < 0.5
     turned = pieces.flip(3)
     turned = torch.cat((1 - turned[:, :1], turned[:, 1:]), 1)

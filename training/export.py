@@ -16,9 +16,8 @@ import onnx
 import torch
 
 from engine.errors import OutputError, WeightsError
-from engine.features import SIDE
-from engine.models import build
-from engine.models.committee import Committee
+from engine.features import INPUTS
+from engine.models.committee import Committee, assemble, described
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import Card, sha256_of
@@ -31,18 +30,21 @@ below 4e-7 for each fitted committee tried; five times that is allowed."""
 
 
 def export_onnx(network: Committee, recipe: Recipe, out: Path, *, probes: F32 | None = None) -> float:
-    """Write the committee as ONNX ('maps' [B, 3, 28, 28] -> 'probabilities' [B, K]) and return the greatest difference found.
+    """Write the committee as ONNX ('maps' [B, 3, H, W] -> 'probabilities' [B, K]) and return the greatest difference found.
 
     The file holds each parameter under its PyTorch name, and name and options of the architecture, so that it can be rebuilt.
-    probes [N, 3, 28, 28] are compared besides noise. Raises WeightsError where the network is not the recipe's; else as
+    probes [N, 3, H, W] are compared besides noise. Raises WeightsError where the network is not the recipe's; else as
     `write_checked` does.
     """
     _check_is_of(network, recipe)
-    return write_checked(to_onnx(network, recipe), network, out, probes=probes)
+    tried = np.random.default_rng(0).random((16, *INPUTS[recipe.model.input]), np.float32)
+    if probes is not None:
+        tried = np.concatenate((tried, probes))
+    return write_checked(to_onnx(network, recipe), network, out, probes=tried)
 
 
-def write_checked(model: onnx.ModelProto, network: Committee, out: Path, *, probes: F32 | None = None) -> float:
-    """Write the model once ONNX Runtime and the rebuilt network answer as the PyTorch network does, noise and probes.
+def write_checked(model: onnx.ModelProto, network: Committee, out: Path, *, probes: F32) -> float:
+    """Write the model once ONNX Runtime and the rebuilt network answer the probes [N, 3, H, W] as the PyTorch network does.
 
     Returns the greatest difference of a probability. Raises WeightsError where it exceeds TOLERANCE, OutputError where the
     file cannot be written; either way what was at `out` stays as it was.
@@ -64,13 +66,14 @@ def write_checked(model: onnx.ModelProto, network: Committee, out: Path, *, prob
 
 def to_onnx(network: Committee, recipe: Recipe) -> onnx.ModelProto:
     """The committee as an ONNX model that describes itself, unchecked."""
-    model = _graph(network.eval())
+    model = _graph(network.eval(), INPUTS[recipe.model.input])
     description = {
         "network": recipe.model.name,
         "options": recipe.model.options,
         "members": recipe.model.members,
         "classes": list(CLASSES),
-        "input_shape": [3, SIDE, SIDE],
+        "kernel": described(network),
+        "input_shape": list(INPUTS[recipe.model.input]),
         "recipe": recipe.name,
     }
     onnx.helper.set_model_props(model, {"apexstream": json.dumps(description)})
@@ -79,13 +82,19 @@ def to_onnx(network: Committee, recipe: Recipe) -> onnx.ModelProto:
 
 def _check_is_of(network: Committee, recipe: Recipe) -> None:
     model = recipe.model
-    expected = Committee([build(model.name, len(CLASSES), **model.options) for _ in range(model.members)]).state_dict()
-    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in network.state_dict().items()}:
+    expected = assemble(model.name, model.options, model.members, described(network), len(CLASSES))
+    same = shapes(expected) == shapes(network)
+    if not same or (recipe.kernel is None) != (network.kernel is None):
         raise WeightsError(f"the network to be exported is not {model.members} x {model.name} of the recipe {recipe.name}")
 
 
-def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any]) -> Card:
-    """Write the card beside an exported file and return it.
+def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
+    """The shape of everything in a network by name."""
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any], kernel: dict[str, Any] | None = None) -> Card:
+    """Write the card beside an exported file and return it; kernel as `engine.models.committee.described` gives it.
 
     facts: data, licence, temperature, uncertain_below, scores, as in `engine.weights.Card`; the rest follows from recipe and
     file.
@@ -96,8 +105,9 @@ def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any]) -> Card:
         "options": recipe.model.options,
         "members": recipe.model.members,
         "classes": CLASSES,
-        "input": "five-regions",
-        "input_shape": (3, SIDE, SIDE),
+        "kernel": kernel,
+        "input": recipe.model.input,
+        "input_shape": INPUTS[recipe.model.input],
         "recipe": recipe.name,
         "sha256": sha256_of(weights),
     }
@@ -112,8 +122,8 @@ def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any]) -> Card:
     return checked
 
 
-def _graph(network: Committee) -> onnx.ModelProto:
-    example = (torch.rand(3, 3, SIDE, SIDE),)
+def _graph(network: Committee, shape: tuple[int, int, int]) -> onnx.ModelProto:
+    example = (torch.rand(3, *shape),)
     batch = torch.export.Dim("batch", min=1, max=65536)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -145,9 +155,8 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _difference(network: Committee, path: Path, probes: F32 | None) -> float:
-    noise = np.random.default_rng(0).random((64, 3, SIDE, SIDE), np.float32)
-    batches = [noise, noise[:1], *([] if probes is None else [probes])]
+def _difference(network: Committee, path: Path, probes: F32) -> float:
+    batches = [probes, probes[:1]]
     runners = [load(path, backend="ort"), load(path, backend="eager")]
     worst = 0.0
     with torch.inference_mode():

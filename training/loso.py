@@ -2,7 +2,8 @@
 
 Each finished fold is appended to a record (JSON lines) at once, so a run that was stopped goes on where it was. The record's
 first line says recipe and data; another recipe or other data are refused rather than mixed in. A fold's committee is the one
-of the last epoch: nothing of the judged subject decides anything.
+of the last epoch: nothing of the judged subject decides anything. Pre-trained starts hold no recorded face; they are made once
+a seed and lie beside the record.
 """
 
 from __future__ import annotations
@@ -11,33 +12,51 @@ import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from engine.errors import ConfigError, OutputError
 from training.datasets import FlowMaps
-from training.recipe import Recipe
-from training.split import Fold, leave_one_subject_out
+from training.recipe import Recipe, pretrained_members
+from training.split import Fold, group_folds, leave_one_subject_out
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+GROUPS_SEED = 0
+"""Draws the groups of subjects where groups are left out."""
+
+Row = tuple[float, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """One judged subject: names, true labels [n] and logits [n][K] (before the temperature) of the subject's maps."""
+    """One judged subject: names and true labels [n] of the subject's maps, and logits before the temperature.
+
+    logits [n][K] are the committee's, members [n][M][K] each network's alone, kernel [n][K] the kernel machine's, and peeked
+    [n][K] the committee's at the epoch that was best on this very subject (only where asked for: a leak, never a score).
+    """
 
     subject: str
     seed: int
     names: tuple[str, ...]
     truth: tuple[int, ...]
-    logits: tuple[tuple[float, ...], ...]
+    logits: tuple[Row, ...]
     seconds: float
+    members: tuple[tuple[Row, ...], ...] | None = None
+    kernel: tuple[Row, ...] | None = None
+    peeked: tuple[Row, ...] | None = None
 
 
-Progress = Callable[[int, int, FoldResult | None], None]
-"""Told at the start and after each fold: folds done, folds in all, the newest result."""
+Progress = Callable[[str, int, int], None]
+"""Told what was done last, and how many steps of how many are done: pre-trained starts, then folds."""
 
 
 def evaluate(
@@ -46,28 +65,45 @@ def evaluate(
     record: Path,
     *,
     seeds: Sequence[int] = (0,),
+    groups: int | None = None,
+    select_on_test: bool = False,
     jobs: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = lambda what, done, total: None,
 ) -> list[FoldResult]:
     """Judge the recipe on all subjects of data, once a seed; results in order of seed, then of the subjects' appearance.
 
-    Folds that the record holds already are not run again. jobs folds run at once, each in a process with one thread.
-    Raises ConfigError where the record belongs to another recipe or data, OutputError where it cannot be written.
+    groups leaves out so many groups of subjects rather than each subject alone. Folds that the record holds already are not
+    run again. jobs folds run at once, each in a process with one thread. Raises ConfigError where the record belongs to another
+    recipe, division or data, OutputError where it cannot be written.
     """
-    done = {(r.seed, r.subject): r for r in _opened(record, _header(recipe, data))}
-    tasks = [(seed, fold) for seed in seeds for fold in leave_one_subject_out(data.subjects)]
+    folds = leave_one_subject_out(data.subjects) if groups is None else group_folds(data.subjects, groups, GROUPS_SEED)
+    header = _header(recipe, data) | ({} if groups is None else {"groups": groups})
+    done = {(r.seed, r.subject): r for r in _opened(record, header) if not select_on_test or r.peeked is not None}
+    tasks = [(seed, fold) for seed in seeds for fold in folds]
     wanted = [task for task in tasks if (task[0], task[1].name) not in done]
-    if progress:
-        progress(len(tasks) - len(wanted), len(tasks), None)
-    for count, result in enumerate(_results(recipe, data, wanted, jobs), start=len(tasks) - len(wanted) + 1):
-        _append(record, {"fold": asdict(result)})
-        done[result.seed, result.subject] = result
-        if progress:
-            progress(count, len(tasks), result)
+    with _pool(jobs, len(wanted)) as pool:
+        starts = _starts(recipe, record.parent, wanted, pool, progress)
+        progress("subjects", len(tasks) - len(wanted), len(tasks))
+        work = [
+            partial(judge_fold, recipe, data, seed, fold, starts=starts[seed], select_on_test=select_on_test)
+            for seed, fold in wanted
+        ]
+        for count, result in enumerate(_each(pool, work), start=len(tasks) - len(wanted) + 1):
+            _append(record, {"fold": asdict(result)})
+            done[result.seed, result.subject] = result
+            progress(result.subject, count, len(tasks))
     return [done[seed, fold.name] for seed, fold in tasks]
 
 
-def judge_fold(recipe: Recipe, data: FlowMaps, seed: int, fold: Fold) -> FoldResult:
+def judge_fold(
+    recipe: Recipe,
+    data: FlowMaps,
+    seed: int,
+    fold: Fold,
+    *,
+    starts: Sequence[Path] = (),
+    select_on_test: bool = False,
+) -> FoldResult:
     """Fit on the fold's one side and answer for the other, on one thread."""
     import time
 
@@ -77,18 +113,53 @@ def judge_fold(recipe: Recipe, data: FlowMaps, seed: int, fold: Fold) -> FoldRes
 
     torch.set_num_threads(1)
     start = time.perf_counter()
-    network = fit(recipe, data.take(fold.fit), seed=seed)
     judged = data.take(fold.judge)
+    maps = torch.from_numpy(judged.inputs(recipe.model.input))
+    peek = _Peek(maps, judged.labels) if select_on_test else None
+    network = fit(recipe, data.take(fold.fit), seed=seed, starts=starts, watch=peek)
     with torch.inference_mode():
-        logits = network.logits(torch.from_numpy(judged.regions())).numpy()
+        alone, kernel = network.each(maps)
+        together = network.together(alone, kernel)
+        peeked = peek.best(lambda members: network.together(members, kernel)) if peek else None
     return FoldResult(
         subject=fold.name,
         seed=seed,
         names=judged.names,
         truth=tuple(judged.labels.tolist()),
-        logits=tuple(tuple(round(float(v), 5) for v in row) for row in logits),
+        logits=_rows(together),
         seconds=round(time.perf_counter() - start, 2),
+        members=tuple(_rows(rows) for rows in alone.transpose(0, 1)),
+        kernel=None if kernel is None else _rows(kernel),
+        peeked=None if peeked is None else _rows(peeked),
     )
+
+
+class _Peek:
+    """Looks at the judged subject after every epoch, as much of the literature does."""
+
+    def __init__(self, maps: Tensor, labels: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> None:
+        self._maps, self._labels = maps, labels
+        self._seen: dict[int, list[Tensor]] = {}
+
+    def __call__(self, member: int, epochs: int, network: nn.Module) -> None:
+        import torch
+
+        from engine.models.committee import Committee
+
+        with torch.inference_mode():
+            self._seen.setdefault(epochs, []).append(Committee([network]).logits(self._maps))
+
+    def best(self, together: Callable[[Tensor], Tensor]) -> Tensor:
+        """The committee's logits [n, K] of the earliest epoch with the most right answers."""
+        import torch
+
+        epochs = [together(torch.stack(members)) for _, members in sorted(self._seen.items())]
+        hits = [int((logits.argmax(1).numpy() == self._labels).sum()) for logits in epochs]
+        return epochs[int(np.argmax(hits))]
+
+
+def _rows(logits: Tensor) -> tuple[Row, ...]:
+    return tuple(tuple(round(float(v), 5) for v in row) for row in logits)
 
 
 def read_record(record: Path) -> tuple[dict[str, Any], list[FoldResult]]:
@@ -105,8 +176,10 @@ def read_record(record: Path) -> tuple[dict[str, Any], list[FoldResult]]:
 
 
 def _tuples(fold: dict[str, Any]) -> dict[str, Any]:
-    rows = tuple(tuple(row) for row in fold["logits"])
-    return {**fold, "names": tuple(fold["names"]), "truth": tuple(fold["truth"]), "logits": rows}
+    def frozen(value: Any) -> Any:
+        return tuple(frozen(v) for v in value) if isinstance(value, list) else value
+
+    return {name: frozen(value) for name, value in fold.items()}
 
 
 def _header(recipe: Recipe, data: FlowMaps) -> dict[str, Any]:
@@ -143,15 +216,41 @@ def _append(record: Path, value: dict[str, Any]) -> None:
         raise OutputError(f"the record {record} cannot be written: {cause.strerror}") from cause
 
 
-def _results(recipe: Recipe, data: FlowMaps, tasks: Sequence[tuple[int, Fold]], jobs: int) -> Iterator[FoldResult]:
-    if jobs == 1 or len(tasks) < 2:
-        for seed, fold in tasks:
-            yield judge_fold(recipe, data, seed, fold)
+@contextmanager
+def _pool(jobs: int, tasks: int) -> Iterator[Executor | None]:
+    """Processes for jobs at once, or None where one after the other will do; left early, waiting work is dropped."""
+    if jobs == 1 or tasks < 2:
+        yield None
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(judge_fold, recipe, data, seed, fold) for seed, fold in tasks]
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(min(jobs, tasks), mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _each(pool: Executor | None, work: Sequence[Callable[[], T]]) -> Iterator[T]:
+    """The results of all work, as they come."""
+    if pool is None:
+        for task in work:
+            yield task()
+        return
+    for future in as_completed([pool.submit(task) for task in work]):
+        yield future.result()
+
+
+def _starts(
+    recipe: Recipe, folder: Path, wanted: Sequence[tuple[int, Fold]], pool: Executor | None, progress: Progress
+) -> dict[int, list[Path]]:
+    """The pre-trained starts of each seed's members, made where they are not there yet."""
+    seeds = list(dict.fromkeys(seed for seed, _ in wanted))
+    if recipe.pretrain is None:
+        return {seed: [] for seed in seeds}
+    from training.pretrain import keep
+
+    members = range(pretrained_members(recipe))
+    work = [partial(keep, folder, recipe, seed, member) for seed in seeds for member in members]
+    progress("pre-training", 0, len(work))
+    for count, path in enumerate(_each(pool, work), start=1):
+        progress(path.stem, count, len(work))
+    return {seed: [keep(folder, recipe, seed, member) for member in members] for seed in seeds}

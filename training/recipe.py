@@ -27,25 +27,53 @@ class ModelSettings(Strict):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class FitSettings(Strict):
-    """How the network is fitted. The last epoch is the result; nothing is chosen by looking at held-out data."""
+class DescentSettings(Strict):
+    """Gradient descent for a number of epochs fixed beforehand."""
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(0.01, ge=0)
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     """One cycle rises over the first fifth of the steps and falls to nothing at the last."""
     clip: float = Field(1.0, ge=0)
     """Greatest norm of a step's gradient; 0 clips none."""
-    weight_decay: float = Field(0.01, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class FitSettings(DescentSettings):
+    """How the network is fitted. The last epoch is the result; nothing is chosen by looking at held-out data."""
+
     class_weight_power: float = Field(0.5, ge=0, le=1)
     """A class counts as its frequency to minus this power: 0 not at all, 0.5 root-inverse, 1 inverse."""
     mixup: float = Field(0.0, ge=0)
     """Parameter of the beta distribution that mixes pairs of maps; 0 mixes none."""
     average_last: float = Field(0.0, ge=0, lt=1)
     """Share of the last epochs over whose steps the parameters are averaged; 0 takes the last step's."""
+
+
+class KernelSettings(Strict):
+    """A kernel machine beside the networks (`engine.models.kernel`)."""
+
+    share: float = Field(0.5, ge=0, le=1)
+    """Of the committee's logits."""
+    penalty: float = Field(0.3, gt=0)
+    """How much a large norm of the solution costs."""
+    spread: float = Field(1.0, gt=0)
+    """The kernel's rate, times the total variance of what it compares."""
+
+
+class PretrainSettings(DescentSettings):
+    """Fitting networks to simulated maps (`training.simulate`) before any real one."""
+
+    maps: int = Field(ge=100)
+    members: int | None = Field(None, ge=0)
+    """How many of the networks start so, the first ones; all if not given."""
+    after: FitSettings | None = None
+    """How these are then fitted to real maps, if not as the others are."""
+    units: float = Field(2.0, ge=0)
+    """What naming the simulated action units counts beside naming the class."""
 
 
 class AugmentSettings(Strict):
@@ -78,6 +106,22 @@ class Recipe(Strict):
     model: ModelSettings
     fit: FitSettings
     augment: AugmentSettings = AugmentSettings()
+    pretrain: PretrainSettings | None = None
+    kernel: KernelSettings | None = None
+
+
+def pretrained_members(recipe: Recipe) -> int:
+    """How many of the recipe's networks are pre-trained, the first ones."""
+    if recipe.pretrain is None:
+        return 0
+    wanted = recipe.pretrain.members
+    return recipe.model.members if wanted is None else min(wanted, recipe.model.members)
+
+
+def fit_of(recipe: Recipe, member: int) -> FitSettings:
+    """How a network of the recipe is fitted to real maps."""
+    special = recipe.pretrain.after if recipe.pretrain and member < pretrained_members(recipe) else None
+    return special or recipe.fit
 
 
 def read_recipe(path: Path) -> Recipe:

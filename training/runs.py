@@ -2,7 +2,7 @@
 
 recipe.json     the recipe as it was used
 fitted.pt       parameters of the committee (PyTorch state)
-losses.csv      member, epoch, loss
+losses.csv      stage (pre-training or fitting), member, epoch, loss
 data.json       how many maps of which database and class it was fitted to
 """
 
@@ -20,13 +20,12 @@ import torch
 from pydantic import ValidationError
 
 from engine.errors import ApexError, ConfigError, OutputError, WeightsError
-from engine.models import build
-from engine.models.committee import Committee
+from engine.models.committee import Committee, assemble
 from training.datasets import CLASSES, FlowMaps
 from training.recipe import Recipe
 
-Losses = Sequence[tuple[int, int, float]]
-"""(member, epoch, mean loss) of each epoch."""
+Losses = Sequence[tuple[str, int, int, float]]
+"""(stage, member, epoch, mean loss) of each epoch."""
 
 
 def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, losses: Losses) -> None:
@@ -41,7 +40,7 @@ def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, l
         (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("member", "epoch", "loss"), *losses])
+            csv.writer(file).writerows([("stage", "member", "epoch", "loss"), *losses])
         torch.save(network.state_dict(), folder / "fitted.pt")
     except (OSError, RuntimeError) as cause:
         raise OutputError(f"the run cannot be written to {folder}: {getattr(cause, 'strerror', None) or cause}") from cause
@@ -63,8 +62,9 @@ def load_run(folder: Path) -> tuple[Recipe, Committee, dict[str, Any]]:
         raise WeightsError(f"{folder / 'fitted.pt'} is damaged; fit again") from cause
     try:
         model = recipe.model
-        network = Committee([build(model.name, len(CLASSES), **model.options) for _ in range(model.members)])
+        kernel = {"centres": told["maps"], "share": recipe.kernel.share} if recipe.kernel else None
+        network = assemble(model.name, model.options, model.members, kernel, len(CLASSES))
         network.load_state_dict(state)
-    except (ApexError, RuntimeError) as cause:
+    except (ApexError, KeyError, RuntimeError) as cause:
         raise WeightsError(f"the parameters in {folder} do not fit the network of its recipe: {cause}") from cause
     return recipe, network.eval(), told

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.errors import ConfigError
-from engine.models.layers import Aggregation, SelfAttention, feed_forward
+from engine.models.layers import Aggregation, SelfAttention, feed_forward, standardized
 
 
 class ChannelAttention(nn.Module):
@@ -56,21 +56,10 @@ class Block(nn.Module):
         return x
 
 
-def standardized(maps: Tensor) -> Tensor:
-    """Maps [B, 3, h, w] -> the same shape: each channel with its mean at 0 and in units of its spread, squashed by tanh.
-
-    The published maps are scaled by their own least and greatest value, so rest lies anywhere between 0 and 1 and one outlier
-    shrinks everything else. This undoes both; a channel without motion becomes 0.
-    """
-    centred = maps - maps.mean((-2, -1), keepdim=True)
-    spread = centred.square().mean((-2, -1), keepdim=True).sqrt()
-    return torch.tanh(centred / (spread + 0.01))
-
-
 class AhmsaNet(nn.Module):
     """Flow maps [B, 3, side, side] of (u, v, strain) in 0..1 -> class scores (logits) [B, num_classes].
 
-    With standardize, `standardized` maps are looked at rather than the maps as they are.
+    With standardize, the six channels of `layers.standardized` are looked at rather than the maps as they are (own choice).
     """
 
     def __init__(
@@ -94,7 +83,7 @@ class AhmsaNet(nn.Module):
         if side % patch or not levels or cells != 2 ** (levels - 1):
             raise ConfigError(f"ahmsa: {levels} levels need {2 ** max(levels - 1, 0)} patches a side, not {side} / {patch}")
         self.side, self.standardize = side, standardize
-        self.embed = nn.Conv2d(3, width, patch, stride=patch)
+        self.embed = nn.Conv2d(6 if standardize else 3, width, patch, stride=patch)
         self.place = nn.Parameter(torch.randn(1, cells, cells, width) * 0.02)
         self.levels = nn.ModuleList(
             nn.Sequential(*(Block(width, heads, reduction, expansion, dropout) for _ in range(count))) for count in repeats
@@ -105,13 +94,18 @@ class AhmsaNet(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, num_classes))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """[B, 3, side, side] -> [B, num_classes]."""
+    def features(self, maps: Tensor) -> Tensor:
+        """[B, 3, side, side] -> [B, width], what the last level found; the classes are read off it."""
         seen = standardized(maps) if self.standardize else maps * 2 - 1
         x = self.embed(seen).permute(0, 2, 3, 1) + self.place
         for index, level in enumerate(self.levels):
             x = level(x.flatten(1, 2)).reshape(x.shape)
             if index < len(self.between):
                 x = self.between[index](x)
-        out: Tensor = self.head(self.norm(x.flatten(1)))
+        out: Tensor = self.norm(x.flatten(1))
+        return out
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[B, 3, side, side] -> [B, num_classes]."""
+        out: Tensor = self.head(self.features(maps))
         return out

@@ -45,3 +45,30 @@ class Aggregation(nn.Module):
 def feed_forward(width: int, expansion: int) -> nn.Sequential:
     """Two linear layers over the channels with an exact GELU between, the inner one `expansion` times as wide."""
     return nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
+
+
+def standardized(maps: Tensor) -> Tensor:
+    """Maps [B, 3, h, w] -> [B, 6, h, w]: each channel about its mean, in units of its spread, squashed by tanh; first as it
+    is, then less the plane that fits it best.
+
+    The published maps are scaled by their own least and greatest value, so rest lies anywhere between 0 and 1 and one outlier
+    shrinks everything else; this undoes both. A plane in u and v is what a move, turn or zoom of the head leaves. A channel
+    without motion becomes 0.
+    """
+    return torch.cat((_squashed(maps), _squashed(without_plane(maps))), 1)
+
+
+def without_plane(maps: Tensor) -> Tensor:
+    """Maps [..., h, w] less the least-squares plane a + b x + c y of each channel."""
+    height, width = maps.shape[-2:]
+    out = maps - maps.mean((-2, -1), keepdim=True)
+    for line in (torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)[:, None]):
+        slope = line.to(maps).expand(height, width)  # both slopes and the constant are orthogonal on a regular grid
+        out = out - slope * ((out * slope).sum((-2, -1), keepdim=True) / slope.square().sum())
+    return out
+
+
+def _squashed(maps: Tensor) -> Tensor:
+    centred = maps - maps.mean((-2, -1), keepdim=True)
+    spread = centred.square().mean((-2, -1), keepdim=True).sqrt()
+    return torch.tanh(centred / (spread + 0.01))

@@ -58,8 +58,7 @@ def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:
         from onnx import numpy_helper
     except ModuleNotFoundError as missing:
         raise BackendError(f"eager PyTorch needs {missing.name}; install apexstream[train]") from missing
-    from engine.models import build
-    from engine.models.committee import Committee
+    from engine.models.committee import assemble
 
     try:
         model = onnx.load(str(weights))
@@ -68,8 +67,7 @@ def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:
         raise WeightsError(f"{weights} is not a network exported by apexstream ({cause})") from cause
     try:
         classes, options = len(description["classes"]), description["options"]
-        members = [build(description["network"], classes, **options) for _ in range(description["members"])]
-        network = Committee(members)
+        network = assemble(description["network"], options, description["members"], description.get("kernel"), classes)
         arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
         network.load_state_dict({name: torch.tensor(arrays[name]) for name in network.state_dict() if name in arrays})
     except (KeyError, RuntimeError, ApexError) as cause:

@@ -25,6 +25,7 @@ def export(
     import torch
 
     from engine.errors import ConfigError
+    from engine.models.committee import described
     from training import datasets
     from training.export import export_onnx, write_card
     from training.runs import load_run
@@ -35,11 +36,11 @@ def export(
     judged = _judged(evaluation, recipe)
     network.temperature.fill_(judged["temperature"])
     torch.set_num_threads(1)
-    probes = datasets.load(data).regions() if data else None
+    probes = datasets.load(data).inputs(recipe.model.input) if data else None
     worst = export_onnx(network, recipe, out, probes=probes)
     held = ", ".join(f"{name} {sum(classes.values())}" for name, classes in told["databases"].items())
     facts = {"data": f"{told['maps']} flow maps of {told['subjects']} subjects ({held})", "licence": LICENCE}
-    card = write_card(out, recipe, {**facts, **judged})
+    card = write_card(out, recipe, {**facts, **judged}, described(network))
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {card.model_id}, runtimes agree within {worst:.1e}")
 
 

@@ -33,13 +33,14 @@ def train(
     console = Console(stderr=True)
     console.print(maps.told(), highlight=False)
     torch.set_num_threads(threads)
-    losses: list[tuple[int, int, float]] = []
+    losses: list[tuple[str, int, int, float]] = []
     with Progress(console=console) as bar:
-        task = bar.add_task("fitting", total=recipe.model.members * recipe.fit.epochs)
+        epochs = recipe.fit.epochs + (recipe.pretrain.epochs if recipe.pretrain else 0)
+        task = bar.add_task("simulating" if recipe.pretrain else "fitting", total=recipe.model.members * epochs)
 
-        def told(member: int, epoch: int, loss: float) -> None:
-            losses.append((member, epoch, round(loss, 5)))
-            bar.update(task, advance=1, description=f"network {member + 1} of {recipe.model.members}, loss {loss:.3f}")
+        def told(stage: str, member: int, epoch: int, loss: float) -> None:
+            losses.append((stage, member, epoch, round(loss, 5)))
+            bar.update(task, advance=1, description=f"{stage} network {member + 1} of {recipe.model.members}, loss {loss:.3f}")
 
         network = fit(recipe, maps, seed=seed, progress=told)
     used = recipe if seed is None else recipe.model_copy(update={"seed": seed})

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError
-from engine.features import five_regions
+from engine.features import network_input
 from engine.types import F32
 
 CLASSES = ("negative", "positive", "surprise")
@@ -44,9 +44,9 @@ class FlowMaps:
         more = " ..." if len(self.absent) > 5 else ""
         return f"{held}; named but absent: {len(self.absent)} ({', '.join(self.absent[:5])}{more})"
 
-    def regions(self) -> F32:
-        """[N, 3, 28, 28], each map's five-region composite as live analysis makes it."""
-        return np.stack([five_regions(m, k) for m, k in zip(self.maps, self.keypoints, strict=True)])
+    def inputs(self, kind: str) -> F32:
+        """[N, 3, H, W], what live analysis would feed a network that takes this kind of `engine.features.INPUTS`."""
+        return np.stack([network_input(kind, m, k) for m, k in zip(self.maps, self.keypoints, strict=True)])
 
     def take(self, indices: npt.ArrayLike) -> FlowMaps:
         """The maps at indices [n], in that order."""
