@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from engine.errors import ConfigError, OutputError
 from training.datasets import FlowMaps
@@ -163,12 +164,13 @@ def _rows(logits: Tensor) -> tuple[Row, ...]:
 
 
 def read_record(record: Path) -> tuple[dict[str, Any], list[FoldResult]]:
-    """The header and the finished folds of a record; a last line cut off in the writing is left out."""
+    """The header and the finished folds of a record; a last line cut off in the writing is left out,
+    and of a fold judged twice (again, with select_on_test) the later one counts."""
     try:
         lines = record.read_bytes().split(b"\n")
         header, *folds = [json.loads(line) for line in lines[:-1]]
         results = [FoldResult(**_tuples(fold["fold"])) for fold in folds]
-        return dict(header["evaluation"]), results
+        return dict(header["evaluation"]), list({(r.seed, r.subject): r for r in results}.values())
     except OSError as cause:
         raise ConfigError(f"the record {record} cannot be read: {cause.strerror}") from cause
     except (ValueError, KeyError, TypeError) as cause:
@@ -199,13 +201,22 @@ def _opened(record: Path, header: dict[str, Any]) -> list[FoldResult]:
         _append(record, {"evaluation": header})
         return []
     found, results = read_record(record)
-    differing = [name for name in header if found.get(name) != header[name]]
+    found["recipe"] = _today(found.get("recipe"))
+    differing = sorted(name for name in {*header, *found} if found.get(name) != header.get(name))
     if differing:
         raise ConfigError(f"the record {record} is of another {' and '.join(differing)}; name another file or delete it")
     whole = record.read_bytes()
     if not whole.endswith(b"\n"):
         record.write_bytes(whole[: whole.rindex(b"\n") + 1])
     return results
+
+
+def _today(recipe: Any) -> Any:
+    """A recorded recipe with what recipes have come to hold since, or as it is where it is none."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
 
 
 def _append(record: Path, value: dict[str, Any]) -> None:
