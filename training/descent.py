@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
 
 from training.recipe import DescentSettings
 
@@ -28,9 +30,7 @@ def descend(
     """
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.epochs * steps, pct_start=RISE
-    )
+    schedule = _one_cycle(optimizer, settings, steps) if settings.schedule == "one-cycle" else None
     for epoch in range(settings.epochs):
         total = 0.0
         for loss in losses():
@@ -39,8 +39,12 @@ def descend(
             if settings.clip:
                 nn.utils.clip_grad_norm_(parameters, settings.clip)
             optimizer.step()
-            if settings.schedule == "one-cycle":
+            if schedule is not None:
                 schedule.step()
             total += float(loss.detach())
             stepped(epoch)
         finished(epoch + 1, total / steps)
+
+
+def _one_cycle(optimizer: Optimizer, settings: DescentSettings, steps: int) -> OneCycleLR:
+    return OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.epochs * steps, pct_start=RISE)

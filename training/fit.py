@@ -61,7 +61,8 @@ class _Member:
         self._draw = torch.Generator().manual_seed(seed)
         self._mix = np.random.default_rng(seed)
         self._maps, self._keypoints = torch.from_numpy(data.maps), torch.from_numpy(data.keypoints)
-        self._network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
+        with torch.random.fork_rng(devices=[]):  # building draws parameters, which start then replaces
+            self._network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
         self._network.load_state_dict(start)
         labels, smooth = torch.from_numpy(data.labels), self._settings.label_smoothing
         weights = class_weights(data.labels, self._settings.class_weight_power)

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from engine.errors import ConfigError, OutputError
 from training.datasets import FlowMaps
 from training.recipe import Recipe, pretrained_members
-from training.split import Fold, group_folds, leave_one_subject_out
+from training.split import Fold, check_apart, group_folds, leave_one_subject_out
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,9 +75,11 @@ def evaluate(
 
     groups leaves out so many groups of subjects rather than each subject alone. Folds that the record holds already are not
     run again. jobs folds run at once, each in a process with one thread. Raises ConfigError where the record belongs to another
-    recipe, division or data, OutputError where it cannot be written.
+    recipe, division or data, OutputError where it cannot be written, InputError where a subject would be judged twice or by
+    what saw it.
     """
     folds = leave_one_subject_out(data.subjects) if groups is None else group_folds(data.subjects, groups, GROUPS_SEED)
+    check_apart(folds, data.subjects, data.databases)
     header = _header(recipe, data) | ({} if groups is None else {"groups": groups})
     done = {(r.seed, r.subject): r for r in _opened(record, header) if not select_on_test or r.peeked is not None}
     tasks = [(seed, fold) for seed in seeds for fold in folds]
@@ -105,13 +107,14 @@ def judge_fold(
     starts: Sequence[Path] = (),
     select_on_test: bool = False,
 ) -> FoldResult:
-    """Fit on the fold's one side and answer for the other, on one thread."""
+    """Fit on the fold's one side and answer for the other, on one thread. InputError where a subject is on both."""
     import time
 
     import torch
 
     from training.fit import fit
 
+    check_apart([fold], data.subjects, data.databases)
     torch.set_num_threads(1)
     start = time.perf_counter()
     judged = data.take(fold.judge)
@@ -148,13 +151,15 @@ class _Peek:
         from engine.models.committee import Committee
 
         with torch.inference_mode():
-            self._seen.setdefault(epochs, []).append(Committee([network]).logits(self._maps))
+            self._seen.setdefault(member, []).append(Committee([network]).logits(self._maps))
 
     def best(self, together: Callable[[Tensor], Tensor]) -> Tensor:
-        """The committee's logits [n, K] of the earliest epoch with the most right answers."""
+        """The committee's logits [n, K] of the earliest epoch with the most right answers; a member that is fitted for fewer
+        epochs than another keeps its last."""
         import torch
 
-        epochs = [together(torch.stack(members)) for _, members in sorted(self._seen.items())]
+        longest, members = max(map(len, self._seen.values())), self._seen.values()
+        epochs = [together(torch.stack([rows[min(e, len(rows) - 1)] for rows in members])) for e in range(longest)]
         hits = [int((logits.argmax(1).numpy() == self._labels).sum()) for logits in epochs]
         return epochs[int(np.argmax(hits))]
 

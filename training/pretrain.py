@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def keep(folder: Path, recipe: Recipe, seed: int, member: int) -> Path:
     if path.exists():
         return path
     torch.set_num_threads(1)
-    state, draft = begun(recipe, seed, member), path.with_suffix(".part")
+    state, draft = begun(recipe, seed, member), path.with_suffix(f".{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, draft)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from engine.errors import ConfigError
+from engine.features import INPUTS, SIDE
 
 
 class Strict(BaseModel):
@@ -25,6 +26,13 @@ class ModelSettings(Strict):
     input: str = "five-regions"
     """What the network is fed with, one of `engine.features.INPUTS`."""
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("input")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in INPUTS:
+            raise ValueError(f"no input is called {kind!r}; there are {', '.join(INPUTS)}")
+        return kind
 
 
 class DescentSettings(Strict):
@@ -109,6 +117,13 @@ class Recipe(Strict):
     pretrain: PretrainSettings | None = None
     kernel: KernelSettings | None = None
 
+    @model_validator(mode="after")
+    def _kernel_sees_maps(self) -> Self:
+        shape = INPUTS[self.model.input]
+        if self.kernel is not None and shape != (3, SIDE, SIDE):
+            raise ValueError(f"a kernel machine looks at inputs of 3 x {SIDE} x {SIDE}, and {self.model.input} is {shape}")
+        return self
+
 
 def pretrained_members(recipe: Recipe) -> int:
     """How many of the recipe's networks are pre-trained, the first ones."""
@@ -122,6 +137,12 @@ def fit_of(recipe: Recipe, member: int) -> FitSettings:
     """How a network of the recipe is fitted to real maps."""
     special = recipe.pretrain.after if recipe.pretrain and member < pretrained_members(recipe) else None
     return special or recipe.fit
+
+
+def epochs(recipe: Recipe) -> int:
+    """Of pre-training and fitting, over all networks."""
+    before = recipe.pretrain.epochs * pretrained_members(recipe) if recipe.pretrain else 0
+    return before + sum(fit_of(recipe, member).epochs for member in range(recipe.model.members))
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -42,6 +42,22 @@ def group_folds(subjects: Sequence[str], count: int, seed: int) -> list[Fold]:
     return [_fold(f"group{i}", subjects, set(part.tolist())) for i, part in enumerate(np.array_split(everyone, count))]
 
 
+def check_apart(folds: Sequence[Fold], subjects: Sequence[str], databases: Sequence[str]) -> None:
+    """InputError where a subject is on both sides of a fold, judged in two folds, or of two databases."""
+    home: dict[str, str] = {}
+    for subject, database in zip(subjects, databases, strict=True):
+        if home.setdefault(subject, database) != database:
+            raise InputError(f"the subject {subject} is of two databases, {home[subject]} and {database}; name it once in each")
+    judged: set[str] = set()
+    for fold in folds:
+        fitted, held_out = ({subjects[i] for i in side} for side in (fold.fit, fold.judge))
+        if both := sorted(fitted & held_out):
+            raise InputError(f"the fold {fold.name} fits on the very subject that it judges, {both[0]}; divide by subject")
+        if twice := sorted(judged & held_out):
+            raise InputError(f"the subject {twice[0]} is judged in two folds; each is judged once")
+        judged |= held_out
+
+
 def development_split(subjects: Sequence[str], databases: Sequence[str], share: float, seed: int) -> tuple[int, ...]:
     """Indices of the maps of a share of each database's subjects, drawn with seed: where recipes may be compared."""
     draw = np.random.default_rng(seed)

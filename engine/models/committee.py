@@ -67,7 +67,7 @@ class Committee(nn.Module):
 
 def assemble(network: str, options: dict[str, Any], members: int, kernel: dict[str, Any] | None, classes: int) -> Committee:
     """An unfitted committee as a card or an exported file describes it; kernel holds `centres` and `share`, or is None."""
-    machine = None if kernel is None else KernelMachine(classes, kernel["centres"])
+    machine = None if kernel is None else KernelMachine(classes, int(kernel["centres"]))
     networks = [build(network, classes, **options) for _ in range(members)]
     return Committee(networks, 1.0, machine, 0.0 if kernel is None else kernel["share"])
 

@@ -23,7 +23,7 @@ def train(
     from engine.errors import OutputError
     from training import datasets
     from training.fit import fit
-    from training.recipe import read_recipe
+    from training.recipe import epochs, read_recipe
     from training.runs import save_run
 
     recipe = read_recipe(config)
@@ -35,8 +35,7 @@ def train(
     torch.set_num_threads(threads)
     losses: list[tuple[str, int, int, float]] = []
     with Progress(console=console) as bar:
-        epochs = recipe.fit.epochs + (recipe.pretrain.epochs if recipe.pretrain else 0)
-        task = bar.add_task("simulating" if recipe.pretrain else "fitting", total=recipe.model.members * epochs)
+        task = bar.add_task("simulating" if recipe.pretrain else "fitting", total=epochs(recipe))
 
         def told(stage: str, member: int, epoch: int, loss: float) -> None:
             losses.append((stage, member, epoch, round(loss, 5)))
