@@ -63,8 +63,8 @@ class Simulated:
 def simulate(count: int, seed: int, *, batch: int = 1000) -> Simulated:
     """Draw maps, each class equally likely; the same count, seed and batch give the same maps.
 
-    A shorter run whose count is a multiple of batch is the beginning of a longer one. Raises ConfigError for a count or batch
-    under 1.
+    With another number of torch threads they agree to float32's rounding. A shorter run whose count is a multiple of batch is
+    the beginning of a longer one. Raises ConfigError for a count or batch under 1.
     """
     if min(count, batch) < 1:
         raise ConfigError(f"one map or more can be simulated, in batches of one or more; {count} in batches of {batch} came")
