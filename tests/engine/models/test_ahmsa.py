@@ -31,11 +31,39 @@ def test_logits_have_one_column_a_class() -> None:
     assert net(num_classes=5)(torch.rand(4, 3, 28, 28)).shape == (4, 5)
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    network = net().train()
+@pytest.mark.parametrize("standardize", [False, True])
+def test_every_parameter_gets_a_gradient(standardize: bool) -> None:
+    network = net(standardize=standardize).train()
     nn.functional.cross_entropy(network(torch.rand(8, 3, 28, 28)), torch.arange(8) % 3).backward()  # type: ignore[no-untyped-call]
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+def test_classes_are_read_off_the_features() -> None:
+    network, maps = net(), torch.rand(4, 3, 28, 28)
+    assert network.features(maps).shape == (4, 16)
+    assert torch.equal(network.head(network.features(maps)), network(maps))
+
+
+def test_a_standardizing_network_looks_past_offset_and_scale() -> None:
+    maps, other = torch.rand(4, 3, 28, 28), torch.rand(4, 3, 28, 28)
+    offset = torch.tensor([0.3, -0.2, 0.1])[:, None, None]
+    plain, standardizing = net(), net(standardize=True)
+
+    def change(network: AhmsaNet) -> float:
+        """By how much halving and shifting a map changes its features, of what another map does."""
+        with torch.inference_mode():
+            here, halved, there = (network.features(m) for m in (maps, maps / 2 + offset, other))
+        return float((halved - here).norm() / (there - here).norm())
+
+    assert standardizing.embed.in_channels == 6 and plain.embed.in_channels == 3
+    assert change(standardizing) < 0.05 and change(plain) > 0.2  # measured: 0.01, 1.2
+
+
+def test_a_standardizing_network_differs_in_its_first_layer_alone() -> None:
+    plain, standardizing = net().state_dict(), net(standardize=True).state_dict()
+    assert [name for name in plain if plain[name].shape != standardizing[name].shape] == ["embed.weight"]
+    assert list(plain) == list(standardizing)
 
 
 def test_queries_and_keys_matter_where_there_are_several_patches_only() -> None:

@@ -1,11 +1,27 @@
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 import torch
 
 from engine.errors import ConfigError
 from engine.models import build
-from engine.models.committee import Committee
+from engine.models.committee import Committee, assemble, described
+from engine.models.kernel import KernelMachine
+from engine.models.kernel import described as compared
+
+OPTIONS: dict[str, Any] = {"width": 16, "heads": 2}
+
+
+def with_kernel(share: float = 0.3, members: int = 2) -> Committee:
+    """Networks, and a kernel machine as if fitted to four maps of noise."""
+    torch.manual_seed(2)
+    kernel = KernelMachine(3, 4)
+    kernel.centres, kernel.weights = compared(torch.rand(4, 3, 28, 28)), torch.randn(4, 3)
+    kernel.bias, kernel.rate = torch.randn(3), torch.tensor(0.01)
+    return Committee([build("ahmsa", **OPTIONS) for _ in range(members)], 1.5, kernel, share).eval()
 
 
 def committee(members: int = 2, temperature: float = 1.0) -> Committee:
@@ -50,3 +66,52 @@ def test_nobody_and_no_warmth_are_refused() -> None:
         Committee([])
     with pytest.raises(ConfigError, match="temperature above 0"):
         committee(temperature=0.0)
+    with pytest.raises(ConfigError, match=r"share lies in 0\.\.1, not 1\.5"):
+        with_kernel(1.5)
+
+
+def test_each_answers_for_itself_on_both_sides_of_the_mirror() -> None:
+    network, maps = with_kernel(), torch.rand(3, 3, 28, 28)
+    alone, kernel = network.each(maps)
+    assert alone.shape == (2, 3, 3) and kernel is not None and network.kernel is not None
+    for found, part in ((alone[1], network.members[1]), (kernel, network.kernel)):
+        assert torch.allclose(found, (part(maps) + part(mirrored(maps))) / 2, atol=1e-6)
+    assert committee().each(maps)[1] is None
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_kernel_machine_has_its_share_of_the_logits(share: float) -> None:
+    network, maps = with_kernel(share), torch.rand(3, 3, 28, 28)
+    alone, kernel = network.each(maps)
+    assert kernel is not None
+    expected = (1 - share) * (alone[0] + alone[1]) / 2 + share * kernel
+    assert torch.allclose(network.logits(maps), expected, atol=1e-6)
+    assert torch.allclose(network(maps), torch.softmax(expected / 1.5, 1), atol=1e-6)
+
+
+def test_with_a_kernel_machine_a_mirrored_face_gets_the_same_answer() -> None:
+    network, maps = with_kernel(), torch.rand(4, 3, 28, 28)
+    assert network.kernel is not None
+    assert torch.allclose(network(maps), network(mirrored(maps)), atol=1e-6)
+    assert not torch.allclose(network.kernel(maps), network.kernel(mirrored(maps)), atol=1e-4)
+
+
+def test_an_answer_does_not_depend_on_its_batch() -> None:
+    network, maps = with_kernel(), torch.rand(5, 3, 28, 28)
+    assert torch.allclose(network(maps), torch.cat([network(one[None]) for one in maps]), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_a_described_committee_can_be_assembled_and_filled(share: float | None) -> None:
+    network = committee(2, 1.5) if share is None else with_kernel(share)
+    told = json.loads(json.dumps(described(network)))
+    assert told == (None if share is None else {"centres": 4, "share": 0.3})
+    again = assemble("ahmsa", OPTIONS, 2, told, 3).eval()
+    again.load_state_dict(network.state_dict())
+    maps = torch.rand(3, 3, 28, 28)
+    assert torch.equal(again(maps), network(maps)) and described(again) == told
+
+
+def test_a_committee_is_assembled_as_its_card_tells() -> None:
+    """A card holds all figures of the kernel machine as real numbers."""
+    assert described(assemble("ahmsa", OPTIONS, 1, {"centres": 4.0, "share": 0.3}, 3)) == {"centres": 4, "share": 0.3}
