@@ -24,9 +24,9 @@ from engine.weights import Card, sha256_of
 from training.datasets import CLASSES
 from training.recipe import Recipe
 
-TOLERANCE = 2e-6
-"""Greatest difference of a probability between ONNX Runtime and PyTorch. Measured on the 442 real composites and on noise:
-below 4e-7 for each fitted committee tried; five times that is allowed."""
+TOLERANCE = 1e-5
+"""Greatest difference of a probability between ONNX Runtime and PyTorch. Measured on real maps and on noise: below 4e-7 for
+AHMSA-Net's committees and HFA-Net, 4.2e-6 for HTNet, whose layers are up to 4096 wide."""
 
 
 def export_onnx(network: Committee, recipe: Recipe, out: Path, *, probes: F32 | None = None) -> float:
