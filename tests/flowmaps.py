@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from engine.features import CANONICAL_KEYPOINTS
+from engine.types import F32, U8
 from training.datasets.htnet_3db import KEYPOINTS, MAPS, TABLE
 from training.datasets.keypoints import COLUMNS
 
 SUBJECTS = (("casme2", "sub01"), ("casme2", "sub02"), ("samm", "006"), ("smic", "s03"))
 
 
-def rendered(label: int, draw: np.random.Generator) -> np.ndarray:
+def rendered(label: int, draw: np.random.Generator) -> U8:
     """[28, 28, 3] uint8 RGB: brows down (0), lip corners up and out (1) or brows up (2), with a little noise."""
     y, x = np.mgrid[:28, :28].astype(np.float32)
     u, v = draw.normal(0, 0.05, (2, 28, 28)).astype(np.float32)
 
-    def bump(cx: float, cy: float) -> np.ndarray:
+    def bump(cx: float, cy: float) -> F32:
         return np.asarray(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 12))
 
     left, right = (3, 4) if label == 1 else (0, 1)
@@ -32,7 +34,7 @@ def rendered(label: int, draw: np.random.Generator) -> np.ndarray:
         v += place * (1.0 if label == 0 else -1.0)
     strain = np.hypot(*np.gradient(u)) + np.hypot(*np.gradient(v))
     channels = [(c - c.min()) / np.ptp(c) * 255 for c in (u, v, strain)]
-    return np.stack(channels, -1).round().astype(np.uint8)
+    return np.asarray(np.stack(channels, -1).round(), np.uint8)
 
 
 def write_dataset(folder: Path, per_class: int = 2, subjects: tuple[tuple[str, str], ...] = SUBJECTS) -> Path:
@@ -55,6 +57,6 @@ def write_dataset(folder: Path, per_class: int = 2, subjects: tuple[tuple[str, s
     return folder
 
 
-def _write(path: Path, rows: list[list[object]]) -> None:
+def _write(path: Path, rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.features import mirrored
+from engine.models.committee import Committee
+from engine.models.kernel import KernelMachine, described, gaussian
+from engine.types import F32
+from tests.flowmaps import write_dataset
+from training.datasets import FlowMaps, htnet_3db
+from training.kernel import fit_kernel
+from training.recipe import Recipe
+from training.weights import class_weights
+
+
+def recipe(**kernel: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "model": {"name": "ahmsa", "input": "whole"},
+            "fit": {"epochs": 1, "batch": 2, "learning_rate": 1.0},
+            "kernel": kernel,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> FlowMaps:
+    """Two maps of each class and subject, but for a few left out so that classes differ in number."""
+    whole = htnet_3db.load(write_dataset(tmp_path_factory.mktemp("flow") / "set", per_class=2))
+    return whole.take([i for i, label in enumerate(whole.labels) if label == 0 or i % 3])
+
+
+def fitted(data: FlowMaps, **kernel: Any) -> KernelMachine:
+    machine = fit_kernel(recipe(**kernel), data)
+    assert machine is not None
+    return machine
+
+
+def answers(machine: KernelMachine, maps: F32) -> torch.Tensor:
+    """Its logits as a committee gives them, over map and mirror image."""
+    none = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 3))
+    _, kernel = Committee([none], kernel=machine).each(torch.from_numpy(maps))
+    assert kernel is not None
+    return kernel
+
+
+def turned(data: FlowMaps) -> F32:
+    return np.stack([mirrored(m) for m in data.maps])
+
+
+def similar(machine: KernelMachine, data: FlowMaps) -> torch.Tensor:
+    """Every map to every centre in double precision, over the map and its mirror image."""
+    sides = (described(torch.from_numpy(maps)).double() for maps in (data.inputs("whole"), turned(data)))
+    return torch.stack([gaussian(side, machine.centres.double(), machine.rate.double()) for side in sides]).mean(0)
+
+
+def test_without_kernel_settings_there_is_none(data: FlowMaps) -> None:
+    assert fit_kernel(recipe().model_copy(update={"kernel": None}), data) is None
+
+
+@pytest.mark.parametrize("penalty", [0.1, 0.3, 3.0])
+def test_the_fitted_weights_are_where_the_gradient_is_zero(data: FlowMaps, penalty: float) -> None:
+    """For an invertible kernel matrix the solution is the weighed residual over the penalty, and all residuals sum to zero."""
+    machine = fitted(data, penalty=penalty)
+    weights = class_weights(data.labels, 0.5).double()[torch.from_numpy(data.labels)][:, None]
+    truth = torch.eye(3, dtype=torch.float64)[data.labels]
+    chances = torch.softmax(similar(machine, data) @ machine.weights.double() + machine.bias.double(), 1)
+    residual = weights * (truth - chances)
+    assert float((machine.weights.double() - residual / penalty).abs().max()) < 2e-3  # measured: 8e-4, of .2 to .8
+    assert float(residual.sum(0).abs().max()) < 3e-4  # measured: 1e-4, of 2 to 17
+
+
+def test_no_step_along_a_plain_gradient_finds_less_loss(data: FlowMaps) -> None:
+    """Plain gradient descent from elsewhere comes down to the same loss, and no further."""
+    machine = fitted(data)
+    alike, labels = similar(machine, data), torch.from_numpy(data.labels)
+    weights = class_weights(data.labels, 0.5).double()[labels]
+
+    def loss(solution: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        logits = alike @ solution + bias
+        misfit = torch.nn.functional.cross_entropy(logits, labels, reduction="none") * weights
+        return misfit.mean() + 0.3 / 2 * (solution * (alike @ solution)).sum() / len(labels)
+
+    least = float(loss(machine.weights.double(), machine.bias.double()))
+    solution = torch.full((len(labels), 3), 0.1, dtype=torch.float64, requires_grad=True)
+    bias = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    plain = torch.optim.SGD([solution, bias], lr=1.0, momentum=0.9)
+    for _ in range(400):
+        plain.zero_grad()
+        value = loss(solution, bias)
+        value.backward()  # type: ignore[no-untyped-call]
+        plain.step()
+    assert least <= float(value.detach()) + 1e-7  # measured: 4e-9
+    assert least == pytest.approx(float(value.detach()), abs=1e-5)
+
+
+def test_it_tells_the_classes_of_unseen_people_apart(data: FlowMaps, tmp_path: Path) -> None:
+    unseen = htnet_3db.load(write_dataset(tmp_path / "other", per_class=3, subjects=(("smic", "s99"),)))
+    assert answers(fitted(data), unseen.maps).argmax(1).tolist() == unseen.labels.tolist()
+
+
+def test_a_mirrored_map_is_learnt_from_as_the_map_itself(data: FlowMaps) -> None:
+    """Fitting to mirror images of some of the maps changes no answer."""
+    maps = np.where(np.arange(len(data))[:, None, None, None] % 2, turned(data), data.maps)
+    one, other = fitted(data), fitted(replace(data, maps=maps.astype(np.float32)))
+    assert not torch.allclose(one.centres, other.centres, atol=0.1)
+    assert torch.allclose(answers(one, data.maps), answers(other, data.maps), atol=3e-6)  # measured: 4e-7
+    assert torch.allclose(answers(one, data.maps), answers(one, turned(data)), atol=3e-6)
+
+
+def test_it_is_fitted_alike_every_time(data: FlowMaps) -> None:
+    torch.manual_seed(1)
+    one = fitted(data).state_dict()
+    torch.manual_seed(2)
+    again = fitted(data).state_dict()
+    assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+def test_a_penalty_holds_answers_back(data: FlowMaps) -> None:
+    spreads = [float(answers(fitted(data, penalty=p), data.maps).std(1).mean()) for p in (0.1, 1.0, 10.0)]
+    assert spreads == sorted(spreads, reverse=True) and spreads[0] > 3 * spreads[2]
+
+
+def test_a_spread_is_in_units_of_how_much_maps_differ(data: FlowMaps) -> None:
+    both = described(torch.from_numpy(np.concatenate((data.maps, turned(data)))))
+    apart = float((both - both.mean(0)).square().sum(1).mean())
+    for spread in (0.5, 2.0):
+        assert float(fitted(data, spread=spread).rate) == pytest.approx(spread / apart, rel=0.05)
+
+
+def test_a_class_counts_by_its_weight(data: FlowMaps) -> None:
+    """Weighed in full inverse to its number, the rarer classes are answered more often than unweighed."""
+    few = data.take([*np.flatnonzero(data.labels == 0), *np.flatnonzero(data.labels == 1)[:2]])
+    chances = []
+    for power in (0.0, 1.0):
+        plain = recipe(penalty=3.0)
+        weighed = plain.model_copy(update={"fit": plain.fit.model_copy(update={"class_weight_power": power})})
+        machine = fit_kernel(weighed, few)
+        assert machine is not None
+        chances.append(float(torch.softmax(answers(machine, few.maps), 1)[:, 1].mean()))
+    assert chances[1] > chances[0] + 0.05
