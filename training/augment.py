@@ -36,7 +36,7 @@ def _grid(kind: str, keypoints: Tensor, settings: AugmentSettings, draw: torch.G
     """Where the cells of each input are read, [B, H, W, 2] of (x, y) in map cells."""
     count = len(keypoints)
     moved = keypoints + torch.randn(keypoints.shape, generator=draw) * settings.jitter
-    grid = torch.from_numpy(input_grid(kind, np.asarray(moved.numpy(), np.float32)))
+    grid = torch.tensor(input_grid(kind, np.asarray(moved.numpy(), np.float32)))
     grid = grid + _uniform((count, 1, 1, 2), settings.shift, draw)
     angle = _uniform((count, 1, 1), settings.turn * math.pi / 180, draw)
     scale = 1 + _uniform((count, 1, 1), settings.zoom, draw)
