@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features import CANONICAL_KEYPOINTS, five_regions, mirrored
-from training.augment import composites
+from engine.features import CANONICAL_KEYPOINTS, INPUTS, mirrored, network_input
+from training import augment
 from training.recipe import AugmentSettings
 
 STILL = AugmentSettings(flip=False)
@@ -23,16 +23,25 @@ def draw(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_without_variation_a_composite_is_what_live_analysis_makes() -> None:
+def composites(
+    maps: torch.Tensor, keypoints: torch.Tensor, settings: AugmentSettings, drawn: torch.Generator, kind: str = "five-regions"
+) -> torch.Tensor:
+    return augment.inputs(kind, maps, keypoints, settings, drawn)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.filterwarnings("error")
+def test_without_variation_an_input_is_what_live_analysis_makes(kind: str) -> None:
     maps, keypoints = batch()
-    expected = np.stack([five_regions(m, k) for m, k in zip(maps.numpy(), keypoints.numpy(), strict=True)])
-    assert np.allclose(composites(maps, keypoints, STILL, draw()).numpy(), expected, atol=2e-5)
+    expected = np.stack([network_input(kind, m, k) for m, k in zip(maps.numpy(), keypoints.numpy(), strict=True)])
+    assert np.allclose(composites(maps, keypoints, STILL, draw(), kind).numpy(), expected, atol=2e-5)
 
 
-def test_a_flip_negates_u_and_mirrors_the_face() -> None:
+@pytest.mark.parametrize("kind", ["five-regions", "whole", "aligned-and-regions"])
+def test_a_flip_negates_u_and_mirrors_the_face(kind: str) -> None:
     maps, keypoints = batch(16)
-    plain = composites(maps, keypoints, STILL, draw()).numpy()
-    varied = composites(maps, keypoints, AugmentSettings(flip=True), draw()).numpy()
+    plain = composites(maps, keypoints, STILL, draw(), kind).numpy()
+    varied = composites(maps, keypoints, AugmentSettings(flip=True), draw(), kind).numpy()
     same = [np.allclose(v, p, atol=1e-5) for v, p in zip(varied, plain, strict=True)]
     turned = [np.allclose(v, mirrored(p), atol=1e-5) for v, p in zip(varied, plain, strict=True)]
     assert all(s != t for s, t in zip(same, turned, strict=True)) and any(same) and any(turned)
@@ -53,11 +62,12 @@ def test_a_flip_negates_u_and_mirrors_the_face() -> None:
 )
 def test_each_variation_changes_maps_a_little_and_by_the_seed_alone(setting: dict[str, float]) -> None:
     maps, keypoints = batch()
+    before = maps.clone()
     smooth = torch.nn.functional.avg_pool2d(maps, 5, 1, 2, count_include_pad=False)
     settings = AugmentSettings(flip=False, **setting)
     plain = composites(smooth, keypoints, STILL, draw())
     one, again = (composites(smooth, keypoints, settings, draw(3)) for _ in range(2))
-    assert torch.equal(one, again)
+    assert torch.equal(one, again) and torch.equal(maps, before)
     change = (one - plain).abs().mean()
     assert 1e-4 < change < 0.2
 
@@ -69,6 +79,14 @@ def test_a_shift_moves_all_regions_alike() -> None:
     moved = composites(ramp, keypoints, settings, draw(2)) - composites(ramp, keypoints, STILL, draw(2))
     inside = moved[0, 0, 16:, 2:26]
     assert inside.std() < 1e-4 and 0 < inside.abs().mean() <= 1 / 27 + 1e-4
+
+
+def test_of_a_whole_map_keypoints_change_nothing() -> None:
+    maps, keypoints = batch()
+    jittered = AugmentSettings(flip=False, jitter=2.0)
+    assert torch.equal(
+        composites(maps, keypoints, STILL, draw(), "whole"), composites(maps, keypoints, jittered, draw(), "whole")
+    )
 
 
 def test_disturbed_maps_span_zero_to_one_again() -> None:
