@@ -262,11 +262,19 @@ def _starts(
     seeds = list(dict.fromkeys(seed for seed, _ in wanted))
     if recipe.pretrain is None:
         return {seed: [] for seed in seeds}
-    from training.pretrain import keep
-
     members = range(pretrained_members(recipe))
-    work = [partial(keep, folder, recipe, seed, member) for seed in seeds for member in members]
+    work = [partial(_start, folder, recipe, seed, member) for seed in seeds for member in members]
     progress("pre-training", 0, len(work))
     for count, path in enumerate(_each(pool, work), start=1):
         progress(path.stem, count, len(work))
-    return {seed: [keep(folder, recipe, seed, member) for member in members] for seed in seeds}
+    return {seed: [_start(folder, recipe, seed, member) for member in members] for seed in seeds}
+
+
+def _start(folder: Path, recipe: Recipe, seed: int, member: int) -> Path:
+    """A member's pre-trained start, made on one thread if it is not there."""
+    import torch
+
+    from training.pretrain import keep
+
+    torch.set_num_threads(1)
+    return keep(folder, recipe, seed, member)

@@ -26,6 +26,9 @@ from training.descent import descend
 from training.recipe import PretrainSettings, Recipe, pretrained_members
 from training.simulate import Simulated, simulate
 
+WAY = 1
+"""Counts up when the simulation, or what is learnt of it, changes: starts made the old way are then made anew."""
+
 State = dict[str, Tensor]
 """A network's parameters by name."""
 
@@ -51,20 +54,19 @@ def begun(recipe: Recipe, seed: int, member: int, told: Told = lambda epoch, los
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def keep(folder: Path, recipe: Recipe, seed: int, member: int) -> Path:
-    """Pre-train on one thread and write the start to folder, unless it lies there already; the file.
+def keep(folder: Path, recipe: Recipe, seed: int, member: int, told: Told = lambda epoch, loss: None) -> Path:
+    """Pre-train and write the start to folder, unless it lies there already; the file.
 
     Its name holds what decides its content. Raises OutputError where it cannot be written.
     """
     assert recipe.pretrain is not None
     later = {"members", "after"}
-    parts = (recipe.model.model_dump(exclude=later), recipe.augment.model_dump(), recipe.pretrain.model_dump(exclude=later))
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    settings = recipe.model.model_dump(exclude=later), recipe.augment.model_dump(), recipe.pretrain.model_dump(exclude=later)
+    digest = hashlib.sha256(json.dumps((WAY, *settings), sort_keys=True).encode()).hexdigest()[:12]
     path = folder / f"start-{digest}-seed{seed}-{member}.pt"
     if path.exists():
         return path
-    torch.set_num_threads(1)
-    state, draft = begun(recipe, seed, member), path.with_suffix(f".{os.getpid()}.part")
+    state, draft = begun(recipe, seed, member, told), path.with_suffix(f".{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, draft)

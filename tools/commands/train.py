@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's own seed.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
 ) -> None:
-    """Fit a network on a configured data set, all its maps, to the recipe's last epoch."""
+    """Fit a network on a configured data set, all its maps, to the recipe's last epoch.
+
+    Pre-trained starts are kept in OUT: after a stop, the same command goes on with the network it was at.
+    """
     import torch
     from rich.console import Console
     from rich.progress import Progress
@@ -23,7 +27,8 @@ def train(
     from engine.errors import OutputError
     from training import datasets
     from training.fit import fit
-    from training.recipe import epochs, read_recipe
+    from training.pretrain import keep
+    from training.recipe import epochs, pretrained_members, read_recipe
     from training.runs import save_run
 
     recipe = read_recipe(config)
@@ -41,7 +46,11 @@ def train(
             losses.append((stage, member, epoch, round(loss, 5)))
             bar.update(task, advance=1, description=f"{stage} network {member + 1} of {recipe.model.members}, loss {loss:.3f}")
 
-        network = fit(recipe, maps, seed=seed, progress=told)
-    used = recipe if seed is None else recipe.model_copy(update={"seed": seed})
+        used = recipe if seed is None else recipe.model_copy(update={"seed": seed})
+        starts = [
+            keep(out, used, used.seed, member, partial(told, "pre-training", member))
+            for member in range(pretrained_members(used))
+        ]
+        network = fit(used, maps, starts=starts, progress=told)
     save_run(out, used, network, maps, losses)
     typer.echo(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")
