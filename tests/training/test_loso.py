@@ -1,24 +1,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, InputError, OutputError
+from engine.models.committee import Committee
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
-from training.loso import FoldResult, evaluate, read_record
+from training.fit import fit
+from training.loso import FoldResult, evaluate, judge_fold, read_record
 from training.recipe import Recipe
+from training.split import Fold, leave_one_subject_out
 
-TINY = Recipe.model_validate(
-    {
-        "name": "tiny",
-        "model": {"name": "ahmsa", "options": {"width": 8, "heads": 2, "repeats": (1, 1, 1)}},
-        "fit": {"epochs": 1, "batch": 12, "learning_rate": 1e-3},
-    }
-)
+OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
+PRETRAIN: dict[str, Any] = {"maps": 100, "epochs": 1, "batch": 50, "learning_rate": 1e-3}
+
+
+def recipe(members: int = 1, epochs: int = 2, **parts: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "model": {"name": "ahmsa", "members": members, "input": "whole", "options": OPTIONS},
+            "fit": {"epochs": epochs, "batch": 4, "learning_rate": 2e-3},
+            **parts,
+        }
+    )
+
+
+TINY = recipe()
+WHOLE = recipe(2, pretrain={**PRETRAIN, "members": 1}, kernel={"share": 0.3})
+"""With everything that a recipe may have."""
 
 
 class StoppedError(Exception):
@@ -30,8 +49,28 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FlowMaps:
     return htnet_3db.load(write_dataset(tmp_path_factory.mktemp("flow") / "set", per_class=1))
 
 
-def answers(results: list[FoldResult]) -> list[tuple[str, int, tuple[tuple[float, ...], ...]]]:
-    return [(r.subject, r.seed, r.logits) for r in results]
+@pytest.fixture
+def two(data: FlowMaps) -> FlowMaps:
+    """The maps of two subjects."""
+    return data.take([i for i, s in enumerate(data.subjects) if s.startswith("casme2")])
+
+
+def answers(results: list[FoldResult]) -> list[FoldResult]:
+    """All that was found but the time it took."""
+    return [replace(result, seconds=0.0) for result in results]
+
+
+def shuffled(data: FlowMaps) -> FlowMaps:
+    """With labels that maps tell nothing of, so that no epoch is better than another but by chance."""
+    return replace(data, labels=np.random.default_rng(3).permutation(data.labels))
+
+
+def stop_at(what: str, count: int) -> Callable[[str, int, int], None]:
+    def progress(told: str, done: int, total: int) -> None:
+        if told.startswith(what) and done == count:
+            raise StoppedError
+
+    return progress
 
 
 def test_every_map_is_answered_once_a_seed(data: FlowMaps, tmp_path: Path) -> None:
@@ -41,49 +80,95 @@ def test_every_map_is_answered_once_a_seed(data: FlowMaps, tmp_path: Path) -> No
         assert [n for r in results if r.seed == seed for n in r.names] == list(data.names)
         assert [t for r in results if r.seed == seed for t in r.truth] == data.labels.tolist()
     assert np.isfinite([row for r in results for row in r.logits]).all()
+    assert all(a.logits != b.logits for a, b in zip(results[:4], results[4:], strict=True))
+
+
+def test_a_fold_tells_what_each_part_of_the_committee_says_alone(two: FlowMaps, tmp_path: Path) -> None:
+    for result in evaluate(WHOLE, two, tmp_path / "folds.jsonl"):
+        logits, members, kernel = (np.array(v) for v in (result.logits, result.members, result.kernel))
+        assert members.shape == (3, 2, 3) and kernel.shape == logits.shape == (3, 3)
+        assert np.abs(logits - (0.7 * members.mean(1) + 0.3 * kernel)).max() < 2e-5  # both rounded to 5 places
+        assert not np.allclose(members[:, 0], members[:, 1], atol=1e-3) and result.peeked is None
+    plain = evaluate(TINY, two, tmp_path / "plain.jsonl")[0]
+    assert plain.kernel is None and plain.members == tuple((row,) for row in plain.logits)
+
+
+def test_a_judged_fold_is_the_fit_to_all_others(data: FlowMaps, tmp_path: Path) -> None:
+    fold = leave_one_subject_out(data.subjects)[2]
+    network = fit(TINY, data.take(fold.fit), seed=4)
+    with torch.inference_mode():
+        expected = network.logits(torch.from_numpy(data.take(fold.judge).inputs("whole"))).numpy()
+    assert np.abs(np.array(judge_fold(TINY, data, 4, fold).logits) - expected).max() < 2e-5
 
 
 def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(data: FlowMaps, tmp_path: Path) -> None:
     whole = evaluate(TINY, data, tmp_path / "whole.jsonl")
     record = tmp_path / "broken.jsonl"
-
-    def stop_at_two(done: int, _total: int, _result: FoldResult | None) -> None:
-        if done == 2:
-            raise StoppedError
-
     with pytest.raises(StoppedError):
-        evaluate(TINY, data, record, progress=stop_at_two)
+        evaluate(TINY, data, record, progress=stop_at("casme2/sub02", 2))
     with record.open("a") as file:
         file.write('{"fold": {"subject": "samm/0')  # killed while writing the third
     kept = record.read_text().splitlines()[1:3]
-    told: list[int] = []
-    resumed = evaluate(TINY, data, record, progress=lambda done, _total, _result: told.append(done))
-    assert told == [2, 3, 4]
+    told: list[tuple[str, int, int]] = []
+    resumed = evaluate(TINY, data, record, progress=lambda *now: told.append(now))
+    assert told == [("subjects", 2, 4), ("samm/006", 3, 4), ("smic/s03", 4, 4)]
     assert answers(resumed) == answers(whole)
     assert record.read_text().splitlines()[1:3] == kept and len(record.read_text().splitlines()) == 5
 
 
-def test_a_finished_run_fits_nothing_again(data: FlowMaps, tmp_path: Path) -> None:
+def test_pre_trained_starts_outlast_a_stop(two: FlowMaps, tmp_path: Path) -> None:
+    both = recipe(2, pretrain=PRETRAIN)
+    whole = evaluate(both, two, tmp_path / "a" / "folds.jsonl", seeds=(0, 1))
+    record = tmp_path / "b" / "folds.jsonl"
+    with pytest.raises(StoppedError):
+        evaluate(both, two, record, seeds=(0, 1), progress=stop_at("start", 3))
+    starts = {path: path.stat().st_mtime_ns for path in record.parent.glob("start-*.pt")}
+    assert len(starts) == 3
+    with pytest.raises(StoppedError):
+        evaluate(both, two, record, seeds=(0, 1), progress=stop_at("casme2", 1))
+    assert answers(evaluate(both, two, record, seeds=(0, 1))) == answers(whole)
+    assert {path: path.stat().st_mtime_ns for path in starts} == starts
+    assert len(list(record.parent.glob("start-*"))) == 4
+
+
+def test_a_finished_run_fits_nothing_again(two: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
-    first = evaluate(TINY, data, record)
+    first = evaluate(WHOLE, two, record)
     before = record.read_bytes()
-    assert answers(evaluate(TINY, data, record)) == answers(first) and record.read_bytes() == before
+    for start in tmp_path.glob("start-*.pt"):
+        start.unlink()
+    assert evaluate(WHOLE, two, record) == first and record.read_bytes() == before
+    assert not list(tmp_path.glob("start-*.pt"))
 
 
-def test_several_processes_answer_as_one(data: FlowMaps, tmp_path: Path) -> None:
-    part = data.take([i for i, s in enumerate(data.subjects) if s.startswith("casme2")])
-    one, two = evaluate(TINY, part, tmp_path / "1.jsonl"), evaluate(TINY, part, tmp_path / "2.jsonl", jobs=2)
-    assert answers(one) == answers(two)
+def test_several_processes_answer_as_one(two: FlowMaps, tmp_path: Path) -> None:
+    one, several = (evaluate(WHOLE, two, tmp_path / f"{jobs}" / "folds.jsonl", jobs=jobs) for jobs in (1, 2))
+    assert answers(one) == answers(several)
 
 
-def test_another_recipe_or_other_data_are_not_mixed_in(data: FlowMaps, tmp_path: Path) -> None:
+def test_groups_are_judged_by_what_saw_none_of_them(data: FlowMaps, tmp_path: Path) -> None:
+    record = tmp_path / "folds.jsonl"
+    results = evaluate(TINY, data, record, groups=2)
+    assert [r.subject for r in results] == ["group0", "group1"]
+    assert sorted(n for r in results for n in r.names) == sorted(data.names)
+    people = [{data.subjects[data.names.index(name)] for name in r.names} for r in results]
+    assert [len(p) for p in people] == [2, 2] and not people[0] & people[1]
+    assert read_record(record)[0]["groups"] == 2
+
+
+def test_another_recipe_other_data_or_another_division_are_not_mixed_in(data: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
     evaluate(TINY, data, record)
-    other = TINY.model_copy(update={"fit": TINY.fit.model_copy(update={"epochs": 2})})
-    with pytest.raises(ConfigError, match="of another recipe;"):
-        evaluate(other, data, record)
-    with pytest.raises(ConfigError, match="of another maps and data"):
+    with pytest.raises(ConfigError, match=r"of another recipe;"):
+        evaluate(recipe(epochs=3), data, record)
+    with pytest.raises(ConfigError, match=r"of another data and maps;"):
         evaluate(TINY, data.take(range(9)), record)
+    with pytest.raises(ConfigError, match=r"of another groups;"):
+        evaluate(TINY, data, record, groups=2)
+    grouped = tmp_path / "groups.jsonl"
+    evaluate(TINY, data, grouped, groups=2)
+    with pytest.raises(ConfigError, match=r"of another groups;"):
+        evaluate(TINY, data, grouped)
 
 
 def test_the_judged_subject_changes_nothing_in_its_own_fold(data: FlowMaps, tmp_path: Path) -> None:
@@ -91,15 +176,116 @@ def test_the_judged_subject_changes_nothing_in_its_own_fold(data: FlowMaps, tmp_
     labels = data.labels.copy()
     mine = [i for i, s in enumerate(data.subjects) if s == "samm/006"]
     labels[mine] = (labels[mine] + 1) % 3
-    changed = FlowMaps(data.maps, data.keypoints, labels, data.names, data.databases, data.subjects)
-    one, two = evaluate(TINY, data, tmp_path / "1.jsonl"), evaluate(TINY, changed, tmp_path / "2.jsonl")
-    for before, after in zip(one, two, strict=True):
+    with_kernel = recipe(kernel={})
+    one = evaluate(with_kernel, data, tmp_path / "1.jsonl")
+    other = evaluate(with_kernel, replace(data, labels=labels), tmp_path / "2.jsonl")
+    for before, after in zip(one, other, strict=True):
         assert (before.logits == after.logits) == (before.subject == "samm/006")
 
 
+class Epochs:
+    """The logits of every member on some maps after every epoch."""
+
+    def __init__(self, maps: torch.Tensor) -> None:
+        self.maps = maps
+        self.seen: dict[int, list[torch.Tensor]] = {}
+
+    def __call__(self, member: int, epochs: int, network: nn.Module) -> None:
+        with torch.inference_mode():
+            self.seen.setdefault(member, []).append(Committee([network]).logits(self.maps))
+
+
+AFTER = {"epochs": 2, "batch": 4, "learning_rate": 2e-3}
+
+
+@pytest.mark.parametrize(
+    "tried",
+    [
+        recipe(2, epochs=6),
+        recipe(2, epochs=6, kernel={"share": 0.2}),
+        recipe(2, epochs=6, pretrain={**PRETRAIN, "members": 1, "after": AFTER}),
+    ],
+    ids=["networks", "kernel", "one fitted for fewer epochs"],
+)
+def test_peeking_tells_the_epoch_that_was_best_on_the_judged_subject(data: FlowMaps, tried: Recipe) -> None:
+    fold, data = leave_one_subject_out(data.subjects)[0], shuffled(data)
+    judged = data.take(fold.judge)
+    watch = Epochs(torch.from_numpy(judged.inputs("whole")))
+    network = fit(tried, data.take(fold.fit), seed=0, watch=watch)
+    with torch.inference_mode():
+        _, kernel = network.each(watch.maps)
+    epochs = []
+    for epoch in range(6):
+        now = [rows[epoch] if epoch < len(rows) else rows[-1] for rows in watch.seen.values()]
+        mean = torch.stack(now).mean(0)
+        share = network.kernel_share
+        epochs.append((mean if kernel is None else (1 - share) * mean + share * kernel).numpy())
+    hits = [int((logits.argmax(1) == judged.labels).sum()) for logits in epochs]
+    found = judge_fold(tried, data, 0, fold, select_on_test=True)
+    assert found.peeked is not None and found.peeked != found.logits
+    assert np.abs(np.array(found.peeked) - epochs[hits.index(max(hits))]).max() < 2e-5
+    assert np.abs(np.array(found.logits) - epochs[-1]).max() < 2e-5
+
+
+def test_peeking_is_never_worse_and_changes_no_honest_answer(data: FlowMaps, tmp_path: Path) -> None:
+    tried, noise = recipe(epochs=5), shuffled(data)
+    honest = evaluate(tried, noise, tmp_path / "honest.jsonl")
+    peeking = evaluate(tried, noise, tmp_path / "peeking.jsonl", select_on_test=True)
+    assert answers([replace(r, peeked=None) for r in peeking]) == answers(honest)
+
+    def right(rows: tuple[tuple[float, ...], ...] | None, truth: tuple[int, ...]) -> int:
+        return int((np.array(rows).argmax(1) == truth).sum())
+
+    pairs = [(right(r.logits, r.truth), right(r.peeked, r.truth)) for r in peeking]
+    assert all(leak >= fair for fair, leak in pairs) and any(leak > fair for fair, leak in pairs)
+
+
+def test_a_fold_that_was_judged_without_peeking_is_judged_again(two: FlowMaps, tmp_path: Path) -> None:
+    record = tmp_path / "folds.jsonl"
+    honest = evaluate(TINY, two, record)
+    peeking = evaluate(TINY, two, record, select_on_test=True)
+    assert all(r.peeked is not None for r in peeking)
+    before = record.read_bytes()
+    assert evaluate(TINY, two, record) == evaluate(TINY, two, record, select_on_test=True) == peeking
+    assert record.read_bytes() == before and read_record(record)[1] == peeking
+    assert [r.logits for r in honest] == [r.logits for r in peeking]
+
+
+def test_a_fold_that_fits_on_its_own_subject_is_refused(data: FlowMaps) -> None:
+    leaking = Fold("casme2/sub01", tuple(range(1, len(data))), (0,))
+    with pytest.raises(InputError, match="fits on the very subject that it judges, casme2/sub01"):
+        judge_fold(TINY, data, 0, leaking)
+
+
+def test_one_subject_of_two_databases_is_refused(data: FlowMaps, tmp_path: Path) -> None:
+    mixed = replace(data, databases=("samm", *data.databases[1:]))
+    with pytest.raises(InputError, match="casme2/sub01 is of two databases, samm and casme2"):
+        evaluate(TINY, mixed, tmp_path / "folds.jsonl")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_cannot_be_written_is_told(two: FlowMaps, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be made"):
+        evaluate(TINY, two, tmp_path / "file" / "folds.jsonl")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        evaluate(TINY, two, tmp_path / "folder")
+
+
 @pytest.mark.parametrize("text", ["", "{}\n", json.dumps({"evaluation": {}}) + "\n{}\n", "no json\n"])
-def test_what_is_no_record_is_refused(data: FlowMaps, tmp_path: Path, text: str) -> None:
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_text(text)
     with pytest.raises(ConfigError, match="not a record of an evaluation"):
         read_record(path)
+
+
+def test_a_record_of_an_older_version_goes_on_where_recipes_have_only_grown(two: FlowMaps, tmp_path: Path) -> None:
+    record = tmp_path / "folds.jsonl"
+    first = evaluate(TINY, two, record)
+    header, *folds = record.read_text().splitlines()
+    older = json.loads(header)
+    del older["evaluation"]["recipe"]["kernel"], older["evaluation"]["recipe"]["fit"]["schedule"]
+    record.write_text("\n".join((json.dumps(older), *folds, "")))
+    assert evaluate(TINY, two, record) == first
