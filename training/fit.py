@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.errors import WeightsError
 from engine.models import build
 from engine.models.committee import Committee
 from training.augment import inputs
@@ -41,16 +43,24 @@ def fit(
     """Fit all members of the recipe to all maps of data; the committee is returned in evaluation mode.
 
     seed replaces the recipe's own; starts are the members' pre-trained parameters (`pretrain.keep`), made here if not given.
-    The same seed and data give the same parameters on the same machine.
+    The same seed and data give the same parameters on the same machine. Raises WeightsError for a start that cannot be read.
     """
     start, members = recipe.seed if seed is None else seed, []
     for number in range(recipe.model.members):
         if number < len(starts):
-            state = torch.load(starts[number], weights_only=True)
+            state = _kept(starts[number])
         else:
             state = begun(recipe, start, number, partial(progress, "pre-training", number))
         members.append(_Member(recipe, number, data, start * 1000 + number, state).learn(progress, watch))
     return Committee(members, 1.0, fit_kernel(recipe, data), recipe.kernel.share if recipe.kernel else 0.0).eval()
+
+
+def _kept(start: Path) -> State:
+    try:
+        state: State = torch.load(start, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as cause:
+        raise WeightsError(f"the pre-trained start {start} cannot be read; delete it, and it is made anew") from cause
+    return state
 
 
 class _Member:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from engine.errors import WeightsError
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
 from training.fit import fit
@@ -95,6 +96,13 @@ def test_it_makes_no_difference_whether_starts_are_given_or_made(data: FlowMaps,
     assert set(told) == {"fitting"} and same(given, fit(pretrained, data, seed=7))
     swapped = fit(pretrained, data, seed=7, starts=starts[::-1])
     assert not same(given, swapped)
+
+
+@pytest.mark.parametrize("content", [b"", b"no parameters", b"PK\x03\x04"])
+def test_a_damaged_start_is_told(data: FlowMaps, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "start.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"start\.pt cannot be read; delete it"):
+        fit(recipe(pretrain=PRETRAIN), data, starts=[tmp_path / "start.pt"])
 
 
 def test_a_pre_trained_network_is_fitted_as_its_own_settings_say(data: FlowMaps) -> None:

@@ -6,9 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from engine.errors import ConfigError
-from training.recipe import read_recipe
+from training.recipe import epochs, fit_of, pretrained_members, read_recipe
 
 GOOD = 'name = "x"\n[model]\nname = "ahmsa"\n[fit]\nepochs = 3\nbatch = 8\nlearning_rate = 1e-3\n'
+
+
+PRETRAIN = "[pretrain]\nmaps = 200\nepochs = 4\nbatch = 8\nlearning_rate = 1e-3\n"
+AFTER = "[pretrain.after]\nepochs = 1\nbatch = 8\nlearning_rate = 1e-4\n"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -37,6 +41,14 @@ def test_every_shipped_recipe_can_be_read() -> None:
         (GOOD.replace("batch = 8\n", ""), r"fit\.batch: Field required"),
         ("name = ", "not valid TOML"),
         (GOOD + "[augment]\nturn = 90\n", r"augment\.turn"),
+        (GOOD.replace("[fit]", 'input = "nose"\n[fit]'), r"model\.input: .*no input is called 'nose'; there are five-regions"),
+        (GOOD + 'schedule = "cosine"\n', r"fit\.schedule: Input should be 'one-cycle' or 'constant'"),
+        (GOOD + 'optimizer = "sgd"\n', r"fit\.optimizer"),
+        (GOOD + "clip = -1\n", r"fit\.clip"),
+        (GOOD + PRETRAIN.replace("200", "20"), r"pretrain\.maps"),
+        (GOOD + PRETRAIN + "mixup = 1\n", r"pretrain\.mixup: Extra inputs"),
+        (GOOD + "[kernel]\nshare = 1.5\n", r"kernel\.share"),
+        (GOOD.replace("[fit]", 'input = "whole-224"\n[fit]') + "[kernel]\n", "a kernel machine looks at inputs of 3 x 28 x 28"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, says: str) -> None:
@@ -47,3 +59,31 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, says: s
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.toml cannot be read: No such file"):
         read_recipe(tmp_path / "gone.toml")
+
+
+def test_what_a_recipe_does_not_tell_is_the_plain_thing(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, GOOD + PRETRAIN + "[kernel]\n"))
+    assert recipe.model.input == "five-regions" and recipe.fit.optimizer == "adamw" and recipe.fit.schedule == "one-cycle"
+    assert recipe.kernel is not None and recipe.kernel.share == 0.5
+    assert recipe.pretrain is not None and recipe.pretrain.members is None and recipe.pretrain.after is None
+    plain = read_recipe(written(tmp_path, GOOD))
+    assert plain.pretrain is None and plain.kernel is None
+
+
+@pytest.mark.parametrize(
+    ("members", "pretrained", "expected"),
+    [(3, "", 3), (3, "members = 2\n", 2), (3, "members = 0\n", 0), (1, "members = 2\n", 1)],
+)
+def test_the_first_networks_are_pre_trained(tmp_path: Path, members: int, pretrained: str, expected: int) -> None:
+    text = GOOD.replace("[fit]", f"members = {members}\n[fit]") + PRETRAIN + pretrained + AFTER
+    recipe = read_recipe(written(tmp_path, text))
+    assert pretrained_members(recipe) == expected
+    assert [fit_of(recipe, member).epochs for member in range(members)] == [1] * expected + [3] * (members - expected)
+    assert epochs(recipe) == expected * (4 + 1) + (members - expected) * 3
+
+
+def test_without_settings_of_their_own_all_are_fitted_alike(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, GOOD + PRETRAIN))
+    assert fit_of(recipe, 0) == recipe.fit and epochs(recipe) == 4 + 3
+    plain = read_recipe(written(tmp_path, GOOD))
+    assert pretrained_members(plain) == 0 and fit_of(plain, 0) == plain.fit and epochs(plain) == 3

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import InputError
-from training.split import development_split, group_folds, leave_one_subject_out
+from training.split import Fold, check_apart, development_split, group_folds, leave_one_subject_out
 
 SUBJECTS = ["a/1", "a/2", "a/1", "b/1", "b/2", "b/2", "a/3", "b/1"]
 
@@ -41,6 +41,25 @@ def test_a_development_split_takes_whole_people_of_each_database() -> None:
     outside = {s for i, s in enumerate(subjects) if i not in set(chosen)}
     assert not inside & outside
     assert sum(s.startswith("a") for s in inside) == sum(s.startswith("b") for s in inside) == 3
+
+
+def test_every_division_by_subject_is_apart() -> None:
+    for folds in (leave_one_subject_out(SUBJECTS), group_folds(SUBJECTS, 3, seed=4)):
+        check_apart(folds, SUBJECTS, [s[0] for s in SUBJECTS])
+
+
+@pytest.mark.parametrize(
+    ("folds", "databases", "says"),
+    [
+        ([Fold("x", (0, 1, 3), (2,))], "aaabbbab", "fold x fits on the very subject that it judges, a/1;"),
+        ([Fold("x", (1, 3), (0,)), Fold("y", (4, 5), (2,))], "aaabbbab", "subject a/1 is judged in two folds"),
+        ([], "aaabbbaa", "subject b/1 is of two databases, b and a;"),
+    ],
+    ids=["on both sides", "judged twice", "in two databases"],
+)
+def test_a_subject_in_two_places_is_refused(folds: list[Fold], databases: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_apart(folds, SUBJECTS, list(databases))
 
 
 def test_impossible_divisions_are_refused() -> None:

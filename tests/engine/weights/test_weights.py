@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, WeightsError
-from engine.features import CANONICAL_KEYPOINTS, INPUTS, five_regions, keypoints_to_crop, whole_map
+from engine.features import CANONICAL_KEYPOINTS, INPUTS, keypoints_to_crop, network_input, whole_map
 from engine.models import NAMES
 from engine.runtime import load
 from engine.types import F32
@@ -129,13 +129,13 @@ def moved(places: list[tuple[int, float, float, float]]) -> F32:
     ids=["brows up", "brows down and together", "lip corners up and out", "lip corners down"],
 )
 def test_plain_movements_are_called_what_they_are(places: list[tuple[int, float, float, float]], label: str) -> None:
-    chances = load(default_weights())(five_regions(whole_map(moved(places)))[None])[0]
+    chances = load(default_weights())(network_input(load_card().input, whole_map(moved(places)))[None])[0]
     assert load_card().classes[int(chances.argmax())] == label
 
 
 @pytest.mark.data
 def test_both_runtimes_agree_on_real_maps_and_know_what_they_were_fitted_to(data_dir: Path) -> None:
     data = load_maps(data_dir / "htnet-3db")
-    ort, eager = (load(default_weights(), backend=name)(data.regions()) for name in ("ort", "eager"))
+    ort, eager = (load(default_weights(), backend=name)(data.inputs(load_card().input)) for name in ("ort", "eager"))
     assert np.abs(ort - eager).max() <= 2e-6  # measured 3.0e-7
     assert (ort.argmax(1) == data.labels).mean() > 0.85

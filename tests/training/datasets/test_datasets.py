@@ -5,16 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import InputError
-from engine.features import five_regions
+from engine.errors import ConfigError, InputError
+from engine.features import INPUTS, network_input
 from tests.flowmaps import write_dataset
 from training.datasets import CLASSES, htnet_3db, load
 
 
-def test_regions_are_those_of_live_analysis(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", INPUTS)
+def test_inputs_are_those_of_live_analysis(tmp_path: Path, kind: str) -> None:
     data = htnet_3db.load(write_dataset(tmp_path / "set", per_class=1))
-    assert data.regions().shape == (len(data), 3, 28, 28)
-    assert np.array_equal(data.regions()[4], five_regions(data.maps[4], data.keypoints[4]))
+    made = data.inputs(kind)
+    assert made.shape == (len(data), *INPUTS[kind]) and made.dtype == np.float32
+    assert np.array_equal(made[4], network_input(kind, data.maps[4], data.keypoints[4]))
+
+
+def test_an_unknown_input_is_refused(tmp_path: Path) -> None:
+    data = htnet_3db.load(write_dataset(tmp_path / "set", per_class=1))
+    with pytest.raises(ConfigError, match="no network input is called 'nose'"):
+        data.inputs("nose")
 
 
 def test_taking_keeps_rows_together(tmp_path: Path) -> None:
