@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +12,13 @@ from engine.models import build
 from engine.models.committee import Committee
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
-from training.recipe import Recipe
+from training.fit import fit
+from training.recipe import KernelSettings, PretrainSettings, Recipe
 from training.runs import load_run, save_run
 
-OPTIONS = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
+OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
 RECIPE = Recipe.model_validate(
-    {"name": "tiny", "model": {"name": "ahmsa", "options": OPTIONS}, "fit": {"epochs": 1, "batch": 2, "learning_rate": 1.0}}
+    {"name": "tiny", "model": {"name": "ahmsa", "options": OPTIONS}, "fit": {"epochs": 1, "batch": 2, "learning_rate": 1e-3}}
 )
 
 
@@ -26,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FlowMaps:
 
 @pytest.fixture
 def run(data: FlowMaps, tmp_path: Path) -> Path:
-    save_run(tmp_path / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [(0, 1, 1.25)])
+    save_run(tmp_path / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [("fitting", 0, 1, 1.25)])
     return tmp_path / "run"
 
 
@@ -36,7 +39,40 @@ def test_a_run_comes_back_as_it_was_saved(run: Path, data: FlowMaps) -> None:
     assert recipe.model_dump(mode="json") == RECIPE.model_dump(mode="json") and not network.training
     assert all(torch.equal(state[k], v) for k, v in network.state_dict().items())
     assert told["maps"] == len(data) and told["databases"]["casme2"] == {"negative": 2, "positive": 2, "surprise": 2}
-    assert (run / "losses.csv").read_text().splitlines() == ["member,epoch,loss", "0,1,1.25"]
+    assert (run / "losses.csv").read_text().splitlines() == ["stage,member,epoch,loss", "fitting,0,1,1.25"]
+
+
+WITH_KERNEL = RECIPE.model_copy(update={"kernel": KernelSettings(share=0.2)})
+
+
+def test_a_run_with_a_kernel_machine_comes_back_with_it(data: FlowMaps, tmp_path: Path) -> None:
+    fitted = fit(WITH_KERNEL, data)
+    fitted.temperature.fill_(1.5)
+    save_run(tmp_path / "run", WITH_KERNEL, fitted, data, [])
+    recipe, network, _ = load_run(tmp_path / "run")
+    assert recipe.kernel == WITH_KERNEL.kernel and network.kernel is not None and network.kernel_share == 0.2
+    maps = torch.from_numpy(data.inputs("five-regions"))
+    with torch.inference_mode():
+        assert torch.equal(network(maps), fitted(maps))
+
+
+def test_a_run_with_pre_training_comes_back(data: FlowMaps, tmp_path: Path) -> None:
+    before = PretrainSettings(maps=100, epochs=1, batch=50, learning_rate=1e-3, members=0, after=RECIPE.fit)
+    recipe = RECIPE.model_copy(update={"pretrain": before})
+    save_run(tmp_path / "run", recipe, Committee([build("ahmsa", **OPTIONS)]), data, [("pre-training", 0, 1, 2.5)])
+    assert load_run(tmp_path / "run")[0].pretrain == before
+
+
+@pytest.mark.parametrize(("with_kernel", "changed"), [(True, "null"), (False, '{"share": 0.5}')])
+def test_a_recipe_that_does_not_speak_of_the_kernel_machine_is_refused(
+    data: FlowMaps, tmp_path: Path, with_kernel: bool, changed: str
+) -> None:
+    recipe = WITH_KERNEL if with_kernel else RECIPE
+    save_run(tmp_path / "run", recipe, fit(recipe, data), data, [])
+    told = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps({**told, "kernel": json.loads(changed)}))
+    with pytest.raises(WeightsError, match="do not fit the network"):
+        load_run(tmp_path / "run")
 
 
 def test_a_folder_without_run_is_told(tmp_path: Path) -> None:
