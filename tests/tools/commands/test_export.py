@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,20 +9,22 @@ import torch
 
 from engine.models import build
 from engine.models.committee import Committee
-from engine.runtime import load
+from engine.runtime import BackendName, load
 from engine.weights import load_card
 from tests.flowmaps import write_dataset
 from tools.cli import main
 from training.datasets import htnet_3db
+from training.fit import fit
 from training.loso import FoldResult
-from training.recipe import Recipe
+from training.recipe import KernelSettings, Recipe
 from training.report import summarize, write_summary
-from training.runs import save_run
+from training.runs import load_run, save_run
 
-OPTIONS = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
+OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
 RECIPE = Recipe.model_validate(
     {"name": "tiny", "model": {"name": "ahmsa", "options": OPTIONS}, "fit": {"epochs": 1, "batch": 2, "learning_rate": 1.0}}
 )
+BACKENDS: tuple[BackendName, ...] = ("ort", "eager")
 
 
 def exits(*args: str) -> object:
@@ -35,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted run, its data, and an evaluation whose answers are right four times in five at a confidence near one."""
     root = tmp_path_factory.mktemp("export")
     data = htnet_3db.load(write_dataset(root / "set", per_class=1))
-    save_run(root / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [(0, 1, 1.0)])
+    save_run(root / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [("fitting", 0, 1, 1.0)])
     sure = ((9.0, 0.0, 0.0), (0.0, 9.0, 0.0), (0.0, 0.0, 9.0))
     folds = [FoldResult(f"a/{n}", 0, tuple("vwxyz"), (0, 1, 2, 0, 1), (*sure, sure[0], sure[2]), 1.0) for n in range(3)]
     write_summary(summarize({"recipe": RECIPE.model_dump(mode="json"), "maps": 15, "data": "x"}, folds), root / "summary.json")
@@ -57,6 +60,23 @@ def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, 
     with torch.inference_mode():
         expected = torch.softmax(network.logits(torch.from_numpy(maps)) / card.temperature, 1).numpy()
     assert np.abs(load(out)(maps) - expected).max() < 1e-5
+
+
+def test_a_run_with_a_kernel_machine_on_whole_maps_becomes_a_file(folder: Path, tmp_path: Path) -> None:
+    model = RECIPE.model.model_copy(update={"input": "whole", "options": {**OPTIONS, "standardize": True}})
+    recipe = RECIPE.model_copy(update={"model": model, "kernel": KernelSettings(share=0.3)})
+    data = htnet_3db.load(folder / "set")
+    save_run(tmp_path / "run", recipe, fit(recipe, data), data, [])
+    out = tmp_path / "net.onnx"
+    assert exits("export", f"{tmp_path}/run", "--out", str(out), "--data", f"{folder}/set") == 0
+    card = load_card(out)
+    assert card.kernel == {"centres": 12, "share": 0.3} and card.input == "whole" and card.temperature == 1
+    _, network, _ = load_run(tmp_path / "run")
+    maps = data.inputs("whole")
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(maps)).numpy()
+    for backend in BACKENDS:
+        assert np.abs(load(out, backend=backend)(maps) - expected).max() < 2e-6
 
 
 def test_an_evaluation_of_another_recipe_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
