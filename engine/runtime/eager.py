@@ -70,6 +70,6 @@ def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:
         network = assemble(description["network"], options, description["members"], description.get("kernel"), classes)
         arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
         network.load_state_dict({name: torch.tensor(arrays[name]) for name in network.state_dict() if name in arrays})
-    except (KeyError, RuntimeError, ApexError) as cause:
+    except (KeyError, TypeError, ValueError, RuntimeError, ApexError) as cause:
         raise WeightsError(f"{weights} does not fit the network that it names: {cause}") from cause
     return network.eval(), description

@@ -37,6 +37,10 @@ def test_the_rebuilt_network_holds_the_parameters_of_the_file() -> None:
         ({"network": "resnet"}, "resnet"),
         ({"options": {"width": 32, "heads": 2}}, "does not fit"),
         ({"members": 9}, "does not fit"),
+        ({"members": "some"}, "does not fit"),
+        ({"kernel": {"centres": 5, "share": 0.5}}, "does not fit"),
+        ({"kernel": {"centres": "many", "share": 0.5}}, "does not fit"),
+        ({"kernel": {"share": 0.5}}, "does not fit"),
     ],
 )
 def test_a_description_that_does_not_fit_the_parameters_is_refused(
