@@ -52,7 +52,7 @@ def fit(
         else:
             state = begun(recipe, start, number, partial(progress, "pre-training", number))
         members.append(_Member(recipe, number, data, start * 1000 + number, state).learn(progress, watch))
-    return Committee(members, 1.0, fit_kernel(recipe, data), recipe.kernel.share if recipe.kernel else 0.0).eval()
+    return Committee(members, 1.0, fit_kernel(recipe, data, start), recipe.kernel.share if recipe.kernel else 0.0).eval()
 
 
 def _kept(start: Path) -> State:

@@ -66,7 +66,9 @@ class KernelSettings(Strict):
 
     share: float = Field(0.5, ge=0, le=1)
     """Of the committee's logits."""
-    penalty: float = Field(0.3, gt=0)
+    centres: int = Field(600, ge=1)
+    """Simulated maps that it compares a map with."""
+    penalty: float = Field(0.1, gt=0)
     """How much a large norm of the solution costs."""
     spread: float = Field(1.0, gt=0)
     """The kernel's rate, times the total variance of what it compares."""

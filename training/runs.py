@@ -62,7 +62,7 @@ def load_run(folder: Path) -> tuple[Recipe, Committee, dict[str, Any]]:
         raise WeightsError(f"{folder / 'fitted.pt'} is damaged; fit again") from cause
     try:
         model = recipe.model
-        kernel = {"centres": told["maps"], "share": recipe.kernel.share} if recipe.kernel else None
+        kernel = {"centres": recipe.kernel.centres, "share": recipe.kernel.share} if recipe.kernel else None
         network = assemble(model.name, model.options, model.members, kernel, len(CLASSES))
         network.load_state_dict(state)
     except (ApexError, KeyError, RuntimeError) as cause:

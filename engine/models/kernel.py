@@ -1,8 +1,8 @@
 """A kernel machine on standardized flow maps, the networks' companion: few maps suit it better than they suit a network.
 
 The kernel is the Gaussian of the distance between two maps, each standardized (`layers.standardized`) and averaged to 14 x 14
-cells. A map's logits are sums of the kernel to the maps it was fitted to, its centres: kernel logistic regression (Zhu and
-Hastie, Journal of Computational and Graphical Statistics 2005). Fitting is `training.kernel`.
+cells. A map's logits are sums of the kernel to some maps, its centres: kernel logistic regression (Zhu and Hastie, Journal of
+Computational and Graphical Statistics 2005). Fitting is `training.kernel`.
 """
 
 from __future__ import annotations
