@@ -9,6 +9,7 @@ from typing import Literal
 
 from engine.errors import InputError
 from training.datasets import CLASSES
+from training.datasets.subjects import refuse_two_spellings
 from training.datasets.tables import Row
 
 NEGATIVE, POSITIVE, SURPRISE = range(len(CLASSES))
@@ -97,23 +98,23 @@ def badly_framed(onset: int, apex: int | None, offset: int) -> str | None:
     return None
 
 
-def sorted_out(row: Row, clip: Callable[[int], Clip], name: str, column: str, classes: Classes) -> Clip | LeftOut:
-    """The clip of a row, or why it is none: clip makes it for a label, name is what it is called where it is left out."""
-    label = class_of(row, column, classes)
-    if label is None:
-        return LeftOut(name, "class", f"{row.text(column).casefold()} belongs to none of the three classes")
-    made = clip(label)
-    if made.onset is None or made.offset is None:
-        return made
-    wrong = badly_framed(made.onset, made.apex, made.offset)
-    return LeftOut(name, "table", wrong) if wrong else made
+def framed(clip: Clip) -> Clip | LeftOut:
+    """The clip, or why it is none: motion from its onset to its apex cannot be measured."""
+    if clip.onset is None or clip.offset is None:
+        return clip
+    wrong = badly_framed(clip.onset, clip.apex, clip.offset)
+    return LeftOut(clip.key, "table", wrong) if wrong else clip
 
 
-def gathered(found: list[Clip | LeftOut], notes: tuple[str, ...] = ()) -> Annotation:
-    """Clips and what is left out, each in the table's order. Raises InputError where two clips have one name."""
+def gathered(found: list[Clip | LeftOut], table: Path, notes: tuple[str, ...] = ()) -> Annotation:
+    """Clips and what is left out, each in the table's order.
+
+    Raises InputError where two clips have one name, or one subject is spelled in two ways.
+    """
     clips = tuple(each for each in found if isinstance(each, Clip))
+    refuse_two_spellings((clip.subject for clip in clips), f"the table {table}")
     seen: dict[str, Clip] = {}
     for clip in clips:
         if seen.setdefault(clip.key.casefold(), clip) is not clip:
-            raise InputError(f"the table has the clip {clip.key} twice")
+            raise InputError(f"the table {table} has the clip {clip.key} twice")
     return Annotation(clips, tuple(each for each in found if isinstance(each, LeftOut)), notes)

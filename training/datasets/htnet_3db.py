@@ -23,6 +23,7 @@ from engine.features import SIDE
 from engine.types import F32
 from training.datasets import CLASSES, FlowMaps, keypoints
 from training.datasets.keypoints import COLUMNS
+from training.datasets.subjects import refuse_two_spellings
 
 TABLE = "combined_3_class2_for_optical_flow.csv"
 KEYPOINTS = "keypoints.csv"
@@ -57,6 +58,7 @@ def load(folder: str | Path) -> FlowMaps:
         raise InputError(f"none of the {len(rows)} maps that {root / TABLE} names is in {root / MAPS}")
     if len(set(names)) != len(names):
         raise InputError(f"{root / TABLE} names a map twice: {sorted({n for n in names if names.count(n) > 1})[0]}")
+    refuse_two_spellings(subjects, root / TABLE)
     arrays = (np.stack(maps), np.stack(places), np.array(labels, np.int64))
     return FlowMaps(*arrays, tuple(names), tuple(databases), tuple(subjects), tuple(absent))
 

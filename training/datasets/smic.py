@@ -9,12 +9,23 @@ expression. The table has no apex; the middle frame stands for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import InputError
 from training.datasets import CLASSES
-from training.datasets.clips import NEGATIVE, POSITIVE, SURPRISE, Annotation, Clip, Database, LeftOut, class_of, gathered
+from training.datasets.clips import (
+    NEGATIVE,
+    POSITIVE,
+    SURPRISE,
+    Annotation,
+    Clip,
+    Database,
+    LeftOut,
+    class_of,
+    framed,
+    gathered,
+)
 from training.datasets.tables import Row, read_rows
 
 SHEET = "HS"
@@ -32,19 +43,29 @@ WITHOUT_FRAMES = ("s01_ne_02", "s02_sur_05", "s03_ne_20")
 
 def read(table: Path) -> Annotation:
     """The table SMIC-HS-E_annotation.xlsx. Raises InputError."""
-    rows = {_name(row): row for row in read_rows(table, COLUMNS, SHEET)}
+    rows = _by_name(read_rows(table, COLUMNS, SHEET))
     found: list[Clip | LeftOut] = []
     notes: list[str] = []
     for name, row in rows.items():
-        clip = _clip(name, (row.frame("OnsetF"), row.frame("OffsetF")), (_folder(name),))
         further = list(_further(name, row, frozenset(rows)))
-        found += [clip, *further]
-        said, meant = class_of(row, "Emotion", EMOTIONS), CLASSES[clip.label]
-        if said != clip.label:
-            notes.append(f"{name}: the table says {row.text('Emotion')}, its name {meant}; the name holds, as in the composite")
+        found += [framed(_clip(name, (row.frame("OnsetF"), row.frame("OffsetF")), (_folder(name),))), *further]
+        said, meant = class_of(row, "Emotion", EMOTIONS), CODES[_parts(name)[1]]
+        if said != meant:
+            told = f"{name}: the table says {row.text('Emotion')}, its name {CLASSES[meant]}"
+            notes.append(f"{told}; the name holds, as in the composite")
         notes += [f"{other.name} is a further expression of the clip {name}" for other in further if isinstance(other, Clip)]
     found += [_clip(name, None, (_folder(name),)) for name in WITHOUT_FRAMES if name not in rows]
-    return gathered(found, tuple(notes))
+    return gathered(found, table, tuple(notes))
+
+
+def _by_name(rows: Iterable[Row]) -> dict[str, Row]:
+    out: dict[str, Row] = {}
+    for row in rows:
+        name = _name(row)
+        if name in out:
+            raise InputError(f"{row.where}: the clip {name} has a row already, {out[name].where}; a clip has one row")
+        out[name] = row
+    return out
 
 
 def _name(row: Row) -> str:
@@ -52,6 +73,8 @@ def _name(row: Row) -> str:
     match = NAME.fullmatch(row.text("Filename"))
     if match is None:
         raise InputError(f"{row.where}: a clip's name such as s1_ne_01 is expected, not {row.text('Filename')!r}")
+    if row.frame("Subject") != int(match[1]):
+        raise InputError(f"{row.where}: the subject is {row.frame('Subject')}, the clip's name {match[0]} says {match[1]}")
     return _written(int(match[1]), match[2].lower(), int(match[3]))
 
 
@@ -106,7 +129,7 @@ def _further(name: str, row: Row, named: frozenset[str]) -> Iterator[Clip | Left
         elif own in named:
             yield LeftOut(this, "table", f"it is none of the composite's: {own} is another clip")
         else:
-            yield _clip(own, (onset, offset), (_folder(own), _folder(name)))
+            yield framed(_clip(own, (onset, offset), (_folder(own), _folder(name))))
         before.append((onset, offset))
 
 

@@ -123,3 +123,14 @@ def test_a_clip_named_twice_is_an_error(tmp_path: Path) -> None:
     row = ("01", "EP02_01f", 46, 59, 86, "happiness")
     with pytest.raises(InputError, match="the clip sub01_EP02_01f twice"):
         DATABASES["casme2"].read(casme2_table(tmp_path / "table.xlsx", row, row))
+
+
+def test_a_subject_spelled_in_two_ways_is_an_error(tmp_path: Path) -> None:
+    rows = [(subject, "a", 46, 59, 86, "happy") for subject in ("spNO.1", "spno.1")]
+    with pytest.raises(InputError, match=r"table\.xlsx spells one subject in two ways, 'casme3/spNO.1' and 'casme3/spno.1'"):
+        DATABASES["casme3"].read(casme3_table(tmp_path / "table.xlsx", *rows))
+
+
+def test_where_the_apex_is_part_of_the_name_it_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="row 2: the column Apex has no frame number"):
+        DATABASES["casme3"].read(casme3_table(tmp_path / "table.xlsx", ("spNO.1", "a", 46, "/", 86, "happy")))

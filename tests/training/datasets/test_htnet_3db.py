@@ -73,6 +73,7 @@ def test_missing_maps_are_told(folder: Path) -> None:
         (KEYPOINTS, "nose_x", "nose", "lacks the column nose_x"),
         (KEYPOINTS, "sub02_c1_0", "sub99_c1_0", "no row for the map sub02_c1_0"),
         (TABLE, "sub01,c1_0,1", "sub01,c0_0,1", "names a map twice: sub01_c0_0"),
+        (TABLE, "casme2,sub01,c2_0", "CASME2,sub01,c2_0", "one subject in two ways, 'casme2/sub01' and 'CASME2/sub01'"),
     ],
 )
 def test_a_damaged_table_is_told_with_the_place(folder: Path, name: str, old: str, new: str, says: str) -> None:

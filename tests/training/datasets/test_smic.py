@@ -59,6 +59,28 @@ def test_clips_without_frames_in_the_table_are_looked_for_as_folders_of_their_ow
     assert [clip.folders for clip in clips] == [("s1_ne_02",), ("s2_sur_05",), ("s3_ne_20",)]
 
 
+def test_a_clip_with_two_rows_is_an_error(tmp_path: Path) -> None:
+    rows = [(3, "s3_po_01", (200, 231), LONG, "positive"), (3, "s03_po_1", (300, 331), LONG, "positive")]
+    with pytest.raises(InputError, match=r"row 3: the clip s03_po_01 has a row already, .*row 2"):
+        read(smic_table(tmp_path / "t.xlsx", *rows))
+
+
+def test_a_subject_that_is_not_the_names_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="row 2: the subject is 4, the clip's name s3_po_01 says 3"):
+        read(smic_table(tmp_path / "t.xlsx", (4, "s3_po_01", (200, 231), LONG, "positive")))
+
+
+def test_frames_without_motion_are_left_out_when_the_table_is_read(tmp_path: Path) -> None:
+    rows = [(3, "s3_po_01", (231, 200), LONG, "positive"), (3, "s3_po_02", (200, 201, 300, 301), LONG, "positive")]
+    told = read(smic_table(tmp_path / "t.xlsx", *rows))
+    assert [(each.name, each.why, each.reason) for each in told.left_out] == [
+        ("s03_s03_po_01", "table", "the apex 215 lies outside the clip, 231 to 200"),
+        ("s03_s03_po_02", "table", "the apex is the onset itself (200), so there is no motion to measure"),
+        ("s03_s03_po_03", "table", "the apex is the onset itself (300), so there is no motion to measure"),
+    ]
+    assert [clip.name for clip in told.clips] == list(WITHOUT_FRAMES)
+
+
 @pytest.mark.parametrize(
     ("name", "emotion", "says"),
     [("s3_xx_01", "positive", "s1_ne_01 is expected, not 's3_xx_01'"), ("s3_po_01", "joy", "'joy' is not known")],
