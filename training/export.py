@@ -17,7 +17,7 @@ import torch
 
 from engine.errors import OutputError, WeightsError
 from engine.features import INPUTS
-from engine.models.committee import Committee, assemble, described
+from engine.models.committee import Committee, assemble, described, passes
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import Card, sha256_of
@@ -156,12 +156,12 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _difference(network: Committee, path: Path, probes: F32) -> float:
-    batches = [probes, probes[:1]]
+    batches = [*passes(torch.from_numpy(probes)), torch.from_numpy(probes[:1])]
     runners = [load(path, backend="ort"), load(path, backend="eager")]
     worst = 0.0
     with torch.inference_mode():
         for maps in batches:
-            expected = network(torch.from_numpy(maps)).numpy()
-            found = [float(np.abs(runner(maps) - expected).max()) for runner in runners]
+            expected = network(maps).numpy()
+            found = [float(np.abs(runner(maps.numpy()) - expected).max()) for runner in runners]
             worst = max(worst, *found)
     return worst if np.isfinite(worst) else float("inf")

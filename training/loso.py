@@ -122,7 +122,7 @@ def judge_fold(
     peek = _Peek(maps, judged.labels) if select_on_test else None
     network = fit(recipe, data.take(fold.fit), seed=seed, starts=starts, watch=peek)
     with torch.inference_mode():
-        alone, kernel = network.each(maps)
+        alone, kernel = network.answers(maps)
         together = network.together(alone, kernel)
         peeked = peek.best(lambda members: network.together(members, kernel)) if peek else None
     return FoldResult(
@@ -151,7 +151,8 @@ class _Peek:
         from engine.models.committee import Committee
 
         with torch.inference_mode():
-            self._seen.setdefault(member, []).append(Committee([network]).logits(self._maps))
+            alone, _ = Committee([network]).answers(self._maps)
+            self._seen.setdefault(member, []).append(alone[0])
 
     def best(self, together: Callable[[Tensor], Tensor]) -> Tensor:
         """The committee's logits [n, K] of the earliest epoch with the most right answers; a member that is fitted for fewer

@@ -47,11 +47,23 @@ def begun(recipe: Recipe, seed: int, member: int, told: Told = lambda epoch, los
         torch.manual_seed(number)
         network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
         if recipe.pretrain is not None and member < pretrained_members(recipe):
-            if not hasattr(network, "features"):
-                raise ConfigError(f"{recipe.model.name} cannot be pre-trained; take [pretrain] out of the recipe {recipe.name}")
+            _check_names_units(network, recipe)
             simulated = simulate(recipe.pretrain.maps, number)
             _Lesson(network, recipe, recipe.pretrain, simulated, torch.Generator().manual_seed(number)).learn(told)
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def check_network(recipe: Recipe) -> None:
+    """ConfigError where the recipe's network cannot be built, or not be pre-trained as it says; costs no memory."""
+    with torch.device("meta"):
+        network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
+    if pretrained_members(recipe):
+        _check_names_units(network, recipe)
+
+
+def _check_names_units(network: nn.Module, recipe: Recipe) -> None:
+    if not hasattr(network, "features"):
+        raise ConfigError(f"{recipe.model.name} cannot be pre-trained; take [pretrain] out of the recipe {recipe.name}")
 
 
 def keep(folder: Path, recipe: Recipe, seed: int, member: int, told: Told = lambda epoch, loss: None) -> Path:

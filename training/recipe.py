@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from engine.errors import ConfigError
 from engine.features import INPUTS, SIDE
+from engine.models import NAMES, SIDES
 
 
 class Strict(BaseModel):
@@ -27,12 +28,27 @@ class ModelSettings(Strict):
     """What the network is fed with, one of `engine.features.INPUTS`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("name")
+    @classmethod
+    def _an_architecture(cls, name: str) -> str:
+        if name not in NAMES:
+            raise ValueError(f"no architecture is called {name!r}; there are {', '.join(NAMES)}")
+        return name
+
     @field_validator("input")
     @classmethod
     def _known(cls, kind: str) -> str:
         if kind not in INPUTS:
             raise ValueError(f"no input is called {kind!r}; there are {', '.join(INPUTS)}")
         return kind
+
+    @model_validator(mode="after")
+    def _input_fits(self) -> Self:
+        side, (_, height, width) = self.options.get("side", SIDES[self.name]), INPUTS[self.input]
+        if (height, width) != (side, side):
+            taken = f"{self.name} takes maps of {side} x {side}, and {self.input} is {height} x {width}"
+            raise ValueError(f"{taken}; choose another input")
+        return self
 
 
 class DescentSettings(Strict):
@@ -44,7 +60,8 @@ class DescentSettings(Strict):
     weight_decay: float = Field(0.01, ge=0)
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    """One cycle rises over the first fifth of the steps and falls to nothing at the last."""
+    """One cycle: the rate rises over the first fifth of the steps and falls to nothing at the last; Adam's first beta, its
+    momentum, goes the other way, from 0.95 to 0.85 and back."""
     clip: float = Field(1.0, ge=0)
     """Greatest norm of a step's gradient; 0 clips none."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -112,7 +129,7 @@ class Recipe(Strict):
     """A whole training run, but for data and folder."""
 
     name: str
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     model: ModelSettings
     fit: FitSettings
     augment: AugmentSettings = AugmentSettings()

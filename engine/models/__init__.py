@@ -15,12 +15,15 @@ _CLASSES = {"ahmsa": "AhmsaNet", "htnet": "HTNet", "hfa": "HfaNet"}
 NAMES = tuple(_CLASSES)
 """The architectures `build` knows."""
 
+SIDES = {"ahmsa": 28, "htnet": 28, "hfa": 224}
+"""Rows and columns of the maps that each takes, unless its option `side` says otherwise."""
+
 
 def build(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
     """Make an untrained network of architecture `name`: maps [B, 3, H, W] in 0..1 -> logits [B, num_classes].
 
-    options are the architecture's own (see its class). Raises ConfigError for a name or an option that does not exist, and
-    BackendError where PyTorch is not installed.
+    options are the architecture's own (see its class). Raises ConfigError for a name or an option that does not exist or a
+    value that cannot be, and BackendError where PyTorch is not installed.
     """
     if name not in NAMES:
         raise ConfigError(f"no architecture is called {name!r}; this version builds {', '.join(NAMES)}")
@@ -34,9 +37,9 @@ def build(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
         raise BackendError("building a network needs PyTorch; install apexstream[train]") from missing
     try:
         made: nn.Module = network(num_classes, **options)
-    except TypeError as wrong:
+    except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as wrong:
         raise ConfigError(f"{name} cannot be built with these options: {wrong}") from wrong
     return made
 
 
-__all__ = ["NAMES", "build"]
+__all__ = ["NAMES", "SIDES", "build"]

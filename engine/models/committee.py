@@ -12,6 +12,9 @@ from engine.errors import ConfigError
 from engine.models import build
 from engine.models.kernel import KernelMachine
 
+PASS = 16 * 224 * 224
+"""Cells that go through the networks at once in `Committee.answers`: 16 maps of 224 x 224, or 1024 of 28 x 28."""
+
 
 class Committee(nn.Module):
     """Maps [B, 3, H, W] of (u, v, strain) in 0..1 -> probabilities [B, K].
@@ -51,6 +54,12 @@ class Committee(nn.Module):
         alone = torch.stack([folded(member) for member in self.members])
         return alone, None if self.kernel is None else folded(self.kernel)
 
+    def answers(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`each`, some maps after the others, so that memory does not grow with their number."""
+        parts = [self.each(part) for part in passes(maps)]
+        kernels = [kernel for _, kernel in parts if kernel is not None]
+        return torch.cat([alone for alone, _ in parts], 1), torch.cat(kernels) if kernels else None
+
     def logits(self, maps: Tensor) -> Tensor:
         """The averaged logits [B, K], before the temperature."""
         return self.together(*self.each(maps))
@@ -63,6 +72,11 @@ class Committee(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, K]."""
         return torch.softmax(self.logits(maps) / self.temperature, 1)
+
+
+def passes(maps: Tensor) -> tuple[Tensor, ...]:
+    """Maps [B, 3, H, W] as parts of at most PASS cells, each of at least one map."""
+    return torch.split(maps, max(1, PASS // (maps.shape[-2] * maps.shape[-1])))
 
 
 def assemble(network: str, options: dict[str, Any], members: int, kernel: dict[str, Any] | None, classes: int) -> Committee:

@@ -8,7 +8,7 @@ import torch
 
 from engine.errors import ConfigError, OutputError
 from engine.models import build
-from training.pretrain import State, begun, keep
+from training.pretrain import State, begun, check_network, keep
 from training.recipe import Recipe
 from training.simulate import simulate
 
@@ -86,6 +86,9 @@ def test_a_network_without_features_is_refused() -> None:
     htnet = recipe(BRIEF, name="htnet", input="four-regions", options=small)
     with pytest.raises(ConfigError, match=r"htnet cannot be pre-trained; take \[pretrain\] out of the recipe tiny"):
         begun(htnet, 0, 0)
+    with pytest.raises(ConfigError, match="htnet cannot be pre-trained"):
+        check_network(htnet)
+    check_network(recipe({**BRIEF, "members": 0}, name="htnet", input="four-regions", options=small))
     fresh = recipe(None, name="htnet", input="four-regions", options=small)
     assert begun(fresh, 0, 0)
 
@@ -130,3 +133,8 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         keep(tmp_path / "file", recipe(BRIEF), 0, 0)
+
+
+def test_a_network_that_cannot_be_built_is_told_at_no_cost() -> None:
+    with pytest.raises(ConfigError, match="ahmsa: width, heads"):
+        check_network(recipe(None, options={**OPTIONS, "heads": 0}))

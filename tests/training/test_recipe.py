@@ -45,15 +45,32 @@ def test_every_shipped_recipe_can_be_read() -> None:
         (GOOD + 'schedule = "cosine"\n', r"fit\.schedule: Input should be 'one-cycle' or 'constant'"),
         (GOOD + 'optimizer = "sgd"\n', r"fit\.optimizer"),
         (GOOD + "clip = -1\n", r"fit\.clip"),
+        ("seed = -1\n" + GOOD, r"seed: Input should be greater than or equal to 0"),
+        (GOOD.replace("ahmsa", "resnet"), r"model\.name: .*no architecture is called 'resnet'; there are ahmsa, htnet, hfa"),
+        (
+            GOOD.replace("[fit]", 'input = "whole-224"\n[fit]'),
+            r"model: .*ahmsa takes maps of 28 x 28, and whole-224 is 224 x 224",
+        ),
+        (GOOD.replace("ahmsa", "hfa"), r"model: .*hfa takes maps of 224 x 224, and five-regions is 28 x 28"),
+        (GOOD.replace("[fit]", 'input = "aligned-and-regions"\n[fit]'), r"aligned-and-regions is 56 x 28"),
+        (GOOD.replace("[fit]", "options = { side = 56, patch = 14 }\n[fit]"), r"ahmsa takes maps of 56 x 56"),
         (GOOD + PRETRAIN.replace("200", "20"), r"pretrain\.maps"),
         (GOOD + PRETRAIN + "mixup = 1\n", r"pretrain\.mixup: Extra inputs"),
         (GOOD + "[kernel]\nshare = 1.5\n", r"kernel\.share"),
-        (GOOD.replace("[fit]", 'input = "whole-224"\n[fit]') + "[kernel]\n", "a kernel machine looks at inputs of 3 x 28 x 28"),
+        (
+            GOOD.replace('"ahmsa"', '"hfa"\ninput = "whole-224"') + "[kernel]\n",
+            "a kernel machine looks at inputs of 3 x 28 x 28",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read_recipe(written(tmp_path, text))
+
+
+def test_a_network_may_be_built_for_a_larger_input(tmp_path: Path) -> None:
+    options = 'input = "whole-224"\noptions = { side = 224, patch = 56 }\n[fit]'
+    assert read_recipe(written(tmp_path, GOOD.replace("[fit]", options))).model.input == "whole-224"
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

@@ -59,10 +59,13 @@ def evaluate(
 
     from training import datasets, loso, report
     from training.page import write_page
+    from training.pretrain import check_network
     from training.provenance import write_provenance
     from training.recipe import read_recipe
 
-    recipe, maps = read_recipe(config), datasets.load(data)
+    recipe = read_recipe(config)
+    check_network(recipe)
+    maps = datasets.load(data)
     console = Console(stderr=True)
     console.print(maps.told(), highlight=False)
     record = out / "folds.jsonl"

@@ -27,11 +27,12 @@ def train(
     from engine.errors import OutputError
     from training import datasets
     from training.fit import fit
-    from training.pretrain import keep
+    from training.pretrain import check_network, keep
     from training.recipe import epochs, pretrained_members, read_recipe
     from training.runs import save_run
 
     recipe = read_recipe(config)
+    check_network(recipe)
     if (out / "fitted.pt").exists():
         raise OutputError(f"{out} holds a finished run already; name another folder")
     maps = datasets.load(data)

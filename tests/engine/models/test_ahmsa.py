@@ -94,7 +94,12 @@ def test_a_block_adds_to_its_input() -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"heads": 3}, "multiple of heads"), ({"repeats": (2, 2)}, "2 levels need 2"), ({"side": 30}, "3 levels need 4")],
+    [
+        ({"heads": 3}, "multiple of heads"),
+        ({"repeats": (2, 2)}, "2 levels need 2"),
+        ({"side": 30}, "3 levels need 4"),
+        *(({name: 0}, "must be at least 1") for name in ("width", "heads", "reduction", "expansion", "patch")),
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):

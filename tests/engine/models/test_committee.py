@@ -8,7 +8,7 @@ import torch
 
 from engine.errors import ConfigError
 from engine.models import build
-from engine.models.committee import Committee, assemble, described
+from engine.models.committee import Committee, assemble, described, passes
 from engine.models.kernel import KernelMachine
 from engine.models.kernel import described as compared
 
@@ -115,3 +115,22 @@ def test_a_described_committee_can_be_assembled_and_filled(share: float | None) 
 def test_a_committee_is_assembled_as_its_card_tells() -> None:
     """A card holds all figures of the kernel machine as real numbers."""
     assert described(assemble("ahmsa", OPTIONS, 1, {"centres": 4.0, "share": 0.3}, 3)) == {"centres": 4, "share": 0.3}
+
+
+def test_many_maps_go_through_some_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.models.committee.PASS", 3 * 28 * 28)
+    network = with_kernel()
+    seen: list[int] = []
+    network.members[0].register_forward_hook(lambda module, given, found: seen.append(len(given[0])))
+    given = torch.rand(7, 3, 28, 28)
+    with torch.inference_mode():
+        alone, kernel = network.answers(given)
+        assert seen == [6, 6, 2]  # each map and its mirror image
+        whole, machine = network.each(given)
+    assert kernel is not None and machine is not None
+    assert torch.allclose(alone, whole, atol=1e-6) and torch.allclose(kernel, machine, atol=1e-6)
+
+
+def test_a_map_larger_than_a_pass_goes_alone() -> None:
+    assert [len(part) for part in passes(torch.zeros(2, 1, 1000, 1000))] == [1, 1]
+    assert [len(part) for part in passes(torch.zeros(40, 3, 224, 224))] == [16, 16, 8]

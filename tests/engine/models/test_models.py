@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import ConfigError
-from engine.models import NAMES, build
+from engine.models import NAMES, SIDES, build
 
 SMALL: dict[str, dict[str, Any]] = {
     "ahmsa": {"width": 16, "heads": 2, "repeats": (1, 1, 2)},
@@ -164,6 +165,17 @@ def test_an_unknown_name_is_told_with_the_known_ones() -> None:
 def test_an_unknown_option_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="widht"):
         build(name, widht=32)
+
+
+@pytest.mark.parametrize(("name", "options"), [("ahmsa", {"dropout": 2}), ("htnet", {"patch": 0}), ("hfa", {"width": "wide"})])
+def test_a_value_that_cannot_be_is_refused(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot be built with these options"):
+        build(name, **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_side_told_is_the_side_taken(name: str) -> None:
+    assert signature(type(build(name, **SMALL[name]))).parameters["side"].default == SIDES[name]
 
 
 def test_one_class_is_no_choice() -> None:

@@ -78,6 +78,24 @@ def test_a_precision_that_is_no_share_is_refused_before_anything_is_fitted(folde
     assert not (folder / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("heads = 2", "heads = 0", "ahmsa: width, heads, reduction, expansion and patch must be at least 1"),
+        ("[model]", "seed = -1\n[model]", "seed: Input should be greater"),
+        ("[fit]", 'input = "whole-224"\n[fit]', "ahmsa takes maps of 28 x 28, and whole-224 is 224 x 224"),
+    ],
+)
+def test_a_recipe_that_cannot_be_fitted_is_told_before_the_data_are_read(
+    folder: Path, before: str, after: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "tiny.toml").write_text(TINY.replace(before, after))
+    (folder / "set").rename(folder / "gone")
+    assert evaluate(folder) == 1
+    told = capsys.readouterr().err
+    assert says in told and "unforeseen" not in told
+
+
 def test_the_leak_is_shown_beside_the_honest_figure_and_labelled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder, "--select-on-test") == 0
     summary = json.loads((folder / "out" / "summary.json").read_text())
