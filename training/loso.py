@@ -170,13 +170,14 @@ def _rows(logits: Tensor) -> tuple[Row, ...]:
 
 
 def read_record(record: Path) -> tuple[dict[str, Any], list[FoldResult]]:
-    """The header and the finished folds of a record; a last line cut off in the writing is left out,
-    and of a fold judged twice (again, with select_on_test) the later one counts."""
+    """The header, its recipe as recipes are today, and the finished folds of a record; a last line cut off in the writing is
+    left out, and of a fold judged twice (again, with select_on_test) the later one counts."""
     try:
         lines = record.read_bytes().split(b"\n")
         header, *folds = [json.loads(line) for line in lines[:-1]]
         results = [FoldResult(**_tuples(fold["fold"])) for fold in folds]
-        return dict(header["evaluation"]), list({(r.seed, r.subject): r for r in results}.values())
+        told = dict(header["evaluation"])
+        return told | {"recipe": today(told.get("recipe"))}, list({(r.seed, r.subject): r for r in results}.values())
     except OSError as cause:
         raise ConfigError(f"the record {record} cannot be read: {cause.strerror}") from cause
     except (ValueError, KeyError, TypeError) as cause:
@@ -191,23 +192,28 @@ def _tuples(fold: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header(recipe: Recipe, data: FlowMaps) -> dict[str, Any]:
-    digest = hashlib.sha256()
+    return {"recipe": recipe.model_dump(mode="json"), "maps": len(data), "data": digest(data)}
+
+
+def digest(data: FlowMaps) -> str:
+    """Tells one set of flow maps from another: maps, keypoints, labels, names and subjects in their order."""
+    seen = hashlib.sha256()
     for array in (data.maps, data.keypoints, data.labels):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update("\n".join((*data.names, *data.subjects)).encode())
-    return {"recipe": recipe.model_dump(mode="json"), "maps": len(data), "data": digest.hexdigest()[:16]}
+        seen.update(np.ascontiguousarray(array).tobytes())
+    seen.update("\n".join((*data.names, *data.subjects)).encode())
+    return seen.hexdigest()[:16]
 
 
 def _opened(record: Path, header: dict[str, Any]) -> list[FoldResult]:
-    if not record.exists():
+    if not _begun(record, header):
         try:
             record.parent.mkdir(parents=True, exist_ok=True)
+            record.unlink(missing_ok=True)
         except OSError as cause:
-            raise OutputError(f"the folder {record.parent} cannot be made: {cause.strerror}") from cause
+            raise OutputError(f"the record {record} cannot be made: {cause.strerror}") from cause
         _append(record, {"evaluation": header})
         return []
     found, results = read_record(record)
-    found["recipe"] = _today(found.get("recipe"))
     differing = sorted(name for name in {*header, *found} if found.get(name) != header.get(name))
     if differing:
         raise ConfigError(f"the record {record} is of another {' and '.join(differing)}; name another file or delete it")
@@ -217,7 +223,17 @@ def _opened(record: Path, header: dict[str, Any]) -> list[FoldResult]:
     return results
 
 
-def _today(recipe: Any) -> Any:
+def _begun(record: Path, header: dict[str, Any]) -> bool:
+    """Whether the record holds more than a first line that was cut off in the writing."""
+    try:
+        return not json.dumps({"evaluation": header}).encode().startswith(record.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as cause:
+        raise ConfigError(f"the record {record} cannot be read: {cause.strerror}") from cause
+
+
+def today(recipe: Any) -> Any:
     """A recorded recipe with what recipes have come to hold since, or as it is where it is none."""
     try:
         return Recipe.model_validate(recipe).model_dump(mode="json")

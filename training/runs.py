@@ -3,7 +3,8 @@
 recipe.json     the recipe as it was used
 fitted.pt       parameters of the committee (PyTorch state)
 losses.csv      stage (pre-training or fitting), member, epoch, loss
-data.json       how many maps of which database and class it was fitted to
+data.json       how many maps of which database and class it was fitted to, and the digest that an evaluation of them has too
+start-*.pt      pre-trained starts, as long as the folder is kept (`training.pretrain.keep`); a fitted run needs them no more
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 from engine.errors import ApexError, ConfigError, OutputError, WeightsError
 from engine.models.committee import Committee, assemble
 from training.datasets import CLASSES, FlowMaps
+from training.loso import digest
 from training.recipe import Recipe
 
 Losses = Sequence[tuple[str, int, int, float]]
@@ -34,7 +36,10 @@ def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, l
     for database, label in zip(data.databases, data.labels, strict=True):
         classes = counts.setdefault(database, dict.fromkeys(CLASSES, 0))
         classes[CLASSES[label]] += 1
-    told = {"maps": len(data), "subjects": len(set(data.subjects)), "absent": list(data.absent), "databases": counts}
+    told = {
+        **{"maps": len(data), "subjects": len(set(data.subjects)), "data": digest(data)},
+        **{"absent": list(data.absent), "databases": counts},
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")

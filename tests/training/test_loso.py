@@ -298,3 +298,19 @@ def test_a_record_of_an_older_version_goes_on_where_recipes_have_only_grown(two:
     del older["evaluation"]["recipe"]["kernel"], older["evaluation"]["recipe"]["fit"]["schedule"]
     record.write_text("\n".join((json.dumps(older), *folds, "")))
     assert evaluate(TINY, two, record) == first
+    assert read_record(record)[0]["recipe"] == TINY.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("length", [0, 1, 40])
+def test_a_record_that_was_stopped_in_its_first_line_is_begun_anew(two: FlowMaps, tmp_path: Path, length: int) -> None:
+    record = tmp_path / "folds.jsonl"
+    first = evaluate(TINY, two, record)
+    record.write_bytes(record.read_bytes()[:length])
+    assert answers(evaluate(TINY, two, record)) == answers(first) and read_record(record)[0]["maps"] == len(two)
+
+
+def test_a_file_of_another_kind_is_not_written_over(two: FlowMaps, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("my notes")
+    with pytest.raises(ConfigError, match="not a record of an evaluation"):
+        evaluate(TINY, two, tmp_path / "notes")
+    assert (tmp_path / "notes").read_text() == "my notes"

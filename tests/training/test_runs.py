@@ -53,7 +53,7 @@ def test_a_run_with_a_kernel_machine_comes_back_with_it(data: FlowMaps, tmp_path
     assert recipe.kernel == WITH_KERNEL.kernel and network.kernel is not None and network.kernel_share == 0.2
     maps = torch.from_numpy(data.inputs("five-regions"))
     with torch.inference_mode():
-        assert torch.allclose(network(maps), fitted(maps), atol=1e-6)  # its arrays lie otherwise in memory: 6e-8 measured
+        assert torch.allclose(network(maps), fitted(maps), atol=1e-6)  # its arrays lie otherwise in memory: 1.2e-7 measured
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in fitted.state_dict().items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 if TYPE_CHECKING:
     from training.recipe import Recipe
 
-LICENCE = "research only: SMIC, SAMM and CASME II are released for non-commercial research (LICENSE-WEIGHTS)"
+RESEARCH = {"smic": "SMIC", "samm": "SAMM", "casme2": "CASME II", "casme3": "CAS(ME)³"}
+"""Databases that are released for non-commercial research, as they are written."""
 
 
 def export(
@@ -33,19 +35,29 @@ def export(
     if out.suffix != ".onnx":
         raise ConfigError(f"the exported file must end in .onnx, not {out.name}")
     recipe, network, told = load_run(run)
-    judged = _judged(evaluation, recipe)
+    judged = _judged(evaluation, recipe, told)
     network.temperature.fill_(judged["temperature"])
     torch.set_num_threads(1)
     probes = datasets.load(data).inputs(recipe.model.input) if data else None
     worst = export_onnx(network, recipe, out, probes=probes)
     held = ", ".join(f"{name} {sum(classes.values())}" for name, classes in told["databases"].items())
-    facts = {"data": f"{told['maps']} flow maps of {told['subjects']} subjects ({held})", "licence": LICENCE}
+    facts = {"data": f"{told['maps']} flow maps of {told['subjects']} subjects ({held})", "licence": licence(told["databases"])}
     card = write_card(out, recipe, {**facts, **judged}, described(network))
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {card.model_id}, runtimes agree within {worst:.1e}")
 
 
-def _judged(evaluation: Path | None, recipe: Recipe) -> dict[str, Any]:
-    """Temperature, threshold and scores from an evaluation of the same recipe; neutral values without one."""
+def licence(databases: Collection[str]) -> str:
+    """What a network may be used for that was fitted to these databases."""
+    known = [title for name, title in RESEARCH.items() if name in databases]
+    others = [name for name in databases if name not in RESEARCH]
+    listed = " and ".join(filter(None, (", ".join(known[:-1]), *known[-1:])))
+    released = f"{listed} {'are' if len(known) > 1 else 'is'} released for non-commercial research" if known else ""
+    terms = f"the terms of {', '.join(others)} hold" if others else ""
+    return f"research only: {'; '.join(filter(None, (released, terms)))} (LICENSE-WEIGHTS)"
+
+
+def _judged(evaluation: Path | None, recipe: Recipe, fitted_to: dict[str, Any]) -> dict[str, Any]:
+    """Temperature, threshold and scores from an evaluation of the same recipe on the same data; neutral values without one."""
     from engine.errors import ConfigError
     from training.calibration import LEAST_THRESHOLD
     from training.report import read_summary
@@ -53,8 +65,7 @@ def _judged(evaluation: Path | None, recipe: Recipe) -> dict[str, Any]:
     if evaluation is None:
         return {"temperature": 1.0, "uncertain_below": LEAST_THRESHOLD, "scores": {"protocol": "not evaluated"}}
     summary = read_summary(evaluation)
-    if summary["recipe"] != recipe.model_dump(mode="json"):
-        raise ConfigError(f"{evaluation} judges another recipe than the run's; evaluate the run's own recipe")
+    _check_same(evaluation, summary, recipe, fitted_to)
     sure = summary["confidence"]
     if not sure["precision_reached"]:
         asked = f"{sure['precision_asked']:.1%} of the said answers right"
@@ -62,10 +73,28 @@ def _judged(evaluation: Path | None, recipe: Recipe) -> dict[str, Any]:
     return {"temperature": sure["temperature"], "uncertain_below": sure["uncertain_below"], "scores": _scores(summary)}
 
 
+def _check_same(evaluation: Path, summary: dict[str, Any], recipe: Recipe, fitted_to: dict[str, Any]) -> None:
+    """ConfigError where the evaluation is of another recipe than the run's, whatever the seed, or of other data."""
+    from engine.errors import ConfigError
+    from training.loso import today
+
+    own, judged = recipe.model_dump(mode="json"), today(summary["recipe"])
+    if not isinstance(judged, dict) or judged | {"seed": 0} != own | {"seed": 0}:
+        raise ConfigError(f"{evaluation} judges another recipe than the run's; evaluate the run's own recipe")
+    told = "data" if "data" in fitted_to else "maps"  # runs of before the digest was kept tell how many maps, no more
+    if summary.get(told) != fitted_to[told]:
+        difference = f"{told} {summary.get(told)} rather than {fitted_to[told]}"
+        raise ConfigError(f"{evaluation} judges other flow maps than the run was fitted to ({difference}); evaluate with those")
+
+
 def _scores(summary: dict[str, Any]) -> dict[str, float | str]:
     """The honest figures of a summary, flat, for the card; what is not known (a spread over one seed) is left out."""
     sure = summary["confidence"]
-    scores: dict[str, float | str | None] = {"protocol": summary["protocol"], "seeds": len(summary["seeds"])}
+    scores: dict[str, float | str | None] = {
+        "protocol": summary["protocol"],
+        "seeds": len(summary["seeds"]),
+        "groups": summary["groups"],
+    }
     for name in ("uf1", "uar"):
         scores |= {f"{name}_{key}": value for key, value in summary[name].items()}
         scores |= {f"{part}_{name}": figures[name]["mean"] for part, figures in summary["databases"].items()}

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,12 @@ from engine.runtime import BackendName, load
 from engine.weights import load_card
 from tests.flowmaps import write_dataset
 from tools.cli import main
+from tools.commands.export import licence
 from training.datasets import htnet_3db
 from training.fit import fit
-from training.loso import FoldResult
+from training.loso import FoldResult, digest
 from training.recipe import KernelSettings, Recipe
-from training.report import summarize, write_summary
+from training.report import protocol, summarize, write_summary
 from training.runs import load_run, save_run
 
 OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
@@ -41,8 +45,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_run(root / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [("fitting", 0, 1, 1.0)])
     sure = ((9.0, 0.0, 0.0), (0.0, 9.0, 0.0), (0.0, 0.0, 9.0))
     folds = [FoldResult(f"a/{n}", 0, tuple("vwxyz"), (0, 1, 2, 0, 1), (*sure, sure[0], sure[2]), 1.0) for n in range(3)]
-    write_summary(summarize({"recipe": RECIPE.model_dump(mode="json"), "maps": 15, "data": "x"}, folds), root / "summary.json")
+    header = {"recipe": RECIPE.model_dump(mode="json"), "maps": len(data), "data": digest(data)}
+    write_summary(summarize(header, folds), root / "summary.json")
     return root
+
+
+def changed(folder: Path, into: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The evaluation with something else in it, as a file."""
+    summary = json.loads((folder / "summary.json").read_text())
+    change(summary)
+    path = into / "summary.json"
+    path.write_text(json.dumps(summary))
+    return path
 
 
 def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +78,7 @@ def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, 
 
 def test_a_run_with_a_kernel_machine_on_whole_maps_becomes_a_file(folder: Path, tmp_path: Path) -> None:
     model = RECIPE.model.model_copy(update={"input": "whole", "options": {**OPTIONS, "standardize": True}})
-    recipe = RECIPE.model_copy(update={"model": model, "kernel": KernelSettings(share=0.3)})
+    recipe = RECIPE.model_copy(update={"model": model, "kernel": KernelSettings(share=0.3, centres=12)})
     data = htnet_3db.load(folder / "set")
     save_run(tmp_path / "run", recipe, fit(recipe, data), data, [])
     out = tmp_path / "net.onnx"
@@ -85,6 +99,57 @@ def test_an_evaluation_of_another_recipe_is_refused(folder: Path, tmp_path: Path
     out = tmp_path / "net.onnx"
     assert exits("export", f"{folder}/run", "--out", str(out), "--evaluation", f"{tmp_path}/summary.json") == 1
     assert "another recipe" in capsys.readouterr().err and not out.exists()
+
+
+def test_an_evaluation_of_other_data_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other, out = changed(folder, tmp_path, lambda s: s.update(data="0123456789abcdef")), tmp_path / "net.onnx"
+    assert exits("export", f"{folder}/run", "--out", str(out), "--evaluation", str(other)) == 1
+    assert "judges other flow maps than the run was fitted to" in capsys.readouterr().err and not out.exists()
+
+
+def test_a_run_that_does_not_tell_its_data_apart_is_held_by_their_number(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "net.onnx"
+    shutil.copytree(folder / "run", run)
+    told = json.loads((run / "data.json").read_text())
+    del told["data"]
+    (run / "data.json").write_text(json.dumps(told))
+    fewer = changed(folder, tmp_path, lambda s: s.update(maps=3))
+    assert exits("export", str(run), "--out", str(out), "--evaluation", str(fewer)) == 1
+    assert "maps 3 rather than 12" in capsys.readouterr().err
+    assert exits("export", str(run), "--out", str(out), "--evaluation", f"{folder}/summary.json") == 0
+
+
+def test_a_run_under_another_seed_is_of_the_recipe_that_was_judged(folder: Path, tmp_path: Path) -> None:
+    other, out = changed(folder, tmp_path, lambda s: s["recipe"].update(seed=7)), tmp_path / "net.onnx"
+    assert exits("export", f"{folder}/run", "--out", str(out), "--evaluation", str(other)) == 0
+
+
+def test_an_evaluation_of_before_recipes_grew_is_still_the_recipes(folder: Path, tmp_path: Path) -> None:
+    older = changed(folder, tmp_path, lambda s: (s["recipe"].pop("kernel"), s["recipe"]["fit"].pop("schedule")))
+    assert exits("export", f"{folder}/run", "--out", f"{tmp_path}/net.onnx", "--evaluation", str(older)) == 0
+
+
+def test_the_card_tells_that_groups_were_judged(folder: Path, tmp_path: Path) -> None:
+    groups = changed(folder, tmp_path, lambda s: s.update(groups=5, protocol=protocol(5)))
+    assert exits("export", f"{folder}/run", "--out", f"{tmp_path}/net.onnx", "--evaluation", str(groups)) == 0
+    scores = load_card(tmp_path / "net.onnx").scores
+    assert scores["groups"] == 5 and "NOT leave one subject out" in str(scores["protocol"])
+
+
+@pytest.mark.parametrize(
+    ("databases", "says"),
+    [
+        (["casme2", "smic", "samm"], "SMIC, SAMM and CASME II are released for non-commercial research"),
+        (["samm", "casme3"], "SAMM and CAS(ME)³ are released"),
+        (["casme3"], "research only: CAS(ME)³ is released for"),
+        (["samm", "own"], "SAMM is released for non-commercial research; the terms of own hold"),
+        (["own"], "research only: the terms of own hold"),
+    ],
+)
+def test_the_licence_names_what_the_network_was_fitted_to(databases: list[str], says: str) -> None:
+    assert says in licence(databases) and licence(databases).endswith("(LICENSE-WEIGHTS)")
 
 
 def test_an_evaluation_that_leaves_nothing_to_say_is_refused(
