@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +32,16 @@ class ClipFolder:
     just_expression: bool
 
     def numbered(self) -> dict[int, Path]:
-        """The pictures by the number in their names, rising. Raises InputError where two have one number."""
+        """The pictures by the number in their names, rising.
+
+        Raises InputError where two have one number, or the folder cannot be read.
+        """
+        try:
+            held = [path.name for path in self.path.iterdir()]
+        except OSError as cause:
+            raise InputError(f"the folder {self.path} cannot be read: {cause.strerror}") from cause
         out: dict[int, Path] = {}
-        for name in sorted(_pictures(path.name for path in self.path.iterdir())):
+        for name in sorted(_pictures(held)):
             found = re.findall(r"\d+", Path(name).stem)
             if not found:
                 continue
@@ -46,19 +53,28 @@ class ClipFolder:
 
 
 class PictureFolders:
-    """All folders below a root that directly hold pictures. Raises InputError where there are none."""
+    """All folders below a root that directly hold pictures, links followed. Raises InputError where there are none."""
 
     def __init__(self, root: Path, database: Database) -> None:
         self._root = root.resolve()
-        ignored = re.compile(database.ignored, re.IGNORECASE) if database.ignored else None
+        self._closed: list[str] = []
         self._by_name: dict[str, list[tuple[tuple[str, ...], ClipFolder]]] = {}
-        for place, folders, names in os.walk(self._root):
-            folders[:] = sorted(f for f in folders if not f.startswith(".") and not (ignored and ignored.search(f)))
+        ignored = re.compile(database.ignored, re.IGNORECASE) if database.ignored else None
+        for place, names in _folders(self._root, ignored, self._note):
             first = next(_pictures(names), None)
             if first is not None:
-                self._add(Path(place), first)
+                self._add(place, first)
         if not self._by_name:
-            raise InputError(f"there is no picture below {root}; {database.title} is expected as {database.example}")
+            raise InputError(
+                f"there is no picture below {root}; {database.title} is expected as {database.example}{self._unread()}"
+            )
+
+    def _note(self, error: OSError) -> None:
+        self._closed.append(f"{error.filename} cannot be read: {error.strerror}")
+
+    def _unread(self) -> str:
+        more = f", nor can {len(self._closed) - 1} more" if len(self._closed) > 1 else ""
+        return f"; {self._closed[0]}{more}" if self._closed else ""
 
     def _add(self, path: Path, first: str) -> None:
         just_expression = len(path.parts) > 2 and path.parts[-3].casefold() == "micro"
@@ -80,10 +96,9 @@ class PictureFolders:
                 fitting = [folder for folder in fitting if folder.just_expression]
             if fitting:
                 return _best(clip, fitting)
-        without = (
-            "; the table has no frames for it, only a folder of just this expression will do" if clip.onset is None else ""
-        )
-        raise InputError(f"there is no folder {' or '.join(clip.folders)} with pictures below {self._root}{without}")
+        missing = f"there is no folder {' or '.join(clip.folders)} with pictures below {self._root}"
+        without = "; the table has no frames for it, only a folder of just this expression will do"
+        raise InputError(f"{missing}{without if clip.onset is None else ''}{self._unread()}")
 
 
 def _best(clip: Clip, folders: list[ClipFolder]) -> ClipFolder:
@@ -91,10 +106,30 @@ def _best(clip: Clip, folders: list[ClipFolder]) -> ClipFolder:
         return folder.cropped, folder.just_expression
 
     best = min(folders, key=rank)
-    rivals = [str(folder.path) for folder in folders if rank(folder) == rank(best)]
+    rivals = list({folder.path.resolve(): folder.path for folder in folders if rank(folder) == rank(best)}.values())
     if len(rivals) > 1:
         raise InputError(f"two folders hold {clip.name}, {rivals[0]} and {rivals[1]}; name a root that holds one of them")
     return best
+
+
+def _folders(
+    root: Path, ignored: re.Pattern[str] | None, closed: Callable[[OSError], None]
+) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder from root downwards with its files' names; closed is told of those that cannot be read.
+
+    A link is a folder of its name, unless it leads to one that it lies in, round and round.
+    """
+    within: dict[str, tuple[Path, ...]] = {str(root): (root.resolve(),)}
+    for place, folders, names in os.walk(root, onerror=closed, followlinks=True):
+        above, kept = within.pop(place), []
+        for name in sorted(folders):
+            path = Path(place) / name
+            if name.startswith(".") or (ignored and ignored.search(name)) or (real := path.resolve()) in above:
+                continue
+            within[str(path)] = (*above, real)
+            kept.append(name)
+        folders[:] = kept
+        yield Path(place), names
 
 
 def _pictures(names: Iterable[str]) -> Iterator[str]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -87,6 +90,51 @@ def test_a_root_without_pictures_says_what_is_expected(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt", "a/._006_05562.jpg")
     with pytest.raises(InputError, match=r"no picture below .*; SAMM is expected as 006/006_1_2/006_05562\.jpg"):
         PictureFolders(tmp_path, DATABASES["samm"])
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/CASME2-RAW/sub01/EP02_01f/img46.jpg", "disk/other/x7/EP1/img1.jpg")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "CASME2-RAW").symlink_to(tmp_path / "disk" / "CASME2-RAW")
+    (tmp_path / "root" / "sub02").symlink_to(tmp_path / "disk" / "other" / "x7")
+    folders = PictureFolders(tmp_path / "root", DATABASES["casme2"])
+    assert list(folders.find(clip("sub01/EP02_01f")).numbered()) == [46]
+    assert list(folders.find(clip("sub02/EP1")).numbered()) == [1]  # the link's name counts, not its target's
+
+
+def test_links_that_go_round_end(tmp_path: Path) -> None:
+    touch(tmp_path, "a/sub01/EP02_01f/img46.jpg", "b/sub02/EP1/img1.jpg")
+    (tmp_path / "a" / "sub01" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
+    folders = PictureFolders(tmp_path, DATABASES["casme2"])
+    assert [list(folders.find(clip(name)).numbered()) for name in ("sub01/EP02_01f", "sub02/EP1")] == [[46], [1]]
+
+
+def test_one_folder_under_two_names_is_one_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "A/sub01/EP02_01f/img46.jpg")
+    (tmp_path / "B").symlink_to(tmp_path / "A")
+    assert list(PictureFolders(tmp_path, DATABASES["casme2"]).find(clip("sub01/EP02_01f")).numbered()) == [46]
+
+
+def test_folders_that_cannot_be_read_are_told_where_a_clip_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "sub01/EP02_01f/img46.jpg", "sub02/EP1/img1.jpg")
+    closed, scandir = str(tmp_path / "sub01"), os.scandir
+
+    def guarded(path: str) -> Iterator[os.DirEntry[str]]:  # rights do not stop a superuser, who may run this
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    folders = PictureFolders(tmp_path, DATABASES["casme2"])
+    assert list(folders.find(clip("sub02/EP1")).numbered()) == [1]
+    with pytest.raises(InputError, match=r"no folder sub01/EP02_01f .*; .*sub01 cannot be read: Permission denied$"):
+        folders.find(clip("sub01/EP02_01f"))
+    with pytest.raises(InputError, match=r"no picture below .*; .*sub01 cannot be read: Permission denied$"):
+        PictureFolders(tmp_path / "sub01", DATABASES["casme2"])
 
 
 def test_pictures_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -89,6 +89,17 @@ def test_clips_without_usable_pictures_are_listed_and_the_rest_is_made(own: Path
     assert load(tmp_path / "maps").absent == tuple(reasons)[2:]
 
 
+def test_a_folder_that_goes_away_meanwhile_is_skipped(own: Path, tmp_path: Path) -> None:
+    def lost(done: int, total: int, newest: str | None) -> None:
+        if newest is None:
+            shutil.rmtree(film(own, "spNO.1", "a"))
+
+    outcome = prepare(CASME3, own, tmp_path / "maps", progress=lost)
+    assert [clip.key for clip, _ in outcome.made] == [f"{s}_{f}_{shot(action).apex}" for s, f, action, _ in FILMS[1:]]
+    (reason,) = (each.reason for each in outcome.left_out)
+    assert "spNO.1/a/color cannot be read: No such file" in reason
+
+
 def test_a_second_run_makes_only_what_is_missing_or_has_another_row(made: Made, own: Path, tmp_path: Path) -> None:
     maps = Path(shutil.copytree(made[0], tmp_path / "maps"))
     parts = sorted((maps / "casme3" / "maps").iterdir())
