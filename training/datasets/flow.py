@@ -2,33 +2,47 @@
 
 The pictures from shortly before the onset to shortly after the apex pass through landmarks and registration one after the
 other, as a camera's would; then the mean of the crops at the onset and of those at the apex give the flow, the whole map and
-the five keypoints.
+the five keypoints. Where the apex follows the onset so closely that resting pictures are within reach, only those nearer to the
+apex stand for it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from engine import align, features, head, landmarks, recognizer
 from engine.align import Registrar
 from engine.config import LandmarkSettings
 from engine.errors import InputError
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
 from engine.landmarks import FaceLocator, face_box
+from engine.ops.strain import cpu as strain_cpu
+from engine.ops.tvl1 import cpu as tvl1_cpu
+from engine.ops.tvl1 import method
 from engine.ops.tvl1.method import METHOD
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.recognizer import ALIKE, face_flow, intensity
 from engine.types import F32, U8, Crop, Frame
+from training.datasets import pictures
 from training.datasets.clips import Clip, badly_framed
 from training.datasets.keypoints import MARGIN
 from training.datasets.pictures import ClipFolder, read_picture
 
-WAY = 1
-"""Counts up whenever the same pictures give another map for a reason that `settings` does not show."""
+DECIDING = (landmarks, head, align, features, recognizer, strain_cpu, tvl1_cpu, method, pictures)
+"""The modules whose code, with this one's, decides what a map is."""
+
+LIBRARIES = ("mediapipe", "dlib-bin", "opencv-contrib-python", "numpy")
+"""The packages that have a part in it."""
 
 _APART_S = 1e4  # clips lie so far apart in the locator's time
 
@@ -39,7 +53,7 @@ class ClipFlow:
 
     alike is how well the flow explains the change (`engine.recognizer.explained`); one_reference says that onset and apex were
     registered to one picture; live analysis names nothing where it is False or alike under its limit. px is the intensity in
-    crop pixels. onset, apex and offset are the pictures' numbers.
+    crop pixels. onset, apex and offset are the pictures' numbers, stamp tells the pictures (`LookedAt.stamp`).
     """
 
     whole: F32
@@ -50,6 +64,7 @@ class ClipFlow:
     onset: int
     apex: int
     offset: int
+    stamp: str
 
     @property
     def sure(self) -> bool:
@@ -58,9 +73,12 @@ class ClipFlow:
 
 
 def settings() -> dict[str, object]:
-    """Everything that decides how pictures become a map; maps made with other settings are not mixed."""
+    """What decides how pictures become a map, the libraries (`versions`) aside: the settings and a digest of the code.
+
+    Maps made with other settings or by other code are not mixed.
+    """
     return {
-        "way": WAY,
+        "code": _code(),
         "landmarks": LandmarkSettings().model_dump(),
         "onset_reach_s": ONSET_REACH_S,
         "apex_reach_s": APEX_REACH_S,
@@ -70,6 +88,54 @@ def settings() -> dict[str, object]:
         "flow": asdict(METHOD),
         "cropped_margin": MARGIN,
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that have a part in a map; "absent" for what is not installed."""
+    return {name: _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _code() -> str:
+    digest = hashlib.sha256()
+    for module in (*DECIDING, sys.modules[__name__]):
+        digest.update(inspect.getsource(module).encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """Numbers of a clip's onset, apex and offset, and the pictures from shortly before the onset to shortly after the apex."""
+
+    onset: int
+    apex: int
+    offset: int
+    pictures: dict[int, Path]
+
+    def stamp(self) -> str:
+        """A digest of the pictures' names, sizes and times of writing. Raises InputError."""
+        facts = []
+        for number, path in self.pictures.items():
+            try:
+                about = path.stat()
+            except OSError as cause:
+                raise InputError(f"the picture {path} cannot be read: {cause.strerror}") from cause
+            facts.append((number, path.name, about.st_size, about.st_mtime_ns))
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def looked_at(clip: Clip, folder: ClipFolder) -> LookedAt:
+    """What is looked at for the map of a clip. Raises InputError where a picture is missing or the folder cannot be read."""
+    numbered = folder.numbered()
+    onset, apex, offset = _span(clip, folder, numbered)
+    first, last = onset - round(ONSET_REACH_S * clip.fps), apex + round(APEX_REACH_S * clip.fps)
+    return LookedAt(onset, apex, offset, {n: path for n, path in numbered.items() if first <= n <= last})
 
 
 class FlowMaker:
@@ -95,19 +161,16 @@ class FlowMaker:
 
     def make(self, clip: Clip, folder: ClipFolder) -> ClipFlow:
         """The flow map of a clip. Raises InputError that says why there is none: pictures missing or damaged, no face found."""
-        pictures = folder.numbered()
-        onset, apex, offset = _span(clip, folder, pictures)
-        first = onset - round(ONSET_REACH_S * clip.fps)
-        last = apex + round(APEX_REACH_S * clip.fps)
+        span = looked_at(clip, folder)
+        stamp = span.stamp()
         self._clips += 1
-        begin = -first / clip.fps - _APART_S * self._clips
-        frames = _frames({n: p for n, p in pictures.items() if first <= n <= last}, clip.fps, begin, folder.cropped)
-        crops = list(self._registered(frames))
-        before = [crop for crop in crops if crop.mark.frame <= onset]
-        after = [crop for crop in crops if abs(crop.mark.frame - apex) <= APEX_REACH_S * clip.fps + 1e-6]
-        for moment, number, seen in (("onset", onset, before), ("apex", apex, after)):
+        begin = -min(span.pictures) / clip.fps - _APART_S * self._clips
+        crops = list(self._registered(_frames(span.pictures, clip.fps, begin, folder.cropped)))
+        before = [crop for crop in crops if crop.mark.frame <= span.onset]
+        after = [crop for crop in crops if _at_apex(crop.mark.frame, span, clip.fps)]
+        for moment, number, seen in (("onset", span.onset, before), ("apex", span.apex, after)):
             if not seen:
-                raise InputError(f"no face was found at the {moment} of {clip.name}, {pictures[number]}")
+                raise InputError(f"no face was found at the {moment} of {clip.name}, {span.pictures[number]}")
         flow, points, alike = face_flow(before, after, backend="cpu")
         return ClipFlow(
             whole=whole_map(flow),
@@ -115,9 +178,10 @@ class FlowMaker:
             alike=alike,
             one_reference=before[-1].anchor == after[0].anchor,
             px=intensity(flow, points),
-            onset=onset,
-            apex=apex,
-            offset=offset,
+            onset=span.onset,
+            apex=span.apex,
+            offset=span.offset,
+            stamp=stamp,
         )
 
     def _registered(self, frames: Iterable[Frame]) -> Iterator[Crop]:
@@ -132,10 +196,15 @@ class FlowMaker:
                 yield crop
 
 
-def _span(clip: Clip, folder: ClipFolder, pictures: dict[int, Path]) -> tuple[int, int, int]:
+def _at_apex(number: int, span: LookedAt, fps: float) -> bool:
+    """Whether a picture stands for the apex: near it, and no nearer to the onset, whose rest would halve the motion."""
+    return 2 * number > span.onset + span.apex and abs(number - span.apex) <= APEX_REACH_S * fps + 1e-6
+
+
+def _span(clip: Clip, folder: ClipFolder, numbered: dict[int, Path]) -> tuple[int, int, int]:
     """Numbers of onset, apex and offset among the pictures."""
     if folder.just_expression:
-        numbers = list(pictures)
+        numbers = list(numbered)
         if len(numbers) < 3:
             raise InputError(f"{folder.path} holds {len(numbers)} numbered pictures; an expression has at least 3")
         return numbers[0], numbers[(len(numbers) - 1) // 2], numbers[-1]
@@ -144,15 +213,15 @@ def _span(clip: Clip, folder: ClipFolder, pictures: dict[int, Path]) -> tuple[in
     if wrong:
         raise InputError(wrong)
     for moment, number in (("onset", clip.onset), ("apex", clip.apex)):
-        if number not in pictures:
-            held = f"{min(pictures)} to {max(pictures)}" if pictures else "no numbered picture"
+        if number not in numbered:
+            held = f"{min(numbered)} to {max(numbered)}" if numbered else "no numbered picture"
             raise InputError(f"the {moment}, picture {number}, is not in {folder.path}, which holds {held}")
     return clip.onset, clip.apex, clip.offset
 
 
-def _frames(pictures: dict[int, Path], fps: float, begin: float, cropped: bool) -> Iterator[Frame]:
+def _frames(shown: dict[int, Path], fps: float, begin: float, cropped: bool) -> Iterator[Frame]:
     size = None
-    for number, path in pictures.items():
+    for number, path in shown.items():
         picture = read_picture(path)
         if size not in (None, picture.shape):
             raise InputError(f"{path} has another size than the pictures before it")

@@ -1,11 +1,12 @@
 """Prepared databases on disk: flow maps made from pictures, with the settings they were made with.
 
-    FOLDER/<database>/prepared.json     format, settings and their fingerprint
+    FOLDER/<database>/prepared.json     format, settings and their fingerprint, versions of the libraries
     FOLDER/<database>/maps/<key>.npz    one clip each, written as soon as it is done
     FOLDER/<database>/clips.csv         every clip that has a map; written last, so it says that the preparation was finished
     FOLDER/<database>/skipped.csv       every expression that has none: why (class, table, pictures) and the reason
 
-Files are replaced, never half written. A folder made with other settings is refused, for writing as for reading.
+Files are replaced, never half written. A folder made with other settings or by other code is refused, for writing as for
+reading. A map is kept while its row in the table, its pictures and the libraries are what they were, and otherwise made anew.
 """
 
 from __future__ import annotations
@@ -16,25 +17,29 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.errors import InputError, OutputError
 from engine.features import SIDE
 from training.datasets import CLASSES, FlowMaps
 from training.datasets.clips import Clip, LeftOut
-from training.datasets.flow import ClipFlow, settings
+from training.datasets.flow import ClipFlow, looked_at, settings, versions
 from training.datasets.pictures import ClipFolder
 
-FORMAT = 1
+FORMAT = 2
 HEAD, MAPS, CLIPS, SKIPPED = "prepared.json", "maps", "clips.csv", "skipped.csv"
 COLUMNS = (
     *("key", "database", "subject", "name", "label", "class", "emotion", "units", "fps", "onset", "apex", "offset"),
     *("px", "alike", "one_reference"),
 )
+SHAPES: dict[str, tuple[int, ...]] = {"whole": (3, SIDE, SIDE), "keypoints": (5, 2), "facts": (6,)}
 
 
 def fingerprint() -> str:
@@ -55,29 +60,30 @@ class Store:
             (folder / MAPS).mkdir(parents=True, exist_ok=True)
         except OSError as cause:
             raise OutputError(f"the folder {folder} cannot be made: {cause.strerror}") from cause
-        if (folder / HEAD).exists():
-            _check_head(folder)
-        else:
-            head = {"format": FORMAT, "fingerprint": fingerprint(), "settings": settings()}
-            _replace(folder / HEAD, (json.dumps(head, indent=2) + "\n").encode())
+        if (folder / HEAD).exists() and _head(folder).get("versions") == versions():
+            return
+        self.begin()
+        head = {"format": FORMAT, "fingerprint": fingerprint(), "settings": settings(), "versions": versions()}
+        _replace(folder / HEAD, (json.dumps(head, indent=2) + "\n").encode())
 
     def get(self, clip: Clip, source: ClipFolder) -> ClipFlow | None:
-        """The map of a clip where an earlier run made it from the same row and the same kind of pictures."""
+        """The map of a clip where an earlier run made it from the same row and pictures with the same libraries."""
         path = _part(self.folder, clip.key)
         if not path.exists():
             return None
         try:
             flow, digest = _read(path)
-        except InputError:  # damaged by somebody else: made anew
+            stamp = looked_at(clip, source).stamp()
+        except InputError:  # a damaged map is made anew; what is wrong with pictures is told where they are read
             return None
-        return flow if digest == _digest(clip, source) else None
+        return flow if (digest, flow.stamp) == (_digest(clip, source), stamp) else None
 
     def put(self, clip: Clip, source: ClipFolder, flow: ClipFlow) -> None:
         """Keep a clip's map. Raises OutputError."""
         facts = [flow.alike, flow.one_reference, flow.px, flow.onset, flow.apex, flow.offset]
         content = io.BytesIO()
         digest, numbers = np.array(_digest(clip, source)), np.array(facts, np.float64)
-        np.savez(content, whole=flow.whole, keypoints=flow.keypoints, facts=numbers, clip=digest)
+        np.savez(content, whole=flow.whole, keypoints=flow.keypoints, facts=numbers, clip=digest, stamp=np.array(flow.stamp))
         _replace(_part(self.folder, clip.key), content.getvalue())
 
     def begin(self) -> None:
@@ -127,7 +133,7 @@ def _databases(folder: Path) -> list[Path]:
 
 
 def _load_one(folder: Path) -> FlowMaps:
-    _check_head(folder)
+    _head(folder)
     if not (folder / CLIPS).exists():
         raise InputError(f"the preparation of {folder} was not finished; the same `apexstream prepare` goes on with it")
     rows = _rows(folder / CLIPS, COLUMNS)
@@ -145,9 +151,10 @@ def _load_one(folder: Path) -> FlowMaps:
     )
 
 
-def _check_head(folder: Path) -> None:
+def _head(folder: Path) -> dict[str, object]:
+    """What is written above a database. Raises InputError where it is damaged or tells of other settings."""
     try:
-        head = json.loads((folder / HEAD).read_bytes())
+        head = dict(json.loads((folder / HEAD).read_bytes()))
         theirs = head["fingerprint"], head["format"]
     except OSError as cause:
         raise InputError(f"{folder / HEAD} cannot be read: {cause.strerror}") from cause
@@ -158,6 +165,7 @@ def _check_head(folder: Path) -> None:
         raise InputError(
             f"{folder} was prepared by another version of apexstream ({says}): prepare it into another folder or delete it"
         )
+    return head
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -187,19 +195,34 @@ def _part(folder: Path, key: str) -> Path:
 def _read(path: Path) -> tuple[ClipFlow, str]:
     """A clip's map, and the digest of what it was made from. Raises InputError where it is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as held:
-            whole, keypoints, facts = held["whole"], held["keypoints"], held["facts"]
-            digest = str(held["clip"])
-        alike, one_reference, px, onset, apex, offset = (float(value) for value in facts)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:
+        content = path.read_bytes()
+        _check_sums(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+            whole, keypoints, facts = (_finite(held[name], shape) for name, shape in SHAPES.items())
+            digest, stamp = str(held["clip"]), str(held["stamp"])
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as cause:
         raise InputError(f"the map {path} is missing or damaged; the same `apexstream prepare` makes it again") from cause
-    if whole.shape != (3, SIDE, SIDE) or keypoints.shape != (5, 2) or not np.isfinite(whole).all():
-        raise InputError(f"the map {path} has another shape than this version makes; prepare the database again")
-    return ClipFlow(whole, keypoints, alike, bool(one_reference), px, int(onset), int(apex), int(offset)), digest
+    alike, one_reference, px, onset, apex, offset = (float(value) for value in facts)
+    return ClipFlow(whole, keypoints, alike, bool(one_reference), px, int(onset), int(apex), int(offset), stamp), digest
+
+
+def _check_sums(content: bytes) -> None:
+    """Before NumPy looks at the arrays: it parses their headers ere it knows whether they are damaged."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"{damaged} is damaged")
+
+
+def _finite(array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"finite numbers {shape} are expected")
+    return array
 
 
 def _digest(clip: Clip, source: ClipFolder) -> str:
-    content = json.dumps([*astuple(clip), source.cropped, source.just_expression])
+    """Of the row, the kind of pictures and the libraries."""
+    content = json.dumps([*astuple(clip), source.cropped, source.just_expression, versions()])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.databases import Shot, face_part, shot, write_picture, write_shot
 from tests.faces import grey_picture, registered
 from tools.clips.spec import Action
 from training.datasets.clips import Clip
-from training.datasets.flow import ClipFlow, FlowMaker
+from training.datasets.flow import ClipFlow, FlowMaker, looked_at
 from training.datasets.pictures import ClipFolder
 
 EYE, NOSE, LEFT_LIP, RIGHT_LIP = 0, 2, 3, 4
@@ -100,7 +102,42 @@ def test_a_clip_says_the_same_whatever_came_before_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("alike", "one_reference", "sure"), [(0.81, True, True), (0.79, True, False), (0.95, False, False)])
 def test_a_flow_is_sure_where_live_analysis_would_name_it(alike: float, one_reference: bool, sure: bool) -> None:
     whole = np.zeros((3, 28, 28), np.float32)
-    assert ClipFlow(whole, CANONICAL_KEYPOINTS, alike, one_reference, 1.0, 1, 2, 3).sure == sure
+    assert ClipFlow(whole, CANONICAL_KEYPOINTS, alike, one_reference, 1.0, 1, 2, 3, "").sure == sure
+
+
+def test_an_apex_close_to_the_onset_keeps_its_motion(tmp_path: Path) -> None:
+    """Two of the real clips have their apex one and five pictures after the onset, where resting pictures are within reach."""
+    taken = shot("smile", 200.0)
+    rest, smile = taken.picture(taken.onset), taken.picture(taken.apex)
+    for number in range(taken.onset - 14, taken.onset + 16):
+        write_picture(tmp_path / f"{number}.jpg", rest if number <= taken.onset else smile)
+    px = [
+        maker().make(replace(clip_of(taken), apex=taken.onset + after), ClipFolder(tmp_path, False, False)).px
+        for after in (1, 5, 10)
+    ]
+    assert px == pytest.approx([px[2]] * 3, rel=0.02)
+
+
+def test_what_is_looked_at_is_told_by_names_sizes_and_times(tmp_path: Path) -> None:
+    taken = shot("smile")
+    folder = ClipFolder(write_shot(tmp_path / "clip", taken), False, False)
+    stamp = looked_at(clip_of(taken), folder).stamp()
+    (folder.path / "1000.jpg").write_bytes(b"nobody looks at this")
+    assert looked_at(clip_of(taken), folder).stamp() == stamp
+    picture = folder.path / f"{taken.apex}.jpg"
+    then = picture.stat().st_mtime_ns
+    os.utime(picture, ns=(then, then + 10**9))
+    assert looked_at(clip_of(taken), folder).stamp() != stamp
+    os.utime(picture, ns=(then, then))
+    assert looked_at(clip_of(taken), folder).stamp() == stamp
+    picture.write_bytes(picture.read_bytes() + b"0")
+    os.utime(picture, ns=(then, then))
+    assert looked_at(clip_of(taken), folder).stamp() != stamp
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the folder .*gone cannot be read: No such file"):
+        made(tmp_path / "gone", shot("smile"))
 
 
 def test_grey_pictures_give_the_same(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 
 from engine.errors import InputError
 from engine.features import CANONICAL_KEYPOINTS, SIDE
+from engine.types import F32
 from training.datasets import flow as flow_module
 from training.datasets.clips import Clip, LeftOut
-from training.datasets.flow import ClipFlow
+from training.datasets.flow import ClipFlow, looked_at
 from training.datasets.pictures import ClipFolder
 from training.datasets.prepared import CLIPS, HEAD, MAPS, SKIPPED, Store, fingerprint, is_prepared, load
 
@@ -21,9 +24,18 @@ def clip(name: str = "a", database: str = "samm", apex: int = 20) -> Clip:
     return Clip(database, f"{database}/006", name, 10, apex, 30, 2, "surprise", "1+2", 200.0, (f"006/{name}",))
 
 
-def made(seed: int = 0) -> ClipFlow:
+def made(seed: int = 0, stamp: str = "pictures") -> ClipFlow:
     draw = np.random.default_rng(seed)
-    return ClipFlow(draw.random((3, SIDE, SIDE), np.float32), CANONICAL_KEYPOINTS, 0.97, True, 1.25, 10, 20, 30)
+    return ClipFlow(draw.random((3, SIDE, SIDE), np.float32), CANONICAL_KEYPOINTS, 0.97, True, 1.25, 10, 20, 30, stamp)
+
+
+def pictured(folder: Path) -> tuple[ClipFolder, ClipFlow]:
+    """A folder with the pictures of `clip` and of its neighbour, and a flow that was made from them."""
+    folder.mkdir()
+    for number in (10, 20, 21):
+        (folder / f"{number}.jpg").write_bytes(b"x")
+    source = ClipFolder(folder, cropped=False, just_expression=False)
+    return source, made(stamp=looked_at(clip(), source).stamp())
 
 
 def write(folder: Path, *names: str, database: str = "samm") -> Path:
@@ -37,20 +49,48 @@ def write(folder: Path, *names: str, database: str = "samm") -> Path:
 
 
 def test_what_was_put_comes_back(tmp_path: Path) -> None:
-    store, flow = Store(tmp_path / "samm"), made()
-    store.put(clip(), WHOLE, flow)
-    back = Store(tmp_path / "samm").get(clip(), WHOLE)
+    source, flow = pictured(tmp_path / "a")
+    Store(tmp_path / "samm").put(clip(), source, flow)
+    back = Store(tmp_path / "samm").get(clip(), source)
     assert back is not None and np.array_equal(back.whole, flow.whole) and np.array_equal(back.keypoints, flow.keypoints)
     assert (back.alike, back.one_reference, back.px, back.onset, back.apex, back.offset) == (0.97, True, 1.25, 10, 20, 30)
     assert [path.name for path in (tmp_path / "samm" / MAPS).iterdir()] == ["006_a.npz"]
 
 
-def test_another_row_or_other_pictures_are_made_anew(tmp_path: Path) -> None:
+def test_another_row_or_another_kind_of_pictures_is_made_anew(tmp_path: Path) -> None:
+    store, (source, flow) = Store(tmp_path / "samm"), pictured(tmp_path / "a")
+    store.put(clip(), source, flow)
+    assert store.get(clip(apex=21), source) is None
+    assert store.get(clip(), replace(source, cropped=True)) is None
+    moved = replace(source, path=source.path.rename(tmp_path / "elsewhere"))
+    assert store.get(clip(), source) is None and store.get(clip(), moved) is not None
+
+
+def test_other_pictures_under_the_same_names_are_made_anew(tmp_path: Path) -> None:
+    store, (source, flow) = Store(tmp_path / "samm"), pictured(tmp_path / "a")
+    store.put(clip(), source, flow)
+    (source.path / "20.jpg").write_bytes(b"another")
+    assert store.get(clip(), source) is None
+
+
+def test_maps_by_other_versions_of_the_libraries_are_made_anew_but_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, flow = pictured(tmp_path / "a")
     store = Store(tmp_path / "samm")
-    store.put(clip(), WHOLE, made())
-    assert store.get(clip(apex=21), WHOLE) is None
-    assert store.get(clip(), ClipFolder(Path("elsewhere"), cropped=True, just_expression=False)) is None
-    assert store.get(clip(), ClipFolder(Path("elsewhere"), cropped=False, just_expression=False)) is not None
+    store.put(clip(), source, flow)
+    store.finish([(clip(), flow)], [])
+    said = json.loads((tmp_path / "samm" / HEAD).read_text())["versions"]
+    assert said["numpy"] == np.__version__ and set(said) == {"mediapipe", "dlib-bin", "opencv-contrib-python", "numpy"}
+    monkeypatch.setattr(flow_module, "LIBRARIES", ("numpy", "no-such-package"))
+    assert len(load(tmp_path)) == 1
+    assert Store(tmp_path / "samm").get(clip(), source) is None
+    assert json.loads((tmp_path / "samm" / HEAD).read_text())["versions"] == {
+        "numpy": np.__version__,
+        "no-such-package": "absent",
+    }
+    with pytest.raises(InputError, match="was not finished"):  # its head tells other versions than its maps were made with
+        load(tmp_path)
 
 
 def test_several_databases_in_one_folder_load_together(tmp_path: Path) -> None:
@@ -74,7 +114,10 @@ def test_maps_of_another_version_are_refused_for_reading_and_for_writing(
 ) -> None:
     write(tmp_path, "a")
     old = fingerprint()
-    monkeypatch.setattr(flow_module, "WAY", flow_module.WAY + 1)
+    with monkeypatch.context() as other:
+        other.setattr(flow_module, "DECIDING", flow_module.DECIDING[1:])
+        assert fingerprint() != old
+    monkeypatch.setattr(flow_module, "APEX_REACH_S", 0.05)
     assert fingerprint() != old
     says = rf"prepared by another version .*settings {old}; this one makes .* {fingerprint()}\): prepare it into another"
     with pytest.raises(InputError, match=says):
@@ -110,6 +153,54 @@ def test_damage_is_named_with_what_to_do(name: str, content: bytes, says: str, t
     (write(tmp_path, "a") / "samm" / name).write_bytes(content)
     with pytest.raises(InputError, match=says):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("fact", range(6))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_facts_that_are_no_numbers_are_damage(fact: int, value: float, tmp_path: Path) -> None:
+    part = write(tmp_path, "a") / "samm" / MAPS / "006_a.npz"
+    rewrite(part, facts=lambda facts: np.where(np.arange(6) == fact, value, facts))
+    with pytest.raises(InputError, match=r"006_a\.npz is missing or damaged; the same `apexstream prepare` makes it again"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("whole", lambda whole: whole[:, 1:]),
+        ("whole", lambda whole: whole * np.float32(np.nan)),
+        ("whole", lambda whole: whole.astype(str)),
+        ("keypoints", lambda points: points[1:]),
+        ("keypoints", lambda points: points * np.float32(np.inf)),
+        ("facts", lambda facts: facts[1:]),
+        ("facts", lambda facts: facts.astype(str)),
+    ],
+)
+def test_arrays_of_another_form_are_damage(name: str, change: Callable[[F32], F32], tmp_path: Path) -> None:
+    rewrite(write(tmp_path, "a") / "samm" / MAPS / "006_a.npz", **{name: change})
+    with pytest.raises(InputError, match=r"006_a\.npz is missing or damaged; the same `apexstream prepare` makes it again"):
+        load(tmp_path)
+
+
+def rewrite(part: Path, **changes: Callable[[F32], F32]) -> None:
+    with np.load(part) as held:
+        arrays = dict(held)
+    np.savez(part, **{name: changes[name](array) if name in changes else array for name, array in arrays.items()})
+
+
+def test_any_damaged_byte_is_told_or_does_no_harm(tmp_path: Path) -> None:
+    part = write(tmp_path, "a") / "samm" / MAPS / "006_a.npz"
+    whole, before = part.read_bytes(), load(tmp_path)
+    draw = np.random.default_rng(5)
+    for place in draw.choice([*range(400), *range(len(whole) - 1400, len(whole))], 100):  # what is about the arrays
+        damaged = bytearray(whole)
+        damaged[place] ^= int(draw.integers(1, 256))
+        part.write_bytes(damaged)
+        try:
+            after = load(tmp_path)
+        except InputError:
+            continue
+        assert np.array_equal(after.maps, before.maps) and np.array_equal(after.keypoints, before.keypoints)
 
 
 def test_a_class_nobody_knows_is_told(tmp_path: Path) -> None:
