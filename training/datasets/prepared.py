@@ -32,6 +32,7 @@ from training.datasets import CLASSES, FlowMaps
 from training.datasets.clips import Clip, LeftOut
 from training.datasets.flow import ClipFlow, looked_at, settings, versions
 from training.datasets.pictures import ClipFolder
+from training.datasets.subjects import refuse_two_spellings
 
 FORMAT = 2
 HEAD, MAPS, CLIPS, SKIPPED = "prepared.json", "maps", "clips.csv", "skipped.csv"
@@ -115,6 +116,7 @@ def load(folder: Path) -> FlowMaps:
         raise InputError(f"the databases in {folder} hold no map; their {SKIPPED} says why")
     if len(set(names)) != len(names):
         raise InputError(f"two databases in {folder} have a map called {next(n for n in names if names.count(n) > 1)}")
+    refuse_two_spellings((name for each in sets for name in each.subjects), folder)
     return FlowMaps(
         maps=np.concatenate([each.maps for each in sets]),
         keypoints=np.concatenate([each.keypoints for each in sets]),

@@ -226,3 +226,10 @@ def test_the_same_name_twice_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, "a", database="casme2")
     with pytest.raises(InputError, match=r"two databases in .* have a map called 006_a"):
         load(tmp_path)
+
+
+def test_one_subject_under_two_spellings_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    write(tmp_path, "b", database="SAMM")
+    with pytest.raises(InputError, match="one subject in two ways, 'SAMM/006' and 'samm/006'"):
+        load(tmp_path)
