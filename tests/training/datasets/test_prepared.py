@@ -229,7 +229,7 @@ def test_the_same_name_twice_is_an_error(tmp_path: Path) -> None:
 
 
 def test_one_subject_under_two_spellings_is_an_error(tmp_path: Path) -> None:
-    write(tmp_path, "a")
-    write(tmp_path, "b", database="SAMM")
-    with pytest.raises(InputError, match="one subject in two ways, 'SAMM/006' and 'samm/006'"):
+    write(tmp_path, "a", database="casme2")
+    write(tmp_path, "b", database="casme02")
+    with pytest.raises(InputError, match="one subject in two ways, 'casme02/006' and 'casme2/006'"):
         load(tmp_path)
