@@ -10,31 +10,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from engine.errors import ConfigError, OutputError
 from training.datasets import FlowMaps
+from training.pool import each, processes
+from training.provenance import made_here
 from training.recipe import Recipe, pretrained_members
 from training.split import Fold, check_apart, group_folds, leave_one_subject_out
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engine.models.committee import Committee
+
 GROUPS_SEED = 0
 """Draws the groups of subjects where groups are left out."""
 
 Row = tuple[float, ...]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,26 +77,29 @@ def evaluate(
     groups leaves out so many groups of subjects rather than each subject alone. Folds that the record holds already are not
     run again. jobs folds run at once, each in a process with one thread. Raises ConfigError where the record belongs to another
     recipe, division or data, OutputError where it cannot be written, InputError where a subject would be judged twice or by
-    what saw it.
+    what saw it, ApexError where a process dies.
     """
-    folds = leave_one_subject_out(data.subjects) if groups is None else group_folds(data.subjects, groups, GROUPS_SEED)
-    check_apart(folds, data.subjects, data.databases)
+    folds = _divided(data, groups)
     header = _header(recipe, data) | ({} if groups is None else {"groups": groups})
     done = {(r.seed, r.subject): r for r in _opened(record, header) if not select_on_test or r.peeked is not None}
     tasks = [(seed, fold) for seed in seeds for fold in folds]
     wanted = [task for task in tasks if (task[0], task[1].name) not in done]
-    with _pool(jobs, len(wanted)) as pool:
+    with processes(jobs, len(wanted)) as pool:
         starts = _starts(recipe, record.parent, wanted, pool, progress)
         progress("subjects", len(tasks) - len(wanted), len(tasks))
-        work = [
-            partial(judge_fold, recipe, data, seed, fold, starts=starts[seed], select_on_test=select_on_test)
-            for seed, fold in wanted
-        ]
-        for count, result in enumerate(_each(pool, work), start=len(tasks) - len(wanted) + 1):
-            _append(record, {"fold": asdict(result)})
+        judge, maker = partial(judge_fold, recipe, data, select_on_test=select_on_test), made_here()
+        work = [partial(judge, seed, fold, starts=starts[seed]) for seed, fold in wanted]
+        for count, result in enumerate(each(pool, work), start=len(tasks) - len(wanted) + 1):
+            _append(record, {"fold": asdict(result), "made_by": maker})
             done[result.seed, result.subject] = result
             progress(result.subject, count, len(tasks))
     return [done[seed, fold.name] for seed, fold in tasks]
+
+
+def _divided(data: FlowMaps, groups: int | None) -> list[Fold]:
+    folds = leave_one_subject_out(data.subjects) if groups is None else group_folds(data.subjects, groups, GROUPS_SEED)
+    check_apart(folds, data.subjects, data.databases)
+    return folds
 
 
 def judge_fold(
@@ -121,21 +125,25 @@ def judge_fold(
     maps = torch.from_numpy(judged.inputs(recipe.model.input))
     peek = _Peek(maps, judged.labels) if select_on_test else None
     network = fit(recipe, data.take(fold.fit), seed=seed, starts=starts, watch=peek)
+    said = _said(network, maps, peek)
+    judged_here = {"names": judged.names, "truth": tuple(judged.labels.tolist())}
+    return FoldResult(fold.name, seed, **judged_here, **said, seconds=round(time.perf_counter() - start, 2))
+
+
+def _said(network: Committee, maps: Tensor, peek: _Peek | None) -> dict[str, Any]:
+    """What a fold's committee says of maps, under the names of `FoldResult`."""
+    import torch
+
     with torch.inference_mode():
         alone, kernel = network.answers(maps)
         together = network.together(alone, kernel)
         peeked = peek.best(lambda members: network.together(members, kernel)) if peek else None
-    return FoldResult(
-        subject=fold.name,
-        seed=seed,
-        names=judged.names,
-        truth=tuple(judged.labels.tolist()),
-        logits=_rows(together),
-        seconds=round(time.perf_counter() - start, 2),
-        members=tuple(_rows(rows) for rows in alone.transpose(0, 1)),
-        kernel=None if kernel is None else _rows(kernel),
-        peeked=None if peeked is None else _rows(peeked),
-    )
+    return {
+        "logits": _rows(together),
+        "members": tuple(_rows(rows) for rows in alone.transpose(0, 1)),
+        "kernel": None if kernel is None else _rows(kernel),
+        "peeked": None if peeked is None else _rows(peeked),
+    }
 
 
 class _Peek:
@@ -172,12 +180,30 @@ def _rows(logits: Tensor) -> tuple[Row, ...]:
 def read_record(record: Path) -> tuple[dict[str, Any], list[FoldResult]]:
     """The header, its recipe as recipes are today, and the finished folds of a record; a last line cut off in the writing is
     left out, and of a fold judged twice (again, with select_on_test) the later one counts."""
+    header, folds = _lines(record)
     try:
-        lines = record.read_bytes().split(b"\n")
-        header, *folds = [json.loads(line) for line in lines[:-1]]
         results = [FoldResult(**_tuples(fold["fold"])) for fold in folds]
-        told = dict(header["evaluation"])
-        return told | {"recipe": today(told.get("recipe"))}, list({(r.seed, r.subject): r for r in results}.values())
+        return header | {"recipe": today(header.get("recipe"))}, list({(r.seed, r.subject): r for r in results}.values())
+    except (KeyError, TypeError) as cause:
+        raise ConfigError(f"{record} is not a record of an evaluation; name another file") from cause
+
+
+def makers(record: Path, results: Iterable[FoldResult]) -> list[dict[str, Any]]:
+    """What fitted these results of a record: every distinct commit with its versions, and how many `folds` it made.
+
+    The commit of a fold from before this was kept is "unknown".
+    """
+    _, lines = _lines(record)
+    told = {(line["fold"]["seed"], line["fold"]["subject"]): line.get("made_by") for line in lines}
+    made = [told.get((result.seed, result.subject)) or {"commit": "unknown"} for result in results]
+    distinct = [maker for number, maker in enumerate(made) if maker not in made[:number]]
+    return [{"folds": made.count(maker), **maker} for maker in distinct]
+
+
+def _lines(record: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    try:
+        header, *folds = [json.loads(line) for line in record.read_bytes().split(b"\n")[:-1]]
+        return dict(header["evaluation"]), folds
     except OSError as cause:
         raise ConfigError(f"the record {record} cannot be read: {cause.strerror}") from cause
     except (ValueError, KeyError, TypeError) as cause:
@@ -249,29 +275,6 @@ def _append(record: Path, value: dict[str, Any]) -> None:
         raise OutputError(f"the record {record} cannot be written: {cause.strerror}") from cause
 
 
-@contextmanager
-def _pool(jobs: int, tasks: int) -> Iterator[Executor | None]:
-    """Processes for jobs at once, or None where one after the other will do; left early, waiting work is dropped."""
-    if jobs == 1 or tasks < 2:
-        yield None
-        return
-    pool = ProcessPoolExecutor(min(jobs, tasks), mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _each(pool: Executor | None, work: Sequence[Callable[[], T]]) -> Iterator[T]:
-    """The results of all work, as they come."""
-    if pool is None:
-        for task in work:
-            yield task()
-        return
-    for future in as_completed([pool.submit(task) for task in work]):
-        yield future.result()
-
-
 def _starts(
     recipe: Recipe, folder: Path, wanted: Sequence[tuple[int, Fold]], pool: Executor | None, progress: Progress
 ) -> dict[int, list[Path]]:
@@ -282,7 +285,7 @@ def _starts(
     members = range(pretrained_members(recipe))
     work = [partial(_start, folder, recipe, seed, member) for seed in seeds for member in members]
     progress("pre-training", 0, len(work))
-    for count, path in enumerate(_each(pool, work), start=1):
+    for count, path in enumerate(each(pool, work), start=1):
         progress(path.stem, count, len(work))
     return {seed: [_start(folder, recipe, seed, member) for member in members] for seed in seeds}
 

@@ -56,8 +56,9 @@ class Miss:
     picture: str
 
 
-def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[str, str]) -> Path:
-    """Write report.html and pictures/ into out and return the page's path; data are the maps that were judged.
+def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[str, Any]) -> Path:
+    """Write report.html and pictures/ into out and return the page's path; data are the maps that were judged, provenance as
+    `training.provenance.write_provenance` gives it.
 
     OutputError where a file cannot be written.
     """
@@ -73,7 +74,7 @@ def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[st
     return out / "report.html"
 
 
-def _page(found: Assessment, data: FlowMaps, provenance: dict[str, str], drawn: dict[str, bytes]) -> str:
+def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: dict[str, bytes]) -> str:
     """The page's text; the light pictures go to drawn by their stems."""
 
     def picture(stem: str, alt: str, draw: Callable[[Theme], bytes]) -> Picture:
@@ -111,8 +112,15 @@ def _page(found: Assessment, data: FlowMaps, provenance: dict[str, str], drawn: 
         misses=[m for _, m in misses],
         wrong_in_all=sum(not right for right in _right(answers).any(0)),
         recipe=json.dumps(found.summary["recipe"], indent=2),
-        provenance=provenance,
+        makers=_makers(provenance),
     )
+
+
+def _makers(provenance: dict[str, Any]) -> dict[str, list[str]]:
+    """A table: what of them is told -> of the report, then of whatever fitted some of the folds."""
+    columns = [{"": "this report", **provenance["report"]}]
+    columns += [{"": f"{maker['folds']} folds", **maker} for maker in provenance["folds"]]
+    return {name: [str(column.get(name, "–")) for column in columns] for name in columns[0]}
 
 
 def _told(database: str) -> str:

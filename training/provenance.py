@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from engine.errors import OutputError
 
@@ -39,9 +41,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_provenance(path: Path) -> dict[str, str]:
-    """Write commit and versions as JSON and return them. OutputError where the file cannot be written."""
-    told = {"commit": commit(), **versions()}
+def made_here() -> dict[str, str]:
+    """Commit and versions of what runs now."""
+    return {"commit": commit(), **versions()}
+
+
+def write_provenance(path: Path, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Write as JSON, and return, what makes the `report`, which is what runs now, and what made its `folds` (as
+    `training.loso.makers` tells). OutputError where the file cannot be written."""
+    told = {"report": made_here(), "folds": list(folds)}
     try:
         path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     except OSError as cause:

@@ -18,7 +18,8 @@ from engine.types import F32
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
 from training.fit import fit
-from training.loso import FoldResult, evaluate, judge_fold, read_record
+from training.loso import FoldResult, evaluate, judge_fold, makers, read_record
+from training.provenance import made_here
 from training.recipe import Recipe
 from training.split import Fold, leave_one_subject_out
 
@@ -299,6 +300,21 @@ def test_a_record_of_an_older_version_goes_on_where_recipes_have_only_grown(two:
     record.write_text("\n".join((json.dumps(older), *folds, "")))
     assert evaluate(TINY, two, record) == first
     assert read_record(record)[0]["recipe"] == TINY.model_dump(mode="json")
+
+
+def test_a_record_tells_what_fitted_each_fold(two: FlowMaps, tmp_path: Path) -> None:
+    record = tmp_path / "folds.jsonl"
+    results = evaluate(TINY, two, record, seeds=(0, 1))
+    assert makers(record, results) == [{"folds": 4, **made_here()}]
+    header, first, second, *more = record.read_text().splitlines()
+    older, other = json.loads(first), json.loads(second)
+    del older["made_by"]  # as folds were kept before
+    other["made_by"]["commit"] = "c0ffee"
+    record.write_text("\n".join((header, json.dumps(older), json.dumps(other), *more, "")))
+    assert evaluate(TINY, two, record, seeds=(0, 1)) == results
+    told = makers(record, results)
+    assert [(each["folds"], each["commit"]) for each in told] == [(1, "unknown"), (1, "c0ffee"), (2, made_here()["commit"])]
+    assert makers(record, results[:1]) == [{"folds": 1, "commit": "unknown"}]
 
 
 @pytest.mark.parametrize("length", [0, 1, 40])

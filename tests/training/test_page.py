@@ -17,7 +17,10 @@ from training.page import write_page
 from training.published import FIGURES
 from training.report import LEAK, Assessment, assess
 
-PROVENANCE = {"commit": "c0ffee", "python": "3.11.x", "numpy": "1.26.x"}
+PROVENANCE = {
+    "report": {"commit": "c0ffee", "python": "3.11.x", "numpy": "1.26.x"},
+    "folds": [{"folds": 5, "commit": "unknown"}, {"folds": 3, "commit": "facade", "python": "3.12.x", "numpy": "2.0.x"}],
+}
 RECIPE = {"name": "tiny <&> recipe", "model": {"members": 3}}
 
 
@@ -104,7 +107,18 @@ def test_the_page_says_scores_confidence_and_where_they_come_from(page: Page, ma
         f"{summary['uf1']['mean']:.4f}".removeprefix("0"),
         f"{summary['confidence']['error']['mean']:.4f}".removeprefix("0"),
         f"{summary['confidence']['perfect']['p95']:.4f}".removeprefix("0"),
-        *("committee of 3", "leave one subject out", "tiny <&> recipe", "c0ffee", "2 seeds", "casme2/sub01"),
+        *(
+            "committee of 3",
+            "leave one subject out",
+            "tiny <&> recipe",
+            "c0ffee",
+            "5 folds",
+            "unknown",
+            "facade",
+            "2.0.x",
+            "2 seeds",
+            "casme2/sub01",
+        ),
     ):
         assert needed in page.text, needed
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import OutputError
-from training.provenance import commit, versions, write_provenance
+from training.provenance import commit, made_here, versions, write_provenance
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -53,10 +53,12 @@ def test_where_there_is_no_git_the_commit_is_unknown(checkout: Path, monkeypatch
 def test_versions_are_those_that_run(tmp_path: Path) -> None:
     told = versions()
     assert told["python"] == platform.python_version() and told["numpy"] == np.__version__
-    written = write_provenance(tmp_path / "run.json")
-    assert json.loads((tmp_path / "run.json").read_text()) == written == {"commit": commit(), **told}
+    assert made_here() == {"commit": commit(), **told}
+    folds = [{"folds": 3, "commit": "c0ffee"}]
+    written = write_provenance(tmp_path / "run.json", folds)
+    assert json.loads((tmp_path / "run.json").read_text()) == written == {"report": made_here(), "folds": folds}
 
 
 def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        write_provenance(tmp_path / "none" / "run.json")
+        write_provenance(tmp_path / "none" / "run.json", [])

@@ -83,7 +83,7 @@ def evaluate(
     report.write_summary(found.summary, out / "summary.json")
     report.write_predictions(found, out / "predictions.csv")
     report.write_recipe(found.summary, out / "recipe.json")
-    page = write_page(out, found, maps, write_provenance(out / "run.json"))
+    page = write_page(out, found, maps, write_provenance(out / "run.json", loso.makers(record, results)))
     typer.echo(found.summary["protocol"])
     for table in _tables(found.summary):
         Console().print(table)

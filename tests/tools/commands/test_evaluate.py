@@ -58,7 +58,8 @@ def test_the_folder_says_everything_about_the_run(folder: Path) -> None:
         *("report.html", "pictures"),
     }
     assert json.loads((out / "recipe.json").read_text())["fit"]["epochs"] == 1
-    assert json.loads((out / "run.json").read_text())["torch"] == metadata.version("torch")
+    made = json.loads((out / "run.json").read_text())
+    assert made["report"]["torch"] == metadata.version("torch") and made["folds"] == [{"folds": 4, **made["report"]}]
     assert len((out / "predictions.csv").read_text().splitlines()) == 1 + 12
     assert "tiny" in (out / "report.html").read_text()
 
