@@ -19,8 +19,8 @@ import typer
 
 from training.recipe import Recipe
 
-SHARE, DRAWN_WITH, GROUPS = 0.5, 2026, 5
-"""The development split of every trial in training/LEDGER.md, and how many groups of its subjects take turns."""
+GROUPS = 5
+"""How many groups of the development subjects take turns."""
 
 Change = dict[str, dict[str, Any]]
 
@@ -99,10 +99,10 @@ def main(
     """Repeat the AHMSA paper's ablations on the development subjects; prints a table."""
     from training import datasets
     from training.recipe import read_recipe
-    from training.split import development_split
+    from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, development_split
 
     recipe, maps = read_recipe(config), datasets.load(data)
-    maps = maps.take(development_split(maps.subjects, maps.databases, share=SHARE, seed=DRAWN_WITH))
+    maps = maps.take(development_split(maps.subjects, maps.databases, share=DEVELOPMENT_SHARE, seed=DEVELOPMENT_SEED))
     found: dict[str, dict[str, Any]] = {}
     for subject, variants in VARIANTS.items():
         for name, change in variants.items():

@@ -43,6 +43,19 @@ class Answers:
         kept = np.array([database in (None, own) for own in self.databases])
         return judged(self.truth[kept].tolist(), given[kept].argmax(1).tolist(), len(CLASSES))
 
+    def take(self, rows: Sequence[int]) -> Answers:
+        """The answers to the maps at these rows, in that order."""
+
+        def pick(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[row] for row in rows)
+
+        def of(array: F64 | None) -> F64 | None:
+            return None if array is None else array[list(rows)]
+
+        strings = (pick(self.names), pick(self.databases), pick(self.subjects))
+        optional = (of(self.members), of(self.kernel), of(self.peeked))
+        return Answers(self.seed, *strings, self.truth[list(rows)], self.logits[list(rows)], *optional)
+
 
 def gather(results: Sequence[FoldResult], data: FlowMaps | None = None) -> list[Answers]:
     """One table a seed, in order of first appearance, rows in the first seed's order.
@@ -116,14 +129,4 @@ def _in_order(table: Answers, wanted: Sequence[tuple[str, str]]) -> Answers:
     place = {key: row for row, key in enumerate(_keys(table))}
     if place.keys() != set(wanted):
         raise InputError(f"seed {table.seed} judged other maps than the first seed; finish all folds of all seeds first")
-    rows = [place[key] for key in wanted]
-
-    def pick(values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(values[row] for row in rows)
-
-    def of(array: F64 | None) -> F64 | None:
-        return None if array is None else array[rows]
-
-    strings = (pick(table.names), pick(table.databases), pick(table.subjects))
-    optional = (of(table.members), of(table.kernel), of(table.peeked))
-    return Answers(table.seed, *strings, table.truth[rows], table.logits[rows], *optional)
+    return table.take([place[key] for key in wanted])

@@ -2,8 +2,9 @@
 
 One temperature divides the logits (Guo et al., ICML 2017). It is cross-fitted: the subjects are divided into groups, and each
 group's answers are calibrated by the temperature that the other groups' answers give; likewise the threshold under which
-nothing is said. So no subject has a part in the numbers by which it is judged. What is shipped are the temperature and the
-threshold of all out-of-fold answers.
+nothing is said. So no answer has a part in the numbers by which it is judged. Its subject has one, as always where the answers
+of leave one subject out are used again: the other groups' answers come from folds that were fitted to that subject too. What
+is shipped are the temperature and the threshold of all out-of-fold answers.
 
 The calibration error is the mean distance between confidence and share of right answers over ten bins of equally many
 answers. A perfectly calibrated model shows an error too, from chance alone: it is simulated by drawing which answers are
@@ -11,6 +12,8 @@ right from the model's own confidences. Only an error beyond that means anything
 
 Several seeds judge the same faces. They are never pooled as if they were more faces: each is calibrated on its own, their
 errors are averaged, and in the simulation one draw a map decides for all seeds, so that the band is that of one set of faces.
+It is a wide one: seeds that disagree on a map are drawn right or wrong together. So an evaluation is within chance only where
+the mean error is, and every seed's own error is within the band of that seed alone.
 """
 
 from __future__ import annotations
@@ -104,8 +107,13 @@ class Calibration:
 
     @property
     def within(self) -> bool:
-        """Whether the error is no greater than what 95 of 100 perfectly calibrated models stay under."""
-        return self.error <= self.perfect_p95
+        """Whether the mean error, and every seed's own, is no greater than what 95 of 100 perfectly calibrated models show."""
+        return self.error <= self.perfect_p95 and self.seeds_within == len(self.seeds)
+
+    @property
+    def seeds_within(self) -> int:
+        """How many seeds' own errors are within their own bands."""
+        return sum(error <= p95 for error, p95 in zip(self.errors, self.seed_p95, strict=True))
 
     @property
     def temperature(self) -> float:

@@ -24,7 +24,7 @@ from training.answers import F64, Answers
 from training.datasets import CLASSES, FlowMaps
 from training.figures import DARK, LIGHT, Theme
 from training.published import FIGURES, MAPS
-from training.report import LEAK, Assessment, results
+from training.report import LEAK, Assessment, result_rows, verdict
 
 DATABASES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC", "casme3": "CAS(ME)³"}
 """How databases are written; others by their own name."""
@@ -101,8 +101,9 @@ def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: 
     environment.filters |= {"share": _share, "percent": lambda value: f"{value:.1%}".replace("%", "\u00a0%")}
     return environment.get_template("page.html.j2").render(
         s=found.summary,
-        results=results(found.summary),
+        results=result_rows(found.summary),
         leak=LEAK,
+        verdict=verdict(found.summary["confidence"]),
         database_names={name: _told(name) for name in names},
         published=FIGURES,
         comparable=found.summary["maps"] == MAPS and found.summary["groups"] is None,

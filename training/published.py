@@ -12,6 +12,9 @@ from typing import Literal
 MAPS = 442
 """Of the composite; a run on other maps cannot be set beside these figures."""
 
+COMPOSITE = frozenset({"smic", "samm", "casme2"})
+"""Its databases."""
+
 Epoch = Literal["honest", "test subject", "not stated"]
 
 

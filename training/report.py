@@ -8,6 +8,9 @@ Everything stands in one JSON value, `summary.json`, which `apexstream export` r
     single          each network of each seed's committee judged alone (null where the record has no single answers)
     kernel          the committee's kernel machine alone (null where it has none)
     peeked          the committee of the epoch that was best on the judged subject: a leak, never a score (null if not asked)
+    development     the committee on the subjects that recipes were compared on, with maps, subjects and databases (null where
+                    the data are not the composite of 442 maps)
+    untouched       the same on all others: the subjects no choice was made on
     seeds           the committee's scores of each seed: all and each database
     confidence      see `training.calibration`
 """
@@ -29,6 +32,8 @@ from training.calibration import DRAWS, LEAST_THRESHOLD, PRECISION, Calibration,
 from training.datasets import CLASSES, FlowMaps
 from training.loso import FoldResult
 from training.metrics import Scores
+from training.published import COMPOSITE, MAPS
+from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, development_split
 
 LEAK = "epoch chosen on the test subject: not a valid score"
 """What stands beside every figure of `peeked`."""
@@ -71,6 +76,7 @@ def assess(
         "single": _single(seeds),
         "kernel": _beside(seeds, [a.kernel for a in seeds]),
         "peeked": {"label": LEAK, **peeked} if (peeked := _beside(seeds, [a.peeked for a in seeds])) else None,
+        **_halves(seeds),
         "seeds": {str(a.seed): {part: _plain(s) for part, s in _parts(a).items()} for a in seeds},
         "confidence": _confidence(calibration),
     }
@@ -88,11 +94,23 @@ def protocol(groups: int | None) -> str:
     return f"{left_out}, last epoch, one pooled confusion matrix (rows: truth) over the declared classes"
 
 
-def results(summary: Json) -> list[tuple[str, str, Json]]:
+def verdict(confidence: Json) -> str:
+    """What the calibration error of a summary's `confidence` means."""
+    if confidence["within"]:
+        return "within chance"
+    if confidence["error"]["mean"] > confidence["perfect"]["p95"]:
+        return "beyond chance"
+    return f"within chance on the mean, but only {confidence['seeds_within']} of {len(confidence['seeds'])} seeds are"
+
+
+def result_rows(summary: Json) -> list[tuple[str, str, Json]]:
     """What was judged, how its epoch was chosen, and its figures: honest ones first, the leak last."""
     members, kernel, single = summary["recipe"]["model"]["members"], summary["kernel"], summary["single"]
     networks = f"committee of {members}" if members > 1 else "one network"
     rows = [(f"{networks} and a kernel machine" if kernel else networks, FIXED, summary)]
+    if summary["untouched"]:
+        rows.append((f"its {summary['untouched']['subjects']} subjects no choice was made on", FIXED, summary["untouched"]))
+        rows.append((f"its {summary['development']['subjects']} development subjects", FIXED, summary["development"]))
     if single and (members > 1 or kernel):
         rows.append((f"one network alone ({single['runs']} runs)", FIXED, single))
     if kernel:
@@ -123,6 +141,21 @@ def _databases(seeds: Sequence[Answers]) -> Json:
         size = {"maps": first.databases.count(name), "subjects": len(people)}
         out[name] = {**size, **_figures([a.scores(database=name) for a in seeds])}
     return out
+
+
+def _halves(seeds: Sequence[Answers]) -> Json:
+    """The committee on the subjects that recipes were compared on and on all others, from the same folds."""
+    first = seeds[0]
+    if len(first.names) != MAPS or set(first.databases) != COMPOSITE:
+        return {"development": None, "untouched": None}
+    inside = development_split(first.subjects, first.databases, share=DEVELOPMENT_SHARE, seed=DEVELOPMENT_SEED)
+    outside = sorted(set(range(MAPS)) - set(inside))
+    return {name: _half([a.take(rows) for a in seeds]) for name, rows in (("development", inside), ("untouched", outside))}
+
+
+def _half(seeds: Sequence[Answers]) -> Json:
+    size = {"maps": len(seeds[0].names), "subjects": len(set(seeds[0].subjects))}
+    return {**size, **_figures([a.scores() for a in seeds]), "databases": _databases(seeds)}
 
 
 def _single(seeds: Sequence[Answers]) -> Json | None:
@@ -158,7 +191,8 @@ def _confidence(found: Calibration) -> Json:
     right = [seed.precision for seed in found.seeds if seed.precision is not None]
     threshold = found.threshold
     return {
-        "how": "temperature and threshold of each group of subjects from the others' out-of-fold answers; mean over the seeds",
+        "how": "temperature and threshold of each group of subjects from the others' out-of-fold answers (whose networks were "
+        "fitted to that group too); mean over the seeds",
         "temperature": round(found.temperature, 4),
         "precision_asked": found.asked,
         "precision_reached": threshold is not None,
@@ -169,7 +203,7 @@ def _confidence(found: Calibration) -> Json:
         "error_before": _mean(found.raw_errors),
         "perfect": {"mean": round(found.perfect_mean, 4), "p95": round(found.perfect_p95, 4), "draws": DRAWS},
         "within": found.within,
-        "seeds_within": sum(error <= p95 for error, p95 in zip(found.errors, found.seed_p95, strict=True)),
+        "seeds_within": found.seeds_within,
         "seeds": [
             {"temperature": round(seed.temperature, 4), "error": round(error, 4), "perfect_p95": round(p95, 4)}
             for seed, error, p95 in zip(found.seeds, found.errors, found.seed_p95, strict=True)

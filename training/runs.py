@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import pickle
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,19 @@ from training.recipe import Recipe
 
 Losses = Sequence[tuple[str, int, int, float]]
 """(stage, member, epoch, mean loss) of each epoch."""
+
+
+def begin_run(folder: Path) -> None:
+    """Make the folder, before the work whose result it is for. OutputError where nothing can be written there, or where it
+    holds a finished run."""
+    if (folder / "fitted.pt").exists():
+        raise OutputError(f"{folder} holds a finished run already; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+    except OSError as cause:
+        raise OutputError(f"the run cannot be written to {folder}: {cause.strerror}") from cause
 
 
 def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, losses: Losses) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 
 from engine.errors import InputError
 
+DEVELOPMENT_SHARE, DEVELOPMENT_SEED = 0.5, 2026
+"""The development split of every trial in training/LEDGER.md, as `development_split` takes them."""
+
 
 @dataclass(frozen=True)
 class Fold:

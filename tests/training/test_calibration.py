@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,14 @@ def test_a_perfectly_calibrated_model_is_within_chance_in_19_of_20_sets() -> Non
     sets = [calibrate([answers(*drawn(400, draw))]) for _ in range(30)]
     assert sum(found.within for found in sets) >= 26
     assert np.mean([found.error for found in sets]) == pytest.approx(np.mean([found.perfect_mean for found in sets]), rel=0.15)
+
+
+def test_a_seed_beyond_chance_is_not_hidden_by_the_mean() -> None:
+    found = calibrate([answers(*drawn(60, np.random.default_rng(seed)), seed=seed) for seed in (0, 1)])
+    fair = replace(found, errors=(0.05, 0.06), seed_p95=(0.06, 0.06), perfect_p95=0.06)
+    assert fair.within and fair.seeds_within == 2
+    hidden = replace(fair, errors=(0.01, 0.08))
+    assert hidden.error <= hidden.perfect_p95 and not hidden.within and hidden.seeds_within == 1
 
 
 def test_cross_fitting_mends_an_overconfident_model_and_shows_what_it_was() -> None:

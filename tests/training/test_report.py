@@ -20,12 +20,14 @@ from training.report import (
     assess,
     protocol,
     read_summary,
-    results,
+    result_rows,
     summarize,
+    verdict,
     write_predictions,
     write_recipe,
     write_summary,
 )
+from training.split import development_split
 
 HEADER = {"recipe": {"name": "r", "model": {"members": 2}}, "maps": 8, "data": "d"}
 
@@ -64,7 +66,7 @@ def test_one_seed_has_no_spread() -> None:
 def test_what_a_record_does_not_hold_is_not_made_up() -> None:
     summary = summarize(HEADER, FOLDS)
     assert summary["single"] is None and summary["kernel"] is None and summary["peeked"] is None
-    assert [what for what, _, _ in results(summary)] == ["committee of 2"]
+    assert [what for what, _, _ in result_rows(summary)] == ["committee of 2"]
 
 
 def tables() -> list[Answers]:
@@ -86,7 +88,7 @@ def test_single_networks_and_the_leak_stand_beside_the_committee(monkeypatch: py
     assert summary["single"]["uf1"]["mean"] == pytest.approx((1 + alone) / 2, abs=1e-4)
     assert summary["peeked"]["label"] == LEAK and summary["peeked"]["uf1"] == {"mean": 1.0, "spread": 0.0}
     assert summary["uf1"]["mean"] < 1
-    told = [(what, how) for what, how, _ in results(summary)]
+    told = [(what, how) for what, how, _ in result_rows(summary)]
     assert told == [("committee of 2", FIXED), ("one network alone (4 runs)", FIXED), ("peeking", LEAK)]
 
 
@@ -94,9 +96,37 @@ def test_a_kernel_machine_has_figures_of_its_own() -> None:
     right = [tuple(tuple(float(k == label) for k in range(3)) for label in f.truth) for f in FOLDS]
     summary = summarize(HEADER, [replace(f, kernel=rows) for f, rows in zip(FOLDS, right, strict=True)])
     assert summary["kernel"]["databases"]["samm"]["uar"]["mean"] == 1.0
-    told = [(what, part["uf1"]["mean"]) for what, _, part in results(summary)]
+    told = [(what, part["uf1"]["mean"]) for what, _, part in result_rows(summary)]
     assert told[0] == ("committee of 2 and a kernel machine", summary["uf1"]["mean"])
     assert told[1] == ("the kernel machine alone", 1.0)
+
+
+def composite(wrong: set[str], seed: int = 0) -> list[FoldResult]:
+    """442 maps of 68 people; those of the people in wrong are answered with the next class."""
+    people = [f"{database}/{n}" for database, count in (("smic", 16), ("samm", 28), ("casme2", 24)) for n in range(count)]
+    folds = []
+    for number, person in enumerate(people):
+        truth = [(number + i) % 3 for i in range(6 + (number < 442 - 68 * 6))]
+        folds.append(fold(person, truth, [(t + (person in wrong)) % 3 for t in truth], seed))
+    return folds
+
+
+def test_subjects_no_choice_was_made_on_are_told_apart_from_those_of_development() -> None:
+    owners = [(f.subject, f.subject.split("/")[0]) for f in composite(set()) for _ in f.names]
+    subjects, databases = zip(*owners, strict=True)
+    chosen = {subjects[i] for i in development_split(subjects, databases, share=0.5, seed=2026)}
+    summary = summarize({**HEADER, "maps": 442}, [*composite(set(subjects) - chosen), *composite(set(), seed=1)])
+    half, other = summary["untouched"], summary["development"]
+    assert (half["subjects"], other["subjects"], half["maps"] + other["maps"]) == (34, 34, 442)
+    assert other["uf1"] == {"mean": 1.0, "spread": 0.0} and half["uar"] == {"mean": 0.5, "spread": round(0.5**0.5, 4)}
+    assert set(half["databases"]) == {"smic", "samm", "casme2"} and half["databases"]["samm"]["subjects"] == 14
+    told = [what for what, _, _ in result_rows(summary)]
+    assert told == ["committee of 2", "its 34 subjects no choice was made on", "its 34 development subjects"]
+
+
+def test_other_data_have_no_such_halves() -> None:
+    fewer = summarize(HEADER, composite(set())[1:])
+    assert fewer["untouched"] is None and fewer["development"] is None
 
 
 def test_groups_are_said_to_be_no_leave_one_subject_out() -> None:
@@ -153,6 +183,27 @@ def test_the_shipped_networks_record_gives_its_summary_and_a_calibration_within_
     summary = summarize(*read_record(records / f"{DEFAULT}.folds.jsonl"))
     assert summary["uf1"]["mean"] == told["uf1"]["mean"] and summary["uar"]["mean"] == told["uar"]["mean"]
     assert summary["confidence"]["within"]
+    assert summary["untouched"]["subjects"] == summary["development"]["subjects"] == 34
+
+
+@pytest.mark.parametrize(
+    ("error", "seeds_within", "says"),
+    [
+        (0.05, 2, "within chance"),
+        (0.07, 0, "beyond chance"),
+        (0.05, 1, "within chance on the mean, but only 1 of 2 seeds are"),
+    ],
+)
+def test_chance_is_judged_on_the_mean_and_on_every_seed(error: float, seeds_within: int, says: str) -> None:
+    within = error < 0.06 and seeds_within == 2
+    told = {
+        "within": within,
+        "error": {"mean": error},
+        "perfect": {"p95": 0.06},
+        "seeds_within": seeds_within,
+        "seeds": [{}, {}],
+    }
+    assert verdict(told) == says
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "no json"])

@@ -14,7 +14,7 @@ from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
 from training.fit import fit
 from training.recipe import KernelSettings, PretrainSettings, Recipe
-from training.runs import load_run, save_run
+from training.runs import begin_run, load_run, save_run
 
 OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
 RECIPE = Recipe.model_validate(
@@ -102,3 +102,14 @@ def test_a_place_that_cannot_be_written_is_told(data: FlowMaps, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         save_run(tmp_path / "file" / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [])
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="the run cannot be written to"):
+        begin_run(tmp_path / "file" / "run")
+    begin_run(tmp_path / "new" / "run")
+    assert list((tmp_path / "new" / "run").iterdir()) == []
+    (tmp_path / "new" / "run" / "fitted.pt").write_bytes(b"precious")
+    with pytest.raises(OutputError, match="holds a finished run already"):
+        begin_run(tmp_path / "new" / "run")

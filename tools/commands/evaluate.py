@@ -115,10 +115,10 @@ def _bar(console: Console) -> Progress:
 def _tables(summary: dict[str, Any]) -> Iterator[Table]:
     from rich.table import Table
 
-    from training.report import results
+    from training.report import result_rows
 
     scores = Table("", "UF1", "UAR")
-    for told, how, part in results(summary):
+    for told, how, part in result_rows(summary):
         for name, figures in {"all": part, **part["databases"]}.items():
             scores.add_row(f"{told}\n{how}" if name == "all" else f"  {name}", _figure(figures["uf1"]), _figure(figures["uar"]))
         scores.add_section()
@@ -144,10 +144,12 @@ def _figure(value: dict[str, float | None]) -> str:
 
 
 def _confidence(summary: dict[str, Any]) -> str:
+    from training.report import verdict
+
     sure = summary["confidence"]
-    perfect, verdict = sure["perfect"], "not above" if sure["within"] else "ABOVE"
-    error = f"calibration error {sure['error']['mean']:.4f}, {verdict} the 95th percentile of a perfectly calibrated model's "
-    band = f"({perfect['p95']:.4f}; mean {perfect['mean']:.4f}); temperature {sure['temperature']:.3f}"
+    perfect = sure["perfect"]
+    error = f"calibration error {sure['error']['mean']:.4f}, {verdict(sure)}: a perfectly calibrated model shows "
+    band = f"{perfect['mean']:.4f}, at the 95th percentile {perfect['p95']:.4f}; temperature {sure['temperature']:.3f}"
     if not sure["precision_reached"]:
         asked = f"{sure['precision_asked']:.1%}"
         return f"{error}{band}\nno threshold from 0.5 up makes {asked} of the said answers right, so nothing is said"

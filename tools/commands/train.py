@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.models.committee import Committee
+    from training.datasets import FlowMaps
+    from training.recipe import Recipe
+    from training.runs import Losses
 
 
 def train(
     config: Annotated[Path, typer.Option(help="The recipe, a TOML file such as configs/train/ahmsa-3db.toml.")],
     data: Annotated[Path, typer.Option(help="Folder of flow maps: the published ones (htnet-3db), or made by prepare.")],
     out: Annotated[Path, typer.Option(help="Folder for the run; must not hold one already.")],
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's own seed.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's own seed.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
 ) -> None:
     """Fit a network on a configured data set, all its maps, to the recipe's last epoch.
@@ -22,23 +30,33 @@ def train(
     """
     import torch
     from rich.console import Console
-    from rich.progress import Progress
 
-    from engine.errors import OutputError
     from training import datasets
-    from training.fit import fit
-    from training.pretrain import check_network, keep
-    from training.recipe import epochs, pretrained_members, read_recipe
-    from training.runs import save_run
+    from training.pretrain import check_network
+    from training.recipe import read_recipe
+    from training.runs import begin_run, save_run
 
     recipe = read_recipe(config)
     check_network(recipe)
-    if (out / "fitted.pt").exists():
-        raise OutputError(f"{out} holds a finished run already; name another folder")
+    begin_run(out)
     maps = datasets.load(data)
     console = Console(stderr=True)
     console.print(maps.told(), highlight=False)
     torch.set_num_threads(threads)
+    used = recipe if seed is None else recipe.model_copy(update={"seed": seed})
+    network, losses = _fitted(used, maps, out, console)
+    save_run(out, used, network, maps, losses)
+    typer.echo(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")
+
+
+def _fitted(recipe: Recipe, maps: FlowMaps, out: Path, console: Console) -> tuple[Committee, Losses]:
+    """The recipe's networks fitted to maps, with a bar; pre-trained starts are kept in out."""
+    from rich.progress import Progress
+
+    from training.fit import fit
+    from training.pretrain import keep
+    from training.recipe import epochs, pretrained_members
+
     losses: list[tuple[str, int, int, float]] = []
     with Progress(console=console) as bar:
         task = bar.add_task("simulating" if recipe.pretrain else "fitting", total=epochs(recipe))
@@ -47,11 +65,6 @@ def train(
             losses.append((stage, member, epoch, round(loss, 5)))
             bar.update(task, advance=1, description=f"{stage} network {member + 1} of {recipe.model.members}, loss {loss:.3f}")
 
-        used = recipe if seed is None else recipe.model_copy(update={"seed": seed})
-        starts = [
-            keep(out, used, used.seed, member, partial(told, "pre-training", member))
-            for member in range(pretrained_members(used))
-        ]
-        network = fit(used, maps, starts=starts, progress=told)
-    save_run(out, used, network, maps, losses)
-    typer.echo(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")
+        members = range(pretrained_members(recipe))
+        starts = [keep(out, recipe, recipe.seed, member, partial(told, "pre-training", member)) for member in members]
+        return fit(recipe, maps, starts=starts, progress=told), losses

@@ -125,6 +125,16 @@ def test_a_finished_run_is_not_written_over(folder: Path, capsys: pytest.Capture
     assert (folder / "run" / "fitted.pt").read_bytes() == b"precious"
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_fitted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "run").write_text("a file")
+    (folder / "set").rename(folder / "gone")
+    assert train(folder) == 1
+    told = capsys.readouterr().err
+    assert "the run cannot be written to" in told and "gone" not in told and "unforeseen" not in told
+
+
 def losses(folder: Path) -> list[tuple[str, int, int]]:
     """(stage, member, epoch) of each line of a run's losses; every loss is a number above 0."""
     with (folder / "run" / "losses.csv").open(newline="") as file:
