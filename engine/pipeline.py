@@ -46,8 +46,8 @@ class Pipeline:
         self.settings = settings
         self.stream = stream
         self._session = session
+        self._recognizer = Recognizer(settings.recognizer)  # the likelier to fail, and quickly
         self._locator = FaceLocator(settings.landmarks)
-        self._recognizer = Recognizer(settings.recognizer)
         self._faces: dict[int, _Watch] = {}
         self._t: float | None = None
         self._step = 0.0

@@ -10,6 +10,7 @@ kept; the same command goes on where it was.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from engine.errors import ApexError
+from tools.commands import say_error
 from training.recipe import Recipe
 
 GROUPS = 5
@@ -82,9 +85,13 @@ def table(summary: dict[str, dict[str, Any]]) -> str:
     lines = ["| varied | variant | parameters | UF1 | UAR |", "| --- | --- | ---: | --- | --- |"]
     for subject, variants in summary.items():
         for name, found in variants.items():
-            figures = (f"{found[key]['mean']:.3f} ± {found[key]['spread'] or 0:.3f}" for key in ("uf1", "uar"))
+            figures = (_figure(found[key]) for key in ("uf1", "uar"))
             lines.append(f"| {subject} | {name} | {found['parameters']:,} | {' | '.join(figures)} |")
     return "\n".join(lines)
+
+
+def _figure(value: dict[str, float | None]) -> str:
+    return f"{value['mean']:.3f}" + ("" if value["spread"] is None else f" ± {value['spread']:.3f}")
 
 
 def main(
@@ -98,10 +105,13 @@ def main(
 ) -> None:
     """Repeat the AHMSA paper's ablations on the development subjects; prints a table."""
     from training import datasets
+    from training.pretrain import check_network
     from training.recipe import read_recipe
     from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, development_split
 
-    recipe, maps = read_recipe(config), datasets.load(data)
+    recipe = read_recipe(config)
+    check_network(recipe)
+    maps = datasets.load(data)
     maps = maps.take(development_split(maps.subjects, maps.databases, share=DEVELOPMENT_SHARE, seed=DEVELOPMENT_SEED))
     found: dict[str, dict[str, Any]] = {}
     for subject, variants in VARIANTS.items():
@@ -118,4 +128,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except ApexError as told:
+        say_error(told)
+        sys.exit(1)

@@ -27,7 +27,10 @@ COMMANDS = {
     "doctor": "Say what this machine has and which backends run.",
 }
 
-EXTRAS = {"torch": "train", "onnx": "train", "onnxscript": "train", "skimage": "clips", "matplotlib": "clips"}
+EXTRAS = {
+    **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
+    **dict.fromkeys(("skimage", "matplotlib"), "clips"),
+}
 """Packages that only an extra installs: import name -> extra."""
 
 

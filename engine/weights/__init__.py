@@ -99,7 +99,8 @@ def weights_for(network: str) -> Path:
     raise WeightsError(
         f"no weights of {network} come with apexstream: train it (apexstream train --config configs/train/{network}.toml "
         f"--data DIR --out runs/{network}), then apexstream export runs/{network} --out {network}.onnx, and name that file "
-        "(--weights, or recognizer.weights in a settings file)"
+        "(--weights, or recognizer.weights in a settings file); the recipes in configs/train come with the source code, not "
+        "with the installed package"
     )
 
 

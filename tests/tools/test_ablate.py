@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,17 @@ def test_the_variants_are_judged_on_development_subjects_and_told_as_a_table(
     folds = (tmp_path / "out" / "size-tiny" / "folds.jsonl").read_text().splitlines()
     names = {n for line in folds[1:] for n in json.loads(line)["fold"]["names"]}
     assert len(folds) == 1 + 2 * ablate.GROUPS and len(names) == 3 * len(people) // 2
+
+
+def test_one_seed_has_no_spread() -> None:
+    one = {"parameters": 1200, "uf1": {"mean": 0.5, "spread": None}, "uar": {"mean": 0.25, "spread": None}}
+    two = {**one, "uf1": {"mean": 0.5, "spread": 0.0}}
+    lines = ablate.table({"size": {"one": one, "two": two}}).splitlines()
+    assert lines[2] == "| size | one | 1,200 | 0.500 | 0.250 |" and "0.500 ± 0.000" in lines[3]
+
+
+def test_what_is_missing_is_told_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.ablate", "--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == f"apexstream: error: there is no folder {tmp_path}/none; a folder of flow maps is expected\n"

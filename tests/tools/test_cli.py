@@ -94,6 +94,10 @@ def failing_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
             ModuleNotFoundError("No module named 'torch'", name="torch"),
             "apexstream: error: this command needs the package torch: pip install 'apexstream[train]'\n",
         ),
+        (
+            ModuleNotFoundError("No module named 'jinja2'", name="jinja2"),
+            "apexstream: error: this command needs the package jinja2: pip install 'apexstream[train]'\n",
+        ),
     ],
 )
 def test_no_traceback_reaches_the_user_unless_asked_for(

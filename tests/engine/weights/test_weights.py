@@ -93,6 +93,7 @@ def test_an_architecture_has_its_shipped_weights_or_tells_how_to_make_them() -> 
             recipe = default_weights().parents[2] / "configs" / "train" / f"{network}.toml"
             assert f"apexstream train --config configs/train/{network}.toml" in str(told) and recipe.is_file()
             assert f"apexstream export runs/{network} --out {network}.onnx" in str(told)
+            assert "the recipes in configs/train come with the source code, not with the installed package" in str(told)
 
 
 def test_weights_of_no_architecture_are_refused() -> None:

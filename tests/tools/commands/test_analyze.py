@@ -163,6 +163,12 @@ def test_networks_that_cannot_be_meant_are_wrong_usage(
     assert says in capsys.readouterr().err
 
 
+def test_a_network_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    ended = run(small(tmp_path / "clip.mp4"), "--out", tmp_path / "out", "--weights", tmp_path / "none.onnx")
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1 and "a network is an .onnx file with its card" in ended.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = run(small(tmp_path / "clip.mp4"), "--out", tmp_path / "file")
