@@ -17,7 +17,7 @@ import torch
 
 from engine.errors import OutputError, WeightsError
 from engine.features import INPUTS
-from engine.models.committee import Committee, assemble, described, passes
+from engine.models.committee import Committee, assemble, kernel_of, passes
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import Card, sha256_of
@@ -72,7 +72,7 @@ def to_onnx(network: Committee, recipe: Recipe) -> onnx.ModelProto:
         "options": recipe.model.options,
         "members": recipe.model.members,
         "classes": list(CLASSES),
-        "kernel": described(network),
+        "kernel": kernel_of(network),
         "input_shape": list(INPUTS[recipe.model.input]),
         "recipe": recipe.name,
     }
@@ -82,7 +82,7 @@ def to_onnx(network: Committee, recipe: Recipe) -> onnx.ModelProto:
 
 def _check_is_of(network: Committee, recipe: Recipe) -> None:
     model = recipe.model
-    expected = assemble(model.name, model.options, model.members, described(network), len(CLASSES))
+    expected = assemble(model.name, model.options, model.members, kernel_of(network), len(CLASSES))
     same = shapes(expected) == shapes(network)
     if not same or (recipe.kernel is None) != (network.kernel is None):
         raise WeightsError(f"the network to be exported is not {model.members} x {model.name} of the recipe {recipe.name}")
@@ -94,7 +94,7 @@ def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
 
 
 def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any], kernel: dict[str, Any] | None = None) -> Card:
-    """Write the card beside an exported file and return it; kernel as `engine.models.committee.described` gives it.
+    """Write the card beside an exported file and return it; kernel as `engine.models.committee.kernel_of` gives it.
 
     facts: data, licence, temperature, uncertain_below, scores, as in `engine.weights.Card`; the rest follows from recipe and
     file.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.models.kernel import KernelMachine, described, gaussian
+from engine.models.kernel import KernelMachine, compared, gaussian
 from engine.types import F32
 from training.datasets import CLASSES, FlowMaps
 from training.recipe import Recipe
@@ -58,7 +58,7 @@ def _both(maps: F32) -> tuple[Tensor, Tensor]:
     """What the kernel compares of maps [N, 3, 28, 28] and of their mirror images, each [N, D]."""
     there = torch.from_numpy(maps)
     turned = torch.cat((1 - there[:, :1].flip(3), there[:, 1:].flip(3)), 1)
-    return described(there).double(), described(turned).double()
+    return compared(there).double(), compared(turned).double()
 
 
 def _similar(maps: Tensor, turned: Tensor, centres: Tensor, rate: float) -> Tensor:

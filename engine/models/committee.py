@@ -86,7 +86,7 @@ def assemble(network: str, options: dict[str, Any], members: int, kernel: dict[s
     return Committee(networks, 1.0, machine, 0.0 if kernel is None else kernel["share"])
 
 
-def described(committee: Committee) -> dict[str, Any] | None:
+def kernel_of(committee: Committee) -> dict[str, Any] | None:
     """The `kernel` that `assemble` takes, of a committee."""
     if committee.kernel is None:
         return None

@@ -17,7 +17,7 @@ POOL = 2
 """Cells of a map, each way, that are averaged to one."""
 
 
-def described(maps: Tensor) -> Tensor:
+def compared(maps: Tensor) -> Tensor:
     """Maps [B, 3, 28, 28] in 0..1 -> what the kernel compares, [B, 1176]."""
     return functional.avg_pool2d(standardized(maps), POOL).flatten(1)
 
@@ -48,4 +48,4 @@ class KernelMachine(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, 28, 28] -> [B, num_classes]."""
-        return gaussian(described(maps), self.centres, self.rate) @ self.weights + self.bias
+        return gaussian(compared(maps), self.centres, self.rate) @ self.weights + self.bias

@@ -11,9 +11,8 @@ from onnx import numpy_helper
 
 from engine.errors import OutputError, WeightsError
 from engine.models import build
-from engine.models.committee import Committee, assemble, described
-from engine.models.kernel import KernelMachine
-from engine.models.kernel import described as compared
+from engine.models.committee import Committee, assemble, kernel_of
+from engine.models.kernel import KernelMachine, compared
 from engine.runtime import BackendName, load
 from engine.runtime.eager import rebuild
 from engine.weights import Card, load_card
@@ -95,7 +94,7 @@ def test_the_file_and_its_card_tell_of_the_kernel_machine(whole: tuple[Committee
     rebuilt, description = rebuild(path)
     assert description["kernel"] == {"centres": 7, "share": 0.3} and rebuilt.kernel is not None
     assert all(torch.equal(value, rebuilt.state_dict()[name]) for name, value in network.state_dict().items())
-    export.write_card(path, recipe, FACTS, described(network))
+    export.write_card(path, recipe, FACTS, kernel_of(network))
     card = load_card(path)
     assert card.kernel == {"centres": 7, "share": 0.3} and card.input == "whole"
     again = assemble(card.network, card.options, card.members, card.kernel, len(card.classes))

@@ -27,7 +27,7 @@ def export(
     import torch
 
     from engine.errors import ConfigError
-    from engine.models.committee import described
+    from engine.models.committee import kernel_of
     from training import datasets
     from training.export import export_onnx, write_card
     from training.runs import load_run
@@ -42,7 +42,7 @@ def export(
     worst = export_onnx(network, recipe, out, probes=probes)
     held = ", ".join(f"{name} {sum(classes.values())}" for name, classes in told["databases"].items())
     facts = {"data": f"{told['maps']} flow maps of {told['subjects']} subjects ({held})", "licence": licence(told["databases"])}
-    card = write_card(out, recipe, {**facts, **judged}, described(network))
+    card = write_card(out, recipe, {**facts, **judged}, kernel_of(network))
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {card.model_id}, runtimes agree within {worst:.1e}")
 
 

@@ -8,9 +8,8 @@ import torch
 
 from engine.errors import ConfigError
 from engine.models import build
-from engine.models.committee import Committee, assemble, described, passes
-from engine.models.kernel import KernelMachine
-from engine.models.kernel import described as compared
+from engine.models.committee import Committee, assemble, kernel_of, passes
+from engine.models.kernel import KernelMachine, compared
 
 OPTIONS: dict[str, Any] = {"width": 16, "heads": 2}
 
@@ -104,17 +103,17 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("share", [None, 0.3])
 def test_a_described_committee_can_be_assembled_and_filled(share: float | None) -> None:
     network = committee(2, 1.5) if share is None else with_kernel(share)
-    told = json.loads(json.dumps(described(network)))
+    told = json.loads(json.dumps(kernel_of(network)))
     assert told == (None if share is None else {"centres": 4, "share": 0.3})
     again = assemble("ahmsa", OPTIONS, 2, told, 3).eval()
     again.load_state_dict(network.state_dict())
     maps = torch.rand(3, 3, 28, 28)
-    assert torch.equal(again(maps), network(maps)) and described(again) == told
+    assert torch.equal(again(maps), network(maps)) and kernel_of(again) == told
 
 
 def test_a_committee_is_assembled_as_its_card_tells() -> None:
     """A card holds all figures of the kernel machine as real numbers."""
-    assert described(assemble("ahmsa", OPTIONS, 1, {"centres": 4.0, "share": 0.3}, 3)) == {"centres": 4, "share": 0.3}
+    assert kernel_of(assemble("ahmsa", OPTIONS, 1, {"centres": 4.0, "share": 0.3}, 3)) == {"centres": 4, "share": 0.3}
 
 
 def test_many_maps_go_through_some_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

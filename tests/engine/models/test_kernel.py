@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from engine.models.committee import Committee
-from engine.models.kernel import KernelMachine, described, gaussian
+from engine.models.kernel import KernelMachine, compared, gaussian
 from engine.models.layers import standardized
 from tests.engine.models.test_models import export
 
@@ -22,14 +22,14 @@ def maps(count: int, seed: int = 0) -> torch.Tensor:
 def machine(centres: int = 5, rate: float = 0.004) -> KernelMachine:
     """As if fitted to `centres` maps of noise."""
     made, draw = KernelMachine(3, centres).eval(), torch.Generator().manual_seed(1)
-    made.centres = described(maps(centres, seed=9))
+    made.centres = compared(maps(centres, seed=9))
     made.weights, made.bias = torch.randn(centres, 3, generator=draw), torch.randn(3, generator=draw)
     made.rate = torch.tensor(rate)
     return made
 
 
 def test_what_is_compared_is_the_mean_of_two_by_two_standardized_cells() -> None:
-    found, cells = described(maps(2)).reshape(2, 6, 14, 14), standardized(maps(2))
+    found, cells = compared(maps(2)).reshape(2, 6, 14, 14), standardized(maps(2))
     for channel, row, column in ((0, 0, 0), (3, 5, 7), (5, 13, 13)):
         square = cells[1, channel, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
         assert float(found[1, channel, row, column]) == pytest.approx(float(square.mean()), abs=1e-6)
@@ -43,7 +43,7 @@ def test_the_kernel_is_the_gaussian_of_the_distance() -> None:
 
 def test_a_map_is_wholly_like_itself() -> None:
     """Rounding makes no distance negative, so nothing is more alike than the same."""
-    rows = described(maps(6)) * 100
+    rows = compared(maps(6)) * 100
     alike = gaussian(rows, rows, 1e-3)
     assert float(alike.max()) <= 1 and torch.allclose(alike.diagonal(), torch.ones(6), atol=1e-2)
 
@@ -51,7 +51,7 @@ def test_a_map_is_wholly_like_itself() -> None:
 def test_logits_are_the_sum_over_centres() -> None:
     fitted, given = machine(), maps(4)
     expected = []
-    for row in described(given):
+    for row in compared(given):
         logits = fitted.bias.clone()
         for centre, weight in zip(fitted.centres, fitted.weights, strict=True):
             logits += torch.exp(-fitted.rate * (row - centre).square().sum()) * weight
@@ -97,6 +97,6 @@ def test_onnx_runtime_answers_alike_for_any_batch(tmp_path: Path, beside_a_netwo
 
 def test_shifting_a_map_by_a_cell_changes_little_and_by_its_half_much() -> None:
     smooth = functional.interpolate(torch.rand(1, 3, 7, 7, generator=torch.Generator().manual_seed(3)), 28, mode="bicubic")
-    near, far = (described(smooth.roll(cells, 3)) for cells in (1, 14))
-    here = described(smooth)
+    near, far = (compared(smooth.roll(cells, 3)) for cells in (1, 14))
+    here = compared(smooth)
     assert float((here - near).square().sum()) < 0.3 * float((here - far).square().sum())
