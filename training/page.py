@@ -62,11 +62,11 @@ def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[st
 
     OutputError where a file cannot be written.
     """
-    drawn: dict[str, bytes] = {}
+    drawn = _Drawn()
     page = _page(found, data, provenance, drawn)
     try:
         (out / "pictures").mkdir(parents=True, exist_ok=True)
-        for stem, png in drawn.items():
+        for stem, png in drawn.files.items():
             (out / "pictures" / f"{stem}.png").write_bytes(png)
         (out / "report.html").write_text(page, encoding="utf-8")
     except OSError as cause:
@@ -74,47 +74,61 @@ def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[st
     return out / "report.html"
 
 
-def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: dict[str, bytes]) -> str:
-    """The page's text; the light pictures go to drawn by their stems."""
+class _Drawn:
+    """The light pictures by their stems, as files are made of them."""
 
-    def picture(stem: str, alt: str, draw: Callable[[Theme], bytes]) -> Picture:
-        drawn[stem] = draw(LIGHT)
-        return Picture(stem, alt, _url(drawn[stem]), _url(draw(DARK)))
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
 
-    names = list(found.summary["databases"])
-    answers, counts = found.seeds, _confusions(found)
+    def picture(self, stem: str, alt: str, draw: Callable[[Theme], bytes]) -> Picture:
+        """Draw in both themes."""
+        self.files[stem] = draw(LIGHT)
+        return Picture(stem, alt, _url(self.files[stem]), _url(draw(DARK)))
+
+
+def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: _Drawn) -> str:
+    """The page's text; its pictures go to drawn."""
+    misses = _most_wrong(found, data)
+    if misses:
+        strips = [figures.map_strip(data.maps[i], data.keypoints[i]) for i, _ in misses]
+        captions = [f"{m.name}: {m.truth}, said {m.answer} {m.confidence:.2f}" for _, m in misses]
+        drawn.files["most-wrong"] = figures.contact_sheet(strips, captions)
+    return _template().render(
+        s=found.summary,
+        results=result_rows(found.summary),
+        leak=LEAK,
+        verdict=verdict(found.summary["confidence"]),
+        database_names={name: _told(name) for name in found.summary["databases"]},
+        published=FIGURES,
+        comparable=found.summary["maps"] == MAPS and found.summary["groups"] is None,
+        **_pictures(found, drawn),
+        misses=[m for _, m in misses],
+        wrong_in_all=sum(not right for right in _right(found.seeds).any(0)),
+        recipe=json.dumps(found.summary["recipe"], indent=2),
+        makers=_makers(provenance),
+    )
+
+
+def _pictures(found: Assessment, drawn: _Drawn) -> dict[str, Any]:
+    names, counts = list(found.summary["databases"]), _confusions(found)
     matrices = [
-        picture(f"confusion-{name}", f"confusion matrix, {_told(name)}", _confusion(counts[name], _told(name)))
+        drawn.picture(f"confusion-{name}", f"confusion matrix, {_told(name)}", _confusion(counts[name], _told(name)))
         for name in ("all", *names)
     ]
-    people = [picture(f"subjects-{name}", f"hits of each subject, {_told(name)}", _hits(answers, name)) for name in names]
-    curve = picture("reliability", "reliability diagram", lambda theme: figures.reliability(found.calibration, theme))
-    misses = _most_wrong(found, data)
-    strips = [figures.map_strip(data.maps[i], data.keypoints[i]) for i, _ in misses]
-    captions = [f"{m.name}: {m.truth}, said {m.answer} {m.confidence:.2f}" for _, m in misses]
-    if misses:
-        drawn["most-wrong"] = figures.contact_sheet(strips, captions)
+    people = [
+        drawn.picture(f"subjects-{name}", f"hits of each subject, {_told(name)}", _hits(found.seeds, name)) for name in names
+    ]
+    curve = drawn.picture("reliability", "reliability diagram", lambda theme: figures.reliability(found.calibration, theme))
+    return {"matrices": matrices, "people": people, "curve": curve}
+
+
+def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"share": _share, "percent": lambda value: f"{value:.1%}".replace("%", "\u00a0%")}
-    return environment.get_template("page.html.j2").render(
-        s=found.summary,
-        results=result_rows(found.summary),
-        leak=LEAK,
-        verdict=verdict(found.summary["confidence"]),
-        database_names={name: _told(name) for name in names},
-        published=FIGURES,
-        comparable=found.summary["maps"] == MAPS and found.summary["groups"] is None,
-        matrices=matrices,
-        people=people,
-        curve=curve,
-        misses=[m for _, m in misses],
-        wrong_in_all=sum(not right for right in _right(answers).any(0)),
-        recipe=json.dumps(found.summary["recipe"], indent=2),
-        makers=_makers(provenance),
-    )
+    return environment.get_template("page.html.j2")
 
 
 def _makers(provenance: dict[str, Any]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from training.datasets import FlowMaps
     from training.loso import Progress
+    from training.report import Assessment
 
 
 def evaluate(
@@ -57,38 +60,50 @@ def evaluate(
     """
     from rich.console import Console
 
-    from training import datasets, loso, report
-    from training.page import write_page
+    import training.page  # noqa: F401 - what it needs is missed before the fitting, not after
+    from training import datasets, loso
     from training.pretrain import check_network
-    from training.provenance import write_provenance
     from training.recipe import read_recipe
+    from training.report import assess
 
     recipe = read_recipe(config)
     check_network(recipe)
     maps = datasets.load(data)
     console = Console(stderr=True)
     console.print(maps.told(), highlight=False)
-    record = out / "folds.jsonl"
-    chosen = range(recipe.seed, recipe.seed + seeds)
-    bar = _bar(console)
+    record, chosen = out / "folds.jsonl", range(recipe.seed, recipe.seed + seeds)
+    judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, jobs=jobs, progress=_bar(console))
     try:
-        results = loso.evaluate(
-            recipe, maps, record, seeds=chosen, groups=groups, select_on_test=select_on_test, jobs=jobs, progress=bar
-        )
+        results = judge(select_on_test=select_on_test)
     except KeyboardInterrupt:
         typer.echo(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
         raise typer.Exit(1) from None
     header, _ = loso.read_record(record)
-    found = report.assess(header, results, maps, precision=precision, groups=groups)
+    found = assess(header, results, maps, precision=precision, groups=groups)
+    page = _written(found, maps, out, loso.makers(record, results))
+    _show(found.summary)
+    typer.echo(f"report: {page}")
+
+
+def _written(found: Assessment, maps: FlowMaps, out: Path, makers: list[dict[str, Any]]) -> Path:
+    """All files of the report; the page's path."""
+    from training import report
+    from training.page import write_page
+    from training.provenance import write_provenance
+
     report.write_summary(found.summary, out / "summary.json")
     report.write_predictions(found, out / "predictions.csv")
     report.write_recipe(found.summary, out / "recipe.json")
-    page = write_page(out, found, maps, write_provenance(out / "run.json", loso.makers(record, results)))
-    typer.echo(found.summary["protocol"])
-    for table in _tables(found.summary):
+    return write_page(out, found, maps, write_provenance(out / "run.json", makers))
+
+
+def _show(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    typer.echo(summary["protocol"])
+    for table in _tables(summary):
         Console().print(table)
-    typer.echo(_confidence(found.summary))
-    typer.echo(f"report: {page}")
+    typer.echo(_confidence(summary))
 
 
 def _bar(console: Console) -> Progress:
