@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from functools import partial
 from pathlib import Path
 
 import cv2
 
-from engine.errors import ApexError, InputError
+from engine.errors import InputError
 from training.datasets.clips import Clip, Database, LeftOut
 from training.datasets.flow import ClipFlow, FlowMaker
 from training.datasets.pictures import ClipFolder, PictureFolders
 from training.datasets.prepared import Store
+from training.pool import each, processes
 
 Task = tuple[Clip, ClipFolder]
 
@@ -77,7 +73,7 @@ def prepare(
             progress(done, len(tasks), clip.key)
     kept = tuple((clip, made[clip.key]) for clip in annotation.clips if clip.key in made)
     order = {clip.key: number for number, clip in enumerate(annotation.clips)}
-    lost = sorted(left_out, key=lambda each: order[each.name])
+    lost = sorted(left_out, key=lambda one: order[one.name])
     store.finish(kept, (*annotation.left_out, *lost))
     return Outcome(store.folder, kept, (*annotation.left_out, *lost), annotation.notes)
 
@@ -114,37 +110,20 @@ def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, ClipFlow 
         with FlowMaker() as maker:
             yield from ((task, _work(maker, task)) for task in tasks)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start_worker) as pool:
-        waiting = {pool.submit(_work_in_worker, task): task for task in tasks}
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        except BrokenProcessPool as cause:
-            raise ApexError("a worker process died (short of memory?); the same command with fewer --jobs goes on") from cause
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with processes(jobs, len(tasks), _start_worker) as pool:
+        yield from each(pool, [partial(_work_in_worker, task) for task in tasks])
 
 
 _makers: list[FlowMaker] = []
 """In a worker process: its own maker."""
 
 
-def _work_in_worker(task: Task) -> ClipFlow | str:
-    return _work(_makers[0], task)
+def _work_in_worker(task: Task) -> tuple[Task, ClipFlow | str]:
+    return task, _work(_makers[0], task)
 
 
 def _start_worker() -> None:
-    """One thread of OpenCV; interrupts are the parent's to handle, and a worker ends with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """One thread of OpenCV, and the models, loaded once."""
     os.environ["OMP_NUM_THREADS"] = "1"
     cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     _makers.append(FlowMaker())
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
