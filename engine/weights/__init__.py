@@ -30,7 +30,7 @@ class Card(BaseModel):
     options: dict[str, Any]
     members: int = Field(ge=1)
     """Networks averaged in the file."""
-    kernel: dict[str, float] | None = None
+    kernel: dict[str, int | float] | None = None
     """The kernel machine beside them: its `centres` (how many) and its `share` of the logits."""
     classes: tuple[str, ...] = Field(min_length=2)
     """In the order of the output's columns."""
