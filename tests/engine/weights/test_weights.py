@@ -124,10 +124,10 @@ def moved(places: list[tuple[int, float, float, float]]) -> F32:
     [
         ([(0, 20, 0.0, -1.5), (1, 20, 0.0, -1.5)], "surprise"),
         ([(0, 16, -0.5, 1.5), (1, 16, -0.5, 1.5)], "negative"),
-        ([(3, 0, 1.0, -1.5), (4, 0, 1.0, -1.5)], "positive"),
+        ([(3, 0, 1.0, -1.5), (4, 0, 1.0, -1.5), (3, 20, 0.6, -1.2), (4, 20, 0.6, -1.2)], "positive"),
         ([(3, 0, 0.4, 1.5), (4, 0, 0.4, 1.5)], "negative"),
     ],
-    ids=["brows up", "brows down and together", "lip corners up and out", "lip corners down"],
+    ids=["brows up", "brows down and together", "lip corners up and out, cheeks up", "lip corners down"],
 )
 def test_plain_movements_are_called_what_they_are(places: list[tuple[int, float, float, float]], label: str) -> None:
     chances = load(default_weights())(network_input(load_card().input, whole_map(moved(places)))[None])[0]
