@@ -13,7 +13,8 @@ from engine.runtime.contract import checked
 from engine.types import F32
 
 PROVIDERS = ("CPUExecutionProvider",)
-"""Asked for by name: these networks are so small that a GPU's launches would cost more than the arithmetic."""
+"""Asked for by name, since ONNX Runtime would fall back to another silently. The shipped network is so small that a GPU's
+launches would cost more than the arithmetic."""
 
 
 class OrtRunner:
