@@ -11,11 +11,22 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import ConfigError
+from engine.features import INPUTS
+
+
+def _known_input(kind: str) -> str:
+    if kind not in INPUTS:
+        raise ValueError(f"no input is called {kind!r}; there are {', '.join(INPUTS)}")
+    return kind
+
+
+InputKind = Annotated[str, AfterValidator(_known_input)]
+"""What a network is fed with, one of `engine.features.INPUTS`; settings, cards and recipes share the check."""
 
 
 class Settings(BaseModel):

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from engine.config import InputKind
 from engine.errors import ConfigError
 from engine.features import INPUTS, SIDE
 from engine.models import NAMES, SIDES
@@ -24,7 +25,7 @@ class ModelSettings(Strict):
 
     name: str
     members: int = Field(1, ge=1)
-    input: str = "five-regions"
+    input: InputKind = "five-regions"
     """What the network is fed with, one of `engine.features.INPUTS`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -34,13 +35,6 @@ class ModelSettings(Strict):
         if name not in NAMES:
             raise ValueError(f"no architecture is called {name!r}; there are {', '.join(NAMES)}")
         return name
-
-    @field_validator("input")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        if kind not in INPUTS:
-            raise ValueError(f"no input is called {kind!r}; there are {', '.join(INPUTS)}")
-        return kind
 
     @model_validator(mode="after")
     def _input_fits(self) -> Self:

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from engine.config import InputKind
 from engine.errors import ConfigError, WeightsError
 from engine.features import INPUTS
 from engine.models import NAMES
@@ -34,7 +35,7 @@ class Card(BaseModel):
     """The kernel machine beside them: its `centres` (how many) and its `share` of the logits."""
     classes: tuple[str, ...] = Field(min_length=2)
     """In the order of the output's columns."""
-    input: str
+    input: InputKind
     """What it is fed with, one of `engine.features.INPUTS`."""
     input_shape: tuple[int, int, int]
     temperature: float = Field(gt=0)
@@ -48,13 +49,6 @@ class Card(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     scores: dict[str, float | str] = Field(default_factory=dict)
     """Leave-one-subject-out figures of the same recipe, and how they were measured."""
-
-    @field_validator("input")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        if kind not in INPUTS:
-            raise ValueError(f"no input is called {kind!r}; there are {', '.join(INPUTS)}")
-        return kind
 
     @model_validator(mode="after")
     def _input_of_its_shape(self) -> Self:
