@@ -35,7 +35,13 @@ FIGURES = (
     Published("STSTNet, in a careful comparison", 0.7127, None, "honest", "fixed epochs"),
     Published("OFF-ApexNet, in the same comparison", 0.7032, None, "honest", "fixed epochs"),
     Published("HTNet, re-run by others", 0.6552, 0.6521, "not stated", "epoch selection not stated; as posted in its tracker"),
-    Published("SVM (RBF, whole maps at 14 x 14)", 0.7360, 0.7427, "honest", "has no epochs; measured earlier on these maps, a re-run gave .720 / .746"),
+    Published(
+        "SVM (RBF, whole maps at 14 x 14)",
+        0.7360,
+        0.7427,
+        "honest",
+        "has no epochs; measured earlier on these maps, a re-run gave .720 / .746",
+    ),
     Published(
         "AHMSA-Net, its paper (arXiv 2501.02539)",
         0.8040,
