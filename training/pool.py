@@ -40,7 +40,8 @@ def processes(jobs: int, tasks: int, begin: Callable[[], None] = _nothing) -> It
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
-            process.join()
+            while process.is_alive():  # a join alone may return while the executor's thread is taking the exit status itself
+                process.join(0.05)
         if isinstance(cause, BrokenProcessPool):
             raise ApexError("a worker process died (short of memory?); the same command with fewer --jobs goes on") from cause
         raise
