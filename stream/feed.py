@@ -1,0 +1,127 @@
+"""What the live service's threads hand to its event loop: frozen values, and the sink they go to.
+
+    capture thread -> mailbox -> worker thread (the pipeline) -> Sink -> event loop: store, subscribers
+
+Times named t are seconds of the source's own clock; `arrived` is `time.monotonic()` when the frame that decided was decoded;
+`since` and `at` are seconds of the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from engine.types import Event, Frame
+
+SourceState = Literal["starting", "live", "stalled", "reconnecting", "ended"]
+SourceKind = Literal["webcam", "rtsp", "http", "file", "pattern", "browser"]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """A decoded frame with the moment it arrived, by the monotonic clock and by the wall clock."""
+
+    frame: Frame
+    arrived: float
+    at: float
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """How a source is doing; detail is one sentence for people, without credentials, "" when there is nothing to say."""
+
+    stream: str
+    kind: SourceKind
+    state: SourceState
+    detail: str = ""
+    fps: float = 0.0
+    frames: int = 0
+    drops: int = 0
+    reconnects: int = 0
+    width: int = 0
+    height: int = 0
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decided:
+    """An event and when the frame that decided it arrived."""
+
+    event: Event
+    arrived: float
+    evidence: bool = False
+
+
+@dataclass(frozen=True)
+class FaceTrace:
+    """One face's motion since the last signal, a value a frame: loudness (1 is the spotter's threshold) and motion in pixels
+    of the 128 px crop."""
+
+    face: int
+    t: tuple[float, ...]
+    loudness: tuple[float, ...]
+    moved_px: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What the spotter saw in the last tenth of a second; t and at are those of the newest frame."""
+
+    stream: str
+    t: float
+    at: float
+    faces: tuple[FaceTrace, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """A small picture of a stream: a JPEG, and a header with its size, time, landmarks and regions in its pixels."""
+
+    stream: str
+    header: dict[str, Any]
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class PreviewWish:
+    """The largest picture and the most pictures a second that anybody watching a stream asks for."""
+
+    width: int
+    fps: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The pictures behind an event, as PNG: the face at onset and apex, and the flow between them in colours."""
+
+    event: str
+    stream: str
+    onset: bytes
+    apex: bytes
+    flow: bytes
+
+
+class Sink(Protocol):
+    """Where worker and capture threads send what they have; every method may be called from any thread and never blocks."""
+
+    def decided(self, events: Sequence[Decided]) -> None:
+        """Events of one stream, in the order they were decided."""
+
+    def status(self, status: SourceStatus) -> None:
+        """A source's state changed, or its figures are due."""
+
+    def signal(self, signal: Signal) -> None:
+        """About ten a second and stream."""
+
+    def preview(self, preview: Preview) -> None:
+        """A picture that somebody asked for."""
+
+    def evidence(self, evidence: Evidence) -> None:
+        """Pictures of an event, told before or after the event itself."""
+
+    def removed(self, stream: str) -> None:
+        """A stream that came and went (a browser's camera) is gone."""
+
+    def preview_wish(self, stream: str) -> PreviewWish | None:
+        """What is asked for of a stream's pictures now; None while nobody looks."""
