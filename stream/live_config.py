@@ -43,7 +43,7 @@ def _as_text(value: Any) -> Any:
 class SourceSettings(Settings):
     """One source: an entry of [[sources]]."""
 
-    name: Annotated[str, AfterValidator(_usable_name)] = Field(description="the stream's name in events; default: from the url")
+    name: Annotated[str, AfterValidator(_usable_name)] = Field("", description="the stream's name; default: from the url")
     url: Annotated[str, BeforeValidator(_as_text)] = Field(
         min_length=1,
         repr=False,
@@ -159,7 +159,10 @@ class LiveSettings(Settings):
 
 
 def load_live_settings(path: Path | None) -> LiveSettings:
-    """Settings from a TOML file; defaults, with no source, without one. Raises ConfigError that names the key and what is wrong."""
+    """Settings from a TOML file; without one the defaults, no source among them.
+
+    Raises ConfigError that names the key and what is wrong with it.
+    """
     if path is None:
         return LiveSettings()
     content = read_toml(path)
@@ -198,18 +201,20 @@ def default_name(url: str) -> str:
 def _told_apart(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sources without a name named after their address, the second of a name with -2 and so on."""
     taken = {str(source["name"]).casefold() for source in sources if source.get("name") is not None}
-    out = []
-    for source in sources:
-        if source.get("name") is None and "url" in source:
-            base = default_name(str(source["url"]))
-            name, number = base, 1
-            while name.casefold() in taken:
-                number += 1
-                name = f"{base[:60]}-{number}"
-            taken.add(name.casefold())
-            source = {**source, "name": name}
-        out.append(source)
-    return out
+    return [_named(source, taken) for source in sources]
+
+
+def _named(source: dict[str, Any], taken: set[str]) -> dict[str, Any]:
+    """The source with a name of its own, which is added to those taken."""
+    if source.get("name") is not None or "url" not in source:
+        return source
+    base = default_name(str(source["url"]))
+    name, number = base, 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{base[:60]}-{number}"
+    taken.add(name.casefold())
+    return {**source, "name": name}
 
 
 def _validated(content: dict[str, Any], where: str) -> LiveSettings:
