@@ -20,12 +20,23 @@ from engine.landmarks import FaceLocator
 from engine.recognizer import Recognition, Recognizer
 from engine.ring import Ring
 from engine.spotter import BREAK_S, Spotter
-from engine.types import Crop, Event, Face, Frame, Mark, Span
+from engine.types import F32, U8, Crop, Event, Face, Frame, Mark, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
 GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
+EVIDENCE = 8  # of so many spans recognized last, the pictures are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What an event was recognized from: the registered face at onset and apex, [128, 128] grey, and its own flow
+    [2, 128, 128] of (u, v) from one to the other, in pixels of the crop."""
+
+    onset: U8
+    apex: U8
+    flow: F32
 
 
 @dataclass(eq=False)
@@ -36,7 +47,7 @@ class _Watch:
     ring: Ring[Crop]
     registrar: Registrar | None = None
     seen_t: float = 0.0
-    last: tuple[Mark, Mark, Recognition] | None = field(default=None)
+    last: tuple[Mark, Mark, Recognition, Evidence] | None = field(default=None)
 
 
 class Pipeline:
@@ -54,6 +65,7 @@ class Pipeline:
         self._counts = {"frames": 0, "frames_with_face": 0, "gaps": 0, "provisional": 0, "final": 0, "truncated": 0}
         self._ids: set[int] = set()
         self._blinks_of_gone = 0
+        self._evidence: dict[str, Evidence] = {}
 
     @classmethod
     def from_config(
@@ -126,6 +138,13 @@ class Pipeline:
         """What the spotter sees now, by face: loudness (1 is its threshold) and the largest regional motion in crop pixels."""
         return {id_: (watch.spotter.loudness, watch.spotter.moved_px) for id_, watch in self._faces.items()}
 
+    def evidence(self, event: str) -> Evidence | None:
+        """The pictures behind the event of this id; None unless it is among the last few recognized.
+
+        An event that is announced and then made final with the same onset and apex has the very same evidence.
+        """
+        return self._evidence.get(event)
+
     def _advance_face(self, frame: Frame, face: Face) -> list[Event]:
         watch = self._faces.get(face.id)
         if watch is None:
@@ -148,12 +167,22 @@ class Pipeline:
             self._counts["truncated"] += span.truncated
             known = watch.last
             if known is None or known[:2] != (span.onset, span.apex):
-                onset = watch.ring.between(span.onset.t - ONSET_REACH_S, span.onset.t) or [self._nearest(watch, span.onset)]
-                apex = watch.ring.between(span.apex.t - APEX_REACH_S, span.apex.t + APEX_REACH_S)
-                answer = self._recognizer.recognize(onset, apex or [self._nearest(watch, span.apex)])
-                known = watch.last = (span.onset, span.apex, answer)
-            events.append(self._event(face, span, known[2]))
+                resting, moved = self._nearest(watch, span.onset), self._nearest(watch, span.apex)
+                onset = watch.ring.between(span.onset.t - ONSET_REACH_S, span.onset.t) or [resting]
+                apex = watch.ring.between(span.apex.t - APEX_REACH_S, span.apex.t + APEX_REACH_S) or [moved]
+                answer = self._recognizer.recognize(onset, apex)
+                seen = Evidence(resting.pixels, moved.pixels, answer.flow)
+                known = watch.last = (span.onset, span.apex, answer, seen)
+            event = self._event(face, span, known[2])
+            events.append(event)
+            self._keep(event.id, known[3])
         return events
+
+    def _keep(self, event: str, evidence: Evidence) -> None:
+        self._evidence.pop(event, None)
+        self._evidence[event] = evidence
+        if len(self._evidence) > EVIDENCE:
+            del self._evidence[next(iter(self._evidence))]
 
     def _nearest(self, watch: _Watch, mark: Mark) -> Crop:
         """The crop nearest to a moment; the oldest one where the ring no longer reaches back to it."""

@@ -7,7 +7,7 @@ Each moment is the mean of the crops within a few hundredths of a second, which 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import cv2
@@ -30,12 +30,14 @@ _REACH = 14  # half the side, in pixels, of the square around a keypoint in whic
 
 @dataclass(frozen=True)
 class Recognition:
-    """The answer for one onset and apex; intensity is the mean flow in the region that moves most, in pixels of the crop."""
+    """The answer for one onset and apex; intensity is the mean flow in the region that moves most, flow [2, 128, 128] the
+    face's own (u, v) from onset to apex, both in pixels of the crop."""
 
     label: str
     probabilities: dict[str, float]
     confidence: float
     intensity: float
+    flow: F32 = field(compare=False, repr=False)
 
 
 class Recognizer:
@@ -64,12 +66,12 @@ class Recognizer:
         strength, classes = intensity(flow, points), self.card.classes
         if alike < ALIKE or onset[-1].anchor != apex[0].anchor:  # the flow means nothing, so nothing is known
             even = 1 / len(classes)
-            return Recognition("uncertain", dict.fromkeys(classes, even), even, strength)
+            return Recognition("uncertain", dict.fromkeys(classes, even), even, strength, flow)
         given = network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
         answer = self.runner(given[None])[0]
         probabilities = {name: float(p) for name, p in zip(classes, answer, strict=True)}
         label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
-        return Recognition(label, probabilities, confidence, strength)
+        return Recognition(label, probabilities, confidence, strength, flow)
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
         """`face_flow` by this recognizer's backend."""
