@@ -1,0 +1,263 @@
+"""One source's analysis: a thread that takes its frames, runs the pipeline, and hands over what comes of them.
+
+A failure inside the pipeline is told, its open events are saved where that is possible, and a new pipeline takes its place; the
+thread itself goes on until its mailbox is closed, and then flushes. Nothing here waits for anything but the next frame.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engine import Pipeline
+from engine.config import PipelineSettings
+from engine.pipeline import Evidence as Behind
+from engine.types import Event, Face
+from stream.evidence import drawn
+from stream.feed import Arrival, Decided, FaceTrace, Signal, Sink
+from stream.preview import PreviewMaker
+
+log = logging.getLogger(__name__)
+
+SIGNAL_S = 0.1
+"""Time between two signals."""
+
+RATE_S = 2.0
+"""The analysed frames a second are counted over so long."""
+
+SOUND_S = 5.0
+"""A new pipeline that has worked for so long counts as sound: the next failure is a first one."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
+"""Before a new pipeline is tried after a failure, doubling from one to the other."""
+
+Make = Callable[[PipelineSettings, str, str], Pipeline]
+
+Processed = Callable[[str, float, int], None]
+"""Called after each frame: the stream, the seconds its analysis took, the frames that wait."""
+
+
+class Inbox(Protocol):
+    """Where frames come from: `stream.mailbox.Mailbox`."""
+
+    def get(self, timeout: float | None = None) -> Arrival | None:
+        """The next frame, waited for; None once the source has ended."""
+
+    def abandon(self) -> None:
+        """Nobody takes frames any more."""
+
+    def __len__(self) -> int:
+        """How many wait."""
+
+
+def made(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+    """A pipeline. Raises WeightsError, BackendError."""
+    return Pipeline(settings, stream=stream, session=session)
+
+
+class Worker:
+    """The analysis of one stream; `session` makes its events' ids differ from those of other runs.
+
+    `told` hears on the worker's thread what is wrong with the analysis, "" once it is well again. The first pipeline is made by
+    `start`'s thread; `ready` tells when it is there or cannot be, and `error` then says why.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        settings: PipelineSettings,
+        inbox: Inbox,
+        sink: Sink,
+        *,
+        session: str,
+        told: Callable[[str], None],
+        processed: Processed | None = None,
+        make: Make = made,
+    ) -> None:
+        self.stream, self.settings = stream, settings
+        self.ready = threading.Event()
+        self.error: Exception | None = None
+        self._inbox, self._sink, self._told = inbox, sink, told
+        self._processed, self._make = processed, make
+        self._session, self._pipelines = session, 0
+        self._pipeline: Pipeline | None = None
+        self._stopping = threading.Event()
+        self._wait_s, self._sound_at = FIRST_WAIT_S, 0.0
+        self._well = True
+        self._arrived = 0.0
+        self._drawn: dict[str, Behind] = {}
+        self._traces = _Traces(stream)
+        self._previews = PreviewMaker(stream, sink)
+        self._done: deque[float] = deque(maxlen=256)  # when frames were done; appended here, read by any thread
+        self._thread = threading.Thread(target=self._run, name=f"analysis of {stream}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def hurry(self) -> None:
+        """The service is ending: wait for nothing any more. The source is to close the mailbox."""
+        self._stopping.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end, which comes once the mailbox is closed and empty; False where it did not come in time."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def fps(self) -> float:
+        """Frames analysed a second, of late."""
+        now = time.monotonic()
+        recent = [t for t in tuple(self._done) if now - t <= RATE_S]
+        if len(recent) < 2:
+            return 0.0
+        return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)
+
+    def _run(self) -> None:
+        try:
+            self._renew()
+            self.ready.set()
+            while (arrival := self._inbox.get()) is not None:
+                self._take(arrival)
+            self._end()
+        except Exception as error:  # the first pipeline cannot be made, or a defect of ours
+            self.error = error
+            log.debug("the analysis of %s ends", self.stream, exc_info=error)
+            self._told(f"the analysis has ended ({_named(error)})")
+            self._inbox.abandon()
+        finally:
+            self.ready.set()
+            self._close()
+
+    def _take(self, arrival: Arrival) -> None:
+        if self._pipeline is None and not self._retry():
+            return
+        self._arrived = arrival.arrived
+        try:
+            self._analyse(arrival)
+        except Exception as error:  # noqa: BLE001 - whatever breaks one frame's analysis, the source goes on
+            self._failed(error)
+            return
+        if not self._well and arrival.arrived >= self._sound_at:
+            self._well, self._wait_s = True, FIRST_WAIT_S
+            self._told("")
+
+    def _analyse(self, arrival: Arrival) -> None:
+        pipeline, frame, began = self._pipeline, arrival.frame, time.monotonic()
+        assert pipeline is not None
+        faces = pipeline.locate(frame)
+        self._hand_over(pipeline.advance(frame, faces))
+        signal = self._traces.note(arrival, faces, pipeline.trace())
+        if signal is not None:
+            self._sink.signal(signal)
+        self._previews.offer(arrival, faces)
+        done = time.monotonic()
+        self._done.append(done)
+        if self._processed is not None:
+            self._processed(self.stream, done - began, len(self._inbox))
+
+    def _hand_over(self, events: Sequence[Event]) -> None:
+        """Send events first, then the pictures behind them, unless these are the ones that were sent already."""
+        if not events or self._pipeline is None:
+            return
+        behind = {event.id: self._pipeline.evidence(event.id) for event in events}
+        self._sink.decided([Decided(event, self._arrived, behind[event.id] is not None) for event in events])
+        for id_, pictures in behind.items():
+            if pictures is not None and self._drawn.get(id_) is not pictures:
+                self._sink.evidence(drawn(pictures, id_, self.stream))
+                self._drawn[id_] = pictures
+        for event in events:
+            if event.state == "final":
+                self._drawn.pop(event.id, None)
+
+    def _failed(self, error: Exception) -> None:
+        """Tell it, save the events that were open, and do without a pipeline until the next frame."""
+        log.debug("the analysis of %s failed", self.stream, exc_info=error)
+        self._told(f"the analysis failed ({_named(error)}) and is begun anew")
+        self._well = False
+        self._save_open()
+        self._close()
+
+    def _save_open(self) -> None:
+        try:
+            if self._pipeline is not None:
+                self._hand_over(self._pipeline.flush())
+        except Exception as error:  # noqa: BLE001 - it failed before; what it held open is lost
+            log.warning("what was open in %s is lost: %s", self.stream, _named(error))
+
+    def _retry(self) -> bool:
+        """A new pipeline, after a wait; False where there is none yet."""
+        self._stopping.wait(self._wait_s)
+        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        try:
+            self._renew()
+        except Exception as error:  # noqa: BLE001 - told; the next frame tries again
+            self._told(f"the analysis cannot begin anew: {_named(error)}")
+            return False
+        self._sound_at = time.monotonic() + SOUND_S
+        return True
+
+    def _renew(self) -> None:
+        self._pipelines += 1
+        self._pipeline = self._make(self.settings, self.stream, f"{self._session}.{self._pipelines}")
+
+    def _end(self) -> None:
+        """The source has ended: what is still open becomes final."""
+        self._save_open()
+        signal = self._traces.rest()
+        if signal is not None:
+            self._sink.signal(signal)
+
+    def _close(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.close()
+        self._pipeline = None
+        self._drawn.clear()
+
+
+@dataclass(eq=False)
+class _Trace:
+    t: list[float] = field(default_factory=list)
+    loudness: list[float] = field(default_factory=list)
+    moved_px: list[float] = field(default_factory=list)
+
+
+class _Traces:
+    """Gathers every frame's motion, and lets go of it ten times a second."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._sent = float("-inf")
+        self._newest: Arrival | None = None
+        self._faces: dict[int, _Trace] = {}
+
+    def note(self, arrival: Arrival, faces: Sequence[Face], seen: dict[int, tuple[float, float]]) -> Signal | None:
+        """Add a frame; returns the signal when it is due. A picture without a face has a signal too, an empty one."""
+        self._newest = arrival
+        for id_ in (face.id for face in faces if face.id in seen):
+            trace = self._faces.setdefault(id_, _Trace())
+            loudness, moved = seen[id_]
+            trace.t.append(arrival.frame.t)
+            trace.loudness.append(loudness)
+            trace.moved_px.append(moved)
+        return self.rest() if arrival.arrived - self._sent >= 0.95 * SIGNAL_S else None
+
+    def rest(self) -> Signal | None:
+        """What was gathered since the last signal."""
+        newest = self._newest
+        if newest is None:
+            return None
+        self._sent, self._newest = newest.arrived, None
+        traces = [(id_, trace) for id_, trace in sorted(self._faces.items())]
+        self._faces = {}
+        faces = tuple(FaceTrace(id_, tuple(x.t), tuple(x.loudness), tuple(x.moved_px)) for id_, x in traces)
+        return Signal(self._stream, newest.frame.t, newest.at, faces)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

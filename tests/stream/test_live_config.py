@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import ConfigError
+from stream.live_config import (
+    TOKEN_VARIABLE,
+    LiveSettings,
+    ServerSettings,
+    SourceSettings,
+    StoreSettings,
+    default_name,
+    load_live_settings,
+    sources_from,
+)
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "live").glob("*.toml"))
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "live.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_says_everything(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+        queued_frames = 8
+        [[sources]]
+        name = "lobby"
+        url = "rtsp://camera.local/stream"
+        transport = "udp"
+        [[sources]]
+        url = 0
+        [server]
+        port = 9000
+        [store]
+        folder = "events"
+        keep_days = 7
+        [spotter]
+        floor_px = 0.3
+        """,
+    )
+    settings = load_live_settings(path)
+    assert [(source.name, source.url, source.transport) for source in settings.sources] == [
+        ("lobby", "rtsp://camera.local/stream", "udp"),
+        ("webcam-0", "0", "tcp"),
+    ]
+    assert settings.queued_frames == 8
+    assert settings.server.port == 9000 and settings.server.host == "127.0.0.1"
+    assert settings.store.place() == Path("events")
+    assert settings.pipeline.spotter.floor_px == 0.3
+    assert load_live_settings(None) == LiveSettings()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_shipped_settings_can_be_read(path: Path) -> None:
+    assert load_live_settings(path).sources
+
+
+def test_there_are_shipped_settings() -> None:
+    assert {path.name for path in CONFIGS} >= {"webcam.toml", "rtsp.toml", "two-cameras.toml"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[sources]]\nurl = '0'\nloops = true", r"sources\.0\.loops: "),
+        ("[[sources]]\nname = 'a'", r"sources\.0\.url: "),
+        ("[[sources]]\nurl = 'a.mp4'\nname = 'a/b'", r"sources\.0\.name: a stream's name is"),
+        ("[[sources]]\nurl = 'a'\nname = 'x'\n[[sources]]\nurl = 'b'\nname = 'X'", "two sources are called 'x'"),
+        ("[server]\nport = 70000", r"server\.port: "),
+        ("[server]\ncertificate = 'a.pem'", "server: certificate and key go together"),
+        ("[server]\ntoken = 'abcdefgh'\ntoken_file = 'b'", "server: give token or token_file"),
+        ("[store]\nkeep_days = 0", r"store\.keep_days: "),
+        ("[spotter]\nflor_px = 1", r"spotter\.flor_px: "),
+        ("sources = 3", "sources: "),
+        ("[servr]\nport = 1", "servr: "),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"live\.toml: {said}"):
+        load_live_settings(written(tmp_path, text))
+
+
+def test_credentials_show_up_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "s3cret-word"
+    source = SourceSettings(url=f"rtsp://me:{secret}@camera.local/a", password=secret)
+    assert source.name == "camera.local"
+    assert secret not in repr(source) + str(source) + repr(LiveSettings(sources=(source,)))
+    assert source.secret() == secret
+    with pytest.raises(ConfigError) as caught:
+        load_live_settings(written(tmp_path, f"[[sources]]\nurl = 'rtsp://m:{secret}@h/a'\npassword = '{secret}'\nstall_s = 0"))
+    assert secret not in str(caught.value)
+
+
+def test_a_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SourceSettings(url="rtsp://camera.local/a", username="me", password_env="CAMERA_PASSWORD")
+    monkeypatch.delenv("CAMERA_PASSWORD", raising=False)
+    with pytest.raises(ConfigError, match="CAMERA_PASSWORD"):
+        source.secret()
+    monkeypatch.setenv("CAMERA_PASSWORD", "word")
+    assert source.secret() == "word"
+    assert SourceSettings(url="0").secret() is None
+
+
+def test_the_token_comes_from_settings_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    assert ServerSettings().access_token() is None
+    monkeypatch.setenv(TOKEN_VARIABLE, "from-the-environment")
+    assert ServerSettings().access_token() == "from-the-environment"
+    path = tmp_path / "token"
+    path.write_text("from-the-file\n")
+    assert ServerSettings(token_file=path).access_token() == "from-the-file"
+    given: Any = "from-the-settings"
+    assert ServerSettings(token=given).access_token() == "from-the-settings"
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"two words here", b"with/slash/in/it", "schlüssel-wort".encode()])
+def test_a_token_that_a_page_cannot_send_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="token"):
+        ServerSettings(token_file=path).access_token()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        ServerSettings(token_file=tmp_path / "none").access_token()
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("0", "webcam-0"),
+        ("/dev/video2", "video2"),
+        ("rtsp://user:word@10.0.0.7:554/live/main", "10.0.0.7"),
+        ("https://example.org/a/index.m3u8", "example.org"),
+        ("clips/an interview.mp4", "an interview"),
+        ("lavfi:testsrc=size=640x480", "pattern"),
+        ("/", "source"),
+        ("rtsp://[::1", "source"),
+    ],
+)
+def test_a_source_is_named_after_its_address(url: str, name: str) -> None:
+    assert default_name(url) == name
+    assert SourceSettings(url=url).name == name
+
+
+def test_sources_of_one_name_are_numbered(tmp_path: Path) -> None:
+    assert [source.name for source in sources_from(["a/x.mp4", "b/x.mp4", "c/x.mp4"], loop=True)] == ["x", "x-2", "x-3"]
+    text = "[[sources]]\nurl = 'x.mp4'\n[[sources]]\nurl = 'y.mp4'\nname = 'x'"
+    assert [source.name for source in load_live_settings(written(tmp_path, text)).sources] == ["x-2", "x"]
+    with pytest.raises(ConfigError, match="transport"):
+        sources_from(["rtsp://h/a"], transport="pigeon")
+
+
+def test_events_are_kept_in_the_users_folder_unless_told() -> None:
+    assert StoreSettings().place().name == "apexstream"
+    assert StoreSettings().place().is_absolute()
