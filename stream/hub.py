@@ -1,0 +1,336 @@
+"""The service's centre, on its event loop: events are stored, numbered, and sent to whoever follows.
+
+    post(Decided)      waits its turn; a batch of final events is stored in one transaction, then each has its seq and is sent
+    post(the rest)     statuses, signals and pictures are sent at once
+    follow(one, since) stored events after since, as fast as it reads; then everything, from the very step that caught up
+
+What is sent is encoded once. A stream's events are sent in their order. While the store cannot be written (a full disk)
+everybody is told, provisional events go on, and final ones wait in memory, up to a bound, for the next try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from engine.errors import OutputError
+from stream import wire
+from stream.feed import Decided, Preview, Signal, SourceStatus
+from stream.store import Reader, Store, numbered
+from stream.wire import Message
+
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+
+BATCH = 64
+"""The most events stored and sent in one go; between two the loop does other things."""
+PAGE = 200
+"""Stored events read at once for a client that resumes."""
+BACKLOG = 10_000
+"""Final events kept in memory while the store cannot be written, some 10 MB; beyond it the oldest are lost, and that is told."""
+HEARTBEAT_S = 5.0
+RETRY_S = (0.25, 5.0)
+"""The first and the longest wait between tries to store."""
+PRUNE_S = 60.0
+
+
+class Subscriber(Protocol):
+    """Whoever is sent messages."""
+
+    def wants(self, message: Message) -> bool:
+        """Whether to send it this message."""
+
+    def send(self, encoded: str | bytes) -> None:
+        """Take a message; never blocks, never raises. It may leave the hub meanwhile."""
+
+    async def drained(self) -> None:
+        """Return once little of what was sent still waits; raise OSError when the subscriber is gone."""
+
+
+class Hub:
+    """One for a service, used on its loop alone; the store is written on a thread of the hub's, read on a second one.
+
+    model and version are told in hello. evidence says whether an event's pictures can be had. What becomes figures: sent is
+    called with every message that goes to all, replayed with how many stored events were sent again, stored with how many
+    were stored in how many seconds. Raises OutputError where the store cannot be read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        model: str = "",
+        version: str = "",
+        evidence: Callable[[str], bool] = lambda event: False,
+        sent: Callable[[Message], None] = lambda message: None,
+        replayed: Callable[[int], None] = lambda events: None,
+        stored: Callable[[int, float], None] = lambda events, seconds: None,
+        backlog: int = BACKLOG,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self.streams: dict[str, SourceStatus] = {}
+        self.seq = store.last
+        self.lost = 0
+        self._failure: str | None = None
+        self._held = 0
+        self._store, self._reader = store, Reader(store.path.parent)
+        self._model, self._version = model, version
+        self._evidence, self._sent, self._replayed, self._stored = evidence, sent, replayed, stored
+        self._bound, self._heartbeat_s = backlog, heartbeat_s
+        self._subscribers: dict[Subscriber, None] = {}
+        self._waiting: deque[Decided] = deque()
+        self._posted, self._closing = asyncio.Event(), asyncio.Event()
+        self._write = ThreadPoolExecutor(1, "store")
+        self._read = ThreadPoolExecutor(1, "replay")
+
+    @property
+    def backlog(self) -> int:
+        """Events that wait to be stored, those in hand among them."""
+        return self._held + len(self._waiting)
+
+    @property
+    def subscribers(self) -> int:
+        """How many get everything that is sent, those still catching up not among them."""
+        return len(self._subscribers)
+
+    # What the threads hand over, brought to the loop.
+
+    def post(self, item: Decided | SourceStatus | Signal | Preview) -> None:
+        """Take what a source's threads have; on the loop."""
+        if isinstance(item, Decided):
+            self._queue(item)
+        elif isinstance(item, SourceStatus):
+            self.streams[item.stream] = item
+            self.publish(wire.status(item))
+        elif isinstance(item, Signal):
+            self.publish(wire.signal(item))
+        else:
+            self.publish(wire.preview(item))
+
+    def remove(self, stream: str) -> None:
+        """A stream that came and went is gone."""
+        if self.streams.pop(stream, None) is not None:
+            self.publish(wire.removed(stream))
+
+    def _queue(self, decided: Decided) -> None:
+        if decided.event.state == "provisional" and (self._failure is not None or not self.backlog):
+            self._send_provisional(decided)
+            return
+        self._waiting.append(decided)
+        if len(self._waiting) > self._bound:
+            self.lost += self._waiting.popleft().event.state == "final"
+        self._posted.set()
+
+    # Those who follow.
+
+    def hello(self) -> Message:
+        """What a client is told first."""
+        return wire.hello(
+            self.streams.values(),
+            model=self._model,
+            version=self._version,
+            seq=self.seq,
+            store=self._store.identity,
+            now=time.time(),
+            problem=self.problem,
+        )
+
+    def join(self, subscriber: Subscriber) -> None:
+        """From now on subscriber gets what is sent; it is told how each source is doing."""
+        self._subscribers[subscriber] = None
+        for status in list(self.streams.values()):
+            self._offer(subscriber, wire.status(status))
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Send subscriber nothing more; one that never joined is no error."""
+        self._subscribers.pop(subscriber, None)
+
+    async def follow(self, subscriber: Subscriber, since: int | None = None) -> None:
+        """Send the stored events after since, none twice and none left out, and join; None joins at once.
+
+        Returns when the subscriber has joined. Raises OSError from its `drained`, OutputError where the store cannot be read.
+        """
+        at = self.seq if since is None else since
+        if at > self.seq:
+            told = f"since is {at} and the last event of this store is {self.seq}; what is sent from here on is another store's"
+            subscriber.send(str(wire.error("since", told).encoded))
+        while at < self.seq:  # what is stored but not yet sent to all comes with the rest, after joining
+            upto = self.seq
+            if self._closing.is_set():
+                raise ConnectionAbortedError("the service ends")
+            page = await self._on(self._read, partial(self._reader.since, at, upto=upto, limit=PAGE))
+            await self._replay(subscriber, page)
+            at = upto if len(page) < PAGE else page[-1]["seq"]
+        self.join(subscriber)
+
+    async def _replay(self, subscriber: Subscriber, page: Sequence[dict[str, Any]]) -> None:
+        count = 0
+        for event in page:
+            message = wire.expression(event, evidence=self._evidence(event["id"]))
+            if subscriber.wants(message):
+                subscriber.send(message.encoded)
+                count += 1
+                await subscriber.drained()
+        self._replayed(count)
+        await asyncio.sleep(0)
+
+    def publish(self, message: Message) -> None:
+        """Send message to all who want it."""
+        self._sent(message)
+        for subscriber in list(self._subscribers):
+            self._offer(subscriber, message)
+
+    def _offer(self, subscriber: Subscriber, message: Message) -> None:
+        try:
+            if subscriber.wants(message):
+                subscriber.send(message.encoded)
+        except Exception:  # one subscriber's defect is not the others'
+            log.exception("a subscriber failed and is sent nothing more")
+            self.leave(subscriber)
+
+    # The publisher.
+
+    async def run(self) -> None:
+        """Store, number and send what is posted until `close`; what waits then is stored before this returns."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                others = [group.create_task(self._beat()), group.create_task(self._prune())]
+                await self._publish_posted()
+                for task in others:
+                    task.cancel()
+        finally:
+            self._closing.set()
+            self._write.shutdown()
+            self._read.shutdown()
+            self._reader.close()
+            if self._waiting:
+                log.error("%s; the service ends and they are lost", self.problem)
+
+    def close(self) -> None:
+        """Let `run` store what waits, trying once more where the store fails, and return."""
+        self._closing.set()
+        self._posted.set()
+
+    async def _publish_posted(self) -> None:
+        while True:
+            await self._posted.wait()
+            self._posted.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                if not await self._settle(batch):
+                    return
+            if self._closing.is_set():
+                return
+
+    async def _settle(self, batch: list[Decided]) -> bool:
+        """Store the final ones of a batch and send all of it in order; False where the service ends before that works."""
+        delay, longest = RETRY_S
+        while True:
+            self._held = len(batch)
+            events = [self._stamped(decided) for decided in batch if decided.event.state == "final"]
+            try:
+                numbers = await self._append(events) if events else []
+            except OutputError as error:
+                batch = self._failed(str(error), batch)
+                if self._closing.is_set():
+                    self._waiting.extendleft(reversed(batch))
+                    return False
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), delay)
+                delay = min(2 * delay, longest)
+            else:
+                self._held = 0
+                self._works()
+                self._send_settled(batch, list(map(numbered, events, numbers)))
+                return True
+
+    async def _append(self, events: Sequence[dict[str, Any]]) -> list[int]:
+        started = time.monotonic()
+        numbers = await self._on(self._write, partial(self._store.append, events))
+        self._stored(len(events), time.monotonic() - started)
+        return numbers
+
+    def _send_settled(self, batch: Sequence[Decided], events: Sequence[dict[str, Any]]) -> None:
+        """The batch in order; events are its final ones, numbered."""
+        finals = iter(events)
+        for decided in batch:
+            if decided.event.state == "final":
+                self._send_final(next(finals), decided.evidence)
+            else:
+                self._send_provisional(decided)
+
+    def _send_final(self, event: dict[str, Any], evidence: bool) -> None:
+        self.seq = event["seq"]
+        self.publish(wire.expression(event, evidence=evidence))
+
+    def _send_provisional(self, decided: Decided) -> None:
+        self.publish(wire.expression(self._stamped(decided), evidence=decided.evidence))
+
+    @staticmethod
+    def _stamped(decided: Decided) -> dict[str, Any]:
+        return wire.stamped(decided, monotonic=time.monotonic(), now=time.time())
+
+    # A store that cannot be written.
+
+    @property
+    def problem(self) -> str | None:
+        """Why events are not stored, in one sentence; None while all is well."""
+        if self._failure is None:
+            return None
+        lost = f", {self.lost} are lost" if self.lost else ""
+        return f"events cannot be stored ({self._failure}): {self.backlog} wait in memory{lost}"
+
+    def _failed(self, reason: str, batch: list[Decided]) -> list[Decided]:
+        """Tell it, once a failure, send the provisional events among those that wait, and return the batch's final ones."""
+        first, self._failure = self._failure is None, reason
+        provisional = [decided for decided in (*batch, *self._waiting) if decided.event.state == "provisional"]
+        batch = [decided for decided in batch if decided.event.state == "final"]
+        self._waiting = deque(decided for decided in self._waiting if decided.event.state == "final")
+        self._held = len(batch)
+        for decided in provisional:
+            self._send_provisional(decided)
+        if first:
+            log.error("%s", self.problem)
+            self.publish(wire.error("store", self.problem))
+            self._tell_heartbeat()
+        return batch
+
+    def _works(self) -> None:
+        """Tell, once, that events are stored again."""
+        if self._failure is None:
+            return
+        lost, self._failure, self.lost = self.lost, None, 0
+        log.warning("events are stored again; %d were lost", lost)
+        if lost:
+            self.publish(wire.error("lost", f"{lost} events were lost while they could not be stored"))
+        self._tell_heartbeat()
+
+    # What is due from time to time.
+
+    def _tell_heartbeat(self) -> None:
+        self.publish(wire.heartbeat(now=time.time(), seq=self.seq, problem=self.problem))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            self._tell_heartbeat()
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                while await self._on(self._write, self._store.prune):
+                    pass
+            except OutputError as error:
+                log.warning("old events were not removed: %s", error)
+            await asyncio.sleep(PRUNE_S)
+
+    async def _on(self, thread: ThreadPoolExecutor, work: Callable[[], R]) -> R:
+        """What work returns, done on one of the hub's threads."""
+        return await asyncio.get_running_loop().run_in_executor(thread, work)

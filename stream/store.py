@@ -1,0 +1,321 @@
+"""The events, kept: one SQLite file in a folder that one service at a time may use.
+
+    append   one transaction; when it returns, its events survive a kill of the process and a loss of power
+    seq      AUTOINCREMENT: from 1, never given twice, not even when the events that had it were removed
+    readers  open connections of their own and read while the service writes (write-ahead log)
+
+A `Store` and a `Reader` are each used by one thread at a time. What SQLite reports becomes OutputError, one sentence that says
+which file and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack, cast
+
+from engine.errors import InputError, OutputError
+
+FILE = "events.sqlite3"
+LOCK = "events.lock"
+APPLICATION = 0x41504558
+"""SQLite's application_id of our files: "APEX"."""
+SCHEMA = 1
+CHECKED_BYTES = 32 << 20
+"""A store up to this size is checked as a whole when it is opened: 0.1 s at the most, measured on 32 MiB."""
+PRUNED_AT_ONCE = 2000
+"""Events removed in one transaction, so that appending never waits long."""
+DAY_S = 86400.0
+_SIZES = ("page_size", "page_count", "freelist_count")
+
+_TABLES = f"""
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    stored_at REAL NOT NULL,
+    stream TEXT NOT NULL,
+    kind TEXT,
+    label TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX events_by_time ON events (stored_at);
+CREATE TABLE identity (value TEXT NOT NULL);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {SCHEMA};
+"""
+
+
+class Bounds(TypedDict, total=False):
+    """Which events to read; a name left out, or None, bounds nothing.
+
+    limit: how many at the most (500). upto: the last seq looked at. begin, end: seconds of the Unix epoch at which they were
+    stored, begin inclusive. streams, labels, kinds: those named.
+    """
+
+    limit: int
+    upto: int | None
+    begin: float | None
+    end: float | None
+    streams: Sequence[str] | None
+    labels: Sequence[str] | None
+    kinds: Sequence[str] | None
+
+
+class Store:
+    """The events in folder, which is made if need be; opening it twice at once is an error.
+
+    keep_days and keep_bytes are what `prune` leaves: events no older, a file no larger; None: no bound. Raises OutputError.
+    """
+
+    def __init__(self, folder: Path, *, keep_days: float | None = None, keep_bytes: int | None = None) -> None:
+        self.path = folder / FILE
+        self._keep_s = None if keep_days is None else keep_days * DAY_S
+        self._keep_bytes = keep_bytes
+        with contextlib.ExitStack() as undo:
+            self._lock = _locked(folder)
+            undo.callback(os.close, self._lock)
+            with _told(self.path):
+                self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+                undo.callback(self._db.close)
+                self._open()
+            self._pages = _Pages(self._db, self.path)
+            self.identity = self._pages.identity()
+            self.last = self._pages.last()
+            undo.pop_all()
+
+    def _open(self) -> None:
+        if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        else:
+            _check_ours(self._db, self.path)
+        for setting in ("journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {16 << 20}"):
+            self._db.execute(f"PRAGMA {setting}")
+        with self._transaction():
+            if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
+                for statement in _TABLES.strip().split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO identity VALUES (?)", (uuid.uuid4().hex,))
+        if self.path.stat().st_size <= CHECKED_BYTES:
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise OutputError(_damaged(self.path, found))
+
+    def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
+        """Keep events, all or none, and return their seq in order; they are durable when it returns.
+
+        Each is an event's JSON form without seq. Raises OutputError; then none of them is kept and none has a seq.
+        """
+        rows = [_row(event) for event in events]
+        with _told(self.path), self._transaction():
+            insert = "INSERT INTO events (stored_at, stream, kind, label, body) VALUES (?, ?, ?, ?, ?)"
+            numbers = [int(self._db.execute(insert, row).lastrowid or 0) for row in rows]
+        self.last = numbers[-1] if numbers else self.last
+        return numbers
+
+    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
+        """As `Reader.since`."""
+        return self._pages.since(seq, **bounds)
+
+    def prune(self) -> int:
+        """Remove events that retention no longer keeps, oldest first, at most `PRUNED_AT_ONCE`; how many it removed.
+
+        Call it until it returns 0. Raises OutputError.
+        """
+        removed = 0
+        with _told(self.path):
+            if self._keep_s is not None:
+                doomed = "SELECT seq FROM events WHERE stored_at < ? ORDER BY stored_at LIMIT ?"
+                removed = self._remove(doomed, (time.time() - self._keep_s, PRUNED_AT_ONCE))
+            if not removed and self._keep_bytes is not None:
+                removed = self._remove("SELECT seq FROM events ORDER BY seq LIMIT ?", (self._too_many(self._keep_bytes),))
+            if removed:
+                self._db.execute("PRAGMA incremental_vacuum").fetchall()
+        return removed
+
+    def _too_many(self, keep_bytes: int) -> int:
+        """How many of the oldest events to remove now so that the file comes to keep_bytes."""
+        page, pages, free = (int(self._db.execute(f"PRAGMA {of}").fetchone()[0]) for of in _SIZES)
+        used = page * (pages - free)
+        if used <= keep_bytes:
+            return 0
+        events = int(self._db.execute("SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM events").fetchone()[0])
+        return min(PRUNED_AT_ONCE, -(-events * (used - keep_bytes) // used))
+
+    def _remove(self, doomed: str, values: tuple[float, ...]) -> int:
+        with self._transaction():
+            return self._db.execute(f"DELETE FROM events WHERE seq IN ({doomed})", values).rowcount
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All that is done inside, or, where it raises, nothing of it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the file and let others use the folder; more than once is the same as once."""
+        if self._lock >= 0:
+            self._db.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Reader:
+    """The events in folder, read only, whether or not a service writes there. Raises InputError where there are none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        if not self.path.is_file():
+            raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
+        mode = "rw" if os.access(folder, os.W_OK) and os.access(self.path, os.W_OK) else "ro"
+        with contextlib.ExitStack() as undo, _told(self.path):
+            address = f"{self.path.resolve().as_uri()}?mode={mode}"
+            self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            undo.callback(self._db.close)
+            self._db.execute("PRAGMA query_only = ON")
+            _check_ours(self._db, self.path)
+            self._pages = _Pages(self._db, self.path)
+            self.identity = self._pages.identity()
+            undo.pop_all()
+
+    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
+        """Events after seq within bounds, in ascending order, seq among their fields.
+
+        Raises OutputError where the file is damaged.
+        """
+        return self._pages.since(seq, **bounds)
+
+    def last(self) -> int:
+        """The last seq that was given, 0 before the first."""
+        return self._pages.last()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class _Pages:
+    """Reading, for whoever holds a connection."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db, self._path = db, path
+
+    def identity(self) -> str:
+        with _told(self._path):
+            return str(self._db.execute("SELECT value FROM identity").fetchone()[0])
+
+    def last(self) -> int:
+        with _told(self._path):
+            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return int(row[0]) if row else 0
+
+    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
+        where, values = ["seq > ?"], cast("list[object]", [seq])
+        for condition, value in (
+            ("seq <= ?", bounds.get("upto")),
+            ("stored_at >= ?", bounds.get("begin")),
+            ("stored_at < ?", bounds.get("end")),
+        ):
+            if value is not None:
+                where.append(condition)
+                values.append(value)
+        for column, names in (
+            ("stream", bounds.get("streams")),
+            ("label", bounds.get("labels")),
+            ("kind", bounds.get("kinds")),
+        ):
+            if names is not None:
+                where.append(f"{column} IN ({', '.join('?' * len(names))})")
+                values.extend(names)
+        query = f"SELECT seq, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
+        with _told(self._path):
+            rows = self._db.execute(query, [*values, bounds.get("limit", 500)]).fetchall()
+        return [numbered(json.loads(body), number) for number, body in rows]
+
+
+def numbered(event: dict[str, Any], seq: int) -> dict[str, Any]:
+    """The event with its seq where the format has it: after type and v."""
+    return {"type": event["type"], "v": event["v"], "seq": seq, **event}
+
+
+def _row(event: dict[str, Any]) -> tuple[float, str, str | None, str, str]:
+    body = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return time.time(), event["stream"], event["kind"], event["label"], body
+
+
+def _locked(folder: Path) -> int:
+    """A handle whose lock on the folder lasts until it is closed or its process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot keep events: {(error.strerror or str(error)).lower()}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError(f"{folder} is in use by another service; stop that one or choose another folder") from error
+    except OSError as error:
+        os.close(handle)
+        raise OutputError(f"{folder} cannot be locked: {(error.strerror or str(error)).lower()}; use a local folder") from error
+    return handle
+
+
+def _check_ours(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database of another program or of a newer version."""
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+        raise OutputError(f"{path} is another program's file, not a store of events; choose another folder")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA:
+        raise OutputError(f"{path} has schema {version} and this version reads {SCHEMA}; use the apexstream that wrote it")
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return f"{path} is damaged ({' '.join(reason.split())}); move it away to begin anew, or put a copy in its place"
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever SQLite or the system reports, as OutputError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorname", "")
+        if code == "SQLITE_NOTADB":
+            sentence = f"{path} is not a store of events; choose another folder"
+        elif code.startswith("SQLITE_CORRUPT"):
+            sentence = _damaged(path, str(error))
+        elif code == "SQLITE_FULL":
+            sentence = f"{path} cannot grow: the disk is full"
+        elif code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            sentence = f"{path} is held by another program ({error})"
+        else:
+            sentence = f"{path} cannot be used: {error}"
+        raise OutputError(sentence) from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be used: {(error.strerror or str(error)).lower()}") from error
