@@ -1,0 +1,341 @@
+// The page: what comes over the connection goes to the sources' cards, the timeline and the table.
+
+import { Camera, offer } from "./camera.js";
+import { Connection } from "./connection.js";
+import { Details } from "./details.js";
+import { asCsv, asJson, download, Expressions } from "./expressions.js";
+import { classOf, element, forgetColours, LABELS, percent, shapeIcon, shortModel, word } from "./look.js";
+import { SourceCard } from "./source.js";
+import { Table } from "./table.js";
+import { summary, Timeline } from "./timeline.js";
+
+const FRAME_MS = 33; // canvases are drawn this often, in calm mode less
+const CALM_MS = 500;
+const ANNOUNCED_EVERY_MS = 2500;
+const NOTICE_MS = 15_000;
+
+const find = (id) => document.getElementById(id);
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const expressions = new Expressions();
+const cards = new Map();
+const filter = { stream: "", kind: "", hidden: new Set(), sure: 0 };
+const page = { paused: false, pausedAt: 0, missed: 0, live: false, clockAhead: 0, changed: true, fresh: new Set(), unsaid: [], problem: null };
+let shown = [];
+
+const table = new Table(find("rows"), (event) => details.show(event));
+const timeline = new Timeline(find("timeline"), find("tip"), (event) => details.show(event));
+const details = new Details({
+  step: (event, by) => shown[shown.findIndex(({ seq }) => seq === event.seq) + by],
+  closed: (event) => event && table.focus(event.seq),
+});
+const camera = new Camera(cameraChanged);
+
+/** The service's wall clock now, in milliseconds; it stands still while the page is paused. */
+function now() {
+  return page.paused ? page.pausedAt : Date.now() + page.clockAhead;
+}
+
+const connection = new Connection({
+  state(name, text) {
+    page.live = name === "live";
+    find("link").dataset.state = name;
+    find("link-text").textContent = text;
+  },
+  hello(hello) {
+    page.clockAhead = toMs(hello.now) - Date.now();
+    page.upTo = hello.seq;
+    for (const name of cards.keys()) if (!hello.streams.some((stream) => stream.name === name)) removeCard(name);
+    for (const stream of hello.streams) card(stream.name).status(stream);
+    find("facts").textContent = [`apexstream ${hello.version}`, shortModel(hello.model)].filter(Boolean).join(" · network ");
+    ailing(hello.problem);
+    for (const one of cards.values()) one.ask(!page.paused, true);
+    sourcesChanged();
+  },
+  message(message) {
+    handlers[message.type]?.(message);
+  },
+  picture(header, jpeg) {
+    if (!page.paused) cards.get(header.stream)?.show(header, jpeg);
+  },
+  forget() {
+    expressions.clear();
+    page.changed = true;
+  },
+});
+
+const handlers = {
+  expression(event) {
+    expressions.add(event);
+    page.changed = true;
+    const isNew = event.seq === undefined || event.seq > page.upTo;
+    const known = event.seq === undefined ? event : expressions.final.get(event.seq);
+    cards.get(event.stream)?.expression(known, isNew && !page.paused);
+    if (event.seq === undefined || !isNew) return;
+    page.fresh.add(event.seq);
+    page.unsaid.push(event);
+    if (page.paused) page.missed += 1;
+    pauseChanged();
+  },
+  status(status) {
+    const isNew = !cards.has(status.stream);
+    card(status.stream).status(status);
+    if (isNew) sourcesChanged();
+  },
+  signal(signal) {
+    if (!page.paused) cards.get(signal.stream)?.signal(signal);
+  },
+  removed({ stream }) {
+    removeCard(stream);
+    sourcesChanged();
+  },
+  heartbeat({ problem }) {
+    ailing(problem);
+  },
+  error({ code, message }) {
+    if (code !== "since") notice(message);
+  },
+};
+
+function toMs(time) {
+  return typeof time === "number" ? 1000 * time : Date.parse(time);
+}
+
+// Sources
+
+const watched = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const one = cards.get(target.dataset.stream);
+    if (!one) continue;
+    one.visible = isIntersecting;
+    one.ask(!page.paused);
+  }
+});
+
+function card(name) {
+  const known = cards.get(name);
+  if (known) return known;
+  const made = new SourceCard(name, (wish) => connection.send(wish));
+  cards.set(name, made);
+  find("sources").append(made.root);
+  watched.observe(made.root);
+  return made;
+}
+
+function removeCard(name) {
+  const gone = cards.get(name);
+  if (!gone) return;
+  watched.unobserve(gone.root);
+  gone.root.remove();
+  cards.delete(name);
+}
+
+function sourcesChanged() {
+  find("no-sources").hidden = cards.size > 0;
+  find("sources").dataset.count = String(cards.size);
+  page.changed = true;
+}
+
+// Filters, table, timeline
+
+function streams() {
+  const names = new Set(cards.keys());
+  for (const { stream } of expressions.final.values()) names.add(stream);
+  return [...names];
+}
+
+function offerStreams() {
+  const select = find("filter-stream");
+  const names = streams();
+  const offered = [...select.options].slice(1).map((option) => option.value);
+  if (names.join("\n") === offered.join("\n")) return;
+  select.replaceChildren(select.options[0], ...names.map((name) => new Option(name, name)));
+  select.value = names.includes(filter.stream) ? filter.stream : "";
+  filter.stream = select.value;
+}
+
+function offerClasses() {
+  find("filter-classes").replaceChildren(
+    ...LABELS.map((label) => {
+      const chip = element("button", "chip", [shapeIcon(label), word(label)], { type: "button" });
+      chip.setAttribute("aria-pressed", "true");
+      chip.dataset.label = label;
+      chip.addEventListener("click", () => {
+        const on = filter.hidden.has(label);
+        filter.hidden[on ? "delete" : "add"](label);
+        chip.setAttribute("aria-pressed", String(on));
+        refresh();
+      });
+      return chip;
+    }),
+  );
+}
+
+function readFilters() {
+  filter.stream = find("filter-stream").value;
+  filter.kind = find("filter-kind").value;
+  filter.sure = Number(find("filter-sure").value) / 100;
+  refresh();
+}
+
+function resetFilters() {
+  filter.hidden.clear();
+  for (const chip of find("filter-classes").children) chip.setAttribute("aria-pressed", "true");
+  queueMicrotask(readFilters); // the form's fields are reset after the event
+}
+
+/** Bring table, count and timeline in line with filters and events. */
+function refresh() {
+  page.changed = false;
+  offerStreams();
+  const frozen = page.paused ? page.pausedSeq : Infinity;
+  const all = expressions.shown({ stream: "", kind: "", hidden: new Set(), sure: 0 }).filter(({ seq }) => seq <= frozen);
+  shown = expressions.shown(filter).filter(({ seq }) => seq <= frozen);
+  table.show(shown);
+  if (!page.paused) {
+    table.highlight(page.fresh);
+    page.fresh.clear();
+  }
+  find("count").textContent = shown.length === all.length ? `${all.length}` : `${shown.length} of ${all.length}`;
+  find("no-rows").hidden = shown.length > 0;
+  find("no-rows").textContent = all.length ? "None passes the filters." : "No expression yet. They appear here as they end.";
+  find("filter-sure-text").textContent = percent(filter.sure);
+  find("filter-reset").hidden = !(filter.stream || filter.kind || filter.hidden.size || filter.sure);
+  for (const id of ["export-csv", "export-json"]) find(id).disabled = !shown.length;
+  refreshLegend();
+}
+
+function refreshLegend() {
+  const since = now() - 1000 * timeline.span;
+  const visible = shown.filter(({ at }) => at >= since);
+  const labels = [...new Set([...LABELS, ...visible.map(({ label }) => label)])];
+  const entry = (label) => {
+    const count = visible.filter((event) => event.label === label).length;
+    return element("li", "", [shapeIcon(label), element("span", "letter", classOf(label).letter), ` ${word(label)} `, element("strong", "", String(count))]);
+  };
+  find("legend").replaceChildren(...labels.map(entry));
+  find("timeline").setAttribute("aria-label", summary(visible, timeline.span));
+}
+
+function drawTimeline() {
+  const open = page.paused ? [] : expressions.open();
+  timeline.draw(filter.stream ? [filter.stream] : streams(), [...shown].reverse(), open.filter(({ label }) => !filter.hidden.has(label)), now());
+}
+
+// Pause, export, theme, camera
+
+function pause() {
+  if (!page.paused) page.pausedAt = Date.now() + page.clockAhead;
+  page.paused = !page.paused;
+  page.pausedSeq = connection.seen ?? 0;
+  page.missed = 0;
+  for (const one of cards.values()) one.ask(!page.paused);
+  pauseChanged();
+  refresh();
+}
+
+function pauseChanged() {
+  find("pause").setAttribute("aria-pressed", String(page.paused));
+  find("pause-text").textContent = page.paused ? `Resume${page.missed ? ` (${page.missed} new)` : ""}` : "Pause";
+}
+
+function exported(kind) {
+  const stamp = new Date(now()).toISOString().slice(0, 19).replace(/[:T]/g, "-");
+  const [type, text] = kind === "csv" ? ["text/csv", asCsv(shown)] : ["application/json", asJson(shown)];
+  download(`expressions-${stamp}.${kind}`, type, text);
+}
+
+function setTheme(dark, keep) {
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  find("theme").setAttribute("aria-pressed", String(dark));
+  forgetColours();
+  for (const one of cards.values()) one.picture.draw();
+  if (!keep) return;
+  try {
+    localStorage.setItem("apexstream.theme", dark ? "dark" : "light");
+  } catch {
+    // storage is switched off: the choice lasts until the page is left
+  }
+}
+
+function cameraChanged(state, detail) {
+  find("camera-button-text").textContent = { off: "Use this device’s camera", starting: "Starting the camera", on: "Stop the camera" }[state];
+  find("camera-button").classList.toggle("on", state === "on");
+  find("camera-button").disabled = state === "starting";
+  if (state === "on") notice("");
+  if (detail) notice(detail);
+}
+
+/** Something to know; it goes by itself after a while unless it stays true. */
+function notice(text, { stays = false } = {}) {
+  find("notice").textContent = text;
+  find("notice").hidden = !text;
+  clearTimeout(page.noticed);
+  if (text && !stays) page.noticed = setTimeout(() => notice(page.problem ?? "", { stays: true }), NOTICE_MS);
+}
+
+/** What ails the service, if anything, as it says itself. */
+function ailing(problem) {
+  if (problem === page.problem) return;
+  page.problem = problem;
+  notice(problem ?? "", { stays: true });
+}
+
+/** Tell a screen reader of new expressions, gathered so that it can keep up. */
+function announce() {
+  const news = page.unsaid.splice(0);
+  if (!news.length) return;
+  const { stream, label, confidence, kind } = news[news.length - 1];
+  const more = news.length > 1 ? `${news.length} new expressions, the last: ` : "";
+  find("announcer").textContent = `${more}${stream}, ${label}, ${percent(confidence)}, ${kind}`;
+}
+
+let drawn = 0;
+
+function frame(time) {
+  requestAnimationFrame(frame);
+  if (page.paused || time - drawn < (calm.matches ? CALM_MS : FRAME_MS)) return;
+  drawn = time;
+  for (const one of cards.values()) if (one.visible) one.trace.draw(!calm.matches && one.state === "live");
+  if (page.changed) refresh();
+}
+
+function everySecond() {
+  if (!page.paused) {
+    refreshLegend();
+    for (const one of cards.values()) {
+      one.tell(now());
+      one.ask(true);
+    }
+  }
+  if (page.changed) refresh(); // where no frame is drawn: the page is in the background
+}
+
+function start() {
+  offerClasses();
+  setTheme(document.documentElement.dataset.theme === "dark", false);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ({ matches }) => setTheme(matches, false));
+  find("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme !== "dark", true));
+  find("pause").addEventListener("click", pause);
+  find("filters").addEventListener("input", readFilters);
+  find("filters").addEventListener("submit", (event) => event.preventDefault());
+  find("filters").addEventListener("reset", resetFilters);
+  find("spans").addEventListener("change", (event) => {
+    timeline.span = Number(event.target.value);
+    refreshLegend();
+    drawTimeline();
+  });
+  find("export-csv").addEventListener("click", () => exported("csv"));
+  find("export-json").addEventListener("click", () => exported("json"));
+  find("camera-button").addEventListener("click", () => (camera.state === "on" ? camera.stop() : offer(camera)));
+  document.addEventListener("visibilitychange", () => {
+    for (const one of cards.values()) one.ask(!page.paused);
+  });
+  refresh();
+  requestAnimationFrame(frame);
+  setInterval(everySecond, 1000);
+  setInterval(drawTimeline, 250);
+  setInterval(announce, ANNOUNCED_EVERY_MS);
+  connection.open();
+}
+
+start();

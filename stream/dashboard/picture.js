@@ -1,0 +1,79 @@
+// The live picture of a source with what is seen on it: its contours as lines, the five regions as boxes.
+
+import { colour, fit } from "./look.js";
+
+export class Picture {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.landmarks = true;
+    this.regions = true;
+    this.bitmap = null;
+    this.header = null;
+    this.decoding = false;
+    this.shown = 0; // pictures drawn, for who watches the page
+  }
+
+  /** Take a JPEG and its header; while one is being decoded, the ones that come are left out. */
+  async take(header, jpeg) {
+    if (this.decoding) return;
+    this.decoding = true;
+    try {
+      const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+      this.bitmap?.close();
+      [this.bitmap, this.header] = [bitmap, header];
+      this.shown += 1;
+      this.draw();
+    } catch {
+      return; // a picture that cannot be decoded: the next one comes soon
+    } finally {
+      this.decoding = false;
+    }
+  }
+
+  clear() {
+    this.bitmap?.close();
+    this.bitmap = this.header = null;
+    this.draw();
+  }
+
+  draw() {
+    if (this.header) this.canvas.style.aspectRatio = `${this.header.width} / ${this.header.height}`;
+    const { context, width, height } = fit(this.canvas);
+    if (!this.bitmap || !width) return;
+    context.drawImage(this.bitmap, 0, 0, width, height);
+    context.scale(width / this.header.width, height / this.header.height);
+    const pixel = this.header.width / width;
+    for (const face of this.header.faces) {
+      if (this.regions) drawRegions(context, face.regions, pixel);
+      if (this.landmarks) drawLandmarks(context, face.landmarks, this.header.contours, pixel);
+    }
+  }
+}
+
+/** The contours of a face as closed lines; lengths says how many of the points each has. */
+function drawLandmarks(context, points, lengths, pixel) {
+  context.beginPath();
+  let first = 0;
+  for (const length of lengths) {
+    points.slice(first, first + length).forEach(([x, y], i) => context[i ? "lineTo" : "moveTo"](x, y));
+    context.closePath();
+    first += length;
+  }
+  context.strokeStyle = colour("--landmark");
+  context.lineWidth = 1.1 * pixel;
+  context.globalAlpha = 0.85;
+  context.stroke();
+  context.globalAlpha = 1;
+}
+
+function drawRegions(context, regions, pixel) {
+  for (const [style, width] of [["rgb(0 0 0 / 55%)", 3.2], [colour("--region"), 1.5]]) {
+    context.strokeStyle = style;
+    context.lineWidth = width * pixel;
+    for (const [x, y, w, h] of regions) {
+      context.beginPath();
+      context.roundRect(x, y, w, h, 3 * pixel);
+      context.stroke();
+    }
+  }
+}

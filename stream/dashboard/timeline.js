@@ -1,0 +1,117 @@
+// The timeline: a lane a stream, a mark an expression, now at the right edge.
+
+import { clock, colour, drawShape, fit, percent, word } from "./look.js";
+
+const LANE = 36;
+const AXIS = 22;
+const RADIUS = 7;
+const DODGE = [0, -9, 9]; // marks that would cover each other stand above or below the lane's line
+const REACH = 12; // how near, in pixels, the pointer must be
+const STEPS_S = [10, 15, 30, 60, 120, 300, 600, 900];
+
+export class Timeline {
+  /** open(event): called when a mark is clicked. */
+  constructor(canvas, tip, open) {
+    this.canvas = canvas;
+    this.tip = tip;
+    this.span = 300;
+    this.marks = [];
+    canvas.addEventListener("pointermove", (event) => this.#point(event));
+    canvas.addEventListener("pointerleave", () => this.#point(null));
+    canvas.addEventListener("click", (event) => {
+      const mark = this.#near(event);
+      if (mark && mark.event.seq !== undefined) open(mark.event);
+    });
+  }
+
+  /** Draw the streams' expressions up to now (milliseconds of the service's clock); open ones are hollow. */
+  draw(streams, events, open, now) {
+    this.canvas.style.height = `${Math.max(1, streams.length) * LANE + AXIS}px`;
+    const { context, width, height } = fit(this.canvas);
+    if (!width) return;
+    const names = width < 560 ? 0 : Math.min(150, 24 + Math.max(60, ...streams.map((name) => name.length * 7)));
+    const x = (at) => width - 10 - ((now - at) / 1000 / this.span) * (width - 10 - names);
+    drawAxis(context, { x, names, width, height, now, span: this.span });
+    streams.forEach((name, lane) => drawLane(context, name, lane, width, names));
+    this.marks = [];
+    const taken = streams.map(() => []);
+    for (const event of [...events, ...open]) {
+      const at = event.seq === undefined ? now : event.at;
+      const lane = streams.indexOf(event.stream);
+      if (lane < 0 || at < now - 1000 * this.span || at > now + 5000) continue;
+      const left = Math.min(x(at), width - 8);
+      const covers = taken[lane].findLast((other) => Math.abs(other.left - left) < 1.6 * RADIUS);
+      const step = covers ? (covers.step + 1) % DODGE.length : 0;
+      taken[lane].push({ left, step });
+      const mark = { event, x: left, y: lane * LANE + LANE / 2 + (names ? 0 : 4) + DODGE[step] };
+      drawShape(context, event.label, mark.x, mark.y, RADIUS, { hollow: event.seq === undefined });
+      this.marks.push(mark);
+    }
+  }
+
+  #near({ offsetX, offsetY }) {
+    const reach = ({ x, y }) => Math.hypot(x - offsetX, y - offsetY);
+    const nearest = this.marks.reduce((best, mark) => (best && reach(best) <= reach(mark) ? best : mark), null);
+    return nearest && reach(nearest) <= REACH ? nearest : null;
+  }
+
+  #point(pointer) {
+    const mark = pointer && this.#near(pointer);
+    this.canvas.classList.toggle("pointing", Boolean(mark));
+    this.tip.hidden = !mark;
+    if (!mark) return;
+    const { event } = mark;
+    const when = event.seq === undefined ? "under way" : `${event.kind}, ${clock(event.at)}`;
+    this.tip.textContent = `${word(event.label)} ${percent(event.confidence)} · ${event.stream} · ${when}`;
+    const half = this.tip.offsetWidth / 2;
+    this.tip.style.left = `${Math.max(half, Math.min(this.canvas.clientWidth - half, mark.x))}px`;
+    this.tip.style.top = `${mark.y - 14}px`;
+  }
+}
+
+function drawLane(context, name, lane, width, names) {
+  const top = lane * LANE;
+  context.strokeStyle = colour("--line");
+  context.lineWidth = 1;
+  context.beginPath();
+  context.moveTo(names, top + LANE / 2 + (names ? 0.5 : 4.5));
+  context.lineTo(width, top + LANE / 2 + (names ? 0.5 : 4.5));
+  context.stroke();
+  context.fillStyle = colour("--text");
+  context.textAlign = "left";
+  context.font = `${names ? 13 : 10}px ${colour("--font")}`;
+  const fitting = Math.floor((names ? names - 16 : 120) / 7);
+  const shown = name.length > fitting ? `${name.slice(0, fitting - 1)}…` : name;
+  context.fillText(shown, 0, names ? top + LANE / 2 + 4.5 : top + 9);
+}
+
+function drawAxis(context, { x, names, width, height, now, span }) {
+  const room = width - names;
+  const step = STEPS_S.find((candidate) => (candidate / span) * room > 64) ?? span;
+  const first = Math.ceil((now / 1000 - span) / step) * step;
+  context.font = `11px ${colour("--font")}`;
+  context.textAlign = "center";
+  context.lineWidth = 1;
+  for (let at = first; at <= now / 1000; at += step) {
+    const left = Math.round(x(1000 * at)) + 0.5;
+    context.strokeStyle = colour("--line");
+    context.beginPath();
+    context.moveTo(left, 0);
+    context.lineTo(left, height - AXIS + 4);
+    context.stroke();
+    context.fillStyle = colour("--faint");
+    const text = step < 60 ? clock(1000 * at).slice(-8) : clock(1000 * at).slice(-8, -3);
+    if (left > names + 18 && left < width - 24) context.fillText(text, left, height - 5);
+  }
+}
+
+/** What a screen reader says of the timeline. */
+export function summary(events, span) {
+  if (!events.length) return "No expression on the timeline";
+  const counts = new Map();
+  for (const { label } of events) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const parts = [...counts].map(([label, count]) => `${count} ${label}`);
+  const minutes = span / 60;
+  return `Timeline of the last ${minutes === 1 ? "minute" : `${minutes} minutes`}: ${parts.join(", ")}. The table below lists them.`;
+}
+
