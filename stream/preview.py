@@ -58,7 +58,7 @@ class PreviewMaker:
         step = 1 / wish.fps
         if arrival.arrived < self._due - step / 4:  # frames do not come like clockwork
             return
-        self._due = max(self._due, arrival.arrived - step) + step
+        self._due = max(self._due, arrival.arrived - step / 4) + step
         self._sink.preview(draw(self._stream, arrival.frame, faces, wish))
 
 

@@ -105,8 +105,12 @@ class Worker:
         self._stopping.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end, which comes once the mailbox is closed and empty; False where it did not come in time."""
-        self._thread.join(timeout)
+        """Wait for the end, which comes once the mailbox is closed and empty; False where it did not come in time.
+
+        One that never started has ended.
+        """
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property

@@ -1,0 +1,80 @@
+"""What tests of the live service share: a sink that keeps what it is sent, and waiting for what must come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from engine.types import Frame
+from stream.feed import Arrival, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+
+PATIENCE_S = 30.0
+"""How long a busy machine may take for what usually takes a moment."""
+
+R = TypeVar("R")
+
+
+class Collected:
+    """A sink that keeps everything; `until` waits on the thread of the test."""
+
+    def __init__(self, wish: PreviewWish | None = None) -> None:
+        self.events: list[Decided] = []
+        self.statuses: list[SourceStatus] = []
+        self.signals: list[Signal] = []
+        self.previews: list[Preview] = []
+        self.pictures: list[Evidence] = []
+        self.gone: list[str] = []
+        self.wish = wish
+        self._changed = threading.Condition()  # guards all lists
+
+    def decided(self, events: Sequence[Decided]) -> None:
+        self._add(lambda: self.events.extend(events))
+
+    def status(self, status: SourceStatus) -> None:
+        self._add(lambda: self.statuses.append(status))
+
+    def signal(self, signal: Signal) -> None:
+        self._add(lambda: self.signals.append(signal))
+
+    def preview(self, preview: Preview) -> None:
+        self._add(lambda: self.previews.append(preview))
+
+    def evidence(self, evidence: Evidence) -> None:
+        self._add(lambda: self.pictures.append(evidence))
+
+    def removed(self, stream: str) -> None:
+        self._add(lambda: self.gone.append(stream))
+
+    def preview_wish(self, stream: str) -> PreviewWish | None:
+        return self.wish
+
+    def finals(self, stream: str | None = None) -> list[Decided]:
+        """The final events, of one stream or of all."""
+        kept = [one for one in self.events if one.event.state == "final"]
+        return [one for one in kept if stream in (None, one.event.stream)]
+
+    def states(self, stream: str) -> list[str]:
+        """The states that a stream went through, each once in a row."""
+        seen = [status.state for status in self.statuses if status.stream == stream]
+        return [state for k, state in enumerate(seen) if k == 0 or state != seen[k - 1]]
+
+    def until(self, true: Callable[[], R], what: str) -> R:
+        """What `true` returns once it is true of what was collected; fails the test when that takes too long."""
+        with self._changed:
+            self._changed.wait_for(true, PATIENCE_S)
+            found = true()
+        assert found, f"waited {PATIENCE_S:.0f} s for {what}"
+        return found
+
+    def _add(self, add: Callable[[], None]) -> None:
+        with self._changed:
+            add()
+            self._changed.notify_all()
+
+
+def arrivals(frames: Sequence[Frame], start: float | None = None) -> list[Arrival]:
+    """Frames as if each had just arrived, at the pace of their own time."""
+    began, wall = time.monotonic() if start is None else start, time.time()
+    return [Arrival(frame, began + frame.t, wall + frame.t) for frame in frames]
