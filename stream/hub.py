@@ -34,7 +34,7 @@ BATCH = 64
 PAGE = 200
 """Stored events read at once for a client that resumes."""
 BACKLOG = 10_000
-"""Final events kept in memory while the store cannot be written, some 10 MB; beyond it the oldest are lost, and that is told."""
+"""Final events kept in memory while the store cannot be written, some 10 MB; beyond it the oldest are lost, which is told."""
 HEARTBEAT_S = 5.0
 RETRY_S = (0.25, 5.0)
 """The first and the longest wait between tries to store."""
@@ -240,6 +240,7 @@ class Hub:
             except OutputError as error:
                 batch = self._failed(str(error), batch)
                 if self._closing.is_set():
+                    self._held = 0
                     self._waiting.extendleft(reversed(batch))
                     return False
                 with contextlib.suppress(TimeoutError):

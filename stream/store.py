@@ -29,8 +29,8 @@ LOCK = "events.lock"
 APPLICATION = 0x41504558
 """SQLite's application_id of our files: "APEX"."""
 SCHEMA = 1
-CHECKED_BYTES = 32 << 20
-"""A store up to this size is checked as a whole when it is opened: 0.1 s at the most, measured on 32 MiB."""
+CHECKED_BYTES = 256 << 20
+"""A store up to this size is checked as a whole when it is opened; measured: 31 ms for 31 MiB."""
 PRUNED_AT_ONCE = 2000
 """Events removed in one transaction, so that appending never waits long."""
 DAY_S = 86400.0
@@ -136,7 +136,7 @@ class Store:
             if not removed and self._keep_bytes is not None:
                 removed = self._remove("SELECT seq FROM events ORDER BY seq LIMIT ?", (self._too_many(self._keep_bytes),))
             if removed:
-                self._db.execute("PRAGMA incremental_vacuum").fetchall()
+                self._db.executescript("PRAGMA incremental_vacuum")  # execute would give back one page and stop
         return removed
 
     def _too_many(self, keep_bytes: int) -> int:

@@ -1,0 +1,48 @@
+"""Events as the pipeline makes them, for tests of what becomes of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from engine.types import Event, Mark
+from stream.feed import Decided
+
+
+def an_event(
+    number: int,
+    *,
+    stream: str = "lobby",
+    label: str = "surprise",
+    state: Literal["provisional", "final"] = "final",
+    length_s: float = 0.4,
+    **changes: Any,
+) -> Event:
+    """Event `number` of a stream: onset at `number` seconds, apex half way."""
+    onset, final = float(number), state == "final"
+    fields: dict[str, Any] = {
+        "id": f"{stream}-{number}",
+        "stream": stream,
+        "face": 0,
+        "state": state,
+        "kind": ("micro" if length_s <= 0.5 else "macro") if final else None,
+        "onset": Mark(30 * number, onset),
+        "apex": Mark(30 * number + 6, onset + length_s / 2),
+        "offset": Mark(30 * number + 12, onset + length_s) if final else None,
+        "label": label,
+        "probabilities": {"negative": 0.03, "positive": 0.05, "surprise": 0.92},
+        "confidence": 0.92,
+        "intensity": 1.31,
+        "model": "ahmsa-3db@sha256:0123456789ab",
+    }
+    return Event(**{**fields, **changes})
+
+
+def decided(number: int, **changes: Any) -> Decided:
+    """The event as decided now."""
+    return Decided(an_event(number, **changes), time.monotonic())
+
+
+def stored(number: int, **changes: Any) -> dict[str, Any]:
+    """The event's JSON form as the store takes it."""
+    return {**an_event(number, **changes).as_dict(), "emitted_at": "2026-01-31T09:00:00.123Z", "latency_ms": 38.2}

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError, OutputError
+from stream import store as store_module
+from stream.store import FILE, Reader, Store
+from tests.events import stored
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path) as opened:
+        yield opened
+
+
+def seqs(events: list[dict[str, object]]) -> list[object]:
+    return [event["seq"] for event in events]
+
+
+def test_what_is_appended_is_read_back_with_its_seq(store: Store) -> None:
+    assert store.append([stored(1), stored(2, label="positive")]) == [1, 2]
+    assert store.append([]) == []
+    assert store.append([stored(3)]) == [3]
+    assert store.last == 3
+    first, second, third = store.since(0)
+    assert first == {**stored(1), "seq": 1}
+    assert list(first)[:3] == ["type", "v", "seq"]
+    assert (second["label"], third["id"]) == ("positive", "lobby-3")
+
+
+def test_since_is_exclusive_and_bounded(store: Store) -> None:
+    store.append([stored(number) for number in range(1, 11)])
+    assert seqs(store.since(7)) == [8, 9, 10]
+    assert seqs(store.since(2, limit=3)) == [3, 4, 5]
+    assert seqs(store.since(2, upto=4)) == [3, 4]
+    assert store.since(10) == store.since(99) == []
+
+
+def test_events_are_chosen_by_stream_label_kind_and_time(store: Store) -> None:
+    store.append(
+        [stored(1, stream="lobby"), stored(2, stream="door", label="positive"), stored(3, stream="door", length_s=2.0)]
+    )
+    assert seqs(store.since(0, streams=["door"])) == [2, 3]
+    assert seqs(store.since(0, labels=["surprise"])) == [1, 3]
+    assert seqs(store.since(0, kinds=["micro"], streams=["door", "lobby"])) == [1, 2]
+    assert store.since(0, streams=[]) == []
+    now = time.time()
+    assert seqs(store.since(0, begin=now - 60, end=now + 60)) == [1, 2, 3]
+    assert store.since(0, begin=now + 60) == store.since(0, end=now - 60) == []
+
+
+def test_seq_goes_on_after_a_restart_and_after_everything_was_removed(tmp_path: Path) -> None:
+    with Store(tmp_path) as first:
+        first.append([stored(1), stored(2)])
+        identity = first.identity
+    with Store(tmp_path, keep_days=-1) as second:
+        assert (second.last, second.identity) == (2, identity)
+        assert second.prune() == 2
+        assert second.since(0) == []
+    with Store(tmp_path) as third:
+        assert third.last == 2
+        assert third.append([stored(3)]) == [3]
+
+
+def test_all_or_none_of_a_batch_is_kept(store: Store) -> None:
+    store.append([stored(1)])
+    broken = {**stored(3), "label": None}
+    with pytest.raises(OutputError, match="NOT NULL"):
+        store.append([stored(2), broken])
+    assert seqs(store.since(0)) == [1]
+    assert store.append([stored(4)]) == [2], "a failed append uses up no seq"
+
+
+def test_retention_by_age_removes_the_old_ones_alone(tmp_path: Path) -> None:
+    with Store(tmp_path, keep_days=30) as kept:
+        kept.append([stored(1), stored(2), stored(3)])
+        with sqlite3.connect(tmp_path / FILE) as aged:
+            aged.execute("UPDATE events SET stored_at = stored_at - 31 * 86400 WHERE seq <= 2")
+        aged.close()
+        assert (kept.prune(), kept.prune()) == (2, 0)
+        assert seqs(kept.since(0)) == [3]
+
+
+def test_retention_by_size_removes_the_oldest_and_shrinks_the_file(tmp_path: Path) -> None:
+    bound = 400_000
+    with Store(tmp_path, keep_bytes=bound) as kept:
+        kept.append([stored(number) for number in range(1, 3001)])
+        while kept.prune():
+            pass
+        left = seqs(kept.since(0, limit=10_000))
+        assert left == list(range(3001 - len(left), 3001)), "the newest are left, none missing between"
+        assert 200 < len(left) < 1000
+    assert bound / 2 < (tmp_path / FILE).stat().st_size <= bound
+
+
+def test_pruning_goes_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PRUNED_AT_ONCE", 10)
+    with Store(tmp_path, keep_days=-1) as kept:
+        kept.append([stored(number) for number in range(25)])
+        assert [kept.prune() for _ in range(4)] == [10, 10, 5, 0]
+
+
+def test_two_services_cannot_share_a_folder(store: Store) -> None:
+    with pytest.raises(OutputError, match="in use by another service"):
+        Store(store.path.parent)
+    store.close()
+    store.close()
+    Store(store.path.parent).close()
+
+
+def test_a_killed_service_leaves_its_folder_free_and_its_events_whole(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from stream.store import Store; from tests.events import stored\n"
+        "store = Store(Path(sys.argv[1])); print(store.append([stored(1), stored(2)])); sys.stdout.flush(); sys.stdin.read()"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "[1, 2]\n"
+    with pytest.raises(OutputError, match="in use"):
+        Store(tmp_path)
+    with Reader(tmp_path) as beside:
+        assert seqs(beside.since(0)) == [1, 2], "read while the service has it open"
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    with Reader(tmp_path) as reader:
+        assert seqs(reader.since(0)) == [1, 2]
+    with Store(tmp_path) as again:
+        assert again.append([stored(3)]) == [3]
+
+
+def test_readers_see_what_is_written_while_they_are_open(store: Store) -> None:
+    with Reader(store.path.parent) as reader:
+        assert (reader.last(), reader.since(0)) == (0, [])
+        store.append([stored(1)])
+        assert (reader.last(), seqs(reader.since(0))) == (1, [1])
+        assert reader.identity == store.identity
+
+
+def test_readers_write_nothing(store: Store) -> None:
+    with Reader(store.path.parent) as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._db.execute("DELETE FROM events")
+
+
+def test_a_folder_without_events_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no events"):
+        Reader(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def foreign(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("CREATE TABLE events (anything TEXT)")
+
+
+def newer(path: Path) -> None:
+    Store(path.parent).close()
+    with contextlib.closing(sqlite3.connect(path)) as changed, changed:
+        changed.execute("PRAGMA user_version = 2")
+
+
+def text(path: Path) -> None:
+    path.write_text("these are no events, but quite some words " * 100)
+
+
+def torn(path: Path) -> None:
+    with Store(path.parent) as whole:
+        whole.append([stored(number) for number in range(500)])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def scribbled(path: Path) -> None:
+    with Store(path.parent) as whole:
+        whole.append([stored(number) for number in range(500)])
+    with path.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\x5a" * 4096 * 20)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (foreign, "another program's file"),
+        (newer, "schema 2 and this version reads 1"),
+        (text, "is not a store of events"),
+        (torn, "is damaged"),
+        (scribbled, "is damaged"),
+    ],
+    ids=["foreign", "newer", "text", "torn", "scribbled"],
+)
+def test_a_file_that_cannot_be_used_is_told_in_one_sentence_and_left_alone(tmp_path: Path, spoil, sentence: str) -> None:
+    spoil(tmp_path / FILE)
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(OutputError, match=sentence) as caught:
+        Store(tmp_path)
+    assert str(tmp_path / FILE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / FILE).read_bytes() == before
+    with pytest.raises(OutputError):
+        Store(tmp_path)
+
+
+def test_a_full_disk_is_told_and_once_there_is_room_it_goes_on(store: Store) -> None:
+    store.append([stored(1)])
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(OutputError, match="the disk is full"):
+        store.append([stored(number) for number in range(500)])
+    assert (store.last, seqs(store.since(0))) == (1, [1])
+    store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    assert store.append([stored(2)]) == [2]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot keep events"):
+        Store(tmp_path / "file" / "folder")
+
+
+def test_events_are_durable_settings_say_so(store: Store) -> None:
+    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2, "FULL: the log is on the disk before append returns"
