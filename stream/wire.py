@@ -124,12 +124,13 @@ def read_preview(data: bytes) -> tuple[dict[str, Any], bytes]:
     """Header and JPEG of a preview. Raises InputError."""
     try:
         (length,) = _LENGTH.unpack_from(data)
-        header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
-    except (struct.error, ValueError, UnicodeDecodeError) as error:
+        end = _LENGTH.size + length
+        header = json.loads(data[_LENGTH.size : end])
+    except (struct.error, ValueError) as error:
         raise InputError(f"a preview of {len(data)} bytes cannot be read: {error}") from error
-    if not isinstance(header, dict):
-        raise InputError("a preview's header is no JSON object")
-    return header, data[_LENGTH.size + length :]
+    if not isinstance(header, dict) or end > len(data):
+        raise InputError(f"a preview of {len(data)} bytes is torn or has no JSON object for its header")
+    return header, data[end:]
 
 
 def iso(moment: float) -> str:
