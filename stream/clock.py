@@ -86,3 +86,33 @@ class SourceClock:
         while self._ahead and self._ahead[0] <= t:
             heapq.heappop(self._ahead)
         return t, gap
+
+
+class Timeline:
+    """One time for a source that is opened again and again, or begins anew: it follows the source's own clock, goes on by the
+    wall clock where that clock began anew, and never goes back.
+
+    follows_wall says that a jump ahead is a new clock too, as in a live stream, where no more time can have passed than has.
+    """
+
+    def __init__(self, *, follows_wall: bool) -> None:
+        self._follows_wall = follows_wall
+        self._offset = 0.0
+        self._last: tuple[float, float] | None = None
+        self._step = DEFAULT_STEP_S
+
+    def place(self, t: float, now: float, *, gap: bool) -> float:
+        """The time of a frame with the source's time t that arrived at now (seconds of a monotonic clock); gap says that t
+        may belong to another clock than the frame before."""
+        placed = t + self._offset
+        if self._last is not None:
+            last, before = self._last
+            expected = last + max(now - before, self._step)
+            jumped = gap and (placed <= last or (self._follows_wall and abs(placed - expected) > GAP_S))
+            if jumped or placed <= last:
+                self._offset += expected - placed
+                placed = expected
+            elif not gap:
+                self._step = placed - last
+        self._last = (placed, now)
+        return placed

@@ -15,12 +15,11 @@ from typing import Any
 
 import av
 import av.error
-from av.stream import Disposition
 
 from engine.errors import SourceError
 from engine.types import Frame
 from stream.clock import SourceClock
-from stream.pixels import upright_pixels
+from stream.decoding import Decoding, picture_track, rate_of
 
 EARLY_END_S = 0.5
 """A file whose pictures end this much before its declared end was cut off."""
@@ -80,11 +79,10 @@ class _Declared:
     def of(cls, stream: av.VideoStream, format_names: str) -> _Declared:
         length, base = _seconds(stream), float(stream.time_base or 0)
         indexed = bool(_INDEXED & set(format_names.split(",")))
-        rate = stream.average_rate or stream.guessed_rate
         shape = stream.codec_context.sample_aspect_ratio
         return cls(
             codec=stream.codec_context.name,
-            fps=float(rate) if rate else None,
+            fps=rate_of(stream),
             frames=int(stream.frames),
             length=length,
             end=(stream.start_time or 0) * base + length if length and indexed else None,
@@ -106,15 +104,8 @@ class VideoSource:
         self._stream.codec_context.thread_count = threads
         self._declared = _Declared.of(self._stream, self._container.format.name)
         self._fps = self._declared.fps
-        self._clock = SourceClock(1 / self._fps if self._fps else None, sort=self._container.format.name == "avi")
-        self._start: float | None = None
-        self._end: float | None = None
-        self._size = (self._stream.codec_context.width, self._stream.codec_context.height)
-        self._rotation = 0
-        self._pixel_format = "unknown"
-        self._frames = self._errors = self._damaged = 0
-        self._lost = False
-        self._finished = False
+        clock = SourceClock(1 / self._fps if self._fps else None, sort=self._container.format.name == "avi")
+        self._decoding = Decoding(self._container, self._stream, clock)
 
     def __enter__(self) -> VideoSource:
         return self
@@ -127,14 +118,8 @@ class VideoSource:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        for picture in self._pictures():
-            if picture.is_corrupt:
-                self._damaged += self._frames > 0
-                self._lost = True
-                continue
-            yield self._frame(picture)
-        self._finished = True
-        if not self._frames:
+        yield from self._decoding
+        if not self._decoding.frames:
             raise SourceError(f"{self.path}: no picture in this file can be decoded; it is damaged or cut off")
 
     @property
@@ -148,41 +133,42 @@ class VideoSource:
     @property
     def facts(self) -> VideoFacts:
         """What is known so far."""
+        read = self._decoding
         return VideoFacts(
             path=str(self.path),
             codec=self._declared.codec,
-            pixel_format=self._pixel_format,
-            width=self._size[0],
-            height=self._size[1],
-            rotation=self._rotation,
+            pixel_format=read.pixel_format,
+            width=read.size[0],
+            height=read.size[1],
+            rotation=read.rotation,
             fps=self._fps,
-            start=self._start,
-            end=self._end,
-            frames=self._frames,
+            start=read.start,
+            end=read.end,
+            frames=read.frames,
             expected_frames=self.expected_frames,
-            gaps=self._clock.gaps,
-            decode_errors=self._errors,
-            damaged_frames=self._damaged,
+            gaps=read.clock.gaps,
+            decode_errors=read.errors,
+            damaged_frames=read.damaged,
             warnings=tuple(self._warnings()),
         )
 
     @property
     def problem(self) -> str | None:
         """One sentence when less was read than the file should hold, else None; complete once the frames are through."""
-        damage = ""
-        if self._errors or self._damaged:
-            damage = f"{_count(self._errors, 'packet')} and {_count(self._damaged, 'picture')} are damaged and left out; "
-        rest = f"the rest was read ({_count(self._frames, 'frame')})"
-        end, last = self._declared.end, self._end
-        slack = max(EARLY_END_S, 3 * self._clock.nominal_s)
-        if self._finished and end is not None and last is not None and last < end - slack:
+        read, damage = self._decoding, ""
+        if read.errors or read.damaged:
+            damage = f"{_count(read.errors, 'packet')} and {_count(read.damaged, 'picture')} are damaged and left out; "
+        rest = f"the rest was read ({_count(read.frames, 'frame')})"
+        end, last = self._declared.end, read.end
+        slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
+        if read.finished and end is not None and last is not None and last < end - slack:
             stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
             return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
         return f"{self.path}: {damage}{rest}" if damage else None
 
     def _warnings(self) -> Iterator[str]:
-        clock = self._clock
-        if clock.invented and clock.invented == self._frames:
+        clock = self._decoding.clock
+        if clock.invented and clock.invented == self._decoding.frames:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
         elif clock.invented:
             yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
@@ -190,46 +176,6 @@ class VideoSource:
             yield "time stamps are out of order; they were sorted"
         if self._declared.pixel_shape:
             yield f"pixels are not square ({self._declared.pixel_shape}); faces are measured as stored"
-
-    def _pictures(self) -> Iterator[av.VideoFrame]:
-        """Decoded pictures in order of presentation; damage is counted and passed over."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except av.error.FFmpegError:
-                self._errors += 1
-                yield from self._decoded(None)
-                return
-            if packet.size and packet.pts is not None and packet.time_base:
-                self._clock.read_ahead(float(packet.pts * packet.time_base))
-            yield from self._decoded(packet)
-
-    def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
-        try:
-            return list(self._stream.decode(packet))
-        except av.error.EOFError:
-            return []
-        except av.error.FFmpegError:
-            self._errors += 1
-            self._lost = True
-            return []
-
-    def _frame(self, picture: av.VideoFrame) -> Frame:
-        layout, pixels = upright_pixels(picture)
-        own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
-        t, gap = self._clock.stamp(own, lost=self._lost)
-        frame = Frame(index=self._frames, t=t, pixels=pixels, layout=layout, gap=gap)
-        self._lost = False
-        self._rotation = picture.rotation
-        self._pixel_format = picture.format.name
-        self._size = (frame.width, frame.height)
-        self._start = t if self._start is None else self._start
-        self._end = t
-        self._frames += 1
-        return frame
 
 
 def open_video(path: str | Path, *, threads: int = 2) -> VideoSource:
@@ -277,9 +223,8 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def _picture_track(path: Path, container: av.container.InputContainer) -> av.VideoStream:
-    """The first track of moving pictures (the cover of a song is none)."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
-            return stream
-    container.close()
-    raise SourceError(f"{path} has no pictures (sound alone?); a video is expected")
+    track = picture_track(container)
+    if track is None:
+        container.close()
+        raise SourceError(f"{path} has no pictures (sound alone?); a video is expected")
+    return track

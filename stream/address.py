@@ -1,0 +1,146 @@
+"""What a SOURCE is: from the text that names it to what opens it, with credentials that nobody else gets to see.
+
+    0, 1, ...                   the webcam of that number
+    /dev/video0                 a webcam by its device (Linux)
+    rtsp://USER:PASSWORD@HOST   a network camera; rtsps:// too
+    http://, https://, rtmp://  a stream or play list on the network
+    lavfi:GRAPH                 a picture that FFmpeg draws itself (lavfi:testsrc=size=640x480:rate=30)
+    anything else               a video file
+
+A password that holds / ? # or @ is written with %2F %3F %23 %40, or given apart from the address.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from engine.errors import SourceError
+from stream.feed import SourceKind
+
+Transport = Literal["tcp", "udp"]
+
+_PROTOCOLS = {
+    "rtsp": "rtsp,rtsps,rtp,tcp,udp,tls,http,https,httpproxy",
+    "http": "http,https,httpproxy,tcp,tls,crypto,data",
+    "rtmp": "rtmp,rtmps,rtmpt,rtmpe,http,https,tcp,tls",
+}
+"""What FFmpeg may follow from an address of a kind: a play list must not lead it to this machine's files."""
+
+_SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http", "rtmp": "rtmp", "rtmps": "rtmp"}
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^\s'\"]*", re.IGNORECASE)
+_DEVICE = re.compile(r"/dev/video\d+")
+_ANALYSIS_US = "500000"
+"""How much of a stream FFmpeg looks at before it lets go of the first picture; its own 5 s would delay each return."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a source is. shown is for people and has no credentials; target, format and options are for `av.open` alone."""
+
+    kind: SourceKind
+    shown: str
+    target: str = field(repr=False)
+    format: str | None = None
+    options: dict[str, str] = field(default_factory=dict, repr=False, hash=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def live(self) -> bool:
+        """Whether pictures come when they come and the newest count; a file's are all wanted."""
+        return self.kind != "file"
+
+    @property
+    def paced(self) -> bool:
+        """Whether pictures are there at once and have to be played in real time."""
+        return self.kind in ("file", "pattern")
+
+    def redact(self, text: str) -> str:
+        """The text of another's message in one line, without what this address keeps to itself."""
+        text = " ".join(text.replace(self.target, self.shown).split())
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return _URL.sub(lambda url: _without_credentials(url.group(0)), text)
+
+
+def parse_address(
+    source: str, *, transport: Transport = "tcp", username: str | None = None, password: str | None = None
+) -> Address:
+    """The address that source names; username and password go before those it holds itself.
+
+    Raises SourceError in one sentence that repeats no credentials.
+    """
+    source = source.strip()
+    if not source:
+        raise SourceError("a source is a webcam's number, an address like rtsp://HOST/PATH, or a file; nothing came")
+    if source.isdecimal():
+        return _webcam(int(source))
+    if _DEVICE.fullmatch(source):
+        return Address("webcam", source, source, "v4l2")
+    if source.startswith("lavfi:"):
+        return _pattern(source.removeprefix("lavfi:"))
+    scheme, mark, _ = source.partition("://")
+    if not mark:
+        return Address("file", source, source)
+    if scheme.lower() not in _SCHEMES:
+        raise SourceError(f"addresses that begin with {scheme}:// are not known; there are {', '.join(_SCHEMES)}")
+    return _network(source, transport, username, password)
+
+
+def _webcam(number: int) -> Address:
+    if sys.platform == "darwin":
+        return Address("webcam", f"webcam {number}", str(number), "avfoundation", {"framerate": "30"})
+    if sys.platform.startswith("linux"):
+        return Address("webcam", f"/dev/video{number}", f"/dev/video{number}", "v4l2")
+    raise SourceError(f"webcams cannot be named by number ({number}) on this system; serve the camera by RTSP or HTTP")
+
+
+def _pattern(graph: str) -> Address:
+    if not graph.strip():
+        raise SourceError("lavfi: is followed by a graph of FFmpeg's filters, as in lavfi:testsrc=rate=30")
+    return Address("pattern", f"lavfi:{_URL.sub(lambda url: _without_credentials(url.group(0)), graph)}", graph, "lavfi")
+
+
+def _network(source: str, transport: Transport, username: str | None, password: str | None) -> Address:
+    try:
+        parts = urlsplit(source)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SourceError(
+            f"the {source.partition('://')[0]} address has no usable host and port;"
+            " in a user name or password write / ? # and @ as %2F %3F %23 and %40"
+        )
+    user = unquote(parts.username or "") if username is None else username
+    word = unquote(parts.password or "") if password is None else password
+    host = parts.netloc.rpartition("@")[2]
+    login = f"{quote(user, safe='')}:{quote(word, safe='')}@" if user or word else ""
+    query = f"?{parts.query}" if parts.query else ""
+    base = _SCHEMES[parts.scheme]
+    options = {"protocol_whitelist": _PROTOCOLS[base], "analyzeduration": _ANALYSIS_US}
+    if base == "rtsp":
+        options |= {"rtsp_transport": transport, "allowed_media_types": "video"}
+    return Address(
+        kind="rtsp" if base == "rtsp" else "http",
+        shown=f"{parts.scheme}://{host}{parts.path}",
+        target=f"{parts.scheme}://{login}{host}{parts.path}{query}",
+        options=options,
+        secrets=_secrets(word, parts.query),
+    )
+
+
+def _secrets(password: str, query: str) -> tuple[str, ...]:
+    """What must not be seen, longest first, so that no part of one is left behind by another."""
+    found = {password, quote(password, safe=""), query, unquote(query)} - {""}
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def _without_credentials(url: str) -> str:
+    """A URL with all that may hold a secret left out: user, password and query."""
+    scheme, _, rest = url.partition("://")
+    place, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"

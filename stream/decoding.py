@@ -1,0 +1,103 @@
+"""From an open container to frames: decoding, times, and damage that is counted and passed over.
+
+Recorded files (`source`) and connections to live sources (`link`) read through the same loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import av.error
+from av.stream import Disposition
+
+from engine.types import Frame
+from stream.clock import SourceClock
+from stream.pixels import upright_pixels
+
+
+class Decoding:
+    """The frames of a container's picture track, once, in order of presentation; its attributes tell how it went so far.
+
+    errors counts packets that could not be decoded, damaged the broken pictures left out after the first good one; failure is
+    what ended the reading before its end, None where nothing did; read counts packets.
+    """
+
+    def __init__(self, container: av.container.InputContainer, track: av.VideoStream, clock: SourceClock) -> None:
+        self.clock = clock
+        self.start: float | None = None
+        self.end: float | None = None
+        self.size = (track.codec_context.width, track.codec_context.height)
+        self.rotation = 0
+        self.pixel_format = "unknown"
+        self.frames = self.errors = self.damaged = self.read = 0
+        self.failure: av.error.FFmpegError | None = None
+        self.finished = False
+        self._container = container
+        self._track = track
+        self._lost = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for picture in self._pictures():
+            if picture.is_corrupt:
+                self.damaged += self.frames > 0
+                self._lost = True
+                continue
+            yield self._frame(picture)
+        self.finished = True
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        packets = self._container.demux(self._track)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError as error:
+                self.errors += 1
+                self.failure = error
+                yield from self._decoded(None)
+                return
+            self.read += 1
+            if packet.size and packet.pts is not None and packet.time_base:
+                self.clock.read_ahead(float(packet.pts * packet.time_base))
+            yield from self._decoded(packet)
+
+    def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
+        try:
+            return list(self._track.decode(packet))
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            self.errors += 1
+            self._lost = True
+            return []
+
+    def _frame(self, picture: av.VideoFrame) -> Frame:
+        layout, pixels = upright_pixels(picture)
+        own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
+        t, gap = self.clock.stamp(own, lost=self._lost)
+        frame = Frame(index=self.frames, t=t, pixels=pixels, layout=layout, gap=gap)
+        self._lost = False
+        self.rotation = picture.rotation
+        self.pixel_format = picture.format.name
+        self.size = (frame.width, frame.height)
+        self.start = t if self.start is None else self.start
+        self.end = t
+        self.frames += 1
+        return frame
+
+
+def picture_track(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first track of moving pictures that can be decoded (the cover of a song is none); None where there is none."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+            return stream
+    return None
+
+
+def rate_of(track: av.VideoStream) -> float | None:
+    """Pictures a second as declared; None where nothing is."""
+    rate = track.average_rate or track.guessed_rate
+    return float(rate) if rate else None

@@ -1,0 +1,147 @@
+"""One connection to a source: a thread that opens it and reads until it ends, fails, or nobody takes its frames any more.
+
+FFmpeg cannot be interrupted from outside. Whoever has waited long enough abandons the link, and may open another at once; the
+thread left behind notices within the timeouts of `av.open`, closes what it holds, and ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import av.error
+
+from engine.errors import SourceError
+from engine.types import Frame
+from stream.address import Address
+from stream.channel import ClosedError
+from stream.clock import SourceClock
+from stream.decoding import Decoding, picture_track, rate_of
+from stream.feed import Arrival
+from stream.mailbox import Mailbox
+from stream.source import open_video
+
+_WITHOUT_CLOCK = {"mpjpeg", "mjpeg", "h264", "hevc"}
+"""Formats whose pictures come without times; FFmpeg counts them at a rate that it makes up."""
+
+_QUEUED = 2
+
+_SAID = {
+    errno.ECONNREFUSED: "nothing answers there (connection refused); is it switched on, and the port right?",
+    errno.EHOSTUNREACH: "there is no way to that host",
+    errno.ENETUNREACH: "there is no way to that network",
+    errno.ETIMEDOUT: "it did not answer in time",
+    errno.ENOENT: "there is no such device or file",
+    errno.ENODEV: "there is no such device",
+    errno.EBUSY: "another program is using it",
+    errno.EACCES: "it may not be read; check its permissions",
+    errno.EPERM: "it may not be read; check its permissions",
+}
+
+
+class Link:
+    """A connection being made, then read; `frames` is where its pictures come out, closed when it has ended.
+
+    detail says in one sentence why it ended; over is whether all there is was read, as at the end of a file; paced is whether
+    its pictures come faster than they are to be shown.
+    """
+
+    def __init__(self, address: Address, *, timeout_s: float) -> None:
+        self.frames: Mailbox[Arrival] = Mailbox(_QUEUED, newest=False)
+        self.detail = ""
+        self.over = False
+        self.paced = address.paced
+        self._address = address
+        self._timeout_s = timeout_s
+        self._decoding: Decoding | None = None
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"read {address.shown}", daemon=True)
+        self._thread.start()
+
+    def _waited(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def packets(self) -> int:
+        """How many packets came so far."""
+        decoding = self._decoding
+        return 0 if decoding is None else decoding.read
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still holds the source."""
+        return self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Take no more frames from it; its thread ends by itself."""
+        self.frames.abandon()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread, at most timeout seconds."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            with self._opened() as frames:
+                for frame in frames:
+                    self.frames.put(Arrival(frame, time.monotonic(), time.time()))
+        except ClosedError:
+            return
+        except SourceError as error:
+            self.detail = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong is this source's matter, and told as its state
+            self.detail = self._told(error)
+        finally:
+            self.frames.close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Iterable[Frame]]:
+        if self._address.kind == "file":
+            with open_video(Path(self._address.target)) as video:
+                yield video
+                self.over, self.detail = True, video.problem or ""
+            return
+        address, limits = self._address, (self._timeout_s, self._timeout_s + 1)
+        with av.open(address.target, format=address.format, options=address.options, timeout=limits) as container:
+            recorded = address.kind == "http" and bool(container.duration)
+            self.paced |= recorded or container.format.name == "hls"
+            self._decoding = decoding = _decoding(address, container)
+            timeless = container.format.name in _WITHOUT_CLOCK
+            yield map(_timed_by_arrival, decoding) if timeless else decoding
+            if decoding.failure is not None:
+                raise decoding.failure
+            self.over = recorded or address.kind == "pattern"
+            self.detail = "" if self.over else f"{address.shown} ended the stream"
+
+    def _told(self, error: Exception) -> str:
+        """What an error of FFmpeg's means for this source, in a sentence without credentials."""
+        shown = self._address.shown
+        if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
+            return f"{shown} refuses the user name or password"
+        if isinstance(error, av.error.HTTPNotFoundError):
+            return f"{shown}: there is no such stream at that host"
+        if isinstance(error, av.error.ExitError) or (self._decoding is None and self._waited() >= self._timeout_s):
+            return f"{shown} did not answer within {self._timeout_s:g} s"
+        said = _SAID.get(getattr(error, "errno", None) or 0)
+        if said is not None:
+            return f"{shown}: {said}"
+        return f"{shown} cannot be read ({self._address.redact(getattr(error, 'strerror', None) or type(error).__name__)})"
+
+
+def _decoding(address: Address, container: av.container.InputContainer) -> Decoding:
+    track = picture_track(container)
+    if track is None:
+        raise SourceError(f"{address.shown} has no pictures that can be decoded")
+    track.thread_type = "SLICE"  # decoding whole pictures side by side would hold each back for as many
+    rate = rate_of(track)
+    return Decoding(container, track, SourceClock(1 / rate if rate else None))
+
+
+def _timed_by_arrival(frame: Frame) -> Frame:
+    return replace(frame, t=time.monotonic())
