@@ -63,8 +63,8 @@ def made(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
 class Worker:
     """The analysis of one stream; `session` makes its events' ids differ from those of other runs.
 
-    `told` hears on the worker's thread what is wrong with the analysis, "" once it is well again. The first pipeline is made by
-    `start`'s thread; `ready` tells when it is there or cannot be, and `error` then says why.
+    Called on the worker's thread: `told` with what is wrong with the analysis, "" once it is well again; `loaded` once, when
+    the first pipeline is there (None) or cannot be made (why); `processed` after each frame.
     """
 
     def __init__(
@@ -76,14 +76,13 @@ class Worker:
         *,
         session: str,
         told: Callable[[str], None],
-        processed: Processed | None = None,
+        loaded: Callable[[Exception | None], None] = lambda error: None,
+        processed: Processed = lambda stream, seconds, waiting: None,
         make: Make = made,
     ) -> None:
         self.stream, self.settings = stream, settings
-        self.ready = threading.Event()
-        self.error: Exception | None = None
         self._inbox, self._sink, self._told = inbox, sink, told
-        self._processed, self._make = processed, make
+        self._loaded, self._processed, self._make = loaded, processed, make
         self._session, self._pipelines = session, 0
         self._pipeline: Pipeline | None = None
         self._stopping = threading.Event()
@@ -125,17 +124,20 @@ class Worker:
     def _run(self) -> None:
         try:
             self._renew()
-            self.ready.set()
+        except Exception as error:  # noqa: BLE001 - told to who started this
+            self._inbox.abandon()
+            self._loaded(error)
+            return
+        try:
+            self._loaded(None)
             while (arrival := self._inbox.get()) is not None:
                 self._take(arrival)
             self._end()
-        except Exception as error:  # the first pipeline cannot be made, or a defect of ours
-            self.error = error
-            log.debug("the analysis of %s ends", self.stream, exc_info=error)
+        except Exception as error:
+            log.exception("the analysis of %s has ended by a defect of its own", self.stream)
             self._told(f"the analysis has ended ({_named(error)})")
             self._inbox.abandon()
         finally:
-            self.ready.set()
             self._close()
 
     def _take(self, arrival: Arrival) -> None:
@@ -162,8 +164,7 @@ class Worker:
         self._previews.offer(arrival, faces)
         done = time.monotonic()
         self._done.append(done)
-        if self._processed is not None:
-            self._processed(self.stream, done - began, len(self._inbox))
+        self._processed(self.stream, done - began, len(self._inbox))
 
     def _hand_over(self, events: Sequence[Event]) -> None:
         """Send events first, then the pictures behind them, unless these are the ones that were sent already."""

@@ -136,8 +136,8 @@ def test_a_failure_is_told_and_the_analysis_begun_anew(clip: Clip) -> None:
 
     sink = Collected()
     later = [Frame(200 + f.index, f.t + 20, f.pixels) for f in clip.frames]
-    worker, told = work([*arrivals(clip.frames), *arrivals(later)], sink, make=make)
-    assert len(broken) == 1 and worker.error is None
+    _, told = work([*arrivals(clip.frames), *arrivals(later)], sink, make=make)
+    assert len(broken) == 1
     assert told[0] == "the analysis failed (ValueError: a frame that nobody foresaw) and is begun anew"
     assert told[-1] == "", "it is well again"
     first, *_, last = sink.finals()
@@ -152,11 +152,14 @@ def test_a_pipeline_that_can_not_be_made_is_the_workers_error(clip: Clip) -> Non
         raise WeightsError("no network here")
 
     mailbox: Mailbox[Arrival] = Mailbox(2, newest=True)
-    worker = Worker("clip", PipelineSettings(), mailbox, Collected(), session="a", told=lambda _: None, make=make)
+    loaded: list[Exception | None] = []
+    worker = Worker(
+        "clip", PipelineSettings(), mailbox, Collected(), session="a", told=lambda _: None, loaded=loaded.append, make=make
+    )
     worker.start()
-    assert worker.ready.wait(PATIENCE_S)
-    assert isinstance(worker.error, WeightsError)
     assert worker.join(PATIENCE_S)
+    assert [str(error) for error in loaded] == ["no network here"]
+    assert mailbox.closed, "nobody takes frames any more"
 
 
 def test_a_second_pipeline_that_can_not_be_made_is_tried_again(clip: Clip) -> None:

@@ -1,0 +1,345 @@
+"""The live service: sources, store, hub and server together, on one event loop.
+
+    threads of the session --Sink--> the loop: hub (stored, numbered) --> sockets
+
+`serve` runs it until Ctrl-C or SIGTERM. It ends in this order, so that nothing is lost: the sources are closed and their open
+events flushed, the hub stores and sends them, the sockets are closed with 1001, the store is closed; all within three seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from types import TracebackType
+from typing import Any, Self
+
+from engine.config import RecognizerSettings
+from engine.errors import ApexError, InputError
+from engine.weights import load_card, weights_for
+from stream.evidence import Shelf
+from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.hub import Hub
+from stream.live_config import LiveSettings
+from stream.metrics import Metrics
+from stream.server import Server
+from stream.session import Feed, Session
+from stream.store import Reader, Store
+from stream.wire import Message
+from stream.worker import Make, made
+
+log = logging.getLogger(__name__)
+
+FLUSH_S, STORE_S, CLOSE_S = 1.4, 0.7, 0.7
+"""At the end: for the sources, for the hub, for the sockets. Together under three seconds."""
+
+
+class Service:
+    """One service. `async with` starts it and ends it; `ready` waits until every source is analysed.
+
+    Entering raises OutputError where the store cannot be had, ConfigError where the port cannot, WeightsError or BackendError
+    where there is no such network.
+    """
+
+    def __init__(self, settings: LiveSettings, *, make: Make = made) -> None:
+        self.settings = settings
+        self.model = model_of(settings.pipeline.recognizer)
+        self.version = _version()
+        self.shelf = Shelf(settings.evidence_events)
+        self.figures = Metrics()
+        self._make = make
+        self._stack = AsyncExitStack()
+        self._ready: asyncio.Future[None]
+        self._states: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._begin(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def ready(self) -> None:
+        """Return once the networks of all sources are loaded. Raises what keeps them from it."""
+        await asyncio.shield(self._ready)
+
+    async def failed(self) -> None:
+        """Return never while all is well; raises what keeps the service from going on."""
+        await self.ready()
+        await asyncio.shield(self._hub_task)
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return self.server.url
+
+    @property
+    def events_url(self) -> str:
+        """The address of the events' socket."""
+        return "ws" + self.server.url.removeprefix("http")
+
+    async def _begin(self, stack: AsyncExitStack) -> None:
+        """Start everything, in the order in which it can be relied on; the stack ends it the other way round."""
+        loop = asyncio.get_running_loop()
+        keep = self.settings.store
+        self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes)
+        stack.callback(self.store.close)
+        self.hub = Hub(
+            self.store,
+            model=self.model,
+            version=self.version,
+            evidence=lambda event: self.shelf.get(event, "apex") is not None,
+            sent=self._sent,
+            replayed=self.figures.replayed,
+        )
+        self.facts = _Facts(self, stack.enter_context(contextlib.closing(Reader(self.store.path.parent))))
+        self.figures.measure_store(lambda: self.store.path.stat().st_size, lambda: self.hub.seq)
+        self.server = Server(self.settings.server, self.hub, self.facts, figures=self.figures, cameras=_Cameras(self))
+        await self.server.start()
+        stack.push_async_callback(self.server.stop, within=CLOSE_S)
+        self._hub_task = asyncio.create_task(self.hub.run())
+        stack.push_async_callback(self._end_hub)
+        self._ready = loop.create_future()
+        self._ready.add_done_callback(lambda future: future.exception())  # heard even if nobody waits
+        self.session = Session(self.settings, _LoopSink(loop, self), processed=self.figures.processed, make=self._make)
+        stack.push_async_callback(self._end_session)
+        self.session.start(partial(_bring, loop, self._loaded))
+
+    def _loaded(self, error: Exception | None) -> None:
+        if self._ready.done():
+            return
+        if error is None:
+            self._ready.set_result(None)
+        elif isinstance(error, ApexError):
+            self._ready.set_exception(error)
+        else:
+            self._ready.set_exception(InputError(f"the analysis cannot begin ({type(error).__name__}: {error})"))
+
+    async def _end_session(self) -> None:
+        if not await asyncio.to_thread(self.session.stop, FLUSH_S):
+            log.warning("not every source has ended in time")
+        if not self._ready.done():
+            self._ready.cancel()
+
+    async def _end_hub(self) -> None:
+        self.hub.close()
+        try:
+            async with asyncio.timeout(STORE_S):
+                await self._hub_task
+        except TimeoutError:
+            log.error("the last events were not stored in time")
+        except ApexError as error:
+            log.error("%s", error)
+
+    # What the sink brings to the loop.
+
+    def heard(self, status: SourceStatus) -> None:
+        """How a source is doing: logged where its state changes, shown and sent."""
+        state = f"{status.state}: {status.detail}" if status.detail else status.state
+        if self._states.get(status.stream) != state:
+            self._states[status.stream] = state
+            troubled = status.state in ("stalled", "reconnecting")
+            log.log(logging.WARNING if troubled else logging.INFO, "%s: %s", status.stream, _described(status))
+        self.figures.status(status)
+        self.hub.post(status)
+
+    def gone(self, stream: str) -> None:
+        """A stream that came and went is gone."""
+        self._states.pop(stream, None)
+        log.info("%s: gone", stream)
+        self.figures.removed(stream)
+        self.hub.remove(stream)
+
+    def _sent(self, message: Message) -> None:
+        if message.type == "expression":
+            self.figures.event(message.body)
+
+
+class _LoopSink:
+    """The sink of the session's threads: brings everything to the loop, in order, and never waits.
+
+    Of a stream's pictures only the newest is brought when the loop is behind; they are the only ones that come often and large.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, service: Service) -> None:
+        self._loop, self._service = loop, service
+        self._lock = threading.Lock()  # guards _pictures
+        self._pictures: dict[str, Preview] = {}  # by stream, the newest that waits for the loop
+
+    def decided(self, events: Sequence[Decided]) -> None:
+        self._call(self._post, tuple(events))
+
+    def status(self, status: SourceStatus) -> None:
+        self._call(self._service.heard, status)
+
+    def signal(self, signal: Signal) -> None:
+        self._call(self._service.hub.post, signal)
+
+    def preview(self, preview: Preview) -> None:
+        with self._lock:
+            waiting = preview.stream in self._pictures
+            self._pictures[preview.stream] = preview
+        if not waiting:
+            self._call(self._show, preview.stream)
+
+    def evidence(self, evidence: Evidence) -> None:
+        self._service.shelf.put(evidence)
+
+    def removed(self, stream: str) -> None:
+        self._call(self._service.gone, stream)
+
+    def preview_wish(self, stream: str) -> PreviewWish | None:
+        return self._service.server.preview_wish(stream)
+
+    def _post(self, events: Sequence[Decided]) -> None:
+        for decided in events:
+            self._service.hub.post(decided)
+
+    def _show(self, stream: str) -> None:
+        with self._lock:
+            preview = self._pictures.pop(stream)
+        self._service.hub.post(preview)
+
+    def _call(self, act: Callable[..., None], *values: Any) -> None:
+        _bring(self._loop, act, *values)
+
+
+def _bring(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *values: Any) -> None:
+    """Have the loop do it; from any thread."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed: a thread outlived the service
+        loop.call_soon_threadsafe(act, *values)
+
+
+class _Facts:
+    """What the server tells of the service (`stream.answers.Facts`)."""
+
+    def __init__(self, service: Service, reader: Reader) -> None:
+        self._service, self._reader = service, reader
+        self._reading = asyncio.Lock()  # the reader serves one at a time
+
+    @property
+    def model(self) -> str:
+        return self._service.model
+
+    @property
+    def version(self) -> str:
+        return self._service.version
+
+    @property
+    def store_name(self) -> str:
+        return self._service.store.identity
+
+    @property
+    def seq(self) -> int:
+        return self._service.hub.seq
+
+    @property
+    def problem(self) -> str | None:
+        ready = self._service._ready
+        if not ready.done():
+            return "the networks are being loaded"
+        return self._service.hub.problem
+
+    def statuses(self) -> Sequence[SourceStatus]:
+        return list(self._service.hub.streams.values())
+
+    async def stored(self, since: int, **bounds: Any) -> list[dict[str, Any]]:
+        async with self._reading:
+            return await asyncio.to_thread(self._reader.since, since, **bounds)
+
+    def picture(self, event: str, picture: str) -> bytes | None:
+        return self._service.shelf.get(event, picture)
+
+
+class _Cameras:
+    """Browsers' cameras, let into the session (`stream.camera.BrowserCameras`)."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def add_browser(self, name: str, feed: Feed) -> None:
+        await asyncio.to_thread(self._service.session.add_browser, name, feed)
+
+    async def remove_browser(self, name: str) -> None:
+        await asyncio.to_thread(self._service.session.remove_browser, name)
+
+    def told(self, status: SourceStatus) -> None:
+        self._service.heard(self._service.session.merged(status))
+
+
+def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make = made) -> None:
+    """Run the service until Ctrl-C or SIGTERM; started is called once it answers. Raises what `Service` raises."""
+    asyncio.run(_serve(settings, started, make))
+
+
+async def _serve(settings: LiveSettings, started: Callable[[Service], None], make: Make) -> None:
+    with ended_by_signals() as stop:
+        async with Service(settings, make=make) as service:
+            started(service)
+            await first(stop.wait(), service.failed())
+            began = time.monotonic()
+            log.info("ending")
+    log.info("ended in %.1f s", time.monotonic() - began)
+
+
+async def first(*ways: Any) -> None:
+    """Return as soon as one of the coroutines does, or raise what it raises; the others are cancelled."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[asyncio.Event]:
+    """An event of the running loop that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, partial(on_signal, number))
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def model_of(settings: RecognizerSettings) -> str:
+    """The network's name and content, as events carry it. Raises WeightsError where there is none."""
+    return load_card(settings.weights or weights_for(settings.network)).model_id
+
+
+def _described(status: SourceStatus) -> str:
+    size = f" ({status.width} x {status.height})" if status.state == "live" and status.width else ""
+    return f"{status.state}{size}{': ' + status.detail if status.detail else ''}"
+
+
+def _version() -> str:
+    try:
+        return installed("apexstream")
+    except PackageNotFoundError:
+        return "unknown"

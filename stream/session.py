@@ -1,0 +1,242 @@
+"""The sources at work: the one place where the service's threads start and are joined.
+
+    a source        capture thread -> mailbox -> worker thread -> sink
+    a browser       its socket's feed          -> worker thread -> sink
+
+Each source has its own; what breaks in one is told in its status and nowhere else felt.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+from uuid import uuid4
+
+from engine.errors import InputError
+from stream.address import parse_address
+from stream.capture import Capture
+from stream.feed import Arrival, Sink, SourceStatus
+from stream.live_config import LiveSettings, SourceSettings
+from stream.mailbox import Mailbox
+from stream.worker import Inbox, Make, Processed, Worker, made
+
+log = logging.getLogger(__name__)
+
+MOST_BROWSERS = 4
+LOAD_S = 60.0
+"""A browser whose pipeline takes longer to load is turned away."""
+STOP_S = 2.0
+"""In which a source is closed and its analysis flushed."""
+
+
+class Feed(Inbox, Protocol):
+    """A browser's pictures: `stream.camera.Feed`."""
+
+    def close(self) -> None:
+        """No more pictures come."""
+
+
+@dataclass(eq=False)
+class _Stream:
+    """One source at work; told and problem are the last that capture and worker said, guarded by the session's lock."""
+
+    name: str
+    worker: Worker
+    close: Callable[[], None]
+    capture: Capture | None = None
+    told: SourceStatus | None = None
+    problem: str = ""
+
+
+class Session:
+    """The sources of settings, analysed side by side; what comes of them goes to sink.
+
+    processed hears of every analysed frame. Methods may be called from any thread; `start` once.
+    """
+
+    def __init__(
+        self,
+        settings: LiveSettings,
+        sink: Sink,
+        *,
+        processed: Processed = lambda stream, seconds, waiting: None,
+        make: Make = made,
+        name: str = "",
+    ) -> None:
+        self.settings = settings
+        self._sink, self._processed, self._make = sink, processed, make
+        self._name = name or uuid4().hex[:12]
+        self._lock = threading.RLock()  # guards _streams, _stopped and each stream's told and problem
+        self._streams: dict[str, _Stream] = {}
+        self._stopped = False
+        self._loading: _Loading | None = None
+
+    def start(self, ready: Callable[[Exception | None], None] = lambda error: None) -> None:
+        """Begin to load the pipelines; each source is opened as soon as its own is there. Returns at once.
+
+        ready is called once, on some thread: with None when all are loaded, or with what keeps one from it. Raises SourceError
+        or ConfigError for a source that makes no sense.
+        """
+        streams = [self._prepare(source) for source in self.settings.sources]
+        self._loading = _Loading(len(streams), ready)
+        with self._lock:
+            self._streams.update({stream.name: stream for stream in streams})
+        for stream in streams:
+            if stream.capture is not None:
+                self._sink.status(stream.capture.status)
+            stream.worker.start()
+
+    def add_browser(self, name: str, feed: Feed) -> None:
+        """Analyse a browser's pictures as the stream `name`; returns once its pipeline is loaded.
+
+        Raises InputError where the name is taken, there are too many, or the pipeline does not load.
+        """
+        loaded: Mailbox[Exception | None] = Mailbox(1, newest=True)
+        stream = _Stream(name, self._worker(name, feed, loaded.put), feed.close)
+        with self._lock:
+            self._check_room(name)
+            self._streams[name] = stream
+        stream.worker.start()
+        try:
+            error = loaded.get(LOAD_S)
+        except TimeoutError:
+            error = InputError("it takes too long")
+        if error is not None:
+            self._forget(name)
+            feed.close()
+            raise InputError(f"{name}: the analysis cannot begin ({error})") from error
+
+    def remove_browser(self, name: str) -> None:
+        """End a browser's stream: its events are flushed, then everybody is told that it is gone."""
+        stream = self._forget(name)
+        if stream is None:
+            return
+        _end(stream, time.monotonic() + STOP_S)
+        self._sink.removed(name)
+
+    def merged(self, status: SourceStatus) -> SourceStatus:
+        """A source's status; where its analysis fails, with that in place of its own."""
+        with self._lock:
+            stream = self._streams.get(status.stream)
+            if stream is None:
+                return status
+            stream.told = status
+            return _merged(status, stream.problem)
+
+    def stop(self, timeout: float = STOP_S) -> bool:
+        """End all sources: their last events are flushed to the sink. True when every thread has ended within timeout seconds.
+
+        Idempotent.
+        """
+        with self._lock:
+            streams, self._stopped = list(self._streams.values()), True
+            self._streams.clear()
+        if not streams:
+            return True
+        until = time.monotonic() + timeout
+        with ThreadPoolExecutor(len(streams), "end") as pool:
+            ended = list(pool.map(lambda stream: _end(stream, until), streams))
+        return all(ended)
+
+    @property
+    def running(self) -> int:
+        """How many streams there are."""
+        with self._lock:
+            return len(self._streams)
+
+    def _prepare(self, source: SourceSettings) -> _Stream:
+        newest = parse_address(source.url).live
+        mailbox: Mailbox[Arrival] = Mailbox(self.settings.queued_frames, newest=newest)
+        capture = Capture(source, mailbox, lambda status: self._sink.status(self.merged(status)))
+        worker = self._worker(source.name, mailbox, lambda error: self._loaded(capture, error))
+        return _Stream(source.name, worker, mailbox.close, capture)
+
+    def _loaded(self, capture: Capture, error: Exception | None) -> None:
+        """A pipeline is there, or cannot be."""
+        with self._lock:
+            if error is None and not self._stopped:
+                capture.start()
+        if self._loading is not None:
+            self._loading.done(error)
+
+    def _worker(self, name: str, inbox: Inbox, loaded: Callable[[Exception | None], None]) -> Worker:
+        return Worker(
+            name,
+            self.settings.pipeline,
+            inbox,
+            self._sink,
+            session=self._name,
+            told=lambda problem: self._ailing(name, problem),
+            loaded=loaded,
+            processed=self._processed,
+            make=self._make,
+        )
+
+    def _check_room(self, name: str) -> None:
+        if self._stopped:
+            raise InputError("the service is ending")
+        if name in self._streams:
+            raise InputError(f"there is a stream called {name!r} already; choose another name")
+        if sum(stream.capture is None for stream in self._streams.values()) >= MOST_BROWSERS:
+            raise InputError(f"{MOST_BROWSERS} browsers show their camera already; try again later")
+
+    def _forget(self, name: str) -> _Stream | None:
+        with self._lock:
+            return self._streams.pop(name, None)
+
+    def _ailing(self, name: str, problem: str) -> None:
+        """A worker says what is wrong with its analysis, or that it is well again."""
+        (log.warning if problem else log.info)("%s: %s", name, problem or "the analysis is well again")
+        with self._lock:
+            stream = self._streams.get(name)
+            if stream is None:
+                return
+            stream.problem = problem
+            told = None if stream.told is None else _merged(stream.told, problem)
+        if told is not None:
+            self._sink.status(told)
+
+
+def _merged(status: SourceStatus, problem: str) -> SourceStatus:
+    """The source's status, where the analysis fails with that in place of its own."""
+    if not problem or status.state == "ended":
+        return status
+    return replace(status, state="reconnecting", detail=problem)
+
+
+class _Loading:
+    """Counts the pipelines down, and tells once how it went."""
+
+    def __init__(self, count: int, ready: Callable[[Exception | None], None]) -> None:
+        self._lock = threading.Lock()  # guards _left
+        self._left = count
+        self._ready = ready
+        if not count:
+            ready(None)
+
+    def done(self, error: Exception | None) -> None:
+        """One more is loaded, or cannot be."""
+        with self._lock:
+            if self._left <= 0:
+                return
+            self._left = 0 if error is not None else self._left - 1
+            last = not self._left
+        if last:
+            self._ready(error)
+
+
+def _end(stream: _Stream, until: float) -> bool:
+    """Close the source, then wait for its analysis to flush."""
+    stream.worker.hurry()
+    if stream.capture is not None:
+        stream.capture.stop(max(0.1, until - time.monotonic()))
+    stream.close()
+    ended = stream.worker.join(max(0.1, until - time.monotonic()))
+    if not ended:
+        log.error("%s: its analysis does not end", stream.name)
+    return ended
