@@ -226,7 +226,7 @@ function drawTimeline() {
 function pause() {
   if (!page.paused) page.pausedAt = Date.now() + page.clockAhead;
   page.paused = !page.paused;
-  page.pausedSeq = connection.seen ?? 0;
+  page.pausedSeq = connection.seen;
   page.missed = 0;
   for (const one of cards.values()) one.ask(!page.paused);
   pauseChanged();
@@ -234,7 +234,7 @@ function pause() {
 }
 
 function pauseChanged() {
-  find("pause").setAttribute("aria-pressed", String(page.paused));
+  find("pause").classList.toggle("on", page.paused);
   find("pause-text").textContent = page.paused ? `Resume${page.missed ? ` (${page.missed} new)` : ""}` : "Pause";
 }
 

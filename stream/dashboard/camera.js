@@ -28,23 +28,29 @@ export class Camera {
     this.dropped = 0;
   }
 
-  /** Ask for the camera and start sending. Throws an Error in one sentence when it cannot be had. */
+  /** Ask for the camera and send its pictures; returns once the service takes them. Throws an Error in one sentence. */
   async start(name) {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new Error("Browsers give a page the camera only over https, or on localhost. Open this page that way.");
     }
     this.#to("starting");
     try {
-      this.media = await navigator.mediaDevices.getUserMedia({ video: VIDEO, audio: false });
+      await this.#open();
     } catch (error) {
       this.stop();
       throw new Error(refusal(error), { cause: error });
     }
+    await this.#connect(name);
+    this.#to("on");
+    this.#next();
+  }
+
+  async #open() {
+    this.media = await navigator.mediaDevices.getUserMedia({ video: VIDEO, audio: false });
     this.media.getVideoTracks()[0].onended = () => this.stop("The camera was taken away.");
     this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: this.media });
-    await this.video.play();
     this.canvas = document.createElement("canvas");
-    this.#connect(name);
+    await this.video.play();
   }
 
   /** Stop sending and switch the camera off. */
@@ -63,22 +69,25 @@ export class Camera {
     this.changed(state, detail);
   }
 
+  /** Open the line; the service's first status says that it is ready for pictures. */
   #connect(name) {
     const line = socket(`/camera?name=${encodeURIComponent(name)}`);
     this.line = line;
     let problem = "";
-    line.onopen = () => {
-      line.send(JSON.stringify({ type: "camera", v: 1, name, consent: true }));
-      this.#to("on");
-      this.#next();
-    };
-    line.onmessage = ({ data }) => {
-      const message = typeof data === "string" ? JSON.parse(data) : {};
-      if (message.type === "error") problem = message.message;
-    };
-    line.onclose = ({ reason }) => {
-      if (this.line === line) this.stop(problem || reason || "The service closed the camera’s line.");
-    };
+    return new Promise((ready, refused) => {
+      line.onopen = () => line.send(JSON.stringify({ type: "camera", v: 1, name, consent: true }));
+      line.onmessage = ({ data }) => {
+        const message = JSON.parse(data);
+        if (message.type === "error") problem = message.message;
+        if (message.type === "status") ready();
+      };
+      line.onclose = () => {
+        const sentence = problem || "The service closed the camera’s line.";
+        const running = this.state === "on";
+        if (this.line === line) this.stop(running ? sentence : "");
+        refused(new Error(sentence));
+      };
+    });
   }
 
   #next() {

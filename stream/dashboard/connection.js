@@ -2,8 +2,8 @@
 //
 //   waiting --(back-off)--> connecting --hello--> live --close, or no heartbeat--> waiting
 //
-// The first connection only learns how far the store goes; the second one asks for the last events and then goes on live. After
-// that every connection resumes after the last event that was seen, so that none is missed and none comes twice.
+// /api/streams tells how far the store goes: the first connection asks for the last events and goes on live, every later one
+// resumes after the last event that was seen, so that none is missed and none comes twice.
 
 import { enter, socket } from "./access.js";
 
@@ -16,7 +16,7 @@ export class Connection {
   /** told: { state(name, detail), hello(message), message(message), picture(header, jpeg), forget() } */
   constructor(told) {
     this.told = told;
-    this.seen = null; // seq of the last event seen; null before the first hello
+    this.seen = 0; // seq of the last event seen
     this.store = null; // the store that seq belongs to
     this.socket = null;
     this.wait = FIRST_WAIT_MS;
@@ -32,12 +32,10 @@ export class Connection {
     this.timer = null;
     this.told.state("connecting", "Connecting");
     try {
-      await enter();
+      this.#begin(await enter());
     } catch {
       this.#later();
-      return;
     }
-    this.#connect();
   }
 
   /** Send a message; false where there is no line to send it on. */
@@ -47,8 +45,18 @@ export class Connection {
     return true;
   }
 
+  /** Go on where this page was, or near the end of a store that it does not know. */
+  #begin({ seq, store }) {
+    if (store !== this.store || seq < this.seen) {
+      this.store = store;
+      this.seen = Math.max(0, seq - BACKLOG);
+      this.told.forget();
+    }
+    this.#connect();
+  }
+
   #connect() {
-    const line = socket(this.seen === null ? "/" : `/?since=${this.seen}`);
+    const line = socket(`/?since=${this.seen}`);
     line.binaryType = "arraybuffer";
     this.socket = line;
     this.heard = performance.now();
@@ -70,18 +78,9 @@ export class Connection {
   }
 
   #hello(hello) {
-    if (this.seen !== null && (hello.store !== this.store || hello.seq < this.seen)) {
-      this.seen = null; // another store: what was seen says nothing about it
-      this.told.forget();
-    }
-    this.store = hello.store;
-    if (this.seen === null) {
-      this.seen = Math.max(0, hello.seq - BACKLOG);
-      if (hello.seq > 0) {
-        this.#drop();
-        this.#connect();
-        return;
-      }
+    if (hello.store !== this.store || hello.seq < this.seen) {
+      this.#lost(); // another service took the place of the one that was asked
+      return;
     }
     this.wait = FIRST_WAIT_MS;
     this.told.hello(hello);

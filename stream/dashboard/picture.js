@@ -37,12 +37,14 @@ export class Picture {
   }
 
   draw() {
-    if (this.header) this.canvas.style.aspectRatio = `${this.header.width} / ${this.header.height}`;
+    if (this.header) this.canvas.parentElement.style.setProperty("--aspect", `${this.header.width} / ${this.header.height}`);
     const { context, width, height } = fit(this.canvas);
     if (!this.bitmap || !width) return;
-    context.drawImage(this.bitmap, 0, 0, width, height);
-    context.scale(width / this.header.width, height / this.header.height);
-    const pixel = this.header.width / width;
+    const scale = Math.min(width / this.header.width, height / this.header.height);
+    const pixel = 1 / scale;
+    context.translate((width - scale * this.header.width) / 2, (height - scale * this.header.height) / 2);
+    context.scale(scale, scale);
+    context.drawImage(this.bitmap, 0, 0, this.header.width, this.header.height);
     for (const face of this.header.faces) {
       if (this.regions) drawRegions(context, face.regions, pixel);
       if (this.landmarks) drawLandmarks(context, face.landmarks, this.header.contours, pixel);

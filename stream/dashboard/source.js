@@ -23,6 +23,7 @@ export class SourceCard {
     this.wanted = true;
     this.asked = "";
     this.latest = null;
+    this.told = ""; // what the service says of the source, one sentence
     this.#build();
     this.picture = new Picture(this.canvas);
     this.trace = new Trace(this.traceCanvas);
@@ -101,16 +102,17 @@ export class SourceCard {
     if (drops !== undefined) figures.push(`${drops} dropped`);
     if (reconnects) figures.push(`${reconnects} ${reconnects === 1 ? "reconnect" : "reconnects"}`);
     this.figures.textContent = figures.join(" · ");
-    this.detail.textContent = detail ?? "";
-    this.detail.hidden = !detail;
+    this.told = detail ?? "";
     this.#covered();
   }
 
   #covered() {
     const waiting = { ended: "The source has ended", reconnecting: "Reconnecting", stalled: "No picture arrives", starting: "Starting" };
     const text = this.wanted ? waiting[this.state] ?? (this.picture.bitmap ? "" : "Waiting for a picture") : "Picture is off";
-    this.cover.textContent = text;
+    this.cover.replaceChildren(...[text, this.told].filter(Boolean).map((line) => element("span", "", line)));
     this.cover.hidden = !text;
+    this.detail.textContent = this.told;
+    this.detail.hidden = Boolean(text) || !this.told;
   }
 
   show(header, jpeg) {

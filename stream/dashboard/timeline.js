@@ -3,6 +3,7 @@
 import { clock, colour, drawShape, fit, percent, word } from "./look.js";
 
 const LANE = 36;
+const NARROW_LANE = 46; // its name stands above it
 const AXIS = 22;
 const RADIUS = 7;
 const DODGE = [0, -9, 9]; // marks that would cover each other stand above or below the lane's line
@@ -26,13 +27,16 @@ export class Timeline {
 
   /** Draw the streams' expressions up to now (milliseconds of the service's clock); open ones are hollow. */
   draw(streams, events, open, now) {
-    this.canvas.style.height = `${Math.max(1, streams.length) * LANE + AXIS}px`;
+    const narrow = this.canvas.clientWidth < 560;
+    const pitch = narrow ? NARROW_LANE : LANE;
+    this.canvas.style.height = `${Math.max(1, streams.length) * pitch + AXIS}px`;
     const { context, width, height } = fit(this.canvas);
     if (!width) return;
-    const names = width < 560 ? 0 : Math.min(150, 24 + Math.max(60, ...streams.map((name) => name.length * 7)));
+    const middle = (lane) => lane * pitch + (narrow ? 29 : pitch / 2);
+    const names = narrow ? 0 : Math.min(150, 24 + Math.max(60, ...streams.map((name) => name.length * 7)));
     const x = (at) => width - 10 - ((now - at) / 1000 / this.span) * (width - 10 - names);
     drawAxis(context, { x, names, width, height, now, span: this.span });
-    streams.forEach((name, lane) => drawLane(context, name, lane, width, names));
+    streams.forEach((name, lane) => drawLane(context, name, narrow ? [middle(lane) - 18, 120] : [middle(lane) + 4.5, names - 16], middle(lane), [names, width]));
     this.marks = [];
     const taken = streams.map(() => []);
     for (const event of [...events, ...open]) {
@@ -43,7 +47,7 @@ export class Timeline {
       const covers = taken[lane].findLast((other) => Math.abs(other.left - left) < 1.6 * RADIUS);
       const step = covers ? (covers.step + 1) % DODGE.length : 0;
       taken[lane].push({ left, step });
-      const mark = { event, x: left, y: lane * LANE + LANE / 2 + (names ? 0 : 4) + DODGE[step] };
+      const mark = { event, x: left, y: middle(lane) + DODGE[step] };
       drawShape(context, event.label, mark.x, mark.y, RADIUS, { hollow: event.seq === undefined });
       this.marks.push(mark);
     }
@@ -69,20 +73,19 @@ export class Timeline {
   }
 }
 
-function drawLane(context, name, lane, width, names) {
-  const top = lane * LANE;
+/** A lane's line at a height, and its name: the text's baseline and the room it has. */
+function drawLane(context, name, [baseline, room], middle, [from, to]) {
   context.strokeStyle = colour("--line");
   context.lineWidth = 1;
   context.beginPath();
-  context.moveTo(names, top + LANE / 2 + (names ? 0.5 : 4.5));
-  context.lineTo(width, top + LANE / 2 + (names ? 0.5 : 4.5));
+  context.moveTo(from, Math.round(middle) + 0.5);
+  context.lineTo(to, Math.round(middle) + 0.5);
   context.stroke();
   context.fillStyle = colour("--text");
   context.textAlign = "left";
-  context.font = `${names ? 13 : 10}px ${colour("--font")}`;
-  const fitting = Math.floor((names ? names - 16 : 120) / 7);
-  const shown = name.length > fitting ? `${name.slice(0, fitting - 1)}…` : name;
-  context.fillText(shown, 0, names ? top + LANE / 2 + 4.5 : top + 9);
+  context.font = `13px ${colour("--font")}`;
+  const fitting = Math.floor(room / 7);
+  context.fillText(name.length > fitting ? `${name.slice(0, fitting - 1)}…` : name, 0, baseline);
 }
 
 function drawAxis(context, { x, names, width, height, now, span }) {
