@@ -4,7 +4,7 @@ import { Camera, offer } from "./camera.js";
 import { Connection } from "./connection.js";
 import { Details } from "./details.js";
 import { asCsv, asJson, download, Expressions } from "./expressions.js";
-import { classOf, element, forgetColours, LABELS, percent, shapeIcon, shortModel, word } from "./look.js";
+import { element, forgetColours, LABELS, percent, shapeIcon, shortModel, word } from "./look.js";
 import { SourceCard } from "./source.js";
 import { Table } from "./table.js";
 import { summary, Timeline } from "./timeline.js";
@@ -210,7 +210,7 @@ function refreshLegend() {
   const labels = [...new Set([...LABELS, ...visible.map(({ label }) => label)])];
   const entry = (label) => {
     const count = visible.filter((event) => event.label === label).length;
-    return element("li", "", [shapeIcon(label), element("span", "letter", classOf(label).letter), ` ${word(label)} `, element("strong", "", String(count))]);
+    return element("li", "", [shapeIcon(label), ` ${word(label)} `, element("strong", "", String(count))]);
   };
   find("legend").replaceChildren(...labels.map(entry));
   find("timeline").setAttribute("aria-label", summary(visible, timeline.span));

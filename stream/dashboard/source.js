@@ -1,6 +1,6 @@
 // A source's card: picture, motion trace, state, and what was seen last.
 
-import { classOf, element, percent, seconds, shapeIcon, ago, word } from "./look.js";
+import { element, percent, seconds, shapeIcon, ago, word } from "./look.js";
 import { duration } from "./expressions.js";
 import { Picture } from "./picture.js";
 import { Trace } from "./trace.js";
@@ -146,7 +146,6 @@ export class SourceCard {
     const fresh = this.flashed !== undefined && performance.now() - this.flashed < 3500;
     this.flash.hidden = !fresh;
     if (fresh) this.flash.replaceChildren(shapeIcon(event.label), `${word(event.label)} ${percent(event.confidence)}`);
-    this.flash.dataset.letter = classOf(event.label).letter;
   }
 }
 
