@@ -25,6 +25,7 @@ from typing import Any, Self
 from engine.config import RecognizerSettings
 from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
+from stream.address import parse_address
 from stream.evidence import Shelf
 from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 from stream.hub import Hub
@@ -89,6 +90,11 @@ class Service:
     def events_url(self) -> str:
         """The address of the events' socket."""
         return "ws" + self.server.url.removeprefix("http")
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """Each source's name and where it is, without credentials."""
+        return [(source.name, parse_address(source.url).shown) for source in self.settings.sources]
 
     async def _begin(self, stack: AsyncExitStack) -> None:
         """Start everything, in the order in which it can be relied on; the stack ends it the other way round."""

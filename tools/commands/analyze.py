@@ -19,12 +19,14 @@ from tools.commands import say_error, unforeseen
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
+    from engine.config import PipelineSettings
     from stream.analysis import Report
     from stream.config import AnalysisSettings
     from tools.pictures import FaceTrail
 
 
-def _known(network: str | None) -> str | None:
+def known_network(network: str | None) -> str | None:
+    """The name of a network that comes with the project, or none; raises BadParameter for another."""
     if network is not None and network not in NAMES:
         raise typer.BadParameter(f"{network!r} is none of {', '.join(NAMES)}")
     return network
@@ -41,7 +43,11 @@ def analyze(
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", metavar="|".join(NAMES), callback=_known, help="Whose shipped weights to use.", show_default=NAMES[0]
+            "--network",
+            metavar="|".join(NAMES),
+            callback=known_network,
+            help="Whose shipped weights to use.",
+            show_default=NAMES[0],
         ),
     ] = None,
     weights: Annotated[
@@ -64,7 +70,8 @@ def analyze(
 
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
-    settings, debug = _with_network(load_analysis_settings(config), network, weights), bool(ctx.obj["debug"])
+    settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
+    settings = settings.model_copy(update={"pipeline": with_network(settings.pipeline, network, weights)})
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
         failed = False
         for video, name in zip(videos, folder_names(videos), strict=True):
@@ -83,13 +90,12 @@ def analyze(
         raise typer.Exit(1)
 
 
-def _with_network(settings: AnalysisSettings, network: str | None, weights: Path | None) -> AnalysisSettings:
+def with_network(settings: PipelineSettings, network: str | None, weights: Path | None) -> PipelineSettings:
     """The settings with the network that the command line names, if it does, in place of their own."""
     if not network and not weights:
         return settings
     chosen = {"network": network, "weights": None} if network else {"weights": weights}
-    recognizer = settings.pipeline.recognizer.model_copy(update=chosen)
-    return settings.model_copy(update={"pipeline": settings.pipeline.model_copy(update={"recognizer": recognizer})})
+    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update=chosen)})
 
 
 def _say_failure(video: Path, error: Exception, debug: bool) -> None:

@@ -1,0 +1,188 @@
+"""`apexstream live`: cameras, streams and files watched as they come; events and a page at one address."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from engine.models import NAMES
+from tools.commands.analyze import known_network, with_network
+from tools.quiet import native_noise_hidden
+
+if TYPE_CHECKING:
+    from stream.live_config import LiveSettings, ServerSettings
+    from stream.service import Service
+
+HERE = "127.0.0.1:8765"
+
+
+def _address(listen: str | None) -> str | None:
+    if listen is not None:
+        split_address(listen)
+    return listen
+
+
+def live(
+    ctx: typer.Context,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, or lavfi:GRAPH (a test picture).",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="HOST:PORT", callback=_address, help="Where to serve.", show_default=HERE),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder"),
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Files given here begin again when they have ended.")] = False,
+    transport: Annotated[
+        Literal["tcp", "udp"], typer.Option("--transport", help="How the RTSP addresses given here bring their pictures.")
+    ] = "tcp",
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="Holds the token that clients must know.", show_default=False),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="|".join(NAMES),
+            callback=known_network,
+            help="Whose shipped weights to use.",
+            show_default=NAMES[0],
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Watch cameras, network streams and files as they come; serve events over websockets, and a page that shows it all.
+
+    The page and the socket are at one address, http://HOST:PORT/ and ws://HOST:PORT/. Sources given here take the place of the
+    settings'. One that is not there or breaks off is tried again for ever; a file is played in real time, once unless --loop.
+    Without any source, browsers can show their own camera on the page.
+
+    Listening at another address than this machine's own demands a token: --token-file, or the environment variable
+    APEXSTREAM_TOKEN. Ctrl-C ends the service. Every final event is stored before it is sent; `apexstream events` lists them.
+    """
+    if network and weights:
+        raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
+    from stream.live_config import load_live_settings
+
+    debug = bool(ctx.obj["debug"])
+    settings = load_live_settings(config)
+    settings = with_sources(settings, sources or [], loop=loop, transport=transport)
+    settings = served_at(settings, listen, token_file, certificate, key)
+    if data is not None:
+        settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
+    settings = settings.model_copy(update={"pipeline": with_network(settings.pipeline, network, weights)})
+    with native_noise_hidden(not debug):
+        log_to_stderr(debug)
+        from stream.service import serve
+
+        serve(settings, lambda service: announce(service, open_page=open_page))
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """HOST:PORT, [HOST]:PORT or :PORT as host and port; raises BadParameter for anything else."""
+    host, colon, port = listen.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise typer.BadParameter(f"{listen!r}: an IPv6 address stands in brackets, as in [::1]:8765")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise typer.BadParameter(f"{listen!r} is not HOST:PORT, as in {HERE}")
+    return host or HERE.rpartition(":")[0], int(port)
+
+
+def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transport: str) -> LiveSettings:
+    """The settings with these sources, if there are any, in place of their own.
+
+    Raises SourceError for what is no source, a file that is not there among them.
+    """
+    from engine.errors import SourceError
+    from stream.address import parse_address
+    from stream.live_config import sources_from
+
+    for url in urls:
+        address = parse_address(url)
+        if address.kind == "file" and not Path(url).is_file():
+            what = "is a folder" if Path(url).is_dir() else "is no file"
+            raise SourceError(f"{address.shown} {what}; a webcam's number, rtsp://..., http://... or a video file is expected")
+    if not urls:
+        return settings
+    return settings.model_copy(update={"sources": sources_from(urls, loop=loop, transport=transport)})
+
+
+def served_at(
+    settings: LiveSettings, listen: str | None, token_file: Path | None, certificate: Path | None, key: Path | None
+) -> LiveSettings:
+    """The settings with what the command line says of the server."""
+    if (certificate is None) != (key is None):
+        raise typer.BadParameter("--certificate and --key go together: give both")
+    server: ServerSettings = settings.server
+    if listen is not None:
+        host, port = split_address(listen)
+        server = server.model_copy(update={"host": host, "port": port})
+    if token_file is not None:
+        server = server.model_copy(update={"token": None, "token_file": token_file})
+    if certificate is not None:
+        server = server.model_copy(update={"certificate": certificate, "key": key})
+    return settings.model_copy(update={"server": server})
+
+
+def log_to_stderr(debug: bool) -> None:
+    """One line for each thing that happens, with its time."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )
+    for noisy in ("asyncio", "matplotlib", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def announce(service: Service, *, open_page: bool) -> None:
+    """Say where the page is, what is watched, and where events go."""
+    stored = service.hub.seq
+    kept = f"{stored} so far" if stored else "none yet"
+    typer.echo(f"apexstream {service.version}, {service.model}")
+    typer.echo(f"  page     {service.url}")
+    typer.echo(f"  events   {service.events_url} (apexstream watch {service.events_url})")
+    for index, (name, where) in enumerate(service.sources):
+        typer.echo(f"  {'' if index else 'sources':8} {name}: {where}")
+    if not service.sources:
+        typer.echo("  sources  none given: open the page and show this device's camera")
+    typer.echo(f"  stored   {service.store.path} ({kept})")
+    typer.echo("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")
+    sys.stdout.flush()
+    if open_page:
+        webbrowser.open(service.url)
