@@ -18,12 +18,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 from engine.errors import OutputError
 from stream import wire
 from stream.feed import Decided, Preview, Signal, SourceStatus
-from stream.store import Reader, Store, numbered
+from stream.store import Bounds, Reader, Store, numbered
 from stream.wire import Message
 
 log = logging.getLogger(__name__)
@@ -163,9 +163,7 @@ class Hub:
             subscriber.send(str(wire.error("since", told).encoded))
         while at < self.seq:  # what is stored but not yet sent to all comes with the rest, after joining
             upto = self.seq
-            if self._closing.is_set():
-                raise ConnectionAbortedError("the service ends")
-            page = await self._on(self._read, partial(self._reader.since, at, upto=upto, limit=PAGE))
+            page = await self.stored(at, upto=upto, limit=PAGE)
             await self._replay(subscriber, page)
             at = upto if len(page) < PAGE else page[-1]["seq"]
         self.join(subscriber)
@@ -180,6 +178,12 @@ class Hub:
                 await subscriber.drained()
         self._replayed(count)
         await asyncio.sleep(0)
+
+    async def stored(self, since: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
+        """Stored events, as `Store.since`. Raises OutputError where they cannot be read, OSError where the service ends."""
+        if self._closing.is_set():
+            raise ConnectionAbortedError("the service ends")
+        return await self._on(self._read, partial(self._reader.since, since, **bounds))
 
     def publish(self, message: Message) -> None:
         """Send message to all who want it."""

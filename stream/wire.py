@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
@@ -230,6 +230,13 @@ def read_query(query: str) -> tuple[int | None, Subscribe]:
     except ValidationError as error:
         raise InputError(f"the address asks for what there is not: {_sentence(error)}") from None
     return (read_seq(given["since"][-1]) if "since" in given else None), subscription
+
+
+def query(since: int | None, wish: Subscribe) -> str:
+    """What `read_query` reads, for a client's address; "" where nothing is to be said."""
+    fields = {"stream": wish.streams, "type": wish.types, "kind": wish.kinds, "label": wish.labels}
+    said = {name: values for name, values in fields.items() if values is not None}
+    return urlencode({**({} if since is None else {"since": since}), **said}, doseq=True)
 
 
 def read_seq(text: str) -> int:

@@ -19,6 +19,9 @@ from tools.commands import say_error, unforeseen
 
 COMMANDS = {
     "demo": "Render expressions of known truth and recognize them.",
+    "live": "Watch cameras and streams, events out over websockets.",
+    "events": "List and export what the live service stored.",
+    "watch": "Print a live service's events as they come.",
     "analyze": "Find and recognize expressions in recorded videos.",
     "prepare": "Make flow maps from a database's pictures.",
     "train": "Fit a network on a configured data set.",

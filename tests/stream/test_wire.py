@@ -263,6 +263,8 @@ def test_the_address_says_since_and_what_is_wanted() -> None:
     since, wish = wire.read_query("since=17&stream=lobby&stream=front%20desk&type=expression&kind=micro&label=surprise&other=1")
     assert since == 17
     assert wish == Subscribe(streams=("lobby", "front desk"), types=("expression",), kinds=("micro",), labels=("surprise",))
+    assert wire.read_query(wire.query(since, wish)) == (since, wish)
+    assert wire.query(None, Subscribe()) == ""
 
 
 @pytest.mark.parametrize(

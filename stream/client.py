@@ -1,0 +1,192 @@
+"""Following a live service: its messages, over as many connections as that takes, each event once.
+
+What breaks a connection (the service restarted, the network gone, nothing heard for a while) is answered with another one,
+after a wait that grows; it goes on after the last event received. What no other connection would mend is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import ssl
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.typing import Subprotocol
+
+from engine.errors import InputError, SourceError
+from stream import wire
+from stream.wire import Subscribe
+
+SILENCE_S = 15.0
+"""A service sends a heartbeat every 5 seconds; who hears nothing for this long is cut off and does not know it."""
+OPEN_S = 10.0
+CLOSE_S = 1.0
+WAIT_S = (0.2, 5.0)
+LARGEST = 16 << 20
+WHY = {
+    400: "it does not understand what is asked for",
+    401: "it wants a token: --token-file, or the environment variable APEXSTREAM_TOKEN",
+    403: "it does not let this client in: wrong host, origin or token",
+    404: "there is no such socket",
+}
+BUSY = (408, 429, 500, 502, 503, 504)
+"""Answers that another try may change; all others stay as they are."""
+
+
+@dataclass
+class Place:
+    """How far a client has come: the last event's seq, None before the first connection, and the store it counts in."""
+
+    seq: int | None = None
+    store: str | None = None
+
+
+def socket_url(url: str) -> str:
+    """url as a websocket's: ws, wss, http and https are taken, the path is / where there is none. Raises InputError."""
+    try:
+        parts = urlsplit(url)
+        valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme) if valid else None
+    if scheme is None or "@" in parts.netloc:
+        raise InputError(f"{url} is no address of a live service; one looks like ws://127.0.0.1:8765")
+    return urlunsplit((scheme, parts.netloc, parts.path or "/", "", ""))
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A service: its address, what it asks for, whom to trust for TLS, and for how long it may be silent."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    silence_s: float = SILENCE_S
+
+
+async def follow(
+    remote: Remote, place: Place, *, wish: Subscribe | None = None, told: Callable[[str], None] = lambda sentence: None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The service's messages, for ever; no final event comes twice and none is left out.
+
+    It begins after place.seq (None: with what comes next) and moves place along before it hands an event over. told gets a
+    sentence for each connection that is lost or cannot be had, once until there is one again. Raises SourceError for what
+    trying again would not change, InputError for an address that is none.
+    """
+    address, wish = socket_url(remote.url), wish or Subscribe()
+    waits, quiet = _waits(), False
+    while True:
+        try:
+            async with aclosing(_once(remote, address, place, wish)) as connection:
+                async for message in connection:
+                    if message["type"] == "hello":
+                        waits, quiet = _waits(), False
+                    yield message
+        except _LostError as lost:
+            if not quiet:
+                told(f"{remote.url}: {lost}; trying again")
+            quiet = True
+            await asyncio.sleep(next(waits))
+
+
+class _LostError(Exception):
+    """A connection broke or could not be had; another may do."""
+
+
+async def _once(remote: Remote, address: str, place: Place, wish: Subscribe) -> AsyncGenerator[dict[str, Any], None]:
+    """The messages of one connection. Raises _LostError at its end, SourceError where there is no use in another."""
+    connection = await _opened(remote, address, wire.query(place.seq, wish))
+    try:
+        while True:
+            message = await _received(connection, remote.silence_s)
+            if message["type"] == "hello":
+                _settle(place, message)
+            seq = message.get("seq") if message["type"] == "expression" else None
+            if seq is not None and place.seq is not None:
+                if seq <= place.seq:
+                    continue
+                place.seq = seq
+            yield message
+    finally:
+        await connection.close()
+
+
+async def _opened(remote: Remote, address: str, query: str) -> ClientConnection:
+    try:
+        return await connect(
+            f"{address}?{query}" if query else address,
+            subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
+            additional_headers={"Authorization": f"Bearer {remote.token}"} if remote.token else None,
+            ssl=(remote.tls or True) if address.startswith("wss:") else None,
+            open_timeout=OPEN_S,
+            close_timeout=CLOSE_S,
+            max_size=LARGEST,
+            compression=None,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        if status in BUSY:
+            raise _LostError(f"it answers {status}") from error
+        raise SourceError(f"{address} refuses: {WHY.get(status, f'it answers {status}, as no live service does')}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise SourceError(
+            f"{address}: its certificate is not trusted ({error.verify_message}); --ca names who signed it"
+        ) from error
+    except (InvalidMessage, OSError, EOFError) as error:
+        raise _LostError(_reason(error)) from error
+    except InvalidHandshake as error:
+        raise SourceError(f"{address} is no live service of apexstream: {error}") from error
+
+
+async def _received(connection: ClientConnection, silence_s: float) -> dict[str, Any]:
+    """The next message that is text."""
+    try:
+        while True:
+            async with asyncio.timeout(silence_s):
+                raw = await connection.recv()
+            if isinstance(raw, str):
+                return {"type": "", **json.loads(raw)}
+    except TimeoutError as error:
+        connection.transport.abort()
+        raise _LostError(f"nothing was heard for {silence_s:g} s") from error
+    except ConnectionClosed as error:
+        raise _LostError(_reason(error)) from error
+    except (ValueError, TypeError) as error:
+        raise SourceError(f"what was received is no message of apexstream: {error}") from error
+
+
+def _settle(place: Place, hello: dict[str, Any]) -> None:
+    """Where this connection begins. Raises _LostError where it has to begin elsewhere: the service has another store now."""
+    another = place.store is not None and place.store != hello["store"]
+    place.store = hello["store"]
+    if another:
+        place.seq = 0
+        raise _LostError("its events are counted anew, in another store")
+    if place.seq is None or place.seq > hello["seq"]:
+        place.seq = hello["seq"]
+
+
+def _reason(error: Exception) -> str:
+    """Why a connection broke or could not be had, in a few words."""
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if isinstance(error, ConnectionClosed):
+        return f"it went ({error.rcvd.reason})" if error.rcvd is not None and error.rcvd.reason else "the connection broke"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return "it cannot be reached"
+
+
+def _waits() -> Iterator[float]:
+    wait, longest = WAIT_S
+    while True:
+        yield wait * random.uniform(0.5, 1.0)
+        wait = min(2 * wait, longest)

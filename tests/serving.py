@@ -1,0 +1,19 @@
+"""The live service as tests of its clients need it: everything real but the sources, whose events a test hands in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from stream.live_config import LiveSettings, ServerSettings, StoreSettings
+from stream.service import Service
+
+
+@asynccontextmanager
+async def serving(folder: Path, *, port: int = 0, **server: Any) -> AsyncIterator[Service]:
+    """A service without sources on a free port; `service.hub.post` hands in what sources would."""
+    settings = LiveSettings(server=ServerSettings(port=port, **server), store=StoreSettings(folder=folder))
+    async with Service(settings) as service:
+        yield service

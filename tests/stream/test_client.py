@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from engine.errors import InputError, SourceError
+from stream import client as client_module
+from stream import wire
+from stream.client import Place, Remote, follow, socket_url
+from stream.store import Store
+from stream.wire import Subscribe
+from tests.events import decided, stored
+from tests.serving import serving
+
+DEADLINE_S = 30
+TOKEN = "a-token-of-some-length"
+
+
+def on_a_loop(body: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(body(), 2 * DEADLINE_S))
+
+
+async def events(remote: Remote, place: Place, last: int, **options: Any) -> list[dict[str, Any]]:
+    """Final events until the one numbered last."""
+    got = []
+    async with asyncio.timeout(DEADLINE_S), aclosing(follow(remote, place, **options)) as messages:
+        async for message in messages:
+            if message["type"] == "expression" and message["state"] == "final":
+                got.append(message)
+                if message["seq"] == last:
+                    break
+    return got
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "WAIT_S", (0.01, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("ws://127.0.0.1:8765", "ws://127.0.0.1:8765/"),
+        ("http://box:80/", "ws://box:80/"),
+        ("https://box/events?since=3#top", "wss://box/events"),
+        ("wss://[::1]:8765", "wss://[::1]:8765/"),
+    ],
+)
+def test_addresses_are_understood(given: str, meant: str) -> None:
+    assert socket_url(given) == meant
+
+
+@pytest.mark.parametrize("wrong", ["", "box:8765", "ftp://box", "ws://", "ws://box:99999", "ws://[::1", "ws://u:p@box/"])
+def test_what_is_no_address_is_told(wrong: str) -> None:
+    with pytest.raises(InputError, match="is no address of a live service"):
+        socket_url(wrong)
+
+
+def test_it_begins_with_what_comes_next_or_with_what_is_stored(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(1), stored(2)])
+
+    async def body() -> None:
+        async with serving(tmp_path) as service:
+            assert [event["seq"] for event in await events(Remote(service.events_url), Place(0), 2)] == [1, 2]
+            place = Place()
+            async with aclosing(follow(Remote(service.events_url), place)) as messages:
+                assert (await anext(messages))["type"] == "hello"
+                assert place == Place(2, service.store.identity)
+                service.hub.post(decided(3))
+                assert (await anext(messages))["seq"] == 3
+                assert place.seq == 3
+
+    on_a_loop(body)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_service_that_is_restarted_is_found_again_and_nothing_is_missed(tmp_path: Path) -> None:
+    async def body() -> None:
+        told: list[str] = []
+        async with serving(tmp_path) as service:
+            port = service.server.port
+            following = asyncio.create_task(events(Remote(f"ws://127.0.0.1:{port}"), Place(0), 40, told=told.append))
+            for number in range(10):
+                service.hub.post(decided(number))
+        for run in range(1, 4):
+            async with serving(tmp_path, port=port) as service:
+                for number in range(10):
+                    service.hub.post(decided(10 * run + number))
+                if run == 3:
+                    got = await following
+        assert [event["seq"] for event in got] == list(range(1, 41))
+        assert [event["id"] for event in got] == [f"lobby-{number}" for number in range(40)]
+        assert told
+        assert all(sentence.endswith("; trying again") for sentence in told)
+
+    on_a_loop(body)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_service_that_is_not_there_yet_is_waited_for_and_told_once(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with serving(tmp_path) as service:
+            port = service.server.port
+        told: list[str] = []
+        tried = asyncio.Event()
+        following = asyncio.create_task(
+            events(Remote(f"ws://127.0.0.1:{port}"), Place(0), 1, told=lambda sentence: (told.append(sentence), tried.set()))
+        )
+        await tried.wait()
+        async with serving(tmp_path, port=port) as service:
+            service.hub.post(decided(1))
+            assert len(await following) == 1
+        assert told == [f"ws://127.0.0.1:{port}: connection refused; trying again"]
+
+    on_a_loop(body)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_another_store_at_the_same_address_is_read_from_its_beginning(tmp_path: Path) -> None:
+    async def body() -> None:
+        place = Place(3, "a store that is no more")
+        told: list[str] = []
+        with Store(tmp_path) as store:
+            store.append([stored(number) for number in range(5)])
+        async with serving(tmp_path) as service:
+            got = await events(Remote(service.events_url), place, 5, told=told.append)
+        assert [event["seq"] for event in got] == [1, 2, 3, 4, 5]
+        assert "counted anew" in told[0]
+
+    on_a_loop(body)
+
+
+def test_a_store_put_back_from_a_copy_is_followed_from_where_it_is(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(1)])
+        place = Place(7, store.identity)
+
+    async def body() -> None:
+        async with serving(tmp_path) as service, aclosing(follow(Remote(service.events_url), place)) as messages:
+            assert (await anext(messages))["type"] == "hello"
+            assert place.seq == 1
+            service.hub.post(decided(2))
+            assert [message["seq"] async for message in until_final(messages)] == [2]
+
+    on_a_loop(body)
+
+
+async def until_final(messages: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:
+    async for message in messages:
+        if message["type"] == "expression":
+            yield message
+            return
+
+
+def test_what_is_wished_for_is_asked_for(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(1), stored(2, stream="door"), stored(3)])
+
+    async def body() -> None:
+        async with serving(tmp_path) as service:
+            got = await events(Remote(service.events_url), Place(0), 2, wish=Subscribe(streams=("door",)))
+        assert [event["stream"] for event in got] == ["door"]
+
+    on_a_loop(body)
+
+
+def test_a_token_opens_and_its_lack_is_told(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(1)])
+
+    async def body() -> None:
+        async with serving(tmp_path, token=TOKEN) as service:
+            assert len(await events(Remote(service.events_url, TOKEN), Place(0), 1)) == 1
+            for wrong in (None, "another-token"):
+                with pytest.raises(SourceError, match="it wants a token") as caught:
+                    await events(Remote(service.events_url, wrong), Place(0), 1)
+                assert "another-token" not in str(caught.value)
+            with pytest.raises(SourceError, match="there is no such socket"):
+                await events(Remote(service.events_url + "elsewhere", TOKEN), Place(0), 1)
+
+    on_a_loop(body)
+    assert TOKEN not in repr(Remote("ws://box", TOKEN))
+
+
+def test_certificates_are_checked(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    for number, pem in enumerate(issued.cert_chain_pems):
+        pem.write_to_path(str(tmp_path / "chain.pem"), append=number > 0)
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+
+    async def body() -> None:
+        async with serving(tmp_path / "data", certificate=tmp_path / "chain.pem", key=tmp_path / "key.pem") as service:
+            service.hub.post(decided(1))
+            assert service.events_url.startswith("wss://")
+            assert len(await events(Remote(service.events_url, tls=trusting), Place(0), 1)) == 1
+            with pytest.raises(SourceError, match="certificate is not trusted"):
+                await events(Remote(service.events_url), Place(0), 1)
+
+    on_a_loop(body)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_service_that_falls_silent_is_left_and_tried_again() -> None:
+    hello = str(wire.hello([], model="", version="", seq=0, store="s", now=0).encoded)
+    event = str(wire.expression({**stored(1), "seq": 1}).encoded)
+    connections = 0
+
+    async def speak(connection: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        await connection.send(hello)
+        if connections > 1:
+            await connection.send(event)
+        await connection.wait_closed()
+
+    async def body() -> None:
+        told: list[str] = []
+        async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            remote = Remote(f"ws://127.0.0.1:{port}", silence_s=0.2)
+            assert len(await events(remote, Place(), 1, told=told.append)) == 1
+        assert told == [f"ws://127.0.0.1:{port}: nothing was heard for 0.2 s; trying again"]
+
+    on_a_loop(body)
+
+
+@pytest.mark.parametrize(("said", "sentence"), [("nonsense", "no message of apexstream"), ("[1]", "no message of apexstream")])
+def test_a_server_that_speaks_something_else_is_told(said: str, sentence: str) -> None:
+    async def speak(connection: ServerConnection) -> None:
+        await connection.send(said)
+        await connection.wait_closed()
+
+    async def body() -> None:
+        async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            with pytest.raises(SourceError, match=sentence):
+                await events(Remote(f"ws://127.0.0.1:{port}"), Place(), 1)
+
+    on_a_loop(body)
+
+
+def test_a_server_that_is_none_of_ours_is_told() -> None:
+    async def page(connection: ServerConnection, request: Request) -> Response:
+        return connection.respond(200, "a page")
+
+    async def unused(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async def body() -> None:
+        async with serve(unused, "127.0.0.1", 0, process_request=page) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            with pytest.raises(SourceError, match="it answers 200, as no live service does"):
+                await events(Remote(f"ws://127.0.0.1:{port}"), Place(), 1)
+
+    on_a_loop(body)
