@@ -107,7 +107,8 @@ def _pattern(graph: str) -> Address:
 def _network(source: str, transport: Transport, username: str | None, password: str | None) -> Address:
     try:
         parts = urlsplit(source)
-        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        unquoted = parts.port is not None and "@" not in parts.netloc and "@" in source
+        usable = bool(parts.hostname) and parts.port != 0 and not unquoted
     except ValueError:
         usable = False
     if not usable:

@@ -24,7 +24,7 @@ from stream.address import parse_address
 from stream.channel import ClosedError
 from stream.clock import GAP_S, Timeline
 from stream.feed import Arrival, SourceState, SourceStatus
-from stream.link import Link
+from stream.link import OPEN_S, Link
 from stream.live_config import SourceSettings
 from stream.mailbox import Mailbox
 
@@ -41,6 +41,9 @@ RATE_S = 2.0
 
 KEY_PICTURE_S = 30.0
 """Longest wait for a first picture while packets come: a stream joined in the middle is nothing until its next key picture."""
+
+READ_MARGIN_S = 1.0
+"""How much longer FFmpeg waits than this module does, so that a stall is told as one."""
 
 MOST_LEFT_BEHIND = 2
 """Abandoned connections that may be ending while another is tried."""
@@ -111,14 +114,15 @@ class Capture:
             self._link.abandon()
         if self._thread.ident is not None:
             self._thread.join(timeout)
-        for link in list(self._left):
+        left, self._left = self._left, []
+        for link in left:
             link.join(max(0.0, min(READER_END_S, until - time.monotonic())))
 
     def _run(self) -> None:
         try:
             self._tell("starting")
             while not self._stopping.is_set():
-                link = self._link = Link(self.address, timeout_s=self._settings.stall_s)
+                link = self._link = Link(self.address, read_s=self._settings.stall_s + READ_MARGIN_S)
                 try:
                     stalled = self._follow(link)
                 finally:
@@ -156,9 +160,10 @@ class Capture:
             first = False
         return False
 
-    def _may_yet_come(self, waited: float, new: int, packets: int) -> bool:
+    @staticmethod
+    def _may_yet_come(waited: float, new: int, packets: int) -> bool:
         """Whether a connection without a picture so far is given more time: it is being made, or its packets come."""
-        return waited < KEY_PICTURE_S if new else not packets and waited < 1.5 * self._settings.stall_s
+        return waited < KEY_PICTURE_S if new else not packets and waited < 3 * OPEN_S
 
     def _hand_on(self, arrival: Arrival, link: Link, *, first: bool) -> None:
         """Give the frame its number and its time, and put it into the mailbox when it is due."""

@@ -89,10 +89,11 @@ class SourceClock:
 
 
 class Timeline:
-    """One time for a source that is opened again and again, or begins anew: it follows the source's own clock, goes on by the
-    wall clock where that clock began anew, and never goes back.
+    """One time for a source that is opened again and again, or begins anew: it follows the source's own clock, goes on where
+    that began anew, and never goes back.
 
-    follows_wall says that a jump ahead is a new clock too, as in a live stream, where no more time can have passed than has.
+    follows_wall is for live sources: a new clock goes on by the wall clock, and a jump ahead is one too, for no more time can
+    have passed than has. Else it goes on a step after the last frame.
     """
 
     def __init__(self, *, follows_wall: bool) -> None:
@@ -107,7 +108,8 @@ class Timeline:
         placed = t + self._offset
         if self._last is not None:
             last, before = self._last
-            expected = last + max(now - before, self._step)
+            passed = now - before if self._follows_wall else 0.0
+            expected = last + max(passed, self._step)
             jumped = gap and (placed <= last or (self._follows_wall and abs(placed - expected) > GAP_S))
             if jumped or placed <= last:
                 self._offset += expected - placed

@@ -30,6 +30,9 @@ from stream.source import open_video
 _WITHOUT_CLOCK = {"mpjpeg", "mjpeg", "h264", "hevc"}
 """Formats whose pictures come without times; FFmpeg counts them at a rate that it makes up."""
 
+OPEN_S = 5.0
+"""How long a source may take to answer, and as long again to show what it sends."""
+
 _QUEUED = 2
 
 _SAID = {
@@ -49,23 +52,20 @@ class Link:
     """A connection being made, then read; `frames` is where its pictures come out, closed when it has ended.
 
     detail says in one sentence why it ended; over is whether all there is was read, as at the end of a file; paced is whether
-    its pictures come faster than they are to be shown.
+    its pictures come faster than they are to be shown. open_s and read_s are how long FFmpeg waits for an answer and for more.
     """
 
-    def __init__(self, address: Address, *, timeout_s: float) -> None:
+    def __init__(self, address: Address, *, read_s: float, open_s: float = OPEN_S) -> None:
         self.frames: Mailbox[Arrival] = Mailbox(_QUEUED, newest=False)
         self.detail = ""
         self.over = False
         self.paced = address.paced
         self._address = address
-        self._timeout_s = timeout_s
+        self._open_s, self._read_s = open_s, read_s
         self._decoding: Decoding | None = None
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"read {address.shown}", daemon=True)
         self._thread.start()
-
-    def _waited(self) -> float:
-        return time.monotonic() - self._began
 
     @property
     def packets(self) -> int:
@@ -107,7 +107,7 @@ class Link:
                 yield video
                 self.over, self.detail = True, video.problem or ""
             return
-        address, limits = self._address, (self._timeout_s, self._timeout_s + 1)
+        address, limits = self._address, (self._open_s, self._read_s)
         with av.open(address.target, format=address.format, options=address.options, timeout=limits) as container:
             recorded = address.kind == "http" and bool(container.duration)
             self.paced |= recorded or container.format.name == "hls"
@@ -126,8 +126,10 @@ class Link:
             return f"{shown} refuses the user name or password"
         if isinstance(error, av.error.HTTPNotFoundError):
             return f"{shown}: there is no such stream at that host"
-        if isinstance(error, av.error.ExitError) or (self._decoding is None and self._waited() >= self._timeout_s):
-            return f"{shown} did not answer within {self._timeout_s:g} s"
+        if self._decoding is None and time.monotonic() - self._began >= self._open_s:
+            return f"{shown} did not answer within {self._open_s:g} s"
+        if isinstance(error, av.error.ExitError):
+            return f"{shown} sent nothing for {self._read_s:g} s"
         said = _SAID.get(getattr(error, "errno", None) or 0)
         if said is not None:
             return f"{shown}: {said}"

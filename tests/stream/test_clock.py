@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from stream.clock import SourceClock
+from stream.clock import SourceClock, Timeline
 
 
 def stamps(clock: SourceClock, times: list[float | None]) -> list[tuple[float, bool]]:
@@ -76,3 +78,48 @@ def test_disorder_found_on_the_way_never_goes_back_in_time() -> None:
     times = [t for t, _ in stamps(clock, list(stored))]
     assert clock.disordered
     assert times == sorted(set(times))
+
+
+def placed(timeline: Timeline, frames: list[tuple[float, float, bool]]) -> list[float]:
+    return [timeline.place(t, now, gap=gap) for t, now, gap in frames]
+
+
+@pytest.mark.parametrize("follows_wall", [True, False])
+def test_a_timeline_follows_the_sources_own_clock(follows_wall: bool) -> None:
+    steady = [(5 + n / 10, 100 + n / 10 + (n % 3) / 50, False) for n in range(50)]
+    assert placed(Timeline(follows_wall=follows_wall), steady) == [t for t, _, _ in steady]
+
+
+def test_a_clock_begun_anew_goes_on_by_the_wall_clock_and_then_by_itself() -> None:
+    timeline = Timeline(follows_wall=True)
+    assert placed(timeline, [(7.0, 100.0, False), (7.1, 100.1, False)]) == [7.0, 7.1]
+    assert placed(timeline, [(0.0, 103.1, True), (0.1, 103.3, False), (0.2, 103.3, False)]) == pytest.approx([10.1, 10.2, 10.3])
+
+
+def test_a_clock_that_went_on_over_the_loss_is_kept() -> None:
+    assert placed(Timeline(follows_wall=True), [(7.0, 100.0, False), (10.2, 103.0, True)]) == [7.0, 10.2]
+
+
+def test_a_jump_ahead_is_another_clock_where_time_is_real_and_a_hole_in_a_file() -> None:
+    frames = [(0.0, 100.0, False), (0.1, 100.1, False), (900.0, 100.2, True), (900.1, 100.3, False)]
+    assert placed(Timeline(follows_wall=True), frames) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert placed(Timeline(follows_wall=False), frames) == [0.0, 0.1, 900.0, 900.1]
+
+
+def test_a_timeline_never_goes_back_nor_stands() -> None:
+    frames = [
+        (9.0, 50.0, False),
+        (9.1, 50.1, False),
+        (9.1, 50.1, False),
+        (3.0, 50.1, True),
+        (3.0, 50.0, False),
+        (1.0, 50, True),
+    ]
+    for follows_wall in (True, False):
+        times = placed(Timeline(follows_wall=follows_wall), frames)
+        assert all(after > before for before, after in pairwise(times))
+
+
+def test_a_file_begun_again_goes_on_a_step_later() -> None:
+    timeline = Timeline(follows_wall=False)
+    assert placed(timeline, [(0.0, 10.0, False), (0.5, 10.5, False), (0.0, 10.51, True)]) == pytest.approx([0.0, 0.5, 1.0])

@@ -185,7 +185,7 @@ def _launch(options: argparse.Namespace) -> str:
     width, height = options.size.split("x")
     shape = f"video/x-raw,format=I420,width={width},height={height},framerate={options.rate}/1"
     picture = f"videotestsrc is-live=true pattern=ball ! {shape}"
-    return f"( {picture} ! openh264enc complexity=low gop-size={options.rate} ! {pay} )"
+    return f"( {picture} ! openh264enc complexity=low gop-size={max(1, options.rate // 3)} ! {pay} )"
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -1,0 +1,163 @@
+"""One connection at a time, to every kind of source."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.address import parse_address
+from stream.feed import Arrival
+from stream.link import Link
+from tests.videos import stepping, write_video
+
+SOON_S = 30.0
+"""Longest wait for what should happen at once: reached only by a test that fails."""
+
+BOUNDARY = b"--picture\r\nContent-Type: image/jpeg\r\n\r\n"
+
+
+def linked(source: str, **limits: float) -> Link:
+    return Link(parse_address(source), **{"read_s": 5.0, **limits})
+
+
+def read(link: Link) -> list[Arrival]:
+    """All it brings."""
+    arrivals = []
+    while (arrival := link.frames.get(SOON_S)) is not None:
+        arrivals.append(arrival)
+    link.join(SOON_S)
+    assert not link.alive
+    return arrivals
+
+
+class Files(SimpleHTTPRequestHandler):
+    """The files of a folder; /camera sends pictures for ever, as cameras do by HTTP."""
+
+    def do_GET(self) -> None:
+        if self.path == "/locked":
+            self.send_error(401)
+        elif self.path == "/camera":
+            self._send_pictures()
+        else:
+            super().do_GET()
+
+    def _send_pictures(self) -> None:
+        picture = Path(self.directory, "picture.jpg").read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(BOUNDARY + picture + b"\r\n")
+        except OSError:
+            return
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 20 frames as a file and in pieces with a play list, a picture, and a play list that leads to a file."""
+    folder = tmp_path_factory.mktemp("served")
+    write_video(folder / "clip.mp4", stepping(64, 48, 20), container_options={"movflags": "faststart"})
+    pieces = {"hls_time": "0.3", "hls_list_size": "0", "hls_playlist_type": "vod"}
+    write_video(folder / "clip.m3u8", stepping(64, 48, 20), options={"g": "5"}, container_options=pieces)
+    write_video(folder / "picture.jpg", stepping(64, 48, 1), codec="mjpeg", pix_fmt="yuvj420p")
+    target = folder / "clip.mp4"
+    (folder / "thief.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{target}\n#EXT-X-ENDLIST\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def web(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_file_is_read_to_its_end(folder: Path) -> None:
+    link = linked(str(folder / "clip.mp4"))
+    assert [arrival.frame.index for arrival in read(link)] == list(range(20))
+    assert (link.over, link.paced, link.detail) == (True, True, "")
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.m3u8"])
+def test_a_recording_on_the_network_is_read_to_its_end_and_paced(web: str, name: str) -> None:
+    link = linked(f"{web}/{name}")
+    assert len(read(link)) == 20
+    assert (link.over, link.paced) == (True, True)
+
+
+def test_pictures_without_times_have_the_time_of_their_arrival(web: str) -> None:
+    link = linked(f"{web}/camera")
+    arrivals = [link.frames.get(SOON_S) for _ in range(5)]
+    link.abandon()
+    for arrival in arrivals:
+        assert arrival is not None
+        assert arrival.arrived - arrival.frame.t < 1
+    assert not link.paced
+    link.join(SOON_S)
+    assert not link.alive
+
+
+def test_a_play_list_does_not_lead_to_files_of_this_machine(web: str) -> None:
+    link = linked(f"{web}/thief.m3u8")
+    assert read(link) == []
+    assert not link.over
+    assert link.detail
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("/dev/video97", "/dev/video97: there is no such device or file"),
+        ("missing.mp4", "missing.mp4: there is no such file"),
+        ("rtsp://me:secret@127.0.0.1:1/x", "rtsp://127.0.0.1:1/x: nothing answers there"),
+        ("http://me:secret@127.0.0.1:1/x?key=secret", "http://127.0.0.1:1/x: nothing answers there"),
+        ("lavfi:nosuchfilter", "lavfi:nosuchfilter cannot be read"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_in_one_sentence(source: str, said: str) -> None:
+    link = linked(source)
+    assert read(link) == []
+    assert link.detail.startswith(said)
+    assert "\n" not in link.detail
+    assert "secret" not in link.detail
+    assert not link.over
+
+
+@pytest.mark.parametrize(("page", "said"), [("locked", "refuses the user name"), ("nothing", "no such stream")])
+def test_what_a_server_refuses_is_told(web: str, page: str, said: str) -> None:
+    link = linked(f"{web}/{page}")
+    assert read(link) == []
+    assert said in link.detail
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_host_that_never_answers_is_given_up(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        link = linked(f"{scheme}://me:secret@127.0.0.1:{silent.getsockname()[1]}/x", open_s=0.3)
+        assert read(link) == []
+    assert "did not answer within 0.3 s" in link.detail
+    assert "secret" not in link.detail
+
+
+def test_an_abandoned_link_ends_by_itself() -> None:
+    link = linked("lavfi:testsrc=size=64x48:rate=30")
+    assert link.frames.get(SOON_S) is not None
+    assert link.alive
+    assert link.packets > 0
+    link.abandon()
+    link.join(SOON_S)
+    assert not link.alive
