@@ -33,6 +33,7 @@ SEND_BUFFER = 256 * 1024
 """The kernel's share of what waits for a client; left to itself it grows to megabytes, which hide that nobody reads."""
 RESERVE = 64
 """Connections above the limit that are still answered (503); beyond them they are cut off."""
+BROKEN = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG)
 BAD_REQUEST = "400 Bad Request", "This is no request that can be served: HTTP/1.1, GET or HEAD, without a body.\n"
 BAD_METHOD = "405 Method Not Allowed", "Only GET and HEAD are answered here.\n"
 
@@ -113,17 +114,17 @@ class Client(ServerConnection):
         """Count the connection out."""
         for timer in self._timers.values():
             timer.cancel()
+        if self.protocol.close_sent is not None and self.protocol.close_sent.code in BROKEN:
+            self._tell("frame")
         self.house.open.discard(self)
         self.house.counted.leave(self.address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came in, and see whether the answers to it pile up or it broke the protocol."""
+        """Take what came in, and see whether the answers to it pile up."""
         if self.request is None and len(self._method) < 16:
             self._method += data[:16]
         super().data_received(data)
-        if self.protocol.parser_exc is not None and not isinstance(self.protocol.parser_exc, EOFError):
-            self._tell("size")
         if self.protocol.state is State.CLOSING:
             self._after("close", CLOSE_S, self.transport.abort)
         if self.waiting() > self.house.buffer_bytes and self.protocol.state is not State.CONNECTING:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import re
 import ssl
 import time
 from collections import OrderedDict
@@ -25,7 +26,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
-from urllib.parse import urlsplit
 
 from engine.errors import ConfigError
 from stream.live_config import ServerSettings
@@ -37,6 +37,7 @@ PER_ADDRESS = 256
 """The most connections of one address at once; this machine's own (a proxy, tests) are bounded by the overall limit alone."""
 LOG_EVERY_S = 60.0
 LOGGED_AT_MOST = 4096
+_HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(:[0-9]{1,5})?")
 
 Need = Literal["nothing", "host", "token", "socket", "camera"]
 """What a request must show: each of these includes the ones before it."""
@@ -90,11 +91,9 @@ class Guard:
 
     def _knows(self, host: str) -> bool:
         """Whether Host is a name of ours. Any bare address is: rebinding needs a name."""
-        try:
-            name = urlsplit(f"//{host}").hostname
-        except ValueError:
-            return False
-        return name is not None and "@" not in host and (name in self._hosts or is_address(name))
+        found = _HOST.fullmatch(host.lower())
+        name = (found["address"] or found["name"]) if found is not None else ""
+        return name in self._hosts or is_address(name)
 
     def _shows_token(self, headers: Headers) -> bool:
         given = [value[7:].strip() for value in headers.get_all("Authorization") if value[:7].lower() == "bearer "]
@@ -232,6 +231,9 @@ class RefusalLog:
         again = f" ({silent} more in the last minute)" if silent else ""
         log.warning("refused %s: %s%s%s", address, REASONS.get(reason, reason), f", {detail[:200]!r}" if detail else "", again)
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
 
 REASONS: Mapping[str, str] = {
     "host": "the Host header names no host of ours",
@@ -244,7 +246,7 @@ REASONS: Mapping[str, str] = {
     "method": "neither GET nor HEAD",
     "message": "a message that is no message of ours",
     "rate": "too many messages",
-    "size": "a message too long, or a broken frame",
+    "frame": "a message too long, or a broken frame",
     "store": "stored events could not be read for it",
     "behind": "it does not read what it is sent",
 }

@@ -79,9 +79,10 @@ class Listener:
         if request is None or self.client.waiting():
             return False
         now, step = time.monotonic(), 1 / request.fps
-        if now < self._due.get(stream, 0.0) - step / 4:
+        due = self._due.get(stream, now)
+        if now < due - step / 4:  # frames do not come like clockwork
             return False
-        self._due[stream] = max(now, self._due.get(stream, 0.0) + step)
+        self._due[stream] = max(due, now - step) + step
         return True
 
 

@@ -1,0 +1,254 @@
+"""A server at a port for tests of the server itself: real store, hub and server, no sources, and raw looks at its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from stream.answers import Page
+from stream.camera import BrowserCameras
+from stream.feed import SourceStatus
+from stream.hub import Hub
+from stream.live_config import ServerSettings
+from stream.metrics import Metrics
+from stream.server import Server
+from stream.store import Reader, Store
+from tests.events import decided
+from tests.live import PATIENCE_S
+
+PAGES = {
+    "/": Page(b"<!doctype html><title>t</title>", "text/html; charset=utf-8", '"abc"'),
+    "/app.js": Page(b"1", "text/javascript; charset=utf-8", '"def"'),
+}
+OURS = [Subprotocol("apexstream.v1")]
+TOKEN = "a-token-for-tests-0123456789"
+
+
+@dataclass
+class KnownFacts:
+    """What a service would tell of itself."""
+
+    hub: Hub
+    folder: Path
+    pictures: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    model: str = "ahmsa-3db@sha256:0123456789ab"
+    version: str = "0.0.1"
+    store_name: str = "a-store"
+    problem: str | None = None
+
+    @property
+    def seq(self) -> int:
+        return self.hub.seq
+
+    def statuses(self) -> list[SourceStatus]:
+        return list(self.hub.streams.values())
+
+    async def stored(self, since: int, **bounds: Any) -> list[dict[str, Any]]:
+        def read() -> list[dict[str, Any]]:
+            with Reader(self.folder) as reader:
+                return reader.since(since, **bounds)
+
+        return await asyncio.to_thread(read)
+
+    def picture(self, event: str, picture: str) -> bytes | None:
+        return self.pictures.get((event, picture))
+
+
+@dataclass
+class Listening:
+    """A server that runs, with all that it serves."""
+
+    server: Server
+    hub: Hub
+    facts: KnownFacts
+    figures: Metrics
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def uri(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/"
+
+    def figure(self, name: str, **labels: str) -> float:
+        """A sample of the metrics, 0 where there is none yet."""
+        return self.figures.registry.get_sample_value(name, labels) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    folder: Path, *, cameras: BrowserCameras | None = None, pages: Mapping[str, Page] | None = None, **settings: Any
+) -> AsyncIterator[Listening]:
+    """A server at a free port of this machine."""
+    with Store(folder) as store:
+        figures = Metrics()
+        hub = Hub(store, model="ahmsa-3db@sha256:0123456789ab", version="0.0.1", replayed=figures.replayed)
+        hub.post(SourceStatus("lobby", "pattern", "live", fps=30.0, width=640, height=480))
+        facts = KnownFacts(hub, folder)
+        server = Server(
+            ServerSettings(**{"port": 0, **settings}),
+            hub,
+            facts,
+            figures=figures,
+            cameras=cameras,
+            pages=PAGES if pages is None else pages,
+        )
+        publisher = asyncio.create_task(hub.run())
+        await server.start()
+        try:
+            yield Listening(server, hub, facts, figures)
+        finally:
+            await server.stop()
+            hub.close()
+            await publisher
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def raw(port: int, request: bytes, tls: ssl.SSLContext | None = None) -> bytes:
+    """All bytes that come back for these, until the server closes."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls is not None else None
+    )
+    writer.write(request)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def ask(
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: Sequence[tuple[str, str]] = (),
+    host: str | None = "localhost",
+    body: bytes = b"",
+    tls: ssl.SSLContext | None = None,
+) -> Answer:
+    """One request, without a library that would correct it."""
+    lines = [f"{method} {path} HTTP/1.1", *([f"Host: {host}"] if host is not None else [])]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return parsed(await raw(port, "\r\n".join([*lines, "", ""]).encode("latin-1") + body, tls))
+
+
+def parsed(data: bytes) -> Answer:
+    """An answer from its bytes; status 0 where none came."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return Answer(int(first.split(" ")[1]) if first.startswith("HTTP/") else 0, headers, body)
+
+
+UPGRADE = (
+    ("Upgrade", "websocket"),
+    ("Connection", "Upgrade"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
+
+
+@contextlib.asynccontextmanager
+async def joined(service: Listening, query: str = "", **options: Any) -> AsyncIterator[ClientConnection]:
+    """A client that has been told hello and gets what is sent from now on."""
+    async with connect(f"{service.uri}{query}", subprotocols=OURS, **options) as client:
+        assert json.loads(await client.recv())["type"] == "hello"
+        if "since" not in query:
+            assert (await next_of(client, "status"))["stream"] == "lobby", "the hub tells it to who has joined"
+        yield client
+
+
+async def next_of(client: ClientConnection, kind: str) -> dict[str, Any]:
+    """The next message of a type."""
+    async for message in client:
+        if isinstance(message, str) and json.loads(message)["type"] == kind:
+            return dict(json.loads(message))
+    raise AssertionError(f"the connection ended before a {kind}")
+
+
+async def unharmed(service: Listening, number: int = 1_000) -> None:
+    """Whoever comes next is served: page, socket, event."""
+    assert (await ask(service.port, "/healthz")).status == 200
+    async with joined(service) as client:
+        service.hub.post(decided(number))
+        assert (await next_of(client, "expression"))["id"] == f"lobby-{number}"
+
+
+async def opened(port: int, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A socket after its handshake, without a library that keeps to the protocol."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None)
+    lines = ["GET / HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in UPGRADE), "", ""]
+    writer.write("\r\n".join(lines).encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    return reader, writer
+
+
+def masked(opcode: int, data: bytes, *, fin: bool = True) -> bytes:
+    """A client's frame."""
+    length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + struct.pack(">H", len(data))
+    length = length if len(data) < 65536 else b"\xff" + struct.pack(">Q", len(data))
+    return bytes([(0x80 if fin else 0) | opcode]) + length + b"\x00\x00\x00\x00" + data
+
+
+async def stuck_clients_are_cut_off(service: Listening, tls: ssl.SSLContext | None = None) -> None:
+    """Of two clients one reads: it misses nothing, the other one is cut off."""
+    reader, writer = await opened(service.port, tls)
+    writer.transport.pause_reading()
+    before, dropped = service.hub.subscribers, service.figure("apexstream_subscribers_dropped_total")
+    uri = f"{'wss' if tls else 'ws'}://localhost:{service.port}/"
+    async with connect(uri, ssl=tls, max_size=None, proxy=None) as client:
+        await until(lambda: service.hub.subscribers > before, "the client to have joined")
+        probabilities = {"surprise": 1.0, **{"x" * 2000 + str(k): 0.0 for k in range(10)}}
+        total = 0
+        while service.figure("apexstream_subscribers_dropped_total") == dropped and total < 2000:
+            service.hub.post(decided(total, stream="lobby", probabilities=probabilities))
+            assert (await next_of(client, "expression"))["id"] == f"lobby-{total}"
+            total += 1
+        assert service.figure("apexstream_subscribers_dropped_total") == dropped + 1
+    writer.close()
+    assert reader is not None
+
+
+async def until(true: Callable[[], Any], what: str) -> None:
+    """Wait until something is true; fails the test when that takes too long."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not true():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"waited {PATIENCE_S:.0f} s for {what}") from None
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """A test that is a coroutine."""
+
+    async def whole() -> None:
+        async with asyncio.timeout(4 * PATIENCE_S):
+            await test()
+
+    asyncio.run(whole())
