@@ -63,6 +63,14 @@ def _kept(start: Path) -> State:
     return state
 
 
+def _blend(network: nn.Module, start: State, share: float) -> None:
+    """Move every parameter and running figure of the network back towards the start, so that share of the way is left."""
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(start[name], 1 - share)
+
+
 class _Member:
     """One network's fitting: batches of varied maps, each as the loss of the network on it."""
 
@@ -74,13 +82,15 @@ class _Member:
         with torch.random.fork_rng(devices=[]):  # building draws parameters, which start then replaces
             self._network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
         self._network.load_state_dict(start)
+        self._start = start
         labels, smooth = torch.from_numpy(data.labels), self._settings.label_smoothing
         weights = class_weights(data.labels, self._settings.class_weight_power)
         targets = functional.one_hot(labels, len(CLASSES)).float() * (1 - smooth) + smooth / len(CLASSES)
         self._targets = targets * weights[labels][:, None]
 
     def learn(self, progress: Progress, watch: Watch | None) -> nn.Module:
-        """The network after the last epoch, or the mean over the last epochs' steps, in evaluation mode."""
+        """The network after the last epoch, or the mean over the last epochs' steps, blended with its start; in evaluation
+        mode."""
         settings = self._settings
         averaged = torch.optim.swa_utils.AveragedModel(self._network) if settings.average_last else None
         first_averaged = settings.epochs * (1 - settings.average_last)
@@ -102,6 +112,8 @@ class _Member:
             parameters = list(self._network.parameters())
             descend(parameters, settings, steps, self._losses, stepped=stepped, finished=finished)
         chosen: nn.Module = self._network if averaged is None else averaged.module
+        if settings.blend < 1:
+            _blend(chosen, self._start, settings.blend)
         return chosen.eval()
 
     def _losses(self) -> Iterator[Tensor]:

@@ -70,6 +70,9 @@ class FitSettings(DescentSettings):
     """Parameter of the beta distribution that mixes pairs of maps; 0 mixes none."""
     average_last: float = Field(0.0, ge=0, lt=1)
     """Share of the last epochs over whose steps the parameters are averaged; 0 takes the last step's."""
+    blend: float = Field(1.0, gt=0, le=1)
+    """How far a pre-trained network goes from its start to what was fitted: each parameter is start + blend * (fitted - start).
+    Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022."""
 
 
 class KernelSettings(Strict):
@@ -129,6 +132,15 @@ class Recipe(Strict):
     augment: AugmentSettings = AugmentSettings()
     pretrain: PretrainSettings | None = None
     kernel: KernelSettings | None = None
+
+    @model_validator(mode="after")
+    def _only_a_start_is_blended(self) -> Self:
+        for member in range(self.model.members):
+            if fit_of(self, member).blend < 1 and member >= pretrained_members(self):
+                raise ValueError(
+                    "blend goes from a pre-trained start to what was fitted, and not all networks have such a start"
+                )
+        return self
 
     @model_validator(mode="after")
     def _kernel_sees_maps(self) -> Self:

@@ -74,6 +74,22 @@ def test_the_same_seed_gives_the_same_parameters(data: FlowMaps, change: dict[st
     assert same(one, fit(tried, data, seed=7)) and not same(one, fit(tried, data, seed=8))
 
 
+def test_a_blend_stands_between_the_start_and_what_was_fitted(data: FlowMaps) -> None:
+    wanted = {"epochs": 3, "batch": 12, "learning_rate": 5e-3, "blend": 0.25}
+    blended = recipe(pretrain=PRETRAIN, blend=0.25)
+    start, fitted = begun(blended, 7, 0), fit(recipe(pretrain=PRETRAIN), data, seed=7).members[0].state_dict()
+    for name, value in fit(blended, data, seed=7).members[0].state_dict().items():
+        assert torch.allclose(value, start[name] + 0.25 * (fitted[name] - start[name]), atol=1e-6), name
+    later = fit(recipe(pretrain={**PRETRAIN, "after": wanted}), data, seed=7)  # the fit after pre-training can say so too
+    assert not same(later, fit(recipe(pretrain={**PRETRAIN, "after": {**wanted, "blend": 1.0}}), data, seed=7))
+
+
+def test_only_a_pre_trained_start_is_blended() -> None:
+    for pretrain in (None, {**PRETRAIN, "members": 1}):
+        with pytest.raises(ValueError, match="not all networks have such a start"):
+            recipe(members=2, pretrain=pretrain, blend=0.5)
+
+
 def test_each_member_begins_and_learns_on_its_own(data: FlowMaps) -> None:
     both = fit(recipe(2), data, seed=7)
     assert not same(both.members[0], both.members[1])
