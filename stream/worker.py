@@ -196,8 +196,9 @@ class Worker:
             log.warning("what was open in %s is lost: %s", self.stream, _named(error))
 
     def _retry(self) -> bool:
-        """A new pipeline, after a wait; False where there is none yet."""
-        self._stopping.wait(self._wait_s)
+        """A new pipeline, after a wait; False where there is none yet, nor will be at the end."""
+        if self._stopping.wait(self._wait_s):
+            return False
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         try:
             self._renew()

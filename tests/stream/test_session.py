@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine import Pipeline
+from engine.config import PipelineSettings
+from engine.errors import InputError, SourceError, WeightsError
+from engine.types import Event, Face, Frame
+from stream.feed import Arrival, SourceStatus
+from stream.live_config import LiveSettings, SourceSettings
+from stream.mailbox import Mailbox
+from stream.session import MOST_BROWSERS, Session
+from tests.faces import Clip, grey_picture, render
+from tests.live import PATIENCE_S, Collected, arrivals
+from tools.clips import preset, write_clip
+
+PATTERN = "lavfi:testsrc=size=160x120:rate=25"
+FACE: dict[str, Any] = {"size": (360, 300), "eye_px": 80.0, "noise_sigma": 2.0, "n_events": 1, "macro_fraction": 1.0}
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    """Six seconds with one expression, long enough to be announced before it ends."""
+    return render(preset("clean", "hopper", 30, seed=1, duration_s=6, **FACE))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("session") / "clip.mp4"
+    write_clip(preset("clean", "hopper", 30, seed=1, duration_s=6, **FACE), path)
+    return path
+
+
+@pytest.fixture
+def sessions() -> Iterator[list[Session]]:
+    """Sessions to be stopped, however the test ends."""
+    begun: list[Session] = []
+    yield begun
+    for session in begun:
+        assert session.stop(PATIENCE_S)
+
+
+def settings(*urls: str | Path) -> LiveSettings:
+    sources = tuple(SourceSettings(url=str(url), name=f"s{number}") for number, url in enumerate(urls))
+    return LiveSettings(sources=sources)
+
+
+def mailbox() -> Mailbox[Arrival]:
+    return Mailbox(1000, newest=False)
+
+
+class Ready:
+    """Hears how loading went."""
+
+    def __init__(self) -> None:
+        self.heard: list[Exception | None] = []
+        self.there = threading.Event()
+
+    def __call__(self, error: Exception | None) -> None:
+        self.heard.append(error)
+        self.there.set()
+
+    def error(self) -> Exception | None:
+        assert self.there.wait(PATIENCE_S), "loading never ended"
+        assert len(self.heard) == 1, "it is told once"
+        return self.heard[0]
+
+
+def own_threads() -> list[str]:
+    """Threads that a session starts, by name."""
+    return sorted(t.name for t in threading.enumerate() if t.name.startswith(("capture", "analysis", "link", "end")))
+
+
+def test_a_files_events_come_in_time_and_it_ends(video: Path, clip: Clip, sessions: list[Session]) -> None:
+    sink = Collected()
+    session = Session(settings(video), sink)
+    sessions.append(session)
+    session.start()
+    sink.until(lambda: sink.states("s0")[-1:] == ["ended"] and sink.finals(), "the end of the file")
+    assert sink.states("s0") == ["starting", "live", "ended"]
+    (final,) = sink.finals()
+    (truth,) = clip.truth.events
+    assert abs(final.event.apex.t - truth.apex_t) < 0.2 and final.event.label == truth.label
+    assert session.running == 1, "a file that has ended is still listed"
+    assert sink.signals and sink.pictures
+
+
+def test_stopping_flushes_what_is_open_and_leaves_nothing_behind(video: Path) -> None:
+    before, handles = own_threads(), psutil.Process().num_fds()
+    sink = Collected()
+    session = Session(settings(video, PATTERN), sink)
+    session.start()
+    (open_,) = sink.until(lambda: sink.events[:1], "an expression that is announced")
+    assert open_.event.state == "provisional"
+    began = time.monotonic()
+    assert session.stop(PATIENCE_S)
+    took = time.monotonic() - began
+    (final,) = sink.finals()
+    assert final.event.id == open_.event.id and final.event.truncated
+    assert took < 10, "it takes a fraction of a second where the machine has nothing else to do"
+    assert own_threads() == before
+    assert psutil.Process().num_fds() <= handles + 2, "files are closed (networks keep a few open when first loaded)"
+    assert session.stop(), "stopping twice is no error"
+
+
+class Failing(Pipeline):
+    """Breaks at every frame."""
+
+    def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
+        raise ZeroDivisionError("nobody foresaw this")
+
+
+def test_what_breaks_in_one_source_is_nowhere_else_felt(video: Path, sessions: list[Session]) -> None:
+    def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        kind = Failing if stream == "s0" else Pipeline
+        return kind(settings, stream=stream, session=session)
+
+    sink = Collected()
+    session = Session(settings(PATTERN, video), sink, make=make)
+    sessions.append(session)
+    session.start()
+    sink.until(lambda: sink.finals("s1"), "the sound source's event")
+    sink.until(lambda: "reconnecting" in sink.states("s0"), "the broken source's state")
+    told = next(s for s in sink.statuses if s.stream == "s0" and s.state == "reconnecting")
+    assert "ZeroDivisionError" in told.detail and "begun anew" in told.detail
+    assert sink.states("s1")[:2] == ["starting", "live"] and "reconnecting" not in sink.states("s1")
+
+
+def test_a_network_that_does_not_load_is_told_once(sessions: list[Session]) -> None:
+    def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        raise WeightsError(f"no network for {stream}")
+
+    ready = Ready()
+    session = Session(settings(PATTERN, PATTERN), Collected(), make=make)
+    sessions.append(session)
+    session.start(ready)
+    assert "no network for s" in str(ready.error())
+
+
+def test_all_loaded_is_told_once(sessions: list[Session]) -> None:
+    for urls in ((), (PATTERN, PATTERN)):
+        ready, sink = Ready(), Collected()
+        session = Session(settings(*urls), sink)
+        sessions.append(session)
+        session.start(ready)
+        assert ready.error() is None
+        assert {status.stream for status in sink.statuses} == {f"s{k}" for k in range(len(urls))}
+
+
+def test_stopping_while_networks_load_opens_no_source() -> None:
+    loading, go_on = threading.Event(), threading.Event()
+
+    def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        loading.set()
+        assert go_on.wait(PATIENCE_S)
+        return Pipeline(settings, stream=stream, session=session)
+
+    sink, ready = Collected(), Ready()
+    session = Session(settings(PATTERN), sink, make=make)
+    session.start(ready)
+    assert loading.wait(PATIENCE_S)
+    assert not session.stop(0.2), "it says that a thread still loads"
+    go_on.set()
+    assert ready.error() is None
+    assert set(sink.states("s0")) <= {"starting", "ended"}
+
+
+@pytest.mark.parametrize("url", ["pigeon://carrier", "rtsp://", "lavfi:"])
+def test_what_is_no_source_is_told_at_once(url: str) -> None:
+    with pytest.raises(SourceError):
+        Session(settings(url), Collected()).start()
+
+
+# --- browsers' cameras ---------------------------------------------------------------------------------------------------
+
+
+def test_a_browser_comes_and_goes(clip: Clip, sessions: list[Session]) -> None:
+    sink, feed = Collected(), mailbox()
+    session = Session(LiveSettings(), sink)
+    sessions.append(session)
+    session.start()
+    session.add_browser("desk", feed)
+    (truth,) = clip.truth.events
+    for arrival in arrivals([frame for frame in clip.frames if frame.t < truth.apex_t + 0.3]):
+        feed.put(arrival)
+    session.remove_browser("desk")
+    (final,) = sink.finals("desk")
+    assert final.event.label == truth.label and final.event.truncated, "it left while smiling"
+    assert sink.gone == ["desk"]
+    assert session.running == 0
+    session.remove_browser("desk")
+    assert sink.gone == ["desk"], "leaving twice is no error"
+
+
+def test_names_are_taken_once_and_places_are_few(sessions: list[Session]) -> None:
+    session = Session(settings(PATTERN), Collected())
+    sessions.append(session)
+    session.start()
+    with pytest.raises(InputError, match="'s0' already"):
+        session.add_browser("s0", mailbox())
+    for number in range(MOST_BROWSERS):
+        session.add_browser(f"b{number}", mailbox())
+    with pytest.raises(InputError, match="show their camera already"):
+        session.add_browser("one too many", mailbox())
+    session.remove_browser("b0")
+    session.add_browser("one more", mailbox())
+
+
+def test_a_browser_whose_network_does_not_load_is_turned_away(sessions: list[Session]) -> None:
+    def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        raise WeightsError("no network here")
+
+    session = Session(LiveSettings(), Collected(), make=make)
+    sessions.append(session)
+    session.start()
+    with pytest.raises(InputError, match=r"the analysis cannot begin \(no network here\)"):
+        session.add_browser("desk", mailbox())
+    assert session.running == 0
+
+
+def test_nobody_comes_in_at_the_end() -> None:
+    session = Session(LiveSettings(), Collected())
+    session.start()
+    session.stop()
+    with pytest.raises(InputError, match="ending"):
+        session.add_browser("desk", mailbox())
+
+
+def test_a_browsers_trouble_is_put_into_its_status(sessions: list[Session]) -> None:
+    def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        return Failing(settings, stream=stream, session=session)
+
+    sink, feed = Collected(), mailbox()
+    session = Session(LiveSettings(), sink, make=make)
+    sessions.append(session)
+    session.start()
+    session.add_browser("desk", feed)
+    live = SourceStatus("desk", "browser", "live")
+    assert session.merged(live) == live
+    feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
+    sink.until(lambda: "reconnecting" in sink.states("desk"), "the trouble")
+    assert session.merged(live).state == "reconnecting"
+    assert session.merged(SourceStatus("of nobody", "browser", "live")).state == "live"
