@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -60,6 +61,17 @@ def write_video(
             frame.pts, frame.time_base = round(t / time_base), time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def write_y4m(path: Path, pictures: Iterable[Picture], *, rate: int = 30) -> Path:
+    """RGB pictures as raw YUV 4:2:0, which Chromium takes for its camera; width and height even."""
+    with path.open("wb") as file:
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                height, width = picture.shape[:2]
+                file.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
+            file.write(b"FRAME\n" + cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes())
     return path
 
 

@@ -180,7 +180,7 @@ function readFilters() {
 function resetFilters() {
   filter.hidden.clear();
   for (const chip of find("filter-classes").children) chip.setAttribute("aria-pressed", "true");
-  queueMicrotask(readFilters); // the form's fields are reset after the event
+  setTimeout(readFilters); // the form's fields are reset after the event
 }
 
 /** Bring table, count and timeline in line with filters and events. */

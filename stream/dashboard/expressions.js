@@ -53,8 +53,13 @@ export function passes(event, { stream, kind, hidden, sure }) {
   return (!stream || event.stream === stream) && (!kind || event.kind === kind) && !hidden.has(event.label) && event.confidence >= sure;
 }
 
+const time = (mark) => mark?.t.toFixed(6);
+
+/** The columns of the service's own /api/events?format=csv. */
 const COLUMNS = {
   seq: (e) => e.seq,
+  emitted_at: (e) => e.emitted_at,
+  latency_ms: (e) => e.latency_ms,
   id: (e) => e.id,
   stream: (e) => e.stream,
   face: (e) => e.face,
@@ -63,34 +68,34 @@ const COLUMNS = {
   confidence: (e) => e.confidence,
   intensity: (e) => e.intensity,
   onset_frame: (e) => e.onset.frame,
-  onset_t: (e) => e.onset.t,
+  onset_t: (e) => time(e.onset),
   apex_frame: (e) => e.apex.frame,
-  apex_t: (e) => e.apex.t,
+  apex_t: (e) => time(e.apex),
   offset_frame: (e) => e.offset?.frame,
-  offset_t: (e) => e.offset?.t,
-  duration_s: (e) => duration(e)?.toFixed(3),
-  truncated: (e) => (e.truncated ? "true" : "false"),
+  offset_t: (e) => time(e.offset),
+  duration_s: (e) => duration(e)?.toFixed(6),
+  truncated: (e) => String(e.truncated ?? false),
   p_negative: (e) => e.probabilities.negative,
   p_positive: (e) => e.probabilities.positive,
   p_surprise: (e) => e.probabilities.surprise,
   model: (e) => e.model,
-  emitted_at: (e) => e.emitted_at,
-  latency_ms: (e) => e.latency_ms,
 };
 
-/** One row an expression, the oldest first, with the columns of the recognizer's own events.csv and those of a live service. */
-export function asCsv(events) {
-  const cell = (value) => {
-    const text = String(value ?? "");
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const rows = [Object.keys(COLUMNS), ...[...events].reverse().map((event) => Object.values(COLUMNS).map((read) => read(event)))];
-  return rows.map((row) => `${row.map(cell).join(",")}\r\n`).join("");
+/** A value as a cell; text that a spreadsheet would run as a formula is quoted. */
+function cell(value) {
+  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : String(value ?? "");
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** The expressions as they came, the oldest first. */
+/** One row an expression, the oldest first. */
+export function asCsv(events) {
+  const rows = [Object.keys(COLUMNS), ...[...events].reverse().map((event) => Object.values(COLUMNS).map((read) => read(event)))];
+  return rows.map((row) => `${row.map(cell).join(",")}\n`).join("");
+}
+
+/** The expressions as they are stored, the oldest first. */
 export function asJson(events) {
-  const plain = [...events].reverse().map(({ at, ...event }) => event);
+  const plain = [...events].reverse().map(({ at, evidence, ...event }) => event);
   return `${JSON.stringify(plain, null, 2)}\n`;
 }
 

@@ -1,0 +1,104 @@
+"""A real service on a thread of its own, and a real Chromium that looks at its page."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from playwright.sync_api import Browser, Page, Playwright
+
+from stream.feed import Decided, Evidence, SourceStatus
+from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
+from stream.service import Service
+from tests.live import PATIENCE_S
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+PATIENCE_MS = 1000 * PATIENCE_S
+
+
+class RunningService:
+    """The live service, as `apexstream live` runs it, with its store in a folder; port 0 is any that is free."""
+
+    def __init__(self, folder: Path, *sources: SourceSettings, port: int = 0, **server: Any) -> None:
+        self.settings = LiveSettings(
+            sources=sources, server=ServerSettings(port=port, **server), store=StoreSettings(folder=folder)
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="service")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self.service = self._on_loop(self._started())
+            self.settled_port = self.service.server.port
+        except BaseException:
+            self._end_loop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._on_loop(self.service.__aexit__(None, None, None))
+        finally:
+            self._end_loop()
+
+    @property
+    def url(self) -> str:
+        return self.service.url
+
+    def tell(self, *items: Decided | SourceStatus | Evidence) -> None:
+        """What a source's threads would hand over."""
+        for item in items:
+            if isinstance(item, Evidence):
+                self.service.shelf.put(item)
+            else:
+                self._loop.call_soon_threadsafe(self.service.hub.post, item)
+
+    async def _started(self) -> Service:
+        service = await Service(self.settings).__aenter__()
+        await service.ready()
+        return service
+
+    def _on_loop(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE_S)
+        self._loop.close()
+
+
+@contextmanager
+def chromium(playwright: Playwright, *options: str) -> Iterator[Browser]:
+    """Debian's Chromium without a window."""
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *options])
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@contextmanager
+def visited(browser: Browser, url: str, *, complaints_expected: bool = False, **look: Any) -> Iterator[Page]:
+    """The page, open and connected, in a context of its own; complaints of page or browser fail the test.
+
+    complaints_expected: the browser itself says on its console that an address did not answer, so it is not listened to.
+    """
+    with browser.new_context(accept_downloads=True, **look) as context:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        complaints: list[str] = []
+        strangers: list[str] = []
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: strangers.append(request.url) if not request.url.startswith(url) else None)
+        page.goto(url)
+        page.wait_for_selector("#link[data-state=live]")
+        yield page
+        assert complaints_expected or not complaints
+        assert not [stranger for stranger in strangers if not stranger.startswith(("blob:", "data:"))]

@@ -1,0 +1,367 @@
+"""The page in a real Chromium, before a real service: the store, hub and server of `apexstream live`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from stream.feed import Decided, Evidence, SourceStatus
+from stream.live_config import SourceSettings
+from stream.store import Store
+from tests.browser import PATIENCE_MS, RunningService, chromium, visited
+from tests.events import decided, stored
+from tests.videos import write_y4m
+from tools.clips import plan, preset, render_frames
+
+SHOWN = """() => [...document.querySelectorAll("#rows tr")].map((row) => Number(row.dataset.seq))"""
+TOKEN = "a-token-for-the-page-0123456789"
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    with chromium(playwright) as running:
+        yield running
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[RunningService]:
+    """A service that has stored twelve events of two streams, the pictures of the last one at hand."""
+    events = [
+        stored(
+            number,
+            stream=("lobby", "desk")[number % 2],
+            label=("negative", "positive", "surprise", "uncertain")[number % 4],
+            length_s=0.4 if number % 3 else 1.2,
+            confidence=0.40 + 0.05 * number,
+        )
+        for number in range(12)
+    ]
+    with Store(tmp_path) as store:
+        store.append(events)
+    with RunningService(tmp_path) as running:
+        for name in ("lobby", "desk"):
+            running.tell(SourceStatus(name, "pattern", "live", fps=30.0, width=640, height=480))
+        running.tell(Evidence("desk-11", "desk", onset=a_png(80), apex=a_png(120), flow=a_png(200)))
+        yield running
+
+
+def a_png(grey: int) -> bytes:
+    return cv2.imencode(".png", np.full((128, 128), grey, np.uint8))[1].tobytes()
+
+
+def shown(page: Page) -> list[int]:
+    return [int(seq) for seq in page.evaluate(SHOWN)]
+
+
+def wait_for_rows(page: Page, seqs: list[int]) -> None:
+    """Until the table shows exactly these, in this order."""
+    page.wait_for_function(f"(wanted) => JSON.stringify(({SHOWN})()) === JSON.stringify(wanted)", arg=seqs)
+
+
+def tell_and_wait(service: RunningService, page: Page, event: Decided, seq: int) -> None:
+    service.tell(event)
+    page.wait_for_selector(f"#rows tr[data-seq='{seq}']")
+
+
+def test_the_page_shows_what_is_stored_and_what_comes(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        newest = page.locator("#rows tr").first
+        expect(newest).to_contain_text("desk")
+        expect(newest).to_contain_text("Uncertain")
+        expect(newest).to_contain_text("95\u00a0%")
+        expect(page.locator("article h3")).to_have_text(["lobby", "desk"])
+        expect(page.locator("article .badge")).to_have_text(["Live", "Live"])
+        service.tell(decided(12, state="provisional"))
+        expect(page.locator("article[data-stream=lobby] .last")).to_contain_text("under way")
+        tell_and_wait(service, page, decided(12), 13)
+        expect(page.locator("article[data-stream=lobby] .last")).to_contain_text("micro")
+        expect(page.locator("#announcer")).to_have_text("lobby, surprise, 92\u00a0%, micro")
+        assert shown(page) == list(range(13, 0, -1))
+
+
+def test_a_source_tells_how_it_is(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        service.tell(SourceStatus("door", "rtsp", "reconnecting", "The camera does not answer.", drops=3, reconnects=2))
+        card = page.locator("article[data-stream=door]")
+        expect(card.locator(".badge")).to_have_text("Reconnecting")
+        expect(card.locator(".cover")).to_contain_text("The camera does not answer.")
+        expect(card.locator(".figures")).to_have_text("3 dropped · 2 reconnects")
+        service.tell(SourceStatus("door", "rtsp", "ended"))
+        expect(card.locator(".badge")).to_have_text("Ended")
+
+
+def test_a_restart_loses_nothing_and_doubles_nothing(browser: Browser, tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(number) for number in range(3)])
+    with ExitStack() as stack:
+        first = stack.enter_context(RunningService(tmp_path))
+        with visited(browser, first.url, complaints_expected=True) as page:
+            tell_and_wait(first, page, decided(3), 4)
+            stack.close()
+            expect(page.locator("#link")).not_to_have_attribute("data-state", "live")
+            with Store(tmp_path) as store:
+                store.append([stored(number) for number in range(4, 300)])
+            with RunningService(tmp_path, port=first.settled_port) as second:
+                wait_for_rows(page, list(range(300, 0, -1)))
+                tell_and_wait(second, page, decided(300), 301)
+                assert shown(page) == list(range(301, 0, -1))
+
+
+def test_a_line_that_says_nothing_is_given_up(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        with page.expect_websocket() as fresh:
+            page.clock.install()
+            page.reload()
+            page.wait_for_selector("#link[data-state=live]")
+        with page.expect_websocket() as again:
+            page.clock.pause_at("2100-01-01")
+            page.clock.run_for(2_000)
+        assert again.value.url.endswith("since=12")
+        assert fresh.value.url != again.value.url
+        page.clock.resume()
+        tell_and_wait(service, page, decided(12), 13)
+        assert shown(page) == list(range(13, 0, -1))
+
+
+def test_filters(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        page.select_option("#filter-stream", "desk")
+        wait_for_rows(page, [12, 10, 8, 6, 4, 2])
+        page.select_option("#filter-kind", "macro")
+        wait_for_rows(page, [10, 4])
+        page.select_option("#filter-kind", "")
+        page.click(".chip[data-label=uncertain]")
+        wait_for_rows(page, [10, 6, 2])
+        page.fill("#filter-sure", "65")
+        wait_for_rows(page, [10, 6])
+        expect(page.locator("#count")).to_have_text("2 of 12")
+        tell_and_wait(service, page, decided(13, stream="desk"), 13)
+        service.tell(decided(14, stream="lobby"))
+        expect(page.locator("#count")).to_have_text("3 of 14")
+        page.click("#filter-reset")
+        wait_for_rows(page, list(range(14, 0, -1)))
+
+
+def test_pause_holds_still_and_forgets_nothing(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        page.click("#pause")
+        service.tell(decided(12), decided(13))
+        expect(page.locator("#pause")).to_have_text("Resume (2 new)")
+        assert shown(page) == list(range(12, 0, -1))
+        page.click("#pause")
+        wait_for_rows(page, list(range(14, 0, -1)))
+
+
+def test_an_expression_in_full(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        page.click("#rows tr[data-seq='12']")
+        expect(page.locator("#details-title")).to_have_text("Uncertain, 95\u00a0% sure")
+        for name, grey in (("onset", 80), ("apex", 120), ("flow", 200)):
+            picture = page.locator(f"canvas[data-picture={name}][data-loaded]")
+            assert picture.evaluate("(c) => c.getContext('2d').getImageData(64, 64, 1, 1).data[0]") == grey
+        expect(page.locator("#details-bars")).to_contain_text("92\u00a0%")
+        expect(page.locator("#details-list")).to_contain_text("11.200 s (frame 336)")
+
+
+def test_pictures_that_are_gone_are_told_so(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url, complaints_expected=True) as page:
+        page.click("#rows tr[data-seq='3']")
+        expect(page.locator("#details-hint")).to_contain_text("no longer held in memory")
+        expect(page.locator("#details-pictures")).to_be_hidden()
+
+
+def test_export(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        page.select_option("#filter-stream", "desk")
+        wait_for_rows(page, [12, 10, 8, 6, 4, 2])
+        with page.expect_download() as table:
+            page.click("#export-csv")
+        with page.expect_download() as plain:
+            page.click("#export-json")
+        answer = page.request.get(f"{service.url}api/events?stream=desk").json()["events"]
+        served = page.request.get(f"{service.url}api/events?stream=desk&format=csv").text()
+        assert json.loads(table_text(plain.value.path())) == answer
+        exported = list(csv.reader(io.StringIO(table_text(table.value.path()))))
+        assert [row[:7] for row in exported] == [row[:7] for row in csv.reader(io.StringIO(served))]
+        assert [list(map(as_number, row)) for row in exported] == [
+            list(map(as_number, row)) for row in csv.reader(io.StringIO(served))
+        ]
+
+
+def table_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def as_number(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def test_by_keyboard_alone(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        page.keyboard.press("Tab")
+        expect(page.locator(".skip")).to_be_focused()
+        page.keyboard.press("Enter")
+        opener = page.locator("#rows tr[data-seq='12'] button")
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            if opener.evaluate("(button) => button === document.activeElement"):
+                break
+        expect(opener).to_be_focused()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Enter")
+        expect(page.locator("#details")).to_be_visible()
+        expect(page.locator("canvas[data-loaded]")).to_have_count(3)
+        page.keyboard.press("Escape")
+        expect(page.locator("#details")).to_be_hidden()
+        expect(opener).to_be_focused()
+        page.keyboard.press("End")
+        expect(page.locator("#rows tr[data-seq='1'] button")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, service: RunningService, scheme: str) -> None:
+    axe = Axe()
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+    def check(page: Page, what: str) -> None:
+        found = axe.run(page, options={"runOnly": tags})
+        assert not found.response["violations"], f"{what}: {found.generate_report()}"
+
+    with visited(browser, service.url, color_scheme=scheme, reduced_motion="reduce") as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+        check(page, "page")
+        page.click("#rows tr[data-seq='12']")
+        expect(page.locator("canvas[data-loaded]")).to_have_count(3)
+        check(page, "expression")
+        page.keyboard.press("Escape")
+        page.click("#camera-button")
+        check(page, "consent")
+        page.click("#consent-cancel")
+        page.click("#theme")
+        assert page.evaluate("document.documentElement.dataset.theme") != scheme
+        check(page, "other colours")
+        page.reload()
+        assert page.evaluate("document.documentElement.dataset.theme") != scheme, "the choice is kept"
+
+
+def test_a_phone_and_calm(browser: Browser, service: RunningService) -> None:
+    look = {"viewport": {"width": 360, "height": 740}, "reduced_motion": "reduce"}
+    with visited(browser, service.url, **look) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert (
+            page.evaluate(
+                "document.querySelector('#table-frame').scrollWidth - document.querySelector('#table-frame').clientWidth"
+            )
+            <= 0
+        )
+        tell_and_wait(service, page, decided(12), 13)
+        assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_a_token_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(1)])
+    with RunningService(tmp_path, token=TOKEN) as guarded, browser.new_context() as context:
+        guarded.tell(Evidence("lobby-1", "lobby", onset=a_png(1), apex=a_png(2), flow=a_png(3)))
+        page = context.new_page()
+        page.goto(guarded.url)
+        page.fill("#access-token", "not-the-right-one")
+        page.keyboard.press("Enter")
+        expect(page.locator("#access-problem")).to_contain_text("does not take this token")
+        page.fill("#access-token", TOKEN)
+        page.keyboard.press("Enter")
+        wait_for_rows(page, [1])
+        page.reload()
+        wait_for_rows(page, [1])
+        page.click("#rows tr")
+        expect(page.locator("canvas[data-loaded]")).to_have_count(3)
+
+
+def test_a_real_source_from_picture_to_evidence(browser: Browser, tmp_path: Path, rendered_clip: Path) -> None:
+    source = SourceSettings(url=str(rendered_clip), name="clip")
+    with RunningService(tmp_path, source) as running, visited(browser, running.url) as page:
+        card = page.locator("article[data-stream=clip]")
+        expect(card.locator(".cover")).to_be_hidden()
+        assert painted(page, ".picture") > 1_000
+        expect(card.locator(".badge")).to_have_text("Ended")
+        served = page.request.get(f"{running.url}api/events").json()["events"]
+        assert len(served) >= 2
+        wait_for_rows(page, [event["seq"] for event in reversed(served)])
+        assert painted(page, ".trace") > 20
+        page.click("#rows tr")
+        expect(page.locator("canvas[data-loaded]")).to_have_count(3)
+
+
+def painted(page: Page, canvas: str) -> int:
+    """How many colours a canvas shows."""
+    look = """(c) => new Set(new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer)).size"""
+    return int(page.locator(canvas).evaluate(look))
+
+
+def test_this_devices_camera(playwright: Playwright, tmp_path: Path) -> None:
+    spec = preset("benchmark", seed=0, duration_s=5, n_events=2, size=(640, 480))
+    truth, clip = plan(spec), tmp_path / "face.y4m"
+    write_y4m(clip, (pixels for _, pixels in render_frames(spec)))
+    camera = (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={clip}",
+    )
+    with (
+        RunningService(tmp_path / "store") as running,
+        chromium(playwright, *camera) as browser,
+        visited(browser, running.url) as page,
+    ):
+        page.click("#camera-button")
+        page.fill("#consent-name", "my face")
+        page.click("#consent button[type=submit]")
+        expect(page.locator("#consent")).to_be_visible()  # nothing is sent without consent
+        page.check("#consent-agree")
+        page.click("#consent button[type=submit]")
+        expect(page.locator("article[data-stream='my face'] .badge")).to_have_text("Live")
+        expect(page.locator("#rows tr").nth(len(truth.events) - 1)).to_be_visible()
+        page.click("#camera-button")
+        expect(page.locator("article")).to_have_count(0)
+        found = page.request.get(f"{running.url}api/events").json()["events"][: len(truth.events)]
+        assert [event["label"] for event in found] == [event.label for event in truth.events]
+        apart = [b["apex"]["t"] - a["apex"]["t"] for a, b in pairwise(found)]
+        assert apart == pytest.approx([b.apex_t - a.apex_t for a, b in pairwise(truth.events)], abs=0.15)
+        assert {event["stream"] for event in found} == {"my face"}
+
+
+def test_a_camera_that_cannot_be_had_is_told_plainly(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        page.click("#camera-button")
+        page.check("#consent-agree")
+        page.click("#consent button[type=submit]")
+        expect(page.locator("#consent-problem")).to_contain_text("camera")
+        expect(page.locator("#camera-button-text")).to_have_text("Use this device’s camera")
