@@ -1,0 +1,307 @@
+"""Kills the live service under load at random moments, and looks whether any event was lost or came twice.
+
+    python -m tools.soak.kill [--times 50] [--rate 200] [--seed 0] [--json FILE]
+
+The service is the real one (store, hub, server) in a process of its own; its events are made up, some hundreds a second, in
+bursts. A client follows all the while and resumes with since after each kill (SIGKILL); it forgives nothing: it keeps whatever
+it is sent. After each kill, with nothing running, the store is examined; every fifth kill comes while the service is starting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import socket
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+from engine.types import Event, Mark
+from stream.feed import Decided
+from stream.live_config import LiveSettings, ServerSettings, StoreSettings
+from stream.service import Service
+from stream.store import FILE, Reader
+from stream.wire import SUBPROTOCOL
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_LIFE_S = 1.5
+"""A service is killed at a random moment up to so long after its first event reached the client, or after its start."""
+PATIENCE_S = 60.0
+BURST = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the service keeps its events, where it listens, and how many events a second it has."""
+
+    folder: Path
+    port: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Death:
+    """One kill: events stored so far, how many of them the client had not seen yet, whether it came at the service's start."""
+
+    events: int
+    unseen: int
+    starting: bool
+
+
+@dataclass
+class Witness:
+    """A client that keeps every final event it is sent, and says when another one came."""
+
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: int = 0
+
+    @property
+    def seq(self) -> int:
+        """Where it goes on."""
+        return int(self.seen[-1]["seq"]) if self.seen else 0
+
+    async def watch(self, port: int) -> None:
+        """Follow, and connect again whenever that ends."""
+        while True:
+            with contextlib.suppress(OSError, ConnectionClosed, InvalidHandshake, EOFError):
+                async with connected(port, self.seq) as received:
+                    self.connections += 1
+                    async for event in received:
+                        self.seen.append(event)
+                        self.came.set()
+            await asyncio.sleep(0.02)
+
+    async def until(self, seq: int) -> None:
+        """Return once it saw an event of that number or a later one. Raises TimeoutError."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.seq < seq:
+                self.came.clear()
+                await self.came.wait()
+
+
+@contextlib.asynccontextmanager
+async def connected(port: int, since: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """The final events of one connection."""
+    address = f"ws://127.0.0.1:{port}/?type=expression&since={since}"
+    async with connect(address, subprotocols=[Subprotocol(SUBPROTOCOL)], open_timeout=PATIENCE_S, close_timeout=1) as socket_:
+
+        async def finals() -> AsyncIterator[dict[str, Any]]:
+            async for text in socket_:
+                message = json.loads(text)
+                if message["type"] == "expression" and message["state"] == "final":
+                    yield message
+
+        yield finals()
+
+
+def made_up(run: int, number: int) -> list[Decided]:
+    """A provisional and a final event that no other run and number have."""
+    onset, now = float(number), time.monotonic()
+    event = Event(
+        id=f"{run}-{number}",
+        stream=f"stream {number % 3}",
+        face=0,
+        state="final",
+        kind="micro",
+        onset=Mark(30 * number, onset),
+        apex=Mark(30 * number + 6, onset + 0.2),
+        offset=Mark(30 * number + 12, onset + 0.4),
+        label=("negative", "positive", "surprise")[number % 3],
+        probabilities={"negative": 0.2, "positive": 0.3, "surprise": 0.5},
+        confidence=0.5,
+        intensity=1.0,
+        model="made up",
+    )
+    provisional = Event(**{**vars(event), "state": "provisional", "kind": None, "offset": None})
+    return [Decided(provisional, now), Decided(event, now)]
+
+
+def service_at(place: Place) -> Service:
+    """The real service, without sources."""
+    store = StoreSettings(folder=place.folder, keep_days=None, keep_bytes=None)
+    return Service(LiveSettings(server=ServerSettings(port=place.port), store=store))
+
+
+async def serve(place: Place, run: int) -> None:
+    """The service with made-up events, until it is killed."""
+    async with service_at(place) as service:
+        number = 0
+        while True:
+            burst = random.randint(1, BURST)
+            for _ in range(burst):
+                for decided in made_up(run, number):
+                    service.hub.post(decided)
+                number += 1
+            await asyncio.sleep(burst / place.rate)
+
+
+async def soak(
+    place: Place, times: int, chance: random.Random, tell: Callable[[int, Death], None]
+) -> tuple[list[Death], list[str], Witness]:
+    """Kill a service so many times: the deaths, what was found wrong, and what the client saw."""
+    witness = Witness()
+    watching = asyncio.create_task(witness.watch(place.port))
+    deaths: list[Death] = []
+    problems: list[str] = []
+    try:
+        for run in range(1, times + 1):
+            starting = run % 5 == 0
+            await one_life(place, run, None if starting else witness, chance.uniform(0, LONGEST_LIFE_S))
+            seen = list(witness.seen)
+            events, wrong = await asyncio.to_thread(examined, place.folder, seen)
+            problems += [f"after kill {run}: {sentence}" for sentence in wrong]
+            deaths.append(Death(len(events), len(events) - len(seen), starting))
+            tell(run, deaths[-1])
+        problems += await at_the_end(place, witness)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    return deaths, problems, witness
+
+
+async def one_life(place: Place, run: int, witness: Witness | None, life_s: float) -> None:
+    """Start a service and kill it life_s after the witness heard of it, or after its start where there is no witness."""
+    options = {"--serve": place.folder, "--port": place.port, "--rate": place.rate, "--run": run}
+    words = [str(word) for option in options.items() for word in option]
+    service = await asyncio.create_subprocess_exec(sys.executable, "-m", "tools.soak.kill", *words, cwd=ROOT)
+    try:
+        if witness is not None:
+            await witness.until(witness.seq + 1)
+        await asyncio.sleep(life_s)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            service.kill()
+        await service.wait()
+
+
+async def at_the_end(place: Place, witness: Witness) -> list[str]:
+    """Let the client catch up with a last service, and others replay all and a part: what is wrong with what they saw."""
+    async with service_at(place) as service:
+        last = service.store.last
+        await witness.until(last)
+        events = service.store.since(0, limit=last)
+        problems = [f"the client that followed: {sentence}" for sentence in judged(events, witness.seen)]
+        if len(witness.seen) != last:
+            problems.append(f"the client that followed saw {len(witness.seen)} of {last} events")
+        for since in (0, last // 2):
+            replayed = []
+            async with asyncio.timeout(PATIENCE_S), connected(place.port, since) as received:
+                async for event in received:
+                    replayed.append(event)
+                    if event["seq"] >= last:
+                        break
+            if replayed != events[since:]:
+                problems.append(
+                    f"a client with since={since} was sent {len(replayed)} events that are not the {last - since} stored"
+                )
+    return problems
+
+
+def examined(folder: Path, seen: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What is stored, and what is wrong with it."""
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as db:
+        whole = db.execute("PRAGMA integrity_check").fetchall()
+    problems = [] if whole == [("ok",)] else [f"the store is damaged: {whole[0][0]}"]
+    with Reader(folder) as reader:
+        events = reader.since(0, limit=reader.last())
+    return events, problems + judged(events, seen)
+
+
+def judged(stored: Sequence[dict[str, Any]], seen: Sequence[dict[str, Any]]) -> list[str]:
+    """What is wrong with events that were stored and events that one client saw, in sentences."""
+    problems = []
+    if (numbers := [event["seq"] for event in stored]) != list(range(1, len(stored) + 1)):
+        problems.append(f"the {len(stored)} stored events are numbered {_oddities(numbers)}")
+    if twice := [name for name, times in Counter(event["id"] for event in stored).items() if times > 1]:
+        problems.append(f"{len(twice)} events are stored twice, {twice[0]} among them")
+    if (numbers := [event["seq"] for event in seen]) != list(range(1, len(seen) + 1)):
+        problems.append(f"the {len(seen)} events seen are numbered {_oddities(numbers)}")
+    kept = {event["seq"]: event for event in stored}
+    if unkept := [event["seq"] for event in seen if kept.get(event["seq"]) != event]:
+        problems.append(f"{len(unkept)} events were sent and are not stored like that, number {unkept[0]} among them")
+    return problems
+
+
+def _oddities(numbers: Sequence[int]) -> str:
+    """Where numbers are not 1, 2, 3, ..."""
+    missing = sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers))
+    twice = sorted(number for number, times in Counter(numbers).items() if times > 1)
+    return f"out of order, missing {missing[:5]}, twice {twice[:5]}"
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.soak.kill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--times", type=int, default=50, help="how often the service is killed (default 50)")
+    parser.add_argument("--rate", type=float, default=200.0, help="final events a second (default 200)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed (default 0)")
+    parser.add_argument("--json", type=Path, help="file for the record")
+    for name, kind in (("--serve", Path), ("--port", int), ("--run", int)):
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the soak that the command line asks for; 0 where all is as it must be, else 1."""
+    options = _arguments(arguments)
+    if options.serve is not None:
+        asyncio.run(serve(Place(options.serve, options.port, options.rate), options.run))
+    console, began, chance = Console(stderr=True), time.monotonic(), random.Random(options.seed)
+
+    def tell(number: int, death: Death) -> None:
+        if number % 5 == 0 or number == options.times:
+            console.print(f"{number} kills, {death.events} events stored")
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder), free_port(), options.rate)
+        deaths, problems, witness = asyncio.run(soak(place, max(1, options.times), chance, tell))
+    figures = {
+        "kills": len(deaths),
+        "kills_while_starting": sum(death.starting for death in deaths),
+        "events_stored": deaths[-1].events,
+        "events_stored_but_unseen_at_a_kill": sum(death.unseen for death in deaths),
+        "events_seen": len(witness.seen),
+        "connections": witness.connections,
+        "problems": len(problems),
+    }
+    table = Table("what", "how many", title="The service killed under load")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), str(value))
+    console.print(table)
+    if options.json is not None:
+        command = f"python -m tools.soak.kill --times {options.times} --rate {options.rate:g} --seed {options.seed}"
+        record = {"command": command, "minutes": round((time.monotonic() - began) / 60, 1), **figures, "problems": problems}
+        options.json.write_text(
+            json.dumps(record | {"deaths": [asdict(death) for death in deaths]}, indent=2) + "\n", encoding="utf-8"
+        )
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
