@@ -9,7 +9,9 @@ handshake would ever reach it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +35,7 @@ SEND_BUFFER = 256 * 1024
 """The kernel's share of what waits for a client; left to itself it grows to megabytes, which hide that nobody reads."""
 RESERVE = 64
 """Connections above the limit that are still answered (503); beyond them they are cut off."""
+NO_LINGER = struct.pack("ii", 1, 0)
 BROKEN = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG)
 BAD_REQUEST = "400 Bad Request", "This is no request that can be served: HTTP/1.1, GET or HEAD, without a body.\n"
 BAD_METHOD = "405 Method Not Allowed", "Only GET and HEAD are answered here.\n"
@@ -85,6 +88,12 @@ class Client(ServerConnection):
         if reason == "behind" and not self._told_off:
             self.house.dropped()
         self._tell(reason)
+        self.reset()
+
+    def reset(self) -> None:
+        """Drop the connection with all that waits for it, in the kernel too: behind a closed window it would wait for hours."""
+        with contextlib.suppress(OSError):  # it is closed already
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self.transport.abort()
 
     def turn_away(self, reason: str, code: CloseCode, sentence: str) -> None:
@@ -93,7 +102,7 @@ class Client(ServerConnection):
         if self.protocol.state is State.OPEN:
             self.protocol.fail(code, sentence)
             self.send_data()
-        self._after("close", CLOSE_S, self.transport.abort)
+        self._after("close", CLOSE_S, self.reset)
 
     # What asyncio and the library call.
 
@@ -126,7 +135,7 @@ class Client(ServerConnection):
             self._method += data[:16]
         super().data_received(data)
         if self.protocol.state is State.CLOSING:
-            self._after("close", CLOSE_S, self.transport.abort)
+            self._after("close", CLOSE_S, self.reset)
         if self.waiting() > self.house.buffer_bytes and self.protocol.state is not State.CONNECTING:
             self.cut_off("behind")
 

@@ -191,7 +191,7 @@ class Server:
     def _cut_off(self, *, only_silent: bool) -> None:
         for client in list(self._house.open):
             if client.request is None or not only_silent:
-                client.transport.abort()
+                client.reset()
 
     # Requests.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -230,8 +231,11 @@ async def stuck_clients_are_cut_off(service: Listening, tls: ssl.SSLContext | No
             assert (await next_of(client, "expression"))["id"] == f"lobby-{total}"
             total += 1
         assert service.figure("apexstream_subscribers_dropped_total") == dropped + 1
+    writer.transport.resume_reading()  # at once: what the kernel held for it is gone, too
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.read()
     writer.close()
-    assert reader is not None
 
 
 async def until(true: Callable[[], Any], what: str) -> None:
