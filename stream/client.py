@@ -109,11 +109,8 @@ async def _once(remote: Remote, address: str, place: Place, wish: Subscribe) -> 
             message = await _received(connection, remote.silence_s)
             if message["type"] == "hello":
                 _settle(place, message)
-            seq = message.get("seq") if message["type"] == "expression" else None
-            if seq is not None and place.seq is not None:
-                if seq <= place.seq:
-                    continue
-                place.seq = seq
+            if not _moved(place, message):
+                continue
             yield message
     finally:
         await connection.close()
@@ -161,6 +158,15 @@ async def _received(connection: ClientConnection, silence_s: float) -> dict[str,
         raise _LostError(_reason(error)) from error
     except (ValueError, TypeError) as error:
         raise SourceError(f"what was received is no message of apexstream: {error}") from error
+
+
+def _moved(place: Place, message: dict[str, Any]) -> bool:
+    """Move place along; False for an event that came already. A heartbeat's seq tells that all up to it was sent, too."""
+    seq = message.get("seq") if message["type"] in ("expression", "heartbeat") else None
+    if seq is None or place.seq is None:
+        return True
+    known, place.seq = place.seq, max(int(seq), place.seq)
+    return place.seq > known or message["type"] == "heartbeat"
 
 
 def _settle(place: Place, hello: dict[str, Any]) -> None:

@@ -160,12 +160,16 @@ class Hub:
         at = self.seq if since is None else since
         if at > self.seq:
             told = f"since is {at} and the last event of this store is {self.seq}; what is sent from here on is another store's"
-            subscriber.send(str(wire.error("since", told).encoded))
+            subscriber.send(wire.error("since", told).encoded)
+        told_at = time.monotonic()
         while at < self.seq:  # what is stored but not yet sent to all comes with the rest, after joining
             upto = self.seq
             page = await self.stored(at, upto=upto, limit=PAGE)
             await self._replay(subscriber, page)
             at = upto if len(page) < PAGE else page[-1]["seq"]
+            if time.monotonic() - told_at >= self._heartbeat_s:  # it may want nothing of all this, and would hear nothing
+                told_at = time.monotonic()
+                subscriber.send(wire.heartbeat(now=time.time(), seq=at, problem=self.problem).encoded)
         self.join(subscriber)
 
     async def _replay(self, subscriber: Subscriber, page: Sequence[dict[str, Any]]) -> None:

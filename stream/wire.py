@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlencode
 
@@ -35,18 +36,27 @@ MessageType = Literal["expression", "status", "signal", "removed", "preview"]
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """What goes out: encoded is JSON text, or bytes for a preview; the rest is what filters look at.
+    """What goes out: body is its JSON as a mapping, all numbers finite; of a preview it is the header, and jpeg the picture.
 
-    seq is None for all but final events; body is the JSON as a mapping (the header's for a preview).
+    The rest is what filters look at; seq is None for all but final events.
     """
 
     type: str
-    encoded: str | bytes
     body: Mapping[str, Any] = field(repr=False)
     stream: str | None = None
     kind: str | None = None
     label: str | None = None
     seq: int | None = None
+    jpeg: bytes | None = field(default=None, repr=False)
+
+    @cached_property
+    def encoded(self) -> str | bytes:
+        """JSON text; of a preview the header's length (4 bytes, big-endian), header and JPEG. Made once, if needed."""
+        text = json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        if self.jpeg is None:
+            return text
+        header = text.encode()
+        return _LENGTH.pack(len(header)) + header + self.jpeg
 
 
 def expression(body: Mapping[str, Any], *, evidence: bool = False) -> Message:
@@ -94,7 +104,7 @@ def signal(signal: Signal) -> Message:
 
 
 def heartbeat(*, now: float, seq: int, problem: str | None = None) -> Message:
-    """The service lives; seq is the last number given, problem what ails it, if anything."""
+    """The service lives; all wanted events up to seq have been sent to who gets this; problem is what ails it, if anything."""
     return _message({"type": "heartbeat", "v": VERSION, "now": iso(now), "seq": seq, "problem": problem})
 
 
@@ -114,10 +124,9 @@ def pong(*, now: float) -> Message:
 
 
 def preview(preview: Preview) -> Message:
-    """A picture: the header's length (4 bytes, big-endian), the header (JSON), the JPEG."""
-    header = _finite({"type": "preview", "v": VERSION, "stream": preview.stream, **preview.header})
-    text = _json(header).encode()
-    return Message("preview", _LENGTH.pack(len(text)) + text + preview.jpeg, header, stream=preview.stream)
+    """A picture with its header."""
+    header = {"type": "preview", "v": VERSION, "stream": preview.stream, **preview.header}
+    return _message(header, stream=preview.stream, jpeg=preview.jpeg)
 
 
 def read_preview(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -270,11 +279,7 @@ _KEYS = frozenset(key for model in (Subscribe, PreviewRequest, Ping, CameraOffer
 
 def _message(body: Mapping[str, Any], **seen: Any) -> Message:
     whole = _finite(body)
-    return Message(whole["type"], _json(whole), whole, **seen)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Message(whole["type"], whole, **seen)
 
 
 def _finite(value: Any) -> Any:

@@ -174,6 +174,23 @@ def test_what_is_wished_for_is_asked_for(tmp_path: Path) -> None:
     on_a_loop(body)
 
 
+def test_a_heartbeat_moves_on_who_wants_nothing_of_what_is_stored() -> None:
+    async def speak(connection: ServerConnection) -> None:
+        await connection.send(wire.hello([], model="", version="", seq=9, store="s", now=0).encoded)
+        await connection.send(wire.heartbeat(now=0, seq=5).encoded)
+        await connection.wait_closed()
+
+    async def body() -> None:
+        place = Place(2, "s")
+        async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with aclosing(follow(Remote(f"ws://127.0.0.1:{port}"), place)) as messages:
+                assert [(await anext(messages))["type"] for _ in range(2)] == ["hello", "heartbeat"]
+        assert place.seq == 5
+
+    on_a_loop(body)
+
+
 def test_a_token_opens_and_its_lack_is_told(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(1)])
@@ -214,8 +231,8 @@ def test_certificates_are_checked(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_service_that_falls_silent_is_left_and_tried_again() -> None:
-    hello = str(wire.hello([], model="", version="", seq=0, store="s", now=0).encoded)
-    event = str(wire.expression({**stored(1), "seq": 1}).encoded)
+    hello = wire.hello([], model="", version="", seq=0, store="s", now=0).encoded
+    event = wire.expression({**stored(1), "seq": 1}).encoded
     connections = 0
 
     async def speak(connection: ServerConnection) -> None:

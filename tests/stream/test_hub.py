@@ -395,6 +395,19 @@ def test_heartbeats_come_by_themselves(store: Store) -> None:
     on_a_loop(body)
 
 
+def test_who_wants_nothing_of_a_long_replay_hears_how_far_it_has_come(store: Store) -> None:
+    store.append([stored(number) for number in range(1000)])
+
+    async def body() -> None:
+        async with running(store, heartbeat_s=0) as hub:
+            client = Client(Subscribe(labels=("negative",)))
+            await hub.follow(client, 0)
+            assert [message["seq"] for message in client.of("heartbeat")][:5] == [200, 400, 600, 800, 1000]
+            assert client.of("expression") == []
+
+    on_a_loop(body)
+
+
 def test_old_events_are_removed_while_it_runs(tmp_path: Path) -> None:
     async def body() -> None:
         with Store(tmp_path, keep_days=-1) as store:
