@@ -19,6 +19,7 @@ import hmac
 import ipaddress
 import logging
 import re
+import resource
 import ssl
 import time
 from collections import OrderedDict
@@ -35,6 +36,8 @@ REQUEST_S = 10.0
 """How long a client may take over its request, TLS's own handshake aside."""
 PER_ADDRESS = 256
 """The most connections of one address at once; this machine's own (a proxy, tests) are bounded by the overall limit alone."""
+OTHER_FILES = 256
+"""Files kept back for all that is no subscriber: sources, store, answers to those beyond the limit."""
 LOG_EVERY_S = 60.0
 LOGGED_AT_MOST = 4096
 _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(:[0-9]{1,5})?")
@@ -206,6 +209,21 @@ class Counted:
             self._by_address[address] = left
         else:
             self._by_address.pop(address, None)
+
+
+def room_for(connections: int) -> int:
+    """How many of so many connections this process can hold; its limit of open files is raised for them as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - OTHER_FILES))
+    if room < connections:
+        log.warning(
+            "at most %d connections at once: this process may open %d files, and %d are kept back", room, soft, OTHER_FILES
+        )
+    return room
 
 
 class RefusalLog:

@@ -33,7 +33,7 @@ from stream.answers import Answers, Facts, Page, page_files, refusal, text
 from stream.camera import BrowserCameras, serve_camera
 from stream.connection import CLOSE_S, PAUSE_BYTES, Client, Framer, House, factory
 from stream.feed import PreviewWish
-from stream.guard import REQUEST_S, Counted, Guard, Need, RefusalLog, is_loopback, tls_context
+from stream.guard import REQUEST_S, Counted, Guard, Need, RefusalLog, is_loopback, room_for, tls_context
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
@@ -105,13 +105,14 @@ class Server:
         self._tls = tls_context(settings.certificate, settings.key)
         self._answers = Answers(facts, self.figures, page_files() if pages is None else pages)
         self._refusals = RefusalLog(counted=self.figures.refused)
-        counted = Counted(settings.max_connections)
+        most = room_for(settings.max_connections)
+        counted = Counted(most)
         self._house = House(
             messages_per_s=settings.messages_per_s,
             buffer_bytes=settings.buffer_bytes,
             counted=counted,
             refusals=self._refusals,
-            most=settings.max_connections,
+            most=most,
             dropped=self.figures.dropped,
         )
         self.figures.count_connections(lambda: counted.total, lambda: hub.subscribers)

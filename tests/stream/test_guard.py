@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from engine.errors import ConfigError
 from stream.guard import (
     LOG_EVERY_S,
     LOGGED_AT_MOST,
+    OTHER_FILES,
     REASONS,
     Bucket,
     Counted,
@@ -18,6 +21,7 @@ from stream.guard import (
     Need,
     RefusalLog,
     is_loopback,
+    room_for,
     tls_context,
 )
 from stream.live_config import TOKEN_VARIABLE, ServerSettings
@@ -232,6 +236,33 @@ def test_connections_are_counted_overall_and_by_address() -> None:
 def test_this_machine_is_bounded_overall_alone() -> None:
     counted = Counted(100, per_address=2)
     assert all(counted.enter("127.0.0.1") is None for _ in range(100))
+
+
+@pytest.fixture
+def files() -> Iterator[Callable[[int, int], None]]:
+    """Sets this process' limits of open files (soft, hard as far as it may), and puts the soft one back."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda soft, hard: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, max(soft, hard)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_limit_of_open_files_is_raised_for_the_connections(files: Callable[[int, int], None]) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files(600, hard)
+    assert room_for(800) == 800
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (800 + OTHER_FILES, hard)
+    assert room_for(100) == 100
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (800 + OTHER_FILES, hard), "never lowered"
+
+
+def test_fewer_connections_are_let_in_where_it_cannot_be_raised(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    with caplog.at_level(logging.WARNING, "apexstream.server"):
+        assert room_for(2000) == 1024 - OTHER_FILES
+    assert "at most 768 connections" in caplog.text
 
 
 def test_refusals_are_logged_once_a_minute_by_reason_and_address(caplog: pytest.LogCaptureFixture) -> None:
