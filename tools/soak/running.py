@@ -1,0 +1,84 @@
+"""A live service in a process of its own, as a user starts it, for the soaks that measure it from outside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+END_S = 30.0
+
+
+class LiveProcess:
+    """`apexstream live SOURCE...` on a free port, with a store that goes when it goes.
+
+    Raises RuntimeError where it does not start.
+    """
+
+    def __init__(self, sources: Sequence[str], *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="apexstream-soak-")
+        self._log = Path(self._folder.name) / "log"
+        command = [sys.executable, "-m", "tools.cli", "live", *sources, *options]
+        command += ["--listen", "127.0.0.1:0", "--data", self._folder.name]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self.url = self._address()
+        self.usage = psutil.Process(self._process.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+
+    def end(self) -> float:
+        """End it as SIGTERM does; the seconds that took. Ending twice is no error."""
+        began = time.monotonic()
+        if self._process.returncode is not None:
+            return 0.0
+        self._process.terminate()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._folder.cleanup()
+        return time.monotonic() - began
+
+    def log(self) -> str:
+        """What it has logged."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    async def messages(self, *previews: str) -> AsyncGenerator[dict[str, Any], None]:
+        """What it sends a client, with received (Unix time) added; of the streams named, pictures are asked for too."""
+        async with connect(
+            self.url, subprotocols=[Subprotocol("apexstream.v1")], compression=None, max_size=16 << 20
+        ) as connection:
+            for stream in previews:
+                wish = {"type": "preview", "v": 1, "stream": stream, "on": True, "fps": 10, "width": 480}
+                await connection.send(json.dumps(wish))
+            async for raw in connection:
+                received = time.time()
+                message = {"type": "preview"} if isinstance(raw, bytes) else json.loads(raw)
+                yield {**message, "received": received}
+
+    def _address(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            name, _, value = line.strip().partition(" ")
+            if name == "events":
+                return value.split()[0]
+        self._process.wait(END_S)
+        raise RuntimeError(f"the service did not start: {self.log().strip()}")
