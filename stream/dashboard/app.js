@@ -3,10 +3,11 @@
 import { Camera, offer } from "./camera.js";
 import { Connection } from "./connection.js";
 import { Details } from "./details.js";
-import { asCsv, asJson, download, Expressions } from "./expressions.js";
+import { asCsv, asJson, download, EVERYTHING, Expressions } from "./expressions.js";
+import { Filters } from "./filters.js";
 import { element, forgetColours, LABELS, percent, shapeIcon, shortModel, word } from "./look.js";
 import { SourceCard } from "./source.js";
-import { Table } from "./table.js";
+import { MOST_ROWS, Table } from "./table.js";
 import { summary, Timeline } from "./timeline.js";
 
 const FRAME_MS = 33; // canvases are drawn this often, in calm mode less
@@ -18,17 +19,23 @@ const find = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const expressions = new Expressions();
 const cards = new Map();
-const filter = { stream: "", kind: "", hidden: new Set(), sure: 0 };
 const page = { paused: false, pausedAt: 0, missed: 0, live: false, clockAhead: 0, changed: true, fresh: new Set(), unsaid: [], problem: null };
 let shown = [];
 
-const table = new Table(find("rows"), (event) => details.show(event));
-const timeline = new Timeline(find("timeline"), find("tip"), (event) => details.show(event));
+const table = new Table(find("rows"), (event) => open(event, true));
+const timeline = new Timeline(find("timeline"), find("tip"), (event) => open(event, false));
 const details = new Details({
   step: (event, by) => shown[shown.findIndex(({ seq }) => seq === event.seq) + by],
-  closed: (event) => event && table.focus(event.seq),
+  closed: (event) => page.fromTable && table.focus(event.seq),
 });
+const filters = new Filters(() => refresh());
 const camera = new Camera(cameraChanged);
+
+/** Show an expression in full; one that was opened from the table gives the focus back to it. */
+function open(event, fromTable) {
+  page.fromTable = fromTable;
+  details.show(event);
+}
 
 /** The service's wall clock now, in milliseconds; it stands still while the page is paused. */
 function now() {
@@ -143,63 +150,22 @@ function streams() {
   return [...names];
 }
 
-function offerStreams() {
-  const select = find("filter-stream");
-  const names = streams();
-  const offered = [...select.options].slice(1).map((option) => option.value);
-  if (names.join("\n") === offered.join("\n")) return;
-  select.replaceChildren(select.options[0], ...names.map((name) => new Option(name, name)));
-  select.value = names.includes(filter.stream) ? filter.stream : "";
-  filter.stream = select.value;
-}
-
-function offerClasses() {
-  find("filter-classes").replaceChildren(
-    ...LABELS.map((label) => {
-      const chip = element("button", "chip", [shapeIcon(label), word(label)], { type: "button" });
-      chip.setAttribute("aria-pressed", "true");
-      chip.dataset.label = label;
-      chip.addEventListener("click", () => {
-        const on = filter.hidden.has(label);
-        filter.hidden[on ? "delete" : "add"](label);
-        chip.setAttribute("aria-pressed", String(on));
-        refresh();
-      });
-      return chip;
-    }),
-  );
-}
-
-function readFilters() {
-  filter.stream = find("filter-stream").value;
-  filter.kind = find("filter-kind").value;
-  filter.sure = Number(find("filter-sure").value) / 100;
-  refresh();
-}
-
-function resetFilters() {
-  filter.hidden.clear();
-  for (const chip of find("filter-classes").children) chip.setAttribute("aria-pressed", "true");
-  setTimeout(readFilters); // the form's fields are reset after the event
-}
-
 /** Bring table, count and timeline in line with filters and events. */
 function refresh() {
   page.changed = false;
-  offerStreams();
+  filters.offer(streams());
   const frozen = page.paused ? page.pausedSeq : Infinity;
-  const all = expressions.shown({ stream: "", kind: "", hidden: new Set(), sure: 0 }).filter(({ seq }) => seq <= frozen);
-  shown = expressions.shown(filter).filter(({ seq }) => seq <= frozen);
+  const all = expressions.shown(EVERYTHING).filter(({ seq }) => seq <= frozen);
+  shown = expressions.shown(filters.chosen).filter(({ seq }) => seq <= frozen);
   table.show(shown);
   if (!page.paused) {
     table.highlight(page.fresh);
     page.fresh.clear();
   }
-  find("count").textContent = shown.length === all.length ? `${all.length}` : `${shown.length} of ${all.length}`;
+  const listed = shown.length > MOST_ROWS ? `, the newest ${MOST_ROWS} listed` : "";
+  find("count").textContent = (shown.length === all.length ? `${all.length}` : `${shown.length} of ${all.length}`) + listed;
   find("no-rows").hidden = shown.length > 0;
   find("no-rows").textContent = all.length ? "None passes the filters." : "No expression yet. They appear here as they end.";
-  find("filter-sure-text").textContent = percent(filter.sure);
-  find("filter-reset").hidden = !(filter.stream || filter.kind || filter.hidden.size || filter.sure);
   for (const id of ["export-csv", "export-json"]) find(id).disabled = !shown.length;
   refreshLegend();
 }
@@ -217,8 +183,9 @@ function refreshLegend() {
 }
 
 function drawTimeline() {
-  const open = page.paused ? [] : expressions.open();
-  timeline.draw(filter.stream ? [filter.stream] : streams(), [...shown].reverse(), open.filter(({ label }) => !filter.hidden.has(label)), now());
+  const { stream, hidden } = filters.chosen;
+  const open = page.paused ? [] : expressions.open().filter(({ label }) => !hidden.has(label));
+  timeline.draw(stream ? [stream] : streams(), [...shown].reverse(), open, now());
 }
 
 // Pause, export, theme, camera
@@ -311,14 +278,10 @@ function everySecond() {
 }
 
 function start() {
-  offerClasses();
   setTheme(document.documentElement.dataset.theme === "dark", false);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ({ matches }) => setTheme(matches, false));
   find("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme !== "dark", true));
   find("pause").addEventListener("click", pause);
-  find("filters").addEventListener("input", readFilters);
-  find("filters").addEventListener("submit", (event) => event.preventDefault());
-  find("filters").addEventListener("reset", resetFilters);
   find("spans").addEventListener("change", (event) => {
     timeline.span = Number(event.target.value);
     refreshLegend();

@@ -48,7 +48,9 @@ export class Expressions {
   }
 }
 
-/** filter: { stream, kind: "" for any, hidden: Set of labels, sure: least confidence } */
+/** A filter that all pass: stream and kind "" for any, the labels that are hidden, the least confidence. */
+export const EVERYTHING = Object.freeze({ stream: "", kind: "", hidden: new Set(), sure: 0 });
+
 export function passes(event, { stream, kind, hidden, sure }) {
   return (!stream || event.stream === stream) && (!kind || event.kind === kind) && !hidden.has(event.label) && event.confidence >= sure;
 }

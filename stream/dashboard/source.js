@@ -39,6 +39,7 @@ export class SourceCard {
     this.canvas.setAttribute("aria-label", `Live picture of ${this.stream}`);
     this.cover = element("p", "cover", "Waiting for a picture");
     this.flash = element("p", "flash", [], { hidden: true });
+    this.faceless = element("p", "faceless", "No face in view", { hidden: true });
     this.traceCanvas = element("canvas", "trace");
     this.traceCanvas.setAttribute("role", "img");
     this.traceCanvas.setAttribute("aria-label", `Motion on the face over the last twelve seconds of ${this.stream}`);
@@ -51,7 +52,7 @@ export class SourceCard {
     this.root = element("article", "card", [
       element("div", "card-head", [name, this.badge, this.figures]),
       element("div", "card-body", [
-        element("div", "view", [element("div", "stage", [this.canvas, this.cover, this.flash]), this.controls]),
+        element("div", "view", [element("div", "stage", [this.canvas, this.faceless, this.flash, this.cover]), this.controls]),
         element("div", "motion", [element("div", "motion-head", [element("h4", "", "Motion"), key]), this.traceCanvas, this.last, this.detail]),
       ]),
     ]);
@@ -118,8 +119,7 @@ export class SourceCard {
   show(header, jpeg) {
     if (!this.wanted) return;
     this.picture.take(header, jpeg).then(() => this.#covered());
-    const faces = header.faces.length;
-    this.root.classList.toggle("faceless", faces === 0);
+    this.faceless.hidden = header.faces.length > 0;
   }
 
   signal(message) {

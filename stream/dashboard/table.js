@@ -3,7 +3,7 @@
 import { clock, element, percent, pixels, seconds, shapeIcon, word } from "./look.js";
 import { duration } from "./expressions.js";
 
-const MOST_ROWS = 400;
+export const MOST_ROWS = 400;
 
 export class Table {
   /** open(event): called when a row is clicked, or Enter pressed on it. */
@@ -14,6 +14,7 @@ export class Table {
       const row = event.target.closest("tr");
       if (row) this.#choose(row);
     });
+    body.addEventListener("animationend", (event) => event.target.closest("tr")?.classList.remove("fresh"));
     body.addEventListener("keydown", (event) => this.#walk(event));
     body.addEventListener("focusin", (event) => this.#current(event.target.closest("tr")));
   }
