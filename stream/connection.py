@@ -35,9 +35,12 @@ SEND_BUFFER = 256 * 1024
 """The kernel's share of what waits for a client; left to itself it grows to megabytes, which hide that nobody reads."""
 RESERVE = 64
 """Connections above the limit that are still answered (503); beyond them they are cut off."""
+MOST_HEAD = 64 * 1024
+"""Bytes of a request; the library bounds lines and their number, which come to a mebibyte."""
 NO_LINGER = struct.pack("ii", 1, 0)
 BROKEN = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG)
 BAD_REQUEST = "400 Bad Request", "This is no request that can be served: HTTP/1.1, GET or HEAD, without a body.\n"
+BAD_HEAD = "431 Request Header Fields Too Large", "The request is longer than any that is answered here.\n"
 BAD_METHOD = "405 Method Not Allowed", "Only GET and HEAD are answered here.\n"
 
 
@@ -67,6 +70,7 @@ class Client(ServerConnection):
         self.asked = Subscribe()
         self._bucket = Bucket(house.messages_per_s)
         self._method = b""
+        self._head = 0
         self._answered = False
         self._told_off = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -131,8 +135,12 @@ class Client(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take what came in, and see whether the answers to it pile up."""
-        if self.request is None and len(self._method) < 16:
-            self._method += data[:16]
+        if self.request is None:
+            self._method = self._method or data[:16]
+            self._head += len(data)
+            if self._head > MOST_HEAD:
+                self._refuse_head()
+                return
         super().data_received(data)
         if self.protocol.state is State.CLOSING:
             self._after("close", CLOSE_S, self.reset)
@@ -167,6 +175,18 @@ class Client(ServerConnection):
         """The client reads."""
         self._stop("stuck")
         super().resume_writing()
+
+    def _refuse_head(self) -> None:
+        """Answer once, and take what else comes without looking at it, until the client goes or its time is over."""
+        if self._answered:
+            return
+        self._answered = True
+        self._tell("request")
+        self.transport.write(_plain(*BAD_HEAD))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def _answer(self, error: Exception | None) -> None:
         hung_up = isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError)

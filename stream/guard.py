@@ -45,7 +45,7 @@ _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(:[0-9
 Need = Literal["nothing", "host", "token", "socket", "camera"]
 """What a request must show: each of these includes the ones before it."""
 
-log = logging.getLogger("apexstream.server")
+log = logging.getLogger(__name__)
 
 
 class Headers(Protocol):

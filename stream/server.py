@@ -45,7 +45,8 @@ PING_S = 20.0
 BACKLOG = 1024
 SOCKETS = ("/", "/camera")
 
-library_log = logging.getLogger("apexstream.websockets")
+log = logging.getLogger(__name__)
+library_log = log.getChild("websockets")
 library_log.setLevel(logging.ERROR)
 
 
@@ -262,7 +263,7 @@ class Server:
         if error is None or isinstance(error, OSError):
             return
         sentence = str(error) if isinstance(error, ApexError) else "stored events cannot be sent"
-        library_log.error("a replay failed: %s", sentence, exc_info=None if isinstance(error, ApexError) else error)
+        log.error("a replay failed: %s", sentence, exc_info=None if isinstance(error, ApexError) else error)
         client.write(self._framer(wire.error("store", sentence).encoded))
         client.turn_away("store", CloseCode.INTERNAL_ERROR, "stored events cannot be read")
 

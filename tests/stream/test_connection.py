@@ -166,6 +166,7 @@ def test_ten_thousand_fuzzed_byte_strings_instead_of_frames(tmp_path: Path, capl
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"x" * 1000 + b"\r\n") * 100 + b"\r\n", 431),
         (b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", 200),
     ],
 )

@@ -260,7 +260,7 @@ def test_fewer_connections_are_let_in_where_it_cannot_be_raised(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
-    with caplog.at_level(logging.WARNING, "apexstream.server"):
+    with caplog.at_level(logging.WARNING, "stream.guard"):
         assert room_for(2000) == 1024 - OTHER_FILES
     assert "at most 768 connections" in caplog.text
 
@@ -268,7 +268,7 @@ def test_fewer_connections_are_let_in_where_it_cannot_be_raised(
 def test_refusals_are_logged_once_a_minute_by_reason_and_address(caplog: pytest.LogCaptureFixture) -> None:
     clock, heard = Clock(), list[str]()
     log = RefusalLog(clock=clock, counted=heard.append)
-    with caplog.at_level(logging.WARNING, "apexstream.server"):
+    with caplog.at_level(logging.WARNING, "stream.guard"):
         for _ in range(50):
             log.tell("token", "10.0.0.1", "/metrics")
         log.tell("token", "10.0.0.2")
@@ -282,7 +282,7 @@ def test_refusals_are_logged_once_a_minute_by_reason_and_address(caplog: pytest.
 
 
 def test_a_log_line_holds_no_line_break_of_a_stranger(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "apexstream.server"):
+    with caplog.at_level(logging.WARNING, "stream.guard"):
         RefusalLog().tell("path", "10.0.0.1", "/x\r\nrefused 1.2.3.4: forged" + "y" * 10_000)
     assert len(caplog.text.splitlines()) == 1
     assert len(caplog.text) < 500
