@@ -30,9 +30,6 @@ from stream.mailbox import Mailbox
 
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 2.0
-STEADY_S = 1.0
-"""A connection that lived this long was a good one: the next is tried soon after it."""
-
 STATUS_S = 1.0
 """How often figures are told while nothing changes."""
 
@@ -152,10 +149,6 @@ class Capture:
                 return True
             if arrival is None:
                 return False
-            if first:
-                began = arrival.arrived
-            elif arrival.arrived - began > STEADY_S:
-                self._back_off.reset()
             self._hand_on(arrival, link, first=first)
             first = False
         return False
@@ -184,6 +177,7 @@ class Capture:
         while recent[0] < arrived - RATE_S:
             recent.popleft()
         was, back, self._away = self._status, self._away, False
+        self._back_off.reset()
         self._status = replace(
             was, frames=frame.index + 1, width=frame.width, height=frame.height, reconnects=was.reconnects + back
         )

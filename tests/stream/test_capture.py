@@ -33,7 +33,7 @@ STALL_S = 1.0
 class Watched:
     """A running capture, with all statuses it told, and its frames to take."""
 
-    def __init__(self, url: str, *, capacity: int = 4, newest: bool = True, **settings: Any) -> None:
+    def __init__(self, url: str, *, capacity: int = 100, newest: bool = True, **settings: Any) -> None:
         self.box: Mailbox[Arrival] = Mailbox(capacity, newest=newest)
         self.told: list[SourceStatus] = []
         self._changed = threading.Condition()
@@ -98,6 +98,7 @@ def assert_comes_back(watched: Watched, returned: float) -> None:
     """Frames go on within the time allowed after the source's return, first of them a gap, in one rising time."""
     arrivals = watched.take(1)
     while arrivals[-1].arrived < returned or not any(arrival.frame.gap for arrival in arrivals):
+        assert time.monotonic() - returned < SOON_S, "frames come, none of them after a gap"
         arrivals += watched.take(1)
     assert arrivals[-1].arrived - returned < BACK_S
     arrivals += watched.take(5)

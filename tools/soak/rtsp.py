@@ -147,6 +147,8 @@ class TcpProxy:
 
     def _cut(self) -> None:
         for writer in self._writers:
+            if writer.transport.is_closing():
+                continue
             kept: socket.socket = writer.get_extra_info("socket")
             kept.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
