@@ -28,11 +28,28 @@ missing_packages() {
     "$python" -c 'import ctypes; ctypes.CDLL("libgthread-2.0.so.0")' 2>/dev/null || echo libglib2.0-0
 }
 
-# Install what the system lacks where we may; else print the one line that does, and stop.
+# The Python that has the system's own packages, among them GStreamer's bindings.
+system_python=/usr/bin/python3
+
+# What the tests' real browser and real RTSP server lack, likewise.
+missing_for_tests() {
+    command -v chromium >/dev/null 2>&1 || echo chromium
+    "$system_python" -c '
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+wanted = "videotestsrc", "rtph264pay", "qtdemux", "h264parse", "openh264enc"
+raise SystemExit(not all(map(Gst.ElementFactory.find, wanted)))' >/dev/null 2>&1 ||
+        printf '%s\n' gir1.2-gst-rtsp-server-1.0 python3-gi python3-gst-1.0 gstreamer1.0-plugins-{base,good,bad}
+}
+
+# need_system [tests]: install what the system lacks where we may; else print the one line that does, and stop.
 need_system() {
     [ "$(uname -s)" = Linux ] || { find_python >/dev/null || { say "Python 3.11 or 3.12 is needed and was not found."; exit 1; }; return; }
     local missing
-    missing=$(missing_packages | tr '\n' ' ')
+    missing=$({ missing_packages; [ "${1:-}" != tests ] || missing_for_tests; } | tr '\n' ' ')
     [ -n "${missing// /}" ] || return 0
     if ! command -v apt-get >/dev/null 2>&1; then
         say "This system lacks what Debian calls: $missing"

@@ -76,6 +76,22 @@ def test_without_apt_it_says_what_is_needed(machine: Path) -> None:
     assert "python3" in done.stderr
 
 
+def test_what_the_tests_need_besides_is_asked_for_where_it_is_missing(machine: Path) -> None:
+    (machine / "python3").symlink_to(sys.executable)
+    program(machine, "apt-get", "echo must not run; exit 9")
+    program(machine, "sudo", "exit 1")
+    program(machine, "bare", "exit 1")  # a system's Python without GStreamer's bindings
+    program(machine, "full", "exit 0")
+    asked = shell(machine, "system_python=bare; need_system tests").stderr
+    line = "apt-get install -y chromium gir1.2-gst-rtsp-server-1.0 python3-gi python3-gst-1.0"
+    assert f"{line} gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad" in asked
+    assert shell(machine, "system_python=bare; need_system").returncode == 0
+    program(machine, "chromium", "exit 0")
+    assert "chromium" not in shell(machine, "system_python=bare; need_system tests").stderr
+    done = shell(machine, "system_python=full; need_system tests")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_environment_is_made_once_for_each_state_of_the_project(machine: Path, tmp_path: Path) -> None:
     """pip is a program that notes what it is asked for; the rest is real."""
     checkout = tmp_path / "checkout"
