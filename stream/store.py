@@ -82,6 +82,7 @@ class Store:
             self._lock = _locked(folder)
             undo.callback(os.close, self._lock)
             with _told(self.path):
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # for its owner alone; its log gets the same mode
                 self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
                 undo.callback(self._db.close)
                 self._open()
@@ -314,6 +315,8 @@ def _told(path: Path) -> Iterator[None]:
             sentence = f"{path} cannot grow: the disk is full"
         elif code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             sentence = f"{path} is held by another program ({error})"
+        elif code.startswith("SQLITE_IOERR"):
+            sentence = f"{path} cannot be written or read: the disk refuses ({error})"
         else:
             sentence = f"{path} cannot be used: {error}"
         raise OutputError(sentence) from error

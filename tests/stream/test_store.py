@@ -17,6 +17,8 @@ from stream import store as store_module
 from stream.store import FILE, Reader, Store
 from tests.events import stored
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -129,7 +131,7 @@ def test_a_killed_service_leaves_its_folder_free_and_its_events_whole(tmp_path: 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert killed.stdout is not None
     assert killed.stdout.readline() == "[1, 2]\n"
@@ -226,6 +228,42 @@ def test_a_full_disk_is_told_and_once_there_is_room_it_goes_on(store: Store) -> 
     assert (store.last, seqs(store.since(0))) == (1, [1])
     store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
     assert store.append([stored(2)]) == [2]
+
+
+def test_the_file_is_its_owners_alone(store: Store) -> None:
+    store.append([stored(1)])
+    modes = {path.name: path.stat().st_mode & 0o777 for path in store.path.parent.iterdir()}
+    assert len(modes) >= 3
+    assert set(modes.values()) == {0o600}
+
+
+def test_what_the_system_refuses_to_write_is_told_and_once_it_may_it_goes_on(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a disk that takes no more, in a process of its own."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from engine.errors import OutputError
+from stream.store import Store
+from tests.events import stored
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store, number = Store(Path(sys.argv[1])), 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+try:
+    while True:
+        store.append([stored(number)])
+        number += 1
+except OutputError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert store.append([stored(number)]) == [number + 1]
+assert [event["seq"] for event in store.since(0)] == list(range(1, number + 2))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "cannot be written or read: the disk refuses" in ran.stdout
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

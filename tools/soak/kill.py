@@ -1,10 +1,11 @@
 """Kills the live service under load at random moments, and looks whether any event was lost or came twice.
 
-    python -m tools.soak.kill [--times 50] [--rate 200] [--seed 0] [--json FILE]
+    python -m tools.soak.kill [--times 50] [--rate 200 | --source CLIP] [--life 1.5] [--seed 0] [--json FILE]
 
 The service is the real one (store, hub, server) in a process of its own; its events are made up, some hundreds a second, in
-bursts. A client follows all the while and resumes with since after each kill (SIGKILL); it forgives nothing: it keeps whatever
-it is sent. After each kill, with nothing running, the store is examined; every fifth kill comes while the service is starting.
+bursts. With --source it is `apexstream live CLIP --loop`, whose events are the clip's: fewer, and the whole way. A client
+follows all the while and resumes with since after each kill (SIGKILL); it forgives nothing: it keeps whatever it is sent. After
+each kill, with nothing running, the store is examined; every fifth kill comes while the service is starting.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
+from engine.errors import OutputError
 from engine.types import Event, Mark
 from stream.feed import Decided
 from stream.live_config import LiveSettings, ServerSettings, StoreSettings
@@ -39,19 +41,26 @@ from stream.store import FILE, Reader
 from stream.wire import SUBPROTOCOL
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_LIFE_S = 1.5
-"""A service is killed at a random moment up to so long after its first event reached the client, or after its start."""
 PATIENCE_S = 60.0
 BURST = 20
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the service keeps its events, where it listens, and how many events a second it has."""
+    """Where a service keeps its events, where it listens, and its events: so many a second, or those of a source."""
 
     folder: Path
     port: int
-    rate: float
+    rate: float = 0.0
+    source: str | None = None
+
+    def command(self, run: int) -> list[str]:
+        """What starts a service here."""
+        if self.source is not None:
+            options = ["--loop", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.folder)]
+            return [sys.executable, "-m", "tools.cli", "live", self.source, *options]
+        options = ["--serve", str(self.folder), "--port", str(self.port), "--rate", str(self.rate), "--run", str(run)]
+        return [sys.executable, "-m", "tools.soak.kill", *options]
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,7 @@ async def connected(port: int, since: int) -> AsyncIterator[AsyncIterator[dict[s
             async for text in socket_:
                 message = json.loads(text)
                 if message["type"] == "expression" and message["state"] == "final":
+                    message.pop("evidence", None)  # says which pictures are in the service's memory, and is not stored
                     yield message
 
         yield finals()
@@ -152,9 +162,9 @@ async def serve(place: Place, run: int) -> None:
 
 
 async def soak(
-    place: Place, times: int, chance: random.Random, tell: Callable[[int, Death], None]
+    place: Place, times: int, lives: Iterator[float], tell: Callable[[int, Death], None]
 ) -> tuple[list[Death], list[str], Witness]:
-    """Kill a service so many times: the deaths, what was found wrong, and what the client saw."""
+    """Kill a service so many times, after so many seconds: the deaths, what was found wrong, and what the client saw."""
     witness = Witness()
     watching = asyncio.create_task(witness.watch(place.port))
     deaths: list[Death] = []
@@ -162,7 +172,7 @@ async def soak(
     try:
         for run in range(1, times + 1):
             starting = run % 5 == 0
-            await one_life(place, run, None if starting else witness, chance.uniform(0, LONGEST_LIFE_S))
+            await one_life(place, run, None if starting else witness, next(lives))
             seen = list(witness.seen)
             events, wrong = await asyncio.to_thread(examined, place.folder, seen)
             problems += [f"after kill {run}: {sentence}" for sentence in wrong]
@@ -177,17 +187,27 @@ async def soak(
 
 async def one_life(place: Place, run: int, witness: Witness | None, life_s: float) -> None:
     """Start a service and kill it life_s after the witness heard of it, or after its start where there is no witness."""
-    options = {"--serve": place.folder, "--port": place.port, "--rate": place.rate, "--run": run}
-    words = [str(word) for option in options.items() for word in option]
-    service = await asyncio.create_subprocess_exec(sys.executable, "-m", "tools.soak.kill", *words, cwd=ROOT)
+    log = place.folder.parent / "service.log"
+    with log.open("ab") as heard:
+        service = await asyncio.create_subprocess_exec(*place.command(run), cwd=ROOT, stdout=heard, stderr=heard)
     try:
         if witness is not None:
-            await witness.until(witness.seq + 1)
+            await until_seen(witness, service, log)
         await asyncio.sleep(life_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
             service.kill()
         await service.wait()
+
+
+async def until_seen(witness: Witness, service: asyncio.subprocess.Process, log: Path) -> None:
+    """Return once the witness saw another event. Raises OutputError with the service's last words where none comes."""
+    seen, gone = asyncio.create_task(witness.until(witness.seq + 1)), asyncio.create_task(service.wait())
+    await asyncio.wait({seen, gone}, return_when=asyncio.FIRST_COMPLETED)
+    if not seen.done() or seen.exception() is not None:
+        words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        raise OutputError(f"the service sent no event; the last it said: {' / '.join(words) or 'nothing'}")
+    gone.cancel()
 
 
 async def at_the_end(place: Place, witness: Witness) -> list[str]:
@@ -258,6 +278,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--times", type=int, default=50, help="how often the service is killed (default 50)")
     parser.add_argument("--rate", type=float, default=200.0, help="final events a second (default 200)")
+    parser.add_argument("--source", metavar="CLIP", help="kill `apexstream live CLIP --loop`, instead of made-up events")
+    parser.add_argument("--life", type=float, default=1.5, help="the longest that a service lives after an event, seconds")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed (default 0)")
     parser.add_argument("--json", type=Path, help="file for the record")
     for name, kind in (("--serve", Path), ("--port", int), ("--run", int)):
@@ -276,9 +298,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if number % 5 == 0 or number == options.times:
             console.print(f"{number} kills, {death.events} events stored")
 
+    lives = iter(lambda: chance.uniform(0, options.life), None)
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), free_port(), options.rate)
-        deaths, problems, witness = asyncio.run(soak(place, max(1, options.times), chance, tell))
+        place = Place(Path(folder) / "events", free_port(), options.rate, options.source)
+        place.folder.mkdir()
+        deaths, problems, witness = asyncio.run(soak(place, max(1, options.times), lives, tell))
     figures = {
         "kills": len(deaths),
         "kills_while_starting": sum(death.starting for death in deaths),
@@ -293,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(name.replace("_", " "), str(value))
     console.print(table)
     if options.json is not None:
-        command = f"python -m tools.soak.kill --times {options.times} --rate {options.rate:g} --seed {options.seed}"
+        events = f"--rate {options.rate:g}" if options.source is None else f"--source {Path(options.source).name}"
+        command = f"python -m tools.soak.kill --times {options.times} {events} --life {options.life:g} --seed {options.seed}"
         record = {"command": command, "minutes": round((time.monotonic() - began) / 60, 1), **figures, "problems": problems}
         options.json.write_text(
             json.dumps(record | {"deaths": [asdict(death) for death in deaths]}, indent=2) + "\n", encoding="utf-8"
