@@ -286,7 +286,7 @@ class Server:
         elif request.stream in self._hub.streams:
             listener.previews[request.stream] = request
         else:
-            raise InputError("no stream of that name is here")
+            listener.send(wire.error("message", "no stream of that name is here").encoded)
         self._gather_wishes()
 
     def _gather_wishes(self) -> None:

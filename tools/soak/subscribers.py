@@ -70,6 +70,7 @@ class Round:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run both rounds, print them, and return 0 where everything is as it must be."""
     options = _options(arguments)
+    load = round(os.getloadavg()[0], 2)
     events = round(options.rate * options.minutes * 60)
     rounds = [
         measure(options.subscribers, 0, rate=options.rate, events=events),
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         record = {
             "command": "python -m tools.soak.subscribers " + " ".join(_said(options)),
-            "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": round(os.getloadavg()[0], 2)},
+            "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": load, "nice": os.nice(0)},
             "rounds": [asdict(one) for one in rounds],
             "faults": wrong,
         }
