@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack
@@ -152,12 +152,14 @@ class Hub:
         """Send subscriber nothing more; one that never joined is no error."""
         self._subscribers.pop(subscriber, None)
 
-    async def follow(self, subscriber: Subscriber, since: int | None = None) -> None:
-        """Send the stored events after since, none twice and none left out, and join; None joins at once.
+    def follow(self, subscriber: Subscriber, since: int | None = None) -> Coroutine[Any, Any, None]:
+        """Send the stored events after since, none twice and none left out, and join; None: those after this very call.
 
         Returns when the subscriber has joined. Raises OSError from its `drained`, OutputError where the store cannot be read.
         """
-        at = self.seq if since is None else since
+        return self._follow(subscriber, self.seq if since is None else since)
+
+    async def _follow(self, subscriber: Subscriber, at: int) -> None:
         if at > self.seq:
             told = f"since is {at} and the last event of this store is {self.seq}; what is sent from here on is another store's"
             subscriber.send(wire.error("since", told).encoded)
@@ -312,8 +314,8 @@ class Hub:
         return batch
 
     def _works(self) -> None:
-        """Tell, once, that events are stored again."""
-        if self._failure is None:
+        """Tell, once, that events are stored again, and how many were lost for want of room."""
+        if self._failure is None and not self.lost:
             return
         lost, self._failure, self.lost = self.lost, None, 0
         log.warning("events are stored again; %d were lost", lost)

@@ -170,6 +170,20 @@ def test_a_client_that_resumes_gets_each_event_once_while_events_go_on(store: St
     on_a_loop(body)
 
 
+def test_what_is_sent_between_the_call_and_the_first_step_is_not_missed(store: Store) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            client, other = Client(), Client()
+            hub.join(other)
+            following = hub.follow(client)
+            hub.post(decided(1))
+            await other.until(lambda: other.seqs == [1])
+            await following
+            assert client.seqs == [1]
+
+    on_a_loop(body)
+
+
 def test_replay_waits_for_the_reader_and_never_for_the_others(store: Store) -> None:
     store.append([stored(number) for number in range(1000)])
 
