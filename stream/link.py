@@ -116,7 +116,7 @@ class Link:
             yield map(_timed_by_arrival, decoding) if timeless else decoding
             if decoding.failure is not None:
                 raise decoding.failure
-            self.over = recorded or address.kind == "pattern"
+            self.over = decoding.frames > 0 and (recorded or address.kind == "pattern")
             self.detail = "" if self.over else f"{address.shown} ended the stream"
 
     def _told(self, error: Exception) -> str:

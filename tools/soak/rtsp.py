@@ -59,6 +59,11 @@ class RtspServer:
         """Where the stream is."""
         return f"rtsp://127.0.0.1:{self.port}{PATH}"
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not killed since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Serve, on the port of the time before if there was one; returns when clients can connect."""
         command = [str(SYSTEM_PYTHON), str(Path(__file__).resolve()), "--port", str(self.port), *self._options]
