@@ -10,7 +10,7 @@ import { SourceCard } from "./source.js";
 import { MOST_ROWS, Table } from "./table.js";
 import { summary, Timeline } from "./timeline.js";
 
-const FRAME_MS = 33; // canvases are drawn this often, in calm mode less
+const FRAME_MS = 45; // the wait between two drawings; longer where less motion is asked for
 const CALM_MS = 500;
 const ANNOUNCED_EVERY_MS = 2500;
 const NOTICE_MS = 15_000;
@@ -215,7 +215,7 @@ function setTheme(dark, keep) {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   find("theme").setAttribute("aria-pressed", String(dark));
   forgetColours();
-  for (const one of cards.values()) one.picture.draw();
+  for (const one of cards.values()) one.repaint();
   if (!keep) return;
   try {
     localStorage.setItem("apexstream.theme", dark ? "dark" : "light");
@@ -256,13 +256,11 @@ function announce() {
   find("announcer").textContent = `${more}${stream}, ${label}, ${percent(confidence)}, ${kind}`;
 }
 
-let drawn = 0;
-
-function frame(time) {
-  requestAnimationFrame(frame);
-  if (page.paused || time - drawn < (calm.matches ? CALM_MS : FRAME_MS)) return;
-  drawn = time;
-  for (const one of cards.values()) if (one.visible) one.trace.draw(!calm.matches && one.state === "live");
+/** Draw what moves, a while later again: no more often than needed, and not while the page is in the background. */
+function frame() {
+  setTimeout(() => requestAnimationFrame(frame), calm.matches ? CALM_MS : FRAME_MS);
+  if (page.paused) return;
+  for (const one of cards.values()) one.draw(!calm.matches);
   if (page.changed) refresh();
 }
 
@@ -293,6 +291,7 @@ function start() {
   document.addEventListener("visibilitychange", () => {
     for (const one of cards.values()) one.ask(!page.paused);
   });
+  addEventListener("resize", () => [...cards.values()].forEach((one) => one.repaint()));
   refresh();
   requestAnimationFrame(frame);
   setInterval(everySecond, 1000);

@@ -10,7 +10,7 @@ export class Picture {
     this.bitmap = null;
     this.header = null;
     this.decoding = false;
-    this.shown = 0; // pictures drawn, for who watches the page
+    this.changed = false; // since it was drawn
   }
 
   /** Take a JPEG and its header; while one is being decoded, the ones that come are left out. */
@@ -21,8 +21,7 @@ export class Picture {
       const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
       this.bitmap?.close();
       [this.bitmap, this.header] = [bitmap, header];
-      this.shown += 1;
-      this.draw();
+      this.changed = true;
     } catch {
       return; // a picture that cannot be decoded: the next one comes soon
     } finally {
@@ -33,10 +32,11 @@ export class Picture {
   clear() {
     this.bitmap?.close();
     this.bitmap = this.header = null;
-    this.draw();
+    this.changed = true;
   }
 
   draw() {
+    this.changed = false;
     if (this.header) this.canvas.parentElement.style.setProperty("--aspect", `${this.header.width} / ${this.header.height}`);
     const { context, width, height } = fit(this.canvas);
     if (!this.bitmap || !width) return;

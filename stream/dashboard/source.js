@@ -72,7 +72,7 @@ export class SourceCard {
     };
     const drawn = (what) => (on) => {
       this.picture[what] = on;
-      this.picture.draw();
+      this.picture.changed = true;
     };
     const shown = (on) => {
       this.wanted = on;
@@ -124,6 +124,19 @@ export class SourceCard {
 
   signal(message) {
     this.trace.add(message);
+  }
+
+  /** Draw what has changed, or flows by itself. */
+  draw(flowing) {
+    if (!this.visible) return;
+    if (this.picture.changed) this.picture.draw();
+    const flows = flowing && this.state === "live";
+    if (flows || this.trace.changed) this.trace.draw(flows);
+  }
+
+  /** Draw again: colours or sizes are others. */
+  repaint() {
+    this.picture.changed = this.trace.changed = true;
   }
 
   /** An expression of this source, provisional or final; old ones are only noted. */

@@ -38,15 +38,15 @@ export class Timeline {
     drawAxis(context, { x, names, width, height, now, span: this.span });
     streams.forEach((name, lane) => drawLane(context, name, narrow ? [middle(lane) - 18, 120] : [middle(lane) + 4.5, names - 16], middle(lane), [names, width]));
     this.marks = [];
-    const taken = streams.map(() => []);
+    const last = []; // by lane: the mark drawn last
     for (const event of [...events, ...open]) {
       const at = event.seq === undefined ? now : event.at;
       const lane = streams.indexOf(event.stream);
       if (lane < 0 || at < now - 1000 * this.span || at > now + 5000) continue;
       const left = Math.min(x(at), width - 8);
-      const covers = taken[lane].findLast((other) => Math.abs(other.left - left) < 1.6 * RADIUS);
-      const step = covers ? (covers.step + 1) % DODGE.length : 0;
-      taken[lane].push({ left, step });
+      const before = last[lane];
+      const step = before && left - before.left < 1.6 * RADIUS ? (before.step + 1) % DODGE.length : 0;
+      last[lane] = { left, step };
       const mark = { event, x: left, y: middle(lane) + DODGE[step] };
       drawShape(context, event.label, mark.x, mark.y, RADIUS, { hollow: event.seq === undefined });
       this.marks.push(mark);

@@ -16,11 +16,13 @@ export class Trace {
     this.newest = -Infinity;
     this.lead = null; // source time less page time, smoothed
     this.ceiling = LEAST_CEILING;
+    this.changed = true; // since it was drawn
   }
 
   add({ t, samples }) {
     if (t < this.newest) this.clear();
     this.newest = t;
+    this.changed = true;
     const lead = t - performance.now() / 1000;
     const jumped = this.lead === null || Math.abs(lead - this.lead) > 1;
     this.lead = jumped ? lead : this.lead + 0.1 * (lead - this.lead);
@@ -34,6 +36,7 @@ export class Trace {
 
   mark(event) {
     this.marks.set(event.id, event);
+    this.changed = true;
   }
 
   clear() {
@@ -41,6 +44,7 @@ export class Trace {
     this.marks.clear();
     this.newest = -Infinity;
     this.lead = null;
+    this.changed = true;
   }
 
   #forget(before) {
@@ -59,6 +63,7 @@ export class Trace {
   }
 
   draw(flowing) {
+    this.changed = false;
     const { context, width, height } = fit(this.canvas);
     if (!width) return;
     const edge = Number.isFinite(this.newest) ? this.#edge(flowing) : 0;

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +23,10 @@ from stream.store import Store
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
 from tests.events import decided, stored
 from tests.videos import write_y4m
-from tools.clips import plan, preset, render_frames
+from tools.clips import Truth, plan, preset, render_frames
 
 SHOWN = """() => [...document.querySelectorAll("#rows tr")].map((row) => Number(row.dataset.seq))"""
+Event = dict[str, Any]
 TOKEN = "a-token-for-the-page-0123456789"
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -348,14 +350,29 @@ def test_this_devices_camera(playwright: Playwright, tmp_path: Path) -> None:
         page.check("#consent-agree")
         page.click("#consent button[type=submit]")
         expect(page.locator("article[data-stream='my face'] .badge")).to_have_text("Live")
-        expect(page.locator("#rows tr").nth(len(truth.events) - 1)).to_be_visible()
+        found = events_until(page, running, lambda events: any(as_in_clip(pair, truth) for pair in pairwise(events)))
+        assert {event["stream"] for event in found} == {"my face"}
         page.click("#camera-button")
         expect(page.locator("article")).to_have_count(0)
-        found = page.request.get(f"{running.url}api/events").json()["events"][: len(truth.events)]
-        assert [event["label"] for event in found] == [event.label for event in truth.events]
-        apart = [b["apex"]["t"] - a["apex"]["t"] for a, b in pairwise(found)]
-        assert apart == pytest.approx([b.apex_t - a.apex_t for a, b in pairwise(truth.events)], abs=0.15)
-        assert {event["stream"] for event in found} == {"my face"}
+
+
+def events_until(page: Page, running: RunningService, true: Callable[[list[Event]], bool]) -> list[Event]:
+    """The events, once it is true of them; the camera shows the clip again and again, a busy machine may need it twice."""
+    events: list[Event] = []
+    for _ in range(8):
+        expect(page.locator("#rows tr").nth(len(events))).to_be_visible()
+        events = page.request.get(f"{running.url}api/events").json()["events"]
+        if true(events):
+            return events
+    told = [(event["label"], event["onset"]["t"], event["apex"]["t"]) for event in events]
+    pytest.fail(f"the clip's expressions are not among {told}")
+
+
+def as_in_clip(pair: tuple[Event, Event], truth: Truth) -> bool:
+    """Whether two events in a row are the clip's two: their classes, and the time from apex to apex."""
+    (a, b), (first, second) = pair, truth.events
+    apart = (b["apex"]["t"] - a["apex"]["t"]) - (second.apex_t - first.apex_t)
+    return [a["label"], b["label"]] == [first.label, second.label] and abs(apart) < 0.15
 
 
 def test_a_camera_that_cannot_be_had_is_told_plainly(browser: Browser, service: RunningService) -> None:
