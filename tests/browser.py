@@ -49,7 +49,7 @@ class RunningService:
 
     @property
     def url(self) -> str:
-        return self.service.url
+        return str(self.service.url)
 
     def tell(self, *items: Decided | SourceStatus | Evidence) -> None:
         """What a source's threads would hand over."""
