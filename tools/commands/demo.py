@@ -1,10 +1,15 @@
-"""`apexstream demo`: a clip whose expressions are known, analysed like any other video, truth beside what was recognized."""
+"""`apexstream demo`: a clip whose expressions are known, played as a live source, truth beside what was recognized."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,53 +52,77 @@ class Row:
 
 def demo(
     ctx: typer.Context,
+    *,
     headless: Annotated[bool, typer.Option("--headless", help="Open no page.")] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Keep the page until Ctrl-C.")] = False,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for clip, events and pictures.")] = Path("demo-out"),
     seconds: Annotated[float, typer.Option("--seconds", min=2, max=3600, help="Length of the clip.")] = 30.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another number is another clip.")] = 0,
 ) -> None:
-    """Render a clip with known micro-expressions, analyse it, and show truth beside what was recognized.
+    """Render a clip with known micro-expressions, play it as a live source, and show truth beside what was recognized.
 
-    Leaves in DIR the clip with its truth, the files `apexstream analyze` would write, a picture of each expression, and
-    overview.png with truth above what was recognized. The last line says how many expressions were found in time and named
+    The clip goes through the whole live service in real time, with its page open in the browser. Leaves in DIR the clip with
+    its truth, the files `apexstream analyze` would write (of the events that a client received), a picture of each expression,
+    and overview.png with truth above what was recognized. The last line says how many expressions were found in time and named
     rightly.
     """
     from tools.clips import preset
-    from tools.pictures import FaceTrail, check_drawing
+    from tools.pictures import check_drawing
 
     check_drawing()
-    trail = FaceTrail()
     with native_noise_hidden(not ctx.obj["debug"]):
         spec = preset("benchmark", seed=seed, duration_s=seconds)
-        truth, report = _render_and_analyse(spec, out, trail)
-        rows = compare(truth.events, report.events)
-        overview = write_pictures(out, rows, report, trail)
-    _show(rows, truth)
-    typer.echo(f"truth above what was recognized: {overview.resolve()}; a picture of each beside it")
-    typer.echo(f"recognized {sum(row.recognized for row in rows)} of {len(truth.events)}")
+        truth = _render(spec, out)
+        asyncio.run(_play(out, truth, page=not headless and has_display(), stay=stay))
 
 
-def _render_and_analyse(spec: ClipSpec, out: Path, trail: FaceTrail) -> tuple[Truth, Report]:
-    from stream.analysis import analyze
+def _render(spec: ClipSpec, out: Path) -> Truth:
     from tools.clips import plan, write_clip
-    from tools.commands.analyze import stopped_by_signals
     from tools.display import progress_bar
 
     _make_folder(out)
     clip, count = out / "clip.mp4", plan(spec).frames
     typer.echo(f"rendering {spec.duration_s:g} s of a face with known expressions: {clip}")
     with progress_bar("rendering") as progress:
-        truth = write_clip(spec, clip, lambda done: progress(done + 1, count, 0))
-    typer.echo("analysing it like any other video")
-    with stopped_by_signals() as stop, progress_bar("analysing") as progress:
-        report = analyze(clip, out / "clip", progress=progress, seen=trail.note, stop=stop)
-    if report.problem is not None:
-        from engine.errors import SourceError
+        return write_clip(spec, clip, lambda done: progress(done + 1, count, 0))
 
-        raise SourceError(report.problem)
-    speed, times = report.summary["frames_per_s"], report.summary["times_real_time"]
-    typer.echo(f"{report.summary['video']['frames']} frames at {speed:.0f} frames/s ({times:.1f} x real time)")
-    return truth, report
+
+async def _play(out: Path, truth: Truth, *, page: bool, stay: bool) -> None:
+    """Play the clip through the live service, then show what came of it."""
+    from stream.service import ended_by_signals
+    from tools.display import progress_bar
+    from tools.pictures import FaceTrail
+    from tools.play import playing
+
+    trail = FaceTrail()
+    with ended_by_signals() as stop:
+        async with playing(out / "clip.mp4", out / "store", seen=trail.note) as player:
+            typer.echo(f"playing it as a live source; the page that shows it: {player.service.url}")
+            if page:
+                webbrowser.open(player.service.url)
+            with progress_bar("playing") as progress:
+                report = await player.report(out / "clip", progress, stop)
+            rows = compare(truth.events, report.events)
+            overview = await asyncio.to_thread(write_pictures, out, rows, report, trail)
+            _show(rows, truth)
+            _tell(overview, player.latency_ms)
+            typer.echo(f"recognized {sum(row.recognized for row in rows)} of {len(truth.events)}")
+            if stay:
+                typer.echo(f"the page stays at {player.service.url}; Ctrl-C ends it", err=True)
+                await stop.wait()
+
+
+def _tell(overview: Path, latency_ms: Sequence[float]) -> None:
+    if latency_ms:
+        typer.echo(f"from the frame that decided to the event being sent: {median(latency_ms):.0f} ms in the median")
+    typer.echo(f"truth above what was recognized: {overview.resolve()}; a picture of each beside it")
+
+
+def has_display() -> bool:
+    """Whether a browser with windows can be opened here."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _make_folder(out: Path) -> None:

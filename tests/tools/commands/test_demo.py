@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +13,15 @@ import cv2
 import pytest
 
 from engine.types import Mark
+from stream.store import Reader
+from tests.live import PATIENCE_S
 from tests.stream.test_writers import EVENT
 from tests.tools.test_overview import boxes
 from tools.cli import main
 from tools.clips.spec import EventTruth
-from tools.commands.demo import compare
+from tools.commands.demo import compare, has_display
 
+ROOT = Path(__file__).resolve().parents[3]
 TRUTH = EventTruth("surprise", "brow_raise", "micro", 2.0, 4.0, 4.2, 4.4, 120, 126, 132)
 
 
@@ -36,7 +43,37 @@ def test_the_demo_ends_with_what_was_recognized(tmp_path: Path, capsys: pytest.C
     overview = tmp_path / "overview.png"
     assert str(overview) in captured.out
     assert boxes(overview, truth[0]["label"]), "the truth is on its lane"
-    assert json.loads((tmp_path / "clip" / "summary.json").read_text())["complete"] is True
+    summary = json.loads((tmp_path / "clip" / "summary.json").read_text())
+    assert summary["complete"] is True and summary["video"]["frames"] == summary["statistics"]["frames"] == 180
+    assert "http://127.0.0.1:" in captured.out
+    with Reader(tmp_path / "store") as stored:
+        lines = (tmp_path / "clip" / "events.jsonl").read_text().splitlines()
+        assert [event["id"] for event in stored.since(0)] == [json.loads(line)["id"] for line in lines]
+
+
+def test_the_page_stays_until_it_is_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.cli", "demo", "--headless", "--stay", "--seconds", "2", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            said = list(iter(process.stdout.readline, "recognized 0 of 0\n"))
+            page = next(line.split()[-1] for line in said if "http://" in line)
+            assert page in process.stderr.readline()
+            with urllib.request.urlopen(f"{page}healthz", timeout=PATIENCE_S) as answer:
+                assert answer.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+
+
+def test_a_page_is_opened_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not has_display()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert has_display()
 
 
 def test_an_event_in_time_and_of_the_right_class_is_recognized() -> None:
