@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import time
 import uuid
@@ -31,6 +32,9 @@ APPLICATION = 0x41504558
 SCHEMA = 1
 CHECKED_BYTES = 256 << 20
 """A store up to this size is checked as a whole when it is opened; measured: 31 ms for 31 MiB."""
+LOG_BYTES = 4 << 20
+"""Of SQLite's log between two of its checkpoints (1,000 pages). In turns on a busy machine an append of one event took 8.6 ms in
+the median (p95 16.9) where the log grew and 6.4 ms (p95 12.5) where it was overwritten."""
 PRUNED_AT_ONCE = 2000
 """Events removed in one transaction, so that appending never waits long."""
 DAY_S = 86400.0
@@ -107,6 +111,24 @@ class Store:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise OutputError(_damaged(self.path, found))
+        self._stretch_log()
+
+    def _stretch_log(self) -> None:
+        """Give the log's file its full size now: to overwrite it is quicker than to grow it.
+
+        Pages of a transaction that does not fit into the cache go to the log; rolled back, they are overwritten by the next.
+        """
+        if shutil.disk_usage(self.path.parent).free < 16 * LOG_BYTES:
+            return  # a disk without that much room may still have enough
+        with contextlib.suppress(sqlite3.Error):
+            cache = self._db.execute("PRAGMA cache_size").fetchone()[0]
+            self._db.execute("PRAGMA cache_size = 10")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute("CREATE TABLE stretch AS SELECT zeroblob(?) AS log", (LOG_BYTES,))
+            finally:
+                self._db.execute("ROLLBACK")
+                self._db.execute(f"PRAGMA cache_size = {cache}")
 
     def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
         """Keep events, all or none, and return their seq in order; they are durable when it returns.

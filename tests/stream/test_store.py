@@ -230,6 +230,18 @@ def test_a_full_disk_is_told_and_once_there_is_room_it_goes_on(store: Store) -> 
     assert store.append([stored(2)]) == [2]
 
 
+def test_the_log_has_its_size_from_the_start_and_the_file_none_of_it(store: Store) -> None:
+    log = store.path.with_name(f"{FILE}-wal")
+    size = log.stat().st_size
+    assert size >= store_module.LOG_BYTES
+    for number in range(300):
+        store.append([stored(number)])
+    assert log.stat().st_size == size, "what is written overwrites it"
+    assert seqs(store.since(0)) == list(range(1, 301))
+    store.close()
+    assert store.path.stat().st_size < 400_000
+
+
 def test_the_file_is_its_owners_alone(store: Store) -> None:
     store.append([stored(1)])
     modes = {path.name: path.stat().st_mode & 0o777 for path in store.path.parent.iterdir()}
