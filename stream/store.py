@@ -33,7 +33,7 @@ SCHEMA = 1
 CHECKED_BYTES = 256 << 20
 """A store up to this size is checked as a whole when it is opened; measured: 31 ms for 31 MiB."""
 LOG_BYTES = 4 << 20
-"""Of SQLite's log between two of its checkpoints (1,000 pages). In turns on a busy machine an append of one event took 8.6 ms in
+"""Of SQLite's log between two of its checkpoints (1,000 pages). In turns on a busy machine, appending an event took 8.6 ms in
 the median (p95 16.9) where the log grew and 6.4 ms (p95 12.5) where it was overwritten."""
 PRUNED_AT_ONCE = 2000
 """Events removed in one transaction, so that appending never waits long."""
