@@ -167,18 +167,22 @@ class Worker:
         self._processed(self.stream, done - began, len(self._inbox))
 
     def _hand_over(self, events: Sequence[Event]) -> None:
-        """Send events first, then the pictures behind them, unless these are the ones that were sent already."""
+        """Send events, and before them the pictures behind them, unless these are the ones that were sent already.
+
+        The pictures cost a millisecond, and whoever hears of an event finds them there.
+        """
         if not events or self._pipeline is None:
             return
-        behind = {event.id: self._pipeline.evidence(event.id) for event in events}
-        self._sink.decided([Decided(event, self._arrived, behind[event.id] is not None) for event in events])
-        for id_, pictures in behind.items():
-            if pictures is not None and self._drawn.get(id_) is not pictures:
-                self._sink.evidence(drawn(pictures, id_, self.stream))
-                self._drawn[id_] = pictures
+        decided = []
         for event in events:
+            behind = self._pipeline.evidence(event.id)
+            if behind is not None and self._drawn.get(event.id) is not behind:
+                self._sink.evidence(drawn(behind, event.id, self.stream))
+                self._drawn[event.id] = behind
+            decided.append(Decided(event, self._arrived, behind is not None))
             if event.state == "final":
                 self._drawn.pop(event.id, None)
+        self._sink.decided(decided)
 
     def _failed(self, error: Exception) -> None:
         """Tell it, save the events that were open, and do without a pipeline until the next frame."""
