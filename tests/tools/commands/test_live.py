@@ -82,7 +82,7 @@ def test_what_is_no_source_is_told_before_anything_starts(source: str, said: str
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "ends", "said"),
     [
         (["none.mp4"], 1, "none.mp4 is no file"),
         ([PATTERN, "--listen", "8765"], 2, "is not HOST:PORT"),
@@ -96,18 +96,12 @@ def test_what_is_no_source_is_told_before_anything_starts(source: str, said: str
     ],
 )
 def test_what_cannot_be_is_one_sentence(
-    arguments: list[str],
-    code: int,
-    said: str,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], ends: int, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("APEXSTREAM_TOKEN", raising=False)
     with pytest.raises(SystemExit) as caught:
         main(["live", "--data", str(tmp_path), *arguments])
     told = capfd.readouterr().err
-    assert caught.value.code == code
+    assert caught.value.code == ends
     assert said in " ".join(told.replace("│", " ").split()) and "Traceback" not in told
 
 
