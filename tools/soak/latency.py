@@ -149,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.soak.latency", description=__doc__)
     parser.add_argument("--seconds", type=float, default=180.0, help="length of the clip (default 180)")
     parser.add_argument("--seed", type=int, default=0, help="another number is another clip")
+    parser.add_argument("--nice", type=int, default=0, help="priority of service and client on a machine with other work")
     parser.add_argument("--json", type=Path, help="file for the record")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
@@ -159,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"rendering {options.seconds:g} s")
         truth = write_clip(spec, Path(folder) / "clip.mp4")
         load = os.getloadavg()[0]
+        os.nice(options.nice)  # after rendering; the service inherits it
         console.print("playing it")
         events, ended_s = measure(Path(folder) / "clip.mp4")
     found = figures(events, truth)
@@ -167,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"load of the machine {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end; {os.cpu_count()} cores")
     if options.json is not None:
         record = {
-            "command": f"python -m tools.soak.latency --seconds {options.seconds:g} --seed {options.seed}",
+            "command": f"python -m tools.soak.latency --seconds {options.seconds:g} --seed {options.seed} --nice {options.nice}",
             "cores": os.cpu_count(),
             "load": [round(load, 1), round(os.getloadavg()[0], 1)],
             **found,
