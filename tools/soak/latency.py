@@ -168,8 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(_table(found))
     console.print(f"load of the machine {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end; {os.cpu_count()} cores")
     if options.json is not None:
+        given = f"--seconds {options.seconds:g} --seed {options.seed} --nice {options.nice}"
         record = {
-            "command": f"python -m tools.soak.latency --seconds {options.seconds:g} --seed {options.seed} --nice {options.nice}",
+            "command": f"python -m tools.soak.latency {given}",
             "cores": os.cpu_count(),
             "load": [round(load, 1), round(os.getloadavg()[0], 1)],
             **found,
