@@ -3,7 +3,8 @@
     python -m tools.soak.kill [--times 50] [--rate 200 | --source CLIP] [--life 1.5] [--seed 0] [--json FILE]
 
 The service is the real one (store, hub, server) in a process of its own; its events are made up, some hundreds a second, in
-bursts. With --source it is `apexstream live CLIP --loop`, whose events are the clip's: fewer, and the whole way. A client
+bursts. With --source it is `apexstream live CLIP --loop`, whose events are the clip's: fewer, and the whole way (the record's
+clip: `python -m tools.make_clip --seconds 20 --events 6 --out killclip.mp4`). A client
 follows all the while and resumes with since after each kill (SIGKILL); it forgives nothing: it keeps whatever it is sent. After
 each kill, with nothing running, the store is examined; every fifth kill comes while the service is starting.
 """
