@@ -204,9 +204,9 @@ class Session:
 
 def _merged(status: SourceStatus, problem: str) -> SourceStatus:
     """The source's status, where the analysis fails with that in place of its own."""
-    if not problem or status.state == "ended":
+    if not problem:
         return status
-    return replace(status, state="reconnecting", detail=problem)
+    return replace(status, state="ended" if status.state == "ended" else "reconnecting", detail=problem)
 
 
 class _Loading:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,9 +25,6 @@ log = logging.getLogger(__name__)
 
 SIGNAL_S = 0.1
 """Time between two signals."""
-
-RATE_S = 2.0
-"""The analysed frames a second are counted over so long."""
 
 SOUND_S = 5.0
 """A new pipeline that has worked for so long counts as sound: the next failure is a first one."""
@@ -92,7 +88,6 @@ class Worker:
         self._drawn: dict[str, Behind] = {}
         self._traces = _Traces(stream)
         self._previews = PreviewMaker(stream, sink)
-        self._done: deque[float] = deque(maxlen=256)  # when frames were done; appended here, read by any thread
         self._thread = threading.Thread(target=self._run, name=f"analysis of {stream}", daemon=True)
 
     def start(self) -> None:
@@ -112,15 +107,6 @@ class Worker:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    @property
-    def fps(self) -> float:
-        """Frames analysed a second, of late."""
-        now = time.monotonic()
-        recent = [t for t in tuple(self._done) if now - t <= RATE_S]
-        if len(recent) < 2:
-            return 0.0
-        return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)
-
     def _run(self) -> None:
         try:
             self._renew()
@@ -133,8 +119,8 @@ class Worker:
             while (arrival := self._inbox.get()) is not None:
                 self._take(arrival)
             self._end()
-        except Exception as error:
-            log.exception("the analysis of %s has ended by a defect of its own", self.stream)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: told, and no other source feels it
+            log.debug("the analysis of %s has ended", self.stream, exc_info=error)
             self._told(f"the analysis has ended ({_named(error)})")
             self._inbox.abandon()
         finally:
@@ -162,9 +148,7 @@ class Worker:
         if signal is not None:
             self._sink.signal(signal)
         self._previews.offer(arrival, faces)
-        done = time.monotonic()
-        self._done.append(done)
-        self._processed(self.stream, done - began, len(self._inbox))
+        self._processed(self.stream, time.monotonic() - began, len(self._inbox))
 
     def _hand_over(self, events: Sequence[Event]) -> None:
         """Send events, and before them the pictures behind them, unless these are the ones that were sent already.
