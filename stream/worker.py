@@ -119,7 +119,7 @@ class Worker:
             while (arrival := self._inbox.get()) is not None:
                 self._take(arrival)
             self._end()
-        except Exception as error:  # noqa: BLE001 - a defect of ours: told, and no other source feels it
+        except Exception as error:  # a defect of ours: told, and no other source feels it
             log.debug("the analysis of %s has ended", self.stream, exc_info=error)
             self._told(f"the analysis has ended ({_named(error)})")
             self._inbox.abandon()

@@ -248,4 +248,6 @@ def test_a_browsers_trouble_is_put_into_its_status(sessions: list[Session]) -> N
     feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
     sink.until(lambda: "reconnecting" in sink.states("desk"), "the trouble")
     assert session.merged(live).state == "reconnecting"
+    ended = session.merged(SourceStatus("desk", "browser", "ended"))
+    assert ended.state == "ended" and "ZeroDivisionError" in ended.detail
     assert session.merged(SourceStatus("of nobody", "browser", "live")).state == "live"
