@@ -70,6 +70,7 @@ class _Show:
 
     def __init__(self, as_json: bool, provisional: bool, count: int | None) -> None:
         self._as_json, self._provisional, self._left = as_json, provisional, count
+        self._states: dict[str, tuple[str, str]] = {}
 
     @property
     def over(self) -> bool:
@@ -79,8 +80,7 @@ class _Show:
         """Print a message where it is to be; whether it was a final event."""
         kind = message["type"]
         if kind == "status":
-            detail = f": {message['detail']}" if message["detail"] else ""
-            self.tell(f"{message['stream']} is {message['state']}{detail}")
+            self._tell_state(message["stream"], message["state"], message["detail"])
         elif kind == "error":
             self.tell(message["message"])
         if kind != "expression":
@@ -91,6 +91,12 @@ class _Show:
         if final and self._left is not None:
             self._left -= 1
         return bool(final)
+
+    def _tell_state(self, stream: str, state: str, detail: str) -> None:
+        """A source's state, where it is another than before: its figures come every second."""
+        if self._states.get(stream) != (state, detail):
+            self._states[stream] = state, detail
+            self.tell(f"{stream} is {state}: {detail}" if detail else f"{stream} is {state}")
 
     @staticmethod
     def tell(sentence: str) -> None:

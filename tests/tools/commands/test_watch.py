@@ -155,6 +155,7 @@ def test_events_and_states_as_they_come_until_ctrl_c(tmp_path: Path) -> None:
                 service.hub.post(decided(1))
                 assert (await watch.line()).startswith("... ")
                 assert (await watch.line()).startswith("#1 ")
+                service.hub.post(SourceStatus("lobby", "rtsp", "live", fps=29.9))  # its figures, no news
                 service.hub.post(SourceStatus("lobby", "rtsp", "reconnecting", "no picture for 5 s"))
                 assert await watch.line(err=True) == "apexstream: lobby is reconnecting: no picture for 5 s\n"
                 watch.process.send_signal(signal.SIGINT)
