@@ -22,6 +22,7 @@ from engine.runtime import load
 from engine.types import F32
 from engine.weights import Card, sha256_of
 from training.datasets import CLASSES
+from training.lean import lean
 from training.recipe import Recipe
 
 TOLERANCE = 1e-5
@@ -66,7 +67,7 @@ def write_checked(model: onnx.ModelProto, network: Committee, out: Path, *, prob
 
 def to_onnx(network: Committee, recipe: Recipe) -> onnx.ModelProto:
     """The committee as an ONNX model that describes itself, unchecked."""
-    model = _graph(network.eval(), INPUTS[recipe.model.input])
+    model = _graph(lean(network.eval()), INPUTS[recipe.model.input])
     description = {
         "network": recipe.model.name,
         "options": recipe.model.options,
@@ -122,7 +123,7 @@ def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any], kernel: dic
     return checked
 
 
-def _graph(network: Committee, shape: tuple[int, int, int]) -> onnx.ModelProto:
+def _graph(network: torch.nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
     example = (torch.rand(3, *shape),)
     batch = torch.export.Dim("batch", min=1, max=65536)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

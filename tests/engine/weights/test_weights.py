@@ -138,5 +138,5 @@ def test_plain_movements_are_called_what_they_are(places: list[tuple[int, float,
 def test_both_runtimes_agree_on_real_maps_and_know_what_they_were_fitted_to(data_dir: Path) -> None:
     data = load_maps(data_dir / "htnet-3db")
     ort, eager = (load(default_weights(), backend=name)(data.inputs(load_card().input)) for name in ("ort", "eager"))
-    assert np.abs(ort - eager).max() <= 2e-6  # measured 3.0e-7
+    assert np.abs(ort - eager).max() <= 5e-6  # measured 1.6e-6
     assert (ort.argmax(1) == data.labels).mean() > 0.85
