@@ -84,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show(rounds, wrong)
     if options.json is not None:
         record = {
-            "command": "python -m tools.soak.subscribers " + " ".join(_said(options)),
-            "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": load, "nice": os.nice(0)},
+            "command": " ".join([*_priority(), "python -m tools.soak.subscribers", *_said(options)]),
+            "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load_before": load},
             "rounds": [asdict(one) for one in rounds],
             "faults": wrong,
         }
@@ -296,6 +296,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     return parser.parse_args(arguments)
+
+
+def _priority() -> list[str]:
+    """How a run was kept apart from what else the machine did, which is part of its command."""
+    return [f"nice -n {os.nice(0)}"] if os.nice(0) else []
 
 
 def _said(options: argparse.Namespace) -> list[str]:
