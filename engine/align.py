@@ -23,9 +23,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
 from engine.head import CANVAS, MARGIN, Head, apply, compose, fit_head, head_design, similarity
+from engine.quantiles import median
 from engine.types import F32, F64, U8, Crop, Face, Frame, Mark
 
 HEAD_POINTS = (
@@ -62,11 +64,13 @@ _BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
 
 _TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
 _HEAD = slice(0, len(HEAD_POINTS))
+_HEAD_POINTS = np.array(HEAD_POINTS)
 _BRIDGE = slice(0, 5)
 TURN_SCALE = 20.0  # a turn of the head in these units is about one
 _VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(_TRACKED))])
 _GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
 
+_OF_REGIONS = _TRACKED[_GROUP >= 0]
 _SIZES = np.array([len(points) for points in REGIONS.values()])
 _FIRSTS = np.cumsum(_SIZES) - _SIZES
 
@@ -83,7 +87,9 @@ _HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mes
 _CARRY_S = 10.0  # what is carried over a change of reference fades so slowly, or errors of many changes would pile up
 _EYE_RADII = (19.0, 11.0)  # of the ellipses painted over the eyes, pixels: lids and gaze are no head motion
 
-_EYES = ((33, 160, 158, 133, 153, 144), (263, 387, 385, 362, 380, 373))  # corner, 2 upper, corner, 2 lower
+_UNSEEN = 1e-4  # a change of grey by this share of it is lost in rounding
+
+_EYE_LINES = np.array([[(33, 133), (160, 144), (158, 153)], [(263, 362), (387, 373), (385, 380)]])  # width, two heights
 
 
 def keypoints(points: F32) -> F32:
@@ -95,17 +101,14 @@ def keypoints(points: F32) -> F32:
 
 def eye_opening(points: F32) -> float:
     """Height of the eyes over their width, the mean of both (eye aspect ratio, Soukupova and Cech 2016)."""
-    ratios = []
-    for a, b, c, d, e, f in _EYES:
-        p = points[:, :2]
-        width = max(float(np.hypot(*(p[a] - p[d]))), 1e-6)
-        ratios.append((float(np.hypot(*(p[b] - p[f]))) + float(np.hypot(*(p[c] - p[e])))) / (2 * width))
-    return float(np.mean(ratios))
+    ends = points[_EYE_LINES, :2]  # [2 eyes, 3 lines, 2 ends, 2]
+    lines = np.hypot(*(ends[:, :, 0] - ends[:, :, 1]).transpose(2, 0, 1)).astype(np.float64)
+    return float(np.mean((lines[:, 1] + lines[:, 2]) / (2 * np.maximum(lines[:, 0], 1e-6))))
 
 
 def region_places(landmarks: F32) -> F64:
     """[R, 3] of where each region lies: the middle of its mesh points, from landmarks [478, 3] in crop pixels."""
-    return np.asarray(np.add.reduceat(landmarks[_TRACKED[_GROUP >= 0]], _FIRSTS, axis=0) / _SIZES[:, None], np.float64)
+    return np.asarray(np.add.reduceat(landmarks[_OF_REGIONS], _FIRSTS, axis=0) / _SIZES[:, None], np.float64)
 
 
 def without_head(motion: F64, places: F64) -> F64:
@@ -188,7 +191,7 @@ class _Reference:
     trust: F64
     mean: float
     deviation: float
-    skin: F32
+    eyes: _Eyes
     number: int
 
 
@@ -237,9 +240,9 @@ class Registrar:
         """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
         if not fresh or self._reference is None:
             return self._transform
-        here = self._raw[list(HEAD_POINTS), :2].astype(np.float64)
-        by_mesh = similarity(here, self._reference.landmarks[list(HEAD_POINTS)])
-        apart = np.median(np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T))
+        here = self._raw[_HEAD_POINTS, :2].astype(np.float64)
+        by_mesh = similarity(here, self._reference.landmarks[_HEAD_POINTS])
+        apart = median(np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T))
         return by_mesh if apart > _HEAD_JUMP else self._transform
 
     def _meshed(self) -> F64:
@@ -253,10 +256,11 @@ class Registrar:
         reference = self._reference
         assert reference is not None
         inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        mean, deviation = float(inner.mean()), max(float(inner.std()), 1.0)
+        mean, deviation = _mean_and_deviation(inner)
+        deviation = max(deviation, 1.0)
         gain = reference.deviation / deviation
         level = np.asarray(cv2.convertScaleAbs(canvas, alpha=gain, beta=reference.mean - gain * mean), np.uint8)
-        blind = _without_eyes(level, reference.skin, reference.mean)
+        blind = _without_eyes(level, reference.eyes, reference.mean)
         meshed = self._meshed()
         astray = np.hypot(*(self._motion - meshed).T) > _MESH_RULES
         start = (reference.patches + np.where(astray[:, None], meshed, self._motion)).astype(np.float32)[:, None]
@@ -311,10 +315,10 @@ class Registrar:
         inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
         trust = inside * _texture(canvas, patches)
         design = head_design(patches, depth)
-        mean, deviation = float(inner.mean()), float(inner.std())
-        skin = _skin(landmarks)
-        blind = _without_eyes(canvas, skin, mean)
-        self._reference = _Reference(blind, landmarks, patches, design, trust, mean, deviation, skin, self._anchors)
+        mean, deviation = _mean_and_deviation(inner)
+        eyes = _eyes(landmarks)
+        blind = _without_eyes(canvas, eyes, mean)
+        self._reference = _Reference(blind, landmarks, patches, design, trust, mean, deviation, eyes, self._anchors)
         self._anchors += 1
         self._bad = 0
         self._carried, self._carried_turn = self._carried + self._motion, self._carried_turn + self._turn
@@ -351,6 +355,11 @@ class Registrar:
         )
 
 
+def _mean_and_deviation(picture: U8) -> tuple[float, float]:
+    mean, deviation = cv2.meanStdDev(picture)
+    return float(mean[0, 0]), float(deviation[0, 0])
+
+
 def _texture(canvas: U8, points: F64) -> F64:
     """How well each patch can be located, 0 to 1: its smaller gradient eigenvalue, soft against a level at which noise wins."""
     eigen = cv2.cornerMinEigenVal(canvas, blockSize=_WINDOW[0], ksize=3)
@@ -358,16 +367,36 @@ def _texture(canvas: U8, points: F64) -> F64:
     return np.asarray(found / (found + 2e-4), np.float64)
 
 
-def _skin(landmarks: F64) -> F32:
-    """[160, 160] of 1 on the face and, softly, 0 over the eyes, from mesh points on the canvas."""
+@dataclass(frozen=True, eq=False)
+class _Eyes:
+    """Where the eyes are painted over: the part of the canvas that holds them, and in it the share [h, w] of what stays."""
+
+    rows: slice
+    columns: slice
+    stays: F32
+
+
+def _eyes(landmarks: F64) -> _Eyes:
+    """Both eyes, with soft edges, from mesh points on the canvas."""
     y, x = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32)
     inside = np.zeros((CANVAS, CANVAS), bool)
     for outer, inner in ((33, 133), (263, 362)):
         middle = (landmarks[outer] + landmarks[inner]) / 2
         inside |= ((x - middle[0]) / _EYE_RADII[0]) ** 2 + ((y - middle[1] + 1) / _EYE_RADII[1]) ** 2 < 1
-    return np.asarray(cv2.GaussianBlur(1 - inside.astype(np.float32), (0, 0), 2.0), np.float32)
+    stays = np.asarray(cv2.GaussianBlur(1 - inside.astype(np.float32), (0, 0), 2.0), np.float32)
+    changed = stays < 1 - _UNSEEN
+    rows, columns = _extent(changed.any(axis=1)), _extent(changed.any(axis=0))
+    return _Eyes(rows, columns, np.ascontiguousarray(stays[rows, columns]))
 
 
-def _without_eyes(canvas: U8, skin: F32, mean: float) -> U8:
+def _extent(present: npt.NDArray[np.bool_]) -> slice:
+    """From the first to the last that is present; empty where none is."""
+    found = np.flatnonzero(present)
+    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
+
+
+def _without_eyes(canvas: U8, eyes: _Eyes, mean: float) -> U8:
     """The canvas with both eyes painted over in its mean grey."""
-    return np.asarray(np.rint((canvas - np.float32(mean)) * skin + np.float32(mean)), np.uint8)
+    blind, part = canvas.copy(), (eyes.rows, eyes.columns)
+    blind[part] = np.rint((canvas[part] - np.float32(mean)) * eyes.stays + np.float32(mean))
+    return blind

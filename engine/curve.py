@@ -38,22 +38,20 @@ def foot(t: F64, curve: F64) -> int:
 def _bend(t: F64, part: F64) -> float:
     """Time at which a falling curve (about half its height at the start) bends into its rest."""
     middle, steep = float(t.mean()), float((part[0] - part.min()) / max(t[-1] - t[0], 1e-9))
-    best, when = np.inf, float(t[-1])
     candidates = np.linspace(t[1], t[-1] - 0.25 * (t[-1] - t[0]) * (len(t) > 8), max(2 * len(t), 40))
-    stride = max(len(t) // 40, 1)
+    end, stride = float(t[-1]), max(len(t) // 40, 1)
     t, part = t[::stride], part[::stride]
     ridge = np.diag([1e-9, (DRIFT_SHARE * steep + 1e-6) ** -2 * 1e-3, 1e-9])
-    for t0 in candidates:
-        distance = np.maximum(t0 - t, 0.0)
-        for power in BENDS:
-            hinge = distance**power
-            hinge = hinge / max(float(hinge.max()), 1e-12)
-            basis = np.stack([np.ones_like(t), t - middle, hinge], axis=1)
-            weights = np.linalg.solve(basis.T @ basis + ridge, basis.T @ part)
-            error = float(((part - basis @ weights) ** 2).sum()) + float(weights @ ridge @ weights)
-            if error < best and weights[2] > 0:
-                best, when = error, float(t0)
-    return when
+    distance = np.maximum(candidates[:, None] - t, 0.0)
+    hinge = distance[:, None] ** np.array(BENDS)[:, None]  # [candidates, powers, N]
+    hinge /= np.maximum(hinge.max(axis=-1, keepdims=True), 1e-12)
+    basis = np.stack([*np.broadcast_arrays(np.ones_like(t), t - middle, hinge)], axis=-1)
+    across = np.swapaxes(basis, -1, -2)
+    weights = np.linalg.solve(across @ basis + ridge, (across @ part)[..., None])[..., 0]
+    error = ((part - (basis @ weights[..., None])[..., 0]) ** 2).sum(axis=-1) + ((weights @ ridge) * weights).sum(axis=-1)
+    error = np.where(weights[..., 2] > 0, error, np.inf)
+    best = int(error.argmin())
+    return float(candidates[best // len(BENDS)]) if np.isfinite(error.flat[best]) else end
 
 
 def _valley(part: F64) -> int:

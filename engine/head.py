@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.features import CROP_SIDE
+from engine.quantiles import median
 from engine.types import F64
 
 MARGIN = 16  # the registration sees this much more than the crop, on each side
@@ -81,9 +82,9 @@ def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 
         terms = np.linalg.solve(weighted @ flat + _RIDGE, weighted @ target)
         rest = (target - flat @ terms).reshape(-1, 2)
         residual = np.hypot(rest[:, 0], rest[:, 1])
-        own = 1.5 * float(np.median(residual[heads][voters])) if voters.any() else 1.0
+        own = 1.5 * float(median(residual[heads][voters])) if voters.any() else 1.0
         scale = max(own, finest, 0.5**k)
         weight = trust / (1 + (residual / (2 * scale)) ** 2) ** 2
     total = max(float(trust[heads].sum()), 1e-9)
     agree = float((trust[heads] * (residual[heads] < 1.0)).sum()) / total
-    return Head(terms, float(np.median(residual[heads])), agree)
+    return Head(terms, float(median(residual[heads])), agree)

@@ -19,10 +19,12 @@ import numpy as np
 
 from engine.config import LandmarkSettings
 from engine.types import F32, U8, Face, Frame
+from engine.view import cut_window, rgb_window
 
 MESH_POINTS = 478
 _WINDOW = 1.7  # side of a tracker's window in face widths: wide enough for the face to move, too tight for a neighbour
 _DRIFT = 0.12  # the window moves once the face's centre is this share of its side away from the middle
+_SEEN = 240  # a window of at least twice this side is shrunk for its tracker: the mesh sees a face at 192 px
 _LOOK_PX = 640  # long side at which the detectors look over the whole frame
 _SMALLEST_FRAME = 24
 
@@ -52,6 +54,27 @@ def same_face(a: Box, b: Box) -> bool:
     return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * size and min(a[2], b[2]) > 0.4 * size
 
 
+_RECORD = np.dtype(
+    [("head", "V2"), ("x_tag", "u1"), ("x", "<f4"), ("y_tag", "u1"), ("y", "<f4"), ("z_tag", "u1"), ("z", "<f4")]
+)
+_RECORD_TAGS = np.array([0x0A, 15, 0x0D, 0x15, 0x1D], np.uint8)
+
+
+def landmark_points(landmarks: Any) -> F32:
+    """[N, 3] of a list of landmarks, a protocol buffer message.
+
+    Read out of its encoded form, where each point is a record of 17 bytes: ten times as fast as through its objects, which are
+    asked only where a record has other fields than x, y and z.
+    """
+    raw = np.frombuffer(landmarks.SerializeToString(), np.uint8)
+    if raw.size % _RECORD.itemsize == 0:
+        rows = raw.reshape(-1, _RECORD.itemsize)
+        if (rows[:, [0, 1, 2, 7, 12]] == _RECORD_TAGS).all():
+            records = raw.view(_RECORD)
+            return np.asarray(np.stack([records[axis] for axis in ("x", "y", "z")], axis=1), np.float32)
+    return np.array([(p.x, p.y, p.z) for p in landmarks.landmark], np.float32).reshape(-1, 3)
+
+
 @dataclass
 class _Track:
     """One followed face: its mesh tracker and the window of the frame the tracker sees."""
@@ -61,6 +84,7 @@ class _Track:
     seen_t: float
     mesh: Any
     window: tuple[int, int, int] = (0, 0, 0)  # left, top, side
+    shrink: int = 1  # frame pixels along each side of a pixel that the tracker sees
     points: F32 | None = None
     lost_looks: int = field(default=0)
 
@@ -132,11 +156,10 @@ class FaceLocator:
     def _mesh(self, track: _Track, frame: Frame) -> F32 | None:
         """Mesh points in frame pixels from the track's window, or None where the tracker sees no face."""
         left, top, side = track.window
-        result = track.mesh.process(cut_window(frame.rgb, left, top, side)).multi_face_landmarks
+        result = track.mesh.process(rgb_window(frame, left, top, side, track.shrink)).multi_face_landmarks
         if not result:
             return None
-        marks = result[0].landmark
-        points = np.array([(p.x, p.y, p.z) for p in marks], np.float32) * np.float32(side)
+        points = landmark_points(result[0]) * np.float32(side)
         points[:, 0] += left - 0.5
         points[:, 1] += top - 0.5
         x, y, width = face_box(points)
@@ -147,7 +170,10 @@ class FaceLocator:
         """Moves the track's window onto the box; its tracker starts afresh there."""
         x, y, width = box
         side = max(48, round(_WINDOW * width))
-        track.window = (round(x - side / 2), round(y - side / 2), side)
+        track.shrink = max(1, side // _SEEN)
+        step = 2 * track.shrink if track.shrink > 1 else 1
+        side = -(-side // step) * step
+        track.window = (round((x - side / 2) / step) * step, round((y - side / 2) / step) * step, side)
         track.mesh.reset()
 
     def _rescue(self, track: _Track, frame: Frame) -> Box | None:
@@ -228,17 +254,3 @@ class FaceLocator:
             self._hog = dlib.get_frontal_face_detector()
         found = self._hog(np.ascontiguousarray(grey), 0)
         return [((r.left() + r.right()) / 2, (r.top() + r.bottom()) / 2, float(r.width())) for r in found]
-
-
-def cut_window(picture: U8, left: int, top: int, side: int) -> U8:
-    """The square [side, side(, 3)] of a picture; what lies outside the picture is its border repeated."""
-    high, wide = picture.shape[:2]
-    rows = slice(max(top, 0), max(min(top + side, high), 0))
-    columns = slice(max(left, 0), max(min(left + side, wide), 0))
-    inner = picture[rows, columns]
-    if inner.size == 0:
-        return np.zeros((side, side, *picture.shape[2:]), np.uint8)
-    if inner.shape[:2] == (side, side):
-        return np.ascontiguousarray(inner)
-    pads = (rows.start - top, top + side - rows.stop, columns.start - left, left + side - columns.stop)
-    return np.asarray(cv2.copyMakeBorder(inner, *pads, cv2.BORDER_REPLICATE), np.uint8)

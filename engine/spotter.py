@@ -43,6 +43,7 @@ import numpy as np
 from engine.align import REGION_NAMES, region_places, without_head
 from engine.config import SpotterSettings
 from engine.curve import foot
+from engine.quantiles import median, percentile
 from engine.tape import Tape
 from engine.turning import TURN_TERMS, Turning
 from engine.types import F64, Crop, Mark, Span
@@ -243,7 +244,7 @@ class Spotter:
         tape = self._tape
         t = tape.t[max(stop - 1, 0)]
         first = tape.first_at(max(t - REST_S, self._quiet_since))
-        return np.asarray(np.median(self._motion(first, max(stop, first + 1)), axis=0))
+        return median(self._motion(first, max(stop, first + 1)))
 
     def _thresholds(self) -> F64:
         unrest = np.minimum(np.maximum(self._unrest, self._noise), MOST_UNREST_PX)
@@ -326,7 +327,7 @@ class Spotter:
             return False
         lately = self._motion(first, now + 1)
         aside = lately - np.outer((lately - span.rest) @ span.direction, span.direction)
-        step = aside[-1] - np.median(aside[: (len(aside) + 1) // 2], axis=0)
+        step = aside[-1] - median(aside[: (len(aside) + 1) // 2])
         if float(np.linalg.norm(step)) < min(CHANGE_SHARE * span.height, CHANGE_PX):
             return False
         size = np.hypot(*without_head(step, self._places).reshape(-1, 2).T)
@@ -342,7 +343,7 @@ class Spotter:
         self._lids.append(crop.mark.frame, crop.mark.t, np.array([crop.eye_opening]))
         lids, now = self._lids, self._lids.size - 1
         first = lids.first_at(crop.mark.t - 3.0)
-        usual = float(np.percentile(lids.row[first : now + 1, 0], 75))
+        usual = percentile(lids.row[first : now + 1, 0], 75)
         closed = crop.eye_opening < 0.7 * usual
         if closed and not np.isfinite(self._lid_closed_t):
             self._lid_closed_t = crop.mark.t

@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 
 from engine.errors import InputError, OutputError, SourceError
-from engine.landmarks import Box, cut_window, face_box
+from engine.landmarks import Box, face_box
 from engine.types import U8, Event, Face, Frame, Mark
+from engine.view import cut_window
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont

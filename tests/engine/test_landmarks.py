@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from engine.config import LandmarkSettings
-from engine.landmarks import MESH_POINTS, FaceLocator, cut_window, face_box, same_face
-from engine.types import F32, U8, Face, Frame
+from engine.landmarks import MESH_POINTS, FaceLocator, face_box, landmark_points, mediapipe_solutions, same_face
+from engine.types import F32, Face, Frame
 from tests.faces import EYES, frames_of, grey_picture, photo, side_by_side
 
 FPS = 10.0
@@ -152,14 +152,18 @@ def test_boxes_near_and_alike_are_one_face(dx: float, width: float, same: bool) 
     assert same_face(a, b) is same_face(b, a) is same
 
 
-@pytest.mark.parametrize(("left", "top"), [(0, 0), (-5, 3), (12, -4), (15, 12), (-30, 0), (40, 40)])
-def test_a_window_over_the_border_keeps_its_place(left: int, top: int) -> None:
-    picture: U8 = np.arange(20 * 24, dtype=np.uint32).astype(np.uint8).reshape(20, 24)
-    window = cut_window(picture, left, top, 10)
-    assert window.shape == (10, 10)
-    for row, column in np.ndindex(10, 10):
-        if 0 <= top + row < 20 and 0 <= left + column < 24:
-            assert window[row, column] == picture[top + row, left + column]
+def test_a_message_of_points_is_read_whatever_its_fields() -> None:
+    mediapipe_solutions()
+    from mediapipe.framework.formats.landmark_pb2 import NormalizedLandmarkList
+
+    rng, plain = np.random.default_rng(1), NormalizedLandmarkList()
+    numbers = rng.normal(size=(MESH_POINTS, 3)).astype(np.float32)
+    for x, y, z in numbers.tolist():
+        plain.landmark.add(x=x, y=y, z=z)
+    assert np.array_equal(landmark_points(plain), numbers)
+    plain.landmark[7].visibility = 0.5
+    assert np.array_equal(landmark_points(plain), numbers)
+    assert landmark_points(NormalizedLandmarkList()).shape == (0, 3)
 
 
 @pytest.mark.data
