@@ -189,8 +189,10 @@ def test_a_browser_comes_and_goes(clip: Clip, sessions: list[Session]) -> None:
     session.start()
     session.add_browser("desk", feed)
     (truth,) = clip.truth.events
-    for arrival in arrivals([frame for frame in clip.frames if frame.t < truth.apex_t + 0.3]):
+    shown = [frame for frame in clip.frames if frame.t < truth.apex_t + 0.3]
+    for arrival in arrivals(shown):
         feed.put(arrival)
+    sink.until(lambda: sink.signals and sink.signals[-1].t > shown[-1].t - 0.15, "the pictures to be seen")
     session.remove_browser("desk")
     (final,) = sink.finals("desk")
     assert final.event.label == truth.label and final.event.truncated, "it left while smiling"
