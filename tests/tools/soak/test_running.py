@@ -43,4 +43,4 @@ def test_a_clips_events_are_measured_from_outside(rendered_clip: Path) -> None:
     assert {event.state for event in events} == {"provisional", "final"}
     for event in events:
         assert event.latency_ms > 0
-        assert -0.1 < event.decided_t - event.apex_t < 2.0
+        assert event.apex_t - 0.1 < event.decided_t < 8.1, "the frame that decided lies in the clip, after the apex"
