@@ -18,7 +18,7 @@ from engine.config import RecognizerSettings
 from engine.errors import WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
 from engine.ops.backend import Backend
-from engine.ops.tvl1 import tvl1
+from engine.ops.tvl1 import prepare, tvl1
 from engine.runtime import load
 from engine.types import F32, Crop
 from engine.weights import load_card, weights_for
@@ -48,6 +48,7 @@ class Recognizer:
         weights = self._settings.weights or weights_for(self._settings.network)
         self.card = load_card(weights)
         self.runner = load(weights, backend=self._settings.backend)
+        prepare(self._settings.flow_backend)
         if self.runner.input_shape != self.card.input_shape or self.runner.classes != self.card.classes:
             raise WeightsError(f"{weights} does not fit its card: other input shape or classes; export it again")
 

@@ -27,6 +27,7 @@ from engine.errors import InputError
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
 from engine.landmarks import FaceLocator, face_box
 from engine.ops.strain import cpu as strain_cpu
+from engine.ops.tvl1 import compiled as tvl1_compiled
 from engine.ops.tvl1 import cpu as tvl1_cpu
 from engine.ops.tvl1 import method
 from engine.ops.tvl1.method import METHOD
@@ -38,10 +39,10 @@ from training.datasets.clips import Clip, badly_framed
 from training.datasets.keypoints import MARGIN
 from training.datasets.pictures import ClipFolder, read_picture
 
-DECIDING = (landmarks, head, align, features, recognizer, strain_cpu, tvl1_cpu, method, pictures)
+DECIDING = (landmarks, head, align, features, recognizer, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures)
 """The modules whose code, with this one's, decides what a map is."""
 
-LIBRARIES = ("mediapipe", "dlib-bin", "opencv-contrib-python", "numpy")
+LIBRARIES = ("mediapipe", "dlib-bin", "opencv-contrib-python", "numpy", "numba")
 """The packages that have a part in it."""
 
 _APART_S = 1e4  # clips lie so far apart in the locator's time

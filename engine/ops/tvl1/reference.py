@@ -21,18 +21,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.ops.tvl1.method import CUBIC, METHOD, Method, sizes
+from engine.ops.tvl1.method import CUBIC, METHOD, Method, beginning, gaussian, sizes
 from engine.types import F32
 
 
-def solve(fixed: F32, moving: F32, method: Method = METHOD) -> F32:
-    """[H, W] float32 in 0..255, twice -> [2, H, W] float32 (u, v) in pixels."""
-    levels = sizes(fixed.shape[0], fixed.shape[1], method)
+def solve(fixed: F32, moving: F32, method: Method = METHOD, start: F32 | None = None) -> F32:
+    """[H, W] float32 in 0..255, twice -> [2, H, W] float32 (u, v) in pixels; start is a flow near the sought one, if known."""
+    levels, flow = beginning(sizes(fixed.shape[0], fixed.shape[1], method), start, method)
     fixed, moving = smooth(fixed, method.smoothing), smooth(moving, method.smoothing)
     pairs = [(fixed, moving)]
     for size in levels[1:]:
         pairs.append((resize(pairs[-1][0], size), resize(pairs[-1][1], size)))
-    flow = np.zeros((2, *levels[-1]), np.float32)
     for size, (below_fixed, below_moving) in zip(reversed(levels), reversed(pairs), strict=True):
         flow = enlarge(flow, size)
         flow = _level(below_fixed, below_moving, flow, method)
@@ -43,15 +42,18 @@ def _level(fixed: F32, moving: F32, flow: F32, method: Method) -> F32:
     """One level of the pyramid: warp, solve, warp again from the better flow."""
     dual = np.zeros((2, 2, *fixed.shape), np.float32)  # [component of the flow, direction of the derivative (x, y), H, W]
     for _ in range(method.warps):
-        start = np.round(flow * 32) / 32  # any point will do for the expansion; this one is exact in the fast path's sampling
+        start = flow
         warped, slope = expand(fixed, moving, start)
         for _ in range(method.iterations):
+            before = flow
             left_over = warped - fixed + (slope * (flow - start)).sum(0)
             auxiliary = flow + threshold(left_over, slope, method.lam * method.theta)
             flow = auxiliary + method.theta * divergence(dual)
             ascent = gradient(flow)
             length = np.sqrt((ascent**2).sum(1, keepdims=True))
             dual = (dual + method.tau / method.theta * ascent) / (1 + method.tau / method.theta * length)
+            if ((flow - before) ** 2).sum(0).mean() < method.settled**2:
+                break
         flow = np.stack([median(part, method.median) for part in flow])
     return flow.astype(np.float32)
 
@@ -137,11 +139,8 @@ def enlarge(flow: F32, size: tuple[int, int]) -> F32:
 
 def smooth(picture: F32, sigma: float) -> F32:
     """Gaussian of [H, W], cut off at 3 sigma, with the border repeated."""
-    reach = int(np.ceil(3 * sigma))
-    if reach == 0:
-        return picture
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
+    kernel = gaussian(sigma)
+    reach = len(kernel) // 2
     for axis, length in enumerate(picture.shape):
         padded = np.pad(picture, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
         picture = np.asarray(sum(k * np.take(padded, range(i, i + length), axis) for i, k in enumerate(kernel)), np.float32)

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from engine.errors import ArrayError, BackendError
 from engine.ops.backend import Backend
-from engine.ops.tvl1 import cpu, reference, tvl1
+from engine.ops.tvl1 import reference, tvl1
 from engine.ops.tvl1.method import METHOD, sizes
 from tools.bench_flow import Case, cases, endpoint_errors
 
 U8 = npt.NDArray[np.uint8]
 BACKENDS: tuple[Backend, ...] = ("reference", "cpu", "auto")
 
-TWINS_MEAN, TWINS_MAX = 0.0015, 0.1
-"""Pixels between the two paths on rendered faces, over 35 of the benchmark's pairs: at most 0.00044 on average and 0.034 at one
-pixel. Rounding in the last digit can move the place of an expansion by 1/32 px, which later iterations only partly forget."""
-TWINS_ONE_LEVEL = 5e-5
-"""Pixels, where there is one level and so no resampling; measured 5e-6 on white noise."""
+TWINS_MEAN, TWINS_MAX = 0.0002, 0.02
+"""Pixels between the two CPU paths on rendered faces; over 35 of the benchmark's pairs at most 0.0000024 on average and 0.0024
+at one pixel. (Where a warp is just about settled, one path may stop an iteration before the other.)"""
+TWINS_ONE_LEVEL = 5e-4
+"""Pixels, where there is one level and so no resampling; measured 5e-5 on white noise."""
 
 
 def texture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -82,16 +82,6 @@ def test_twins_agree_on_white_noise_of_any_size(height: int, width: int, seed: i
     flow = tvl1(fixed, moving, backend="cpu")
     assert flow.shape == (2, height, width)
     np.testing.assert_allclose(flow, tvl1(fixed, moving, backend="reference"), atol=TWINS_ONE_LEVEL)
-
-
-@pytest.mark.parametrize("shape", [(5, 7), (31, 64), (64, 128)])
-def test_twins_share_their_parts(shape: tuple[int, int]) -> None:
-    picture = texture(*shape)
-    for size in [(shape[0], shape[1]), (23, 17), (2 * shape[0], 3 * shape[1])]:
-        np.testing.assert_allclose(cpu._resize(picture, size), reference.resize(picture, size), atol=5e-3)  # measured 4e-4
-    np.testing.assert_allclose(cpu._smooth(picture, 0.8), reference.smooth(picture, 0.8), atol=5e-4)  # measured 5e-5
-    np.testing.assert_allclose(cpu._derivatives(picture), reference.derivatives(picture), atol=5e-4)  # measured 2e-5
-    np.testing.assert_array_equal(cpu._median(picture, 3), reference.median(picture, 3))
 
 
 def test_the_divergence_is_the_negative_adjoint_of_the_gradient() -> None:
@@ -164,20 +154,100 @@ def test_arrays_that_are_not_contiguous_give_the_same() -> None:
     np.testing.assert_array_equal(tvl1(frozen, moving), tvl1(fixed, moving))
 
 
-def test_neither_opencvs_threads_nor_ours_change_the_result() -> None:
-    fixed, moving = shifted(2, 1, 128)
-    chosen = cv2.getNumThreads()
-    try:
-        flows = []
-        for count in (1, 4):
-            cv2.setNumThreads(count)
-            flows.append(tvl1(fixed, moving))
-    finally:
-        cv2.setNumThreads(chosen)
-    np.testing.assert_array_equal(*flows)
-    with ThreadPoolExecutor(4) as pool:
-        for flow in pool.map(lambda _: tvl1(fixed, moving), range(8)):
-            np.testing.assert_array_equal(flow, flows[0])
+def test_calls_from_many_threads_at_once_do_not_touch_each_other() -> None:
+    pairs = [shifted(dx, dy, side) for dx in (-2, 0, 1) for dy in (1, 3) for side in (33, 64, 128)] * 10
+    alone = [tvl1(*pair) for pair in pairs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda pair: tvl1(*pair), pairs))
+    for flow, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(flow, expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_flow_that_is_near_saves_levels_and_costs_no_accuracy(backend: Backend, faces: list[Case]) -> None:
+    warm, cold = [], []
+    for case in faces[::2]:
+        start = (0.7 * case.truth).astype(np.float32)
+        start = np.where(np.abs(start - case.truth) < 1.5, start, case.truth).astype(np.float32)
+        cold.append(endpoint_errors(tvl1(case.fixed, case.moving, backend=backend), case.truth).mean)
+        warm.append(endpoint_errors(tvl1(case.fixed, case.moving, backend=backend, start=start), case.truth).mean)
+    assert np.mean(warm) <= np.mean(cold)
+    assert not np.array_equal(warm, cold)
+
+
+def test_twins_agree_from_a_known_flow(faces: list[Case]) -> None:
+    for case in faces[::3]:
+        flows = [
+            tvl1(case.fixed, case.moving, backend=backend, start=0.8 * case.truth)
+            for backend in ("cpu", "reference")  # type: ignore[arg-type]
+        ]
+        assert np.abs(flows[0] - flows[1]).mean() < TWINS_MEAN
+
+
+def test_a_start_that_is_no_flow_is_refused() -> None:
+    picture = np.zeros((8, 9), np.uint8)
+    for bad, says in (
+        (np.zeros((2, 8, 8), np.float32), r"\(2, 8, 9\)"),
+        (np.zeros((2, 8, 9)), "float64"),
+        (np.full((2, 8, 9), np.nan, np.float32), "not finite"),
+        ("left", "str"),
+    ):
+        with pytest.raises(ArrayError, match=says):
+            tvl1(picture, picture, start=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_what_leaves_the_picture_stays_finite(backend: Backend) -> None:
+    fixed, moving = shifted(1, 0, 40)
+    start = np.full((2, 40, 40), 300, np.float32)
+    assert np.isfinite(tvl1(fixed, moving, backend=backend, start=start)).all()
+    np.testing.assert_allclose(tvl1(fixed, moving, backend=backend, start=-start), -start, atol=1e-3)  # measured 6e-5
+
+
+def scene(shape: tuple[int, int], kind: str, amplitude: float, noise: float) -> tuple[U8, U8, npt.NDArray[np.float32]]:
+    """(fixed, moving, truth): texture of three scales and a bump (smooth) or a disc that slides (sharp), rendered four times as
+    fine as it is seen."""
+    rng, (height, width) = np.random.default_rng(1), shape
+    fine = np.zeros((4 * height, 4 * width), np.float32)
+    for pixels, weight in ((3, 1), (7, 2), (18, 4)):
+        grains = rng.normal(0, 1, (height // pixels + 2, width // pixels + 2)).astype(np.float32)
+        grain = cv2.resize(grains, fine.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        fine += weight * grain / grain.std()
+    fine = np.clip(128 + 30 * fine / fine.std(), 0, 255)
+    y, x = (np.mgrid[: 4 * height, : 4 * width].astype(np.float32) + 0.5) / 4 - 0.5
+    away = np.hypot(x - width / 2, y - height / 2) / min(shape)
+    form = np.exp(-((away / 0.2) ** 2) / 2) if kind == "smooth" else (away < 0.25).astype(np.float32)
+    u, v = 0.8 * amplitude * form, -0.6 * amplitude * form
+    moved = cv2.remap(fine, 4 * (x + u) + 1.5, 4 * (y + v) + 1.5, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+    def seen(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+    fixed, moving = (np.clip(np.rint(seen(p) + rng.normal(0, noise, shape)), 0, 255).astype(np.uint8) for p in (moved, fine))
+    return fixed, moving, np.stack([seen(u), seen(v)])
+
+
+@pytest.mark.parametrize("noise", [0, 3])
+@pytest.mark.parametrize("kind", ["smooth", "sharp"])
+@pytest.mark.parametrize("shape", [(28, 28), (61, 47), (64, 81)])
+def test_small_and_odd_sizes_are_found_as_well_as_by_opencv(shape: tuple[int, int], kind: str, noise: float) -> None:
+    solver = cv2.optflow.DualTVL1OpticalFlow_create()
+    default, ours = [], []
+    for amplitude in (0.2, 1, 3):
+        fixed, moving, truth = scene(shape, kind, amplitude, noise)
+        default.append(endpoint_errors(solver.calc(fixed, moving, None).transpose(2, 0, 1), truth).mean)
+        ours.append(endpoint_errors(tvl1(fixed, moving), truth).mean)
+    assert np.mean(ours) <= np.mean(default)  # measured 0.51 to 0.93 of it
+
+
+@pytest.mark.parametrize(
+    ("kind", "noise", "limit"), [("smooth", 0, 0.05), ("sharp", 0, 0.06), ("smooth", 3, 0.12), ("sharp", 3, 0.14)]
+)
+@pytest.mark.parametrize("shape", [(129, 255), (512, 301)])
+def test_large_pictures_are_found(shape: tuple[int, int], kind: str, noise: float, limit: float) -> None:
+    for amplitude in (0.2, 2, 6):
+        fixed, moving, truth = scene(shape, kind, amplitude, noise)
+        assert endpoint_errors(tvl1(fixed, moving), truth).mean < limit, amplitude  # measured up to 0.026, 0.046, 0.084, 0.105
 
 
 GOOD = np.zeros((8, 8), np.uint8)
@@ -217,7 +287,7 @@ def test_pictures_of_two_shapes_are_refused() -> None:
 
 
 def test_the_gpu_says_why_not() -> None:
-    with pytest.raises(BackendError, match="no GPU kernel for TV-L1"):
+    with pytest.raises(BackendError, match='"gpu" cannot run here: no '):
         tvl1(GOOD, GOOD, backend="gpu")
 
 

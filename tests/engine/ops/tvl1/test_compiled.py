@@ -1,0 +1,122 @@
+"""The machine code, part by part, against the reference's parts; what it does where it cannot be kept on disk."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from numba import njit, types
+from numba.core import config
+
+from engine.ops.tvl1 import compiled, reference
+from engine.ops.tvl1.method import gaussian
+
+F32 = npt.NDArray[np.float32]
+SHAPES = [(1, 1), (1, 9), (9, 1), (2, 3), (5, 7), (31, 64), (64, 128), (50, 77)]
+
+
+def texture(height: int, width: int) -> F32:
+    rough = np.random.default_rng(0).uniform(0, 255, (height, width)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(rough, (0, 0), 1), np.float32)
+
+
+def planes(flow: F32) -> F32:
+    _, height, width = flow.shape
+    cells = np.zeros((10, (height + 1) * (width + 1)), np.float32)
+    compiled.take(cells, flow)
+    return cells
+
+
+def seen(cells: F32, plane: int, shape: tuple[int, int]) -> F32:
+    height, width = shape
+    return cells[plane, : height * (width + 1)].reshape(height, width + 1)[:, :width]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_twins_share_their_parts(shape: tuple[int, int]) -> None:
+    picture = texture(*shape)
+    for height, width in [shape, (23, 17), (2 * shape[0], 3 * shape[1])]:
+        resized = compiled.resized(picture[None], height, width)[0]
+        np.testing.assert_allclose(resized, reference.resize(picture, (height, width)), atol=1e-3)  # measured 3e-4
+    for sigma in (0.0, 0.5, 0.8):
+        blurred = compiled.blur(picture[None], gaussian(sigma))[0]
+        np.testing.assert_allclose(blurred, reference.smooth(picture, sigma), atol=5e-4)  # measured 5e-5
+    np.testing.assert_allclose(compiled.slopes(picture), reference.derivatives(picture), atol=5e-4)  # measured 2e-5
+    flow = np.stack([picture, -picture])
+    expected = [reference.median(part, 3) for part in flow]
+    np.testing.assert_array_equal(compiled.median(planes(flow), *shape), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reach", [0.3, 5])
+def test_twins_expand_alike_inside_and_outside(shape: tuple[int, int], reach: float) -> None:
+    fixed, moving = texture(*shape), texture(shape[0], shape[1] + 1)[:, 1:].copy()
+    flow = np.random.default_rng(1).normal(0, reach, (2, *shape)).astype(np.float32)
+    cells = planes(flow)
+    compiled.expand(fixed, compiled.slopes(fixed), compiled.interleaved(moving), cells)
+    warped, slope = reference.expand(fixed, moving, flow)
+    inside = (slope != 0).any(0)
+    constant = warped - fixed - (slope * flow).sum(0)
+    for plane, expected in ((compiled.ACROSS, slope[0]), (compiled.DOWN, slope[1])):
+        np.testing.assert_allclose(seen(cells, plane, shape), expected, atol=2e-3)
+    np.testing.assert_allclose(seen(cells, compiled.CONSTANT, shape)[inside], constant[inside], atol=2e-2)
+
+
+def doubled(numbers):  # type: ignore[no-untyped-def]
+    return numbers * 2
+
+
+@pytest.mark.parametrize("folder", ["a file", "gone/with/no/parent", "good"])
+def test_code_that_cannot_be_kept_on_disk_runs_all_the_same(
+    folder: str, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pathlib import Path
+
+    base = Path(str(tmp_path))
+    (base / "a file").write_text("no folder")
+    place = base / folder if folder != "gone/with/no/parent" else Path("/proc/no/such/folder")
+    monkeypatch.setattr(config, "CACHE_DIR", str(place))
+    function = compiled.machine_code(doubled, types.float32(types.float32))
+    assert function(1.5) == 3
+    assert any(base.rglob("*.nbc")) == (folder == "good")
+
+
+def test_a_spoiled_cache_is_compiled_anew(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pathlib import Path
+
+    base = Path(str(tmp_path))
+    monkeypatch.setattr(config, "CACHE_DIR", str(base))
+    compiled.machine_code(doubled, types.float32(types.float32))
+    kept = [*base.rglob("*.nbi"), *base.rglob("*.nbc")]
+    assert len(kept) == 2
+    whole = {path: path.read_bytes() for path in kept}
+    for path in kept:
+        for spoiled in (b"", whole[path][: len(whole[path]) // 2], b"\x80no pickle", bytes(reversed(whole[path]))):
+            for each, content in whole.items():
+                each.write_bytes(content)
+            path.write_bytes(spoiled)
+            assert compiled.machine_code(doubled, types.float32(types.float32))(1.5) == 3, (path.suffix, spoiled[:20])
+
+
+def test_one_signature_only_so_that_nothing_is_compiled_later() -> None:
+    solver = compiled.solver()
+    with pytest.raises(TypeError):
+        solver(np.zeros((2, 4, 4)), *[None] * 10)
+    assert len(solver.signatures) == 1
+    assert not solver._can_compile
+
+
+def test_the_loops_are_simd() -> None:
+    """LLVM writes packed square roots and packed multiplications for the iterations."""
+
+    @njit(**compiled.FLAGS)
+    def run(cells):  # type: ignore[no-untyped-def]
+        return compiled.iterate(cells, np.uintp(8), np.uintp(9), np.float32(0.1), np.float32(0.2), np.float32(0.3))
+
+    run(np.zeros((10, 81), np.float32))
+    compiled.ascend(
+        np.zeros((10, 81), np.float32), np.uintp(72), np.uintp(9), np.float32(0.3), compiled.U, compiled.U_X, compiled.U_Y
+    )
+    text = "".join(compiled.ascend.inspect_llvm().values())
+    assert "x float> @llvm.sqrt" in text
