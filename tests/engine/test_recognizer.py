@@ -202,7 +202,7 @@ def test_a_network_is_fed_with_what_its_card_says(tmp_path: Path, rest: Crop, ki
     one = Recognizer(RecognizerSettings(weights=channel_means(tmp_path / "net.onnx", kind), uncertain_below=0))
     crops = [rest], [moved(rest, bump(*POINTS[3], -1.0, -1.0))]
     flow, points, _ = one.flow(*crops)
-    means = network_input(kind, whole_map(flow), keypoints_to_map(points)).mean((1, 2))
+    means = network_input(kind, whole_map(flow), keypoints_to_map(points)).mean((1, 2), dtype=np.float64)
     expected = np.exp(means) / np.exp(means).sum()
     assert list(one.recognize(*crops).probabilities.values()) == pytest.approx(list(expected), abs=1e-5)
 
