@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import ArrayError
+from engine.errors import ArrayError, BackendError
 from engine.ops.backend import Backend, choose
 from engine.ops.strain import cpu, gpu, reference
 from engine.types import F32
 
 __all__ = ["strain"]
 
+_log = logging.getLogger(__name__)
 BACKENDS = {"reference": reference.magnitude, "cpu": cpu.magnitude, "gpu": gpu.magnitude}
 
 
@@ -27,8 +29,9 @@ def strain(flow: npt.NDArray[Any], *, backend: Backend = "auto") -> F32:
     flow is [2, H, W] float32, (u, v) in pixels, as `tvl1` gives it; the result is [H, W] float32. Derivatives are central
     differences inside and one-sided ones at the border; along an axis of one pixel they are 0.
     Raises ArrayError for a flow of another shape or type or with values that are not finite, BackendError for a backend that
-    cannot run. Source: Shreve et al., "Macro- and micro-expression spotting in long videos using spatio-temporal strain",
-    FG 2011; the shear counts twice in the tensor's norm, hence the half.
+    cannot run; where the GPU fails while it computes, the CPU computes and a logged warning says so.
+    Source: Shreve et al., "Macro- and micro-expression spotting in long videos using spatio-temporal strain", FG 2011; the
+    shear counts twice in the tensor's norm, hence the half.
     """
     chosen = choose(backend, gpu.refusal())
     if not isinstance(flow, np.ndarray):
@@ -40,4 +43,8 @@ def strain(flow: npt.NDArray[Any], *, backend: Backend = "auto") -> F32:
     longest = float(np.abs(flow).max())
     if not longest <= LONGEST:
         raise ArrayError(f"a flow must be finite and shorter than {LONGEST:g} px; its largest value is {longest:g}")
-    return BACKENDS[chosen](np.ascontiguousarray(flow))
+    try:
+        return BACKENDS[chosen](np.ascontiguousarray(flow))
+    except BackendError as error:
+        _log.warning("%s; the CPU computes it instead", error)
+        return cpu.magnitude(np.ascontiguousarray(flow))

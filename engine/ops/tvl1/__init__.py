@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import ArrayError
 from engine.ops.backend import Backend, Chosen, choose
-from engine.ops.tvl1 import cpu, gpu, reference
+from engine.ops.tvl1 import batch, cpu, gpu, reference
+from engine.ops.tvl1.checks import check_pair, is_tensor
 from engine.types import F32
 
-__all__ = ["prepare", "tvl1"]
+if TYPE_CHECKING:
+    import torch
 
-LONGEST_SIDE = 32_000
-"""Pixels; OpenCV's sampling ends a little above."""
-GREY_SLACK = 0.5
-"""How far, in grey levels, a float picture may leave 0..255 (interpolation overshoots by rounding)."""
+__all__ = ["prepare", "tvl1", "tvl1_batch"]
+
+_Pictures = TypeVar("_Pictures", npt.NDArray[Any], "torch.Tensor")
 
 
 def tvl1(
@@ -31,32 +32,42 @@ def tvl1(
     [2, H, W] float32, (u, v) in pixels, u to the right and v down. "auto" takes the GPU where there is one, else the CPU.
     start is such a flow, near the sought one (of the picture before, say): it saves the CPU a part of the work, and the motion
     it lacks must be small, 2 px or so.
-    Raises ArrayError for pictures that cannot be compared, BackendError for a backend that cannot run.
+    Raises ArrayError for pictures that cannot be compared, BackendError for a backend that cannot run. Where the GPU runs out
+    of memory or fails while it computes, the CPU computes and a logged warning says so.
     Method: Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007.
     """
     chosen = _chosen(backend)
-    _check("fixed", fixed)
-    _check("moving", moving)
-    if fixed.shape != moving.shape:
-        raise ArrayError(f"both pictures must have one shape; fixed is {fixed.shape} and moving is {moving.shape}")
+    check_pair(fixed, moving)
     if start is not None:
         _check_start(start, fixed.shape)
     pair = np.ascontiguousarray(fixed, np.float32), np.ascontiguousarray(moving, np.float32)
     if chosen == "gpu":
-        return gpu.solve(*pair)
+        return np.asarray(batch.on_arrays(pair[0][None], pair[1][None], chosen)[0], np.float32)
     if chosen == "cpu":
         return cpu.solve(*pair, start=start)
     return reference.solve(*pair, start=start)
 
 
+def tvl1_batch(fixed: _Pictures, moving: _Pictures, *, backend: Backend = "auto") -> _Pictures:
+    """Dense motion of N pairs at once: [N, H, W] twice -> [N, 2, H, W] float32, each pair's as `tvl1` gives it.
+
+    Both are numpy arrays, and so is the flow; or both are torch tensors, and the flow is one, on the GPU where the GPU computes
+    (nothing is copied back), else on the device of `fixed`. Raises as `tvl1` does, and says as it does where the GPU failed.
+    """
+    chosen = _chosen(backend)
+    check_pair(fixed, moving, many=True)
+    solve: Any = batch.on_tensors if is_tensor(fixed) else batch.on_arrays
+    return cast(_Pictures, solve(fixed, moving, chosen))
+
+
 def prepare(backend: Backend = "auto") -> Chosen:
     """Makes ready what `tvl1` needs, so that its first call is as fast as the others; returns who will compute.
 
-    Compiles the CPU's machine code (some ten seconds, once for each version and machine) or loads it (half a second). Raises
+    Compiles the machine code (some ten seconds, once for each version and machine) or loads it (half a second). Raises
     BackendError for a backend that cannot run.
     """
     chosen = _chosen(backend)
-    blank = np.zeros((16, 16), np.uint8)
+    blank = np.zeros((128, 128) if chosen == "gpu" else (16, 16), np.uint8)  # a GPU has kernels and a graph for each size
     if chosen != "reference":
         tvl1(blank, blank, backend=chosen)
     return chosen
@@ -85,23 +96,3 @@ def _check_start(start: object, shape: tuple[int, ...]) -> None:
         raise ArrayError(f"start must be a flow, float32 {wanted}; it is {is_}")
     if not np.isfinite(start).all():
         raise ArrayError("start holds values that are not finite; leave it out instead")
-
-
-def _check(name: str, picture: object) -> None:
-    if not isinstance(picture, np.ndarray):
-        raise ArrayError(f"{name} must be a numpy array [H, W], not {type(picture).__name__}")
-    if picture.ndim != 2 or not picture.size:
-        raise ArrayError(f"{name} must be one grey picture [H, W] with at least one pixel; its shape is {picture.shape}")
-    if max(picture.shape) > LONGEST_SIDE:
-        raise ArrayError(f"{name} may have sides up to {LONGEST_SIDE} px; its shape is {picture.shape}")
-    if picture.dtype == np.uint8:
-        return
-    if picture.dtype != np.float32:
-        raise ArrayError(f"{name} must be uint8, or float32 in 0..255; it is {picture.dtype}")
-    low, high = float(picture.min()), float(picture.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ArrayError(f"{name} holds values that are not finite; mend or leave out such pictures before asking for flow")
-    if low < -GREY_SLACK or high > 255 + GREY_SLACK:
-        raise ArrayError(f"{name} must hold grey levels 0..255; its values run from {low:g} to {high:g}")
-    if high <= 1 and high - low > 0.1 and (picture != np.rint(picture)).any():
-        raise ArrayError(f"{name} must hold grey levels 0..255; its values run from {low:g} to {high:g}, so multiply it by 255")

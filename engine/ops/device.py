@@ -1,0 +1,89 @@
+"""The GPU that the operators' Triton kernels run on: whether there is one, and what its failures mean.
+
+Nothing here imports torch or triton before a cheap look has found an NVIDIA driver: a machine without one never pays for them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from engine.errors import BackendError
+
+if TYPE_CHECKING:
+    import torch
+
+OLDEST = (8, 0)
+"""Compute capability from which Triton supports GPUs."""
+
+
+def interpreted() -> bool:
+    """Whether Triton is told to interpret its kernels on the CPU, which shows their numbers and is slow."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def refusal() -> str | None:
+    """Why Triton kernels cannot run here, in one sentence; None where they can."""
+    return _refusal(interpreted())
+
+
+@lru_cache(maxsize=2)
+def _refusal(on_cpu: bool) -> str | None:
+    if not on_cpu and not _driver():
+        return "no CUDA GPU: this machine has no NVIDIA driver"
+    for name in ("torch", "triton"):
+        if find_spec(name) is None:
+            return f"{name} is not installed; pip install 'apexstream[gpu]'"
+    return None if on_cpu else _cuda()
+
+
+def _driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _cuda() -> str | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA GPU"
+    if torch.cuda.get_device_capability() < OLDEST:
+        return f"{torch.cuda.get_device_name()} is older than compute capability {OLDEST[0]}.{OLDEST[1]}, which Triton needs"
+    return None
+
+
+def home() -> torch.device:
+    """Where the kernels' arrays live: the current GPU, or the CPU where kernels are interpreted."""
+    import torch
+
+    return torch.device("cpu") if interpreted() else torch.device("cuda", torch.cuda.current_device())
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turns what torch and triton raise for a GPU that fails into BackendError, one sentence beginning with `what`."""
+    import torch
+    from triton.errors import TritonError
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BackendError(f"{what} needs more memory than the GPU has free") from error
+    except (RuntimeError, TritonError, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise BackendError(f"{what} failed on the GPU: {first}") from error
+
+
+def chosen(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    """Within this, kernels start on the device that holds the tensor."""
+    import torch
+
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()

@@ -1,0 +1,162 @@
+"""TV-L1's kernels against the readable path: on the GPU where there is one, else in Triton's interpreter."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from engine.errors import BackendError
+from engine.ops import device
+from engine.ops.tvl1 import gpu, reference
+from engine.ops.tvl1 import method as steps
+from engine.ops.tvl1.method import METHOD, Method
+from engine.ops.tvl1.tiling import CELLS
+from tools.bench_flow import Case, cases
+
+F32 = npt.NDArray[np.float32]
+
+FULL = dataclasses.replace(METHOD, settled=0.0)
+"""The kernels run every iteration; so does the reference that they are compared with."""
+SHORT = dataclasses.replace(FULL, iterations=4)
+ONE_LEVEL = 2e-4
+"""Pixels, on white noise of one level, where no resampling spreads a rounding; measured 5.1e-5."""
+FACES_MEAN, FACES_MAX = 2e-5, 5e-3
+"""Pixels, on rendered faces of 128 x 128; measured 3.1e-6 on average and 5.5e-4 at one pixel, in the interpreter."""
+
+
+def solved(fixed: F32, moving: F32, method: Method = FULL, cells: int = CELLS) -> F32:
+    """[N, H, W] twice -> [N, 2, H, W] through a batch whose tiles hold `cells` pixels."""
+    torch = pytest.importorskip("torch")
+    there = device.home()
+    batch = gpu.Batch(fixed.shape, method, there, cells)
+    return np.asarray(batch(torch.from_numpy(fixed).to(there), torch.from_numpy(moving).to(there)).cpu().numpy())
+
+
+class _Wide:
+    """numpy, except that float32 is float64."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, "float64" if name == "float32" else name)
+
+
+def expected(fixed: F32, moving: F32, method: Method = FULL) -> npt.NDArray[np.float64]:
+    """The reference's flows, computed in float64 throughout."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (reference, steps):
+            patch.setattr(module, "np", _Wide())
+        flows = [reference.solve(f, m, method) for f, m in zip(fixed.astype(float), moving.astype(float), strict=True)]
+    assert flows[0].dtype == np.float64
+    return np.stack(flows)
+
+
+def noise(*shape: int, seed: int = 0) -> F32:
+    return np.random.default_rng(seed).uniform(0, 255, shape).astype(np.float32)
+
+
+def case(number: int) -> Case:
+    return next(c for n, c in enumerate(cases()) if n == number)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 2), (15, 15), (13, 22)])
+def test_white_noise_of_any_size(shape: tuple[int, int]) -> None:
+    fixed, moving = noise(2, 2, *shape)
+    np.testing.assert_allclose(solved(fixed, moving, SHORT), expected(fixed, moving, SHORT), atol=ONE_LEVEL)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(("shape", "cells"), [((15, 22), 256), ((1, 40), 16), ((21, 9), 128)])
+def test_tiles_give_what_one_piece_gives(shape: tuple[int, int], cells: int) -> None:
+    fixed, moving = noise(2, 1, *shape, seed=1)
+    tiled = solved(fixed, moving, SHORT, cells)
+    np.testing.assert_allclose(tiled, solved(fixed, moving, SHORT), atol=1e-6)
+    np.testing.assert_allclose(tiled, expected(fixed, moving, SHORT), atol=ONE_LEVEL)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_face_through_the_whole_pyramid() -> None:
+    face = case(167)
+    fixed, moving = (picture[None, 74:110, 26:74].astype(np.float32) for picture in (face.fixed, face.moving))
+    flow = solved(fixed, moving, SHORT, 1024)
+    assert np.abs(flow).max() > 0.5
+    apart = np.abs(flow - expected(fixed, moving, SHORT))
+    assert apart.mean() < FACES_MEAN
+    assert apart.max() < FACES_MAX
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_pair_is_the_same_alone_and_in_a_batch_of_any_length() -> None:
+    import torch
+
+    fixed, moving = (torch.from_numpy(p).to(device.home()) for p in noise(2, 3, 11, 18))
+    together = gpu.solve_batch(fixed, moving, SHORT)
+    assert together.shape == (3, 2, 11, 18)
+    for number in range(3):
+        alone = gpu.solve_batch(fixed[number : number + 1], moving[number : number + 1], SHORT)
+        torch.testing.assert_close(alone[0], together[number], rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_more_than_fits_at_once_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    fixed, moving = (torch.from_numpy(p).to(device.home()) for p in noise(2, 3, 6, 5))
+    at_once = gpu.solve_batch(fixed, moving, SHORT)
+    monkeypatch.setattr(gpu, "MOST_PIXELS", 60)
+    torch.testing.assert_close(gpu.solve_batch(fixed, moving, SHORT), at_once, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_results_stay_when_the_buffers_are_used_again() -> None:
+    first, second = noise(1, 8, 8), noise(1, 8, 8, seed=5)
+    flow = gpu.solve_arrays(first, second, SHORT)
+    kept = flow.copy()
+    gpu.solve_arrays(second, first, SHORT)
+    np.testing.assert_array_equal(flow, kept)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_constant_pictures_do_not_move() -> None:
+    flow = solved(np.full((1, 33, 20), 7, np.float32), np.full((1, 33, 20), 240, np.float32), SHORT)
+    np.testing.assert_allclose(flow, 0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("change", [{"median": 1}, {"smoothing": 0.0}, {"warps": 1}, {"warps": 3}, {"levels": 1}])
+def test_other_parameters_are_followed(change: dict[str, float]) -> None:
+    method = dataclasses.replace(SHORT, **change)  # type: ignore[arg-type]
+    fixed, moving = noise(2, 1, 12, 14, seed=2)
+    np.testing.assert_allclose(solved(fixed, moving, method), expected(fixed, moving, method), atol=ONE_LEVEL)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_median_that_no_kernel_has_is_refused() -> None:
+    with pytest.raises(BackendError, match="3 x 3, not 5 x 5"):
+        solved(noise(1, 8, 8), noise(1, 8, 8), dataclasses.replace(SHORT, median=5))
+
+
+@pytest.mark.gpu
+def test_against_the_reference_on_faces_of_every_kind() -> None:
+    if (reason := gpu.refusal()) is not None:
+        pytest.skip(reason)
+    some = [c for n, c in enumerate(cases()) if n % 9 == 0]
+    fixed, moving = (np.stack([getattr(c, which) for c in some]).astype(np.float32) for which in ("fixed", "moving"))
+    apart = np.abs(gpu.solve_arrays(fixed, moving, FULL) - expected(fixed, moving))
+    assert apart.mean() < FACES_MEAN
+    assert apart.max() < FACES_MAX
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(64, 128, 128), (5, 97, 211), (2, 512, 512), (1, 1, 3000), (300, 31, 17)])
+def test_big_and_odd_batches(shape: tuple[int, int, int]) -> None:
+    if (reason := gpu.refusal()) is not None:
+        pytest.skip(reason)
+    fixed = noise(*shape)
+    moving = np.clip(np.roll(fixed, 1, axis=2) + noise(*shape, seed=1) / 50, 0, 255)
+    first = gpu.solve_arrays(fixed, moving)
+    np.testing.assert_array_equal(gpu.solve_arrays(fixed, moving), first)
+    np.testing.assert_allclose(first[:1], expected(fixed[:1], moving[:1]), atol=0.1)
