@@ -1,6 +1,6 @@
 """TV-L1 flow measured against OpenCV's default solver, on a fixed set of rendered motions, both in one run.
 
-    python -m tools.bench_flow [--every N] [--threads N] [--backend cpu] [--json]
+    python -m tools.bench_flow [--every N] [--threads N] [--backend cpu] [--batch 64] [--json]
 
 Each case is a public-domain photograph's face at 128 px and the same face moved by a known field: five shapes of field, six
 amplitudes (the longest motion, 0.3 to 6 px), four levels of sensor noise, two photographs. The parameters of `tvl1` were
@@ -242,15 +242,31 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def run_batch(pairs: int, as_json: bool) -> None:
+    """A batch on the GPU, beside what the device could do at best."""
+    from tools.bench_batch import batch_table, bench_batch
+
+    try:
+        found = bench_batch(pairs)
+    except ApexError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else batch_table(found))
+
+
 def main(
     every: Annotated[int, typer.Option(min=1, help="Take every Nth case only.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="OpenCV threads; 0 leaves its own choice.")] = 0,
     backend: Annotated[str, typer.Option(help="Backend of tvl1: auto, reference, cpu or gpu.")] = "auto",
+    batch: Annotated[int, typer.Option(min=0, help="Time this many pairs at once on the GPU, beside the floor.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare tvl1 with OpenCV's default TV-L1 on rendered motions: speed and endpoint error, in one run."""
     if threads:
         cv2.setNumThreads(threads)
+    if batch:
+        run_batch(batch, as_json)
+        return
     try:
         tvl1(np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), np.uint8), backend=cast(Backend, backend))
         samples = [
