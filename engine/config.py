@@ -62,7 +62,12 @@ class RecognizerSettings(Settings):
 
     network: Literal["ahmsa", "htnet", "hfa"] = Field("ahmsa", description="architecture whose shipped weights are used")
     weights: Path | None = Field(None, description="an exported network with its card, of any architecture, used instead")
-    backend: Literal["auto", "ort", "eager"] = Field("auto", description="auto, ort or eager")
+    backend: Literal["auto", "tensorrt", "cuda", "ort", "eager"] = Field(
+        "auto", description="auto, tensorrt, cuda (ONNX Runtime on the GPU), ort (on the CPU) or eager"
+    )
+    engine_cache: Path | None = Field(
+        None, description="folder for networks that TensorRT compiled; the commands take the user's data folder"
+    )
     flow_backend: Literal["auto", "cpu", "gpu", "reference"] = Field("auto", description="auto, cpu, gpu or reference")
     uncertain_below: float | None = Field(
         None, ge=0, le=1, description="confidence under which no label is given; default: the card's"

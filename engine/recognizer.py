@@ -47,7 +47,7 @@ class Recognizer:
         self._settings = settings or RecognizerSettings()
         weights = self._settings.weights or weights_for(self._settings.network)
         self.card = load_card(weights)
-        self.runner = load(weights, backend=self._settings.backend)
+        self.runner = load(weights, backend=self._settings.backend, cache=self._settings.engine_cache)
         prepare(self._settings.flow_backend)
         if self.runner.input_shape != self.card.input_shape or self.runner.classes != self.card.classes:
             raise WeightsError(f"{weights} does not fit its card: other input shape or classes; export it again")

@@ -1,29 +1,56 @@
 """Running a network: one contract (`Runner`), several backends, the choice made once and told.
 
-Order of preference of "auto": "ort" (ONNX Runtime, always installed), "eager" (PyTorch).
+Order of preference of "auto": "tensorrt" (compiled for the GPU), "cuda" (ONNX Runtime on the GPU), "ort" (ONNX Runtime on the
+CPU, always installed), "eager" (PyTorch on the CPU).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from engine.errors import BackendError, WeightsError
+from engine.runtime import gpu, ort
 from engine.runtime.contract import Runner
+from engine.runtime.fallback import FallingBack, Opener
 
-BackendName = Literal["auto", "ort", "eager"]
+BackendName = Literal["auto", "tensorrt", "cuda", "ort", "eager"]
 
-NEEDS = {"ort": ("onnxruntime",), "eager": ("torch", "onnx")}
+NEEDS = {
+    "tensorrt": ("tensorrt", "cuda.bindings", "onnx"),
+    "cuda": ("onnxruntime",),
+    "ort": ("onnxruntime",),
+    "eager": ("torch", "onnx"),
+}
 """Backends in order of preference, each with the modules it needs."""
 
-ADVICE = {"ort": "install apexstream again", "eager": "install apexstream[train]"}
+ADVICE = {
+    "tensorrt": "install apexstream[trt]",
+    "cuda": "install apexstream again",
+    "ort": "install apexstream again",
+    "eager": "install apexstream[train]",
+}
+
+DEVICE: dict[str, Callable[[], str | None]] = {"tensorrt": gpu.refusal, "cuda": ort.cuda_refusal}
+"""What a backend needs besides modules: the reason why it is not there, or None."""
+
+
+UNPROVEN = {
+    "tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU",
+    "cuda": "not yet run on a GPU",
+}
+"""What no GPU has run so far, in the words that `apexstream doctor` prints."""
 
 
 def refusal(backend: str) -> str | None:
-    """Why a backend cannot run here, in words, or None if it can. Imports nothing heavy."""
-    absent = [name for name in NEEDS[backend] if find_spec(name) is None]
-    return f"{' and '.join(absent)} not installed; {ADVICE[backend]}" if absent else None
+    """Why a backend cannot run here, in words, or None if it can be tried. Imports nothing heavy."""
+    absent = [name for name in NEEDS[backend] if not _installed(name)]
+    if absent:
+        return f"{' and '.join(absent)} not installed; {ADVICE[backend]}"
+    return DEVICE[backend]() if backend in DEVICE else None
 
 
 def report() -> dict[str, str | None]:
@@ -31,35 +58,52 @@ def report() -> dict[str, str | None]:
     return {name: refusal(name) for name in NEEDS}
 
 
-def load(weights: str | Path, *, backend: BackendName = "auto") -> Runner:
+def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | None = None) -> Runner:
     """Load an exported network (ONNX file) on a backend: maps [B, 3, H, W] float32 in 0..1 -> probabilities [B, K] float32.
 
     "auto" takes the first backend that can run here; the runner tells which (`backend`, `device`) and why others before it
-    were not taken (`refusals`). Raises BackendError for a backend that does not exist or cannot run here, WeightsError for a
-    file that is missing, damaged or not exported by this project.
+    were not taken (`refusals`). A GPU that fails later is left for the next backend, also where it was asked for by name.
+    cache is a folder for networks compiled by TensorRT; without one they are compiled at every start, unless
+    `apexstream export --backend tensorrt` has put one beside the file. Raises BackendError for a backend that does not exist or
+    cannot run here, WeightsError for a file that is missing, damaged or not exported by this project.
     """
     if backend != "auto" and backend not in NEEDS:
         raise BackendError(f"no backend is called {backend!r}; there are auto, {', '.join(NEEDS)}")
     path = Path(weights)
     if not path.is_file():
         raise WeightsError(f"there is no network file {path}")
-    refusals: dict[str, str] = {}
-    for name in NEEDS if backend == "auto" else (backend,):
-        reason = refusal(name)
-        if reason is None:
-            return _open(name, path, refusals)
-        refusals[name] = reason
-    raise BackendError("; ".join(f"backend {name} cannot run here: {why}" for name, why in refusals.items()))
+    chain: list[tuple[str, Opener]] = [(name, partial(_open, name, path, cache)) for name in NEEDS]
+    if backend == "auto":
+        return FallingBack(chain)
+    try:
+        asked = _open(backend, path, cache)
+    except BackendError as reason:
+        raise BackendError(f"backend {backend} cannot run here: {reason}") from reason
+    if backend not in DEVICE:
+        return asked
+    return FallingBack([(backend, lambda: asked), *chain[list(NEEDS).index(backend) + 1 :]])
 
 
-def _open(backend: str, path: Path, refusals: dict[str, str]) -> Runner:
-    if backend == "ort":
-        from engine.runtime.ort import OrtRunner
+def _open(backend: str, path: Path, cache: Path | None) -> Runner:
+    reason = refusal(backend)
+    if reason is not None:
+        raise BackendError(reason)
+    if backend == "tensorrt":
+        from engine.runtime.trt import TrtRunner
 
-        return OrtRunner(path, refusals)
-    from engine.runtime.eager import EagerRunner
+        return TrtRunner(path, cache=cache)
+    if backend == "eager":
+        from engine.runtime.eager import EagerRunner
 
-    return EagerRunner(path, refusals)
+        return EagerRunner(path)
+    return ort.OrtRunner(path, backend="cuda" if backend == "cuda" else "ort")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
 
 
 __all__ = ["BackendName", "Runner", "load", "refusal", "report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ class Runner(Protocol):
 
     @property
     def backend(self) -> str:
-        """Which backend runs it: "ort" or "eager"."""
+        """Which backend runs it: "tensorrt", "cuda", "ort" or "eager"."""
 
     @property
     def device(self) -> str:
@@ -34,10 +35,17 @@ class Runner(Protocol):
 
     @property
     def refusals(self) -> dict[str, str]:
-        """Backends that were preferred but not taken, each with the reason."""
+        """Backends that were preferred but not taken, or lost since, each with the reason."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What happened on the way that a user should hear, in sentences: a compiled network that had to be made anew."""
 
     def __call__(self, maps: F32) -> F32:
-        """Maps [B, 3, H, W] -> probabilities [B, K]; ArrayError for anything else. B may be 0."""
+        """Maps [B, 3, H, W] -> probabilities [B, K]; ArrayError for anything else. B may be 0.
+
+        BackendError where the device fails and no other is left.
+        """
 
 
 def checked(maps: F32, shape: tuple[int, int, int]) -> F32:

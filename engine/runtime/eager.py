@@ -24,6 +24,7 @@ class EagerRunner:
     """
 
     backend = "eager"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, weights: Path, refusals: dict[str, str] | None = None) -> None:
         self._network, description = rebuild(weights)
@@ -40,8 +41,11 @@ class EagerRunner:
         maps = checked(maps, self.input_shape)
         if not len(maps):
             return np.zeros((0, len(self.classes)), np.float32)
-        with torch.inference_mode():
-            out: F32 = self._network(torch.from_numpy(maps)).numpy()
+        try:
+            with torch.inference_mode():
+                out: F32 = self._network(torch.from_numpy(maps)).numpy()
+        except (RuntimeError, MemoryError) as cause:
+            raise BackendError(f"PyTorch failed: {cause}") from cause
         return out
 
 

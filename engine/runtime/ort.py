@@ -1,58 +1,95 @@
-"""ONNX Runtime: the backend that every installation has."""
+"""ONNX Runtime: the backend that every installation has, on the CPU or, with its build for GPUs, through CUDA.
+
+How it is set up was measured on two cores with the shipped network, one map at a time (docs/performance.md): one thread, since
+the operations are too small to share; no shapes fixed beforehand, since the lean form that is exported gains nothing by it; all
+graph optimizations; float32, since 8 bits are no quicker at this size and less exact.
+"""
 
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from engine.errors import BackendError, WeightsError
+from engine.runtime import gpu
 from engine.runtime.contract import checked
 from engine.types import F32
 
-PROVIDERS = ("CPUExecutionProvider",)
-"""Asked for by name, since ONNX Runtime would fall back to another silently. The shipped network is so small that a GPU's
-launches would cost more than the arithmetic."""
+PROVIDERS: dict[str, list[Any]] = {
+    "ort": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"}), "CPUExecutionProvider"],
+}
+"""What is asked for by name, since ONNX Runtime would fall back to another silently."""
+
+DEVICES = {"ort": "CPU, CPUExecutionProvider", "cuda": "NVIDIA GPU, CUDAExecutionProvider"}
 
 
 class OrtRunner:
-    """A Runner on ONNX Runtime, one thread: see `engine.runtime.contract.Runner`."""
+    """A Runner on ONNX Runtime: see `engine.runtime.contract.Runner`.
 
-    backend = "ort"
+    Raises BackendError where the provider asked for does not run here, WeightsError for a file that is no network.
+    """
 
-    def __init__(self, weights: Path, refusals: dict[str, str] | None = None) -> None:
-        session = _open(weights)
-        got = session.get_providers()
-        if list(PROVIDERS) != got:
-            raise BackendError(f"ONNX Runtime was asked for {', '.join(PROVIDERS)} and took {', '.join(got)}")
-        self._session = session
-        self.device = f"CPU, {got[0]}"
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, weights: Path, refusals: dict[str, str] | None = None, backend: Literal["ort", "cuda"] = "ort") -> None:
+        self.backend: str = backend
+        self._session = _open(weights, PROVIDERS[backend])
+        self.device = DEVICES[backend]
         self.refusals = dict(refusals or {})
-        self.classes, self.input_shape = _described(session, weights)
+        self.classes, self.input_shape = _described(self._session, weights)
 
     def __call__(self, maps: F32) -> F32:
         """Maps [B, 3, H, W] -> probabilities [B, K]."""
         maps = checked(maps, self.input_shape)
         if not len(maps):
             return np.zeros((0, len(self.classes)), np.float32)
-        out: F32 = self._session.run(["probabilities"], {"maps": maps})[0]
+        try:
+            out: F32 = self._session.run(["probabilities"], {"maps": maps})[0]
+        except Exception as cause:
+            raise BackendError(f"ONNX Runtime failed: {_first_line(cause)}") from cause
         return out
 
 
-def _open(weights: Path) -> Any:
+def cuda_refusal() -> str | None:
+    """Why ONNX Runtime cannot compute on a GPU here, None when it can be tried. Imports nothing heavy."""
+    spec = find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return "onnxruntime not installed"
+    if not any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda.*")):
+        return "this onnxruntime is built for the CPU; install onnxruntime-gpu in its place"
+    return gpu.refusal()
+
+
+def _open(weights: Path, providers: list[Any]) -> Any:
     import onnxruntime  # type: ignore[import-untyped]
 
+    asked = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    if absent := [name for name in asked if name not in onnxruntime.get_available_providers()]:
+        raise BackendError(f"this ONNX Runtime has no {', '.join(absent)}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(str(weights), options, providers=list(PROVIDERS))
+        session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
     except Exception as cause:
-        first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {first}") from cause
+        if asked[0] == "CPUExecutionProvider":
+            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause
+        raise BackendError(f"ONNX Runtime cannot open the network with {asked[0]}: {_first_line(cause)}") from cause
+    session.disable_fallback()  # which would go on with the CPU, silently, after a failure
+    if asked != (got := session.get_providers()):
+        raise BackendError(f"ONNX Runtime was asked for {', '.join(asked)} and took {', '.join(got)}")
+    return session
+
+
+def _first_line(cause: Exception) -> str:
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def _described(session: Any, weights: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:

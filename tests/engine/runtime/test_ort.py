@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from engine.errors import ArrayError, WeightsError
+from engine.errors import ArrayError, BackendError, WeightsError
+from engine.runtime import ort
 from engine.runtime.ort import OrtRunner
 from engine.weights import default_weights
 
@@ -59,3 +60,36 @@ def test_a_network_of_others_is_refused(tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "anonymous.onnx"))
     with pytest.raises(WeightsError, match="does not say its classes"):
         OrtRunner(tmp_path / "anonymous.onnx")
+
+
+def test_a_provider_that_is_not_there_is_never_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="has no NoSuchExecutionProvider"):
+        monkeypatch.setitem(ort.PROVIDERS, "ort", ["NoSuchExecutionProvider", "CPUExecutionProvider"])
+        OrtRunner(default_weights())
+
+
+def test_a_provider_that_onnx_runtime_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real ONNX Runtime takes the list, warns and runs on less of it, as it does where a driver is too old."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.warns(UserWarning), pytest.raises(BackendError, match=r"was asked for CUDAE.* and took CPUExecutionProvider"):
+        OrtRunner(default_weights(), backend="cuda")
+
+
+@pytest.mark.skipif(ort.cuda_refusal() is None, reason="this ONNX Runtime computes on a GPU")
+def test_a_build_for_the_cpu_says_so() -> None:
+    told = ort.cuda_refusal()
+    assert told is not None and ("built for the CPU" in told or "NVIDIA" in told)
+
+
+def test_a_failure_while_it_runs_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = OrtRunner(default_weights())
+
+    class Burst:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("Failed to allocate memory\nand more")
+
+    monkeypatch.setattr(runner, "_session", Burst())
+    with pytest.raises(BackendError, match=r"^ONNX Runtime failed: Failed to allocate memory$"):
+        runner(np.zeros((1, 3, 28, 28), np.float32))

@@ -1,20 +1,69 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine import runtime
 from engine.errors import BackendError, WeightsError
+from engine.runtime.gpu import Gpu
+from engine.runtime.trt import Libraries
 from engine.weights import default_weights
+from tests.bindings import Cuda, Double, small_network
 
 
-def test_auto_takes_onnx_runtime_and_refuses_nothing() -> None:
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a GPU, whatever this one has."""
+    for name in runtime.DEVICE:
+        monkeypatch.setitem(runtime.DEVICE, name, lambda: "no GPU here")
+    monkeypatch.setitem(runtime.NEEDS, "tensorrt", ("onnx",))
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_auto_takes_onnx_runtime_on_the_cpu_and_says_why() -> None:
     runner = runtime.load(default_weights())
-    assert runner.backend == "ort" and runner.refusals == {}
+    assert runner.backend == "ort" and runner.refusals == {"tensorrt": "no GPU here", "cuda": "no GPU here"}
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("name", ["tensorrt", "cuda"])
+def test_a_gpu_asked_for_by_name_is_an_error_where_there_is_none(name: Any) -> None:
+    with pytest.raises(BackendError, match=f"backend {name} cannot run here: no GPU here"):
+        runtime.load(default_weights(), backend=name)
+
+
+def test_what_fails_to_open_is_passed_over_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything TensorRT needs seems to be there, but it cannot be loaded."""
+    monkeypatch.setitem(runtime.NEEDS, "tensorrt", ("onnx",))
+    monkeypatch.setitem(runtime.DEVICE, "tensorrt", lambda: None)
+    monkeypatch.setitem(runtime.DEVICE, "cuda", lambda: None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    runner = runtime.load(default_weights())
+    assert runner.backend == "ort" and "TensorRT cannot be loaded" in runner.refusals["tensorrt"]
+    assert runner.refusals["cuda"] == "this ONNX Runtime has no CUDAExecutionProvider"
+
+
+def test_a_compiled_network_is_looked_for_in_the_folder_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The whole way from `load` to an engine in the cache, and its loss, with doubles where the GPU would be."""
+    machine = Cuda()
+    libraries = Libraries(Double(machine), machine, Gpu("NVIDIA Test", (9, 0)))
+    monkeypatch.setattr(Libraries, "here", lambda: libraries)
+    monkeypatch.setitem(runtime.NEEDS, "tensorrt", ("onnx",))
+    monkeypatch.setitem(runtime.DEVICE, "tensorrt", lambda: None)
+    weights = small_network(tmp_path / "net.onnx")
+    for _ in range(2):
+        runner = runtime.load(weights, backend="tensorrt", cache=tmp_path / "cache")
+        assert runner.backend == "tensorrt" and list(runner.notes) == []
+    assert libraries.trt.built == 1 and len(list((tmp_path / "cache").glob("*.engine"))) == 1
+    machine.failing["cudaGraphLaunch"] = "cudaErrorMemoryAllocation"
+    assert runner(np.zeros((1, 3, 28, 28), np.float32)).shape == (1, 3)
+    assert runner.backend == "ort" and runner.refusals["tensorrt"] == "CUDA says MemoryAllocation"
 
 
 def test_a_backend_asked_for_is_the_one_that_runs() -> None:
@@ -25,7 +74,7 @@ def test_a_backend_passed_over_is_told_with_its_reason(monkeypatch: pytest.Monke
     monkeypatch.setitem(runtime.NEEDS, "ort", ("no_such_module",))
     runner = runtime.load(default_weights())
     assert runner.backend == "eager"
-    assert runner.refusals == {"ort": "no_such_module not installed; install apexstream again"}
+    assert runner.refusals["ort"] == "no_such_module not installed; install apexstream again"
 
 
 def test_where_nothing_can_run_all_reasons_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +84,9 @@ def test_where_nothing_can_run_all_reasons_are_given(monkeypatch: pytest.MonkeyP
         runtime.load(default_weights())
 
 
-@pytest.mark.parametrize("name", ["trt", "cuda", ""])
+@pytest.mark.parametrize("name", ["trt", "onnx", ""])
 def test_an_unknown_backend_is_told_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(BackendError, match="there are auto, ort, eager"):
+    with pytest.raises(BackendError, match="there are auto, tensorrt, cuda, ort, eager"):
         runtime.load(default_weights(), backend=name)
 
 
@@ -47,6 +96,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_report_imports_nothing_heavy() -> None:
-    code = "import sys; from engine.runtime import report; print(report()); print({'torch', 'onnxruntime'} & set(sys.modules))"
+    heavy = "{'torch', 'onnxruntime', 'onnx', 'tensorrt'}"
+    code = f"import sys; from engine.runtime import report; print(report()); print({heavy} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert said == ["{'ort': None, 'eager': None}", "set()"]
+    told = ast.literal_eval(said[0])
+    assert list(told) == ["tensorrt", "cuda", "ort", "eager"] and told["ort"] is told["eager"] is None
+    assert said[1] == "set()"

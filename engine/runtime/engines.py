@@ -1,0 +1,110 @@
+"""Compiled networks as files: what an engine is valid for is written in front of it and checked before it is used.
+
+A file is one line of JSON, the key and the SHA-256 of what follows, then the engine as TensorRT serialized it. An engine runs
+only where it was built for: any difference from the key asked for is told in words, and the caller builds anew. Where the
+files lie is the caller's choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engine.errors import OutputError
+from engine.runtime.gpu import Gpu
+
+FORMAT = "apexstream engine 1"
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """All that a compiled network depends on."""
+
+    tensorrt: str
+    """Version of TensorRT."""
+    gpu: str
+    """Compute capability, such as sm_90."""
+    system: str
+    """Operating system and processor."""
+    onnx: str
+    """SHA-256 of the ONNX file."""
+    shapes: str
+    """Batch sizes and input shape of the optimization profile."""
+    flags: str
+    """Precision asked for and builder flags."""
+
+    def file_name(self, stem: str, precision: str) -> str:
+        """One name for each network, kind of GPU and precision, so that machines can share a folder."""
+        return f"{stem}-{self.onnx[:12]}-{self.gpu}-{precision}.engine"
+
+
+WORDS = {
+    "tensorrt": "was built by TensorRT {theirs}, and this is {ours}",
+    "gpu": "was built for a GPU of {theirs}, and this one is {ours}",
+    "system": "was built on {theirs}, and this is {ours}",
+    "onnx": "was built from another network file",
+    "shapes": "was built for maps {theirs}, not {ours}",
+    "flags": "was built with {theirs}, not {ours}",
+}
+"""What each difference from the key means, said of a file."""
+
+
+def key_of(onnx_sha256: str, version: str, gpu: Gpu, shapes: str, flags: str) -> EngineKey:
+    """The key of an engine built here and now from the ONNX file of that digest."""
+    system = f"{platform.system()} {platform.machine()}"
+    return EngineKey(version, gpu.sm, system, onnx_sha256, shapes, flags)
+
+
+def sha256_of(content: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
+    """The engine in a file, or why it is of no use here: (engine, None), (None, reason), or (None, None) without a file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None, None
+    except OSError as cause:
+        return None, f"{path} cannot be read ({cause.strerror})"
+    head, _, engine = content.partition(b"\n")
+    try:
+        told = json.loads(head)
+        if told["format"] != FORMAT or told["sha256"] != sha256_of(engine):
+            return None, f"{path} is damaged"
+        theirs = {name: str(told["key"][name]) for name in WORDS}
+    except (ValueError, KeyError, TypeError):
+        return None, f"{path} is no engine of apexstream"
+    ours = asdict(key)
+    for name, words in WORDS.items():
+        if theirs[name] != ours[name]:
+            return None, f"{path} {words.format(theirs=theirs[name], ours=ours[name])}"
+    return engine, None
+
+
+def write(path: Path, key: EngineKey, engine: bytes) -> None:
+    """Write the engine so that readers see all of it or nothing. Raises OutputError."""
+    head = {"format": FORMAT, "key": asdict(key), "sha256": sha256_of(engine)}
+    replace(path, json.dumps(head).encode() + b"\n" + engine)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put content at path in one step, its folder made if need be. Raises OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(draft).replace(path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+    except OSError as cause:
+        raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause

@@ -1,0 +1,86 @@
+"""A network that goes on when its device fails in mid-stream: the next backend of the chain takes the same maps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from engine.errors import BackendError
+from engine.runtime.contract import Runner
+from engine.types import F32
+
+log = logging.getLogger(__name__)
+
+Opener = Callable[[], Runner]
+"""Opens one backend. Raises BackendError with the reason where it cannot run here."""
+
+
+class FallingBack:
+    """A Runner over a chain of backends, best first: see `engine.runtime.contract.Runner`.
+
+    The first that opens runs. Where a call fails (the GPU is out of memory, or gone) the next that opens answers it and all
+    that follow; the reason stands in `refusals` and `notes`, and is logged. Raises BackendError where no backend is left.
+    """
+
+    def __init__(self, chain: Sequence[tuple[str, Opener]]) -> None:
+        self._rest = list(chain)
+        self.refusals: dict[str, str] = {}
+        self._lost: list[str] = []
+        self._runner = self._opened()
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs now."""
+        return self._runner.backend
+
+    @property
+    def device(self) -> str:
+        """What it computes on now, in words."""
+        return self._runner.device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K classes."""
+        return self._runner.classes
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(3, H, W)."""
+        return self._runner.input_shape
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was lost on the way, then what the backend that runs now has to tell."""
+        return (*self._lost, *self._runner.notes)
+
+    def __call__(self, maps: F32) -> F32:
+        """Maps [B, 3, H, W] -> probabilities [B, K], from the first backend that can."""
+        while True:
+            try:
+                return self._runner(maps)
+            except BackendError as failed:
+                self._fall_back(failed)
+
+    def _fall_back(self, failed: BackendError) -> None:
+        lost = self._runner
+        self.refusals[lost.backend] = str(failed)
+        close = getattr(lost, "close", None)
+        if close is not None:
+            close()
+        self._runner = self._opened()
+        told = f"the network no longer runs on {lost.device} ({failed}); {self.backend} on {self.device} goes on"
+        self._lost.append(told)
+        log.warning("%s", told)
+
+    def _opened(self) -> Runner:
+        while self._rest:
+            name, opener = self._rest.pop(0)
+            try:
+                runner = opener()
+            except BackendError as reason:
+                self.refusals[name] = str(reason)
+                continue
+            for note in runner.notes:
+                log.warning("%s", note)
+            return runner
+        raise BackendError("; ".join(f"backend {name} cannot run here: {why}" for name, why in self.refusals.items()))

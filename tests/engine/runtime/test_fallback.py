@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import ArrayError, BackendError
+from engine.runtime.fallback import FallingBack
+from engine.runtime.ort import OrtRunner
+from engine.types import F32
+from engine.weights import default_weights
+
+MAPS = np.random.default_rng(0).random((3, 3, 28, 28), np.float32)
+
+
+class Failing(OrtRunner):
+    """Answers some calls, then fails at every one."""
+
+    def __init__(self, name: str, answers: int = 0) -> None:
+        super().__init__(default_weights())
+        self.backend, self.device, self.left, self.closed = name, f"a {name}", answers, False
+
+    def __call__(self, maps: F32) -> F32:
+        if self.left == 0:
+            raise BackendError(f"{self.backend} is out of memory")
+        self.left -= 1
+        return super().__call__(maps)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def cannot(reason: str) -> Callable[[], OrtRunner]:
+    def opener() -> OrtRunner:
+        raise BackendError(reason)
+
+    return opener
+
+
+def test_the_first_that_opens_runs_and_the_others_are_told() -> None:
+    runner = FallingBack([("tensorrt", cannot("no GPU")), ("ort", lambda: OrtRunner(default_weights()))])
+    assert (runner.backend, runner.refusals, list(runner.notes)) == ("ort", {"tensorrt": "no GPU"}, [])
+    assert (runner.classes, runner.input_shape) == (("negative", "positive", "surprise"), (3, 28, 28))
+
+
+def test_a_call_that_fails_is_answered_by_the_next_that_opens(caplog: pytest.LogCaptureFixture) -> None:
+    first = Failing("tensorrt", answers=1)
+    chain = [("tensorrt", lambda: first), ("cuda", cannot("no room")), ("ort", lambda: OrtRunner(default_weights()))]
+    runner = FallingBack(chain)
+    before, after = runner(MAPS), runner(MAPS)
+    assert np.array_equal(before, after) and runner.backend == "ort" and first.closed
+    assert runner.refusals == {"tensorrt": "tensorrt is out of memory", "cuda": "no room"}
+    told = "the network no longer runs on a tensorrt (tensorrt is out of memory); ort on CPU, CPUExecutionProvider goes on"
+    assert list(runner.notes) == [told] and caplog.messages == [told]
+
+
+def test_one_failure_after_the_other_goes_down_the_chain() -> None:
+    last = Failing("ort", answers=1)
+    runner = FallingBack([("tensorrt", lambda: Failing("tensorrt")), ("cuda", lambda: Failing("cuda")), ("ort", lambda: last)])
+    assert runner(MAPS).shape == (3, 3) and len(runner.notes) == 2
+    with pytest.raises(BackendError, match=r"tensorrt cannot run here.*cuda cannot run here.*ort is out of memory"):
+        runner(MAPS)
+
+
+def test_wrong_maps_cost_no_backend() -> None:
+    runner = FallingBack([("ort", lambda: OrtRunner(default_weights())), ("eager", cannot("no PyTorch"))])
+    with pytest.raises(ArrayError):
+        runner(MAPS[0])
+    assert runner.backend == "ort" and runner.refusals == {}
+
+
+def test_where_nothing_opens_all_reasons_are_given(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"tensorrt cannot run here: no GPU; .*ort cannot run here: no memory"):
+        FallingBack([("tensorrt", cannot("no GPU")), ("ort", cannot("no memory"))])
