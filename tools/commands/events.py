@@ -52,9 +52,7 @@ def _moment(text: str | None) -> float | None:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is no date or time such as 2026-01-31 or 2026-01-31T09:00Z"
-        ) from error
+        raise typer.BadParameter(f"{text!r} is no date or time such as 2026-01-31 or 2026-01-31T09:00Z") from error
 
 
 def events(
