@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "Fit a network on a configured data set.",
     "evaluate": "Judge a recipe leave-one-subject-out.",
     "export": "Write a fitted network as checked ONNX.",
+    "bench": "Measure speed beside what one would otherwise write.",
     "doctor": "Say what this machine has and which backends run.",
 }
 

@@ -1,0 +1,175 @@
+"""`apexstream bench`: how fast this machine is at it, beside what one would otherwise write."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tools.quiet import native_noise_hidden
+
+if TYPE_CHECKING:
+    from tools.bench.report import Row
+
+PARTS = ("stages", "whole", "live", "fast", "latency", "gpu")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds of clip and of watching, and how many sources are tried."""
+
+    clip_s: float
+    stage_frames: int
+    watch_s: float
+    fast_s: float
+    latency_s: float
+    counts: tuple[int, ...]
+
+
+FULL = Plan(clip_s=60, stage_frames=600, watch_s=12, fast_s=8, latency_s=60, counts=(1, 2, 3, 4, 5, 6, 8, 10, 12, 16))
+QUICK = Plan(clip_s=15, stage_frames=150, watch_s=4, fast_s=3, latency_s=12, counts=(2, 5))
+
+
+def bench(
+    ctx: typer.Context,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute or two instead of ten; rougher figures.")] = False,
+    parts: Annotated[
+        str, typer.Option("--only", metavar=",".join(PARTS), help="Measure these alone.", show_default=False)
+    ] = ",".join(PARTS),
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.", show_default=False)
+    ] = None,
+    nice: Annotated[int, typer.Option("--nice", min=-20, max=19, help="Priority, on a machine with other work.")] = 0,
+) -> None:
+    """Measure each stage and the whole, beside what one would otherwise write, in one run.
+
+    Renders its own clips. The other side is tools/straight.py: cv2.VideoCapture, MediaPipe FaceMesh, OpenCV's TV-L1 and PyTorch
+    eager on one thread, finding the same events. Needs the extras train and clips.
+
+    Example: apexstream bench --quick --json bench.json
+    """
+    wanted = [part.strip() for part in parts.split(",")]
+    unknown = sorted(set(wanted) - set(PARTS))
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PARTS)}", param_hint="--only")
+    import os
+
+    from tools.bench import machine
+    from tools.bench.report import table
+    from tools.display import table_console
+
+    if nice:
+        os.nice(nice)
+    found = machine.describe()
+    with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
+        plan = QUICK if quick else FULL
+        rows = list(measured(plan, wanted, Path(folder), lambda said: typer.echo(f"  {said} ...", err=True)))
+    found["load_at_the_end"] = machine.load()
+    table_console().print(table(rows, found))
+    if as_json is not None:
+        given = "".join([" --quick" * quick, f" --only {parts}" * (wanted != list(PARTS)), f" --nice {nice}" * bool(nice)])
+        record = {"command": f"apexstream bench{given}", "machine": found, "rows": [row.as_dict() for row in rows]}
+        as_json.parent.mkdir(parents=True, exist_ok=True)
+        as_json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(plan: Plan, parts: list[str], folder: Path, tell: Callable[[str], None]) -> Iterator[Row]:
+    """Row after row; tell hears what is being done."""
+    clips = _Clips(folder, tell)
+    for part in PARTS:
+        if part in parts:
+            yield from _MEASURES[part](plan, clips, tell)
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Rendered when they are asked for, once."""
+
+    folder: Path
+    tell: Callable[[str], None]
+
+    def get(self, seconds: float, fps: float, size: tuple[int, int]) -> Path:
+        from tools.clips import preset, write_clip
+
+        path = self.folder / f"clip-{size[0]}x{size[1]}-{fps:g}-{seconds:g}.mp4"
+        if not path.is_file():
+            self.tell(f"rendering {seconds:g} s of {size[0]}x{size[1]} at {fps:g} frames/s")
+            write_clip(preset("benchmark", "hopper", fps, seed=1, duration_s=seconds, size=size), path)
+        return path
+
+
+def _stages(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from tools.bench import stages
+    from tools.bench.report import stage_row
+
+    video = clips.get(plan.clip_s, 30, (640, 360))
+    tell("each stage")
+    yield from map(stage_row, stages.measure(video, plan.stage_frames))
+
+
+def _whole(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from tools.bench import whole
+    from tools.bench.report import whole_rows
+
+    video = clips.get(plan.clip_s, 30, (640, 360))
+    tell("apexstream analyze")
+    first = whole.ours(video)
+    tell("the straight script")
+    straight = whole.straight(video)
+    tell("apexstream analyze once more")
+    yield from whole_rows(max(first, whole.ours(video), key=lambda run: run.frames_per_s), straight)
+
+
+def _live(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from tools.bench import service
+    from tools.bench.report import held_row
+
+    video = clips.get(2.5 * plan.watch_s + 15, 30, (640, 480))
+    tell(f"live sources, up to {max(plan.counts)}")
+
+    def said(load: service.Load) -> None:
+        tell(f"{load.sources} sources: {load.drops} drops, {load.cores:g} cores busy")
+
+    yield held_row(*service.most_held(video, 30, plan.watch_s, said, plan.counts))
+
+
+def _fast(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from tools.bench import service
+    from tools.bench.report import fast_rows
+
+    video = clips.get(plan.fast_s + 2 * service.SETTLE_S, 200, (640, 480))
+    tell("a source of 200 frames/s, on all cores and on one")
+    places: tuple[tuple[str, int | None], ...] = (("all cores", None), ("one core", 0))
+    yield from fast_rows(((where, service.watch(video, 1, plan.fast_s, core=core)) for where, core in places), 200)
+
+
+def _latency(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from tools.bench import service
+    from tools.bench.report import latency_rows
+
+    video = clips.get(plan.latency_s, 30, (640, 480))
+    tell(f"a clip of {plan.latency_s:g} s played in real time")
+    yield from latency_rows(service.latency(video))
+
+
+def _gpu(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from tools.bench import gpu
+
+    tell("the GPU, if there is one")
+    yield from gpu.rows()
+
+
+_MEASURES: dict[str, Callable[[Plan, _Clips, Callable[[str], None]], Iterator[Row]]] = {
+    "stages": _stages,
+    "whole": _whole,
+    "live": _live,
+    "fast": _fast,
+    "latency": _latency,
+    "gpu": _gpu,
+}
