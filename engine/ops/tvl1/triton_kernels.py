@@ -2,8 +2,8 @@
 
 `smooth` and `descend` build the pyramid. `relax` does the rest: a program holds one tile of one pair (u, v, four dual fields
 and the linear brightness, ten values a pixel) in registers. A tile is a flat run of CELLS values, its rows one after the other,
-so that Triton leaves the layout alone, and two values travel as one of 64 bits: a neighbour then costs half a trip through
-shared memory and half a barrier. `engine.ops.tvl1.tiling` says how a level is cut.
+so that Triton leaves the layout alone; fields travel in pairs, as one value of 64 bits, and to both neighbours at once: an
+iteration makes two trips through shared memory, with four barriers. `engine.ops.tvl1.tiling` says how a level is cut.
 
 The dual fields are theta / tau times the papers'.
 """
@@ -110,6 +110,7 @@ def relax(
     under = tl.where(here & (y < height - 1) & (row < ROWS - 1), place + COLUMNS, place)
     before = tl.where(here & (x > 0) & (column > 0), place - 1, place)
     above = tl.where(here & (y > 0) & (row > 0), place - COLUMNS, place)
+    ahead, back = _each(right, under), _each(2 * before, 2 * above + 1)  # one trip through shared memory for both
 
     if ENLARGE:
         u, v = _enlarged(flow_in, pair, x, y, height, width, below_height, below_width, here)
@@ -134,16 +135,15 @@ def relax(
         factor = -1.0 / tl.maximum(gx * gx + gy * gy, 1e-9)
         for _ in range(iterations):
             rest = tl.minimum(tl.maximum((constant + gx * u + gy * v) * factor, -BOUND), BOUND)
-            from_left_u, from_left_v = _both(ux, vx, before)
-            from_above_u, from_above_v = _both(uy, vy, above)
+            near = tl.gather(_each(_packed(ux, vx), _packed(uy, vy)), back, 0)
+            from_left_u, from_left_v, from_above_u, from_above_v = _unpacked(near)
             u += gx * rest + TAU * (ux - tl.where(x > 0, from_left_u, 0.0) + uy - tl.where(y > 0, from_above_u, 0.0))
             v += gy * rest + TAU * (vx - tl.where(x > 0, from_left_v, 0.0) + vy - tl.where(y > 0, from_above_v, 0.0))
-            right_u, right_v = _both(u, v, right)
-            under_u, under_v = _both(u, v, under)
+            right_u, right_v, under_u, under_v = _at(u, v, ahead)
             ux, uy = _ascend(ux, uy, right_u - u, under_u - u, STEEP)
             vx, vy = _ascend(vx, vy, right_v - v, under_v - v, STEEP)
         if END and MEDIAN:
-            u, v = _median(u, v, before, right, above, under)
+            u, v = _median(u, v, _each(before, right), _each(above, under))
 
     mine = here & ((row >= HALO) | (y == row)) & ((row < ROWS - HALO) | (y - row + ROWS >= height))
     mine = mine & ((column >= HALO) | (x == column)) & ((column < COLUMNS - HALO) | (x - column + COLUMNS >= width))
@@ -163,11 +163,31 @@ def relax(
 
 
 @triton.jit
-def _both(a, b, neighbour):
-    """Both fields at each pixel's neighbour, carried as one value of 64 bits."""
+def _each(a, b):
+    """Two lists of places as one, a place of each in turn."""
+    return tl.reshape(tl.join(a, b), (2 * a.shape[0],))
+
+
+@triton.jit
+def _packed(a, b):
+    """Two float32 fields as one of 64 bits."""
     first, second = a.to(tl.uint32, bitcast=True).to(tl.uint64), b.to(tl.uint32, bitcast=True).to(tl.uint64)
-    there = tl.gather((first << 32) | second, neighbour, 0)
-    return (there >> 32).to(tl.uint32).to(tl.float32, bitcast=True), there.to(tl.uint32).to(tl.float32, bitcast=True)
+    return (first << 32) | second
+
+
+@triton.jit
+def _unpacked(both):
+    """The two fields of `_packed`, at the first and at the second list of places of `_each`."""
+    one, two = tl.split(tl.reshape(both, (both.shape[0] // 2, 2)))
+    a_one, b_one = (one >> 32).to(tl.uint32).to(tl.float32, bitcast=True), one.to(tl.uint32).to(tl.float32, bitcast=True)
+    a_two, b_two = (two >> 32).to(tl.uint32).to(tl.float32, bitcast=True), two.to(tl.uint32).to(tl.float32, bitcast=True)
+    return a_one, b_one, a_two, b_two
+
+
+@triton.jit
+def _at(a, b, places):
+    """Fields a and b at two lists of places: (a, b) at the first, (a, b) at the second."""
+    return _unpacked(tl.gather(_packed(a, b), places, 0))
 
 
 @triton.jit
@@ -180,21 +200,17 @@ def _ascend(across, down, slope_x, slope_y, STEEP: tl.constexpr):
 
 
 @triton.jit
-def _median(u, v, before, right, above, under):
+def _median(u, v, beside, over):
     """Medians of 3 x 3: of the columns' sorted threes, the middle of (greatest least, middle middle, least greatest)."""
-    above_u, above_v = _both(u, v, above)
-    under_u, under_v = _both(u, v, under)
+    above_u, above_v, under_u, under_v = _at(u, v, over)
     least_u, least_v = tl.minimum(tl.minimum(above_u, under_u), u), tl.minimum(tl.minimum(above_v, under_v), v)
     most_u, most_v = tl.maximum(tl.maximum(above_u, under_u), u), tl.maximum(tl.maximum(above_v, under_v), v)
     middle_u, middle_v = _middle(above_u, u, under_u), _middle(above_v, v, under_v)
-    left_u, left_v = _both(least_u, least_v, before)
-    right_u, right_v = _both(least_u, least_v, right)
+    left_u, left_v, right_u, right_v = _at(least_u, least_v, beside)
     least_u, least_v = tl.maximum(tl.maximum(left_u, right_u), least_u), tl.maximum(tl.maximum(left_v, right_v), least_v)
-    left_u, left_v = _both(most_u, most_v, before)
-    right_u, right_v = _both(most_u, most_v, right)
+    left_u, left_v, right_u, right_v = _at(most_u, most_v, beside)
     most_u, most_v = tl.minimum(tl.minimum(left_u, right_u), most_u), tl.minimum(tl.minimum(left_v, right_v), most_v)
-    left_u, left_v = _both(middle_u, middle_v, before)
-    right_u, right_v = _both(middle_u, middle_v, right)
+    left_u, left_v, right_u, right_v = _at(middle_u, middle_v, beside)
     middle_u, middle_v = _middle(left_u, middle_u, right_u), _middle(left_v, middle_v, right_v)
     return _middle(least_u, middle_u, most_u), _middle(least_v, middle_v, most_v)
 
