@@ -47,10 +47,10 @@ UNPROVEN = {
 
 def refusal(backend: str) -> str | None:
     """Why a backend cannot run here, in words, or None if it can be tried. Imports nothing heavy."""
+    if backend in DEVICE and (reason := DEVICE[backend]()):
+        return reason  # before what could be installed, which would not help
     absent = [name for name in NEEDS[backend] if not _installed(name)]
-    if absent:
-        return f"{' and '.join(absent)} not installed; {ADVICE[backend]}"
-    return DEVICE[backend]() if backend in DEVICE else None
+    return f"{' and '.join(absent)} not installed; {ADVICE[backend]}" if absent else None
 
 
 def report() -> dict[str, str | None]:

@@ -57,12 +57,13 @@ class OrtRunner:
 
 def cuda_refusal() -> str | None:
     """Why ONNX Runtime cannot compute on a GPU here, None when it can be tried. Imports nothing heavy."""
+    if reason := gpu.refusal():
+        return reason
     spec = find_spec("onnxruntime")
     if spec is None or spec.origin is None:
         return "onnxruntime not installed"
-    if not any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda.*")):
-        return "this onnxruntime is built for the CPU; install onnxruntime-gpu in its place"
-    return gpu.refusal()
+    built = any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda.*"))
+    return None if built else "this onnxruntime is built for the CPU; install onnxruntime-gpu in its place"
 
 
 def _open(weights: Path, providers: list[Any]) -> Any:

@@ -71,7 +71,7 @@ def analyze(
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
     settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
-    settings = settings.model_copy(update={"pipeline": with_network(settings.pipeline, network, weights)})
+    settings = settings.model_copy(update={"pipeline": with_engines(with_network(settings.pipeline, network, weights))})
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
         failed = False
         for video, name in zip(videos, folder_names(videos), strict=True):
@@ -96,6 +96,17 @@ def with_network(settings: PipelineSettings, network: str | None, weights: Path 
         return settings
     chosen = {"network": network, "weights": None} if network else {"weights": weights}
     return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update=chosen)})
+
+
+def with_engines(settings: PipelineSettings, folder: Path | None = None) -> PipelineSettings:
+    """The settings with a place for networks that TensorRT compiled, in the folder (default: the user's data folder), unless
+    they name one."""
+    if settings.recognizer.engine_cache is not None:
+        return settings
+    from platformdirs import user_data_path
+
+    place = (folder or user_data_path("apexstream")) / "engines"
+    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update={"engine_cache": place})})
 
 
 def _say_failure(video: Path, error: Exception, debug: bool) -> None:

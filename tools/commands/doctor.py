@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -125,20 +124,34 @@ def accelerators() -> list[Finding]:
     """GPU, CUDA, Triton, TensorRT: what is there, and why it is not used where it is not."""
     from engine.ops.strain import gpu as strain_gpu
     from engine.ops.tvl1 import gpu as tvl1_gpu
-    from engine.runtime import report
+    from engine.runtime import UNPROVEN, report
 
-    driver = "nvidia-smi found" if shutil.which("nvidia-smi") else "no NVIDIA driver (nvidia-smi is not found)"
     used = {"TV-L1 on a GPU": tvl1_gpu.refusal(), "strain on a GPU": strain_gpu.refusal()}
-    used |= {f"runtime {name}": why for name, why in report().items()}
+    runtimes = report()
+    used |= {f"runtime {name}": why for name, why in runtimes.items()}
+    unproven = {f"runtime {name}": f"; {told}" for name, told in UNPROVEN.items()}
     return [
-        Finding("accelerators", "NVIDIA GPU", "info", driver),
+        Finding("accelerators", "NVIDIA GPU", "info", _gpu()),
         Finding("accelerators", "CUDA through PyTorch", "info", _cuda()),
         *(
-            Finding("accelerators", name, "info", _presence(module))
-            for name, module in (("Triton", "triton"), ("TensorRT", "tensorrt"))
+            Finding("accelerators", name, "info", _presence(module, extra))
+            for name, module, extra in (("Triton", "triton", "gpu"), ("TensorRT", "tensorrt", "trt"))
         ),
-        *(Finding("backends", name, "info", f"not used: {why}" if why else "can be used") for name, why in used.items()),
+        *(
+            Finding("backends", name, "info", (f"not used: {why}" if why else "can be used") + unproven.get(name, ""))
+            for name, why in used.items()
+        ),
     ]
+
+
+def _gpu() -> str:
+    from engine.runtime import gpu
+
+    try:
+        found = gpu.find()
+    except ApexError as none:
+        return str(none)
+    return f"{found.name}, {found.sm}"
 
 
 def _cuda() -> str:
@@ -151,9 +164,8 @@ def _cuda() -> str:
     return f"none: PyTorch {torch.__version__} {'sees no GPU' if torch.version.cuda else 'is built for the CPU'}"
 
 
-def _presence(module: str) -> str:
-    there = find_spec(module) is not None
-    return "installed; no backend of this version uses it" if there else "not installed; no backend of this version needs it"
+def _presence(module: str, extra: str) -> str:
+    return "installed" if find_spec(module) is not None else f"not installed; in the extra {extra}"
 
 
 def _h264() -> str:
@@ -200,17 +212,20 @@ def _weights() -> str:
 
 def _runtime() -> str:
     import numpy as np
+    from platformdirs import user_data_path
 
     from engine.runtime import load
     from engine.weights import default_weights
 
-    runner = load(default_weights())
+    runner = load(default_weights(), cache=user_data_path("apexstream", appauthor=False) / "engines")
+    runner(np.full((1, *runner.input_shape), 0.5, np.float32))
     started = time.perf_counter()
     answer = runner(np.full((1, *runner.input_shape), 0.5, np.float32))
     if not np.isclose(answer.sum(), 1, atol=1e-3):
         raise RuntimeError(f"the network's probabilities add up to {answer.sum():.3f}")
     why = "; ".join(f"{name} not: {reason}" for name, reason in runner.refusals.items()) or "the first choice of auto"
-    return f"{runner.backend} on {runner.device} ({1000 * (time.perf_counter() - started):.1f} ms a map), {why}"
+    told = f"{runner.backend} on {runner.device} ({1000 * (time.perf_counter() - started):.1f} ms a map), {why}"
+    return "; ".join((told, *runner.notes))
 
 
 def _flow() -> str:

@@ -1,10 +1,11 @@
-"""`apexstream export`: a fitted run as an ONNX file with its card, checked against PyTorch before it is written."""
+"""`apexstream export`: a fitted run as an ONNX file with its card, checked against PyTorch before it is written; compiled by
+TensorRT beside it, where asked."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,14 +17,66 @@ RESEARCH = {"smic": "SMIC", "samm": "SAMM", "casme2": "CASME II", "casme3": "CAS
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished `apexstream train`.")],
-    out: Annotated[Path, typer.Option(help="The .onnx file to write; its card (.json) goes beside it.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a finished `apexstream train`; with --backend tensorrt also an .onnx file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write; its card (.json) goes beside it.", show_default=False)
+    ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="summary.json of the same recipe's evaluation: sets temperature, threshold and scores.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of flow maps on which both runtimes are compared too.")] = None,
+    backend: Annotated[
+        Literal["onnx", "tensorrt"],
+        typer.Option(help="tensorrt: also compile the network for this machine's GPU, beside the .onnx file."),
+    ] = "onnx",
 ) -> None:
-    """Write a fitted network as ONNX; refused where ONNX Runtime and PyTorch do not agree."""
+    """Write a fitted network as ONNX; refused where ONNX Runtime and PyTorch do not agree.
+
+    With --backend tensorrt the network is compiled for the GPU of this machine too, and found beside its file from then on.
+    An .onnx file in place of RUN is compiled as it is: apexstream export net.onnx --backend tensorrt
+    """
+    if backend == "tensorrt":
+        _check_compiles()
+    if run.suffix == ".onnx":
+        if backend != "tensorrt" or out or evaluation or data:
+            raise typer.BadParameter(f"{run} is exported already; give --backend tensorrt, and no other option, to compile it")
+        typer.echo(_compiled(run))
+        return
+    if out is None:
+        raise typer.BadParameter("say with --out which .onnx file to write")
+    _write(run, out, evaluation, data)
+    if backend == "tensorrt":
+        typer.echo(_compiled(out))
+
+
+def _check_compiles() -> None:
+    """BackendError with the reason where TensorRT cannot compile here, before anything is written."""
+    from engine.errors import BackendError
+    from engine.runtime import refusal
+
+    if reason := refusal("tensorrt"):
+        told = "run this on the machine with the GPU, or leave --backend out to write the .onnx file alone"
+        raise BackendError(f"TensorRT cannot compile the network here: {reason}; {told}")
+
+
+def _compiled(weights: Path) -> str:
+    """Compile the network of a file, the engine beside it, unless it is there; what came of it, in lines."""
+    from engine.errors import BackendError, WeightsError
+    from engine.runtime.trt import TrtRunner
+
+    if not weights.is_file():
+        raise WeightsError(f"there is no network file {weights}")
+    runner = TrtRunner(weights, cache=weights.parent)
+    path = weights.parent / runner.file_name(runner.precision)
+    if not path.is_file():
+        raise BackendError(f"the compiled network is not kept: {'; '.join(runner.notes)}")
+    lines = (*runner.notes, f"{path}: {path.stat().st_size / 1e6:.1f} MB, for {runner.device}")
+    return "\n".join(lines)
+
+
+def _write(run: Path, out: Path, evaluation: Path | None, data: Path | None) -> None:
     import torch
 
     from engine.errors import ConfigError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from engine.models import NAMES
-from tools.commands.analyze import known_network, with_network
+from tools.commands.analyze import known_network, with_engines, with_network
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def live(
     settings = served_at(settings, listen, token_file, certificate, key)
     if data is not None:
         settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
-    settings = settings.model_copy(update={"pipeline": with_network(settings.pipeline, network, weights)})
+    pipeline = with_engines(with_network(settings.pipeline, network, weights), settings.store.place())
+    settings = settings.model_copy(update={"pipeline": pipeline})
     with native_noise_hidden(not debug):
         log_to_stderr(debug)
         from stream.service import serve

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,21 @@ def test_a_provider_that_onnx_runtime_left_out_is_told(monkeypatch: pytest.Monke
         OrtRunner(default_weights(), backend="cuda")
 
 
-@pytest.mark.skipif(ort.cuda_refusal() is None, reason="this ONNX Runtime computes on a GPU")
-def test_a_build_for_the_cpu_says_so() -> None:
+def test_without_a_gpu_the_build_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort.gpu, "refusal", lambda: "no GPU")
+    assert ort.cuda_refusal() == "no GPU"
+
+
+@pytest.mark.parametrize(
+    ("file", "says"), [("libother.so", "is built for the CPU"), ("libonnxruntime_providers_cuda.so", None)]
+)
+def test_a_build_for_the_cpu_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, says: str | None) -> None:
+    (tmp_path / "capi").mkdir()
+    (tmp_path / "capi" / file).touch()
+    monkeypatch.setattr(ort.gpu, "refusal", lambda: None)
+    monkeypatch.setattr(ort, "find_spec", lambda _: ModuleSpec("onnxruntime", None, origin=str(tmp_path / "__init__.py")))
     told = ort.cuda_refusal()
-    assert told is not None and ("built for the CPU" in told or "NVIDIA" in told)
+    assert told is says if says is None else told is not None and says in told
 
 
 def test_a_failure_while_it_runs_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,5 +64,12 @@ def test_each_required_package_is_listed_once() -> None:
 
 def test_every_backend_that_is_not_used_says_why() -> None:
     backends = [finding for finding in doctor.accelerators() if finding.topic == "backends"]
-    assert {"TV-L1 on a GPU", "runtime ort", "runtime eager"} <= {finding.name for finding in backends}
-    assert all(finding.detail == "can be used" or finding.detail.startswith("not used: ") for finding in backends)
+    names = {finding.name for finding in backends}
+    assert {"TV-L1 on a GPU", "runtime tensorrt", "runtime cuda", "runtime ort", "runtime eager"} <= names
+    assert all(finding.detail.startswith(("can be used", "not used: ")) for finding in backends)
+
+
+def test_what_no_gpu_has_run_is_said() -> None:
+    told = {finding.name: finding.detail for finding in doctor.accelerators()}
+    assert told["runtime tensorrt"].endswith("checked against the real TensorRT 11 bindings, not yet run on a GPU")
+    assert told["runtime cuda"].endswith("not yet run on a GPU") and "GPU" not in told["runtime ort"]

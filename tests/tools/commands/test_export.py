@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from engine import runtime
 from engine.models import build
 from engine.models.committee import Committee
 from engine.runtime import BackendName, load
+from engine.runtime.gpu import Gpu
+from engine.runtime.trt import Libraries
 from engine.weights import load_card
+from tests.bindings import Cuda, Double, small_network
 from tests.flowmaps import write_dataset
 from tools.cli import main
 from tools.commands.export import licence
@@ -166,3 +170,53 @@ def test_what_cannot_be_is_told(folder: Path, tmp_path: Path, capsys: pytest.Cap
     for run, out, says in (("none", "net.onnx", "not the folder"), ("run", "net.pt", "must end in .onnx")):
         assert exits("export", f"{folder}/{run}", "--out", f"{tmp_path}/{out}") == 1
         assert says in capsys.readouterr().err
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    """A machine with a GPU and TensorRT, both doubles of the real bindings."""
+    cuda = Cuda()
+    libraries = Libraries(Double(cuda), cuda, Gpu("NVIDIA Test", (9, 0)))
+    monkeypatch.setattr(Libraries, "here", lambda: libraries)
+    monkeypatch.setitem(runtime.NEEDS, "tensorrt", ("onnx",))
+    monkeypatch.setitem(runtime.DEVICE, "tensorrt", lambda: None)
+    return cuda
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_run_is_compiled_beside_its_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "net.onnx"
+    assert exits("export", f"{folder}/run", "--out", str(out), "--backend", "tensorrt") == 0
+    (engine,) = tmp_path.glob("net-*-sm_90-float16.engine")
+    said = capsys.readouterr().out
+    assert f"{engine}: " in said and "for NVIDIA Test, TensorRT 11" in said and load_card(out).name == "net"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_exported_file_is_compiled_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = small_network(tmp_path / "net.onnx")
+    for _ in range(2):
+        assert exits("export", str(path), "--backend", "tensorrt") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and said[0] == said[1] and "-float16.engine: " in said[0]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_is_left_to_do_with_an_exported_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = small_network(tmp_path / "net.onnx")
+    assert exits("export", str(path)) == 2 and exits("export", str(tmp_path)) == 2
+    assert "exported already" in capsys.readouterr().err.replace("\n", " ")
+    assert exits("export", f"{tmp_path}/none.onnx", "--backend", "tensorrt") == 1
+    assert "there is no network file" in capsys.readouterr().err
+
+
+def test_without_a_gpu_nothing_is_written_and_the_way_out_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(runtime.NEEDS, "tensorrt", ("onnx",))
+    monkeypatch.setitem(runtime.DEVICE, "tensorrt", lambda: "no NVIDIA driver")
+    out = tmp_path / "net.onnx"
+    assert exits("export", f"{folder}/run", "--out", str(out), "--backend", "tensorrt") == 1
+    said = capsys.readouterr().err
+    assert "TensorRT cannot compile the network here: no NVIDIA driver; run this on the machine with the GPU" in said
+    assert not list(tmp_path.iterdir())
