@@ -34,7 +34,7 @@ MOST_GROWTH = 0.05
 """Of memory, from warmed up to the end."""
 
 GIVE_UP_S = 60.0
-SETTLE_S = 10.0
+SETTLE_S = 30.0
 STEADY_FRAMES = 10
 HARMS = ("kill", "reset", "freeze", "stall")
 """In the order in which they take turns."""
