@@ -51,14 +51,25 @@ class _Watch:
 
 
 class Pipeline:
-    """From the frames of one source to expression events. Make one with `from_config`; `close` frees the models."""
+    """From the frames of one source to expression events. Make one with `from_config`; `close` frees the models.
 
-    def __init__(self, settings: PipelineSettings, *, stream: str = "video", session: str = "") -> None:
+    A driver that loads the models itself, side by side, hands them over as recognizer and locator.
+    """
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        *,
+        stream: str = "video",
+        session: str = "",
+        recognizer: Recognizer | None = None,
+        locator: FaceLocator | None = None,
+    ) -> None:
         self.settings = settings
         self.stream = stream
         self._session = session
-        self._recognizer = Recognizer(settings.recognizer)  # the likelier to fail, and quickly
-        self._locator = FaceLocator(settings.landmarks)
+        self._recognizer = recognizer or Recognizer(settings.recognizer)  # the likelier to fail, and quickly
+        self._locator = locator or FaceLocator(settings.landmarks)
         self._faces: dict[int, _Watch] = {}
         self._t: float | None = None
         self._step = 0.0

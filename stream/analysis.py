@@ -9,13 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from engine import Pipeline
+from engine.config import PipelineSettings
 from engine.errors import OutputError, SourceError
+from engine.landmarks import FaceLocator
+from engine.recognizer import Recognizer
 from engine.types import Event, Face, Frame
 from stream.channel import overlapped
 from stream.config import AnalysisSettings
@@ -75,6 +79,24 @@ def queue_capacity(asked: int, video: VideoFacts) -> int:
     return min(asked, max(2, QUEUE_BYTES // frame_bytes))
 
 
+def loaded(settings: PipelineSettings, stream: str) -> Pipeline:
+    """A pipeline whose models were loaded side by side. Raises BackendError or WeightsError."""
+    with ThreadPoolExecutor(1, "load") as pool:
+        locator = pool.submit(_locator, settings)
+        try:
+            recognizer = Recognizer(settings.recognizer)
+        except BaseException:
+            locator.result().close()
+            raise
+        return Pipeline(settings, stream=stream, recognizer=recognizer, locator=locator.result())
+
+
+def _locator(settings: PipelineSettings) -> FaceLocator:
+    locator = FaceLocator(settings.landmarks)
+    locator.prepare()
+    return locator
+
+
 class _Analysis:
     """One run: the pipeline between an open source and open files."""
 
@@ -84,7 +106,7 @@ class _Analysis:
         self.source, self.files, self.settings, self.stream, self.stop = source, files, settings, stream, stop
         self.started_at = datetime.now(UTC)
         self._started = time.perf_counter()
-        self.pipeline = Pipeline.from_config(settings.pipeline, stream=stream)
+        self.pipeline = loaded(settings.pipeline, stream)
 
     def run(self, progress: Progress | None, seen: Seen | None) -> Report:
         try:

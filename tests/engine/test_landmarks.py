@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -150,6 +152,23 @@ def test_a_source_that_starts_again_is_followed_again(locator: Make) -> None:
 def test_boxes_near_and_alike_are_one_face(dx: float, width: float, same: bool) -> None:
     a, b = (200.0, 150.0, 100.0), (200.0 + dx, 150.0, width)
     assert same_face(a, b) is same_face(b, a) is same
+
+
+def test_what_mediapipe_imports_in_vain_is_not_there_afterwards() -> None:
+    script = (
+        "import sys; from engine.landmarks import mediapipe_solutions; mediapipe_solutions().face_mesh\n"
+        "assert 'matplotlib' not in sys.modules and 'sounddevice' not in sys.modules\n"
+        "import matplotlib.pyplot; assert matplotlib.pyplot.figure"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_models_can_be_loaded_before_the_first_frame(locator: Make) -> None:
+    prepared, fresh = locator(), locator()
+    prepared.prepare()
+    (first,), (second,) = (one.locate(Frame(0, 0.0, HOPPER)) for one in (prepared, fresh))
+    assert first.id == second.id == 0
+    assert np.array_equal(first.points, second.points)
 
 
 def test_a_message_of_points_is_read_whatever_its_fields() -> None:
