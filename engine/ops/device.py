@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -71,15 +72,20 @@ def home() -> torch.device:
 def translated(what: str) -> Iterator[None]:
     """Turns what torch and triton raise for a GPU that fails into BackendError, one sentence beginning with `what`."""
     import torch
-    from triton.errors import TritonError
 
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise BackendError(f"{what} needs more memory than the GPU has free") from error
-    except (RuntimeError, TritonError, OSError) as error:
+    except _failures() as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BackendError(f"{what} failed on the GPU: {first}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What torch raises for a device, and triton once it is loaded."""
+    loaded = sys.modules.get("triton.errors")
+    return (RuntimeError, OSError, loaded.TritonError) if loaded else (RuntimeError, OSError)
 
 
 def chosen(tensor: torch.Tensor) -> AbstractContextManager[object]:

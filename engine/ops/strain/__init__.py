@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import ArrayError, BackendError
+from engine.ops import device
 from engine.ops.backend import Backend, choose
 from engine.ops.strain import cpu, gpu, reference
 from engine.types import F32
 
-__all__ = ["strain"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["strain", "strain_batch"]
 
 _log = logging.getLogger(__name__)
 BACKENDS = {"reference": reference.magnitude, "cpu": cpu.magnitude, "gpu": gpu.magnitude}
@@ -48,3 +52,15 @@ def strain(flow: npt.NDArray[Any], *, backend: Backend = "auto") -> F32:
     except BackendError as error:
         _log.warning("%s; the CPU computes it instead", error)
         return cpu.magnitude(np.ascontiguousarray(flow))
+
+
+def strain_batch(flow: torch.Tensor) -> torch.Tensor:
+    """`strain` of flows [N, 2, H, W] that are known to be sound, where they lie: [N, H, W] float32 on the same device.
+
+    One launch on a GPU; the CPU takes them one by one. Raises BackendError for a GPU that fails.
+    """
+    import torch
+
+    if flow.is_cuda or (device.interpreted() and gpu.refusal() is None):
+        return gpu.magnitude_batch(flow)
+    return torch.from_numpy(np.stack([cpu.magnitude(one) for one in flow.numpy()]))

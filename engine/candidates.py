@@ -1,0 +1,183 @@
+"""Many moments of many streams at once, from crops to the network's input, on one device: nothing comes back in between.
+
+The same steps as `recognizer.face_flow` and `features.network_input` take for one moment on the CPU, each beside its twin:
+brightness matched, flow, the head's motion taken out, strain, the map of 28 x 28 cells, the network's regions. What goes to the
+device are the crops and the mesh's points; the rest is arithmetic on tensors there, in float64 where the fit needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from engine.align import _HEAD, _TRACKED, _VOTES, keypoints
+from engine.errors import ArrayError, BackendError
+from engine.features import CROP_SIDE, SIDE, input_grid, keypoints_to_map
+from engine.head import _RIDGE, _ROUNDS, CANVAS, MARGIN
+from engine.ops import device
+from engine.ops.backend import Backend, choose
+from engine.ops.strain import strain_batch
+from engine.ops.tvl1 import gpu, tvl1_batch
+from engine.recognizer import _window
+from engine.types import F32
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger(__name__)
+MESH = 478
+"""Points of a face mesh."""
+
+
+def network_inputs(
+    kind: str, before: torch.Tensor, after: torch.Tensor, landmarks: F32, *, backend: Backend = "auto"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Crops before and after [N, 128, 128], grey 0..255, and the mesh at the second [N, 478, 3] in crop pixels -> the network's
+    inputs [N, 3, H, W] of a kind of `features.INPUTS` and the face's own flows [N, 2, 128, 128], on one device.
+
+    The device is the GPU where the GPU computes, else that of `before`. Raises as `tvl1_batch` and `input_grid` do. Where the
+    GPU fails on the way the CPU does it all, and a logged warning says so.
+    """
+    if landmarks.shape != (len(before), MESH, 3) or not np.isfinite(landmarks).all():
+        raise ArrayError(f"a mesh of {MESH} finite points for each of {len(before)} crops is expected, not {landmarks.shape}")
+    if tuple(before.shape[1:]) != (CROP_SIDE, CROP_SIDE):
+        raise ArrayError(f"crops are [N, {CROP_SIDE}, {CROP_SIDE}]; an array of shape {tuple(before.shape)} came")
+    grid = input_grid(kind, np.stack([keypoints_to_map(keypoints(mesh)) for mesh in landmarks]))
+    chosen = choose(backend, gpu.refusal())
+    if chosen != "gpu":
+        return _inputs(before, after, landmarks, grid, backend)
+    try:
+        with device.translated(f"Preparing {len(before)} maps"):
+            return _inputs(before.to(device.home()), after.to(device.home()), landmarks, grid, chosen)
+    except BackendError as error:
+        _log.warning("%s; the CPU prepares them instead", error)
+    with device.translated("Bringing crops from the GPU"):
+        return _inputs(before.cpu(), after.cpu(), landmarks, grid, "cpu")
+
+
+def _inputs(
+    before: torch.Tensor, after: torch.Tensor, landmarks: F32, grid: F32, backend: Backend
+) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    before, after = before.to(torch.float32), after.to(before.device, torch.float32)
+    flow = tvl1_batch(before, like(after, before), backend=backend)
+    flow = without_head(flow, torch.from_numpy(landmarks).to(flow.device))
+    return read(whole_maps(flow), torch.from_numpy(grid).to(flow.device)), flow
+
+
+def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
+    """Pictures [N, H, W] with the brightness and contrast of the models; twin: recognizer._like."""
+    window = _on(pictures, _window(pictures.shape[1], pictures.shape[2]))
+    window = window / window.sum()
+    mean_p, mean_m = (_over(p * window) for p in (pictures, models))
+    spread_p, spread_m = (_over(window * (p - mean) ** 2) for p, mean in ((pictures, mean_p), (models, mean_m)))
+    gain = (spread_m / spread_p.clamp_min(1e-6)).sqrt().clamp(0.5, 2.0)
+    return ((pictures - mean_p) * gain + mean_m).clamp(0, 255)
+
+
+def without_head(flow: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+    """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; twin: align.take_out_head."""
+    import torch
+
+    points = landmarks[:, _TRACKED].double()
+    level = points[:, _HEAD, 2].mean(1, keepdim=True)
+    smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(flow, (4, 4, 4, 4), mode="reflect"), 9, stride=1)
+    moved = read(smooth, points[:, None, :, :2].float())[:, :, 0].transpose(1, 2).double()
+    inside = ((points[..., :2] >= 0) & (points[..., :2] <= CROP_SIDE - 1)).all(-1)
+    trust = torch.as_tensor(_VOTES, device=flow.device) * inside
+    terms = _fitted(_design(points[..., :2], points[..., 2] - level), moved, trust)
+    along = torch.arange(CROP_SIDE, device=flow.device, dtype=torch.float64)
+    places = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1).reshape(1, -1, 2)
+    depth = relief(landmarks).flatten(1).double() - level
+    rest = _design(places.expand(len(flow), -1, -1), depth) @ terms[:, None, :, None]
+    return (flow - rest[..., 0].transpose(1, 2).reshape(flow.shape)).float()
+
+
+def _design(points: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+    """[N, P, 2, 6] at crop points [N, P, 2] of depth [N, P]; twin: head.head_design."""
+    import torch
+
+    x, y = (points + (MARGIN - (CANVAS - 1) / 2)).unbind(-1)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    across = torch.stack([x, -y, one, zero, depth, zero], -1)
+    return torch.stack([across, torch.stack([y, x, zero, one, zero, depth], -1)], -2)
+
+
+def _fitted(design: torch.Tensor, moved: torch.Tensor, trust: torch.Tensor, finest: float = 0.1) -> torch.Tensor:
+    """The terms [N, 6] of the robust fit of moved [N, P, 2]; twin: head.fit_head."""
+    import torch
+
+    flat, target, weight = design.flatten(1, 2), moved.flatten(1), trust
+    ridge, silent = torch.as_tensor(_RIDGE, device=design.device), trust[:, _HEAD] <= 0
+    terms: torch.Tensor = torch.zeros((len(design), 6, 1), dtype=design.dtype, device=design.device)
+    for k in range(_ROUNDS):
+        weighted = (flat * weight.repeat_interleave(2, 1)[..., None]).transpose(1, 2)
+        terms = torch.linalg.solve_ex(weighted @ flat + ridge, weighted @ target[..., None]).result  # never singular: no check
+        residual = (target - (flat @ terms)[..., 0]).reshape(moved.shape).norm(dim=-1)
+        own = residual[:, _HEAD].masked_fill(silent, torch.nan).nanquantile(0.5, dim=1)
+        scale = torch.where(own.isnan(), 1.0, 1.5 * own).clamp_min(max(finest, 0.5**k))
+        weight = trust / (1 + (residual / (2 * scale[:, None])) ** 2) ** 2
+    return terms[..., 0]
+
+
+def relief(landmarks: torch.Tensor) -> torch.Tensor:
+    """Depth at every crop pixel [N, 128, 128] from meshes [N, 478, 3]; twin: align._relief."""
+    import torch
+
+    column, row = landmarks[..., :2].round().long().clamp(0, CROP_SIDE - 1).unbind(-1)
+    number = torch.arange(len(landmarks), device=landmarks.device)[:, None].expand_as(row)
+    sums = torch.zeros((2, len(landmarks), CROP_SIDE, CROP_SIDE), device=landmarks.device)  # of weights, of depths
+    sums[0].index_put_((number, row, column), torch.ones_like(landmarks[..., 2]), accumulate=True)
+    sums[1].index_put_((number, row, column), landmarks[..., 2].contiguous(), accumulate=True)
+    near, far = (_on(landmarks, _blurring(sigma)) for sigma in (4.0, 24.0))
+    both: torch.Tensor = near @ sums @ near.T + 1e-3 * (far @ sums @ far.T)
+    return both[1] / both[0].clamp_min(1e-12)
+
+
+def whole_maps(flow: torch.Tensor) -> torch.Tensor:
+    """Flows [N, 2, H, W] -> maps [N, 3, 28, 28]; twin: features.whole_map."""
+    import torch
+
+    rows, columns = (_on(flow, _averaging(length)) for length in flow.shape[2:])
+    cells = rows @ torch.cat([flow, strain_batch(flow)[:, None]], 1) @ columns.T
+    low, high = cells.amin((2, 3), keepdim=True), cells.amax((2, 3), keepdim=True)
+    flat = high - low <= 1e-6 * torch.maximum(low.abs(), high.abs()).clamp_min(1.0)
+    return torch.where(flat, 0.0, (cells - low) / (high - low).clamp_min(1e-30))
+
+
+def read(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Maps [N, C, H, W] read bilinearly at positions [N, h, w, 2] of (x, y) in cells -> [N, C, h, w]; twin: features.sample."""
+    import torch
+
+    height, width = maps.shape[2:]
+    last = torch.tensor([width - 1, height - 1], device=maps.device, dtype=grid.dtype)
+    scaled = torch.minimum(grid.clamp_min(0), last) * (2 / last) - 1
+    return torch.nn.functional.grid_sample(maps, scaled, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def _over(weighted: torch.Tensor) -> torch.Tensor:
+    return weighted.sum((1, 2), keepdim=True)
+
+
+def _on(tensor: torch.Tensor, values: Any) -> torch.Tensor:
+    import torch
+
+    return torch.as_tensor(values, dtype=torch.float32, device=tensor.device)
+
+
+@lru_cache(maxsize=4)
+def _averaging(length: int) -> F32:
+    """[28, length]: the means over the cells of a line of pixels."""
+    return np.asarray(cv2.resize(np.eye(length, dtype=np.float32), (length, SIDE), interpolation=cv2.INTER_AREA), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _blurring(sigma: float) -> F32:
+    """[128, 128]: the Gaussian along a line of the crop, mirrored at its ends, as OpenCV cuts it off for float32."""
+    side = round(sigma * 8 + 1) | 1
+    return np.asarray(cv2.GaussianBlur(np.eye(CROP_SIDE, dtype=np.float32), (1, side), sigma, sigmaY=sigma), np.float32)

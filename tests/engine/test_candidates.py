@@ -1,0 +1,143 @@
+"""Many moments at once, against the steps that one moment takes on the CPU."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from engine import candidates
+from engine.align import _relief, keypoints, take_out_head
+from engine.errors import ArrayError, ConfigError
+from engine.features import INPUTS, input_grid, keypoints_to_map, network_input, whole_map
+from engine.ops.tvl1 import tvl1
+from engine.recognizer import _like
+from tools.bench_flow import Case, cases
+
+torch = pytest.importorskip("torch")
+F32 = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[Case]:
+    return [case for number, case in enumerate(cases()) if number in (30, 110, 200)]
+
+
+def meshes(number: int) -> F32:
+    """Points spread over the crop as a mesh's are, a few outside of it; depth like that of a face."""
+    rng = np.random.default_rng(4)
+    points = rng.normal(64, 30, (number, 478, 3)).astype(np.float32)
+    points[..., 2] = ((points[..., 0] - 64) ** 2 + (points[..., 1] - 64) ** 2) / 100
+    return points
+
+
+def waves(number: int, seed: int = 0) -> F32:
+    """Smooth flows [N, 2, 128, 128] with a motion of the whole head in them."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:128, :128] / 128
+    parts = [[np.sin(a * x + b * y) + c * (x - 0.5) + d for a, b, c, d in rng.uniform(-3, 3, (2, 4))] for _ in range(number)]
+    return np.asarray(parts, np.float32)
+
+
+def test_brightness_is_matched(pairs: list[Case]) -> None:
+    before = np.stack([case.fixed for case in pairs]).astype(np.float32)
+    after = before * np.float32(0.7) + 20
+    found = candidates.like(torch.from_numpy(after), torch.from_numpy(before)).numpy()
+    np.testing.assert_allclose(found, np.stack([_like(a, b) for a, b in zip(after, before, strict=True)]), atol=2e-3)
+
+
+def test_the_relief() -> None:
+    points = meshes(2)
+    wanted = np.stack([_relief(mesh) for mesh in points])
+    np.testing.assert_allclose(
+        candidates.relief(torch.from_numpy(points)).numpy(), wanted, atol=1e-3
+    )  # of 140 px; measured 4.6e-5
+
+
+def test_the_head_is_taken_out() -> None:
+    flow, points = waves(3), meshes(3)
+    found = candidates.without_head(torch.from_numpy(flow), torch.from_numpy(points)).numpy()
+    wanted = np.stack([take_out_head(f, p) for f, p in zip(flow, points, strict=True)])
+    assert np.abs(wanted - flow).mean() > 0.1
+    np.testing.assert_allclose(found, wanted, atol=5e-3)  # measured 9.8e-4; OpenCV reads the points at 1/32 px
+
+
+def test_where_no_point_lies_inside_the_head_stays() -> None:
+    flow, points = waves(1), meshes(1) + 500
+    found = candidates.without_head(torch.from_numpy(flow), torch.from_numpy(points)).numpy()
+    np.testing.assert_allclose(found[0], take_out_head(flow[0], points[0]), atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_whole_maps(kernel: bool, request: pytest.FixtureRequest) -> None:
+    if kernel:
+        request.getfixturevalue("kernels")
+    flow = waves(2)
+    flow[1, 0] = 0.5
+    found = candidates.whole_maps(torch.from_numpy(flow)).numpy()
+    np.testing.assert_allclose(found, np.stack([whole_map(f) for f in flow]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_every_input_is_read_out_alike(kind: str) -> None:
+    maps = np.stack([whole_map(flow) for flow in waves(2)])
+    points = np.stack([keypoints_to_map(keypoints(mesh)) for mesh in meshes(2)])
+    grid = torch.from_numpy(input_grid(kind, points))
+    found = candidates.read(torch.from_numpy(maps), grid).numpy()
+    assert found.shape == (2, *INPUTS[kind])
+    wanted = np.stack([network_input(kind, m, p) for m, p in zip(maps, points, strict=True)])
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_from_crops_to_inputs(pairs: list[Case]) -> None:
+    before, after = (np.stack([getattr(case, which) for case in pairs]) for which in ("fixed", "moving"))
+    points = meshes(len(pairs))
+    given, flow = candidates.network_inputs(
+        "five-regions", torch.from_numpy(before), torch.from_numpy(after), points, backend="cpu"
+    )
+    for k, case in enumerate(pairs):
+        model = case.fixed.astype(np.float32)
+        wanted = take_out_head(tvl1(model, _like(case.moving.astype(np.float32), model), backend="cpu"), points[k])
+        np.testing.assert_allclose(flow[k].numpy(), wanted, atol=0.03)
+        assert (
+            np.abs(
+                given[k].numpy() - network_input("five-regions", whole_map(wanted), keypoints_to_map(keypoints(points[k])))
+            ).mean()
+            < 0.01
+        )
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    crops = torch.zeros((2, 128, 128))
+    with pytest.raises(ArrayError, match="mesh of 478"):
+        candidates.network_inputs("whole", crops, crops, meshes(3))
+    with pytest.raises(ArrayError, match="mesh of 478"):
+        candidates.network_inputs("whole", crops, crops, np.full((2, 478, 3), np.nan, np.float32))
+    with pytest.raises(ArrayError, match=r"\[N, 128, 128\]"):
+        candidates.network_inputs("whole", torch.zeros((2, 64, 64)), torch.zeros((2, 64, 64)), meshes(2))
+    with pytest.raises(ConfigError, match="no network input"):
+        candidates.network_inputs("half", crops, crops, meshes(2), backend="cpu")
+
+
+@pytest.mark.usefixtures("kernels")
+def test_where_the_gpu_fails_the_cpu_does_it_all(
+    pairs: list[Case], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    crops = [torch.from_numpy(np.stack([getattr(case, which) for case in pairs])) for which in ("fixed", "moving")]
+    points, whole_maps, failed = meshes(len(pairs)), candidates.whole_maps, []
+    wanted, _ = candidates.network_inputs("whole", *crops, points, backend="cpu")
+
+    def once_lost(flow: object) -> object:
+        if not failed:
+            failed.append(flow)
+            raise RuntimeError("CUDA error: unspecified launch failure\nmore")
+        return whole_maps(flow)
+
+    monkeypatch.setattr(candidates, "whole_maps", once_lost)
+    monkeypatch.setattr(candidates.gpu, "solve_batch", lambda f, m: torch.zeros((len(f), 2, *f.shape[1:]), device=f.device))
+    with caplog.at_level(logging.WARNING, logger="engine"):
+        found, _ = candidates.network_inputs("whole", *crops, points, backend="gpu")
+    assert "Preparing 3 maps failed on the GPU: CUDA error: unspecified launch failure; the CPU" in caplog.text
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
