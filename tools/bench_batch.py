@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from engine.ops.tvl1 import gpu, reference
 from engine.types import F32
 from tools.bench_flow import SIDE, Case, cases, endpoint_errors, opencv_default
 from tools.flow_floor import Device, device_named, floor
+
+if TYPE_CHECKING:
+    import torch
 
 ROUNDS = 50
 COMPARED = 8
@@ -28,6 +32,8 @@ class BatchReport:
     pairs: int
     batch_us: float
     upload_us: float
+    inputs_us: float
+    answer_us: float
     memory_floor_us: float | None
     arithmetic_floor_us: float | None
     times_floor: float | None
@@ -54,11 +60,29 @@ def bench_batch(pairs: int) -> BatchReport:
     flow = gpu.solve_batch(*on_device)
     batch_us = _median_us(lambda: gpu.solve_batch(*on_device))
     upload_us = _median_us(lambda: gpu.solve_arrays(fixed, moving))
-    return _report(name, device_named(name), chosen, flow.cpu().numpy(), (batch_us, upload_us))
+    return _report(name, device_named(name), chosen, flow.cpu().numpy(), (batch_us, upload_us, *_candidates(*on_device)))
 
 
-def _report(name: str, device: Device | None, chosen: list[Case], flow: F32, times: tuple[float, float]) -> BatchReport:
-    batch_us, upload_us = times
+def _candidates(before: torch.Tensor, after: torch.Tensor) -> tuple[float, float]:
+    """Microseconds from crops to the shipped network's inputs on the device, and on to its probabilities in host memory."""
+    from engine.candidates import MESH, network_inputs
+    from engine.runtime import load
+    from engine.weights import default_weights, load_card
+
+    rng = np.random.default_rng(0)  # points anywhere will do: the arithmetic is the same
+    mesh = rng.uniform(0, SIDE, (len(before), MESH, 3)).astype(np.float32)
+    kind, runner = load_card().input, load(default_weights())
+
+    def inputs() -> torch.Tensor:
+        return network_inputs(kind, before, after, mesh, backend="gpu")[0]
+
+    return _median_us(inputs), _median_us(lambda: runner(inputs().cpu().numpy()))
+
+
+def _report(
+    name: str, device: Device | None, chosen: list[Case], flow: F32, times: tuple[float, float, float, float]
+) -> BatchReport:
+    batch_us, upload_us, inputs_us, answer_us = times
     few = list(zip(chosen, flow, strict=True))[:COMPARED]
     apart = np.abs([f - reference.solve(c.fixed.astype(np.float32), c.moving.astype(np.float32)) for c, f in few])
     seconds, theirs = [], []
@@ -73,6 +97,8 @@ def _report(name: str, device: Device | None, chosen: list[Case], flow: F32, tim
         pairs=len(chosen),
         batch_us=batch_us,
         upload_us=upload_us,
+        inputs_us=inputs_us,
+        answer_us=answer_us,
         memory_floor_us=least.memory * 1e6 if least else None,
         arithmetic_floor_us=least.arithmetic * 1e6 if least else None,
         times_floor=batch_us / (least.seconds * 1e6) if least else None,
@@ -111,6 +137,8 @@ def batch_table(report: BatchReport) -> str:
         ("device", report.device),
         ("batch, pictures and flow on the device", f"{report.batch_us:.0f} us for {report.pairs} pairs{times}"),
         ("the same from and to the host's memory", f"{report.upload_us:.0f} us"),
+        ("from crops to the network's inputs, on the device", f"{report.inputs_us:.0f} us"),
+        ("from crops to probabilities", f"{report.answer_us:.0f} us"),
         ("floor, us", least),
         ("OpenCV's default on this host's CPU", f"{report.opencv_us_per_pair:.0f} us a pair; {report.times_opencv:.0f} x"),
         ("apart from the reference, px", f"mean {report.apart_mean:.2g}, greatest {report.apart_max:.2g}"),

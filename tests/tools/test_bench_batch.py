@@ -21,7 +21,7 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_report_stands_beside_the_floor_and_opencv() -> None:
     chosen = [case for number, case in enumerate(cases()) if number == 30]
     flow = np.stack([tvl1(case.fixed, case.moving, backend="cpu") for case in chosen])
-    report = _report("NVIDIA H200", DEVICES["H200"], chosen, flow, (100.0, 200.0))
+    report = _report("NVIDIA H200", DEVICES["H200"], chosen, flow, (100.0, 200.0, 300.0, 400.0))
     assert report.times_floor == pytest.approx(100 / (floor(DEVICES["H200"], 1, 128, 128).seconds * 1e6))
     assert report.times_opencv == pytest.approx(report.opencv_us_per_pair / 100)
     assert 0 < report.apart_max < 0.1
@@ -29,7 +29,7 @@ def test_the_report_stands_beside_the_floor_and_opencv() -> None:
     table = batch_table(report)
     assert "100 us for 1 pairs" in table
     assert "x the floor" in table
-    assert "unknown" in batch_table(_report("Voodoo2", None, chosen, flow, (100.0, 200.0)))
+    assert "unknown" in batch_table(_report("Voodoo2", None, chosen, flow, (100.0, 200.0, 300.0, 400.0)))
 
 
 @pytest.mark.gpu
