@@ -1,79 +1,111 @@
-"""Half precision, written into the network file: matrix products and convolutions in 16 bits, everything else in 32.
+"""What TensorRT is given: the network folded, and in half precision where that is asked for.
 
-TensorRT 11 computes in the types that the ONNX graph names, so this is where half precision is decided. Norms, softmax, sums
-and the kernel machine, whose distances are small differences of large numbers, stay in 32 bits. Whether what comes out is
-close enough is for `engine.runtime.trt` to decide, by answers.
+Folded: whatever depends on parameters alone is worked out beforehand, so that plain layers of plain parameters are left. Half
+precision: TensorRT 11 computes in the types that the ONNX graph names, so here is where it is decided. Matrix products and
+convolutions take 16 bits; norms, softmax, sums and the kernel machine, whose distances are small differences of large numbers,
+stay in 32. Whether what comes out is close enough is for `engine.runtime.trt` to decide, by answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from engine.errors import WeightsError
+from engine.runtime.ort import folded
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 HALVED = ("Gemm", "MatMul", "Conv")
 """Operations of which all inputs and the output are of one type."""
 
+PREPARATION = 1
+"""To be counted up where `prepared` gives something else than before: engines of before are then compiled anew."""
+
 KEPT = "kernel."
-"""Parameters by whose names what stays in 32 bits is known."""
+"""What the names of parameters begin with that stay in 32 bits, with all that is worked out of them alone."""
 
 
-def halved(content: bytes) -> bytes:
-    """An ONNX file's content with its products in half precision; inputs and outputs stay float32.
-
-    Raises WeightsError for content that is no ONNX model.
-    """
+def prepared(weights: Path, *, half: bool) -> bytes:
+    """An ONNX file as TensorRT is given it; inputs and outputs stay float32. Raises WeightsError for what is no ONNX file."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        model = onnx.load_model_from_string(content)
+        kept = _kept(onnx.load(str(weights)).graph)
+        model: ModelProto = onnx.load_model_from_string(folded(weights))
     except DecodeError as cause:
-        raise WeightsError(f"the network file is no ONNX model ({cause})") from cause
-    graph = model.graph
-    fixed = _depends_on_parameters_alone(graph)
-    kept = _reached_from_kept(graph, fixed)
-    nodes: list[NodeProto] = []
+        raise WeightsError(f"{weights} is no ONNX model ({cause})") from cause
+    if half:
+        _halve(model.graph, kept)
+    own = [domain for domain in model.opset_import if not domain.domain]
+    del model.opset_import[:]  # ONNX Runtime names each of its own, used or not
+    model.opset_import.extend(own)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _kept(graph: GraphProto) -> set[str]:
+    """Names of the parameters that stay wide, and of what is worked out of parameters with one of these among them."""
+    fixed = {value.name for value in graph.initializer} | {""}
+    kept = {name for name in fixed if name.startswith(KEPT)}
     for node in graph.node:
-        wide = node.op_type not in HALVED or fixed.issuperset(node.output) or kept.intersection(node.input)
-        nodes.extend([node] if wide else _in_half(node))
+        if fixed.issuperset(node.input):
+            fixed.update(node.output)
+            if kept.intersection(node.input):
+                kept.update(node.output)
+    return kept
+
+
+def _halve(graph: GraphProto, kept: set[str]) -> None:
+    parameters = {value.name: value for value in graph.initializer}
+    nodes: list[NodeProto] = []
+    narrow: set[str] = set()
+    for node in graph.node:
+        if node.op_type in HALVED and not kept.intersection(node.input):
+            narrow.update(name for name in node.input if name in parameters)
+            nodes.extend(_in_half(node, parameters.keys()))
+        else:
+            nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    content_out: bytes = model.SerializeToString()
-    return content_out
+    used = {name for node in nodes for name in node.input}
+    _replace_parameters(graph, narrow, used)
 
 
-def _in_half(node: NodeProto) -> list[NodeProto]:
-    """The node between casts; each value cast anew, since runtimes merge equal casts."""
+def _in_half(node: NodeProto, parameters: Collection[str]) -> list[NodeProto]:
+    """The node between casts; parameters are read under another name."""
     from onnx import TensorProto, helper
 
     before = []
     for place, name in enumerate(node.input):
-        if name:
-            narrow = f"{node.output[0]}_in{place}_half"
-            before.append(helper.make_node("Cast", [name], [narrow], name=narrow, to=TensorProto.FLOAT16))
-            node.input[place] = narrow
+        if not name:
+            continue
+        if name in parameters:
+            node.input[place] = f"{name}_half"
+            continue
+        cast = f"{node.output[0]}_in{place}_half"
+        before.append(helper.make_node("Cast", [name], [cast], name=cast, to=TensorProto.FLOAT16))
+        node.input[place] = cast
     out = node.output[0]
     node.output[0] = f"{out}_half"
     return [*before, node, helper.make_node("Cast", [node.output[0]], [out], name=f"{out}_wide", to=TensorProto.FLOAT)]
 
 
-def _depends_on_parameters_alone(graph: GraphProto) -> set[str]:
-    """Names of values that no map changes; runtimes work them out once, and in 32 bits."""
-    fixed = {value.name for value in graph.initializer} | {""}
-    for node in graph.node:
-        if fixed.issuperset(node.input):
-            fixed.update(node.output)
-    return fixed
+def _replace_parameters(graph: GraphProto, narrow: set[str], used: set[str]) -> None:
+    """Store these parameters in 16 bits, and in 32 only those that are used so."""
+    from onnx import numpy_helper
 
-
-def _reached_from_kept(graph: GraphProto, fixed: set[str]) -> set[str]:
-    """The parameters that stay wide, with what is worked out of them alone."""
-    kept = {value.name for value in graph.initializer if value.name.startswith(KEPT)}
-    for node in graph.node:
-        if kept.intersection(node.input) and fixed.issuperset(node.output):
-            kept.update(node.output)
-    return kept
+    stored = []
+    for value in graph.initializer:
+        if value.name in narrow:
+            array = numpy_helper.to_array(value).astype(np.float16)
+            stored.append(numpy_helper.from_array(array, f"{value.name}_half"))
+        if value.name in used:
+            stored.append(value)
+    del graph.initializer[:]
+    graph.initializer.extend(stored)

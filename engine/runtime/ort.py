@@ -8,6 +8,7 @@ graph optimizations; float32, since 8 bits are no quicker at this size and less 
 from __future__ import annotations
 
 import json
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -66,8 +67,24 @@ def cuda_refusal() -> str | None:
     return None if built else "this onnxruntime is built for the CPU; install onnxruntime-gpu in its place"
 
 
-def _open(weights: Path, providers: list[Any]) -> Any:
+def folded(weights: Path) -> bytes:
+    """The network of a file as ONNX, with everything that depends on parameters alone worked out. Raises WeightsError."""
     import onnxruntime  # type: ignore[import-untyped]
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "folded.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath, options.log_severity_level = str(path), 4
+        try:
+            onnxruntime.InferenceSession(str(weights), options, providers=PROVIDERS["ort"])
+            return path.read_bytes()
+        except Exception as cause:
+            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause
+
+
+def _open(weights: Path, providers: list[Any]) -> Any:
+    import onnxruntime
 
     asked = [provider if isinstance(provider, str) else provider[0] for provider in providers]
     if absent := [name for name in asked if name not in onnxruntime.get_available_providers()]:

@@ -1,8 +1,8 @@
 """TensorRT: the network compiled for one GPU, in half precision where its answers allow.
 
-From an ONNX file: products in half precision (`engine.runtime.half`) -> a strongly typed TensorRT network -> an engine for
-batches of 1 to MAX_BATCH maps, kept as a file (`engine.runtime.engines`) -> copies and computation of each batch size as one
-CUDA graph. Before an engine is used, and before it is kept, its answers are held against ONNX Runtime's on the CPU.
+From an ONNX file: folded, products in half precision (`engine.runtime.half`) -> a strongly typed TensorRT network -> an engine
+for batches of 1 to MAX_BATCH maps, kept as a file (`engine.runtime.engines`) -> copies and computation of each batch size as
+one CUDA graph. Before an engine is used, and before it is kept, its answers are held against ONNX Runtime's on the CPU.
 
 Names and signatures are held against the real TensorRT 11 bindings by the tests, which need no GPU for it.
 """
@@ -23,7 +23,7 @@ from engine.runtime import engines, gpu
 from engine.runtime.contract import checked
 from engine.runtime.cuda import Stream
 from engine.runtime.engines import EngineKey
-from engine.runtime.half import halved
+from engine.runtime.half import PREPARATION, prepared
 from engine.runtime.ort import OrtRunner
 from engine.types import F32
 
@@ -101,7 +101,11 @@ class TrtRunner:
         """What an engine of this network depends on, here."""
         shapes = f"[1..{MAX_BATCH}, {', '.join(map(str, self.input_shape))}]"
         return engines.key_of(
-            self._sha256, self._libraries.trt.__version__, self._libraries.gpu, shapes, f"{precision}, no TF32"
+            self._sha256,
+            self._libraries.trt.__version__,
+            self._libraries.gpu,
+            shapes,
+            f"{precision}, no TF32, preparation {PREPARATION}",
         )
 
     def file_name(self, precision: str) -> str:
@@ -126,11 +130,10 @@ class TrtRunner:
     def _built(self, judge: OrtRunner) -> tuple[str, _Session]:
         """A new engine, as precise as it has to be, kept in the cache."""
         log.warning("TensorRT compiles %s for %s, which can take minutes", self._weights.name, self._libraries.gpu.name)
-        why, whole = "", self._weights.read_bytes()
+        why = ""
         for precision in TOLERANCES:
             try:
-                content = halved(whole) if precision == "float16" else whole
-                engine = self._compile(content)
+                engine = self._compile(prepared(self._weights, half=precision == "float16"))
             except (BackendError, WeightsError, ImportError) as cause:
                 session, why = None, str(cause)
             else:
