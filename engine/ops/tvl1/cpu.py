@@ -19,6 +19,10 @@ from engine.types import F32
 def refusal() -> str | None:
     """Why the machine code cannot run here, None when it can; the first call compiles or loads it."""
     try:
+        from numba import config
+
+        if getattr(config, "DISABLE_JIT", False):  # set while numba is imported, so its types do not know it
+            return "numba's compiler is switched off; unset NUMBA_DISABLE_JIT"
         from engine.ops.tvl1 import compiled
     except (ImportError, OSError) as error:  # OSError: LLVM's library cannot be loaded
         return f"numba cannot be used ({error}); reinstall it with: pip install --force-reinstall numba"

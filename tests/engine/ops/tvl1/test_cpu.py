@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,6 +82,13 @@ except BackendError as error:
     assert answer == "reference (2, 8, 8)"
     assert told.startswith("1 TV-L1 runs some") and "numba" in told
     assert "no fast CPU path here" in refused and "pip install" in refused
+
+
+def test_a_compiler_that_is_switched_off_is_told() -> None:
+    script = "from engine.ops.tvl1 import cpu; print(cpu.refusal())"
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert "NUMBA_DISABLE_JIT" in done.stdout
 
 
 def test_numba_is_not_loaded_before_it_is_needed() -> None:
