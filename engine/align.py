@@ -136,11 +136,9 @@ def take_out_head(flow: F32, landmarks: F32) -> F32:
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= CROP_SIDE - 1)).all(axis=1)
     design = head_design(points[:, :2] + MARGIN, depth)
     head = fit_head(design, moved, _VOTES * inside, _HEAD)
-    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
-    grid = np.column_stack([columns.ravel(), rows.ravel()]).astype(np.float64)
-    relief = _relief(landmarks) - float(points[_HEAD, 2].mean())
-    rest = head_design(grid + MARGIN, relief.ravel().astype(np.float64)) @ head.terms
-    return np.asarray(flow - rest.T.reshape(2, CROP_SIDE, CROP_SIDE), np.float32)
+    along = np.arange(CROP_SIDE) + MARGIN
+    relief = (_relief(landmarks) - float(points[_HEAD, 2].mean())).astype(np.float64)
+    return np.asarray(flow - head.motion(along, along[:, None], relief), np.float32)
 
 
 def _relief(landmarks: F32) -> F32:

@@ -97,14 +97,18 @@ def explained(before: F32, after: F32, flow: F32) -> float:
     """
     y, x = np.mgrid[0 : before.shape[0], 0 : before.shape[1]].astype(np.float32)
     undone = cv2.remap(after, x + flow[0], y + flow[1], cv2.INTER_LINEAR)
-    side, step = 24, 16
-    found = []
-    for top in range(step // 2, before.shape[0] - side, step):
-        for left in range(step // 2, before.shape[1] - side, step):
-            a, b = before[top : top + side, left : left + side], undone[top : top + side, left : left + side]
-            spread = float(a.std() * b.std())
-            found.append(float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread > SMOOTH_PATCH else 1.0)
+    a, b = (_patches(picture) for picture in (before, np.asarray(undone, np.float32)))
+    spread = np.sqrt((a**2).mean(axis=1) * (b**2).mean(axis=1))
+    found = np.where(spread > SMOOTH_PATCH, (a * b).mean(axis=1) / np.maximum(spread, SMOOTH_PATCH), 1.0)
     return float(np.percentile(found, 10))
+
+
+def _patches(picture: F32) -> F32:
+    """Patches of a picture [H, W], overlapping and clear of its border, each less its mean: [N, pixels of a patch]."""
+    side, step = 24, 16
+    windows = np.lib.stride_tricks.sliding_window_view(picture[step // 2 : -1, step // 2 : -1], (side, side))[::step, ::step]
+    flat = windows.reshape(-1, side * side)
+    return np.asarray(flat - flat.mean(axis=1, keepdims=True), np.float32)
 
 
 def intensity(flow: F32, points: F32) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.head import CANVAS, apply, compose, fit_head, head_design, similarity
+from engine.head import CANVAS, Head, apply, compose, fit_head, head_design, similarity
 
 
 def field(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +23,12 @@ def test_a_motion_of_the_head_is_found_exactly(terms: tuple[float, ...]) -> None
     assert np.allclose(head.terms, terms, atol=2e-3)
     assert head.residual < 0.05
     assert head.agree == pytest.approx(1.0)
+
+
+def test_the_motion_of_a_head_anywhere_is_that_of_its_design() -> None:
+    points, depth = field(2)
+    head = Head(np.array([0.02, 0.01, -2, 1, 0.05, 0.02]), 0.0, 1.0)
+    assert np.allclose(head.motion(points[:, 0], points[:, 1], depth).T, head_design(points, depth) @ head.terms, atol=1e-12)
 
 
 def test_a_cheek_that_moves_is_outvoted() -> None:
