@@ -67,19 +67,28 @@ class _Picture:
 
 
 class Feed:
-    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as of a mailbox of arrivals."""
+    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as of a mailbox of arrivals.
 
-    def __init__(self, name: str, *, counted: Callable[[str], None] = lambda _: None) -> None:
+    clock tells seconds as `time.monotonic` does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        counted: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
-        self._counted = counted
+        self._counted, self._clock = counted, clock
         self._mailbox: Mailbox[_Picture] = Mailbox(WAITING, newest=True)
-        self._rate = Bucket(MOST_PER_S)
+        self._rate = Bucket(MOST_PER_S, clock=clock)
         self._t = -math.inf
         self._index = 0
         self._taken = self._too_many = self._broken = self._unreadable = 0
         self._size = (0, 0)
         self._since = time.time()
-        self._newest = self._looked = time.monotonic()
+        self._newest = self._looked = clock()
         self._taken_then = 0
 
     def offer(self, message: bytes) -> None:
@@ -130,7 +139,7 @@ class Feed:
 
     def status(self, state: SourceState | None = None) -> SourceStatus:
         """How the camera is doing; fps is that since the last status. To be called on the event loop."""
-        now = time.monotonic()
+        now = self._clock()
         passed, taken = now - self._looked, self._taken - self._taken_then
         self._looked, self._taken_then = now, self._taken
         unusable = self._broken + self._unreadable
@@ -158,7 +167,7 @@ class Feed:
         size = jpeg_size(jpeg)
         if size is None or not 0 < max(size) <= MOST_SIDE or not min(size):
             raise InputError(f"a picture is a JPEG of at most {MOST_SIDE} x {MOST_SIDE} pixels")
-        return _Picture(t, jpeg, time.monotonic(), time.time()), size
+        return _Picture(t, jpeg, self._clock(), time.time()), size
 
 
 def _decoded(jpeg: bytes) -> U8 | None:
