@@ -2,8 +2,8 @@
 
     python -m tools.bench_runtime [--weights FILE] [--rounds N] [--json]
 
-`engine.runtime.ort` takes the settings that this table recommends. A round calls each of them five times and leaves the first
-call out, so that each finds its own data in the processor's cache; a line's time is the median, its ratio that of the medians.
+`engine.runtime.ort` takes the settings that this table recommends. A round calls each of them five times, by turns
+in another order, and leaves the first call out, so that each finds its own data in the processor's cache; a line's time is the median, its ratio that of the medians.
 What the answers differ is the greatest difference of a probability from PyTorch's, over 64 maps of noise.
 """
 
@@ -64,14 +64,15 @@ def measure(calls: dict[str, Call], shape: tuple[int, ...], rounds: int) -> list
     noise = np.random.default_rng(0).random((64, *shape), np.float32)
     one = noise[:1]
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            times[name] += [_timed(call, one) for _ in range(CALLS)][1:]
+    names = list(calls)
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:  # none always after the same other
+            times[name] += [_timed(calls[name], one) for _ in range(CALLS)][1:]
     answers = {name: np.concatenate([call(noise[i : i + 1]) for i in range(len(noise))]) for name, call in calls.items()}
-    first = next(iter(calls))
     medians = {name: float(np.median(taken)) for name, taken in times.items()}
     return [
-        Row(name, 1000 * median, medians[first] / median, float(np.abs(answers[name] - answers[first]).max()))
+        Row(name, 1000 * median, medians[names[0]] / median, float(np.abs(answers[name] - answers[names[0]]).max()))
         for name, median in medians.items()
     ]
 

@@ -40,6 +40,10 @@ network's products rounded to half precision, no probability of 442 real maps mo
 autocast) and no label changes; float32 leaves room for sums in another order."""
 
 
+FOREIGN = (RuntimeError, ValueError, TypeError)
+"""What the bindings themselves raise."""
+
+
 @dataclass(frozen=True)
 class Libraries:
     """What the backend stands on: the modules `tensorrt` and `cuda.bindings.runtime`, and the GPU."""
@@ -134,7 +138,7 @@ class TrtRunner:
         for precision in TOLERANCES:
             try:
                 engine = self._compile(prepared(self._weights, half=precision == "float16"))
-            except (BackendError, WeightsError, ImportError) as cause:
+            except (BackendError, WeightsError, ImportError, *FOREIGN) as cause:
                 session, why = None, str(cause)
             else:
                 session, why = self._judged(judge, engine, precision)
@@ -148,7 +152,7 @@ class TrtRunner:
         """The engine ready to run, or why not: what it answers to noise must be what ONNX Runtime answers."""
         try:
             session = _Session(self._libraries, self._log, engine, self.input_shape, len(self.classes))
-        except BackendError as cause:
+        except (BackendError, *FOREIGN) as cause:
             return None, str(cause)
         probes = np.random.default_rng(0).random((5, *self.input_shape), np.float32)
         try:
@@ -253,7 +257,7 @@ class _Session:
                 self._graphs[size] = self._recorded(size)
             self._graphs[size]()
             self._stream.wait()
-        except RuntimeError as cause:  # of the bindings themselves
+        except FOREIGN as cause:
             raise BackendError(f"TensorRT failed: {cause}") from cause
         return self._answers[: len(maps)].copy()
 

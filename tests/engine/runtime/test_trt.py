@@ -268,6 +268,17 @@ def test_an_error_of_the_bindings_themselves_is_translated(compiled: Path) -> No
         runner(maps(2))
 
 
+@pytest.mark.parametrize(
+    "method", ["Builder_build_serialized_network", "IBuilderConfig_create_timing_cache", "Runtime_deserialize_cuda_engine"]
+)
+def test_an_error_of_the_bindings_while_compiling_is_a_reason_to_refuse(weights: Path, method: str) -> None:
+    def burst(*_: Any) -> None:
+        raise RuntimeError("bad allocation")
+
+    with pytest.raises(BackendError, match="bad allocation"):
+        Machine(**{method: burst}).runner(weights)
+
+
 def test_without_tensorrt_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}")
