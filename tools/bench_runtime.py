@@ -2,9 +2,10 @@
 
     python -m tools.bench_runtime [--weights FILE] [--rounds N] [--json]
 
-`engine.runtime.ort` takes the settings that this table recommends. A round calls each of them five times, by turns
-in another order, and leaves the first call out, so that each finds its own data in the processor's cache; a line's time is the median, its ratio that of the medians.
-What the answers differ is the greatest difference of a probability from PyTorch's, over 64 maps of noise.
+`engine.runtime.ort` takes the settings that this table recommends. A round calls each of them five times, by turns in another
+order, and leaves the first call out, so that each finds its own data in the processor's cache; a line's time is the median, its
+ratio that of the medians. What the answers differ is the greatest difference of a probability from PyTorch's, over 64 maps of
+noise.
 """
 
 from __future__ import annotations
