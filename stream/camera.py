@@ -210,6 +210,8 @@ async def serve_camera(
             offer = wire.read_camera(await client.recv())
         feed = Feed(offer.name, counted=counted)
         await cameras.add_browser(offer.name, feed)
+    except ConnectionClosed:
+        return
     except TimeoutError:
         client.turn_away("message", CloseCode.POLICY_VIOLATION, "no consent came")
         return

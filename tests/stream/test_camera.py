@@ -306,6 +306,22 @@ def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.Monke
     run(test)
 
 
+def test_who_leaves_before_consent_leaves_no_trace_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cameras = Cameras()
+
+    async def test() -> None:
+        async with listening(tmp_path, cameras=cameras) as service:
+            async with camera(service):
+                pass
+            async with camera(service) as client:
+                client.transport.abort()
+            await until(lambda: not service.figure("apexstream_connections"), "both to be gone")
+
+    run(test)
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert not cameras.feeds
+
+
 def test_names_and_places_are_limited(tmp_path: Path) -> None:
     cameras = Cameras(most=1)
 

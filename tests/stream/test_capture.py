@@ -269,7 +269,7 @@ def frozen(server: RtspServer) -> Watched:
     return Watched(server.url, stall_s=HANGS_S)
 
 
-STOPPED_IN = {never_there: "reconnecting", unanswered: "starting", running: "live", frozen: "live"}
+STOPPED_IN: dict[Callable[[RtspServer], Watched], str] = {never_there: "reconnecting", unanswered: "starting", running: "live", frozen: "live"}
 
 
 @pytest.mark.parametrize("make", STOPPED_IN)
