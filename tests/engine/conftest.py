@@ -1,11 +1,23 @@
-"""Where the GPU's kernels run in tests: on the GPU where there is one, else in Triton's interpreter on the CPU."""
+"""Where the GPU's kernels run in tests: on the GPU where there is one, else in Triton's interpreter on the CPU.
+
+Triton decides when it is imported whether it interprets, and other libraries import it too: so it is done here, first of all.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
 from engine.ops import device
 from engine.ops.tvl1 import gpu
+
+if device.refusal() is not None and find_spec("triton") is not None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        for name in ("engine.ops.tvl1.triton_kernels", "engine.ops.strain.triton_kernels"):
+            import_module(name)
 
 
 @pytest.fixture

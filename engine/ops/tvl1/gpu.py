@@ -72,12 +72,23 @@ def _run(fixed: torch.Tensor, moving: torch.Tensor, method: Method) -> torch.Ten
     room = 1 << (number - 1).bit_length()  # sizes that are powers of two: few graphs serve batches of any length
     shape = room, height, width
     key = (shape, method, fixed.device)
-    batch = _idle.pop(key, None) or Batch(shape, method, fixed.device)
+    batch = _idle.pop(key, None) or _made(shape, method, fixed.device)
     flow = batch(fixed, moving)
     _idle[key] = batch
     while len(_idle) > KEPT:
         _idle.popitem(last=False)
     return flow
+
+
+def _made(shape: tuple[int, int, int], method: Method, where: torch.device) -> Batch:
+    """New buffers; where they find no room, the idle ones make it."""
+    import torch
+
+    try:
+        return Batch(shape, method, where)
+    except torch.OutOfMemoryError:
+        _idle.clear()
+        return Batch(shape, method, where)
 
 
 class Batch:
@@ -105,16 +116,22 @@ class Batch:
         self.flow, self.other_flow = room(pairs, 2, height, width), room(pairs, 2, height, width)
         self.dual, self.other_dual = room(pairs * 4 * between), room(pairs * 4 * between)
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.done = torch.cuda.Event() if where.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __call__(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
         """[n, H, W] twice, n up to `pairs` -> [n, 2, H, W]."""
+        if self.done:
+            self.done.wait()  # another stream may have used the buffers last
         self.given[0, : len(fixed)].copy_(fixed)
         self.given[1, : len(moving)].copy_(moving)
         if self.where.type == "cuda":
             self._replay()
         else:
             self._launch()
-        return self.flow[: len(fixed)].clone()
+        flow = self.flow[: len(fixed)].clone()
+        if self.done:
+            self.done.record()
+        return flow
 
     def _replay(self) -> None:
         import torch
