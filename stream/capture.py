@@ -11,6 +11,7 @@ in order and hands it on. It alone touches what is below; other threads see `sta
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -49,6 +50,9 @@ READER_END_S = 1.0
 """How long stopping waits for a connection that hangs."""
 
 
+log = logging.getLogger(__name__)
+
+
 class BackOff:
     """Seconds to wait before each attempt: from 0.2 doubling to 2, each a quarter more or less by chance."""
 
@@ -82,6 +86,7 @@ class Capture:
         self._link: Link | None = None  # set by the capture's thread, ended by any
         self._status = SourceStatus(source.name, self.address.kind, "starting", since=time.time())  # replaced as a whole
         self._left: list[Link] = []
+        self._ending, self._over = "", False  # what is to be said of the end, and whether the source came to it
         self._timeline = Timeline(follows_wall=self.address.live)
         self._pace = Pace(self._stopping)
         self._back_off = BackOff()
@@ -118,22 +123,34 @@ class Capture:
     def _run(self) -> None:
         try:
             self._tell("starting")
-            while not self._stopping.is_set():
-                link = self._link = Link(self.address, read_s=self._settings.stall_s + READ_MARGIN_S)
-                try:
-                    stalled = self._follow(link)
-                finally:
-                    link.abandon()
-                    self._left = [left for left in (*self._left, link) if left.alive]
-                if self._stopping.is_set() or (link.over and not self._settings.loop):
-                    return
-                if not link.over:
-                    self._wait_for_next_attempt(link, stalled)
+            while not self._stopping.is_set() and not self._over:
+                self._attempt()
         except ClosedError:
             return
         finally:
             self._mailbox.close()
-            self._tell("ended", "" if self._stopping.is_set() or self._link is None else self._link.detail)
+            self._tell("ended", "" if self._stopping.is_set() else self._ending)
+
+    def _attempt(self) -> None:
+        """One connection, from its making to its end, and the wait for the next; no error but ClosedError ends the source."""
+        stalled = False
+        try:
+            link = self._link = Link(self.address, read_s=self._settings.stall_s + READ_MARGIN_S)
+            try:
+                stalled = self._follow(link)
+            finally:
+                link.abandon()
+                self._left = [left for left in (*self._left, link) if left.alive]
+            self._ending, self._over = link.detail, link.over and not self._settings.loop
+            again = link.over
+        except ClosedError:
+            raise
+        except Exception as error:  # a defect of ours must not take a camera away for good
+            self._ending = f"{self.address.shown} was left after an unforeseen error ({type(error).__name__}); the log has more"
+            self._over, again = not self.address.live, False  # a recording would tell all its events again
+            log.exception("%s: unforeseen error", self._settings.name)
+        if not (self._stopping.is_set() or self._over or again):
+            self._wait_for_next_attempt(self._ending, stalled)
 
     def _follow(self, link: Link) -> bool:
         """Hand on what the link brings until it ends, stalls or the capture stops; whether it stalled."""
@@ -185,11 +202,11 @@ class Capture:
             self._reported = arrived
             self._tell("live")
 
-    def _wait_for_next_attempt(self, link: Link, stalled: bool) -> None:
+    def _wait_for_next_attempt(self, detail: str, stalled: bool) -> None:
         self._away = self._status.frames > 0
         self._recent.clear()
         silence = f"no picture came for {self._settings.stall_s:g} s"
-        self._tell("stalled" if stalled else "reconnecting", silence if stalled else link.detail)
+        self._tell("stalled" if stalled else "reconnecting", silence if stalled else detail)
         self._stopping.wait(self._back_off.next())
         while len(self._left) >= MOST_LEFT_BEHIND and not self._stopping.is_set():
             self._stopping.wait(FIRST_WAIT_S)

@@ -180,6 +180,34 @@ def test_a_missing_password_and_an_impossible_source_are_told_beforehand(monkeyp
         Watched("ftp://127.0.0.1/x")
 
 
+class Stumbling(Watched):
+    """Who hears of the source fails once, when it is live."""
+
+    stumbled = False
+
+    def _hear(self, status: SourceStatus) -> None:
+        if status.state == "live" and not self.stumbled:
+            self.stumbled = True
+            raise LookupError("nobody foresaw this")
+        super()._hear(status)
+
+
+def test_an_unforeseen_error_is_told_and_the_source_goes_on(
+    server: RtspServer, clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Stumbling(server.url) as watched:
+        told = watched.until(in_state("reconnecting"))
+        watched.until(in_state("live"))
+        arrivals = watched.take(2)
+    assert "LookupError" in told.detail and "\n" not in told.detail
+    assert [(arrival.frame.index, arrival.frame.gap) for arrival in arrivals] == [(0, False), (1, True)]
+    assert watched.states() == ["starting", "reconnecting", "live", "ended"]
+    assert "nobody foresaw this" in caplog.text
+    with Stumbling(str(clip), newest=False) as played:
+        ended = played.until(in_state("ended"))
+    assert "LookupError" in ended.detail, "a file would tell all its events again"
+
+
 def test_what_was_never_there_is_tried_again_and_again() -> None:
     with Watched("/dev/video97") as watched:
         attempts = [watched.until(in_state("reconnecting"), number) for number in (1, 2, 3)]
@@ -269,7 +297,12 @@ def frozen(server: RtspServer) -> Watched:
     return Watched(server.url, stall_s=HANGS_S)
 
 
-STOPPED_IN: dict[Callable[[RtspServer], Watched], str] = {never_there: "reconnecting", unanswered: "starting", running: "live", frozen: "live"}
+STOPPED_IN: dict[Callable[[RtspServer], Watched], str] = {
+    never_there: "reconnecting",
+    unanswered: "starting",
+    running: "live",
+    frozen: "live",
+}
 
 
 @pytest.mark.parametrize("make", STOPPED_IN)
