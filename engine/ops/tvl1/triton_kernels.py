@@ -67,7 +67,7 @@ def descend(pictures, slopes, following, height, width, next_height, next_width,
         small = next_height.to(tl.int64) * next_width
         here = at < small
         py, px = _covering(at // next_width, height, next_height), _covering(at % next_width, width, next_width)
-        value, _, _ = _cubic(base, base, base, px, py, height, width, here)
+        value, _, _ = _cubic(base, base, base, px, py, height, width, 1)
         tl.store(following + number * small + at, value, mask=here)
 
 
@@ -229,12 +229,12 @@ def _expand(pictures, slopes, u, v, x, y, pair, pairs, height, width, here):
     inside = here & (px >= 0) & (px <= width - 1) & (py >= 0) & (py <= height - 1)
     picture = pictures + (pairs + pair) * cells
     slope = slopes + (pairs + pair) * 2 * cells
-    warped, gx, gy = _cubic(picture, slope, slope + cells, px, py, height, width, here)
+    warped, gx, gy = _cubic(picture, slope, slope + cells, px, py, height, width, 3)
     fixed_slope = slopes + pair * 2 * cells + at
     gx = tl.where(inside, 0.5 * (gx + tl.load(fixed_slope, mask=here, other=0.0)), 0.0)
     gy = tl.where(inside, 0.5 * (gy + tl.load(fixed_slope + cells, mask=here, other=0.0)), 0.0)
     fixed = tl.load(pictures + pair * cells + at, mask=here, other=0.0)
-    return warped - fixed - gx * u - gy * v, gx, gy
+    return tl.where(here, warped - fixed - gx * u - gy * v, 0.0), gx, gy
 
 
 @triton.jit
@@ -245,8 +245,9 @@ def _enlarged(flow, pair, x, y, height, width, below_height, below_width, here):
     there = here & (y < below_height * height)
     rows, columns = tl.maximum(below_height, 1), tl.maximum(below_width, 1)
     py, px = _covering(y, rows, height), _covering(x, columns, width)
-    u, v, _ = _cubic(flow, flow + cells, flow, px, py, rows, columns, there)
-    return u * (width / columns.to(tl.float32)), v * (height / rows.to(tl.float32))
+    u, v, _ = _cubic(flow, flow + cells, flow, px, py, rows, columns, 2)
+    u, v = u * (width / columns.to(tl.float32)), v * (height / rows.to(tl.float32))
+    return tl.where(there, u, 0.0), tl.where(there, v, 0.0)
 
 
 @triton.jit
@@ -256,29 +257,45 @@ def _covering(at, length, cells):
 
 
 @triton.jit
-def _cubic(first, second, third, px, py, height, width, here):
-    """Cubic interpolation (Keys) of three pictures [H, W] at places (x, y), the border repeated; twin: reference.sample.
+def _cubic(first, second, third, px, py, height, width, COUNT: tl.constexpr):
+    """Cubic interpolation (Keys) of COUNT pictures [H, W] at places (x, y), the border repeated; twin: reference.sample.
 
-    A loop, since 48 reads in a row would not fit into the registers.
+    The rows are a loop: all the reads at once would not fit into the registers.
     """
     left, top = tl.floor(px), tl.floor(py)
-    fx, fy = px - left, py - top
+    across_0, across_1, across_2, across_3 = _keys(px - left)
+    down_0, down_1, down_2, down_3 = _keys(py - top)
     column, row = left.to(tl.int32), top.to(tl.int32)
-    one, two, three = fx * 0.0, fx * 0.0, fx * 0.0
-    for tap in range(16):
-        right, down = tap % 4 - 1, tap // 4 - 1
-        weight = _keys(fx - right) * _keys(fy - down)
-        line = tl.minimum(tl.maximum(row + down, 0), height - 1) * width
-        at = line + tl.minimum(tl.maximum(column + right, 0), width - 1)
-        one += weight * tl.load(first + at, mask=here, other=0.0)
-        two += weight * tl.load(second + at, mask=here, other=0.0)
-        three += weight * tl.load(third + at, mask=here, other=0.0)
+    column_0, column_1 = _within(column - 1, width), _within(column, width)
+    column_2, column_3 = _within(column + 1, width), _within(column + 2, width)
+    one, two, three = px * 0.0, px * 0.0, px * 0.0
+    for down in range(4):
+        weight = tl.where(down == 0, down_0, tl.where(down == 1, down_1, tl.where(down == 2, down_2, down_3)))
+        line = _within(row + (down - 1), height) * width
+        at_0, at_1, at_2, at_3 = line + column_0, line + column_1, line + column_2, line + column_3
+        one += weight * _line(first, at_0, at_1, at_2, at_3, across_0, across_1, across_2, across_3)
+        if COUNT > 1:
+            two += weight * _line(second, at_0, at_1, at_2, at_3, across_0, across_1, across_2, across_3)
+        if COUNT > 2:
+            three += weight * _line(third, at_0, at_1, at_2, at_3, across_0, across_1, across_2, across_3)
     return one, two, three
 
 
 @triton.jit
-def _keys(distance):
-    """Weight of a pixel at a distance in pixels, 2 at the most; twin: reference.keys."""
-    d = tl.abs(distance)
-    inner = ((A + 2) * d - (A + 3)) * d * d + 1.0
-    return tl.where(d <= 1, inner, A * (((d - 5) * d + 8) * d - 4))
+def _line(picture, at_0, at_1, at_2, at_3, across_0, across_1, across_2, across_3):
+    near = tl.load(picture + at_1) * across_1 + tl.load(picture + at_2) * across_2
+    return near + tl.load(picture + at_0) * across_0 + tl.load(picture + at_3) * across_3
+
+
+@triton.jit
+def _within(place, length):
+    return tl.minimum(tl.maximum(place, 0), length - 1)
+
+
+@triton.jit
+def _keys(fraction):
+    """Weights of the pixels at -1, 0, 1 and 2 from the floor of a place that lies `fraction` behind it; twin: reference.keys."""
+    rest = 1.0 - fraction
+    before, last = A * fraction * rest * rest, A * rest * fraction * fraction
+    here = ((A + 2) * fraction - (A + 3)) * fraction * fraction + 1.0
+    return before, here, 1.0 - here - before - last, last
