@@ -20,6 +20,7 @@ import ipaddress
 import logging
 import re
 import resource
+import socket
 import ssl
 import time
 from collections import OrderedDict
@@ -118,12 +119,21 @@ class Guard:
 
 
 def require_safe_binding(host: str, token: str | None) -> None:
-    """Raises ConfigError where the service would be open to other machines without a token."""
+    """Raises ConfigError where the service would be open to other machines without a token, or where there is no such host."""
     if token is None and not is_loopback(host):
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError) as error:
+            raise unknown_host(host) from error
         raise ConfigError(
             f"listening at {host} lets other machines in, so it needs a token: make one with "
             "`python -c 'import secrets; print(secrets.token_urlsafe())'` and set it as APEXSTREAM_TOKEN or [server] token_file"
         )
+
+
+def unknown_host(host: str) -> ConfigError:
+    """What to say where a name has no address."""
+    return ConfigError(f"no host called {host} is known here; --listen takes a name or an address of this machine")
 
 
 def is_loopback(host: str) -> bool:

@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from engine.config import PipelineSettings, Settings, parse_settings, read_toml
+from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
@@ -170,7 +171,7 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     sources = live.get("sources")
     if isinstance(sources, list) and all(isinstance(source, dict) for source in sources):
         live["sources"] = _told_apart(sources)
-    return _validated({**live, "pipeline": parse_settings(content, str(path))}, str(path))
+    return _validated({**live, "pipeline": content}, str(path))
 
 
 def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, ...]:
@@ -221,7 +222,43 @@ def _validated(content: dict[str, Any], where: str) -> LiveSettings:
     try:
         return LiveSettings.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {key + ': ' if key else ''}{said[0].lower()}{said[1:]}") from None
+        raise ConfigError(f"{where}: {_sentence(error.errors(include_input=False)[0])}") from None
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    """What is wrong with which setting, in the words of the settings file."""
+    path = fault["loc"][1:] if fault["loc"][:1] == ("pipeline",) else fault["loc"]
+    of_source = len(path) > 1 and path[0] == "sources"
+    table = _ordinal(int(path[1])) if of_source else str(path[0]) if len(path) > 1 else ""
+    key = ".".join(str(part) for part in path[2 if of_source else 1 if table else 0 :])
+    name = (f"{table}'s {key}" if of_source else f"{table}.{key}" if table else key) if key else table
+    said = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        known = ", ".join(_known(str(path[0]) if table else ""))
+        return (
+            f"{table} has no setting {key}; there are {known}"
+            if of_source
+            else f"there is no setting {name}; there are {known}"
+        )
+    if fault["type"] == "missing":
+        return f"{table or 'the settings'} has no {key}"
+    if fault["type"] == "model_type":
+        return f"{name} is a table of settings"
+    if name == "sources" and fault["type"] == "tuple_type":
+        return "sources is a list of tables, [[sources]]"
+    if said.startswith("Input should"):
+        return f"{name} {said.removeprefix('Input ')}"
+    return f"{name + ': ' if name else ''}{said[:1].lower()}{said[1:]}"
+
+
+def _known(table: str) -> list[str]:
+    """The settings that there are in a table; those of the whole file for none."""
+    root = {**LiveSettings.model_fields, **PipelineSettings.model_fields}
+    del root["pipeline"]
+    kind: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
+    return list(root if kind is None else kind.model_fields)
+
+
+def _ordinal(index: int) -> str:
+    words = ("first", "second", "third", "fourth", "fifth", "sixth")
+    return f"the {words[index]} source" if index < len(words) else f"source {index + 1}"

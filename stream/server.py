@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -33,7 +35,7 @@ from stream.answers import Answers, Facts, Page, page_files, refusal, text
 from stream.camera import BrowserCameras, serve_camera
 from stream.connection import CLOSE_S, PAUSE_BYTES, Client, Framer, House, factory
 from stream.feed import PreviewWish
-from stream.guard import REQUEST_S, Counted, Guard, Need, RefusalLog, is_loopback, room_for, tls_context
+from stream.guard import REQUEST_S, Counted, Guard, Need, RefusalLog, is_loopback, room_for, tls_context, unknown_host
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
@@ -165,8 +167,10 @@ class Server:
                 logger=library_log,
                 **tls,
             )
+        except (socket.gaierror, UnicodeError) as error:
+            raise unknown_host(settings.host) from error
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
             raise ConfigError(
                 f"{settings.host}:{settings.port} cannot be listened at ({reason}); choose another with --listen HOST:PORT"
             ) from error

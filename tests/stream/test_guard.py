@@ -47,11 +47,17 @@ def reason(guard: Guard, need: Need, *headers: tuple[str, str]) -> str | None:
     return None if refused is None else refused.reason
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "::ffff:192.168.1.5"])
 def test_listening_to_other_machines_demands_a_token_and_says_how_to_make_one(host: str) -> None:
     with pytest.raises(ConfigError, match=r"token_urlsafe.*APEXSTREAM_TOKEN"):
         Guard(ServerSettings(host=host))
     Guard(ServerSettings(host=host, token=TOKEN))
+
+
+@pytest.mark.parametrize("host", ["nosuchhost.invalid", "127.0.0.1.invalid", "a..b"])
+def test_a_host_that_is_not_known_is_told_as_that(host: str) -> None:
+    with pytest.raises(ConfigError, match=f"no host called {host} is known here"):
+        Guard(ServerSettings(host=host))
 
 
 def test_a_token_from_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,3 +272,13 @@ def test_the_end_waits_for_nobody(tmp_path: Path) -> None:
                 writer.close()
 
     run(test)
+
+
+@pytest.mark.parametrize("host", ["nosuchhost.invalid", "a..b"])
+def test_a_host_that_is_not_known_is_told_with_a_token_too(tmp_path: Path, host: str) -> None:
+    async def test() -> None:
+        with pytest.raises(ConfigError, match=f"no host called {host} is known here"):
+            async with listening(tmp_path, host=host, token=TOKEN):
+                pass
+
+    run(test)

@@ -87,6 +87,8 @@ def test_what_is_no_source_is_told_before_anything_starts(source: str, said: str
         (["none.mp4"], 1, "none.mp4 is no file"),
         ([PATTERN, "--listen", "8765"], 2, "is not HOST:PORT"),
         ([PATTERN, "--listen", "0.0.0.0:0"], 1, "needs a token"),
+        ([PATTERN, "--listen", "nosuchhost.invalid:0"], 1, "no host called nosuchhost.invalid is known here"),
+        ([PATTERN, "--listen", "a..b:0"], 1, "no host called a..b is known here"),
         ([PATTERN, "--network", "alexnet"], 2, "is none of"),
         ([PATTERN, "--network", "htnet", "--weights", "a.onnx"], 2, "give one of them"),
         ([PATTERN, "--certificate", "a.pem"], 2, "go together"),
@@ -107,9 +109,11 @@ def test_what_cannot_be_is_one_sentence(
 
 def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as caught:
-        main(["live", PATTERN, "--data", str(tmp_path), "--listen", f"127.0.0.1:{taken.getsockname()[1]}"])
+        taken_port = taken.getsockname()[1]
+        main(["live", PATTERN, "--data", str(tmp_path), "--listen", f"127.0.0.1:{taken_port}"])
     assert caught.value.code == 1
-    assert "cannot be listened at" in capfd.readouterr().err
+    told = " ".join(capfd.readouterr().err.split())
+    assert f"{taken_port} cannot be listened at (address already in use); choose another with --listen" in told
 
 
 def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
