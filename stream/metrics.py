@@ -6,6 +6,7 @@ MOST_STREAMS are "other"), all else by the sets below. No address, no credential
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -54,6 +55,9 @@ class Metrics:
         self._replayed = Counter("apexstream_events_replayed", "Stored events sent again to clients that asked.", registry=at)
         self._refusals = Counter("apexstream_refusals", "Requests and messages refused, by reason.", ["reason"], registry=at)
         self._pictures = Counter("apexstream_camera_frames", "Pictures from browsers' cameras.", ["outcome"], registry=at)
+        self._storing = Histogram(
+            "apexstream_store_seconds", "Storing a batch of final events, durably.", buckets=LATENCY_S, registry=at
+        )
         self._stored = Gauge("apexstream_store_bytes", "Size of the event store on disk.", registry=at)
         self._seq = Gauge("apexstream_store_seq", "Number of the last stored event.", registry=at)
 
@@ -62,15 +66,23 @@ class Metrics:
         self._sources.keep(status)
 
     def removed(self, stream: str) -> None:
-        """A stream is gone, and its figures with it."""
+        """A stream is gone, and with it the figures of its present state; what was counted stays."""
+        name = self.name_of(stream)
         self._sources.drop(stream)
+        if name != "browser" or not self._sources.has_browsers:
+            with contextlib.suppress(KeyError):  # not a frame of it was analysed
+                self._queue.remove(name)
 
-    def event(self, message: Mapping[str, Any]) -> None:
-        """An expression message that is sent: counted if final, and its latency_ms."""
+    def event(self, message: Mapping[str, Any], *, browser: bool = False) -> None:
+        """An expression message that is sent: counted if final, and its latency_ms.
+
+        browser: it is a browser's camera that it came from, which may have gone by now.
+        """
         final = message.get("state") == "final"
         if final:
             kind, label = (_one_of(message.get(key), known) for key, known in (("kind", KINDS), ("label", LABELS)))
-            self._events.labels(self.name_of(str(message.get("stream"))), kind, label).inc()
+            name = "browser" if browser else self.name_of(str(message.get("stream")))
+            self._events.labels(name, kind, label).inc()
         latency = message.get("latency_ms")
         if isinstance(latency, int | float):
             self._latency.labels("final" if final else "provisional").observe(latency / 1000)
@@ -90,6 +102,11 @@ class Metrics:
         """Where the store's size in bytes and its last seq are read when asked for."""
         self._stored.set_function(size)
         self._seq.set_function(seq)
+
+    def stored(self, events: int, seconds: float) -> None:
+        """A batch of so many events was stored in so many seconds."""
+        del events  # counted one by one when they are sent
+        self._storing.observe(seconds)
 
     def dropped(self) -> None:
         """A client that did not read was cut off."""
@@ -152,6 +169,12 @@ class _Sources(Collector):
         with self._lock:
             status = self._latest.get(stream)
         return status is not None and status.kind == "browser"
+
+    @property
+    def has_browsers(self) -> bool:
+        """Whether any browser shows its camera."""
+        with self._lock:
+            return any(status.kind == "browser" for status in self._latest.values())
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:

@@ -43,7 +43,10 @@ class Feed(Inbox, Protocol):
 
 @dataclass(eq=False)
 class _Stream:
-    """One source at work; told and problem are the last that capture and worker said, guarded by the session's lock."""
+    """One source at work; told and problem are the last that capture and worker said, guarded by the session's lock.
+
+    give_up ends the wait for a browser's pipeline.
+    """
 
     name: str
     worker: Worker
@@ -51,6 +54,7 @@ class _Stream:
     capture: Capture | None = None
     told: SourceStatus | None = None
     problem: str = ""
+    give_up: Callable[[Exception], None] = lambda error: None
 
 
 class Session:
@@ -71,7 +75,7 @@ class Session:
         self.settings = settings
         self._sink, self._processed, self._make = sink, processed, make
         self._name = name or uuid4().hex[:12]
-        self._lock = threading.RLock()  # guards _streams, _stopped and each stream's told and problem
+        self._lock = threading.RLock()  # guards _streams, _stopped, each stream's told and problem, and the order of statuses
         self._streams: dict[str, _Stream] = {}
         self._stopped = False
         self._loading: _Loading | None = None
@@ -88,7 +92,7 @@ class Session:
             self._streams.update({stream.name: stream for stream in streams})
         for stream in streams:
             if stream.capture is not None:
-                self._sink.status(stream.capture.status)
+                self.tell(stream.capture.status)
             stream.worker.start()
 
     def add_browser(self, name: str, feed: Feed) -> None:
@@ -97,7 +101,7 @@ class Session:
         Raises InputError where the name is taken, there are too many, or the pipeline does not load.
         """
         loaded: Mailbox[Exception | None] = Mailbox(1, newest=True)
-        stream = _Stream(name, self._worker(name, feed, loaded.put), feed.close)
+        stream = _Stream(name, self._worker(name, feed, loaded.put), feed.close, give_up=loaded.put)
         with self._lock:
             self._check_room(name)
             self._streams[name] = stream
@@ -117,16 +121,19 @@ class Session:
         if stream is None:
             return
         _end(stream, time.monotonic() + STOP_S)
-        self._sink.removed(name)
+        with self._lock:
+            self._sink.removed(name)
 
-    def merged(self, status: SourceStatus) -> SourceStatus:
-        """A source's status; where its analysis fails, with that in place of its own."""
+    def tell(self, status: SourceStatus) -> None:
+        """Send a source's status to the sink; where its analysis fails, with that in place of its own.
+
+        That of a stream that is gone, told too late, is left out: it would bring the stream back.
+        """
         with self._lock:
             stream = self._streams.get(status.stream)
-            if stream is None:
-                return status
-            stream.told = status
-            return _merged(status, stream.problem)
+            if stream is not None:
+                stream.told = status
+                self._sink.status(_merged(status, stream.problem))
 
     def stop(self, timeout: float = STOP_S) -> bool:
         """End all sources: their last events are flushed to the sink. True when every thread has ended within timeout seconds.
@@ -134,13 +141,16 @@ class Session:
         Idempotent.
         """
         with self._lock:
-            streams, self._stopped = list(self._streams.values()), True
-            self._streams.clear()
+            streams, self._stopped = [] if self._stopped else list(self._streams.values()), True
         if not streams:
             return True
         until = time.monotonic() + timeout
+        for stream in streams:
+            stream.give_up(InputError("the service is ending"))
         with ThreadPoolExecutor(len(streams), "end") as pool:
             ended = list(pool.map(lambda stream: _end(stream, until), streams))
+        with self._lock:
+            self._streams.clear()
         return all(ended)
 
     @property
@@ -152,7 +162,7 @@ class Session:
     def _prepare(self, source: SourceSettings) -> _Stream:
         newest = parse_address(source.url).live
         mailbox: Mailbox[Arrival] = Mailbox(self.settings.queued_frames, newest=newest)
-        capture = Capture(source, mailbox, lambda status: self._sink.status(self.merged(status)))
+        capture = Capture(source, mailbox, self.tell)
         worker = self._worker(source.name, mailbox, lambda error: self._loaded(capture, error))
         return _Stream(source.name, worker, mailbox.close, capture)
 
@@ -173,7 +183,7 @@ class Session:
             session=self._name,
             told=lambda problem: self._ailing(name, problem),
             loaded=loaded,
-            processed=self._processed,
+            processed=self._analysed,
             make=self._make,
         )
 
@@ -189,6 +199,10 @@ class Session:
         with self._lock:
             return self._streams.pop(name, None)
 
+    def _analysed(self, name: str, seconds: float, waiting: int) -> None:
+        if name in self._streams:  # else it outlives its end, and has no figures any more
+            self._processed(name, seconds, waiting)
+
     def _ailing(self, name: str, problem: str) -> None:
         """A worker says what is wrong with its analysis, or that it is well again."""
         (log.warning if problem else log.info)("%s: %s", name, problem or "the analysis is well again")
@@ -197,9 +211,8 @@ class Session:
             if stream is None:
                 return
             stream.problem = problem
-            told = None if stream.told is None else _merged(stream.told, problem)
-        if told is not None:
-            self._sink.status(told)
+            if stream.told is not None:
+                self._sink.status(_merged(stream.told, problem))
 
 
 def _merged(status: SourceStatus, problem: str) -> SourceStatus:

@@ -68,6 +68,7 @@ def test_numbers_that_are_looked_up_when_asked_for() -> None:
     metrics.measure_store(lambda: here[2], lambda: here[3])
     metrics.dropped()
     metrics.replayed(40)
+    metrics.stored(3, 0.02)
     for reason in REASONS:
         metrics.refused(reason)
     metrics.refused("made up")
@@ -78,6 +79,7 @@ def test_numbers_that_are_looked_up_when_asked_for() -> None:
     assert found["apexstream_store_seq", ()] == 17
     assert found["apexstream_subscribers_dropped_total", ()] == 1
     assert found["apexstream_events_replayed_total", ()] == 40
+    assert found["apexstream_store_seconds_sum", ()] == 0.02
     assert {dict(labels)["reason"] for name, labels in found if name == "apexstream_refusals_total"} == {*REASONS, "other"}
 
 
@@ -102,7 +104,22 @@ def test_browsers_are_one_stream_whatever_they_call_themselves() -> None:
     assert figure(metrics, "apexstream_source_fps", stream="browser") == 30
     assert figure(metrics, "apexstream_source_state", stream="browser", state="live") == 2
     assert figure(metrics, "apexstream_frame_seconds_count", stream="browser") == 2
+    assert figure(metrics, "apexstream_queue_frames", stream="browser") == 1
+    metrics.removed("anna")
+    assert figure(metrics, "apexstream_queue_frames", stream="browser") == 1
+    metrics.removed("bert")
+    assert figure(metrics, "apexstream_queue_frames", stream="browser") is None, "none is there, so nothing waits"
+    metrics.event({"stream": "anna", "state": "final", "kind": "micro", "label": "surprise"}, browser=True)
+    assert figure(metrics, "apexstream_events_total", stream="browser", kind="micro", label="surprise") == 1
     assert "anna" not in metrics.render().decode()
+
+
+def test_a_stream_that_was_never_analysed_can_go() -> None:
+    metrics = Metrics()
+    metrics.status(SourceStatus("anna", "browser", "starting"))
+    metrics.removed("anna")
+    metrics.removed("anna")
+    assert figure(metrics, "apexstream_queue_frames", stream="browser") is None
 
 
 def test_details_never_show() -> None:

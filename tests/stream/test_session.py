@@ -13,10 +13,12 @@ from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import InputError, SourceError, WeightsError
 from engine.types import Event, Face, Frame
+from stream import session as session_module
 from stream.feed import Arrival, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
 from stream.session import MOST_BROWSERS, Session
+from stream.worker import Make
 from tests.faces import Clip, grey_picture, render
 from tests.live import PATIENCE_S, Collected, arrivals
 from tools.clips import preset, write_clip
@@ -246,10 +248,108 @@ def test_a_browsers_trouble_is_put_into_its_status(sessions: list[Session]) -> N
     session.start()
     session.add_browser("desk", feed)
     live = SourceStatus("desk", "browser", "live")
-    assert session.merged(live) == live
+    session.tell(live)
+    assert sink.statuses[-1] == live
     feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
     sink.until(lambda: "reconnecting" in sink.states("desk"), "the trouble")
-    assert session.merged(live).state == "reconnecting"
-    ended = session.merged(SourceStatus("desk", "browser", "ended"))
-    assert ended.state == "ended" and "ZeroDivisionError" in ended.detail
-    assert session.merged(SourceStatus("of nobody", "browser", "live")).state == "live"
+    session.tell(live)
+    assert sink.statuses[-1].state == "reconnecting"
+    session.tell(SourceStatus("desk", "browser", "ended"))
+    assert sink.statuses[-1].state == "ended" and "ZeroDivisionError" in sink.statuses[-1].detail
+
+
+class Slow(Collected):
+    """A sink that is held up while it takes the status of a given state."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__()
+        self._state, self.held, self.go_on = state, threading.Event(), threading.Event()
+
+    def status(self, status: SourceStatus) -> None:
+        if status.state == self._state:
+            self.held.set()
+            assert self.go_on.wait(PATIENCE_S)
+        super().status(status)
+
+
+def test_statuses_keep_their_order_and_none_comes_behind_the_end(sessions: list[Session]) -> None:
+    sink, feed = Slow("live"), mailbox()
+    session = Session(LiveSettings(), sink)
+    sessions.append(session)
+    session.start()
+    session.add_browser("desk", feed)
+    order: list[threading.Thread] = []
+    for act in (
+        lambda: session.tell(SourceStatus("desk", "browser", "live")),
+        lambda: session.tell(SourceStatus("desk", "browser", "stalled")),
+        lambda: session.remove_browser("desk"),
+    ):
+        order.append(threading.Thread(target=act))
+        order[-1].start()
+        assert sink.held.wait(PATIENCE_S)
+    feed.close()
+    order[1].join(0.05)  # time in which it could overtake
+    assert sink.statuses == [] and sink.gone == []
+    sink.go_on.set()
+    for thread in order:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    session.tell(SourceStatus("desk", "browser", "live", detail="told too late"))
+    assert sink.states("desk") in (["live", "stalled"], ["live"])
+    assert sink.gone == ["desk"] and "told too late" not in {status.detail for status in sink.statuses}
+
+
+def test_an_analysis_that_outlives_its_stream_leaves_no_trace(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "STOP_S", 0.1)
+    at_work, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    class Long(Pipeline):
+        def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
+            at_work.set()
+            assert go_on.wait(PATIENCE_S)
+            raise ZeroDivisionError("nobody foresaw this")
+
+        def close(self) -> None:
+            super().close()
+            over.set()
+
+    sink, feed, processed = Collected(), mailbox(), []
+    make: Make = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
+    session = Session(LiveSettings(), sink, make=make, processed=lambda *figures: processed.append(figures))
+    sessions.append(session)
+    session.start()
+    session.add_browser("desk", feed)
+    session.tell(SourceStatus("desk", "browser", "live"))
+    feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
+    assert at_work.wait(PATIENCE_S)
+    session.remove_browser("desk")
+    assert sink.gone == ["desk"]
+    go_on.set()
+    assert over.wait(PATIENCE_S)
+    assert sink.states("desk") == ["live"] and processed == []
+
+
+def test_the_end_does_not_wait_for_a_browsers_network() -> None:
+    loading, go_on = threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        loading.set()
+        assert go_on.wait(PATIENCE_S)
+        return Pipeline(settings, stream=stream, session=session)
+
+    def join() -> None:
+        try:
+            session.add_browser("desk", mailbox())
+        except InputError as error:
+            told.append(str(error))
+
+    session = Session(LiveSettings(), Collected(), make=make)
+    session.start()
+    joining = threading.Thread(target=join)
+    joining.start()
+    assert loading.wait(PATIENCE_S)
+    assert not session.stop(0.1)
+    joining.join(PATIENCE_S)
+    assert told == ["desk: the analysis cannot begin (the service is ending)"]
+    go_on.set()
