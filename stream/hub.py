@@ -1,6 +1,7 @@
 """The service's centre, on its event loop: events are stored, numbered, and sent to whoever follows.
 
     post(Decided)      waits its turn; a batch of final events is stored in one transaction, then each has its seq and is sent
+    remove(stream)     waits its turn behind the events of the stream
     post(the rest)     statuses, signals and pictures are sent at once
     follow(one, since) stored events after since, as fast as it reads; then everything, from the very step that caught up
 
@@ -16,13 +17,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack
 
 from engine.errors import OutputError
 from stream import wire
-from stream.feed import Decided, Preview, Signal, SourceStatus
+from stream.feed import Decided, Preview, Signal, SourceKind, SourceStatus
 from stream.store import Bounds, Reader, Store, numbered
 from stream.wire import Message
 
@@ -52,6 +54,20 @@ class Subscriber(Protocol):
 
     async def drained(self) -> None:
         """Return once little of what was sent still waits; raise OSError when the subscriber is gone."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Turn:
+    """An event that waits its turn, with what its source was when it came; or, without an event, the end of a stream."""
+
+    stream: str
+    decided: Decided | None = None
+    source: SourceKind | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether it is to be stored."""
+        return self.decided is not None and self.decided.event.state == "final"
 
 
 class Hub:
@@ -85,10 +101,11 @@ class Hub:
         self._evidence, self._sent, self._replayed, self._stored = evidence, sent, replayed, stored
         self._bound, self._heartbeat_s = backlog, heartbeat_s
         self._subscribers: dict[Subscriber, None] = {}
-        self._waiting: deque[Decided] = deque()
+        self._waiting: deque[_Turn] = deque()
         self._posted, self._closing = asyncio.Event(), asyncio.Event()
         self._write = ThreadPoolExecutor(1, "store")
         self._read = ThreadPoolExecutor(1, "replay")
+        self._written: Future[None] | None = None  # once `run` has ended: done when the store is in no thread's hand any more
 
     @property
     def backlog(self) -> int:
@@ -105,7 +122,8 @@ class Hub:
     def post(self, item: Decided | SourceStatus | Signal | Preview) -> None:
         """Take what a source's threads have; on the loop."""
         if isinstance(item, Decided):
-            self._queue(item)
+            status = self.streams.get(item.event.stream)
+            self._queue(_Turn(item.event.stream, item, None if status is None else status.kind))
         elif isinstance(item, SourceStatus):
             self.streams[item.stream] = item
             self.publish(wire.status(item))
@@ -115,17 +133,20 @@ class Hub:
             self.publish(wire.preview(item))
 
     def remove(self, stream: str) -> None:
-        """A stream that came and went is gone."""
-        if self.streams.pop(stream, None) is not None:
-            self.publish(wire.removed(stream))
+        """A stream that came and went is gone, which is told behind its events."""
+        self._queue(_Turn(stream))
 
-    def _queue(self, decided: Decided) -> None:
-        if decided.event.state == "provisional" and (self._failure is not None or not self.backlog):
-            self._send_provisional(decided)
+    def _queue(self, turn: _Turn) -> None:
+        if not turn.final and (self._failure is not None or not self.backlog):
+            self._send_unstored(turn)
             return
-        self._waiting.append(decided)
+        self._waiting.append(turn)
         if len(self._waiting) > self._bound:
-            self.lost += self._waiting.popleft().event.state == "final"
+            oldest = self._waiting.popleft()
+            if oldest.final:
+                self.lost += 1
+            else:
+                self._send_unstored(oldest)
         self._posted.set()
 
     # Those who follow.
@@ -189,7 +210,13 @@ class Hub:
         """Stored events, as `Store.since`. Raises OutputError where they cannot be read, OSError where the service ends."""
         if self._closing.is_set():
             raise ConnectionAbortedError("the service ends")
-        return await self._on(self._read, partial(self._reader.since, since, **bounds))
+        return await self._on(self._read, partial(self._look_up, since, bounds))
+
+    def _look_up(self, since: int, bounds: Bounds) -> list[dict[str, Any]]:
+        """On the reading thread; at the end those that still wait for it are done with at once."""
+        if self._closing.is_set():
+            raise ConnectionAbortedError("the service ends")
+        return self._reader.since(since, **bounds)
 
     def publish(self, message: Message) -> None:
         """Send message to all who want it."""
@@ -208,7 +235,10 @@ class Hub:
     # The publisher.
 
     async def run(self) -> None:
-        """Store, number and send what is posted until `close`; what waits then is stored before this returns."""
+        """Store, number and send what is posted until `close`; what waits then is stored before this returns.
+
+        Cancelled, it ends at once; a store that hangs then hangs on a thread that nobody waits for.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 others = [group.create_task(self._beat()), group.create_task(self._prune())]
@@ -217,11 +247,25 @@ class Hub:
                     task.cancel()
         finally:
             self._closing.set()
-            self._write.shutdown()
-            self._read.shutdown()
-            self._reader.close()
+            self._written = self._let_go()
             if self._waiting:
                 log.error("%s; the service ends and they are lost", self.problem)
+        await asyncio.shield(asyncio.wrap_future(self._written))
+
+    def _let_go(self) -> Future[None]:
+        """End both threads behind what they have in hand, without waiting for it; done when that of the store has ended."""
+        self._read.submit(self._reader.close)
+        self._read.shutdown(wait=False)
+        written = self._write.submit(lambda: None)
+        self._write.shutdown(wait=False)
+        return written
+
+    def at_rest(self, act: Callable[[], None]) -> None:
+        """Have act done, on any thread, once no thread of the hub's uses the store; to be called after `run` has ended."""
+        if self._written is None:
+            act()
+        else:
+            self._written.add_done_callback(lambda _: act())
 
     def close(self) -> None:
         """Let `run` store what waits, trying once more where the store fails, and return."""
@@ -239,12 +283,12 @@ class Hub:
             if self._closing.is_set():
                 return
 
-    async def _settle(self, batch: list[Decided]) -> bool:
+    async def _settle(self, batch: list[_Turn]) -> bool:
         """Store the final ones of a batch and send all of it in order; False where the service ends before that works."""
         delay, longest = RETRY_S
         while True:
             self._held = len(batch)
-            events = [self._stamped(decided) for decided in batch if decided.event.state == "final"]
+            events = [self._stamped(turn.decided) for turn in batch if turn.decided is not None and turn.final]
             try:
                 numbers = await self._append(events) if events else []
             except OutputError as error:
@@ -268,21 +312,24 @@ class Hub:
         self._stored(len(events), time.monotonic() - started)
         return numbers
 
-    def _send_settled(self, batch: Sequence[Decided], events: Sequence[dict[str, Any]]) -> None:
+    def _send_settled(self, batch: Sequence[_Turn], events: Sequence[dict[str, Any]]) -> None:
         """The batch in order; events are its final ones, numbered."""
         finals = iter(events)
-        for decided in batch:
-            if decided.event.state == "final":
-                self._send_final(next(finals), decided.evidence)
+        for turn in batch:
+            if turn.decided is not None and turn.final:
+                event = next(finals)
+                self.seq = event["seq"]
+                self.publish(wire.expression(event, evidence=turn.decided.evidence, source=turn.source))
             else:
-                self._send_provisional(decided)
+                self._send_unstored(turn)
 
-    def _send_final(self, event: dict[str, Any], evidence: bool) -> None:
-        self.seq = event["seq"]
-        self.publish(wire.expression(event, evidence=evidence))
-
-    def _send_provisional(self, decided: Decided) -> None:
-        self.publish(wire.expression(self._stamped(decided), evidence=decided.evidence))
+    def _send_unstored(self, turn: _Turn) -> None:
+        """What goes out without being stored: a provisional event, or that a stream is gone."""
+        if turn.decided is not None:
+            event = self._stamped(turn.decided)
+            self.publish(wire.expression(event, evidence=turn.decided.evidence, source=turn.source))
+        elif self.streams.pop(turn.stream, None) is not None:
+            self.publish(wire.removed(turn.stream))
 
     @staticmethod
     def _stamped(decided: Decided) -> dict[str, Any]:
@@ -298,15 +345,15 @@ class Hub:
         lost = f", {self.lost} are lost" if self.lost else ""
         return f"events cannot be stored ({self._failure}): {self.backlog} wait in memory{lost}"
 
-    def _failed(self, reason: str, batch: list[Decided]) -> list[Decided]:
-        """Tell it, once a failure, send the provisional events among those that wait, and return the batch's final ones."""
+    def _failed(self, reason: str, batch: list[_Turn]) -> list[_Turn]:
+        """Tell it, once a failure, send what needs no store among all that waits, and return the batch's final events."""
         first, self._failure = self._failure is None, reason
-        provisional = [decided for decided in (*batch, *self._waiting) if decided.event.state == "provisional"]
-        batch = [decided for decided in batch if decided.event.state == "final"]
-        self._waiting = deque(decided for decided in self._waiting if decided.event.state == "final")
+        unstored = [turn for turn in (*batch, *self._waiting) if not turn.final]
+        batch = [turn for turn in batch if turn.final]
+        self._waiting = deque(turn for turn in self._waiting if turn.final)
         self._held = len(batch)
-        for decided in provisional:
-            self._send_provisional(decided)
+        for turn in unstored:
+            self._send_unstored(turn)
         if first:
             log.error("%s", self.problem)
             self.publish(wire.error("store", self.problem))

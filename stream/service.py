@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from engine.config import RecognizerSettings
-from engine.errors import ApexError, InputError
+from engine.errors import ApexError, InputError, OutputError
 from engine.weights import load_card, weights_for
 from stream.address import parse_address
 from stream.evidence import Shelf
@@ -33,14 +33,18 @@ from stream.live_config import LiveSettings
 from stream.metrics import Metrics
 from stream.server import Server
 from stream.session import Feed, Session
-from stream.store import Reader, Store
+from stream.store import Store
 from stream.wire import Message
 from stream.worker import Make, made
 
 log = logging.getLogger(__name__)
 
-FLUSH_S, STORE_S, CLOSE_S = 1.4, 0.7, 0.7
-"""At the end: for the sources, for the hub, for the sockets. Together under three seconds."""
+END_S = 2.7
+"""For the whole end; the process is gone within three seconds."""
+STORE_S, CLOSE_S = 0.7, 0.6
+"""Of it, kept for the hub and for the sockets, however long what comes before them takes."""
+CUT_OFF_S = 0.2
+"""Of the sockets' time, kept for cutting off who does not leave."""
 
 
 class Service:
@@ -59,6 +63,7 @@ class Service:
         self._make = make
         self._stack = AsyncExitStack()
         self._ready: asyncio.Future[None]
+        self._end_by: float | None = None  # the loop's time, known once the end has begun
         self._states: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -101,7 +106,7 @@ class Service:
         loop = asyncio.get_running_loop()
         keep = self.settings.store
         self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes)
-        stack.callback(self.store.close)
+        stack.callback(lambda: self.hub.at_rest(self.store.close))
         self.hub = Hub(
             self.store,
             model=self.model,
@@ -109,12 +114,13 @@ class Service:
             evidence=lambda event: self.shelf.get(event, "apex") is not None,
             sent=self._sent,
             replayed=self.figures.replayed,
+            stored=self.figures.stored,
         )
-        self.facts = _Facts(self, stack.enter_context(contextlib.closing(Reader(self.store.path.parent))))
+        self.facts = _Facts(self)
         self.figures.measure_store(lambda: self.store.path.stat().st_size, lambda: self.hub.seq)
         self.server = Server(self.settings.server, self.hub, self.facts, figures=self.figures, cameras=_Cameras(self))
         await self.server.start()
-        stack.push_async_callback(self.server.stop, within=CLOSE_S)
+        stack.push_async_callback(self._end_server)
         self._hub_task = asyncio.create_task(self.hub.run())
         stack.push_async_callback(self._end_hub)
         self._ready = loop.create_future()
@@ -133,8 +139,15 @@ class Service:
         else:
             self._ready.set_exception(InputError(f"the analysis cannot begin ({type(error).__name__}: {error})"))
 
+    def _left(self, kept: float) -> float:
+        """Seconds left for a stage of the end when so many are kept for those behind it."""
+        now = asyncio.get_running_loop().time()
+        if self._end_by is None:
+            self._end_by = now + END_S
+        return max(0.0, self._end_by - now - kept)
+
     async def _end_session(self) -> None:
-        if not await asyncio.to_thread(self.session.stop, FLUSH_S):
+        if not await asyncio.to_thread(self.session.stop, self._left(STORE_S + CLOSE_S)):
             log.warning("not every source has ended in time")
         if not self._ready.done():
             self._ready.cancel()
@@ -142,12 +155,20 @@ class Service:
     async def _end_hub(self) -> None:
         self.hub.close()
         try:
-            async with asyncio.timeout(STORE_S):
+            async with asyncio.timeout(self._left(CLOSE_S)):
                 await self._hub_task
         except TimeoutError:
-            log.error("the last events were not stored in time")
+            log.error("the store did not answer in time; of the last events %d may be lost", self.hub.backlog)
         except ApexError as error:
             log.error("%s", error)
+
+    async def _end_server(self) -> None:
+        left = self._left(0.0)
+        try:
+            async with asyncio.timeout(left):
+                await self.server.stop(within=max(0.0, left - CUT_OFF_S))
+        except TimeoutError:
+            log.warning("not every connection was closed in time")
 
     # What the sink brings to the loop.
 
@@ -165,12 +186,13 @@ class Service:
         """A stream that came and went is gone."""
         self._states.pop(stream, None)
         log.info("%s: gone", stream)
-        self.figures.removed(stream)
         self.hub.remove(stream)
 
     def _sent(self, message: Message) -> None:
         if message.type == "expression":
-            self.figures.event(message.body)
+            self.figures.event(message.body, browser=message.source == "browser")
+        elif message.type == "removed":
+            self.figures.removed(str(message.stream))
 
 
 class _LoopSink:
@@ -231,9 +253,8 @@ def _bring(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *values: A
 class _Facts:
     """What the server tells of the service (`stream.answers.Facts`)."""
 
-    def __init__(self, service: Service, reader: Reader) -> None:
-        self._service, self._reader = service, reader
-        self._reading = asyncio.Lock()  # the reader serves one at a time
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     @property
     def model(self) -> str:
@@ -262,8 +283,10 @@ class _Facts:
         return list(self._service.hub.streams.values())
 
     async def stored(self, since: int, **bounds: Any) -> list[dict[str, Any]]:
-        async with self._reading:
-            return await asyncio.to_thread(self._reader.since, since, **bounds)
+        try:
+            return await self._service.hub.stored(since, **bounds)
+        except ConnectionAbortedError as error:
+            raise OutputError("the service is ending") from error
 
     def picture(self, event: str, picture: str) -> bytes | None:
         return self._service.shelf.get(event, picture)
@@ -282,7 +305,7 @@ class _Cameras:
         await asyncio.to_thread(self._service.session.remove_browser, name)
 
     def told(self, status: SourceStatus) -> None:
-        self._service.heard(self._service.session.merged(status))
+        self._service.session.tell(status)
 
 
 def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make = made) -> None:

@@ -37,6 +37,10 @@ LOG_BYTES = 4 << 20
 the median (p95 16.9) where the log grew and 6.4 ms (p95 12.5) where it was overwritten."""
 PRUNED_AT_ONCE = 2000
 """Events removed in one transaction, so that appending never waits long."""
+BUSY_S = 0.25
+"""How long writing waits where another program holds the file; the service tries again, and its end cannot wait for long."""
+LAST_SEQ = 2**63 - 1
+"""The largest number that SQLite gives."""
 DAY_S = 86400.0
 _SIZES = ("page_size", "page_count", "freelist_count")
 
@@ -112,6 +116,7 @@ class Store:
             if found != "ok":
                 raise OutputError(_damaged(self.path, found))
         self._stretch_log()
+        self._db.execute(f"PRAGMA busy_timeout = {1000 * BUSY_S:.0f}")
 
     def _stretch_log(self) -> None:
         """Give the log's file its full size now: to overwrite it is quicker than to grow it.

@@ -19,14 +19,14 @@ from urllib.parse import parse_qs, urlencode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from engine.errors import InputError
-from stream.feed import Decided, Preview, Signal, SourceStatus
+from stream.feed import Decided, Preview, Signal, SourceKind, SourceStatus
+from stream.store import LAST_SEQ
 
 VERSION = 1
 SUBPROTOCOL = "apexstream.v1"
 TOKEN_SUBPROTOCOL = "apexstream.token."
 PREVIEW_FPS = 15
 PREVIEW_WIDTH = 640
-LAST_SEQ = 2**63 - 1
 T = TypeVar("T")
 _LENGTH = struct.Struct(">I")
 
@@ -38,7 +38,7 @@ MessageType = Literal["expression", "status", "signal", "removed", "preview"]
 class Message:
     """What goes out: body is its JSON as a mapping, all numbers finite; of a preview it is the header, and jpeg the picture.
 
-    The rest is what filters look at; seq is None for all but final events.
+    The rest is what filters and figures look at; seq is None for all but final events, source says what an event's stream is.
     """
 
     type: str
@@ -47,6 +47,7 @@ class Message:
     kind: str | None = None
     label: str | None = None
     seq: int | None = None
+    source: SourceKind | None = None
     jpeg: bytes | None = field(default=None, repr=False)
 
     @cached_property
@@ -59,10 +60,11 @@ class Message:
         return _LENGTH.pack(len(header)) + header + self.jpeg
 
 
-def expression(body: Mapping[str, Any], *, evidence: bool = False) -> Message:
+def expression(body: Mapping[str, Any], *, evidence: bool = False, source: SourceKind | None = None) -> Message:
     """An event's message from its JSON form (`stamped`, with seq once it is stored)."""
     sent = {**body, "evidence": True} if evidence else body
-    return _message(sent, stream=body["stream"], kind=body["kind"], label=body["label"], seq=body.get("seq"))
+    seen = {"stream": body["stream"], "kind": body["kind"], "label": body["label"], "seq": body.get("seq")}
+    return _message(sent, **seen, source=source)
 
 
 def stamped(decided: Decided, *, monotonic: float, now: float) -> dict[str, Any]:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from engine.errors import OutputError
 from stream import hub as hub_module
 from stream.feed import Preview, Signal, SourceStatus
 from stream.hub import Hub
-from stream.store import Store
+from stream.store import Reader, Store
 from stream.wire import Message, Subscribe
 from tests.events import decided, stored
 
@@ -127,6 +128,26 @@ def test_statuses_signals_and_pictures_are_sent_at_once(store: Store) -> None:
         assert [message["type"] for message in client.got] == ["status", "signal", "removed"]
         assert len(pictures) == 1
         assert hub.streams == {}
+
+    on_a_loop(body)
+
+
+def test_a_stream_is_gone_behind_its_last_events(store: Store) -> None:
+    async def body() -> None:
+        sources: list[tuple[str, str | None]] = []
+        async with running(store, sent=lambda message: sources.append((message.type, message.source))) as hub:
+            client = Client()
+            hub.post(SourceStatus("anna", "browser", "live"))
+            hub.join(client)
+            for number in range(3):
+                hub.post(decided(number, stream="anna"))
+            hub.remove("anna")
+            assert "anna" in hub.streams
+            hub.post(decided(3, stream="anna"))
+            await client.until(lambda: len(client.seqs) == 4)
+            assert [message["type"] for message in client.got] == ["status", *["expression"] * 3, "removed", "expression"]
+            assert hub.streams == {}
+            assert sources[1:] == [*[("expression", "browser")] * 3, ("removed", None), ("expression", "browser")]
 
     on_a_loop(body)
 
@@ -374,6 +395,77 @@ def test_a_service_that_ends_with_a_full_disk_ends_and_says_what_is_lost(
         on_a_loop(body)
     assert "100 wait in memory; the service ends and they are lost" in caplog.text
     store.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stream_is_told_to_be_gone_even_where_its_events_cannot_be_stored(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client()
+            hub.post(SourceStatus("anna", "browser", "live"))
+            hub.join(client)
+            hub.post(decided(0, stream="anna"))
+            hub.remove("anna")
+            await client.until(lambda: bool(client.of("removed")))
+            assert client.seqs == []
+            assert hub.backlog == 1
+
+    on_a_loop(body)
+    store.close()
+
+
+class Hanging(Store):
+    """A real store on a disk that does not answer for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked, self.answers, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
+        self.asked.set()
+        assert self.answers.wait(DEADLINE_S)
+        return super().append(events)
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+def test_the_end_waits_for_no_disk_and_the_store_is_closed_behind_it(tmp_path: Path) -> None:
+    store = Hanging(tmp_path)
+
+    async def body() -> None:
+        hub = Hub(store)
+        task = asyncio.create_task(hub.run())
+        hub.post(decided(1))
+        await asyncio.to_thread(store.asked.wait, DEADLINE_S)
+        hub.close()
+        task.cancel()
+        await asyncio.wait([task], timeout=DEADLINE_S)
+        assert task.cancelled()
+        assert hub.backlog == 1
+        hub.at_rest(store.close)
+        assert not store.closed.is_set(), "its thread still has it"
+        store.answers.set()
+        assert await asyncio.to_thread(store.closed.wait, DEADLINE_S)
+
+    on_a_loop(body)
+    with Reader(tmp_path) as reader:
+        assert [event["seq"] for event in reader.since(0)] == [1]
+
+
+def test_a_store_that_nobody_uses_any_more_is_closed_at_once(tmp_path: Path) -> None:
+    store = Hanging(tmp_path)
+
+    async def body() -> None:
+        async with running(store) as hub:
+            pass
+        hub.at_rest(store.close)
+        assert store.closed.is_set()
+
+    on_a_loop(body)
 
 
 def test_what_waits_is_stored_before_the_end(store: Store) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from engine import Pipeline
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import ConfigError, OutputError, WeightsError
 from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
-from stream.service import Service, model_of
-from stream.store import Reader
+from stream.service import CLOSE_S, CUT_OFF_S, END_S, STORE_S, Service, model_of
+from stream.store import Reader, Store
 from stream.wire import read_preview
 from stream.worker import Make, made
+from tests.events import decided, stored
 from tests.live import PATIENCE_S
 from tools.clips import preset, write_clip
 
@@ -207,6 +209,44 @@ def test_the_end_flushes_stores_sends_and_closes_with_1001(video: Path, tmp_path
     assert took < 10, "three seconds at the most where the machine has nothing else to do"
 
 
+def test_the_end_waits_neither_for_a_held_store_nor_for_a_client_that_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> float:
+        async with serving(tmp_path) as service:
+            with closing(sqlite3.connect(service.store.path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                _, stays = await asyncio.open_connection("127.0.0.1", service.server.port)
+                stays.write(b"GET / HTTP/1.1\r\n")
+                for number in range(100):
+                    service.hub.post(decided(number))
+                began = time.monotonic()
+                await service.__aexit__(None, None, None)
+                took = time.monotonic() - began
+                stays.close()
+        return took
+
+    took = asyncio.run(main())
+    assert "held by another program" in caplog.text or "did not answer in time" in caplog.text
+    assert "lost" in caplog.text
+    assert took < 10, "three seconds at the most where the machine has nothing else to do"
+    assert END_S + CUT_OFF_S < 3 and STORE_S + CLOSE_S < END_S
+    with Store(tmp_path) as again:
+        assert again.append([stored(1)]) == [again.last], "nobody holds it any more"
+
+
+def test_each_stage_of_the_end_has_what_the_ones_before_it_left(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as service:
+            flush = service._left(STORE_S + CLOSE_S)
+            assert flush == pytest.approx(END_S - STORE_S - CLOSE_S)
+            assert service._end_by is not None
+            service._end_by -= 2 * END_S
+            assert service._left(CLOSE_S) == service._left(0.0) == 0.0
+
+    asyncio.run(main())
+
+
 def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
     async def main() -> None:
         picture = cv2.imencode(".jpg", np.full((120, 160, 3), 90, np.uint8))[1].tobytes()
@@ -222,6 +262,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
                 live = await heard(client, type="status", stream="phone", state="live")
                 assert live["kind"] == "browser" and (live["width"], live["height"]) == (160, 120)
             assert (await heard(client, type="removed"))["stream"] == "phone"
+            assert "phone" not in (await fetched(f"{service.url}metrics")).decode()
             assert service.session.running == 0
 
     asyncio.run(main())

@@ -14,7 +14,8 @@ import pytest
 
 from engine.errors import InputError, OutputError
 from stream import store as store_module
-from stream.store import FILE, Reader, Store
+from stream.service import STORE_S
+from stream.store import BUSY_S, FILE, Reader, Store
 from tests.events import stored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +146,21 @@ def test_a_killed_service_leaves_its_folder_free_and_its_events_whole(tmp_path: 
         assert seqs(reader.since(0)) == [1, 2]
     with Store(tmp_path) as again:
         assert again.append([stored(3)]) == [3]
+
+
+def test_writing_waits_a_moment_for_another_program_and_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path, keep_days=0)
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OutputError, match="held by another program"):
+            store.append([stored(1)])
+        with pytest.raises(OutputError, match="held by another program"):
+            store.prune()
+        other.execute("ROLLBACK")
+    assert store.append([stored(1)]) == [1]
+    assert store._db.execute("PRAGMA busy_timeout").fetchone()[0] == 1000 * BUSY_S
+    assert 2 * BUSY_S < STORE_S, "the end of the service has time for two tries"
+    store.close()
 
 
 def test_readers_see_what_is_written_while_they_are_open(store: Store) -> None:
