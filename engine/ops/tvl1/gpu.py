@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import BackendError
 from engine.ops import device
-from engine.ops.tvl1.method import METHOD, Method, sizes
+from engine.ops.tvl1.method import METHOD, Method, gaussian, sizes
 from engine.ops.tvl1.tiling import CELLS, Tiling, tile
 from engine.types import F32
 
@@ -107,6 +107,7 @@ class Batch:
         def room(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=torch.float32, device=where)
 
+        self.weights = torch.from_numpy(gaussian(method.smoothing)).to(where)
         self.given = room(2, pairs, height, width)
         self.pictures = [room(2, pairs, h, w) for h, w in self.levels]
         self.slopes = [room(2, pairs, 2, h, w) for h, w in self.levels]
@@ -158,13 +159,13 @@ class Batch:
         """The pyramid and its derivatives."""
         from engine.ops.tvl1 import triton_kernels as kernels
 
-        sigma, count = self.method.smoothing, 2 * self.pairs
+        count = 2 * self.pairs
         for number, (height, width) in enumerate(self.levels):
             grid = (-(-height * width // BLOCK), count)
             picture = self.pictures[number]
             if number == 0:
-                reach = int(np.ceil(3 * sigma))
-                kernels.smooth[grid](self.given, picture, height, width, max(sigma, 1e-3), reach, BLOCK, enable_fp_fusion=True)
+                reach = len(self.weights) // 2
+                kernels.smooth[grid](self.given, picture, self.weights, height, width, reach, BLOCK, enable_fp_fusion=True)
             shrink = number + 1 < len(self.levels)
             following, size = (self.pictures[number + 1], self.levels[number + 1]) if shrink else (picture, (0, 0))
             kernels.descend[grid](

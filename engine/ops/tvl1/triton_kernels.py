@@ -22,23 +22,24 @@ A = tl.constexpr(CUBIC)
 
 
 @triton.jit(do_not_specialize=["height", "width"])
-def smooth(source, target, height, width, SIGMA: tl.constexpr, REACH: tl.constexpr, BLOCK: tl.constexpr):
-    """Gaussian of pictures [M, H, W], grid (blocks of H * W, M); twin: reference.smooth."""
+def smooth(source, target, weights, height, width, REACH: tl.constexpr, BLOCK: tl.constexpr):
+    """Pictures [M, H, W] convolved with weights [2 * REACH + 1] along y and x; grid (blocks of H * W, M).
+
+    Twin: reference.smooth.
+    """
     cells = height.to(tl.int64) * width
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     here = at < cells
     y, x = at // width, at % width
     base = source + tl.program_id(1) * cells
-    nothing = tl.zeros([BLOCK], tl.float32)
-    total, whole = nothing, nothing
+    total = tl.zeros([BLOCK], tl.float32)
     for down in range(-REACH, REACH + 1):
-        row = tl.minimum(tl.maximum(y + down, 0), height - 1) * width
+        row = _within(y + down, height) * width
+        part = tl.zeros([BLOCK], tl.float32)
         for right in range(-REACH, REACH + 1):
-            weight = tl.exp(nothing + (down * down + right * right) * (-0.5 / (SIGMA * SIGMA)))
-            column = tl.minimum(tl.maximum(x + right, 0), width - 1)
-            total += weight * tl.load(base + row + column, mask=here, other=0.0)
-            whole += weight
-    tl.store(target + tl.program_id(1) * cells + at, total / whole, mask=here)
+            part += tl.load(weights + REACH + right) * tl.load(base + row + _within(x + right, width), mask=here, other=0.0)
+        total += tl.load(weights + REACH + down) * part
+    tl.store(target + tl.program_id(1) * cells + at, total, mask=here)
 
 
 @triton.jit(do_not_specialize=["height", "width", "next_height", "next_width"])
@@ -294,7 +295,7 @@ def _within(place, length):
 
 @triton.jit
 def _keys(fraction):
-    """Weights of the pixels at -1, 0, 1 and 2 from the floor of a place that lies `fraction` behind it; twin: reference.keys."""
+    """Weights of the pixels at -1, 0, 1 and 2 from a place's floor, `fraction` before the place; twin: reference.keys."""
     rest = 1.0 - fraction
     before, last = A * fraction * rest * rest, A * rest * fraction * fraction
     here = ((A + 2) * fraction - (A + 3)) * fraction * fraction + 1.0
