@@ -59,6 +59,16 @@ class RunningService:
             else:
                 self._loop.call_soon_threadsafe(self.service.hub.post, item)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The service does nothing meanwhile: connections are taken by the machine, and nobody answers."""
+        thaw = threading.Event()
+        self._loop.call_soon_threadsafe(thaw.wait)
+        try:
+            yield
+        finally:
+            thaw.set()
+
     async def _started(self) -> Service:
         service = await Service(self.settings).__aenter__()
         await service.ready()
@@ -84,12 +94,14 @@ def chromium(playwright: Playwright, *options: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def visited(browser: Browser, url: str, *, complaints_expected: bool = False, **look: Any) -> Iterator[Page]:
+def visited(browser: Browser, url: str, *, complaints_expected: bool = False, script: str = "", **look: Any) -> Iterator[Page]:
     """The page, open and connected, in a context of its own; complaints of page or browser fail the test.
 
     complaints_expected: the browser itself says on its console that an address did not answer, so it is not listened to.
+    script: what runs in the page before its own code.
     """
     with browser.new_context(accept_downloads=True, **look) as context:
+        context.add_init_script(script)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         complaints: list[str] = []

@@ -3,6 +3,7 @@
 const KEY = "apexstream.token";
 const PROTOCOL = "apexstream.v1";
 const TOKEN_PREFIX = "apexstream.token.";
+const PATIENCE_MS = 10_000;
 
 let token = recall();
 
@@ -23,9 +24,11 @@ function remember(value) {
   }
 }
 
-/** fetch() of a path of the service, with the token. */
+/** fetch() of a path of the service, with the token; rejects where the service takes longer than ten seconds. */
 export function request(path) {
-  return fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
+  const late = new AbortController();
+  setTimeout(() => late.abort(), PATIENCE_MS);
+  return fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store", signal: late.signal });
 }
 
 /** A socket to a path of the service, with the token as second subprotocol: a page cannot set a socket's headers. */
@@ -35,12 +38,16 @@ export function socket(path) {
   return new WebSocket(url, token ? [PROTOCOL, TOKEN_PREFIX + token] : [PROTOCOL]);
 }
 
-/** Asks for the token until the service takes it. Resolves to /api/streams' answer; rejects when the service is not there. */
-export async function enter() {
+/**
+ * Asks for the token until the service takes it; locked() is called where it wants one. Resolves to /api/streams' answer; rejects
+ * when the service is not there.
+ */
+export async function enter(locked) {
   for (;;) {
     const answer = await request("/api/streams");
     if (answer.ok) return answer.json();
     if (answer.status !== 401) throw new Error(`the service answered ${answer.status}`);
+    locked();
     await ask(token ? "The service does not take this token. Check it and try again." : "");
   }
 }
@@ -55,30 +62,42 @@ function ask(problem) {
   return asking;
 }
 
+/** Resolves once there is a token to try. A dialog that is left can be opened again from the page. */
 function question(problem) {
   const dialog = document.getElementById("access");
   const field = document.getElementById("access-token");
-  const told = document.getElementById("access-problem");
-  told.textContent = problem;
-  told.hidden = !problem;
-  field.value = "";
-  dialog.showModal();
+  const left = document.getElementById("locked");
+  const again = document.getElementById("locked-enter");
+  const tell = (text) => {
+    document.getElementById("access-problem").textContent = text;
+    document.getElementById("access-problem").hidden = !text;
+  };
+  const show = () => {
+    field.value = "";
+    left.hidden = true;
+    dialog.showModal();
+  };
+  tell(problem);
+  again.onclick = show;
+  show();
   return new Promise((resolve) => {
-    const form = document.getElementById("access-form");
-    const answer = (event) => {
+    let answered = false;
+    document.getElementById("access-form").onsubmit = (event) => {
       event.preventDefault();
       const value = field.value.trim();
       if (!/^[A-Za-z0-9._~-]+$/.test(value)) {
-        told.textContent = "A token has letters, digits, dots, dashes, underscores and tildes only.";
-        told.hidden = false;
+        tell("A token has letters, digits, dots, dashes, underscores and tildes only.");
         return;
       }
-      form.removeEventListener("submit", answer);
+      answered = true;
       remember(value);
       dialog.close();
       resolve();
     };
-    form.addEventListener("submit", answer);
-    dialog.oncancel = (event) => event.preventDefault();
+    dialog.onclose = () => {
+      if (answered) return;
+      left.hidden = false;
+      again.focus();
+    };
   });
 }

@@ -64,8 +64,8 @@ const connection = new Connection({
   picture(header, jpeg) {
     if (!page.paused) cards.get(header.stream)?.show(header, jpeg);
   },
-  forget() {
-    expressions.clear();
+  forget(seq) {
+    expressions.clear(seq);
     page.changed = true;
   },
 });
@@ -166,7 +166,12 @@ function refresh() {
   find("count").textContent = (shown.length === all.length ? `${all.length}` : `${shown.length} of ${all.length}`) + listed;
   find("no-rows").hidden = shown.length > 0;
   find("no-rows").textContent = all.length ? "None passes the filters." : "No expression yet. They appear here as they end.";
-  for (const id of ["export-csv", "export-json"]) find(id).disabled = !shown.length;
+  for (const kind of ["csv", "json"]) {
+    find(`export-${kind}`).disabled = !shown.length;
+    find(`export-${kind}`).textContent = `Export ${shown.length} as ${kind.toUpperCase()}`;
+  }
+  find("older").hidden = !expressions.partial;
+  find("older").textContent = `This page holds the newest ${all.length}. “apexstream events”, where the service runs, exports the older ones too.`;
   refreshLegend();
 }
 
@@ -217,6 +222,7 @@ function setTheme(dark, keep) {
   forgetColours();
   for (const one of cards.values()) one.repaint();
   if (!keep) return;
+  document.documentElement.dataset.chosen = "";
   try {
     localStorage.setItem("apexstream.theme", dark ? "dark" : "light");
   } catch {
@@ -227,7 +233,6 @@ function setTheme(dark, keep) {
 function cameraChanged(state, detail) {
   find("camera-button-text").textContent = { off: "Use this device’s camera", starting: "Starting the camera", on: "Stop the camera" }[state];
   find("camera-button").classList.toggle("on", state === "on");
-  find("camera-button").disabled = state === "starting";
   if (state === "on") notice("");
   if (detail) notice(detail);
 }
@@ -277,7 +282,9 @@ function everySecond() {
 
 function start() {
   setTheme(document.documentElement.dataset.theme === "dark", false);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ({ matches }) => setTheme(matches, false));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ({ matches }) => {
+    if (!("chosen" in document.documentElement.dataset)) setTheme(matches, false);
+  });
   find("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme !== "dark", true));
   find("pause").addEventListener("click", pause);
   find("spans").addEventListener("change", (event) => {

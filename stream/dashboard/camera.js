@@ -4,8 +4,9 @@ import { socket } from "./access.js";
 
 const QUALITY = 0.92;
 const BACKED_UP_BYTES = 400_000; // a line that holds this much is slower than the camera: pictures are left out
-const VIDEO = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30, max: 60 }, facingMode: "user" };
-const LARGEST = 1280;
+const LARGEST = 640; // as the consent text says, whatever the camera gives
+const MOST_PER_S = 30;
+const VIDEO = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: MOST_PER_S, max: MOST_PER_S }, facingMode: "user" };
 const REFUSALS = {
   NotAllowedError: "The camera was refused. Allow it for this page in the browser’s address bar, then start again.",
   NotFoundError: "No camera was found on this device.",
@@ -19,6 +20,10 @@ function refusal(error) {
   return REFUSALS[error.name] ?? `The camera cannot be used: ${error.message}`;
 }
 
+function release(media) {
+  for (const track of media.getTracks()) track.stop();
+}
+
 export class Camera {
   /** changed(state, detail): "off", "starting" or "on"; detail is one sentence where it went off by itself. */
   constructor(changed) {
@@ -28,40 +33,61 @@ export class Camera {
     this.dropped = 0;
   }
 
-  /** Ask for the camera and send its pictures; returns once the service takes them. Throws an Error in one sentence. */
+  /**
+   * Ask for the camera and send its pictures. True once the service takes them, false where it runs already or was stopped
+   * meanwhile. Throws an Error in one sentence.
+   */
   async start(name) {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new Error("Browsers give a page the camera only over https, or on localhost. Open this page that way.");
     }
+    if (this.state !== "off") return false;
+    const run = (this.run = { ended: "" }); // taken away by stop(): what belongs to another run is let go
     this.#to("starting");
     try {
-      await this.#open();
+      await this.#open(run);
+      if (this.run === run) await this.#connect(name);
     } catch (error) {
-      this.stop();
-      throw new Error(refusal(error), { cause: error });
+      if (this.run === run) {
+        this.stop();
+        throw error;
+      }
     }
-    await this.#connect(name);
+    if (run.ended) throw new Error(run.ended);
+    if (this.run !== run) return false;
     this.#to("on");
     this.#next();
+    return true;
   }
 
-  async #open() {
-    this.media = await navigator.mediaDevices.getUserMedia({ video: VIDEO, audio: false });
-    this.media.getVideoTracks()[0].onended = () => this.stop("The camera was taken away.");
-    this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: this.media });
-    this.canvas = document.createElement("canvas");
-    await this.video.play();
+  async #open(run) {
+    try {
+      const media = await navigator.mediaDevices.getUserMedia({ video: VIDEO, audio: false });
+      if (this.run !== run) {
+        release(media);
+        return;
+      }
+      this.media = media;
+      media.getVideoTracks()[0].onended = () => this.run === run && this.stop("The camera was taken away.");
+      this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: media });
+      this.canvas = document.createElement("canvas");
+      this.due = this.sentTime = -Infinity;
+      await this.video.play();
+    } catch (error) {
+      throw new Error(refusal(error), { cause: error });
+    }
   }
 
-  /** Stop sending and switch the camera off. */
+  /** Stop sending, or starting, and switch the camera off; detail is one sentence where nobody asked for it. */
   stop(detail = "") {
-    const { line, media, video } = this;
-    this.line = this.media = this.video = null;
+    const { run, line, media, video, state } = this;
+    this.run = this.line = this.media = this.video = null;
     this.encoding = false;
     line?.close(1000);
-    for (const track of media?.getTracks() ?? []) track.stop();
+    if (media) release(media);
     if (video) video.srcObject = null;
-    if (this.state !== "off") this.#to("off", detail);
+    if (state === "starting") run.ended = detail;
+    if (state !== "off") this.#to("off", state === "on" ? detail : "");
   }
 
   #to(state, detail = "") {
@@ -83,8 +109,7 @@ export class Camera {
       };
       line.onclose = () => {
         const sentence = problem || "The service closed the camera’s line.";
-        const running = this.state === "on";
-        if (this.line === line) this.stop(running ? sentence : "");
+        if (this.line === line && this.state === "on") this.stop(sentence);
         refused(new Error(sentence));
       };
     });
@@ -97,11 +122,11 @@ export class Camera {
     else requestAnimationFrame(() => this.#frame(video.currentTime));
   }
 
-  /** Send a picture, unless the last one is still being packed, the line is behind, or it is the same one. */
+  /** Send a picture, unless it comes too soon, is the last one again, that one is still being packed, or the line is behind. */
   #frame(mediaTime) {
     this.#next();
     const { line, video, canvas } = this;
-    if (line?.readyState !== WebSocket.OPEN || mediaTime === this.sentTime) return;
+    if (line?.readyState !== WebSocket.OPEN || mediaTime === this.sentTime || mediaTime < this.due) return;
     if (this.encoding || line.bufferedAmount > BACKED_UP_BYTES) {
       this.dropped += 1;
       return;
@@ -113,6 +138,7 @@ export class Camera {
     canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0, width, height);
     this.encoding = true;
     this.sentTime = mediaTime;
+    this.due = Math.max(this.due, mediaTime - 0.5 / MOST_PER_S) + 1 / MOST_PER_S; // half a picture early is still on time
     canvas.toBlob((blob) => this.#send(line, mediaTime, blob), "image/jpeg", QUALITY);
   }
 
@@ -129,25 +155,36 @@ export class Camera {
   }
 }
 
-/** Show the consent text; resolves once the camera runs, or the dialog is left. */
+/** Show the consent text, and start the camera once it is agreed to; leaving the dialog meanwhile stops it. */
 export function offer(camera) {
   const find = (id) => document.getElementById(`consent-${id}`);
   const dialog = document.getElementById("consent");
   const problem = find("problem");
+  const starting = (yes) => {
+    find("start").disabled = yes;
+    find("start").textContent = yes ? "Starting" : "Start the camera";
+    if (yes) find("cancel").focus();
+  };
   find("host").textContent = location.host;
   find("agree").checked = false;
   problem.hidden = true;
+  starting(false);
   find("cancel").onclick = () => dialog.close();
+  dialog.onclose = () => camera.state === "starting" && camera.stop();
   find("form").onsubmit = async (event) => {
     event.preventDefault();
+    if (camera.state !== "off") return;
     problem.hidden = true;
+    starting(true);
     try {
-      await camera.start(find("name").value.trim());
-      dialog.close();
+      const runs = await camera.start(find("name").value.trim());
+      if (runs && !dialog.open) camera.stop(); // it was left at this very moment
+      if (runs) dialog.close();
     } catch (error) {
       problem.textContent = error.message;
       problem.hidden = false;
     }
+    starting(camera.state === "starting");
   };
   dialog.showModal();
 }

@@ -1,6 +1,7 @@
 // The socket to the service: connects for ever, resumes where it was, notices a dead line.
 //
 //   waiting --(back-off)--> connecting --hello--> live --close, or no heartbeat--> waiting
+//   connecting --no answer in time--> waiting;  connecting --a token is wanted--> locked --token--> live
 //
 // /api/streams tells how far the store goes: the first connection asks for the last events and goes on live, every later one
 // resumes after the last event that was seen, so that none is missed and none comes twice.
@@ -13,7 +14,7 @@ const SILENCE_MS = 11_000; // two heartbeats, 5 s apart, and some patience
 const BACKLOG = 200;
 
 export class Connection {
-  /** told: { state(name, detail), hello(message), message(message), picture(header, jpeg), forget() } */
+  /** told: { state(name, detail), hello(message), message(message), picture(header, jpeg), forget(seq): the page begins anew after seq } */
   constructor(told) {
     this.told = told;
     this.seen = 0; // seq of the last event seen
@@ -30,9 +31,9 @@ export class Connection {
   async open() {
     clearTimeout(this.timer);
     this.timer = null;
-    this.told.state("connecting", "Connecting");
+    this.told.state("connecting", this.wait === FIRST_WAIT_MS ? "Connecting" : "Reconnecting");
     try {
-      this.#begin(await enter());
+      this.#begin(await enter(() => this.told.state("locked", "A token is needed")));
     } catch {
       this.#later();
     }
@@ -50,7 +51,7 @@ export class Connection {
     if (store !== this.store || seq < this.seen) {
       this.store = store;
       this.seen = Math.max(0, seq - BACKLOG);
-      this.told.forget();
+      this.told.forget(this.seen);
     }
     this.#connect();
   }
@@ -59,7 +60,7 @@ export class Connection {
     const line = socket(`/?since=${this.seen}`);
     line.binaryType = "arraybuffer";
     this.socket = line;
-    this.heard = performance.now();
+    this.heard = performance.now(); // so that a handshake without an answer is noticed, too
     line.onmessage = ({ data }) => this.socket === line && this.#take(data);
     line.onclose = () => this.socket === line && this.#lost();
   }

@@ -19,6 +19,7 @@ export class Expressions {
   constructor() {
     this.final = new Map();
     this.provisional = new Map();
+    this.partial = false; // whether there were older ones than those that are here
   }
 
   add(event) {
@@ -28,10 +29,14 @@ export class Expressions {
     }
     this.provisional.delete(event.id);
     this.final.set(event.seq, { ...event, at: apexTime(event) });
-    if (this.final.size > KEPT) this.final.delete(this.final.keys().next().value);
+    if (this.final.size <= KEPT) return;
+    this.final.delete(this.final.keys().next().value);
+    this.partial = true;
   }
 
-  clear() {
+  /** Begin anew with those after seq. */
+  clear(seq) {
+    this.partial = seq > 0;
     this.final.clear();
     this.provisional.clear();
   }

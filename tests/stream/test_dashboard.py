@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -27,6 +28,27 @@ from tools.clips import Truth, plan, preset, render_frames
 
 SHOWN = """() => [...document.querySelectorAll("#rows tr")].map((row) => Number(row.dataset.seq))"""
 Event = dict[str, Any]
+HELD_CAMERA = """
+    const asked = (window.asked = []);
+    const tracks = (window.tracks = []);
+    const paint = (canvas) => {
+      const brush = canvas.getContext("2d");
+      brush.fillStyle = `hsl(${performance.now() % 360} 50% 50%)`;
+      brush.fillRect(0, 0, canvas.width, canvas.height);
+      requestAnimationFrame(() => paint(canvas));
+    };
+    const make = () => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: 1280, height: 960 });
+      paint(canvas);
+      const media = canvas.captureStream(60);
+      tracks.push(...media.getTracks());
+      return media;
+    };
+    navigator.mediaDevices.getUserMedia = () => new Promise((give) => asked.push(() => give(make())));
+"""
+"""A camera of 1280 x 960 at 60 a second that a page gets when the test says so: asked[i]()."""
+ALL_OFF = "tracks.length === {} && tracks.every(({{ readyState }}) => readyState === 'ended')"
+NO_CAMERA = "Use this device’s camera"
 TOKEN = "a-token-for-the-page-0123456789"
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -145,6 +167,37 @@ def test_a_line_that_says_nothing_is_given_up(browser: Browser, service: Running
         assert shown(page) == list(range(13, 0, -1))
 
 
+def test_a_service_that_freezes_is_tried_again(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url, complaints_expected=True) as page:
+        page.clock.install()
+        page.reload()
+        wait_for_rows(page, list(range(12, 0, -1)))
+        told = page.request.get(f"{service.url}api/streams").text()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/api/streams") else None)
+        page.on("websocket", lambda line: asked.append(line.url))
+        page.clock.pause_at("2100-01-01")
+        with service.frozen():
+            pass_until(page, lambda: len(asked) >= 2)  # the first one got no answer
+            expect(page.locator("#link-text")).to_have_text("Reconnecting")
+            page.route("**/api/streams", lambda route: route.fulfill(body=told, content_type="application/json"))
+            pass_until(page, lambda: sum(url.startswith("ws") for url in asked) >= 2)  # nor did the first line
+        page.unroute("**/api/streams")
+        page.clock.resume()
+        expect(page.locator("#link-text")).to_have_text("Live")
+        tell_and_wait(service, page, decided(12), 13)
+        assert shown(page) == list(range(13, 0, -1))
+
+
+def pass_until(page: Page, true: Callable[[], bool]) -> None:
+    """Let the page's clock run, by no more than two minutes, until it is true."""
+    for _ in range(120):
+        page.clock.run_for(1_000)
+        if true():
+            return
+    pytest.fail("two minutes passed on the page's clock")
+
+
 def test_filters(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
@@ -223,6 +276,44 @@ def as_number(cell: str) -> float | str:
         return cell
 
 
+def test_export_says_what_it_holds(browser: Browser, tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(number, stream=("lobby", "desk")[number % 2]) for number in range(260)])
+    with RunningService(tmp_path) as running, visited(browser, running.url) as page:
+        wait_for_rows(page, list(range(260, 60, -1)))
+        expect(page.locator("#export-csv")).to_have_text("Export 200 as CSV")
+        expect(page.locator("#older")).to_contain_text("This page holds the newest 200.")
+        page.select_option("#filter-stream", "desk")
+        expect(page.locator("#export-json")).to_have_text("Export 100 as JSON")
+        with page.expect_download() as plain:
+            page.click("#export-json")
+        assert len(json.loads(table_text(plain.value.path()))) == 100
+
+
+def test_nothing_is_said_of_older_ones_where_there_are_none(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        expect(page.locator("#export-csv")).to_have_text("Export 12 as CSV")
+        expect(page.locator("#older")).to_be_hidden()
+
+
+def test_the_systems_colours_count_until_others_are_chosen(browser: Browser, service: RunningService) -> None:
+    theme = "document.documentElement.dataset.theme"
+    with visited(browser, service.url, color_scheme="light") as page:
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(f"{theme} === 'dark'")
+        page.click("#theme")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(f"matchMedia('(prefers-color-scheme: {scheme})').matches")
+        assert page.evaluate(theme) == "light"
+        page.reload()
+        page.emulate_media(color_scheme="light")
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function("matchMedia('(prefers-color-scheme: dark)').matches")
+        assert page.evaluate(theme) == "light"
+
+
 def test_by_keyboard_alone(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
@@ -275,7 +366,7 @@ def test_axe_finds_nothing(browser: Browser, service: RunningService, scheme: st
 
 
 def test_a_phone_and_calm(browser: Browser, service: RunningService) -> None:
-    look = {"viewport": {"width": 360, "height": 740}, "reduced_motion": "reduce"}
+    look: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "reduced_motion": "reduce"}
     with visited(browser, service.url, **look) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -306,6 +397,27 @@ def test_a_token_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None
         wait_for_rows(page, [1])
         page.click("#rows tr")
         expect(page.locator("canvas[data-loaded]")).to_have_count(3)
+
+
+def test_the_token_can_be_given_later(browser: Browser, tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([stored(1)])
+    with RunningService(tmp_path, token=TOKEN) as guarded, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(guarded.url)
+        expect(page.locator("#access")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#access")).to_be_hidden()
+        expect(page.locator("#link-text")).to_have_text("A token is needed")
+        expect(page.locator("#locked-enter")).to_be_focused()
+        found = Axe().run(page)
+        assert not found.response["violations"], found.generate_report()
+        page.keyboard.press("Enter")
+        page.fill("#access-token", TOKEN)
+        page.keyboard.press("Enter")
+        wait_for_rows(page, [1])
+        expect(page.locator("#locked")).to_be_hidden()
+        expect(page.locator("#link-text")).to_have_text("Live")
 
 
 def test_a_real_source_from_picture_to_evidence(browser: Browser, tmp_path: Path, rendered_clip: Path) -> None:
@@ -382,3 +494,69 @@ def test_a_camera_that_cannot_be_had_is_told_plainly(browser: Browser, service: 
         page.click("#consent button[type=submit]")
         expect(page.locator("#consent-problem")).to_contain_text("camera")
         expect(page.locator("#camera-button-text")).to_have_text("Use this device’s camera")
+
+
+def agree(page: Page) -> None:
+    """Ask for the held camera, and wait until the browser is asked for it."""
+    page.click("#camera-button")
+    page.check("#consent-agree")
+    page.click("#consent button[type=submit]")
+    page.wait_for_function("asked.length > 0")
+
+
+def test_a_camera_that_is_left_while_it_is_asked_for_stays_off(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url, script=HELD_CAMERA) as page:
+        lines: list[str] = []
+        page.on("websocket", lambda line: lines.append(line.url))
+        agree(page)
+        page.keyboard.press("Escape")
+        expect(page.locator("#consent")).to_be_hidden()
+        expect(page.locator("#camera-button-text")).to_have_text(NO_CAMERA)
+        page.evaluate("asked[0]()")
+        page.wait_for_function(ALL_OFF.format(1))
+        assert not lines
+
+
+def test_a_camera_that_is_left_while_the_service_takes_it_stays_off(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url, script=HELD_CAMERA, complaints_expected=True) as page:
+        agree(page)
+        with service.frozen():
+            with page.expect_websocket(lambda line: "/camera" in line.url):
+                page.evaluate("asked[0]()")
+            expect(page.locator("#consent button[type=submit]")).to_be_disabled()
+            page.click("#consent-cancel")
+            page.wait_for_function(ALL_OFF.format(1))
+            expect(page.locator("#camera-button-text")).to_have_text(NO_CAMERA)
+        tell_and_wait(service, page, decided(12), 13)
+        expect(page.locator("article h3")).to_have_text(["lobby", "desk"])
+
+
+def test_a_camera_is_asked_for_once(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url, script=HELD_CAMERA) as page:
+        agree(page)
+        page.evaluate("document.getElementById('consent-form').requestSubmit()")
+        page.evaluate("asked.forEach((give) => give())")
+        expect(page.locator("article[data-stream=camera] .badge")).to_have_text("Live")
+        page.click("#camera-button")
+        expect(page.locator("article[data-stream=camera]")).to_have_count(0)
+        page.wait_for_function(ALL_OFF.format(1))
+
+
+def test_no_more_is_sent_than_was_agreed_to(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url, script=HELD_CAMERA) as page:
+        sent: list[bytes] = []
+
+        def enough(data: bytes | str) -> bool:
+            if isinstance(data, bytes):
+                sent.append(data)
+            return len(sent) == 30
+
+        agree(page)
+        expect(page.locator("#consent")).to_contain_text("at most 640 pixels wide or high, up to 30 a second")
+        with page.expect_websocket(lambda line: "/camera" in line.url) as camera:
+            page.evaluate("asked[0]()")
+        camera.value.wait_for_event("framesent", predicate=enough)
+        pictures = [cv2.imdecode(np.frombuffer(data[8:], np.uint8), cv2.IMREAD_COLOR) for data in sent]
+        assert {picture.shape for picture in pictures} == {(480, 640, 3)}
+        times = [struct.unpack(">d", data[:8])[0] for data in sent]
+        assert len(times) - 2 <= 30 * (times[-1] - times[0])
