@@ -106,6 +106,7 @@ class TcpProxy:
         self._flowing = asyncio.Event()
         self._over = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._stranded: set[asyncio.StreamWriter] = set()
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self.port = 0
@@ -128,6 +129,10 @@ class TcpProxy:
         """Pass on again."""
         self._loop.call_soon_threadsafe(self._flowing.set)
 
+    def strand(self) -> None:
+        """Pass nothing on any more between those connected now, who are not told; new connections work."""
+        self._loop.call_soon_threadsafe(self._strand)
+
     def reset(self) -> None:
         """Cut every connection with a TCP reset."""
         self._loop.call_soon_threadsafe(self._cut)
@@ -149,6 +154,9 @@ class TcpProxy:
             if task is not here:
                 task.cancel()
                 await asyncio.wait([task])
+
+    def _strand(self) -> None:
+        self._stranded |= self._writers
 
     def _cut(self) -> None:
         for writer in self._writers:
@@ -174,13 +182,15 @@ class TcpProxy:
             for end in (writer, to_target):
                 end.close()
                 self._writers.discard(end)
+                self._stranded.discard(end)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
                 await self._flowing.wait()
-                writer.write(data)
-                await writer.drain()
+                if writer not in self._stranded:
+                    writer.write(data)
+                    await writer.drain()
         writer.close()
 
 
