@@ -12,7 +12,7 @@ import os
 import random
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -31,12 +31,15 @@ OPEN_S = 10.0
 CLOSE_S = 1.0
 WAIT_S = (0.2, 5.0)
 LARGEST = 16 << 20
+ANSWER_BYTES = 4096
+BROKE_OFF = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 WHY = {
     400: "it does not understand what is asked for",
     401: "it wants a token: --token-file, or the environment variable APEXSTREAM_TOKEN",
-    403: "it does not let this client in: wrong host, origin or token",
+    403: "it does not answer to the name it was called by; its settings may list that under [server] hosts",
     404: "there is no such socket",
 }
+WRONG_TOKEN = "the token is not the one it wants; look at --token-file or the environment variable APEXSTREAM_TOKEN"
 BUSY = (408, 429, 500, 502, 503, 504)
 """Answers that another try may change; all others stay as they are."""
 
@@ -50,7 +53,10 @@ class Place:
 
 
 def socket_url(url: str) -> str:
-    """url as a websocket's: ws, wss, http and https are taken, the path is / where there is none. Raises InputError."""
+    """url as a websocket's: ws, wss, http and https are taken, the path is / where there is none.
+
+    Raises InputError, for an address with a query, too: what is asked for is put there by `follow`.
+    """
     try:
         parts = urlsplit(url)
         valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -59,6 +65,8 @@ def socket_url(url: str) -> str:
     scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme) if valid else None
     if scheme is None or "@" in parts.netloc:
         raise InputError(f"{url} is no address of a live service; one looks like ws://127.0.0.1:8765")
+    if parts.query:
+        raise InputError(f"{url} asks for something behind its question mark; leave that out and use --since and --stream")
     return urlunsplit((scheme, parts.netloc, parts.path or "/", "", ""))
 
 
@@ -132,15 +140,44 @@ async def _opened(remote: Remote, address: str, query: str) -> ClientConnection:
         status = error.response.status_code
         if status in BUSY:
             raise _LostError(f"it answers {status}") from error
-        raise SourceError(f"{address} refuses: {WHY.get(status, f'it answers {status}, as no live service does')}") from error
+        why = WRONG_TOKEN if status == 401 and remote.token else WHY.get(status)
+        raise SourceError(f"{address} refuses: {why or f'it answers {status}, as no live service does'}") from error
     except ssl.SSLCertVerificationError as error:
         raise SourceError(
             f"{address}: its certificate is not trusted ({error.verify_message}); --ca names who signed it"
         ) from error
     except (InvalidMessage, OSError, EOFError) as error:
+        await _check_tls(address, error)
         raise _LostError(_reason(error)) from error
     except InvalidHandshake as error:
         raise SourceError(f"{address} is no live service of apexstream: {error}") from error
+
+
+async def _check_tls(address: str, error: Exception) -> None:
+    """Raises SourceError where TLS was tried and another try would fail the same way, not where a connection just broke."""
+    if not address.startswith("wss:"):
+        return
+    if isinstance(error, BROKE_OFF):
+        if await _answers_without_tls(address):
+            raise SourceError(f"{address}: the service there speaks no TLS; use ws:// in place of wss://") from error
+    elif isinstance(error, ssl.SSLError):
+        reason = (error.reason or "unknown reason").lower().replace("_", " ")
+        raise SourceError(f"{address}: no TLS connection can be made with what answers there ({reason})") from error
+
+
+async def _answers_without_tls(address: str) -> bool:
+    """Whether one of our services answers there to plain HTTP. A service without TLS just ends a connection that begins it."""
+    parts = urlsplit(address)
+    try:
+        async with asyncio.timeout(OPEN_S):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 443)
+            with closing(writer):
+                writer.write(f"GET /healthz HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+                answer = await reader.read(ANSWER_BYTES)
+    except (OSError, TimeoutError):
+        return False
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.startswith(b"HTTP/1.1 200 ") and body.strip() == b"alive"
 
 
 async def _received(connection: ClientConnection, silence_s: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("ws://127.0.0.1:8765", "ws://127.0.0.1:8765/"),
         ("http://box:80/", "ws://box:80/"),
-        ("https://box/events?since=3#top", "wss://box/events"),
+        ("https://box/events#top", "wss://box/events"),
         ("wss://[::1]:8765", "wss://[::1]:8765/"),
     ],
 )
@@ -63,6 +63,12 @@ def test_addresses_are_understood(given: str, meant: str) -> None:
 def test_what_is_no_address_is_told(wrong: str) -> None:
     with pytest.raises(InputError, match="is no address of a live service"):
         socket_url(wrong)
+
+
+@pytest.mark.parametrize("asking", ["ws://box/?since=0", "https://box?stream=door"])
+def test_an_address_that_asks_for_something_is_refused(asking: str) -> None:
+    with pytest.raises(InputError, match="use --since and --stream"):
+        socket_url(asking)
 
 
 def test_it_begins_with_what_comes_next_or_with_what_is_stored(tmp_path: Path) -> None:
@@ -198,8 +204,8 @@ def test_a_token_opens_and_its_lack_is_told(tmp_path: Path) -> None:
     async def body() -> None:
         async with serving(tmp_path, token=TOKEN) as service:
             assert len(await events(Remote(service.events_url, TOKEN), Place(0), 1)) == 1
-            for wrong in (None, "another-token"):
-                with pytest.raises(SourceError, match="it wants a token") as caught:
+            for wrong, why in ((None, "it wants a token"), ("another-token", "the token is not the one it wants")):
+                with pytest.raises(SourceError, match=why) as caught:
                     await events(Remote(service.events_url, wrong), Place(0), 1)
                 assert "another-token" not in str(caught.value)
             with pytest.raises(SourceError, match="there is no such socket"):
@@ -225,6 +231,60 @@ def test_certificates_are_checked(tmp_path: Path) -> None:
             assert len(await events(Remote(service.events_url, tls=trusting), Place(0), 1)) == 1
             with pytest.raises(SourceError, match="certificate is not trusted"):
                 await events(Remote(service.events_url), Place(0), 1)
+
+    on_a_loop(body)
+
+
+def test_a_service_without_tls_is_told(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with serving(tmp_path) as service:
+            with pytest.raises(SourceError, match="speaks no TLS; use ws://"):
+                await events(Remote(f"wss://127.0.0.1:{service.server.port}"), Place(0), 1)
+
+    on_a_loop(body)
+
+
+async def scripted(answers: Sequence[bytes], tried: Callable[[], None] = lambda: None) -> asyncio.Server:
+    """Answers each connection with the next of these, the last for ever, and ends it."""
+    left = list(answers)
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        tried()
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        writer.close()
+
+    return await asyncio.start_server(speak, "127.0.0.1", 0)
+
+
+def test_what_speaks_something_else_than_tls_is_told() -> None:
+    async def body() -> None:
+        async with await scripted([b"HTTP/1.1 400 Bad Request\r\n\r\n"]) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(SourceError, match="no TLS connection can be made with what answers there"):
+                await events(Remote(f"wss://127.0.0.1:{port}"), Place(0), 1)
+
+    on_a_loop(body)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("plain", [b"", b"HTTP/1.1 400 This is a TLS port\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\na page"])
+def test_a_tls_connection_that_breaks_off_is_tried_again(plain: bytes) -> None:
+    async def body() -> None:
+        tries, enough = 0, asyncio.Event()
+
+        def tried() -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 6:
+                enough.set()
+
+        async with await scripted([b"", plain, b"", plain, b""], tried) as server:
+            port = server.sockets[0].getsockname()[1]
+            following = asyncio.create_task(events(Remote(f"wss://127.0.0.1:{port}"), Place(0), 1))
+            await asyncio.wait([following, asyncio.create_task(enough.wait())], return_when=asyncio.FIRST_COMPLETED)
+            assert not following.done()
+            following.cancel()
 
     on_a_loop(body)
 

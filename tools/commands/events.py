@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from engine.errors import OutputError
+from stream.store import LAST_SEQ
 
 if TYPE_CHECKING:
     from stream.store import Reader
@@ -55,13 +56,22 @@ def _moment(text: str | None) -> float | None:
         raise typer.BadParameter(f"{text!r} is no date or time such as 2026-01-31 or 2026-01-31T09:00Z") from error
 
 
+def possible(seq: int | None) -> int | None:
+    """An event's number as it was given, refused where it is larger than any can be."""
+    if seq is not None and seq > LAST_SEQ:
+        raise typer.BadParameter(f"{seq} is more than any event's number")
+    return seq
+
+
 def events(
     *,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="DIR", help="The live service's data folder.", show_default="the user's data folder"),
     ] = None,
-    since: Annotated[int, typer.Option("--since", metavar="SEQ", min=0, help="Only events after this number.")] = 0,
+    since: Annotated[
+        int, typer.Option("--since", metavar="SEQ", min=0, callback=possible, help="Only events after this number.")
+    ] = 0,
     stream: Annotated[
         list[str] | None, typer.Option("--stream", metavar="NAME", help="Only of this stream; repeatable.")
     ] = None,

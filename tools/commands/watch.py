@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import InputError, OutputError
+from stream.store import LAST_SEQ
+from tools.commands.events import possible
 
 if TYPE_CHECKING:
     from stream.client import Place, Remote
@@ -28,7 +30,13 @@ def watch(
     *,
     since: Annotated[
         int | None,
-        typer.Option("--since", metavar="SEQ", min=0, help="Begin with stored events after this number; 0: with the first."),
+        typer.Option(
+            "--since",
+            metavar="SEQ",
+            min=0,
+            callback=possible,
+            help="Begin with stored events after this number; 0: with the first.",
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -147,8 +155,8 @@ def _noted(path: Path | None) -> Place | None:
         return None
     try:
         place = Place(**json.loads(path.read_text(encoding="utf-8")))
-        if not isinstance(place.seq, int) or not isinstance(place.store, str):
-            raise ValueError("seq is a number and store a name")
+        if not (isinstance(place.seq, int) and 0 <= place.seq <= LAST_SEQ and isinstance(place.store, str)):
+            raise ValueError("seq is a number from 0 and store a name")
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is no note of --resume ({error}); remove it to begin anew") from error
     return place

@@ -71,6 +71,7 @@ def test_a_long_table_shows_the_newest(data: Path, capsys: pytest.CaptureFixture
         (("--from", "2100-01-01"), []),
         (("--to", "2000-01-01T12:00:00+02:00"), []),
         (("--since", 4), []),
+        (("--since", 2**63 - 1), []),
     ],
 )
 def test_events_are_filtered(
@@ -152,7 +153,9 @@ def test_a_folder_without_events_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "holds no events" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("args", [("--from", "yesterday"), ("--kind", "nano"), ("--format", "xml"), ("--since", "-1"), ("x",)])
+@pytest.mark.parametrize(
+    "args", [("--from", "yesterday"), ("--kind", "nano"), ("--format", "xml"), ("--since", "-1"), ("--since", 2**63), ("x",)]
+)
 def test_wrong_usage_exits_2(data: Path, args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data", data, *args) == 2
     assert "Usage:" in capsys.readouterr().err

@@ -137,7 +137,16 @@ def test_it_goes_on_where_it_was_the_last_time(data: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"seq": "3", "store": "x"}', '{"seq": 3}', '{"seq": 3, "store": "x", "more": 1}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"seq": "3", "store": "x"}',
+        '{"seq": 3}',
+        '{"seq": -1, "store": "x"}',
+        '{"seq": 3, "store": "x", "more": 1}',
+    ],
 )
 def test_a_note_that_is_none_is_told(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "note").write_text(content)
@@ -199,13 +208,17 @@ def test_a_token_comes_from_a_file_or_the_environment(
     assert TOKEN not in captured.out + captured.err
 
 
-@pytest.mark.parametrize("args", [("127.0.0.1:8765",), ("ws://x", "--token-file", "none"), ("wss://x", "--ca", "none")])
+@pytest.mark.parametrize(
+    "args", [("127.0.0.1:8765",), ("ws://x/?since=0",), ("ws://x", "--token-file", "none"), ("wss://x", "--ca", "none")]
+)
 def test_what_cannot_work_is_told(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*args) == 1
     assert capsys.readouterr().err.startswith("apexstream: error: ")
 
 
-@pytest.mark.parametrize("args", [(), ("ws://x", "--since", "-1"), ("ws://x", "--count", "0")])
+@pytest.mark.parametrize(
+    "args", [(), ("ws://x", "--since", "-1"), ("ws://x", "--since", "99999999999999999999"), ("ws://x", "--count", "0")]
+)
 def test_wrong_usage_exits_2(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*args) == 2
     assert "Usage:" in capsys.readouterr().err
