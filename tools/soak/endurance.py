@@ -1,7 +1,8 @@
 """Runs the live service on two network cameras for half an hour, and looks at what grows and what drifts.
 
 Two real RTSP servers show rendered faces; a client follows events, signals and pictures all the while. Measured from outside:
-the service's memory, threads and handles, and how the time of each source moves against the wall clock.
+the service's memory, threads and handles, how the time of each source moves against the wall clock, and how many pictures were
+dropped because the machine could not keep up; its load stands beside that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ MOST_GROWTH = 0.02
 MOST_DRIFT_S = 0.05
 """Of a source's time against the wall clock, over the whole run."""
 
+MOST_DROPPED = 0.01
+"""Of a source's pictures: more are dropped only where the machine has too much else to do, and then little is shown."""
+
 PHOTOS = ("hopper", "astronaut")
 CLIP_S = 60.0
 SAMPLE_S = 5.0
@@ -43,12 +47,13 @@ WARM_UP_S = 180.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What the service holds: seconds since the start, MiB of resident memory, threads, handles."""
+    """What the service holds: seconds since the start, MiB of resident memory, threads, handles; the machine's load then."""
 
     at: float
     memory_mib: float
     threads: int
     handles: int
+    load: float
 
 
 @dataclass
@@ -120,7 +125,12 @@ def _note(seen: Watched, message: dict[str, Any], at: float) -> None:
 def _sample(service: LiveProcess, at: float) -> Sample:
     with service.usage.oneshot():
         usage = service.usage
-        return Sample(round(at, 1), round(usage.memory_info().rss / 2**20, 2), usage.num_threads(), usage.num_fds())
+        return Sample(round(at, 1), round(usage.memory_info().rss / 2**20, 2), usage.num_threads(), usage.num_fds(), _load())
+
+
+def _load() -> float:
+    """The machine's load over the last minute, this run's own share in it."""
+    return round(os.getloadavg()[0], 2)
 
 
 def figures(seen: Watched, seconds: float) -> dict[str, Any]:
@@ -133,6 +143,7 @@ def figures(seen: Watched, seconds: float) -> dict[str, Any]:
         "memory_mib": {"warm": memory[0], "end": memory[1], "growth": round(memory[1] / memory[0] - 1, 4)},
         "threads": {"warm": max(sample.threads for sample in early), "end": late[-1].threads},
         "handles": {"warm": max(sample.handles for sample in early), "end": late[-1].handles},
+        "load": {"median": median(s.load for s in seen.samples), "worst": max(s.load for s in seen.samples)},
         "sources": {stream: _source(seen, stream) for stream in PHOTOS},
         "pictures": seen.pictures,
         "end_s": round(seen.ended_s, 2),
@@ -145,12 +156,14 @@ def _source(seen: Watched, stream: str) -> dict[str, Any]:
     some = max(1, len(lags) // 10)
     ordered = sorted(lags)
     status = seen.status.get(stream, {})
+    frames = status.get("frames")
     return {
         "signals": len(lags),
         "drift_s": round(median(lags[-some:]) - median(lags[:some]), 4) if lags else None,
         "unrest_s": round(ordered[int(0.99 * (len(lags) - 1))] - ordered[int(0.01 * (len(lags) - 1))], 4) if lags else None,
         "events": seen.finals[stream],
         **{name: status.get(name) for name in ("frames", "drops", "reconnects")},
+        "dropped": round(status["drops"] / frames, 4) if frames else None,
     }
 
 
@@ -164,6 +177,9 @@ def judged(found: dict[str, Any]) -> list[str]:
         drift = source["drift_s"]
         checks[f"{stream}: nothing came"] = drift is not None and source["events"] > 0
         checks[f"{stream}: its time drifted by {drift} s"] = drift is None or abs(drift) < MOST_DRIFT_S
+        dropped, load = source["dropped"] or 0.0, found["load"]["median"]
+        lost = f"{dropped:.1%} of its pictures were dropped (the machine's load was {load:.1f} in the median)"
+        checks[f"{stream}: {lost}"] = dropped < MOST_DROPPED
         checks[f"{stream}: it was lost {source['reconnects']} times"] = not source["reconnects"]
     return [sentence for sentence, well in checks.items() if not well]
 
@@ -203,13 +219,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sample.at - told[0] >= 60:
             told[0] = sample.at
             console.print(
-                f"{sample.at / 60:.0f} min: {sample.memory_mib} MiB, {sample.threads} threads, {sample.handles} handles"
+                f"{sample.at / 60:.0f} min: {sample.memory_mib} MiB, {sample.threads} threads, {sample.handles} handles, "
+                f"load {sample.load:g}"
             )
 
     seen = run(options.minutes, tell)
     found = figures(seen, 60 * options.minutes)
     problems = judged(found)
     console.print(_table(found))
+    console.print(f"load of the machine: {found['load']} on {os.cpu_count()} cores")
     for stream, source in found["sources"].items():
         console.print(f"{stream}: {source}")
     if options.json is not None:
