@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from tools.soak.latency import Received, figures, judged, main, received
+from tools.soak.latency import Received, _table, figures, judged, main, received
 
 START = datetime(2026, 1, 31, 9, tzinfo=UTC).timestamp()
 
@@ -49,16 +51,28 @@ def test_an_apex_counts_once_and_from_its_announcement() -> None:
     found = figures(events, truth(2.02, 5.0))
     assert found["latency_ms"]["all"] == {"count": 4, "p50": 25.0, "p95": 40.0, "worst": 40.0}
     assert found["latency_ms"]["final"]["count"] == 2
-    assert found["apex_to_announcement_ms"] == {"count": 2, "p50": 150.0, "p95": 200.0, "worst": 200.0}
-    assert found["true_apex_to_announcement_ms"]["count"] == 1, "no true expression is near the third"
-    assert found["true_apex_to_announcement_ms"]["p50"] == pytest.approx(80.0)
-    assert found["apex_to_first_message_ms"]["worst"] == pytest.approx(600.0)
+    assert found["spotted_apex_to_confirmation_ms"] == {"count": 2, "p50": 150.0, "p95": 200.0, "worst": 200.0}
+    assert found["true_apex_to_confirmation_ms"]["count"] == 1, "no true expression is near the third"
+    assert found["true_apex_to_confirmation_ms"]["p50"] == pytest.approx(80.0)
+    assert found["spotted_apex_to_first_message_ms"]["worst"] == pytest.approx(600.0)
     assert judged(found) == []
+
+
+def test_all_ways_to_time_an_apex_are_shown_and_the_one_that_is_judged_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    found = figures([Received("a", "provisional", 2.0, 20.0, 2.1), Received("b", "final", 5.0, 40.0, 5.6)], truth(1.98))
+    Console(file=sys.stdout, width=200).print(_table(found))
+    told = capsys.readouterr().out
+    assert "spotted apex to confirmation (judged: p50 at most 150)" in told
+    assert "true apex to confirmation" in told and "spotted apex to first message" in told
+    assert "arrival to receipt, all (judged: p95 at most 50)" in told and told.count("judged") == 2
 
 
 def test_what_is_too_slow_is_told() -> None:
     late = figures([Received("a", "provisional", 2.0, 70.0, 2.3)], truth())
-    assert judged(late) == ["95 of 100 events came within 70 ms", "half of the apexes were announced after 300 ms"]
+    assert judged(late) == [
+        "95 of 100 events came within 70 ms",
+        "half of the apexes were confirmed only 300 ms of source time after them",
+    ]
     assert judged(figures([], truth(1.0))) == ["no event came, or none was announced"]
 
 
