@@ -85,8 +85,9 @@ def live(
     """Watch cameras, network streams and files as they come; serve events over websockets, and a page that shows it all.
 
     The page and the socket are at one address, http://HOST:PORT/ and ws://HOST:PORT/. Sources given here take the place of the
-    settings'. One that is not there or breaks off is tried again for ever; a file is played in real time, once unless --loop.
-    Without any source, browsers can show their own camera on the page.
+    settings'. A camera or stream that is not there or breaks off is tried again for ever; a file is played in real time, once
+    unless --loop. A file given here must exist; one in the settings is waited for. Without any source, browsers can show their
+    own camera on the page.
 
     Listening at another address than this machine's own demands a token: --token-file, or the environment variable
     APEXSTREAM_TOKEN. Ctrl-C ends the service. Every final event is stored before it is sent; `apexstream events` lists them.

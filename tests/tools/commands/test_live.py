@@ -149,6 +149,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["live", "--help"])
     told = capsys.readouterr().out
+    assert "A file given here must exist; one in the settings is waited for" in " ".join(told.replace("│", " ").split())
     for word in (
         "--config",
         "--listen",
