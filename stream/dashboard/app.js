@@ -168,7 +168,7 @@ function refresh() {
   find("no-rows").textContent = all.length ? "None passes the filters." : "No expression yet. They appear here as they end.";
   for (const kind of ["csv", "json"]) {
     find(`export-${kind}`).disabled = !shown.length;
-    find(`export-${kind}`).textContent = `Export ${shown.length} as ${kind.toUpperCase()}`;
+    find(`export-${kind}`).textContent = `Export ${shown.length ? `${shown.length} as ` : ""}${kind.toUpperCase()}`;
   }
   find("older").hidden = !expressions.partial;
   find("older").textContent = `This page holds the newest ${all.length}. “apexstream events”, where the service runs, exports the older ones too.`;
