@@ -214,9 +214,8 @@ class Reader:
         self.path = folder / FILE
         if not self.path.is_file():
             raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
-        mode = "rw" if os.access(folder, os.W_OK) and os.access(self.path, os.W_OK) else "ro"
         with contextlib.ExitStack() as undo, _told(self.path):
-            address = f"{self.path.resolve().as_uri()}?mode={mode}"
+            address = f"{self.path.resolve().as_uri()}?{_reading(self.path)}"
             self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
             undo.callback(self._db.close)
             self._db.execute("PRAGMA query_only = ON")
@@ -312,6 +311,21 @@ def _locked(folder: Path) -> int:
         os.close(handle)
         raise OutputError(f"{folder} cannot be locked: {(error.strerror or str(error)).lower()}; use a local folder") from error
     return handle
+
+
+def _reading(path: Path) -> str:
+    """How SQLite is to open a file for reading. Raises OutputError where it cannot.
+
+    It reads beside a writer through two files of its own, and makes them where they are missing. In a folder where it may not,
+    a file without a log has no writer, and needs neither.
+    """
+    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+        return "mode=rw"
+    if not Path(f"{path}-wal").exists():
+        return "mode=ro&immutable=1"
+    if not Path(f"{path}-shm").exists():
+        raise OutputError(f"{path} was not closed, and {path.parent} is read-only; copy the folder to where it can be written")
+    return "mode=ro"
 
 
 def _check_ours(db: sqlite3.Connection, path: Path) -> None:

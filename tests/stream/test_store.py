@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,6 +175,69 @@ def test_readers_see_what_is_written_while_they_are_open(store: Store) -> None:
 def test_readers_write_nothing(store: Store) -> None:
     with Reader(store.path.parent) as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader._db.execute("DELETE FROM events")
+
+
+READING = """
+import os, sys
+from pathlib import Path
+from engine.errors import OutputError
+from stream.store import Reader
+folder = Path(sys.argv[1])
+if not os.geteuid():  # root may always
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+assert not os.access(folder, os.W_OK), "the test is to be run without the right to write"
+try:
+    with Reader(folder) as reader:
+        print(reader.last(), [event["seq"] for event in reader.since(0)])
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def exposed() -> Iterator[Path]:
+    """A folder with a store, in a place where every user can look."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        with Store(folder) as written:
+            written.append([stored(1), stored(2)])
+        yield folder
+        folder.chmod(0o755)
+
+
+def read_only(folder: Path) -> str:
+    """What somebody reads there who may not write there."""
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    command = [sys.executable, "-c", READING, str(folder)]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.strip()
+
+
+def test_a_read_only_folder_can_be_read(exposed: Path) -> None:
+    assert read_only(exposed) == "2 [1, 2]"
+    assert sorted(path.name for path in exposed.iterdir()) == ["events.lock", FILE]
+
+
+def test_a_read_only_folder_is_read_while_a_service_writes_there(exposed: Path) -> None:
+    with Store(exposed) as store:
+        store.append([stored(3)])
+        assert read_only(exposed) == "3 [1, 2, 3]"
+        exposed.chmod(0o755)
+        for path in exposed.iterdir():
+            path.chmod(0o644)
+
+
+def test_a_read_only_copy_of_a_store_that_was_never_closed_is_told(exposed: Path) -> None:
+    with Store(exposed) as store:
+        store.append([stored(3)])
+        log = Path(f"{store.path}-wal").read_bytes()
+    Path(f"{store.path}-wal").write_bytes(log)
+    assert read_only(exposed).endswith("is read-only; copy the folder to where it can be written")
 
 
 def test_a_folder_without_events_is_told(tmp_path: Path) -> None:
