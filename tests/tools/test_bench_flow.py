@@ -10,7 +10,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from engine.ops.tvl1 import tvl1
+from engine.ops.tvl1 import gpu, tvl1
 from tools import bench_flow
 from tools.bench_flow import AMPLITUDES, FIELDS, NOISES, Sample
 
@@ -71,10 +71,12 @@ def test_the_command_prints_a_table_or_json() -> None:
     assert rows[0]["ours"].keys() == {"mean", "moving", "p95"}
 
 
-def test_a_backend_that_cannot_run_is_one_sentence_and_exit_1() -> None:
+@pytest.mark.parametrize("asked", [["--backend", "gpu"], ["--backend", "gpu", "--batch", "64"]])
+def test_a_backend_that_cannot_run_is_one_sentence_and_exit_1(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "refusal", lambda: "no CUDA GPU: it was sold")
     app = Typer()
     app.command()(bench_flow.main)
-    result = CliRunner().invoke(app, ["--backend", "gpu"])
+    result = CliRunner().invoke(app, asked)
     assert result.exit_code == 1
-    assert "no GPU kernel for TV-L1" in result.stderr
+    assert "no CUDA GPU: it was sold" in result.stderr
     assert "Traceback" not in result.output
