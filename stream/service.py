@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError
@@ -23,18 +22,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from engine.config import RecognizerSettings
-from engine.errors import ApexError, InputError, OutputError
+from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
 from stream.address import parse_address
 from stream.evidence import Shelf
-from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import PreviewWish, SourceStatus
 from stream.hub import Hub
 from stream.live_config import LiveSettings
 from stream.metrics import Metrics
 from stream.server import Server
-from stream.session import Feed, Session
+from stream.session import Session
 from stream.store import Store
 from stream.wire import Message
+from stream.wiring import Cameras, KnownFacts, LoopSink, bring
 from stream.worker import Make, made
 
 log = logging.getLogger(__name__)
@@ -116,18 +116,19 @@ class Service:
             replayed=self.figures.replayed,
             stored=self.figures.stored,
         )
-        self.facts = _Facts(self)
         self.figures.measure_store(lambda: self.store.path.stat().st_size, lambda: self.hub.seq)
-        self.server = Server(self.settings.server, self.hub, self.facts, figures=self.figures, cameras=_Cameras(self))
+        self._ready = loop.create_future()
+        self._ready.add_done_callback(lambda future: future.exception())  # heard even if nobody waits
+        sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)
+        self.session = Session(self.settings, sink, processed=self.figures.processed, make=self._make)
+        self.facts = KnownFacts(self.hub, self.shelf, self.model, self.version, self.store.identity, self._ready.done)
+        self.server = Server(self.settings.server, self.hub, self.facts, figures=self.figures, cameras=Cameras(self.session))
         await self.server.start()
         stack.push_async_callback(self._end_server)
         self._hub_task = asyncio.create_task(self.hub.run())
         stack.push_async_callback(self._end_hub)
-        self._ready = loop.create_future()
-        self._ready.add_done_callback(lambda future: future.exception())  # heard even if nobody waits
-        self.session = Session(self.settings, _LoopSink(loop, self), processed=self.figures.processed, make=self._make)
         stack.push_async_callback(self._end_session)
-        self.session.start(partial(_bring, loop, self._loaded))
+        self.session.start(partial(bring, loop, self._loaded))
 
     def _loaded(self, error: Exception | None) -> None:
         if self._ready.done():
@@ -188,124 +189,14 @@ class Service:
         log.info("%s: gone", stream)
         self.hub.remove(stream)
 
+    def _wish(self, stream: str) -> PreviewWish | None:
+        return self.server.preview_wish(stream)
+
     def _sent(self, message: Message) -> None:
         if message.type == "expression":
             self.figures.event(message.body, browser=message.source == "browser")
         elif message.type == "removed":
             self.figures.removed(str(message.stream))
-
-
-class _LoopSink:
-    """The sink of the session's threads: brings everything to the loop, in order, and never waits.
-
-    Of a stream's pictures only the newest is brought when the loop is behind; they are the only ones that come often and large.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, service: Service) -> None:
-        self._loop, self._service = loop, service
-        self._lock = threading.Lock()  # guards _pictures
-        self._pictures: dict[str, Preview] = {}  # by stream, the newest that waits for the loop
-
-    def decided(self, events: Sequence[Decided]) -> None:
-        self._call(self._post, tuple(events))
-
-    def status(self, status: SourceStatus) -> None:
-        self._call(self._service.heard, status)
-
-    def signal(self, signal: Signal) -> None:
-        self._call(self._service.hub.post, signal)
-
-    def preview(self, preview: Preview) -> None:
-        with self._lock:
-            waiting = preview.stream in self._pictures
-            self._pictures[preview.stream] = preview
-        if not waiting:
-            self._call(self._show, preview.stream)
-
-    def evidence(self, evidence: Evidence) -> None:
-        self._service.shelf.put(evidence)
-
-    def removed(self, stream: str) -> None:
-        self._call(self._service.gone, stream)
-
-    def preview_wish(self, stream: str) -> PreviewWish | None:
-        return self._service.server.preview_wish(stream)
-
-    def _post(self, events: Sequence[Decided]) -> None:
-        for decided in events:
-            self._service.hub.post(decided)
-
-    def _show(self, stream: str) -> None:
-        with self._lock:
-            preview = self._pictures.pop(stream)
-        self._service.hub.post(preview)
-
-    def _call(self, act: Callable[..., None], *values: Any) -> None:
-        _bring(self._loop, act, *values)
-
-
-def _bring(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *values: Any) -> None:
-    """Have the loop do it; from any thread."""
-    with contextlib.suppress(RuntimeError):  # the loop is closed: a thread outlived the service
-        loop.call_soon_threadsafe(act, *values)
-
-
-class _Facts:
-    """What the server tells of the service (`stream.answers.Facts`)."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @property
-    def model(self) -> str:
-        return self._service.model
-
-    @property
-    def version(self) -> str:
-        return self._service.version
-
-    @property
-    def store_name(self) -> str:
-        return self._service.store.identity
-
-    @property
-    def seq(self) -> int:
-        return self._service.hub.seq
-
-    @property
-    def problem(self) -> str | None:
-        ready = self._service._ready
-        if not ready.done():
-            return "the networks are being loaded"
-        return self._service.hub.problem
-
-    def statuses(self) -> Sequence[SourceStatus]:
-        return list(self._service.hub.streams.values())
-
-    async def stored(self, since: int, **bounds: Any) -> list[dict[str, Any]]:
-        try:
-            return await self._service.hub.stored(since, **bounds)
-        except ConnectionAbortedError as error:
-            raise OutputError("the service is ending") from error
-
-    def picture(self, event: str, picture: str) -> bytes | None:
-        return self._service.shelf.get(event, picture)
-
-
-class _Cameras:
-    """Browsers' cameras, let into the session (`stream.camera.BrowserCameras`)."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def add_browser(self, name: str, feed: Feed) -> None:
-        await asyncio.to_thread(self._service.session.add_browser, name, feed)
-
-    async def remove_browser(self, name: str) -> None:
-        await asyncio.to_thread(self._service.session.remove_browser, name)
-
-    def told(self, status: SourceStatus) -> None:
-        self._service.session.tell(status)
 
 
 def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make = made) -> None:
