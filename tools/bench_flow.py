@@ -1,6 +1,6 @@
 """TV-L1 flow measured against OpenCV's default solver, on a fixed set of rendered motions, both in one run.
 
-    python -m tools.bench_flow [--every N] [--threads N] [--backend cpu] [--batch 64] [--json]
+    python -m tools.bench_flow [--every N] [--threads N] [--cpu-time] [--backend cpu] [--batch 64] [--json]
 
 Each case is a public-domain photograph's face at 128 px and the same face moved by a known field: five shapes of field, six
 amplitudes (the longest motion, 0.3 to 6 px), four levels of sensor noise, two photographs. The parameters of `tvl1` were
@@ -35,6 +35,7 @@ MOVING_SHARE = 0.25
 """A pixel counts as moving when it moves at least this share of the field's longest motion."""
 
 Solver = Callable[[U8, U8], F32]
+Clock = Callable[[], float]
 Field = Callable[[F32, F32], tuple[F32, F32]]
 
 
@@ -194,17 +195,17 @@ class Sample:
     errors: tuple[Errors, Errors]
 
 
-def timed(solver: Solver, case: Case) -> tuple[float, F32]:
+def timed(solver: Solver, case: Case, clock: Clock = time.perf_counter) -> tuple[float, F32]:
     """Seconds and flow of one run."""
-    began = time.perf_counter()
+    began = clock()
     flow = solver(case.fixed, case.moving)
-    return time.perf_counter() - began, flow
+    return clock() - began, flow
 
 
-def measure(case: Case, ours: Solver) -> Sample:
+def measure(case: Case, ours: Solver, clock: Clock = time.perf_counter) -> Sample:
     """Both solvers on one case, one right after the other."""
-    default_s, default_flow = timed(opencv_default, case)
-    ours_s, our_flow = timed(ours, case)
+    default_s, default_flow = timed(opencv_default, case, clock)
+    ours_s, our_flow = timed(ours, case, clock)
     return Sample(case, (default_s, ours_s), (endpoint_errors(default_flow, case.truth), endpoint_errors(our_flow, case.truth)))
 
 
@@ -255,22 +256,27 @@ def run_batch(pairs: int, as_json: bool) -> None:
 
 
 def main(
+    *,
     every: Annotated[int, typer.Option(min=1, help="Take every Nth case only.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="OpenCV threads; 0 leaves its own choice.")] = 0,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="One OpenCV thread, and CPU time: for a machine that is busy with other work.")
+    ] = False,
     backend: Annotated[str, typer.Option(help="Backend of tvl1: auto, reference, cpu or gpu.")] = "auto",
     batch: Annotated[int, typer.Option(min=0, help="Time this many pairs at once on the GPU, beside the floor.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare tvl1 with OpenCV's default TV-L1 on rendered motions: speed and endpoint error, in one run."""
-    if threads:
-        cv2.setNumThreads(threads)
+    if threads or cpu_time:
+        cv2.setNumThreads(1 if cpu_time else threads)
+    clock = time.thread_time if cpu_time else time.perf_counter
     if batch:
         run_batch(batch, as_json)
         return
     try:
         tvl1(np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), np.uint8), backend=cast(Backend, backend))
         samples = [
-            measure(case, lambda fixed, moving: tvl1(fixed, moving, backend=cast(Backend, backend)))
+            measure(case, lambda fixed, moving: tvl1(fixed, moving, backend=cast(Backend, backend)), clock)
             for number, case in enumerate(cases())
             if number % every == 0
         ]
