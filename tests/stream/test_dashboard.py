@@ -47,7 +47,7 @@ HELD_CAMERA = """
     navigator.mediaDevices.getUserMedia = () => new Promise((give) => asked.push(() => give(make())));
 """
 """A camera of 1280 x 960 at 60 a second that a page gets when the test says so: asked[i]()."""
-ALL_OFF = "tracks.length === {} && tracks.every(({{ readyState }}) => readyState === 'ended')"
+ALL_OFF = "() => tracks.length === {} && tracks.every(({{ readyState }}) => readyState === 'ended')"
 NO_CAMERA = "Use this device’s camera"
 TOKEN = "a-token-for-the-page-0123456789"
 expect.set_options(timeout=PATIENCE_MS)
@@ -301,16 +301,16 @@ def test_the_systems_colours_count_until_others_are_chosen(browser: Browser, ser
     theme = "document.documentElement.dataset.theme"
     with visited(browser, service.url, color_scheme="light") as page:
         page.emulate_media(color_scheme="dark")
-        page.wait_for_function(f"{theme} === 'dark'")
+        page.wait_for_function(f"() => {theme} === 'dark'")
         page.click("#theme")
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_function(f"matchMedia('(prefers-color-scheme: {scheme})').matches")
+            page.wait_for_function(f"() => matchMedia('(prefers-color-scheme: {scheme})').matches")
         assert page.evaluate(theme) == "light"
         page.reload()
         page.emulate_media(color_scheme="light")
         page.emulate_media(color_scheme="dark")
-        page.wait_for_function("matchMedia('(prefers-color-scheme: dark)').matches")
+        page.wait_for_function("() => matchMedia('(prefers-color-scheme: dark)').matches")
         assert page.evaluate(theme) == "light"
 
 
@@ -501,7 +501,7 @@ def agree(page: Page) -> None:
     page.click("#camera-button")
     page.check("#consent-agree")
     page.click("#consent button[type=submit]")
-    page.wait_for_function("asked.length > 0")
+    page.wait_for_function("() => asked.length > 0")
 
 
 def test_a_camera_that_is_left_while_it_is_asked_for_stays_off(browser: Browser, service: RunningService) -> None:
