@@ -7,7 +7,7 @@ import pytest
 
 from stream import feed
 from stream.feed import Signal, Sink, SourceStatus
-from stream.service import _LoopSink
+from stream.wiring import LoopSink
 
 VALUES = [kind for kind in vars(feed).values() if dataclasses.is_dataclass(kind) and kind.__module__ == feed.__name__]
 
@@ -26,7 +26,7 @@ def test_values_that_say_the_same_are_equal() -> None:
 
 def test_the_service_takes_all_that_threads_hand_over() -> None:
     wanted = {name for name, value in vars(Sink).items() if callable(value) and not name.startswith("_")}
-    assert wanted <= set(dir(_LoopSink))
+    assert wanted <= set(dir(LoopSink))
     for name in wanted:  # under the same names, so that either can be called for the other
-        asked, given = (list(typing.get_type_hints(getattr(kind, name))) for kind in (Sink, _LoopSink))
+        asked, given = (list(typing.get_type_hints(getattr(kind, name))) for kind in (Sink, LoopSink))
         assert asked == given, name

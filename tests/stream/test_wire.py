@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -150,6 +150,7 @@ def test_numbers_that_are_none_become_null(name: str) -> None:
     assert "null" in str(MESSAGES[name].encoded)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.floats() | st.integers() | st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
@@ -240,6 +241,7 @@ def test_bytes_that_are_no_text_are_told() -> None:
         wire.read_client(b"\xff\xfe{}")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_whatever_is_sent_it_is_read_or_refused(data: bytes) -> None:
     try:
