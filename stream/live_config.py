@@ -147,7 +147,7 @@ class LiveSettings(Settings):
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     pipeline: PipelineSettings = PipelineSettings()
-    queued_frames: int = Field(8, ge=1, le=256, description="frames that may wait for a source's analysis")
+    queued_frames: int = Field(12, ge=1, le=256, description="frames that may wait for a source's analysis")
     evidence_events: int = Field(50, ge=0, le=10_000, description="events whose pictures are kept in memory")
 
     @model_validator(mode="after")
