@@ -40,7 +40,7 @@ class LandmarkSettings(Settings):
 
     max_faces: int = Field(8, ge=1, le=32, description="the most faces followed at once")
     mesh_hz: float = Field(
-        16.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
+        31.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
     )
     discover_s: float = Field(1.0, gt=0, description="seconds of source time between looks for new faces while one is followed")
     keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")

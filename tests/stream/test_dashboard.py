@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -23,6 +24,7 @@ from stream.live_config import SourceSettings
 from stream.store import Store
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
 from tests.events import decided, stored
+from tests.live import PATIENCE_S
 from tests.videos import write_y4m
 from tools.clips import Truth, plan, preset, render_frames
 
@@ -425,14 +427,22 @@ def test_a_real_source_from_picture_to_evidence(browser: Browser, tmp_path: Path
     with RunningService(tmp_path, source) as running, visited(browser, running.url) as page:
         card = page.locator("article[data-stream=clip]")
         expect(card.locator(".cover")).to_be_hidden()
-        assert painted(page, ".picture") > 1_000
+        drawn(page, ".picture", 1_000)
         expect(card.locator(".badge")).to_have_text("Ended")
         served = page.request.get(f"{running.url}api/events").json()["events"]
         assert len(served) >= 2
         wait_for_rows(page, [event["seq"] for event in reversed(served)])
-        assert painted(page, ".trace") > 20
+        drawn(page, ".trace", 20)
         page.click("#rows tr")
         expect(page.locator("canvas[data-loaded]")).to_have_count(3)
+
+
+def drawn(page: Page, canvas: str, colours: int) -> None:
+    """Wait until a canvas shows more colours than so many."""
+    until = time.monotonic() + PATIENCE_S
+    while painted(page, canvas) <= colours:
+        assert time.monotonic() < until, f"{canvas} shows {painted(page, canvas)} colours"
+        page.wait_for_timeout(50)
 
 
 def painted(page: Page, canvas: str) -> int:
