@@ -35,7 +35,7 @@ from stream.answers import Answers, Facts, Page, page_files, refusal, text
 from stream.camera import BrowserCameras, serve_camera
 from stream.connection import CLOSE_S, PAUSE_BYTES, Client, Framer, House, factory
 from stream.feed import PreviewWish
-from stream.guard import REQUEST_S, Counted, Guard, Need, RefusalLog, is_loopback, room_for, tls_context, unknown_host
+from stream.guard import REQUEST_S, Counted, Guard, Need, RefusalLog, room_for, tls_context, unknown_host
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
@@ -136,11 +136,6 @@ class Server:
         """The page's address, as seen from this machine where it listens everywhere."""
         host = self._settings.host if self._settings.host not in ("0.0.0.0", "::") else "localhost"
         return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}/"
-
-    @property
-    def open_to_others(self) -> bool:
-        """Whether other machines can reach it."""
-        return not is_loopback(self._settings.host)
 
     async def start(self) -> None:
         """Listen. Raises ConfigError where the address cannot be had."""

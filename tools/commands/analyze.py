@@ -32,6 +32,23 @@ def known_network(network: str | None) -> str | None:
     return network
 
 
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="|".join(NAMES),
+        callback=known_network,
+        help="Whose shipped weights to use.",
+        show_default=NAMES[0],
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False),
+]
+"""The options of every command that runs a network: at most one of them is given."""
+
+
 def analyze(
     ctx: typer.Context,
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="Recorded videos.", show_default=False)],
@@ -40,22 +57,8 @@ def analyze(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
     ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            "--network",
-            metavar="|".join(NAMES),
-            callback=known_network,
-            help="Whose shipped weights to use.",
-            show_default=NAMES[0],
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False
-        ),
-    ] = None,
+    network: Network = None,
+    weights: Weights = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
     ] = False,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from engine.models import NAMES
-from tools.commands.analyze import known_network, with_engines, with_network
+from tools.commands.analyze import Network, Weights, with_engines, with_network
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -69,22 +68,8 @@ def live(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
     ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            "--network",
-            metavar="|".join(NAMES),
-            callback=known_network,
-            help="Whose shipped weights to use.",
-            show_default=NAMES[0],
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False
-        ),
-    ] = None,
+    network: Network = None,
+    weights: Weights = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Watch cameras, network streams and files as they come; serve events over websockets, and a page that shows it all.
