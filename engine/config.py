@@ -40,9 +40,14 @@ class LandmarkSettings(Settings):
 
     max_faces: int = Field(8, ge=1, le=32, description="the most faces followed at once")
     mesh_hz: float = Field(
-        31.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
+        16.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
     )
-    discover_s: float = Field(1.0, gt=0, description="seconds of source time between looks for new faces while one is followed")
+    alert_hz: float = Field(31.0, gt=0, description="and so many while eyes or mouth change; not less than mesh_hz")
+    discover_s: float = Field(
+        1.0,
+        gt=0,
+        description="seconds of source time between looks for new faces while one is followed and the picture changes",
+    )
     keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")
     min_face_px: float = Field(32.0, gt=0, description="smallest face, in pixels of the frame between its temples")
 

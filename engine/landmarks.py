@@ -5,6 +5,9 @@ whole frame now and then for faces not followed yet. Each followed face has a me
 around it, so small faces are found at their own size and one face's loss never disturbs another. Where a tracker loses its
 face, dlib looks once more inside the window. A face that none of them sees is not reported: there are no made-up points.
 
+Looks are dear, so they are taken when they tell something (`engine.glance`): the mesh now and then, and at once when eyes or
+mouth change; the detectors when something changes around the faces that are followed.
+
 This is the only module that imports mediapipe or dlib.
 """
 
@@ -14,7 +17,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +25,7 @@ import cv2
 import numpy as np
 
 from engine.config import LandmarkSettings
+from engine.glance import FaceGlance, SceneGlance
 from engine.types import F32, U8, Face, Frame
 from engine.view import cut_window, rgb_window
 
@@ -31,6 +35,10 @@ _DRIFT = 0.12  # the window moves once the face's centre is this share of its si
 _SEEN = 240  # a window of at least twice this side is shrunk for its tracker: the mesh sees a face at 192 px
 _LOOK_PX = 640  # long side at which the detectors look over the whole frame
 _SMALLEST_FRAME = 24
+_EARLY_S = 1e-3  # times of frames are rounded
+_CHANGED = 0.12  # a face whose eyes or mouth differ by more is looked at again at once: see FaceGlance.change
+_SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when somebody came
+_STALE_S = 5.0  # the detectors look again after so long, whatever they saw; where nothing changed, not before
 
 Box = tuple[float, float, float]
 """Centre x, centre y and width of a face, in frame pixels."""
@@ -115,7 +123,7 @@ class _Track:
     window: tuple[int, int, int] = (0, 0, 0)  # left, top, side
     shrink: int = 1  # frame pixels along each side of a pixel that the tracker sees
     points: F32 | None = None
-    lost_looks: int = field(default=0)
+    glance: FaceGlance | None = None
 
 
 class FaceLocator:
@@ -133,14 +141,16 @@ class FaceLocator:
         self._mesh_t = -np.inf
         self._discover_t = -np.inf
         self._hog_t = -np.inf
+        self._scene: SceneGlance | None = None
+        self._scene_t = -np.inf
         self._faces: list[Face] = []
 
     def locate(self, frame: Frame) -> list[Face]:
-        """Faces in the frame, by id. Between two looks of the mesh (`mesh_hz`) the last faces are returned again: their
-        `t` tells when they were seen."""
+        """Faces in the frame, by id. Between two looks of the mesh (`mesh_hz`, or `alert_hz` when a face changes) the last
+        faces are returned again: their `t` tells when they were seen."""
         if frame.t < self._mesh_t:
             self._restart()
-        if frame.t - self._mesh_t < 1 / self._settings.mesh_hz - 1e-3 and not frame.gap:
+        if not frame.gap and not self._is_due(frame):
             return self._faces
         self._mesh_t = frame.t
         if min(frame.height, frame.width) < _SMALLEST_FRAME:
@@ -153,6 +163,15 @@ class FaceLocator:
         self._faces = [Face(k.id, k.points, frame.t) for k in self._tracks if k.points is not None]
         self._faces.sort(key=lambda face: face.id)
         return self._faces
+
+    def _is_due(self, frame: Frame) -> bool:
+        """Whether the meshes look at this frame: it is time, or a face changed since they did."""
+        since, settings = frame.t - self._mesh_t, self._settings
+        if since >= 1 / settings.mesh_hz - _EARLY_S:
+            return True
+        if since < 1 / settings.alert_hz - _EARLY_S:
+            return False
+        return any(k.glance is not None and k.glance.change(frame.grey) > _CHANGED for k in self._tracks)
 
     def prepare(self) -> None:
         """Loads every model now rather than with the first frame; it takes half a second."""
@@ -170,7 +189,7 @@ class FaceLocator:
         self._tracks, self._spare, self._faces = [], [], []
 
     def _restart(self) -> None:
-        self._mesh_t = self._discover_t = self._hog_t = -np.inf
+        self._mesh_t = self._discover_t = self._hog_t = self._scene_t = -np.inf
         self._spare += [k.mesh for k in self._tracks]
         self._tracks, self._faces = [], []
 
@@ -181,15 +200,24 @@ class FaceLocator:
             if box is not None:
                 self._aim(track, box, frame)
                 points = self._mesh(track, frame)
-        track.points = points
+        self._seen(track, points, frame)
         if points is None:
             return
-        track.box, track.seen_t = face_box(points), frame.t
         left, top, side = track.window
         x, y, width = track.box
         off = max(abs(x - left - side / 2), abs(y - top - side / 2)) / side
         if off > _DRIFT or not 0.7 < _WINDOW * width / side < 1.45:
             self._aim(track, track.box, frame)
+
+    def _seen(self, track: _Track, points: F32 | None, frame: Frame) -> None:
+        """Keeps what the mesh just saw of a face."""
+        track.points = points
+        if points is None:
+            track.glance = None
+            return
+        track.box, track.seen_t = face_box(points), frame.t
+        if self._settings.alert_hz > self._settings.mesh_hz:
+            track.glance = FaceGlance(frame.grey, points)
 
     def _mesh(self, track: _Track, frame: Frame) -> F32 | None:
         """Mesh points in frame pixels from the track's window, or None where the tracker sees no face."""
@@ -239,9 +267,12 @@ class FaceLocator:
         """Looks over the whole frame: soon again while a face is missing, rarely while all is well."""
         waiting = not self._tracks or any(k.points is None for k in self._tracks)
         pause = min(0.2, self._settings.discover_s) if waiting else self._settings.discover_s
-        if frame.t - self._discover_t < pause - 1e-3:
+        if frame.t - self._discover_t < pause - _EARLY_S:
             return
         self._discover_t = frame.t
+        if not waiting and self._is_same_scene(frame):
+            return
+        self._scene, self._scene_t = SceneGlance(frame), frame.t
         for box in self._look(frame):
             known = [k for k in self._tracks if same_face(k.box, box)]
             if any(k.points is not None for k in known):
@@ -253,15 +284,20 @@ class FaceLocator:
             else:
                 continue
             self._aim(track, box, frame)
-            track.points = self._mesh(track, frame)
+            self._seen(track, self._mesh(track, frame), frame)
             if track.points is None:
                 if not known:
                     self._spare.append(track.mesh)
                 continue
-            track.box, track.seen_t = face_box(track.points), frame.t
             if not known:
                 self._next_id += 1
                 self._tracks.append(track)
+
+    def _is_same_scene(self, frame: Frame) -> bool:
+        """Whether, around the faces, the picture still is what the detectors looked over not long ago."""
+        if self._scene is None or frame.t - self._scene_t >= _STALE_S - _EARLY_S:
+            return False
+        return self._scene.change(frame, (k.window for k in self._tracks)) < _SCENE_CHANGED
 
     def _new_mesh(self) -> Any:
         if self._spare:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.config import LandmarkSettings
-from engine.landmarks import MESH_POINTS, FaceLocator, face_box, landmark_points, mediapipe_solutions, same_face
+from engine.landmarks import MESH_POINTS, Box, FaceLocator, face_box, landmark_points, mediapipe_solutions, same_face
 from engine.types import F32, Face, Frame
 from tests.faces import EYES, frames_of, grey_picture, photo, side_by_side
 
@@ -138,6 +138,51 @@ def test_between_two_looks_the_faces_tell_when_they_were_seen(locator: Make) -> 
     one = locator(mesh_hz=30)
     found = [one.locate(frame)[0] for frame in frames_of([HOPPER] * 9, 120)]
     assert [round(face.t * 120) for face in found] == [0, 0, 0, 0, 4, 4, 4, 4, 8]
+
+
+def test_a_face_that_changes_is_looked_at_at_once(locator: Make) -> None:
+    (face,) = locator().locate(Frame(0, 0.0, HOPPER))
+    shut = HOPPER.copy()
+    for eye in ((33, 133, 160, 158, 144, 153), (263, 362, 387, 385, 380, 373)):
+        hull = cv2.convexHull(face.points[list(eye), :2].round().astype(np.int32))
+        cv2.fillConvexPoly(shut, hull, [int(value) for value in HOPPER[*face.points[50, 1::-1].round().astype(int)]])
+    pictures = [HOPPER] * 15 + [shut] * 2 + [HOPPER] * 10
+    calm = locator(mesh_hz=10, alert_hz=10)
+    assert [round(calm.locate(f)[0].t * 120) for f in frames_of(pictures, 120)] == [0] * 12 + [12] * 12 + [24] * 3
+    awake = locator(mesh_hz=10, alert_hz=30)
+    seen = [round(awake.locate(f)[0].t * 120) for f in frames_of(pictures, 120)]
+    assert seen == [0] * 12 + [12] * 4 + [16] * 4 + [20] * 7, "shut at 15, looked at four frames after 12; open again at 17"
+
+
+def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Grows by the time of each frame that the detectors look over."""
+    looks: list[float] = []
+    look = FaceLocator._look
+
+    def noted(self: FaceLocator, frame: Frame) -> list[Box]:
+        looks.append(frame.t)
+        return look(self, frame)
+
+    monkeypatch.setattr(FaceLocator, "_look", noted)
+    return looks
+
+
+def test_the_detectors_look_where_something_changes(locator: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = looks_of(monkeypatch)
+    one, both = locator(), side_by_side()
+    alone = both.copy()
+    alone[:, 320:] = 90
+    found = [one.locate(frame) for frame in frames_of([alone] * 28 + [both] * 10 + [alone] * 2, FPS)]
+    assert ids(found) == [[0]] * 30 + [[0, 1]] * 8 + [[0]] * 2
+    assert [round(t, 1) for t in looks if t < 3.8] == [0.0, 3.0], "once, and when somebody came"
+
+
+def test_the_detectors_look_again_however_still_it_is(locator: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = looks_of(monkeypatch)
+    one = locator()
+    for frame in frames_of([HOPPER] * 21, 2):
+        one.locate(frame)
+    assert looks == [0.0, 5.0, 10.0]
 
 
 def test_a_source_that_starts_again_is_followed_again(locator: Make) -> None:

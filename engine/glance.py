@@ -1,0 +1,98 @@
+"""Did something change since the last close look? Two cheap questions that decide whether a dear one is asked again.
+
+A face mesh costs more than all else that a frame goes through, and most frames show what the one before showed. `FaceGlance`
+keeps how eyes and mouth looked when the mesh last saw a face: as long as they look so, frames are left to the registration by
+texture; a blink or a word calls the mesh at once. `SceneGlance` keeps how the picture looked around the faces when the
+detectors last went over it: where nothing changed nobody came.
+
+    looks now - looks then, about its mean, over the contrast then        (face: mean over the cells of a part)
+    looks now - looks then, less the common change of light               (scene: the largest over the cells, grey levels)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from engine.types import F32, U8, Frame
+
+_PARTS = ((33, 133, 160, 144, 158, 153), (263, 362, 387, 373, 385, 380), (61, 291, 37, 267, 84, 314, 0, 17))
+"""Mesh points around each eye and the mouth."""
+_CELLS = (12, 8)  # columns and rows that a part is averaged to: grain goes, lids stay
+_WIDER, _HIGHER = 1.3, 0.8  # of a part's box, in widths of the part: a lid moves inside, the head's sway leaves it there
+_FAINT = 4.0  # grey levels of contrast under which a part shows nothing but grain
+
+_SCENE_WIDE = 40  # cells along the picture
+
+
+class FaceGlance:
+    """How eyes and mouth of a face looked in one frame; points [478, >= 2] are its mesh there, in frame pixels."""
+
+    def __init__(self, grey: U8, points: F32) -> None:
+        self._shape = grey.shape
+        self._boxes = [box for box in (_box(points[list(part), :2], grey.shape) for part in _PARTS) if box is not None]
+        self._then = [_cells(grey, box) for box in self._boxes]
+
+    def change(self, grey: U8) -> float:
+        """How differently the part that changed most looks in another frame (grey [H, W]), in shares of its own contrast.
+
+        Some 0.03 to 0.1 for grain and sway within a few hundredths of a second, 0.4 and more for lids that close. 0 where no
+        part of the face lies in the picture, infinite where the picture has another size.
+        """
+        if grey.shape != self._shape:
+            return float("inf")
+        changes = (
+            float(np.abs(_cells(grey, box) - then).mean()) / max(float(then.std()), _FAINT)
+            for box, then in zip(self._boxes, self._then, strict=True)
+        )
+        return max(changes, default=0.0)
+
+
+class SceneGlance:
+    """How a frame looked outside some squares (left, top, side), in frame pixels."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._size = frame.width, frame.height
+        self._then = _coarse(frame.grey)
+
+    def change(self, frame: Frame, without: Iterable[tuple[int, int, int]]) -> float:
+        """The largest change of any cell outside the squares, in grey levels, after light that changed everywhere alike."""
+        if (frame.width, frame.height) != self._size:
+            return float("inf")
+        apart = _coarse(frame.grey) - self._then
+        shown = np.ones(apart.shape, bool)
+        cell = frame.width / apart.shape[1], frame.height / apart.shape[0]
+        for left, top, side in without:
+            columns, rows = (slice(max(0, round(at / size)), max(0, round((at + side) / size))) for at, size in
+                             zip((left, top), cell, strict=True))  # fmt: skip
+            shown[rows, columns] = False
+        seen = apart[shown]
+        return float(np.abs(seen - np.median(seen)).max()) if seen.size else 0.0
+
+
+def _box(part: F32, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+    """Rows and columns of the picture that hold a part of the face, None where they lie outside."""
+    low, high = part.min(axis=0), part.max(axis=0)
+    (x, y), wide = (low + high) / 2, float(high[0] - low[0])
+    columns = _within(float(x), _WIDER * wide, shape[1])
+    rows = _within(float(y), max(_HIGHER * wide, float(high[1] - low[1])), shape[0])
+    return (rows, columns) if rows.stop > rows.start and columns.stop > columns.start else None
+
+
+def _within(middle: float, length: float, limit: int) -> slice:
+    first, last = round(middle - length / 2), round(middle + length / 2) + 1
+    return slice(min(max(first, 0), limit), min(max(last, 0), limit))
+
+
+def _cells(grey: U8, box: tuple[slice, slice]) -> F32:
+    small = cv2.resize(grey[box], _CELLS, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(small - small.mean(), np.float32)
+
+
+def _coarse(grey: U8) -> F32:
+    high, wide = grey.shape
+    columns = min(_SCENE_WIDE, wide)
+    rows = max(1, min(high, round(high * columns / wide)))
+    return np.asarray(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
