@@ -23,6 +23,7 @@ from engine.ops.backend import Backend, choose
 from engine.ops.strain import strain_batch
 from engine.ops.tvl1 import gpu, tvl1_batch
 from engine.recognizer import _window
+from engine.residual import FAR, FAR_SHARE, NEAR, blurring
 from engine.types import F32
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
 
 
 def without_head(flow: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
-    """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; twin: align.take_out_head."""
+    """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; twin: residual.take_out_head."""
     import torch
 
     points = landmarks[:, _TRACKED].double()
@@ -126,7 +127,7 @@ def _fitted(design: torch.Tensor, moved: torch.Tensor, trust: torch.Tensor, fine
 
 
 def relief(landmarks: torch.Tensor) -> torch.Tensor:
-    """Depth at every crop pixel [N, 128, 128] from meshes [N, 478, 3]; twin: align._relief."""
+    """Depth at every crop pixel [N, 128, 128] from meshes [N, 478, 3]; twin: residual.relief."""
     import torch
 
     column, row = landmarks[..., :2].round().long().clamp(0, CROP_SIDE - 1).unbind(-1)
@@ -134,8 +135,8 @@ def relief(landmarks: torch.Tensor) -> torch.Tensor:
     sums = torch.zeros((2, len(landmarks), CROP_SIDE, CROP_SIDE), device=landmarks.device)  # of weights, of depths
     sums[0].index_put_((number, row, column), torch.ones_like(landmarks[..., 2]), accumulate=True)
     sums[1].index_put_((number, row, column), landmarks[..., 2].contiguous(), accumulate=True)
-    near, far = (_on(landmarks, _blurring(sigma)) for sigma in (4.0, 24.0))
-    both: torch.Tensor = near @ sums @ near.T + 1e-3 * (far @ sums @ far.T)
+    near, far = (_on(landmarks, blurring(sigma)) for sigma in (NEAR, FAR))
+    both: torch.Tensor = near @ sums @ near.T + FAR_SHARE * (far @ sums @ far.T)
     return both[1] / both[0].clamp_min(1e-12)
 
 
@@ -174,10 +175,3 @@ def _on(tensor: torch.Tensor, values: Any) -> torch.Tensor:
 def _averaging(length: int) -> F32:
     """[28, length]: the means over the cells of a line of pixels."""
     return np.asarray(cv2.resize(np.eye(length, dtype=np.float32), (length, SIDE), interpolation=cv2.INTER_AREA), np.float32)
-
-
-@lru_cache(maxsize=4)
-def _blurring(sigma: float) -> F32:
-    """[128, 128]: the Gaussian along a line of the crop, mirrored at its ends, as OpenCV cuts it off for float32."""
-    side = round(sigma * 8 + 1) | 1
-    return np.asarray(cv2.GaussianBlur(np.eye(CROP_SIDE, dtype=np.float32), (1, side), sigma, sigmaY=sigma), np.float32)

@@ -145,7 +145,8 @@ def network_input(kind: str, whole: F32, keypoints: F32 = CANONICAL_KEYPOINTS) -
     """
     if whole.shape != (3, SIDE, SIDE):
         raise ArrayError(f"a whole map is [3, {SIDE}, {SIDE}]; an array of shape {whole.shape} came")
-    return sample(np.asarray(whole, np.float32), input_grid(kind, np.asarray(keypoints, np.float32)))
+    grid = input_grid(kind, np.asarray(keypoints, np.float32))
+    return np.array(whole, np.float32) if kind == "whole" else sample(np.asarray(whole, np.float32), grid)
 
 
 def region_grid(keypoints: F32) -> F32:

@@ -13,14 +13,16 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from engine.align import keypoints, take_out_head
+from engine.align import keypoints
 from engine.config import RecognizerSettings
 from engine.errors import WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
 from engine.ops.backend import Backend
 from engine.ops.tvl1 import prepare, tvl1
+from engine.quantiles import percentile
+from engine.residual import take_out_head
 from engine.runtime import load
-from engine.types import F32, Crop
+from engine.types import F32, F64, Crop
 from engine.weights import load_card, weights_for
 
 ALIKE = 0.8  # where the flow explains less of the change than this, no class is named
@@ -95,26 +97,37 @@ def explained(before: F32, after: F32, flow: F32) -> float:
     1 where every part of one face was only moved; low where a hand came between or the head turned away, so that the flow
     means nothing.
     """
-    y, x = np.mgrid[0 : before.shape[0], 0 : before.shape[1]].astype(np.float32)
-    undone = cv2.remap(after, x + flow[0], y + flow[1], cv2.INTER_LINEAR)
-    a, b = (_patches(picture) for picture in (before, np.asarray(undone, np.float32)))
-    spread = np.sqrt((a**2).mean(axis=1) * (b**2).mean(axis=1))
-    found = np.where(spread > SMOOTH_PATCH, (a * b).mean(axis=1) / np.maximum(spread, SMOOTH_PATCH), 1.0)
-    return float(np.percentile(found, 10))
+    x, y = _places(before.shape[0], before.shape[1])
+    undone = np.asarray(cv2.remap(after, x + flow[0], y + flow[1], cv2.INTER_LINEAR), np.float32)
+    (mean_b, square_b), (mean_u, square_u) = _patches(before), _patches(undone)
+    (product, _) = _patches(before * undone)
+    spread = np.sqrt(np.maximum(square_b - mean_b**2, 0) * np.maximum(square_u - mean_u**2, 0))
+    found = np.where(spread > SMOOTH_PATCH, (product - mean_b * mean_u) / np.maximum(spread, SMOOTH_PATCH), 1.0)
+    return percentile(found.ravel(), 10)
 
 
-def _patches(picture: F32) -> F32:
-    """Patches of a picture [H, W], overlapping and clear of its border, each less its mean: [N, pixels of a patch]."""
+def _patches(picture: F32) -> tuple[F64, F64]:
+    """Mean and mean square of patches of a picture [H, W], overlapping and clear of its border: each [rows, columns]."""
     side, step = 24, 16
-    windows = np.lib.stride_tricks.sliding_window_view(picture[step // 2 : -1, step // 2 : -1], (side, side))[::step, ::step]
-    flat = windows.reshape(-1, side * side)
-    return np.asarray(flat - flat.mean(axis=1, keepdims=True), np.float32)
+    sums = cv2.integral2(picture[step // 2 : -1, step // 2 : -1], sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
+    corners = (
+        np.asarray(
+            one[side::step, side::step]
+            - one[:-side:step, side::step]
+            - one[side::step, :-side:step]
+            + one[:-side:step, :-side:step],
+            np.float64,
+        )
+        for one in sums
+    )
+    mean, square = (one / side**2 for one in corners)
+    return mean, square
 
 
 def intensity(flow: F32, points: F32) -> float:
     """Mean length of the flow [2, H, W] around the keypoint [5, 2] where it is greatest, in pixels; around the eyes as far
     up as the network's regions reach, so that the brow counts."""
-    size = np.hypot(flow[0], flow[1])
+    size = cv2.magnitude(flow[0], flow[1])
     points = points.copy()
     points[:2, 1] -= EYE_LIFT * CROP_SIDE / SIDE
     columns, rows = np.clip(np.rint(points).astype(int), 0, np.array(size.shape[::-1]) - 1).T
@@ -126,7 +139,11 @@ def intensity(flow: F32, points: F32) -> float:
 
 
 def _mean(crops: Sequence[Crop]) -> F32:
-    return np.asarray(np.mean([crop.pixels for crop in crops], axis=0, dtype=np.float32), np.float32)
+    total = crops[0].pixels.astype(np.float32)
+    for crop in crops[1:]:
+        total += crop.pixels
+    total /= len(crops)
+    return total
 
 
 def _like(picture: F32, model: F32) -> F32:
@@ -138,6 +155,13 @@ def _like(picture: F32, model: F32) -> F32:
     var_m = float((window * (model - mean_m) ** 2).sum()) / total
     gain = float(np.clip(np.sqrt(var_m / max(var_p, 1e-6)), 0.5, 2.0))
     return np.asarray(np.clip((picture - mean_p) * gain + mean_m, 0, 255), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _places(rows: int, columns: int) -> tuple[F32, F32]:
+    """Each pixel's x and y."""
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    return x, y
 
 
 @lru_cache(maxsize=4)

@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pytest
 
 from engine import candidates
-from engine.align import _relief, keypoints, take_out_head
+from engine.align import keypoints
 from engine.errors import ArrayError, ConfigError
 from engine.features import INPUTS, input_grid, keypoints_to_map, network_input, whole_map
 from engine.ops.tvl1 import tvl1
 from engine.recognizer import _like
+from engine.residual import relief, take_out_head
 from tools.bench_flow import Case, cases
 
 torch = pytest.importorskip("torch")
@@ -50,7 +51,7 @@ def test_brightness_is_matched(pairs: list[Case]) -> None:
 
 def test_the_relief() -> None:
     points = meshes(2)
-    wanted = np.stack([_relief(mesh) for mesh in points])
+    wanted = np.stack([relief(mesh) for mesh in points])
     np.testing.assert_allclose(
         candidates.relief(torch.from_numpy(points)).numpy(), wanted, atol=1e-3
     )  # of 140 px; measured 4.6e-5
