@@ -25,6 +25,7 @@ from stream.channel import overlapped
 from stream.config import AnalysisSettings
 from stream.source import VideoFacts, VideoSource, open_video
 from stream.summary import summarize
+from stream.threads import opencv_on_one_thread
 from stream.writers import EventFiles
 
 Progress = Callable[[int, int | None, int], None]
@@ -65,7 +66,7 @@ def analyze(
     nothing can be written, and BackendError, WeightsError when the pipeline cannot be built.
     """
     settings = settings or AnalysisSettings()
-    with open_video(path, threads=settings.reading.decode_threads) as source:
+    with opencv_on_one_thread(), open_video(path, threads=settings.reading.decode_threads) as source:
         files = EventFiles(folder)
         try:
             return _Analysis(source, files, settings, stream or path.stem, stop or threading.Event()).run(progress, seen)

@@ -14,7 +14,7 @@ from engine.errors import ConfigError
 class ReadingSettings(Settings):
     """Reading a file: the table [reading]."""
 
-    decode_threads: int = Field(default=2, ge=1, le=64, description="threads the video decoder may use")
+    decode_threads: int = Field(default=0, ge=0, le=64, description="threads of the decoder; 0: by the size of the picture")
     queued_frames: int = Field(default=8, ge=1, le=256, description="decoded frames that may wait for each stage")
 
 

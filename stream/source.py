@@ -96,12 +96,13 @@ class VideoSource:
     Raises SourceError where there is nothing to read: no such file, no video, no picture that can be decoded.
     """
 
-    def __init__(self, path: Path, *, threads: int = 2) -> None:
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
         self.path = path
         self._container = _open(path)
         self._stream = _picture_track(path, self._container)
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = threads
+        context = self._stream.codec_context
+        context.thread_count = threads or decoder_threads(context.width * context.height)
         self._declared = _Declared.of(self._stream, self._container.format.name)
         self._fps = self._declared.fps
         clock = SourceClock(1 / self._fps if self._fps else None, sort=self._container.format.name == "avi")
@@ -178,8 +179,16 @@ class VideoSource:
             yield f"pixels are not square ({self._declared.pixel_shape}); faces are measured as stored"
 
 
-def open_video(path: str | Path, *, threads: int = 2) -> VideoSource:
-    """A recorded video as a context manager that iterates frames; threads is the decoder's.
+def decoder_threads(pixels: int) -> int:
+    """How many threads decode pictures of so many pixels, 0 for one a core.
+
+    Up to 1280 x 720 one keeps up with the analysis, and two would take half as much again of the cores that it wants for itself.
+    """
+    return 1 if pixels <= 1280 * 720 else 0
+
+
+def open_video(path: str | Path, *, threads: int = 0) -> VideoSource:
+    """A recorded video as a context manager that iterates frames; threads is the decoder's, 0 as many as its pictures want.
 
     Raises SourceError in one sentence for no such file, a folder, an empty file, what is no video, and sound alone.
     """

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import SourceError
 from engine.types import Frame
-from stream.source import VideoSource, open_video
+from stream.source import VideoSource, decoder_threads, open_video
 from tests.videos import quadrants, stepping, write_tone, write_video
 
 
@@ -190,3 +190,8 @@ def test_leading_pictures_that_an_edit_hides_are_no_problem(data_dir: Path) -> N
     assert len(frames) == 95
     assert frames[0].t == 0
     assert source.problem is None
+
+
+@pytest.mark.parametrize(("size", "threads"), [((640, 360), 1), ((1280, 720), 1), ((1920, 1080), 0)])
+def test_large_pictures_are_decoded_on_all_cores(size: tuple[int, int], threads: int) -> None:
+    assert decoder_threads(size[0] * size[1]) == threads

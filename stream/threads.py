@@ -1,0 +1,42 @@
+"""How many threads libraries start of their own."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ContextDecorator
+from types import TracebackType
+
+import cv2
+
+
+class _OneThread(ContextDecorator):
+    """Counts the blocks that run; the first and the last of them change OpenCV's setting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the two below
+        self._inside = self._before = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._inside += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.setNumThreads(self._before)
+
+
+_one_thread = _OneThread()
+
+
+def opencv_on_one_thread() -> ContextDecorator:
+    """OpenCV computes on the thread that calls it while any such block runs; afterwards as before.
+
+    The stages of the analysis share the cores among themselves already. OpenCV's helpers would take a core from another stage
+    for work of a tenth of a millisecond, and keep it busy for a while after, waiting for more.
+    """
+    return _one_thread

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import cv2
+import pytest
+
+from stream.threads import opencv_on_one_thread
+
+
+def test_opencv_has_one_thread_inside_and_its_own_number_again_afterwards() -> None:
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(2)
+        first, second = opencv_on_one_thread(), opencv_on_one_thread()
+        with first:
+            with second:
+                assert cv2.getNumThreads() == 1
+            assert cv2.getNumThreads() == 1, "the outer block still runs"
+        assert cv2.getNumThreads() == 2
+        with pytest.raises(ZeroDivisionError), opencv_on_one_thread():
+            _ = 1 / 0
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
