@@ -182,7 +182,7 @@ class VideoSource:
 def decoder_threads(pixels: int) -> int:
     """How many threads decode pictures of so many pixels, 0 for one a core.
 
-    Up to 1280 x 720 one keeps up with the analysis, and two would take half as much again of the cores that it wants for itself.
+    Up to 1280 x 720 one keeps up with the analysis; two would take half as much again of the cores that it wants for itself.
     """
     return 1 if pixels <= 1280 * 720 else 0
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ContextDecorator
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import cv2
 
 
-class _OneThread(ContextDecorator):
+class _OneThread(AbstractContextManager[None]):
     """Counts the blocks that run; the first and the last of them change OpenCV's setting."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class _OneThread(ContextDecorator):
 _one_thread = _OneThread()
 
 
-def opencv_on_one_thread() -> ContextDecorator:
+def opencv_on_one_thread() -> AbstractContextManager[None]:
     """OpenCV computes on the thread that calls it while any such block runs; afterwards as before.
 
     The stages of the analysis share the cores among themselves already. OpenCV's helpers would take a core from another stage
