@@ -2,7 +2,7 @@
 
 A settings file is TOML; all but the sources may be left out:
 
-    queued_frames, evidence_events
+    queued_frames, evidence_events, processes
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
     [server]                             host, port, token_file, certificate, key, origins, ...
     [store]                              folder, keep_days, keep_bytes
@@ -27,6 +27,8 @@ from engine.errors import ConfigError
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
 """Environment variable that holds the service's token where neither settings nor a file do."""
 
+MOST_PROCESSES = 256
+
 _NAME = re.compile(r"\w[\w .-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{8,256}")
 
@@ -39,6 +41,12 @@ def _usable_name(name: str) -> str:
 
 def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | PurePath) and not isinstance(value, bool) else value
+
+
+def _usable_processes(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_PROCESSES):
+        return value
+    raise ValueError(f"auto or a number from 0 to {MOST_PROCESSES} is expected, not {value!r}")
 
 
 class SourceSettings(Settings):
@@ -149,6 +157,9 @@ class LiveSettings(Settings):
     pipeline: PipelineSettings = PipelineSettings()
     queued_frames: int = Field(12, ge=1, le=256, description="frames that may wait for a source's analysis")
     evidence_events: int = Field(50, ge=0, le=10_000, description="events whose pictures are kept in memory")
+    processes: Annotated[int | Literal["auto"], BeforeValidator(_usable_processes)] = Field(
+        "auto", description="processes that share the sources; 0: the service's own; auto: as many as sources and cores ask for"
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

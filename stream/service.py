@@ -25,14 +25,15 @@ from engine.config import RecognizerSettings
 from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
 from stream.address import parse_address
+from stream.crew import at_work
 from stream.evidence import Shelf
 from stream.feed import PreviewWish, SourceStatus
 from stream.hub import Hub
 from stream.live_config import LiveSettings
 from stream.metrics import Metrics
 from stream.server import Server
-from stream.session import Session
 from stream.store import Store
+from stream.threads import opencv_on_one_thread
 from stream.wire import Message
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
 from stream.worker import Make, made
@@ -104,6 +105,7 @@ class Service:
     async def _begin(self, stack: AsyncExitStack) -> None:
         """Start everything, in the order in which it can be relied on; the stack ends it the other way round."""
         loop = asyncio.get_running_loop()
+        stack.enter_context(opencv_on_one_thread())
         keep = self.settings.store
         self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes)
         stack.callback(lambda: self.hub.at_rest(self.store.close))
@@ -120,7 +122,7 @@ class Service:
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.exception())  # heard even if nobody waits
         sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)
-        self.session = Session(self.settings, sink, processed=self.figures.processed, make=self._make)
+        self.session = at_work(self.settings, sink, processed=self.figures.processed, make=self._make)
         self.facts = KnownFacts(self.hub, self.shelf, self.model, self.version, self.store.identity, self._ready.done)
         self.server = Server(self.settings.server, self.hub, self.facts, figures=self.figures, cameras=Cameras(self.session))
         await self.server.start()

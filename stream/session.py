@@ -41,6 +41,29 @@ class Feed(Inbox, Protocol):
         """No more pictures come."""
 
 
+class Sources(Protocol):
+    """The sources at work, wherever that is: a `Session`, or a `stream.crew.Crew`. What the methods do stands there."""
+
+    def start(self, ready: Callable[[Exception | None], None] = ...) -> None:
+        """Begin; ready is called once, when all are loaded or cannot be."""
+
+    def stop(self, timeout: float = ...) -> bool:
+        """End; True when all has ended in time."""
+
+    def add_browser(self, name: str, feed: Feed) -> None:
+        """Analyse a browser's pictures."""
+
+    def remove_browser(self, name: str) -> None:
+        """End a browser's stream."""
+
+    def tell(self, status: SourceStatus) -> None:
+        """How a browser's stream is doing."""
+
+    @property
+    def running(self) -> int:
+        """How many streams there are."""
+
+
 @dataclass(eq=False)
 class _Stream:
     """One source at work; told and problem are the last that capture and worker said, guarded by the session's lock.
@@ -78,7 +101,7 @@ class Session:
         self._lock = threading.RLock()  # guards _streams, _stopped, each stream's told and problem, and the order of statuses
         self._streams: dict[str, _Stream] = {}
         self._stopped = False
-        self._loading: _Loading | None = None
+        self._loading: Loading | None = None
 
     def start(self, ready: Callable[[Exception | None], None] = lambda error: None) -> None:
         """Begin to load the pipelines; each source is opened as soon as its own is there. Returns at once.
@@ -87,7 +110,7 @@ class Session:
         or ConfigError for a source that makes no sense.
         """
         streams = [self._prepare(source) for source in self.settings.sources]
-        self._loading = _Loading(len(streams), ready)
+        self._loading = Loading(len(streams), ready)
         with self._lock:
             self._streams.update({stream.name: stream for stream in streams})
         for stream in streams:
@@ -222,7 +245,7 @@ def _merged(status: SourceStatus, problem: str) -> SourceStatus:
     return replace(status, state="ended" if status.state == "ended" else "reconnecting", detail=problem)
 
 
-class _Loading:
+class Loading:
     """Counts the pipelines down, and tells once how it went."""
 
     def __init__(self, count: int, ready: Callable[[Exception | None], None]) -> None:

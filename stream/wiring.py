@@ -18,7 +18,7 @@ from engine.errors import OutputError
 from stream.evidence import Shelf
 from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 from stream.hub import Hub
-from stream.session import Feed, Session
+from stream.session import Feed, Sources
 
 
 class LoopSink:
@@ -132,7 +132,7 @@ class KnownFacts:
 class Cameras:
     """Browsers' cameras, let into the session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Sources) -> None:
         self._session = session
 
     async def add_browser(self, name: str, feed: Feed) -> None:

@@ -31,6 +31,7 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
         tmp_path,
         """
         queued_frames = 8
+        processes = 3
         [[sources]]
         name = "lobby"
         url = "rtsp://camera.local/stream"
@@ -51,7 +52,7 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
         ("lobby", "rtsp://camera.local/stream", "udp"),
         ("webcam-0", "0", "tcp"),
     ]
-    assert settings.queued_frames == 8
+    assert settings.queued_frames == 8 and settings.processes == 3
     assert settings.server.port == 9000 and settings.server.host == "127.0.0.1"
     assert settings.store.place() == Path("events")
     assert settings.pipeline.spotter.floor_px == 0.3
@@ -84,6 +85,9 @@ def test_there_are_shipped_settings() -> None:
         ("[store]\nkeep_days = 0", r"store\.keep_days should be greater than 0$"),
         ("[spotter]\nflor_px = 1", r"there is no setting spotter\.flor_px; there are floor_px, "),
         ("[recognizer]\nbackend = 'gpu'", r"recognizer\.backend should be 'auto', "),
+        ("processes = 257", "processes: auto or a number from 0 to 256 is expected, not 257$"),
+        ("processes = true", "processes: auto or a number from 0 to 256 is expected, not True$"),
+        ("processes = 'many'", "processes: auto or a number from 0 to 256 is expected, not 'many'$"),
         ("sources = 3", r"sources is a list of tables, \[\[sources\]\]$"),
         ("sources = [3]", r"the first source is a table of settings$"),
         ("server = 3", r"server is a table of settings$"),
@@ -94,6 +98,11 @@ def test_there_are_shipped_settings() -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=rf"live\.toml: {said}"):
         load_live_settings(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("processes", ["auto", 0, 256])
+def test_processes_are_a_number_or_found_out(processes: str | int) -> None:
+    assert LiveSettings.model_validate({"processes": processes}).processes == processes
 
 
 def test_credentials_show_up_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

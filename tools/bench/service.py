@@ -89,15 +89,15 @@ async def _followed(service: LiveProcess, count: int, seconds: float) -> Load:
                 continue
             settled = settled or now + SETTLE_S
             if begin is None and now >= settled:
-                begin = (now, _cpu(service), dict(seen))
+                begin = (now, service.usage().cpu_s, dict(seen))
             if begin is not None and now >= begin[0] + seconds:
                 break
     if begin is None:
         return load
     began, cpu, first = begin
     load.seconds = time.monotonic() - began
-    load.cores = round((_cpu(service) - cpu) / load.seconds, 2)
-    load.memory_mib = round(service.usage.memory_info().rss / 2**20, 1)
+    used = service.usage()
+    load.cores, load.memory_mib = round((used.cpu_s - cpu) / load.seconds, 2), round(used.memory_mib, 1)
     load.drops = sum(seen[name]["drops"] - first[name]["drops"] for name in first)
     load.rates = [round(_rate(first[name], seen[name]), 1) for name in first]
     return load
@@ -107,11 +107,6 @@ def _rate(first: dict[str, Any], last: dict[str, Any]) -> float:
     """Pictures a second between two of a source's messages."""
     span = last["heard"] - first["heard"]
     return (last["frames"] - first["frames"]) / span if span > 0 else 0.0
-
-
-def _cpu(service: LiveProcess) -> float:
-    used = service.usage.cpu_times()
-    return float(used.user + used.system)
 
 
 def most_held(
@@ -155,7 +150,7 @@ async def _until_ended(service: LiveProcess) -> tuple[list[dict[str, Any]], floa
         async for message in messages:
             kept.append(message)
             if message["type"] == "status":
-                memory = max(memory, service.usage.memory_info().rss / 2**20)
+                memory = max(memory, service.usage().memory_mib)
             if message["type"] == "heartbeat" and any(m["type"] == "status" and m["state"] == "ended" for m in kept):
                 break
     return kept, round(memory, 1)

@@ -68,6 +68,16 @@ def live(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
     ] = None,
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            "--processes",
+            metavar="N",
+            help="Processes that share the sources; 0: none but the service's own; auto: one for three sources from the "
+            "fourth source on, at most one a core.",
+            show_default="auto",
+        ),
+    ] = None,
     network: Network = None,
     weights: Weights = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -90,6 +100,7 @@ def live(
     settings = load_live_settings(config)
     settings = with_sources(settings, sources or [], loop=loop, transport=transport)
     settings = served_at(settings, listen, token_file, certificate, key)
+    settings = with_processes(settings, processes)
     if data is not None:
         settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
     pipeline = with_engines(with_network(settings.pipeline, network, weights), settings.store.place())
@@ -148,6 +159,19 @@ def served_at(
     if certificate is not None:
         server = server.model_copy(update={"certificate": certificate, "key": key})
     return settings.model_copy(update={"server": server})
+
+
+def with_processes(settings: LiveSettings, processes: str | None) -> LiveSettings:
+    """The settings with what the command line says of processes; raises BadParameter for what is no number of them."""
+    from stream.live_config import MOST_PROCESSES
+
+    if processes is None:
+        return settings
+    if processes == "auto":
+        return settings.model_copy(update={"processes": "auto"})
+    if not (processes.isascii() and processes.isdecimal() and int(processes) <= MOST_PROCESSES):
+        raise typer.BadParameter(f"--processes: {processes!r} is neither auto nor a number from 0 to {MOST_PROCESSES}")
+    return settings.model_copy(update={"processes": int(processes)})
 
 
 def log_to_stderr(debug: bool) -> None:

@@ -123,9 +123,8 @@ def _note(seen: Watched, message: dict[str, Any], at: float) -> None:
 
 
 def _sample(service: LiveProcess, at: float) -> Sample:
-    with service.usage.oneshot():
-        usage = service.usage
-        return Sample(round(at, 1), round(usage.memory_info().rss / 2**20, 2), usage.num_threads(), usage.num_fds(), _load())
+    used = service.usage()
+    return Sample(round(at, 1), round(used.memory_mib, 2), used.threads, used.handles, _load())
 
 
 def _load() -> float:

@@ -8,6 +8,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,25 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 END_S = 30.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a service and the processes of its sources use: CPU seconds since their start, resident memory (what they share
+    counted in each), threads and open handles."""
+
+    cpu_s: float = 0.0
+    memory_mib: float = 0.0
+    threads: int = 0
+    handles: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.cpu_s + other.cpu_s,
+            self.memory_mib + other.memory_mib,
+            self.threads + other.threads,
+            self.handles + other.handles,
+        )
 
 
 class LiveProcess:
@@ -33,7 +54,7 @@ class LiveProcess:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self.url = self._address()
-        self.usage = psutil.Process(self._process.pid)
+        self._seen = psutil.Process(self._process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +77,19 @@ class LiveProcess:
             self._process.stdout.close()
         self._folder.cleanup()
         return time.monotonic() - began
+
+    @property
+    def pids(self) -> list[int]:
+        """The service's own process and those of its sources."""
+        return [process.pid for process in (self._seen, *self._seen.children(recursive=True))]
+
+    def usage(self) -> Usage:
+        """What it uses now. Raises psutil.NoSuchProcess once it has ended."""
+        total = _usage(self._seen)
+        for process in self._seen.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has died meanwhile, and another will take its place
+                total += _usage(process)
+        return total
 
     def log(self) -> str:
         """What it has logged."""
@@ -82,3 +116,9 @@ class LiveProcess:
                 return value.split()[0]
         self._process.wait(END_S)
         raise RuntimeError(f"the service did not start: {self.log().strip()}")
+
+
+def _usage(process: psutil.Process) -> Usage:
+    with process.oneshot():
+        used = process.cpu_times()
+        return Usage(used.user + used.system, process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())

@@ -16,7 +16,7 @@ from stream.live_config import LiveSettings, ServerSettings, load_live_settings
 from tests.live import PATIENCE_S
 from tests.videos import stepping, write_video
 from tools.cli import main
-from tools.commands.live import served_at, split_address, with_sources
+from tools.commands.live import served_at, split_address, with_processes, with_sources
 
 ROOT = Path(__file__).resolve().parents[3]
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
@@ -71,6 +71,11 @@ def test_the_command_line_goes_before_the_settings(tmp_path: Path) -> None:
         served_at(LiveSettings(server=ServerSettings()), None, None, tmp_path / "c.pem", None)
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, 7), ("auto", "auto"), ("0", 0), ("4", 4)])
+def test_processes_are_those_given_else_the_settings(given: str | None, expected: int | str) -> None:
+    assert with_processes(LiveSettings(processes=7), given).processes == expected
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [("none.mp4", "none.mp4 is no file"), (".", "is a folder"), ("pigeon://a:secret@b", "pigeon:// are not")],
@@ -92,6 +97,7 @@ def test_what_is_no_source_is_told_before_anything_starts(source: str, said: str
         ([PATTERN, "--network", "alexnet"], 2, "is none of"),
         ([PATTERN, "--network", "htnet", "--weights", "a.onnx"], 2, "give one of them"),
         ([PATTERN, "--certificate", "a.pem"], 2, "go together"),
+        *(([PATTERN, f"--processes={given}"], 2, "is neither auto nor a number") for given in ("-1", "257", "many", "\u00b2")),
         ([PATTERN, "--config", "none.toml"], 1, "none.toml cannot be read"),
         ([PATTERN, "--weights", "none.onnx"], 1, "none.onnx"),
         ([PATTERN, "--token-file", "none.token"], 1, "none.token cannot be read"),
@@ -158,6 +164,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         "--transport",
         "--token-file",
         "--certificate",
+        "--processes",
         "--open",
         "rtsp://",
     ):

@@ -25,12 +25,32 @@ def test_it_serves_until_it_is_ended() -> None:
         return seen
 
     with LiveProcess([PATTERN]) as service:
-        assert service.usage.is_running() and service.usage.memory_info().rss > 0
         assert asyncio.run(first_types(service))[0] == "hello"
         assert "pattern: live" in service.log()
-        pid = service.usage.pid
+        [pid] = service.pids
+        assert service.usage().memory_mib > 50
         assert service.end() < PATIENCE_S
     assert not psutil.pid_exists(pid)
+
+
+def test_the_processes_of_its_sources_are_counted_and_end_with_it() -> None:
+    async def all_live(service: LiveProcess) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            live: set[str] = set()
+            async for message in service.messages():
+                if message["type"] == "status" and message["state"] == "live":
+                    live.add(message["stream"])
+                if len(live) == 2:
+                    return
+
+    with LiveProcess([PATTERN, PATTERN], "--processes", "2") as service:
+        asyncio.run(all_live(service))
+        pids, used = service.pids, service.usage()
+        own = psutil.Process(pids[0])
+        assert len(pids) == 3
+        assert used.memory_mib > own.memory_info().rss / 2**20 + 100, "each of the others analyses"
+        assert used.threads > own.num_threads() + 4 and used.handles > own.num_fds() and used.cpu_s > 0
+    assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
 def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:

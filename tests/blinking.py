@@ -1,0 +1,91 @@
+"""A pipeline that costs nothing, for tests of what surrounds pipelines; it is found by name, so that processes can make it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+
+import numpy as np
+
+from engine.config import PipelineSettings
+from engine.errors import WeightsError
+from engine.pipeline import Evidence
+from engine.types import Event, Face, Frame
+from tests.events import an_event
+
+EVERY = 20
+"""Frames from one event to the next."""
+
+PATTERN = "lavfi:testsrc=size=64x48:rate=100"
+"""A source with five such events a second."""
+
+
+class Blinking:
+    """Announces an event with every twentieth frame, and ends it ten frames later, whatever is to be seen."""
+
+    def __init__(self, settings: PipelineSettings, stream: str, session: str) -> None:
+        self.stream, self.session = stream, session
+        self.open: int | None = None
+        self.behind: dict[str, Evidence] = {}
+
+    def locate(self, frame: Frame) -> list[Face]:
+        return []
+
+    def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
+        number, step = divmod(frame.index, EVERY)
+        if step == 0:
+            self.open = number
+            return [self._event("provisional")]
+        return self.flush(truncated=False) if step == EVERY // 2 and self.open is not None else []
+
+    def flush(self, *, truncated: bool = True) -> list[Event]:
+        events = [self._event("final", truncated=truncated)] if self.open is not None else []
+        self.open = None
+        return events
+
+    def trace(self) -> dict[int, tuple[float, float]]:
+        return {}
+
+    def evidence(self, event: str) -> Evidence | None:
+        return self.behind.get(event)
+
+    def close(self) -> None:
+        self.behind.clear()
+
+    def _event(self, state: str, **changes: bool) -> Event:
+        id_ = f"{self.session}/{self.stream}/{self.open}"
+        grey = np.zeros((128, 128), np.uint8)
+        self.behind = {id_: self.behind.get(id_) or Evidence(grey, grey, np.zeros((2, 128, 128), np.float32))}
+        return an_event(self.open or 0, stream=self.stream, state=state, id=id_, **changes)  # type: ignore[arg-type]
+
+
+def no_network(settings: PipelineSettings, stream: str, session: str) -> Blinking:
+    """As where the network's file is missing."""
+    raise WeightsError(f"no network for {stream}")
+
+
+def unforeseen(settings: PipelineSettings, stream: str, session: str) -> Blinking:
+    """A defect."""
+    raise ZeroDivisionError("nobody foresaw this")
+
+
+def dying(settings: PipelineSettings, stream: str, session: str) -> Blinking:
+    """As where the memory does not suffice."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("it outlived that")
+
+
+def not_at_second(settings: PipelineSettings, stream: str, session: str) -> Blinking:
+    """The network's file is missing in the second life of a process, and there before and after."""
+    if session.split(".")[-2] == "2":
+        raise WeightsError(f"no network for {stream}")
+    return Blinking(settings, stream, session)
+
+
+def printing(settings: PipelineSettings, stream: str, session: str) -> Blinking:
+    """Like a library that says something on standard output, past Python too, and in the log."""
+    print(f"{stream} is here", flush=True)
+    os.write(1, b"so it is\n")
+    logging.getLogger("printing").warning("%s was printed", stream)
+    return Blinking(settings, stream, session)
