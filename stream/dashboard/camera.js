@@ -97,7 +97,7 @@ export class Camera {
 
   /** Open the line; the service's first status says that it is ready for pictures. */
   #connect(name) {
-    const line = socket(`/camera?name=${encodeURIComponent(name)}`);
+    const line = socket("/camera");
     this.line = line;
     let problem = "";
     return new Promise((ready, refused) => {
