@@ -16,8 +16,9 @@ from tools.bench.camera import Cameras
 from tools.soak.latency import received
 from tools.soak.running import LiveProcess
 
-SETTLE_S = 3.0
-"""From the last source's first picture until drops count: detectors look around, caches fill."""
+SETTLE_S = 6.0
+"""From the last source's first picture until drops count: detectors look around, caches fill, and what the cameras showed while
+the networks were being loaded is caught up with."""
 
 LOAD_S = 60.0
 """Time given to the sources to become live."""
