@@ -25,7 +25,8 @@ from typing import Any, Protocol, TypeVar, Unpack
 from engine.errors import OutputError
 from stream import wire
 from stream.feed import Decided, Preview, Signal, SourceKind, SourceStatus
-from stream.store import Bounds, Reader, Store, numbered
+from stream.reader import Bounds, Reader, numbered
+from stream.store import Store
 from stream.wire import Message
 
 log = logging.getLogger(__name__)

@@ -21,15 +21,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack, cast
+from typing import Any, Self, Unpack
 
-from engine.errors import InputError, OutputError
+from engine.errors import OutputError
+from stream.reader import APPLICATION, FILE, SCHEMA, Bounds, Pages, check_ours, damaged, told
 
-FILE = "events.sqlite3"
 LOCK = "events.lock"
-APPLICATION = 0x41504558
-"""SQLite's application_id of our files: "APEX"."""
-SCHEMA = 1
 CHECKED_BYTES = 256 << 20
 """A store up to this size is checked as a whole when it is opened; measured: 31 ms for 31 MiB."""
 LOG_BYTES = 4 << 20
@@ -39,8 +36,6 @@ PRUNED_AT_ONCE = 2000
 """Events removed in one transaction, so that appending never waits long."""
 BUSY_S = 0.25
 """How long writing waits where another program holds the file; the service tries again, and its end cannot wait for long."""
-LAST_SEQ = 2**63 - 1
-"""The largest number that SQLite gives."""
 DAY_S = 86400.0
 _SIZES = ("page_size", "page_count", "freelist_count")
 
@@ -60,22 +55,6 @@ PRAGMA user_version = {SCHEMA};
 """
 
 
-class Bounds(TypedDict, total=False):
-    """Which events to read; a name left out, or None, bounds nothing.
-
-    limit: how many at the most (500). upto: the last seq looked at. begin, end: seconds of the Unix epoch at which they were
-    stored, begin inclusive. streams, labels, kinds: those named.
-    """
-
-    limit: int
-    upto: int | None
-    begin: float | None
-    end: float | None
-    streams: Sequence[str] | None
-    labels: Sequence[str] | None
-    kinds: Sequence[str] | None
-
-
 class Store:
     """The events in folder, which is made if need be; opening it twice at once is an error.
 
@@ -89,12 +68,12 @@ class Store:
         with contextlib.ExitStack() as undo:
             self._lock = _locked(folder)
             undo.callback(os.close, self._lock)
-            with _told(self.path):
+            with told(self.path):
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # for its owner alone; its log gets the same mode
                 self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
                 undo.callback(self._db.close)
                 self._open()
-            self._pages = _Pages(self._db, self.path)
+            self._pages = Pages(self._db, self.path)
             self.identity = self._pages.identity()
             self.last = self._pages.last()
             undo.pop_all()
@@ -103,7 +82,7 @@ class Store:
         if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         else:
-            _check_ours(self._db, self.path)
+            check_ours(self._db, self.path)
         for setting in ("journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {16 << 20}"):
             self._db.execute(f"PRAGMA {setting}")
         with self._transaction():
@@ -114,7 +93,7 @@ class Store:
         if self.path.stat().st_size <= CHECKED_BYTES:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise OutputError(_damaged(self.path, found))
+                raise OutputError(damaged(self.path, found))
         self._stretch_log()
         self._db.execute(f"PRAGMA busy_timeout = {1000 * BUSY_S:.0f}")
 
@@ -141,7 +120,7 @@ class Store:
         Each is an event's JSON form without seq. Raises OutputError; then none of them is kept and none has a seq.
         """
         rows = [_row(event) for event in events]
-        with _told(self.path), self._transaction():
+        with told(self.path), self._transaction():
             insert = "INSERT INTO events (stored_at, stream, kind, label, body) VALUES (?, ?, ?, ?, ?)"
             numbers = [int(self._db.execute(insert, row).lastrowid or 0) for row in rows]
         self.last = numbers[-1] if numbers else self.last
@@ -157,7 +136,7 @@ class Store:
         Call it until it returns 0. Raises OutputError.
         """
         removed = 0
-        with _told(self.path):
+        with told(self.path):
             if self._keep_s is not None:
                 doomed = "SELECT seq FROM events WHERE stored_at < ? ORDER BY stored_at LIMIT ?"
                 removed = self._remove(doomed, (time.time() - self._keep_s, PRUNED_AT_ONCE))
@@ -207,89 +186,6 @@ class Store:
         self.close()
 
 
-class Reader:
-    """The events in folder, read only, whether or not a service writes there. Raises InputError where there are none."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE
-        if not self.path.is_file():
-            raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
-        with contextlib.ExitStack() as undo, _told(self.path):
-            address = f"{self.path.resolve().as_uri()}?{_reading(self.path)}"
-            self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
-            undo.callback(self._db.close)
-            self._db.execute("PRAGMA query_only = ON")
-            _check_ours(self._db, self.path)
-            self._pages = _Pages(self._db, self.path)
-            self.identity = self._pages.identity()
-            undo.pop_all()
-
-    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
-        """Events after seq within bounds, in ascending order, seq among their fields.
-
-        Raises OutputError where the file is damaged.
-        """
-        return self._pages.since(seq, **bounds)
-
-    def last(self) -> int:
-        """The last seq that was given, 0 before the first."""
-        return self._pages.last()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
-class _Pages:
-    """Reading, for whoever holds a connection."""
-
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
-        self._db, self._path = db, path
-
-    def identity(self) -> str:
-        with _told(self._path):
-            return str(self._db.execute("SELECT value FROM identity").fetchone()[0])
-
-    def last(self) -> int:
-        with _told(self._path):
-            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        return int(row[0]) if row else 0
-
-    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
-        where, values = ["seq > ?"], cast("list[object]", [seq])
-        for condition, value in (
-            ("seq <= ?", bounds.get("upto")),
-            ("stored_at >= ?", bounds.get("begin")),
-            ("stored_at < ?", bounds.get("end")),
-        ):
-            if value is not None:
-                where.append(condition)
-                values.append(value)
-        for column, names in (
-            ("stream", bounds.get("streams")),
-            ("label", bounds.get("labels")),
-            ("kind", bounds.get("kinds")),
-        ):
-            if names is not None:
-                where.append(f"{column} IN ({', '.join('?' * len(names))})")
-                values.extend(names)
-        query = f"SELECT seq, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
-        with _told(self._path):
-            rows = self._db.execute(query, [*values, bounds.get("limit", 500)]).fetchall()
-        return [numbered(json.loads(body), number) for number, body in rows]
-
-
-def numbered(event: dict[str, Any], seq: int) -> dict[str, Any]:
-    """The event with its seq where the format has it: after type and v."""
-    return {"type": event["type"], "v": event["v"], "seq": seq, **event}
-
-
 def _row(event: dict[str, Any]) -> tuple[float, str, str | None, str, str]:
     body = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return time.time(), event["stream"], event["kind"], event["label"], body
@@ -311,55 +207,3 @@ def _locked(folder: Path) -> int:
         os.close(handle)
         raise OutputError(f"{folder} cannot be locked: {(error.strerror or str(error)).lower()}; use a local folder") from error
     return handle
-
-
-def _reading(path: Path) -> str:
-    """How SQLite is to open a file for reading. Raises OutputError where it cannot.
-
-    It reads beside a writer through two files of its own, and makes them where they are missing. In a folder where it may not,
-    a file without a log has no writer, and needs neither.
-    """
-    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
-        return "mode=rw"
-    if not Path(f"{path}-wal").exists():
-        return "mode=ro&immutable=1"
-    if not Path(f"{path}-shm").exists():
-        raise OutputError(f"{path} was not closed, and {path.parent} is read-only; copy the folder to where it can be written")
-    return "mode=ro"
-
-
-def _check_ours(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse a database of another program or of a newer version."""
-    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-        raise OutputError(f"{path} is another program's file, not a store of events; choose another folder")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA:
-        raise OutputError(f"{path} has schema {version} and this version reads {SCHEMA}; use the apexstream that wrote it")
-
-
-def _damaged(path: Path, reason: str) -> str:
-    return f"{path} is damaged ({' '.join(reason.split())}); move it away to begin anew, or put a copy in its place"
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Whatever SQLite or the system reports, as OutputError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", "")
-        if code == "SQLITE_NOTADB":
-            sentence = f"{path} is not a store of events; choose another folder"
-        elif code.startswith("SQLITE_CORRUPT"):
-            sentence = _damaged(path, str(error))
-        elif code == "SQLITE_FULL":
-            sentence = f"{path} cannot grow: the disk is full"
-        elif code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            sentence = f"{path} is held by another program ({error})"
-        elif code.startswith("SQLITE_IOERR"):
-            sentence = f"{path} cannot be written or read: the disk refuses ({error})"
-        else:
-            sentence = f"{path} cannot be used: {error}"
-        raise OutputError(sentence) from error
-    except OSError as error:
-        raise OutputError(f"{path} cannot be used: {(error.strerror or str(error)).lower()}") from error

@@ -22,8 +22,9 @@ from stream.feed import SourceStatus
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
+from stream.reader import Reader
 from stream.server import Server
-from stream.store import Reader, Store
+from stream.store import Store
 from tests.events import decided
 from tests.live import PATIENCE_S
 

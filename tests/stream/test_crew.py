@@ -23,8 +23,8 @@ from stream.crew import Crew, at_work, how_many
 from stream.feed import Arrival, PreviewWish, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
+from stream.reader import Reader
 from stream.session import Session
-from stream.store import Reader
 from tests.blinking import PATTERN, Blinking, dying, no_network, not_at_second, unforeseen
 from tests.faces import grey_picture
 from tests.live import PATIENCE_S, Collected, arrivals

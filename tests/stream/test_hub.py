@@ -15,7 +15,8 @@ from engine.errors import OutputError
 from stream import hub as hub_module
 from stream.feed import Preview, Signal, SourceStatus
 from stream.hub import Hub
-from stream.store import Reader, Store
+from stream.reader import Reader
+from stream.store import Store
 from stream.wire import Message, Subscribe
 from tests.events import decided, stored
 

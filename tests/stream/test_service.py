@@ -28,8 +28,9 @@ from engine import Pipeline
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import ConfigError, OutputError, WeightsError
 from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
+from stream.reader import Reader
 from stream.service import CLOSE_S, CUT_OFF_S, END_S, STORE_S, Service, model_of
-from stream.store import Reader, Store
+from stream.store import Store
 from stream.wire import read_preview
 from stream.worker import Make, made
 from tests.events import decided, stored

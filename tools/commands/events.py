@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from engine.errors import OutputError
-from stream.store import LAST_SEQ
+from stream.reader import LAST_SEQ
 
 if TYPE_CHECKING:
-    from stream.store import Reader
+    from stream.reader import Reader
 
 PAGE = 1000
 SHOWN = 200
@@ -88,7 +88,7 @@ def events(
     dates (2026-01-31) or dates with a time (2026-01-31T09:00), local unless they end with an offset or Z.
     """
     from stream.live_config import StoreSettings
-    from stream.store import Reader
+    from stream.reader import Reader
 
     with Reader(StoreSettings(folder=data).place()) as reader:
         found = _pages(

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
-from stream.store import FILE, Reader
+from stream.reader import FILE, Reader
 from stream.wire import SUBPROTOCOL
 
 PATIENCE_S = 60.0

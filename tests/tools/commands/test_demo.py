@@ -13,7 +13,7 @@ import cv2
 import pytest
 
 from engine.types import Mark
-from stream.store import Reader
+from stream.reader import Reader
 from tests.live import PATIENCE_S
 from tests.stream.test_writers import EVENT
 from tests.tools.test_overview import boxes

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stream.store import FILE, Store
+from stream.reader import FILE
+from stream.store import Store
 from tests.events import stored
 from tools.soak.witness import examined, judged
 
