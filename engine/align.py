@@ -23,12 +23,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
 from engine.head import CANVAS, MARGIN, Head, apply, compose, fit_head, head_design, similarity
+from engine.patches import Patches
 from engine.quantiles import median
 from engine.types import F32, F64, U8, Crop, Face, Frame, Mark
+from engine.warp import warp
 
 HEAD_POINTS = (
     *(168, 6, 197, 195, 5),  # bridge of the nose
@@ -74,10 +75,6 @@ _OF_REGIONS = _TRACKED[_GROUP >= 0]
 _SIZES = np.array([len(points) for points in REGIONS.values()])
 _FIRSTS = np.cumsum(_SIZES) - _SIZES
 
-_WINDOW = (27, 27)  # wide, because video compression drags texture about in patches of a macroblock
-_LEVELS = 0  # the mesh starts the search within a pixel or two; coarser levels would only let the eyes into every patch
-_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.005)
-_MAX_ERROR = 14.0  # grey levels a patch may differ on average and still count as found
 _MAX_STRAY = 3.0  # pixels a patch may lie from where the mesh puts it, unless it
 _MOST_STRAY = 5.0  # but never more than this: a hand is not the face
 _MAX_STEP = 2.0  # moved no more pixels than this since it was found last
@@ -85,10 +82,6 @@ _MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patc
 _HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather than where it was a frame ago
 _HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mesh puts it
 _CARRY_S = 10.0  # what is carried over a change of reference fades so slowly, or errors of many changes would pile up
-_EYE_RADII = (19.0, 11.0)  # of the ellipses painted over the eyes, pixels: lids and gaze are no head motion
-
-_UNSEEN = 1e-4  # a change of grey by this share of it is lost in rounding
-
 _EYE_LINES = np.array([[(33, 133), (160, 144), (158, 153)], [(263, 362), (387, 373), (385, 380)]])  # width, two heights
 
 
@@ -123,73 +116,15 @@ def without_head(motion: F64, places: F64) -> F64:
     return np.asarray((moved - design @ head.terms).ravel())
 
 
-def take_out_head(flow: F32, landmarks: F32) -> F32:
-    """A dense flow [2, 128, 128] between two registered crops less what is left in it of the head's motion.
-
-    The same robust fit as between frames, on the flow read at the mesh's points: landmarks [478, 3] in crop pixels.
-    """
-    points = landmarks[_TRACKED].astype(np.float64)
-    depth = points[:, 2] - points[_HEAD, 2].mean()
-    smooth = np.stack([cv2.blur(channel, (9, 9)) for channel in flow])
-    x, y = (points[:, k].astype(np.float32)[None] for k in (0, 1))
-    moved = np.stack([cv2.remap(channel, x, y, cv2.INTER_LINEAR)[0] for channel in smooth], axis=1).astype(np.float64)
-    inside = ((points[:, :2] >= 0) & (points[:, :2] <= CROP_SIDE - 1)).all(axis=1)
-    design = head_design(points[:, :2] + MARGIN, depth)
-    head = fit_head(design, moved, _VOTES * inside, _HEAD)
-    along = np.arange(CROP_SIDE) + MARGIN
-    relief = (_relief(landmarks) - float(points[_HEAD, 2].mean())).astype(np.float64)
-    return np.asarray(flow - head.motion(along, along[:, None], relief), np.float32)
-
-
-def _relief(landmarks: F32) -> F32:
-    """Depth at every crop pixel [128, 128], smoothly between the mesh's points (normalized convolution, Knutsson 1993)."""
-    weight, depth = np.zeros((2, CROP_SIDE, CROP_SIDE), np.float32)
-    column, row = np.clip(np.rint(landmarks[:, :2]).astype(int), 0, CROP_SIDE - 1).T
-    np.add.at(weight, (row, column), 1.0)
-    np.add.at(depth, (row, column), landmarks[:, 2])
-    weight_near, weight_far = (np.asarray(cv2.GaussianBlur(weight, (0, 0), sigma)) for sigma in (4.0, 24.0))
-    depth_near, depth_far = (np.asarray(cv2.GaussianBlur(depth, (0, 0), sigma)) for sigma in (4.0, 24.0))
-    far = 1e-3  # where no point is near, the far ones speak
-    return np.asarray((depth_near + far * depth_far) / np.maximum(weight_near + far * weight_far, 1e-12), np.float32)
-
-
-def warp(grey: U8, transform: F64) -> U8:
-    """The canvas [160, 160] of a grey frame through transform [2, 3] (frame to canvas pixels), averaged where it shrinks."""
-    scale = float(np.hypot(transform[0, 0], transform[1, 0]))
-    shrink = int(1 / scale + 0.25) if scale < 0.8 else 1
-    if shrink <= 1:
-        return _sample(grey, transform)
-    inverse = np.asarray(cv2.invertAffineTransform(transform), np.float64)
-    corners = apply(inverse, np.array([(0.0, 0.0), (0, CANVAS), (CANVAS, 0), (CANVAS, CANVAS)]))
-    left, top = np.maximum(np.floor(corners.min(axis=0)) - shrink, 0).astype(int) // shrink * shrink
-    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + shrink
-    part = grey[top:bottom, left:right]
-    high, wide = part.shape[0] // shrink, part.shape[1] // shrink
-    if not high or not wide:
-        return np.zeros((CANVAS, CANVAS), np.uint8)
-    small = cv2.resize(part[: high * shrink, : wide * shrink], (wide, high), interpolation=cv2.INTER_AREA)
-    half = (shrink - 1) / 2
-    unshrink = np.array([[shrink, 0, left + half], [0, shrink, top + half]], float)
-    return _sample(np.asarray(small, np.uint8), compose(transform, unshrink))
-
-
-def _sample(grey: U8, transform: F64) -> U8:
-    flags = cv2.INTER_CUBIC
-    return np.asarray(cv2.warpAffine(grey, transform, (CANVAS, CANVAS), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
-
-
 @dataclass(eq=False)
 class _Reference:
-    """The picture of the face that every frame is compared with, and where the patches lie on it (canvas pixels)."""
+    """What every frame is compared with: mesh and patches on a picture of the face (canvas pixels), how the head moves them,
+    and how far to trust each."""
 
-    blind: U8  # the canvas with the eyes painted over
     landmarks: F64
-    patches: F64
+    patches: Patches
     design: F64
     trust: F64
-    mean: float
-    deviation: float
-    eyes: _Eyes
     number: int
 
 
@@ -231,8 +166,7 @@ class Registrar:
         found = self._settle(moved, found, head, elapsed)
         back = np.asarray(cv2.invertAffineTransform(head.transform), np.float64)
         self._transform = compose(back, self._transform)
-        canvas = warp(frame.grey, self._transform)
-        return self._crop(frame, face.id, canvas, found, head)
+        return self._crop(frame, face.id, found, head)
 
     def _predict(self, fresh: bool) -> F64:
         """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
@@ -251,23 +185,10 @@ class Registrar:
 
     def _track(self, canvas: U8) -> tuple[F64, F64]:
         """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
-        reference = self._reference
-        assert reference is not None
-        inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        mean, deviation = _mean_and_deviation(inner)
-        deviation = max(deviation, 1.0)
-        gain = reference.deviation / deviation
-        level = np.asarray(cv2.convertScaleAbs(canvas, alpha=gain, beta=reference.mean - gain * mean), np.uint8)
-        blind = _without_eyes(level, reference.eyes, reference.mean)
+        assert self._reference is not None
         meshed = self._meshed()
         astray = np.hypot(*(self._motion - meshed).T) > _MESH_RULES
-        start = (reference.patches + np.where(astray[:, None], meshed, self._motion)).astype(np.float32)[:, None]
-        at, status, error = cv2.calcOpticalFlowPyrLK(
-            reference.blind, blind, reference.patches.astype(np.float32)[:, None], start.copy(),
-            winSize=_WINDOW, maxLevel=_LEVELS, criteria=_CRITERIA, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4,
-        )  # fmt: skip
-        found = (status[:, 0] == 1) & (error[:, 0] < _MAX_ERROR)
-        return np.asarray(at[:, 0] - reference.patches, np.float64), found.astype(np.float64)
+        return self._reference.patches.find(canvas, np.where(astray[:, None], meshed, self._motion))
 
     def _settle(self, moved: F64, found: F64, head: Head, elapsed: float) -> F64:
         """Takes over each patch's motion less the head's, where that is believable; returns 1 for those, else 0.
@@ -300,31 +221,26 @@ class Registrar:
         points = face.points.astype(np.float64)
         target = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64) + MARGIN
         self._transform = similarity(keypoints(face.points).astype(np.float64), target)
-        canvas = warp(frame.grey, self._transform)
         landmarks = apply(self._transform, points[:, :2])
         scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
         depth = points[_TRACKED, 2] * scale
         depth = depth - depth[_HEAD].mean()
-        patches = landmarks[_TRACKED].copy()
-        patches[[i in _BROWS for i in _TRACKED], 1] -= _BROW_LIFT
+        places = landmarks[_TRACKED].copy()
+        places[[i in _BROWS for i in _TRACKED], 1] -= _BROW_LIFT
         edge = 6.0
-        inside = ((patches > edge) & (patches < CANVAS - 1 - edge)).all(axis=1)
-        patches = np.clip(patches, edge, CANVAS - 1 - edge)
-        inner = canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        trust = inside * _texture(canvas, patches)
-        design = head_design(patches, depth)
-        mean, deviation = _mean_and_deviation(inner)
-        eyes = _eyes(landmarks)
-        blind = _without_eyes(canvas, eyes, mean)
-        self._reference = _Reference(blind, landmarks, patches, design, trust, mean, deviation, eyes, self._anchors)
+        inside = ((places > edge) & (places < CANVAS - 1 - edge)).all(axis=1)
+        places = np.clip(places, edge, CANVAS - 1 - edge)
+        patches = Patches(warp(frame.grey, self._transform), landmarks, places)
+        design = head_design(places, depth)
+        self._reference = _Reference(landmarks, patches, design, inside * patches.trust, self._anchors)
         self._anchors += 1
         self._bad = 0
         self._carried, self._carried_turn = self._carried + self._motion, self._carried_turn + self._turn
-        self._motion, self._missing_s = np.zeros_like(patches), np.zeros(len(patches))
+        self._motion, self._missing_s = np.zeros_like(places), np.zeros(len(places))
         still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
-        return self._crop(frame, face.id, canvas, np.ones(len(patches)), still)
+        return self._crop(frame, face.id, np.ones(len(places)), still)
 
-    def _crop(self, frame: Frame, face: int, canvas: U8, found: F64, head: Head) -> Crop:
+    def _crop(self, frame: Frame, face: int, found: F64, head: Head) -> Crop:
         reference = self._reference
         assert reference is not None
         to_crop = self._transform.copy()
@@ -342,7 +258,7 @@ class Registrar:
         return Crop(
             face=face,
             mark=Mark(frame.index, frame.t),
-            pixels=np.ascontiguousarray(canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]),
+            pixels=warp(frame.grey, to_crop, CROP_SIDE),
             transform=to_crop,
             landmarks=landmarks.astype(np.float32),
             motion=regions.astype(np.float32),
@@ -351,50 +267,3 @@ class Registrar:
             residual=head.residual,
             anchor=reference.number,
         )
-
-
-def _mean_and_deviation(picture: U8) -> tuple[float, float]:
-    mean, deviation = cv2.meanStdDev(picture)
-    return float(mean[0, 0]), float(deviation[0, 0])
-
-
-def _texture(canvas: U8, points: F64) -> F64:
-    """How well each patch can be located, 0 to 1: its smaller gradient eigenvalue, soft against a level at which noise wins."""
-    eigen = cv2.cornerMinEigenVal(canvas, blockSize=_WINDOW[0], ksize=3)
-    found = cv2.remap(eigen, points[:, 0].astype(np.float32)[None], points[:, 1].astype(np.float32)[None], cv2.INTER_LINEAR)[0]
-    return np.asarray(found / (found + 2e-4), np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class _Eyes:
-    """Where the eyes are painted over: the part of the canvas that holds them, and in it the share [h, w] of what stays."""
-
-    rows: slice
-    columns: slice
-    stays: F32
-
-
-def _eyes(landmarks: F64) -> _Eyes:
-    """Both eyes, with soft edges, from mesh points on the canvas."""
-    y, x = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32)
-    inside = np.zeros((CANVAS, CANVAS), bool)
-    for outer, inner in ((33, 133), (263, 362)):
-        middle = (landmarks[outer] + landmarks[inner]) / 2
-        inside |= ((x - middle[0]) / _EYE_RADII[0]) ** 2 + ((y - middle[1] + 1) / _EYE_RADII[1]) ** 2 < 1
-    stays = np.asarray(cv2.GaussianBlur(1 - inside.astype(np.float32), (0, 0), 2.0), np.float32)
-    changed = stays < 1 - _UNSEEN
-    rows, columns = _extent(changed.any(axis=1)), _extent(changed.any(axis=0))
-    return _Eyes(rows, columns, np.ascontiguousarray(stays[rows, columns]))
-
-
-def _extent(present: npt.NDArray[np.bool_]) -> slice:
-    """From the first to the last that is present; empty where none is."""
-    found = np.flatnonzero(present)
-    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
-
-
-def _without_eyes(canvas: U8, eyes: _Eyes, mean: float) -> U8:
-    """The canvas with both eyes painted over in its mean grey."""
-    blind, part = canvas.copy(), (eyes.rows, eyes.columns)
-    blind[part] = np.rint((canvas[part] - np.float32(mean)) * eyes.stays + np.float32(mean))
-    return blind

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.features import CROP_SIDE
+from engine.kernels import Compiled, machine_code
 from engine.quantiles import median
 from engine.types import F64
 
@@ -81,6 +82,14 @@ _ROUNDS = 7
 def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
     """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches,
     finest the smallest disagreement, in pixels, that counts as one."""
+    code = machine_code()
+    if code is None:
+        return fit_by_numpy(design, moved, trust, heads, finest)
+    return fit_by_machine_code(design, moved, trust, heads, finest, fit=code.fit)
+
+
+def fit_by_numpy(design: F64, moved: F64, trust: F64, heads: slice, finest: float) -> Head:
+    """`fit_head` in numpy."""
     flat, target = design.reshape(-1, design.shape[2]), moved.ravel()
     terms = np.zeros(design.shape[2])
     weight, residual = trust, np.zeros(len(moved))
@@ -96,3 +105,10 @@ def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 
     total = max(float(trust[heads].sum()), 1e-9)
     agree = float((trust[heads] * (residual[heads] < 1.0)).sum()) / total
     return Head(terms, float(median(residual[heads])), agree)
+
+
+def fit_by_machine_code(design: F64, moved: F64, trust: F64, heads: slice, finest: float, *, fit: Compiled) -> Head:
+    """`fit_head` by the machine code of `engine.kernels.heads`."""
+    arrays = (np.ascontiguousarray(one, np.float64) for one in (design, moved, trust))
+    first, stop, _ = heads.indices(len(moved))
+    return Head(*fit(*arrays, first, stop, finest, _RIDGE, _ROUNDS))

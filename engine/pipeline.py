@@ -16,6 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from engine.align import Registrar
 from engine.config import PipelineSettings, load_settings, parse_settings
+from engine.kernels import machine_code
 from engine.landmarks import FaceLocator
 from engine.recognizer import Recognition, Recognizer
 from engine.ring import Ring
@@ -70,6 +71,7 @@ class Pipeline:
         self._session = session
         self._recognizer = recognizer or Recognizer(settings.recognizer)  # the likelier to fail, and quickly
         self._locator = locator or FaceLocator(settings.landmarks)
+        machine_code()  # compiled or loaded now, not with the first face
         self._faces: dict[int, _Watch] = {}
         self._t: float | None = None
         self._step = 0.0

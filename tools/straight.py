@@ -22,13 +22,14 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from engine.align import Registrar, keypoints, take_out_head
+from engine.align import Registrar, keypoints
 from engine.config import RecognizerSettings
 from engine.errors import SourceError
 from engine.features import SIDE, keypoints_to_map, network_input
 from engine.landmarks import mediapipe_solutions
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.recognizer import ALIKE, explained
+from engine.residual import take_out_head
 from engine.ring import Ring
 from engine.runtime import load
 from engine.spotter import Spotter

@@ -166,12 +166,10 @@ def _canonical(scene: Scene, points: F64) -> F64:
 
 def _cut(grey: U8, transform: F64) -> U8:
     """The crop [128, 128] that a transform frame -> crop cuts, sampled as the registration samples."""
-    from engine.align import warp
-    from engine.head import MARGIN
+    from engine.features import CROP_SIDE
+    from engine.warp import warp
 
-    to_canvas = transform.copy()
-    to_canvas[:, 2] += MARGIN
-    return np.ascontiguousarray(warp(grey, to_canvas)[MARGIN:-MARGIN, MARGIN:-MARGIN])
+    return warp(grey, transform, CROP_SIDE)
 
 
 def _unrest(tracks: F64, lag: int) -> dict[str, float]:

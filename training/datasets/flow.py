@@ -20,11 +20,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine import align, features, head, landmarks, recognizer
+from engine import align, features, head, landmarks, patches, recognizer, residual, warp
 from engine.align import Registrar
 from engine.config import LandmarkSettings
 from engine.errors import InputError
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
+from engine.kernels import heads as heads_compiled
+from engine.kernels import patches as patches_compiled
+from engine.kernels import sampling as sampling_compiled
 from engine.landmarks import FaceLocator, face_box
 from engine.ops.strain import cpu as strain_cpu
 from engine.ops.tvl1 import compiled as tvl1_compiled
@@ -39,7 +42,10 @@ from training.datasets.clips import Clip, badly_framed
 from training.datasets.keypoints import MARGIN
 from training.datasets.pictures import ClipFolder, read_picture
 
-DECIDING = (landmarks, head, align, features, recognizer, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures)
+DECIDING = (
+    *(landmarks, head, align, warp, patches, heads_compiled, patches_compiled, sampling_compiled),
+    *(features, recognizer, residual, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures),
+)
 """The modules whose code, with this one's, decides what a map is."""
 
 LIBRARIES = ("mediapipe", "dlib-bin", "opencv-contrib-python", "numpy", "numba")

@@ -12,25 +12,23 @@ planes one row, so that an iteration is two loops over all pixels without a case
 - the linear brightness, at i: 0 behind the row.
 """
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 # ruff: noqa: PLR0917
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from pickle import PickleError
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from engine.kernels.machine import FAST, compiled, part
 from engine.ops.tvl1.method import CUBIC
 
-FLAGS: Any = {"nogil": True, "fastmath": True, "error_model": "numpy", "boundscheck": False}
 ZERO, ONE, TWO, THREE, HALF, EIGHT = (np.float32(n) for n in (0, 1, 2, 3, 0.5, 8))
 TWELFTH, FLAT, KEYS = np.float32(1 / 12), np.float32(1e-9), np.float32(CUBIC)
 # Unsigned, because an index that may be negative costs numba a comparison at every access, and LLVM its vectors.
@@ -38,13 +36,13 @@ NEXT, FOUR = np.uintp(1), np.uintp(4)
 U, V, U_X, U_Y, V_X, V_Y, CONSTANT, ACROSS, DOWN, FACTOR = (np.uintp(n) for n in range(10))
 
 
-@njit(**FLAGS)
+@part(FAST)
 def clamped(y, height):
     """The row that stands for row y, inside or outside of the picture."""
     return min(max(y, 0), height - 1)
 
 
-@njit(**FLAGS)
+@part(FAST)
 def blur(pictures, weights):
     """[N, H, W] -> the same, convolved with the weights [2 * reach + 1] along y and x. Twin: reference.smooth."""
     count, height, width = pictures.shape
@@ -69,7 +67,7 @@ def blur(pictures, weights):
     return out
 
 
-@njit(**FLAGS)
+@part(FAST)
 def slopes(picture):
     """[H, W] -> [2, H, W] along x and y. Twin: reference.derivatives."""
     height, width = picture.shape
@@ -88,7 +86,7 @@ def slopes(picture):
     return out
 
 
-@njit(**FLAGS)
+@part(FAST)
 def cubic_weights(f):
     """Keys' weights of the four pixels around a place that lies the fraction f behind the second one."""
     g = ONE - f
@@ -97,7 +95,7 @@ def cubic_weights(f):
     return KEYS * f * g * g, second, third, KEYS * g * f * f
 
 
-@njit(**FLAGS)
+@part(FAST)
 def resampling(before, after):
     """For each of `after` pixels the four of `before` that make it [after, 4] and their weights [after, 4]."""
     index, weight = np.empty((after, 4), np.uintp), np.empty((after, 4), np.float32)
@@ -111,7 +109,7 @@ def resampling(before, after):
     return index, weight
 
 
-@njit(**FLAGS)
+@part(FAST)
 def resized(pictures, height, width):
     """[N, h, w] -> [N, height, width]. Twin: reference.resize."""
     count, before_height, before_width = pictures.shape
@@ -131,7 +129,7 @@ def resized(pictures, height, width):
     return out
 
 
-@njit(**FLAGS)
+@part(FAST)
 def enlarged(flow, height, width):
     """A flow [2, h, w] for a picture of another size, its lengths in that one's pixels. Twin: reference.enlarge."""
     _, before_height, before_width = flow.shape
@@ -146,7 +144,7 @@ def enlarged(flow, height, width):
     return out
 
 
-@njit(**FLAGS)
+@part(FAST)
 def interleaved(picture):
     """[H, W] -> [(H + 3) * (W + 3) * 4]: a pixel's grey level, its two slopes and a 0 side by side, the border repeated."""
     height, width = picture.shape
@@ -193,7 +191,7 @@ def sample(context, picture, place, stride, weights, out, at):
     return types.void(picture, types.uintp, types.uintp, weights, out, types.uintp), generate
 
 
-@njit(**FLAGS)
+@part(FAST)
 def locate_row(cells, start, y, height, places, weights, inside):
     """Where a row's pixels are sampled: the first of 16 pixels [W], the weights [8, W], and 0.5 inside the picture, else 0."""
     width = len(inside)
@@ -208,7 +206,7 @@ def locate_row(cells, start, y, height, places, weights, inside):
         weights[4, x], weights[5, x], weights[6, x], weights[7, x] = cubic_weights(near_y - np.float32(top))
 
 
-@njit(**FLAGS)
+@part(FAST)
 def expand(fixed, slope, moving, cells):
     """The linear brightness around the flow: constant part, gradient, -1 / |gradient|^2. Twin: reference.expand."""
     height, width = fixed.shape
@@ -229,7 +227,7 @@ def expand(fixed, slope, moving, cells):
             cells[ACROSS, i], cells[DOWN, i], cells[FACTOR, i] = gx, gy, -ONE / max(gx * gx + gy * gy, FLAT)
 
 
-@njit(**FLAGS)
+@part(FAST)
 def explain(cells, count, stride, bound, tau):
     """flow += threshold(rho) + theta div p; returns the sum of the squared change."""
     moved = ZERO
@@ -245,7 +243,7 @@ def explain(cells, count, stride, bound, tau):
     return moved
 
 
-@njit(**FLAGS)
+@part(FAST)
 def ascend(cells, count, stride, rate, part, along_x, along_y):
     """The ascent of the dual field of a part of the flow along its gradient."""
     for i in range(count):
@@ -255,7 +253,7 @@ def ascend(cells, count, stride, rate, part, along_x, along_y):
         cells[along_y, i + stride] = (cells[along_y, i + stride] + gy) * shrink
 
 
-@njit(**FLAGS)
+@part(FAST)
 def repeat_border(cells, height, stride):
     """The flow behind and below the picture."""
     for y in range(height):
@@ -266,7 +264,7 @@ def repeat_border(cells, height, stride):
         cells[U, last + stride + x], cells[V, last + stride + x] = cells[U, last + x], cells[V, last + x]
 
 
-@njit(**FLAGS)
+@part(FAST)
 def clear_border(cells, height, stride):
     """The dual fields behind the picture."""
     for y in range(height):
@@ -274,7 +272,7 @@ def clear_border(cells, height, stride):
         cells[U_X, end + NEXT] = cells[V_X, end + NEXT] = cells[U_Y, end + stride] = cells[V_Y, end + stride] = ZERO
 
 
-@njit(**FLAGS)
+@part(FAST)
 def iterate(cells, height, stride, bound, tau, rate):
     """One iteration; returns the mean squared change of the flow."""
     count = height * stride
@@ -286,7 +284,7 @@ def iterate(cells, height, stride, bound, tau, rate):
     return moved / np.float32(count - height)
 
 
-@njit(**FLAGS)
+@part(FAST)
 def median(cells, height, width):
     """Median over 3 x 3 pixels of both parts of the flow, from columns sorted first. Twin: reference.median."""
     out = np.empty((2, height, width), np.float32)
@@ -309,7 +307,7 @@ def median(cells, height, width):
     return out
 
 
-@njit(**FLAGS)
+@part(FAST)
 def take(cells, flow):
     """The flow [2, H, W] laid into its planes."""
     _, height, width = flow.shape
@@ -320,7 +318,7 @@ def take(cells, flow):
                 cells[n, start + np.uintp(x)] = flow[n, y, x]
 
 
-@njit(**FLAGS)
+@part(FAST)
 def level(fixed, moving, flow, warps, iterations, side, bound, tau, rate, settled):
     """One level of the pyramid: warp, solve, warp again from the better flow [2, H, W]. Twin: reference._level."""
     height, width = fixed.shape
@@ -359,15 +357,4 @@ SIGNATURE = STACK(STACK, STACK, TABLE, LIST, COUNT, COUNT, COUNT, NUMBER, NUMBER
 @lru_cache(maxsize=1)
 def solver():
     """`solve` as machine code."""
-    return machine_code(solve, SIGNATURE)
-
-
-def machine_code(function, signature):
-    """A function compiled for one signature, from numba's cache on disk where there is one.
-
-    What cannot be read there or written there (no such folder, no room, no right, a file cut short) costs the time to compile.
-    """
-    try:
-        return njit(signature, cache=True, **FLAGS)(function)
-    except (OSError, RuntimeError, EOFError, PickleError, ValueError, LookupError, AttributeError, ImportError):
-        return njit(signature, **FLAGS)(function)
+    return compiled(solve, SIGNATURE, FAST)

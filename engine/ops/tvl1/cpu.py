@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from engine import kernels
 from engine.errors import BackendError
 from engine.ops.tvl1.method import METHOD, Method, beginning, gaussian, sizes
 from engine.types import F32
@@ -18,14 +19,10 @@ from engine.types import F32
 @lru_cache(maxsize=1)
 def refusal() -> str | None:
     """Why the machine code cannot run here, None when it can; the first call compiles or loads it."""
-    try:
-        from numba import config
+    if (reason := kernels.refusal()) is not None:
+        return reason
+    from engine.ops.tvl1 import compiled
 
-        if getattr(config, "DISABLE_JIT", False):  # set while numba is imported, so its types do not know it
-            return "numba's compiler is switched off; unset NUMBA_DISABLE_JIT"
-        from engine.ops.tvl1 import compiled
-    except (ImportError, OSError) as error:  # OSError: LLVM's library cannot be loaded
-        return f"numba cannot be used ({error}); reinstall it with: pip install --force-reinstall numba"
     compiled.solver()
     return None
 

@@ -1,4 +1,4 @@
-"""The machine code, part by part, against the reference's parts; what it does where it cannot be kept on disk."""
+"""The machine code, part by part, against the reference's parts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from numba import njit, types
-from numba.core import config
 
+from engine.kernels.machine import FAST, part
 from engine.ops.tvl1 import compiled, reference
 from engine.ops.tvl1.method import gaussian
 
@@ -63,42 +62,6 @@ def test_twins_expand_alike_inside_and_outside(shape: tuple[int, int], reach: fl
     np.testing.assert_allclose(seen(cells, compiled.CONSTANT, shape)[inside], constant[inside], atol=2e-2)
 
 
-def doubled(numbers):  # type: ignore[no-untyped-def]
-    return numbers * 2
-
-
-@pytest.mark.parametrize("folder", ["a file", "gone/with/no/parent", "good"])
-def test_code_that_cannot_be_kept_on_disk_runs_all_the_same(
-    folder: str, tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pathlib import Path
-
-    base = Path(str(tmp_path))
-    (base / "a file").write_text("no folder")
-    place = base / folder if folder != "gone/with/no/parent" else Path("/proc/no/such/folder")
-    monkeypatch.setattr(config, "CACHE_DIR", str(place))
-    function = compiled.machine_code(doubled, types.float32(types.float32))
-    assert function(1.5) == 3
-    assert any(base.rglob("*.nbc")) == (folder == "good")
-
-
-def test_a_spoiled_cache_is_compiled_anew(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pathlib import Path
-
-    base = Path(str(tmp_path))
-    monkeypatch.setattr(config, "CACHE_DIR", str(base))
-    compiled.machine_code(doubled, types.float32(types.float32))
-    kept = [*base.rglob("*.nbi"), *base.rglob("*.nbc")]
-    assert len(kept) == 2
-    whole = {path: path.read_bytes() for path in kept}
-    for path in kept:
-        for spoiled in (b"", whole[path][: len(whole[path]) // 2], b"\x80no pickle", bytes(reversed(whole[path]))):
-            for each, content in whole.items():
-                each.write_bytes(content)
-            path.write_bytes(spoiled)
-            assert compiled.machine_code(doubled, types.float32(types.float32))(1.5) == 3, (path.suffix, spoiled[:20])
-
-
 def test_one_signature_only_so_that_nothing_is_compiled_later() -> None:
     solver = compiled.solver()
     with pytest.raises(TypeError):
@@ -110,7 +73,7 @@ def test_one_signature_only_so_that_nothing_is_compiled_later() -> None:
 def test_the_loops_are_simd() -> None:
     """LLVM writes packed square roots and packed multiplications for the iterations."""
 
-    @njit(**compiled.FLAGS)
+    @part(FAST)
     def run(cells):  # type: ignore[no-untyped-def]
         return compiled.iterate(cells, np.uintp(8), np.uintp(9), np.float32(0.1), np.float32(0.2), np.float32(0.3))
 

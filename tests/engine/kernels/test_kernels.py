@@ -1,0 +1,50 @@
+"""When machine code is made, and what happens where none can be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+import numpy as np
+from engine import kernels
+from engine.head import CANVAS, fit_head, head_design
+from engine.patches import Patches
+from engine.warp import warp
+rng = np.random.default_rng(0)
+picture = rng.integers(0, 255, (200, 200), np.uint8)
+canvas = warp(picture, np.eye(2, 3))
+places = rng.uniform(30, 130, (9, 2))
+moved, found = Patches(canvas, np.full((478, 2), -99.0), places).find(canvas, np.zeros((9, 2)))
+fit_head(head_design(places, np.zeros(9)), moved, found, slice(0, 9))
+print(canvas.shape == (CANVAS, CANVAS), found.sum(), abs(moved).max() < 0.01, kernels.machine_code(), kernels.refusal())
+"""
+
+
+@pytest.mark.parametrize(("missing", "environment"), [(["numba"], {}), ([], {"NUMBA_DISABLE_JIT": "1"})])
+def test_without_numba_the_twins_answer(missing: list[str], environment: dict[str, str]) -> None:
+    command = [sys.executable, "-c", SCRIPT, *missing]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    assert done.stdout.startswith("True 9.0 True None numba")
+    assert "pip install" in done.stdout or "NUMBA_DISABLE_JIT" in done.stdout
+
+
+def test_numba_is_not_loaded_before_it_is_needed() -> None:
+    script = "import sys, engine.align, engine.spotter; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_pipeline_has_its_machine_code_ready() -> None:
+    script = """
+from engine import Pipeline, kernels
+Pipeline.from_config().close()
+print(kernels.machine_code.cache_info().currsize)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
