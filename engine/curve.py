@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine.quantiles import percentile
 from engine.types import F64
 
 REST_SEEN_S = 0.35  # how much of the rest before an onset and after an offset is looked at, at least
@@ -22,7 +23,7 @@ def foot(t: F64, curve: F64) -> int:
         return len(curve) - 1
     stop = _valley(curve / curve[0]) + 1
     part = curve[:stop] / curve[0]
-    level = float(np.percentile(part, 10)) if stop > 8 else float(part.min())
+    level = percentile(part, 10) if stop > 8 else float(part.min())
     part = (part - level) / max(1.0 - level, 1e-9)
     half, near = _crossing(t[:stop], part, 0.55), _crossing(t[:stop], part, 0.2)
     reach = float(np.clip(2.5 * (near - half), REST_SEEN_S, 1.6))
@@ -41,26 +42,31 @@ def _bend(t: F64, part: F64) -> float:
     candidates = np.linspace(t[1], t[-1] - 0.25 * (t[-1] - t[0]) * (len(t) > 8), max(2 * len(t), 40))
     end, stride = float(t[-1]), max(len(t) // 40, 1)
     t, part = t[::stride], part[::stride]
-    ridge = np.diag([1e-9, (DRIFT_SHARE * steep + 1e-6) ** -2 * 1e-3, 1e-9])
-    distance = np.maximum(candidates[:, None] - t, 0.0)
-    hinge = distance[:, None] ** np.array(BENDS)[:, None]  # [candidates, powers, N]
-    hinge /= np.maximum(hinge.max(axis=-1, keepdims=True), 1e-12)
-    basis = np.stack([*np.broadcast_arrays(np.ones_like(t), t - middle, hinge)], axis=-1)
-    across = np.swapaxes(basis, -1, -2)
-    weights = np.linalg.solve(across @ basis + ridge, (across @ part)[..., None])[..., 0]
-    error = ((part - (basis @ weights[..., None])[..., 0]) ** 2).sum(axis=-1) + ((weights @ ridge) * weights).sum(axis=-1)
-    error = np.where(weights[..., 2] > 0, error, np.inf)
-    best = int(error.argmin())
-    return float(candidates[best // len(BENDS)]) if np.isfinite(error.flat[best]) else end
+    line, hinge = np.stack([np.ones_like(t), t - middle]), _hinges(candidates, t)
+    (a, b), (_, d) = (line @ line.T).tolist()
+    a, d = a + 1e-9, d + (DRIFT_SHARE * steep + 1e-6) ** -2 * 1e-3
+    across = np.array([[d, -b], [-b, a]]) @ line / (a * d - b * b)
+    rest, own = part - (line @ part) @ across, hinge - (hinge @ line.T) @ across  # what is left when the line has had its share
+    strength = hinge @ rest
+    explained = np.where(strength > 0, strength * strength / ((own * hinge).sum(axis=1) + 1e-9), 0.0)
+    best = int(explained.argmax())
+    return float(candidates[best // len(BENDS)]) if explained[best] > 0 else end
+
+
+def _hinges(bends: F64, t: F64) -> F64:
+    """What rises from each time of bends [C] backwards by each power of BENDS, at times t [N], height 1: [3 C, N]."""
+    distance = np.maximum(bends[:, None] - t, 0.0)
+    hinge = np.stack([distance, distance * np.sqrt(distance), distance * distance], axis=1).reshape(-1, len(t))
+    return np.asarray(hinge / np.maximum(hinge.max(axis=1, keepdims=True), 1e-12))
 
 
 def _valley(part: F64) -> int:
     """Row of the first valley after the peak (row 0, height 1): behind it the curve climbs again by a seventh."""
     valley, low = 0, 1.0
-    for k in range(1, len(part)):
-        if part[k] < low:
-            valley, low = k, float(part[k])
-        elif part[k] > low + 0.15 and low < 0.6:
+    for k, height in enumerate(part.tolist()):
+        if height < low:
+            valley, low = k, height
+        elif height > low + 0.15 and low < 0.6:
             break
     return max(valley, len(part) - 1) if part[valley:].max() <= low + 0.15 else valley
 

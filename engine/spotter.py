@@ -34,6 +34,7 @@ causal. Everything is measured in pixels of the crop and seconds of the source, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -46,7 +47,7 @@ from engine.curve import foot
 from engine.quantiles import median, percentile
 from engine.tape import Tape
 from engine.turning import TURN_TERMS, Turning
-from engine.types import F64, Crop, Mark, Span
+from engine.types import F32, F64, Crop, Mark, Span
 
 SMOOTH_S = 0.05
 REST_S = 0.6  # the resting position is the median over this long
@@ -69,6 +70,16 @@ HOME_S = 8.0  # memory of how the face usually rests
 ANNOUNCED = 1.35  # and loudness of one that is told without its offset
 
 _AROUND_EYES = np.array([name.startswith(("brow", "glabella", "forehead", "cheek")) for name in REGION_NAMES])
+
+
+def _lengths(motion: F64) -> F64:
+    """How far each region goes [R], of motion [2 R]."""
+    return np.asarray(np.hypot(motion[::2], motion[1::2]))
+
+
+def _loudest(size: F64) -> float:
+    """The mean of the largest few of sizes [R]."""
+    return float(np.add.reduce(np.sort(size)[-TOGETHER:])) / TOGETHER
 
 
 class State(Enum):
@@ -133,7 +144,7 @@ class Spotter:
         self._tape = Tape(width + TURN_TERMS)
         self._turning = Turning(width)
         self._home: F64 | None = None  # how the face usually rests
-        self._places: F64 = np.zeros((len(REGION_NAMES), 3))
+        self._landmarks: F32 = np.zeros((478, 3), np.float32)  # the last crop's
         self._lids = Tape(1)
         self._smoothed = 0  # raw rows already smoothed
         self._unrest = np.full(len(REGION_NAMES), FIRST_UNREST_PX)
@@ -199,8 +210,9 @@ class Spotter:
     def _take(self, crop: Crop) -> None:
         """Puts a crop's motion on the raw tape, and learns from it how the regions answer to turns of the head."""
         motion = crop.motion.astype(np.float64).ravel()
-        regressors = np.concatenate([[1.0], crop.turn]).astype(np.float64)
-        self._places = region_places(crop.landmarks)
+        regressors = np.ones(TURN_TERMS)
+        regressors[1:] = crop.turn
+        self._landmarks = crop.landmarks
         last = self._raw.t[self._raw.size - 1] if self._raw.size else crop.mark.t
         self._turning.learn(regressors, motion, min(crop.mark.t - last, 0.2))
         self._raw.append(crop.mark.frame, crop.mark.t, np.concatenate([motion, regressors]))
@@ -209,10 +221,9 @@ class Spotter:
         """Adds raw row `index` to the tape, averaged with a triangle of +-SMOOTH_S."""
         raw, t = self._raw, self._raw.t[index]
         first, last = raw.first_at(t - SMOOTH_S), raw.first_at(t + SMOOTH_S + 2e-9)
-        weight = 1.0 - np.abs(raw.t[first:last] - t) / (SMOOTH_S * 1.01)
-        weight = np.maximum(weight, 1e-3)
-        weight = weight / weight.sum()
-        self._hear_noise(index, float(np.sqrt((weight**2).sum())))
+        weight = np.maximum(1.0 - np.abs(raw.t[first:last] - t) / (SMOOTH_S * 1.01), 1e-3)
+        weight /= np.add.reduce(weight)
+        self._hear_noise(index, math.sqrt(weight @ weight))
         self._tape.append(int(raw.frame[index]), float(t), weight @ raw.row[first:last])
 
     def _hear_noise(self, index: int, left: float) -> None:
@@ -224,9 +235,9 @@ class Spotter:
             return
         raw = self._raw
         jump = raw.row[index] - 2 * raw.row[index - 1] + raw.row[index - 2]
-        size = np.hypot(*jump[:-TURN_TERMS].reshape(-1, 2).T) / np.sqrt(6.0) * left
+        size = _lengths(jump[:-TURN_TERMS]) * (left / math.sqrt(6.0))
         self._heard += 1
-        pace = min(max((raw.t[index] - raw.t[index - 1]) / NOISE_S, 1 / self._heard), 1.0)
+        pace = min(max(float(raw.t[index] - raw.t[index - 1]) / NOISE_S, 1 / self._heard), 1.0)
         self._noise += pace * (np.minimum(size, 4 * np.maximum(self._noise, FIRST_UNREST_PX)) - self._noise)
 
     def _motion(self, first: int, stop: int) -> F64:
@@ -246,6 +257,10 @@ class Spotter:
         first = tape.first_at(max(t - REST_S, self._quiet_since))
         return median(self._motion(first, max(stop, first + 1)))
 
+    def _without_head(self, motion: F64) -> F64:
+        """Regions' motion [2 R] less what all of them share, as a head's motion would be."""
+        return without_head(motion, region_places(self._landmarks))
+
     def _thresholds(self) -> F64:
         unrest = np.minimum(np.maximum(self._unrest, self._noise), MOST_UNREST_PX)
         return np.maximum(self._settings.floor_px, self._settings.noise_factor * unrest)
@@ -255,9 +270,9 @@ class Spotter:
         now = self._tape.size - 1
         span = self._open
         rest = self._rest(now) if span is None else span.rest
-        away = np.hypot(*(self._motion(now, now + 1)[0] - rest).reshape(-1, 2).T)
+        away = _lengths(self._motion(now, now + 1)[0] - rest)
         self.moved_px = float(away.max())
-        self.loudness = float(np.sort(away / self._thresholds())[-TOGETHER:].mean())
+        self.loudness = _loudest(away / self._thresholds())
         if span is None:
             if self.loudness > 1 and self._tape.t[now] > self._quiet_since:
                 return self._meet(Meets.MOVES)
@@ -330,8 +345,8 @@ class Spotter:
         step = aside[-1] - median(aside[: (len(aside) + 1) // 2])
         if float(np.linalg.norm(step)) < min(CHANGE_SHARE * span.height, CHANGE_PX):
             return False
-        size = np.hypot(*without_head(step, self._places).reshape(-1, 2).T)
-        return bool(np.sort(size / self._thresholds())[-TOGETHER:].mean() > 1.5)
+        size = _lengths(self._without_head(step))
+        return _loudest(size / self._thresholds()) > 1.5
 
     def _outlasts(self, span: _Open, now: int) -> list[Span]:
         if self._tape.t[now] - self._tape.t[span.start] > self._settings.longest_s:
@@ -457,23 +472,23 @@ class Spotter:
             share = (tape.t[span.peak] - tape.t[onset]) / max(tape.t[offset] - tape.t[onset], 1e-9)
             feet = feet + share * (self._motion(offset, offset + 1)[0] - feet)
         apex = self._motion(span.peak, span.peak + 1)[0]
-        own = without_head(apex - feet, self._places)
+        own = self._without_head(apex - feet)
         if self._home is not None and self._returns(self._motion(onset, onset + 1)[0] - self._home, apex - self._home):
             return False
-        size = np.hypot(*own.reshape(-1, 2).T)
+        size = _lengths(own)
         bridge = tape.row[:, -2:]
         turned = bridge[span.peak] - bridge[onset]
         turned = turned - share * (bridge[offset] - bridge[onset])
-        if float(np.sort(size)[-TOGETHER:].mean()) < BRIDGE_SHARE * float(np.hypot(*turned)):
+        if _loudest(size) < BRIDGE_SHARE * float(np.hypot(*turned)):
             return False
-        return bool(np.sort(size / self._thresholds())[-TOGETHER:].mean() > least)
+        return _loudest(size / self._thresholds()) > least
 
     def _returns(self, before: F64, after: F64) -> bool:
         """Whether the face only goes back towards how it usually rests: a laugh that fades is no sorrow.
 
         before and after [2 R] are onset and apex seen from the usual rest.
         """
-        away, step = without_head(before, self._places), without_head(after - before, self._places)
+        away, step = self._without_head(before), self._without_head(after - before)
         far, length = float(np.linalg.norm(away)), float(np.linalg.norm(step))
         return far > 1.0 and float(-away @ step) > RETURN_COSINE * far * length
 
@@ -482,7 +497,7 @@ class Spotter:
         start, stop = tape.t[onset], tape.t[offset]
         if stop - start > 0.6:
             return False
-        size = np.hypot(*(self._motion(span.peak, span.peak + 1)[0] - span.rest).reshape(-1, 2).T)
+        size = _lengths(self._motion(span.peak, span.peak + 1)[0] - span.rest)
         elsewhere = size[~_AROUND_EYES].max()
         if size.max() > 1.0 or elsewhere > 0.6 * size.max():
             return False
@@ -491,7 +506,7 @@ class Spotter:
         before = lids.first_at(start - 2.0)
         if last <= first:
             return False
-        usual = float(np.percentile(lids.row[before:last, 0], 75))
+        usual = percentile(lids.row[before:last, 0], 75)
         return bool(lids.row[first:last, 0].min() < 0.75 * usual)
 
     def _trim(self, t: float) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 
 from engine.types import F64
 
+BLOCK = 512  # so many rows are let go at once, or more
+
 
 class Tape:
     """Growing arrays of frame numbers, times and vectors; old rows are let go in blocks."""
@@ -26,9 +28,9 @@ class Tape:
 
     def forget_before(self, t: float) -> int:
         """Lets go of rows before t once they are many; returns how many went."""
-        stale = int(np.searchsorted(self.t[: self.size], t))
-        if stale < 512:
+        if self.size < BLOCK or self.t[BLOCK - 1] >= t:
             return 0
+        stale = int(np.searchsorted(self.t[: self.size], t))
         keep = self.size - stale
         for array in (self.frame, self.t, self.row):
             array[:keep] = array[stale : self.size].copy()
@@ -37,4 +39,4 @@ class Tape:
 
     def first_at(self, t: float) -> int:
         """Index of the first row at or after t."""
-        return int(np.searchsorted(self.t[: self.size], t - 1e-9))
+        return int(self.t[: self.size].searchsorted(t - 1e-9))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from engine.types import F64
@@ -26,11 +28,11 @@ class Turning:
 
     def learn(self, regressors: F64, motion: F64, dt: float) -> None:
         """Takes in motion [R] seen at a turn, dt seconds after the last."""
-        memory = float(np.exp(-dt / TURN_MEMORY_S))
+        memory = math.exp(-dt / TURN_MEMORY_S)
         pull = self._covariance @ regressors
-        gain = pull / (memory + regressors @ pull)
-        error = np.clip(motion - regressors @ self.answer, -TURN_CLIP_PX, TURN_CLIP_PX)
-        answer = self.answer + np.outer(gain, error)
-        answer[1:] = np.clip(answer[1:], -MOST_ANSWER, MOST_ANSWER)
+        gain = (pull / (memory + float(regressors @ pull)))[:, None]
+        error = np.minimum(np.maximum(motion - regressors @ self.answer, -TURN_CLIP_PX), TURN_CLIP_PX)
+        answer = self.answer + gain * error
+        answer[1:] = np.minimum(np.maximum(answer[1:], -MOST_ANSWER), MOST_ANSWER)
         self.answer = answer
-        self._covariance = np.minimum((self._covariance - np.outer(gain, pull)) / memory, 10.0)
+        self._covariance = np.minimum((self._covariance - gain * pull) / memory, 10.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.curve import foot
+from engine.curve import BENDS, DRIFT_SHARE, _bend, foot
 
 
 def fall(shape: str, length: float, fps: float, drift: float = 0.0, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +46,33 @@ def test_what_comes_after_a_valley_is_not_looked_at() -> None:
 def test_a_curve_too_short_to_have_a_foot_ends_where_it_ends(length: int) -> None:
     t = np.arange(length) / 30
     assert foot(t, np.linspace(1, 0.5, length)) == length - 1
+
+
+def plain_bend(t: np.ndarray, part: np.ndarray) -> float:
+    """The bend by the whole least squares fit of every candidate, one after the other."""
+    middle, steep = t.mean(), (part[0] - part.min()) / (t[-1] - t[0])
+    ridge = np.diag([1e-9, (DRIFT_SHARE * steep + 1e-6) ** -2 * 1e-3, 1e-9])
+    best, least = t[-1], np.inf
+    for bend in np.linspace(t[1], t[-1] - 0.25 * (t[-1] - t[0]) * (len(t) > 8), max(2 * len(t), 40)):
+        for power in BENDS:
+            hinge = np.maximum(bend - t, 0.0) ** power
+            basis = np.stack([np.ones_like(t), t - middle, hinge / hinge.max()], axis=1)
+            weights = np.linalg.solve(basis.T @ basis + ridge, basis.T @ part)
+            error = ((part - basis @ weights) ** 2).sum() + weights @ ridge @ weights
+            if weights[2] > 0 and error < least:
+                best, least = bend, error
+    return float(best)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_bend_is_that_of_plain_least_squares(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(4, 40))
+    t = np.cumsum(rng.uniform(0.02, 0.05, count))
+    part = np.maximum(0.5 - rng.uniform(1, 4) * (t - t[0]), 0.0) + rng.normal(0, 0.03, count)
+    assert _bend(t, part) == pytest.approx(plain_bend(t, part), abs=1e-9)
+
+
+def test_a_curve_that_only_rises_has_no_bend() -> None:
+    t = np.arange(20) / 30
+    assert _bend(t, t**0.5) == pytest.approx(plain_bend(t, t**0.5))
