@@ -120,7 +120,7 @@ class Service:
         )
         self.figures.measure_store(lambda: self.store.path.stat().st_size, lambda: self.hub.seq)
         self._ready = loop.create_future()
-        self._ready.add_done_callback(lambda future: future.exception())  # heard even if nobody waits
+        self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # heard even if nobody waits
         sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)
         self.session = at_work(self.settings, sink, processed=self.figures.processed, make=self._make)
         self.facts = KnownFacts(self.hub, self.shelf, self.model, self.version, self.store.identity, self._ready.done)
