@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -153,6 +154,24 @@ def test_it_is_ready_when_the_networks_are_loaded(tmp_path: Path) -> None:
             assert (await fetched(f"{service.url}readyz")).strip() == b"ready"
 
     asyncio.run(main())
+
+
+def test_it_can_end_while_the_networks_are_being_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        enough = threading.Event()
+
+        def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+            enough.wait(PATIENCE_S)
+            raise WeightsError("too late")
+
+        live = LiveSettings(
+            sources=(SourceSettings(url=PATTERN),), server=ServerSettings(port=0), store=StoreSettings(folder=tmp_path)
+        )
+        async with Service(live, make=make):
+            asyncio.get_running_loop().call_later(0.5, enough.set)
+
+    asyncio.run(main())
+    assert not [record.getMessage() for record in caplog.records if record.name == "asyncio"]
 
 
 def test_a_network_that_does_not_load_ends_the_service(tmp_path: Path) -> None:
