@@ -46,12 +46,15 @@ class Load:
         return len(self.rates) == self.sources and not self.drops and min(self.rates) >= HELD_RATE * fps
 
 
-def watch(video: Path, count: int, seconds: float, *, core: int | None = None) -> Load:
+def watch(video: Path, count: int, seconds: float, *, core: int | None = None, processes: str = "auto") -> Load:
     """Show a clip on so many cameras, and see how the service does for so many seconds; on one core where one is named.
+
+    processes is what `apexstream live --processes` takes.
 
     The clip must be longer than that, and than what the service takes to begin.
     """
-    with Cameras(video, count) as cameras, _kept_to(core) as only, LiveProcess(cameras.urls) as service:
+    options = ("--processes", processes)
+    with Cameras(video, count) as cameras, _kept_to(core) as only, LiveProcess(cameras.urls, *options) as service:
         only()
         return asyncio.run(_followed(service, count, seconds))
 
@@ -111,13 +114,19 @@ def _rate(first: dict[str, Any], last: dict[str, Any]) -> float:
 
 
 def most_held(
-    video: Path, fps: float, seconds: float, tell: Callable[[Load], None], counts: Sequence[int] = COUNTS
+    video: Path,
+    fps: float,
+    seconds: float,
+    tell: Callable[[Load], None],
+    counts: Sequence[int] = COUNTS,
+    *,
+    processes: str = "auto",
 ) -> tuple[int, list[Load]]:
     """The largest of the counts that is held, found by halving; and all that was tried, in order. 0 where not one is held."""
     low, high, tried = 0, len(counts), []
     while low < high:
         middle = (low + high) // 2
-        load = watch(video, counts[middle], seconds)
+        load = watch(video, counts[middle], seconds, processes=processes)
         tried.append(load)
         tell(load)
         low, high = (middle + 1, high) if load.held(fps) else (low, middle)

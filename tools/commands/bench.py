@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ PARTS = ("stages", "whole", "live", "fast", "latency", "gpu")
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds of clip and of watching, and how many sources are tried."""
+    """Seconds of clip and of watching, how many sources are tried, and the processes that share them."""
 
     clip_s: float
     stage_frames: int
@@ -29,6 +29,7 @@ class Plan:
     fast_s: float
     latency_s: float
     counts: tuple[int, ...]
+    processes: str = "auto"
 
 
 FULL = Plan(clip_s=60, stage_frames=600, watch_s=12, fast_s=8, latency_s=60, counts=(1, 2, 3, 4, 5, 6, 8, 10, 12, 16))
@@ -42,6 +43,7 @@ def bench(
     parts: Annotated[
         str, typer.Option("--only", metavar=",".join(PARTS), help="Measure these alone.", show_default=False)
     ] = ",".join(PARTS),
+    processes: Annotated[str, typer.Option("--processes", metavar="N", help="Of the live sources, as live takes it.")] = "auto",
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.", show_default=False)
     ] = None,
@@ -68,12 +70,13 @@ def bench(
         os.nice(nice)
     found = machine.describe()
     with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
-        plan = QUICK if quick else FULL
+        plan = replace(QUICK if quick else FULL, processes=processes)
         rows = list(measured(plan, wanted, Path(folder), lambda said: typer.echo(f"  {said} ...", err=True)))
     found["load_at_the_end"] = machine.load()
     table_console().print(table(rows, found))
     if as_json is not None:
-        given = "".join([" --quick" * quick, f" --only {parts}" * (wanted != list(PARTS)), f" --nice {nice}" * bool(nice)])
+        only, shared = f" --only {parts}" * (wanted != list(PARTS)), f" --processes {processes}" * (processes != "auto")
+        given = "".join([" --quick" * quick, only, shared, f" --nice {nice}" * bool(nice)])
         record = {"command": f"apexstream bench{given}", "machine": found, "rows": [row.as_dict() for row in rows]}
         as_json.parent.mkdir(parents=True, exist_ok=True)
         as_json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -136,7 +139,7 @@ def _live(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Ro
     def said(load: service.Load) -> None:
         tell(f"{load.sources} sources: {load.drops} drops, {load.cores:g} cores busy")
 
-    yield held_row(*service.most_held(video, 30, plan.watch_s, said, plan.counts))
+    yield held_row(*service.most_held(video, 30, plan.watch_s, said, plan.counts, processes=plan.processes))
 
 
 def _fast(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:

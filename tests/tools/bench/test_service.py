@@ -25,12 +25,13 @@ def test_held_is_every_picture_of_every_source(load: Load, held: bool) -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 5, 7, 99])
 def test_the_most_that_is_held_is_found_by_halving(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def some(video: Path, count: int, seconds: float) -> Load:
+    def some(video: Path, count: int, seconds: float, *, processes: str) -> Load:
+        assert processes == "3"
         return Load(count, seconds, [30.0] * count, drops=int(count > limit))
 
     monkeypatch.setattr(service, "watch", some)
     told: list[Load] = []
-    most, tried = most_held(Path("clip"), 30, 1.0, told.append)
+    most, tried = most_held(Path("clip"), 30, 1.0, told.append, processes="3")
     assert most == max((count for count in service.COUNTS if count <= limit), default=0)
     assert told == tried and len(tried) <= 4
 

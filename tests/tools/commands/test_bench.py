@@ -20,11 +20,11 @@ def test_figures_are_shown_and_written(
 ) -> None:
     monkeypatch.setattr(bench, "QUICK", bench.Plan(4, 30, 1, 1, 1, (1,)))
     record = tmp_path / "deep" / "bench.json"
-    assert ended("--quick", "--only", "stages,gpu", "--json", str(record)) == 0
+    assert ended("--quick", "--only", "stages,gpu", "--processes", "2", "--json", str(record)) == 0
     shown, told = capsys.readouterr()
     assert "rendering 4 s" in told and "each stage" in told
     found = json.loads(record.read_text(encoding="utf-8"))
-    assert found["command"] == "apexstream bench --quick --only stages,gpu"
+    assert found["command"] == "apexstream bench --quick --only stages,gpu --processes 2"
     names = [row["name"] for row in found["rows"]]
     assert names[0] == "decoding" and names[-1].startswith("GPU")
     assert all(name.split(",")[0].split()[0] in shown for name in names)
