@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stream.service import Service
 
 HERE = "127.0.0.1:8765"
+"""Where it serves unless told otherwise: as in `stream.live_config`, whose imports would slow --help down."""
 
 
 def _address(listen: str | None) -> str | None:

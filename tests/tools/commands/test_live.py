@@ -16,7 +16,7 @@ from stream.live_config import LiveSettings, ServerSettings, load_live_settings
 from tests.live import PATIENCE_S
 from tests.videos import stepping, write_video
 from tools.cli import main
-from tools.commands.live import served_at, split_address, with_processes, with_sources
+from tools.commands.live import HERE, served_at, split_address, with_processes, with_sources
 
 ROOT = Path(__file__).resolve().parents[3]
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
@@ -43,6 +43,10 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_where_to_listen_is_host_and_port(given: str, expected: tuple[str, int]) -> None:
     assert split_address(given) == expected
+
+
+def test_the_help_says_where_the_settings_would_serve() -> None:
+    assert split_address(HERE) == (ServerSettings().host, ServerSettings().port)
 
 
 @pytest.mark.parametrize("given", ["8765", "host", "host:", "host:http", "host:99999", "::1:8765", "host:-1", ""])
