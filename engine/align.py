@@ -76,7 +76,7 @@ _SIZES = np.array([len(points) for points in REGIONS.values()])
 _FIRSTS = np.cumsum(_SIZES) - _SIZES
 
 _MAX_STRAY = 3.0  # pixels a patch may lie from where the mesh puts it, unless it
-_MOST_STRAY = 5.0  # but never more than this: a hand is not the face
+_MOST_STRAY = 7.0  # but never more than this: a hand is not the face
 _MAX_STEP = 2.0  # moved no more pixels than this since it was found last
 _MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patch, rather than where it was found last
 _HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather than where it was a frame ago
@@ -136,6 +136,8 @@ class Registrar:
         self._anchors = 0
         self._transform: F64 = np.zeros((2, 3))
         self._raw: F32 = np.zeros((0, 3), np.float32)
+        self._landmarks: F32 = np.zeros((0, 3), np.float32)  # where the mesh last saw them, in crop pixels
+        self._meshed: F64 = np.zeros((len(_TRACKED), 2))  # the motion of each patch by the mesh, the head taken out
         self._bad = 0
         self._opening = 0.0
         self._t = 0.0
@@ -158,14 +160,18 @@ class Registrar:
         kept = np.exp(-elapsed / _CARRY_S)
         self._carried, self._carried_turn = kept * self._carried, kept * self._carried_turn
         canvas = warp(frame.grey, self._transform)
-        moved, found = self._track(canvas)
+        moved, found = self._track(canvas, fresh)
         reference = self._reference
         head = fit_head(reference.design, moved, reference.trust * _VOTES * found, _HEAD)
         if self._is_bad(head, found):
             return self._anchor(frame, face) if fresh else None
+        if fresh:
+            self._meshed = self._by_mesh() - reference.design @ head.terms
         found = self._settle(moved, found, head, elapsed)
         back = np.asarray(cv2.invertAffineTransform(head.transform), np.float64)
         self._transform = compose(back, self._transform)
+        if fresh:
+            self._landmarks = self._in_crop()
         return self._crop(frame, face.id, found, head)
 
     def _predict(self, fresh: bool) -> F64:
@@ -177,16 +183,16 @@ class Registrar:
         apart = median(np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T))
         return by_mesh if apart > _HEAD_JUMP else self._transform
 
-    def _meshed(self) -> F64:
-        """Displacement [P, 2] of each patch from the reference, as the mesh has it."""
+    def _by_mesh(self) -> F64:
+        """Displacement [P, 2] of each patch from the reference, as the mesh has just seen it; the head's motion is in it."""
         assert self._reference is not None
         by_mesh = apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64))
         return np.asarray(by_mesh - self._reference.landmarks[_TRACKED])
 
-    def _track(self, canvas: U8) -> tuple[F64, F64]:
+    def _track(self, canvas: U8, fresh: bool) -> tuple[F64, F64]:
         """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
         assert self._reference is not None
-        meshed = self._meshed()
+        meshed = self._by_mesh() if fresh else self._meshed
         astray = np.hypot(*(self._motion - meshed).T) > _MESH_RULES
         return self._reference.patches.find(canvas, np.where(astray[:, None], meshed, self._motion))
 
@@ -198,7 +204,7 @@ class Registrar:
         """
         assert self._reference is not None
         by_head = self._reference.design @ head.terms
-        motion, meshed = moved - by_head, self._meshed() - by_head
+        motion, meshed = moved - by_head, self._meshed
         steady = np.hypot(*(motion - self._motion).T) < _MAX_STEP
         steady = steady & (np.hypot(*(motion - meshed).T) < _MOST_STRAY)
         sure = (found > 0) & (steady | (np.hypot(*(motion - meshed).T) < _MAX_STRAY))
@@ -237,8 +243,15 @@ class Registrar:
         self._bad = 0
         self._carried, self._carried_turn = self._carried + self._motion, self._carried_turn + self._turn
         self._motion, self._missing_s = np.zeros_like(places), np.zeros(len(places))
+        self._meshed, self._landmarks = np.zeros_like(places), self._in_crop()
         still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
         return self._crop(frame, face.id, np.ones(len(places)), still)
+
+    def _in_crop(self) -> F32:
+        """The mesh's points [478, 3] in crop pixels, through the transform of the frame in which it saw them."""
+        scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
+        places = apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN
+        return np.column_stack([places, self._raw[:, 2] * scale]).astype(np.float32)
 
     def _crop(self, frame: Frame, face: int, found: F64, head: Head) -> Crop:
         reference = self._reference
@@ -250,17 +263,12 @@ class Registrar:
         regions = np.add.reduceat(motion * weight, _FIRSTS, axis=0) / np.add.reduceat(weight, _FIRSTS, axis=0)
         bridge = (self._carried + self._motion)[_BRIDGE].mean(axis=0)
         self._turn = head.terms[4:]
-        scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
-        landmarks = np.column_stack([
-            apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN,
-            self._raw[:, 2] * scale,
-        ])  # fmt: skip
         return Crop(
             face=face,
             mark=Mark(frame.index, frame.t),
             pixels=warp(frame.grey, to_crop, CROP_SIDE),
             transform=to_crop,
-            landmarks=landmarks.astype(np.float32),
+            landmarks=self._landmarks,
             motion=regions.astype(np.float32),
             eye_opening=self._opening,
             turn=np.concatenate([TURN_SCALE * (self._carried_turn + self._turn), bridge]).astype(np.float32),
