@@ -75,7 +75,7 @@ def test_composing_is_doing_one_after_the_other(outer: F64, inner: F64) -> None:
 def a_head(seed: int = 3) -> tuple[F64, F64]:
     """Places [R, 3] of the regions on a made up face in crop pixels, and the displacement by a turn, tilt, shift and zoom."""
     rng = np.random.default_rng(seed)
-    places = np.column_stack([rng.uniform(20, 108, (len(REGION_NAMES), 2)), rng.uniform(-15, 15, len(REGION_NAMES))])
+    places: F64 = np.column_stack([rng.uniform(20, 108, (len(REGION_NAMES), 2)), rng.uniform(-15, 15, len(REGION_NAMES))])
     design = head_design(places[:, :2] + MARGIN, places[:, 2] - places[:, 2].mean())
     return places, design @ np.array([0.004, -0.006, 0.5, -0.3, 0.02, -0.03])
 
