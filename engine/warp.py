@@ -10,7 +10,7 @@ from engine.kernels import Compiled, machine_code
 from engine.types import F64, U8
 
 SPARE = 5  # pixels around what is sampled, so that the kernel finds no border there
-FAR = 1e6  # pixels; what lies further away, or nowhere, is OpenCV's to refuse
+FAR = 1e6  # pixels; what lies further away, or nowhere, is left to OpenCV
 
 
 def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
@@ -34,13 +34,13 @@ def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
 
 
 def sample_by_opencv(grey: U8, transform: F64, side: int) -> U8:
-    """[side, side] of a picture through a transform, bicubic, its border repeated; places are rounded to 1/32 of a pixel."""
+    """[side, side] of a picture through a transform, bicubic, its border repeated, places rounded to 1/32 of a pixel."""
     flags, border = cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
     return np.asarray(cv2.warpAffine(grey, transform, (side, side), flags=flags, borderMode=border), np.uint8)
 
 
 def sample_by_machine_code(grey: U8, transform: F64, side: int, sample: Compiled) -> U8:
-    """What `sample_by_opencv` gives, at the very places."""
+    """What `sample_by_opencv` gives, to a grey level."""
     (xx, xy, x0), (yx, yy, y0) = cv2.invertAffineTransform(transform).tolist()
     last, (height, width) = side - 1, grey.shape
     left, right = x0 + last * (min(xx, 0.0) + min(xy, 0.0)), x0 + last * (max(xx, 0.0) + max(xy, 0.0))

@@ -88,8 +88,8 @@ def test_twins_agree_inside_and_over_the_border(shape: tuple[int, int], side: in
         found, wanted = sampled(picture, transform_of(scale, angle, x, y), side)
         assert found.shape == (side, side)
         apart = np.abs(found.astype(int) - wanted)
-        assert apart.max() <= 5, (scale, angle)  # grey levels, because OpenCV rounds its places; measured 3
-        assert apart.mean() < 0.4  # measured 0.26
+        assert apart.max() <= 1, (scale, angle)  # grey level
+        assert (apart > 0).mean() < 0.01  # measured 0.002; OpenCV's weights are integers
 
 
 def test_whole_pixels_are_copied() -> None:
@@ -127,4 +127,5 @@ def test_the_crop_is_the_middle_of_the_canvas(scale: float) -> None:
     to_crop = transform.copy()
     to_crop[:, 2] -= MARGIN
     canvas, crop = warp(picture, transform), warp(picture, to_crop, CANVAS - 2 * MARGIN)
-    assert np.abs(canvas[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(int) - crop).max() <= 1
+    apart = np.abs(canvas[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(int) - crop)
+    assert apart.max() <= 6 and (apart > 0).mean() < 0.04  # some places are rounded the other way; measured 4 and 0.017
