@@ -10,6 +10,7 @@ from engine.kernels import Compiled, machine_code
 from engine.types import F64, U8
 
 SPARE = 5  # pixels around what is sampled, so that the kernel finds no border there
+MOST_SHRUNK = 257  # a line of so many white pixels is more than the machine code counts to
 FAR = 1e6  # pixels; what lies further away, or nowhere, is left to OpenCV
 
 
@@ -24,13 +25,24 @@ def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
     left, top = np.maximum(np.floor(corners.min(axis=0)) - SPARE * shrink, 0).astype(int) // shrink * shrink
     right, bottom = np.ceil(corners.max(axis=0)).astype(int) + SPARE * shrink
     part = grey[top:bottom, left:right]
-    high, wide = part.shape[0] // shrink, part.shape[1] // shrink
-    if not high or not wide:
+    if part.shape[0] < shrink or part.shape[1] < shrink:
         return np.zeros((side, side), np.uint8)
-    small = cv2.resize(part[: high * shrink, : wide * shrink], (wide, high), interpolation=cv2.INTER_AREA)
+    small = _shrunk(part, shrink)
     half = (shrink - 1) / 2
     unshrink = np.array([[shrink, 0, left + half], [0, shrink, top + half]], float)
-    return _sample(np.asarray(small, np.uint8), compose(transform, unshrink), side)
+    return _sample(small, compose(transform, unshrink), side)
+
+
+def shrink_by_opencv(part: U8, by: int) -> U8:
+    """The means of squares of by x by pixels of a picture, those that lie in it as a whole."""
+    high, wide = part.shape[0] // by, part.shape[1] // by
+    return np.asarray(cv2.resize(part[: high * by, : wide * by], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def shrink_by_machine_code(part: U8, by: int, average: Compiled) -> U8:
+    """What `shrink_by_opencv` gives."""
+    part = np.ascontiguousarray(part)
+    return np.asarray(average(part.ravel(), part.shape[1], 0, part.shape[0] // by, part.shape[1] // by, by), np.uint8)
 
 
 def sample_by_opencv(grey: U8, transform: F64, side: int) -> U8:
@@ -54,6 +66,13 @@ def sample_by_machine_code(grey: U8, transform: F64, side: int, sample: Compiled
         x0, y0 = x0 - first_x, y0 - first_y
     grey = np.ascontiguousarray(grey)
     return np.asarray(sample(grey.ravel(), grey.shape[1], xx, xy, x0, yx, yy, y0, side), np.uint8)
+
+
+def _shrunk(part: U8, by: int) -> U8:
+    code = machine_code()
+    if code is None or not 2 < by < MOST_SHRUNK:  # for squares of two OpenCV has code of its own, the quickest there is
+        return shrink_by_opencv(part, by)
+    return shrink_by_machine_code(part, by, code.average)
 
 
 def _sample(grey: U8, transform: F64, side: int) -> U8:

@@ -2,7 +2,7 @@
 
     heads       the robust fit of the head's motion         twin: engine.head.fit_by_numpy
     patches     patches found again in another picture      twin: engine.patches.Patches.find_by_opencv
-    sampling    a picture through an affine map             twin: engine.warp.sample_by_opencv
+    sampling    a picture through an affine map             twins: engine.warp.sample_by_opencv, shrink_by_opencv
 
 `machine_code` is None where numba cannot be had; the twins answer then, some three times as slow.
 """
@@ -25,6 +25,7 @@ class MachineCode:
     level: Compiled
     follow: Compiled
     sample: Compiled
+    average: Compiled
 
 
 @lru_cache(maxsize=1)
@@ -46,4 +47,4 @@ def machine_code() -> MachineCode | None:
         return None
     from engine.kernels import heads, patches, sampling
 
-    return MachineCode(heads.fitter(), patches.leveller(), patches.follower(), sampling.sampler())
+    return MachineCode(heads.fitter(), patches.leveller(), patches.follower(), sampling.sampler(), sampling.averager())

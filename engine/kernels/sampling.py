@@ -1,4 +1,4 @@
-"""A picture through an affine map, in machine code. Twin: `engine.warp.sample_by_opencv`.
+"""A picture through an affine map, in machine code. Twins: `engine.warp.sample_by_opencv`, `shrink_by_opencv`.
 
 One row of the result after the other, in three loops that LLVM turns into SIMD: where its pixels lie and their weights, the
 four by four pixels around each place (four to a word), and their weighted sum.
@@ -75,6 +75,31 @@ def sampled(pixels, stride, xx, xy, x0, yx, yy, y0, side):
                 total += weights[4 + k, x] * (left_half + c * grey(word, SIXTEEN) + d * grey(word, TWENTY_FOUR))
             out[y, x] = np.uint8(np.int32(min(max(total, ZERO), WHITE)))
     return out
+
+
+def averaged(pixels, stride, first, high, wide, side):
+    """[high, wide]: the means of squares of side x side pixels of a picture [H * stride] uint8, from the pixel `first` on."""
+    out, line = np.empty((high, wide), np.uint8), np.empty(wide * side, np.uint16)
+    share = np.float32(1 / (side * side))
+    for y in range(high):
+        row = np.uintp(first + y * side * stride)
+        for x in range(wide * side):
+            line[x] = pixels[row + np.uintp(x)]
+        for k in range(1, side):
+            below = row + np.uintp(k * stride)
+            for x in range(wide * side):
+                line[x] += pixels[below + np.uintp(x)]
+        for x in range(wide):
+            total = np.int32(0)
+            for k in range(side):
+                total += np.int32(line[x * side + k])
+            out[y, x] = np.uint8(np.int32(np.rint(np.float32(total) * share)))
+    return out
+
+
+def averager() -> Any:
+    """`averaged` as machine code."""
+    return compiled(averaged, "uint8[:, ::1](Array(uint8, 1, 'C', readonly=True), intp, intp, intp, intp, intp)", SUMS)
 
 
 def sampler() -> Any:

@@ -11,7 +11,14 @@ import pytest
 from engine.head import CANVAS, MARGIN, apply
 from engine.kernels import machine_code
 from engine.types import F64, U8
-from engine.warp import sample_by_machine_code, sample_by_opencv, warp
+from engine.warp import (
+    MOST_SHRUNK,
+    sample_by_machine_code,
+    sample_by_opencv,
+    shrink_by_machine_code,
+    shrink_by_opencv,
+    warp,
+)
 from tests.faces import photo
 
 
@@ -129,3 +136,17 @@ def test_the_crop_is_the_middle_of_the_canvas(scale: float) -> None:
     canvas, crop = warp(picture, transform), warp(picture, to_crop, CANVAS - 2 * MARGIN)
     apart = np.abs(canvas[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(int) - crop)
     assert apart.max() <= 6 and (apart > 0).mean() < 0.04  # some places are rounded the other way; measured 4 and 0.017
+
+
+@pytest.mark.parametrize("by", [3, 4, 5, 7, 16, 256])
+@pytest.mark.parametrize("more", [(0, 0), (1, 2), (2, 1)])
+def test_twins_shrink_alike(by: int, more: tuple[int, int]) -> None:
+    """Pictures of any layout and size; what is left over on the right and below is left out."""
+    code = machine_code()
+    assert code is not None and by < MOST_SHRUNK
+    picture = np.random.default_rng(by).integers(0, 256, (5 * by + more[0], 3 * by + more[1]), np.uint8)
+    white = np.full_like(picture, 255)
+    for part in (picture, white, np.asfortranarray(picture), np.repeat(picture, 2, axis=1)[:, ::2]):
+        found = shrink_by_machine_code(part, by, code.average)
+        np.testing.assert_array_equal(found, shrink_by_opencv(part, by))
+        assert found.shape == (5, 3)
