@@ -40,7 +40,7 @@ class LandmarkSettings(Settings):
 
     max_faces: int = Field(8, ge=1, le=32, description="the most faces followed at once")
     mesh_hz: float = Field(
-        16.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
+        10.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
     )
     alert_hz: float = Field(31.0, gt=0, description="and so many while eyes or mouth change; not less than mesh_hz")
     discover_s: float = Field(
