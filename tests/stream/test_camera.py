@@ -220,7 +220,7 @@ class Cameras:
 def camera(service: Listening, **options: Any) -> connect:
     """A page's socket for its camera."""
     own = Origin(f"http://127.0.0.1:{service.port}")
-    return connect(f"{service.uri}camera?name=x", **{"origin": own, "subprotocols": [Subprotocol("apexstream.v1")], **options})
+    return connect(f"{service.uri}camera", **{"origin": own, "subprotocols": [Subprotocol("apexstream.v1")], **options})
 
 
 async def next_of(client: ClientConnection, kind: str) -> dict[str, Any]:

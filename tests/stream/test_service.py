@@ -271,7 +271,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
     async def main() -> None:
         picture = cv2.imencode(".jpg", np.full((120, 160, 3), 90, np.uint8))[1].tobytes()
         async with serving(tmp_path) as service, joined(service) as client:
-            camera_url = service.events_url + "camera?name=phone"
+            camera_url = service.events_url + "camera"
             origin: Any = service.url.rstrip("/")
             async with connect(camera_url, origin=origin, subprotocols=[Subprotocol("apexstream.v1")]) as camera:
                 await camera.send(json.dumps({"type": "camera", "v": 1, "name": "phone", "consent": True}))
