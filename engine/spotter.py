@@ -188,6 +188,19 @@ class Spotter:
         self._trim(t)
         return spans
 
+    def foreseen(self) -> tuple[Mark, Mark] | None:
+        """Onset and apex of the span that would be announced if the open one turned with the next crop; None where none would.
+
+        Changes nothing. Of later crops only a new peak can move it.
+        """
+        span, now = self._open, self._tape.size - 1
+        if span is None or self._state is not State.RISING or span.peak == now:
+            return None
+        onset, _ = self._ends(span, now)
+        if not self._stands_out(span, onset, span.peak, ANNOUNCED):
+            return None
+        return self._mark(onset), self._apex(span)
+
     def finish(self) -> list[Span]:
         """The source, the face or time breaks off here: ends what is open and starts from rest."""
         spans: list[Span] = []

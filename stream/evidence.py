@@ -1,4 +1,4 @@
-"""The pictures behind the last events: drawn as PNG, held in memory, gone with the process.
+"""The pictures behind the last events: held in memory, drawn as PNG once somebody asks for them, gone with the process.
 
 The flow is drawn in colours: the hue says where a point moved to, the saturation how far; what did not move is white.
 
@@ -15,7 +15,6 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from engine.pipeline import Evidence as Behind
 from engine.types import F32, U8
 from stream.feed import Evidence
 
@@ -31,13 +30,13 @@ class Shelf:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._lock = threading.Lock()  # guards _kept
-        self._kept: OrderedDict[str, Evidence] = OrderedDict()
+        self._kept: OrderedDict[str, _Drawing] = OrderedDict()
 
     def put(self, evidence: Evidence) -> None:
-        """Keep an event's pictures, in place of earlier ones of it; the oldest event's fall out."""
+        """Keep what is behind an event, in place of what was before; the oldest event's falls out. Nothing is drawn yet."""
         with self._lock:
             self._kept.pop(evidence.event, None)
-            self._kept[evidence.event] = evidence
+            self._kept[evidence.event] = _Drawing(evidence)
             while len(self._kept) > self.capacity:
                 self._kept.popitem(last=False)
 
@@ -45,16 +44,26 @@ class Shelf:
         """A PNG of PICTURES, or None where there is none of that event or name."""
         with self._lock:
             found = self._kept.get(event)
-        return getattr(found, picture) if found is not None and picture in PICTURES else None
+        return found.png(picture) if found is not None and picture in PICTURES else None
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._kept)
 
 
-def drawn(behind: Behind, event: str, stream: str) -> Evidence:
-    """What the pipeline knows of an event, as pictures."""
-    return Evidence(event, stream, onset=_png(behind.onset), apex=_png(behind.apex), flow=_png(flow_colours(behind.flow)))
+class _Drawing:
+    """An event's pictures, each drawn once; two threads that ask at once draw the same."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._drawn: dict[str, bytes] = {}
+
+    def png(self, picture: str) -> bytes:
+        if picture not in self._drawn:
+            seen = self._evidence
+            shown = flow_colours(seen.flow) if picture == "flow" else seen.onset if picture == "onset" else seen.apex
+            self._drawn[picture] = _png(shown)
+        return self._drawn[picture]
 
 
 def flow_colours(flow: F32) -> U8:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from engine.types import Event, Frame
+from engine.types import F32, U8, Event, Frame
 
 SourceState = Literal["starting", "live", "stalled", "reconnecting", "ended"]
 SourceKind = Literal["webcam", "rtsp", "http", "file", "pattern", "browser"]
@@ -93,13 +93,14 @@ class PreviewWish:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The pictures behind an event, as PNG: the face at onset and apex, and the flow between them in colours."""
+    """What an event was recognized from: the registered face at onset and apex, [128, 128] grey, and its flow [2, 128, 128]
+    from one to the other, pixels."""
 
     event: str
     stream: str
-    onset: bytes
-    apex: bytes
-    flow: bytes
+    onset: U8
+    apex: U8
+    flow: F32
 
 
 class Sink(Protocol):

@@ -17,8 +17,7 @@ from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.pipeline import Evidence as Behind
 from engine.types import Event, Face
-from stream.evidence import drawn
-from stream.feed import Arrival, Decided, FaceTrace, Signal, Sink
+from stream.feed import Arrival, Decided, Evidence, FaceTrace, Signal, Sink
 from stream.preview import PreviewMaker
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class Worker:
         self._wait_s, self._sound_at = FIRST_WAIT_S, 0.0
         self._well = True
         self._arrived = 0.0
-        self._drawn: dict[str, Behind] = {}
+        self._shown: dict[str, Behind] = {}
         self._traces = _Traces(stream)
         self._previews = PreviewMaker(stream, sink)
         self._thread = threading.Thread(target=self._run, name=f"analysis of {stream}", daemon=True)
@@ -148,24 +147,24 @@ class Worker:
         if signal is not None:
             self._sink.signal(signal)
         self._previews.offer(arrival, faces)
+        if not self._inbox:
+            pipeline.foresee()
         self._processed(self.stream, time.monotonic() - began, len(self._inbox))
 
     def _hand_over(self, events: Sequence[Event]) -> None:
-        """Send events, and before them the pictures behind them, unless these are the ones that were sent already.
-
-        The pictures cost a millisecond, and whoever hears of an event finds them there.
-        """
+        """Send events, and before them what is behind them, unless that was sent already: whoever hears of an event finds its
+        pictures."""
         if not events or self._pipeline is None:
             return
         decided = []
         for event in events:
             behind = self._pipeline.evidence(event.id)
-            if behind is not None and self._drawn.get(event.id) is not behind:
-                self._sink.evidence(drawn(behind, event.id, self.stream))
-                self._drawn[event.id] = behind
+            if behind is not None and self._shown.get(event.id) is not behind:
+                self._sink.evidence(Evidence(event.id, self.stream, behind.onset, behind.apex, behind.flow))
+                self._shown[event.id] = behind
             decided.append(Decided(event, self._arrived, behind is not None))
             if event.state == "final":
-                self._drawn.pop(event.id, None)
+                self._shown.pop(event.id, None)
         self._sink.decided(decided)
 
     def _failed(self, error: Exception) -> None:
@@ -211,7 +210,7 @@ class Worker:
         if self._pipeline is not None:
             self._pipeline.close()
         self._pipeline = None
-        self._drawn.clear()
+        self._shown.clear()
 
 
 @dataclass(eq=False)

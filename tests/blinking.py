@@ -44,6 +44,9 @@ class Blinking:
         self.open = None
         return events
 
+    def foresee(self) -> None:
+        """There is nothing to spare."""
+
     def trace(self) -> dict[int, tuple[float, float]]:
         return {}
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
+import numpy as np
+
 from engine.types import Event, Mark
-from stream.feed import Decided
+from stream.feed import Decided, Evidence
 
 
 def an_event(
@@ -46,3 +48,9 @@ def decided(number: int, **changes: Any) -> Decided:
 def stored(number: int, **changes: Any) -> dict[str, Any]:
     """The event's JSON form as the store takes it."""
     return {**an_event(number, **changes).as_dict(), "emitted_at": "2026-01-31T09:00:00.123Z", "latency_ms": 38.2}
+
+
+def evidence(event: str, grey: int = 0, stream: str = "lobby") -> Evidence:
+    """What is behind an event: a face that becomes lighter and moves to the right."""
+    onset, apex = (np.full((128, 128), grey + more, np.uint8) for more in (0, 40))
+    return Evidence(event, stream, onset, apex, np.full((2, 128, 128), 0.5, np.float32))

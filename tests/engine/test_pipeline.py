@@ -15,6 +15,7 @@ from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from engine.pipeline import EVIDENCE, Evidence
+from engine.recognizer import Recognizer
 from engine.types import Event, Face, Frame
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
 from tools.clips import ClipSpec, preset
@@ -404,3 +405,28 @@ def test_only_the_last_few_events_have_pictures(make: Make, located: tuple[Locat
     assert len(ids) > EVIDENCE
     assert [name for name in ids if one.evidence(name) is not None] == ids[-EVIDENCE:]
     assert one.evidence("of nobody") is None
+
+
+# --- ahead of time --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_foreseen_is_not_recognized_again_and_changes_no_event(
+    make: Make, located: tuple[Located, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    recognize = Recognizer.recognize
+    monkeypatch.setattr(Recognizer, "recognize", lambda self, *crops: [calls.append(now), recognize(self, *crops)][1])
+    one, events, announced = make(stream="clip"), [], 0
+    for frame, faces in located[0]:
+        now = "in time"
+        came = one.advance(frame, faces)
+        events += came
+        announced += sum(event.state == "provisional" for event in came)
+        now = "ahead"
+        one.foresee()
+    now = "in time"
+    assert dicts(events + one.flush()) == dicts(located[1])
+    assert announced >= 4
+    assert calls.count("in time") <= 1, "the motion may go down at once"
+    assert announced - 1 <= calls.count("ahead") <= 2 * announced
+    one.foresee()

@@ -179,6 +179,31 @@ def test_a_provisional_span_comes_as_soon_as_the_apex_is_sure_and_the_final_one_
         agree(late, pulse)
 
 
+@pytest.mark.parametrize("fps", [25, 100, 200])
+def test_what_is_foreseen_is_what_is_announced(crop: Crop, fps: float) -> None:
+    crops, one = sequence(crop, steady(fps, 4), [Pulse(1.5, 1.7, 2.0)]), Spotter()
+    before, told = None, []
+    for taken in crops:
+        spans = one.observe(taken)
+        if spans and not told:
+            assert before == (spans[0].onset, spans[0].apex)
+        told += spans
+        before = one.foreseen()
+        assert before is None or not told, "what is announced is not foreseen any more"
+    assert [span.state for span in told] == ["provisional", "final"]
+    assert told == spot(crops)[:2], "asking changes nothing"
+    one.finish()
+    assert one.foreseen() is None
+
+
+def test_nothing_is_foreseen_of_a_face_at_rest(crop: Crop) -> None:
+    one = Spotter()
+    assert one.foreseen() is None
+    for taken in sequence(crop, steady(30, 5), noise=0.1):
+        one.observe(taken)
+        assert one.foreseen() is None
+
+
 def test_the_apex_is_the_highest_of_two_summits(crop: Crop) -> None:
     pulses = [Pulse(2.0, 2.2, 3.0, 2), Pulse(2.25, 2.6, 3.0, 2.2)]
     height = sum(float(np.abs(pulse.at(np.array([2.6]))).max()) for pulse in pulses)

@@ -16,10 +16,10 @@ from engine.errors import ConfigError, InputError, WeightsError
 from engine.types import Event
 from stream.crew_child import EVIDENCES, SIGNALS, Message, Orders, Outbox, Outgoing, hear, say
 from stream.crew_member import CHILD
-from stream.feed import Decided, Evidence, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import Decided, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
 from tests.blinking import PATTERN, Blinking, no_network, printing, unforeseen
-from tests.events import an_event
+from tests.events import an_event, evidence
 from tests.live import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def test_a_slow_reader_misses_old_pictures_and_no_event() -> None:
         sink.decided([decided(number)])
         sink.signal(signal_of("a", number))
         sink.preview(Preview("a", {}, bytes([number])))
-        sink.evidence(Evidence(f"event {number}", "a", b"", b"", b""))
+        sink.evidence(evidence(f"event {number}", stream="a"))
         sink.status(SourceStatus("a", "rtsp", "live" if number % 2 else "stalled", frames=number))
     sink.signal(signal_of("b", 0.0))
     taken = outbox.take()

@@ -19,11 +19,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from stream.feed import Decided, Evidence, SourceStatus
+from stream.feed import Decided, SourceStatus
 from stream.live_config import SourceSettings
 from stream.store import Store
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
-from tests.events import decided, stored
+from tests.events import decided, evidence, stored
 from tests.live import PATIENCE_S
 from tests.videos import write_y4m
 from tools.clips import Truth, plan, preset, render_frames
@@ -85,12 +85,8 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
     with RunningService(tmp_path) as running:
         for name in ("lobby", "desk"):
             running.tell(SourceStatus(name, "pattern", "live", fps=30.0, width=640, height=480))
-        running.tell(Evidence("desk-11", "desk", onset=a_png(80), apex=a_png(120), flow=a_png(200)))
+        running.tell(evidence("desk-11", 80, "desk"))
         yield running
-
-
-def a_png(grey: int) -> bytes:
-    return cv2.imencode(".png", np.full((128, 128), grey, np.uint8))[1].tobytes()
 
 
 def shown(page: Page) -> list[int]:
@@ -386,7 +382,7 @@ def test_a_token_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None
     with Store(tmp_path) as store:
         store.append([stored(1)])
     with RunningService(tmp_path, token=TOKEN) as guarded, browser.new_context() as context:
-        guarded.tell(Evidence("lobby-1", "lobby", onset=a_png(1), apex=a_png(2), flow=a_png(3)))
+        guarded.tell(evidence("lobby-1"))
         page = context.new_page()
         page.goto(guarded.url)
         page.fill("#access-token", "not-the-right-one")

@@ -6,30 +6,42 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.pipeline import Evidence as Behind
 from engine.types import U8
-from stream.evidence import PICTURES, Shelf, drawn, flow_colours
+from stream import evidence as module
+from stream.evidence import PICTURES, Shelf, flow_colours
 from stream.feed import Evidence
+from tests.events import evidence
 
 
-def read(png: bytes) -> U8:
+def read(png: bytes | None) -> U8:
+    assert png is not None
     found = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     assert found is not None
     return np.asarray(found, np.uint8)
-
-
-def pictures(event: str) -> Evidence:
-    return Evidence(event, "desk", *(f"{event} {picture}".encode() for picture in PICTURES))
 
 
 def test_the_face_is_drawn_as_it_was_and_the_flow_in_colours() -> None:
     rng = np.random.default_rng(0)
     onset, apex = rng.integers(0, 256, (2, 128, 128), np.uint8)
     flow = rng.normal(0, 2, (2, 128, 128)).astype(np.float32)
-    seen = drawn(Behind(onset, apex, flow), "e1", "desk")
-    assert (seen.event, seen.stream) == ("e1", "desk")
-    assert (read(seen.onset) == onset).all() and (read(seen.apex) == apex).all()
-    assert (read(seen.flow)[..., ::-1] == flow_colours(flow)).all()
+    shelf = Shelf(1)
+    shelf.put(Evidence("e1", "desk", onset, apex, flow))
+    seen = {picture: shelf.get("e1", picture) for picture in PICTURES}
+    assert (read(seen["onset"]) == onset).all() and (read(seen["apex"]) == apex).all()
+    assert (read(seen["flow"])[..., ::-1] == flow_colours(flow)).all()
+
+
+def test_pictures_are_drawn_when_they_are_asked_for_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event must not wait for them, and few are ever looked at."""
+    drawn: list[tuple[int, ...]] = []
+    draw = module._png
+    monkeypatch.setattr(module, "_png", lambda picture: [drawn.append(picture.shape), draw(picture)][1])
+    shelf = Shelf(2)
+    shelf.put(evidence("a"))
+    shelf.put(evidence("b"))
+    assert drawn == []
+    assert shelf.get("a", "flow") == shelf.get("a", "flow")
+    assert drawn == [(128, 128, 3)]
 
 
 def uniform(u: float, v: float) -> U8:
@@ -61,25 +73,25 @@ def test_the_saturation_says_how_far_and_noise_stays_pale() -> None:
 def test_only_the_last_events_are_kept() -> None:
     shelf = Shelf(3)
     for event in "abcd":
-        shelf.put(pictures(event))
+        shelf.put(evidence(event))
     assert len(shelf) == 3
     assert shelf.get("a", "onset") is None
-    assert [shelf.get("d", picture) for picture in PICTURES] == [b"d onset", b"d apex", b"d flow"]
-    shelf.put(pictures("b"))
-    shelf.put(pictures("e"))
+    assert all(shelf.get("d", picture) for picture in PICTURES)
+    shelf.put(evidence("b"))
+    shelf.put(evidence("e"))
     assert shelf.get("b", "flow") is not None and shelf.get("c", "flow") is None, "what came again counts as new"
 
 
 @pytest.mark.parametrize("picture", ["event", "stream", "__class__", "put", ""])
 def test_nothing_but_pictures_can_be_had(picture: str) -> None:
     shelf = Shelf(1)
-    shelf.put(pictures("a"))
+    shelf.put(evidence("a"))
     assert shelf.get("a", picture) is None
 
 
 def test_none_are_kept_where_none_are_wanted() -> None:
     shelf = Shelf(0)
-    shelf.put(pictures("a"))
+    shelf.put(evidence("a"))
     assert len(shelf) == 0 and shelf.get("a", "onset") is None
 
 
@@ -88,7 +100,7 @@ def test_threads_may_share_it() -> None:
 
     def put(name: str) -> None:
         for number in range(500):
-            shelf.put(pictures(f"{name}{number}"))
+            shelf.put(evidence(f"{name}{number}"))
             shelf.get(f"{name}{number - 1}", "apex")
 
     threads = [threading.Thread(target=put, args=(name,)) for name in "abcd"]

@@ -112,11 +112,39 @@ def test_a_picture_without_a_face_has_an_empty_signal() -> None:
     assert all(signal.faces == () for signal in sink.signals)
 
 
-def test_each_event_has_its_pictures_once(whole: Whole) -> None:
+def test_each_event_has_what_is_behind_it_once(whole: Whole) -> None:
     _, sink, _ = whole
     assert all(one.evidence for one in sink.events)
     assert [pictures.event for pictures in sink.pictures] == [one.event.id for one in sink.finals()]
-    assert all(picture.startswith(b"\x89PNG") for p in sink.pictures for picture in (p.onset, p.apex, p.flow))
+    for seen in sink.pictures:
+        assert seen.stream == "clip" and seen.onset.shape == seen.apex.shape == (128, 128) and seen.flow.shape == (2, 128, 128)
+        assert (seen.onset != seen.apex).any()
+
+
+def test_time_to_spare_is_used_to_look_ahead(clip: Clip) -> None:
+    """Where frames wait there is none."""
+    waiting: list[int] = []
+
+    class Foreseeing(Pipeline):
+        def foresee(self) -> None:
+            waiting.append(len(mailbox))
+
+    mailbox: Mailbox[Arrival] = Mailbox(8, newest=False)
+    for arrival in arrivals(clip.frames[:8]):
+        mailbox.put(arrival)
+    mailbox.close()
+    worker = Worker(
+        "clip",
+        PipelineSettings(),
+        mailbox,
+        Collected(),
+        session="a",
+        told=lambda _: None,
+        make=lambda settings, stream, session: Foreseeing(settings, stream=stream, session=session),
+    )
+    worker.start()
+    assert worker.join(PATIENCE_S)
+    assert waiting == [0]
 
 
 def test_pictures_of_the_stream_come_only_when_asked_for(clip: Clip, whole: Whole) -> None:
