@@ -7,68 +7,109 @@ device are the crops and the mesh's points; the rest is arithmetic on tensors th
 
 from __future__ import annotations
 
-import logging
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from engine.align import _HEAD, _TRACKED, _VOTES, keypoints
-from engine.errors import ArrayError, BackendError
+from engine.errors import ArrayError
 from engine.features import CROP_SIDE, SIDE, input_grid, keypoints_to_map
 from engine.head import _RIDGE, _ROUNDS, CANVAS, MARGIN
+from engine.landmarks import MESH_POINTS
 from engine.ops import device
 from engine.ops.backend import Backend, choose
 from engine.ops.strain import strain_batch
 from engine.ops.tvl1 import gpu, tvl1_batch
-from engine.recognizer import _window
+from engine.ops.tvl1.checks import check_pair
+from engine.recognizer import PATCH_SIDE, PATCH_STEP, SMOOTH_PATCH, _window
 from engine.residual import FAR, FAR_SHARE, NEAR, blurring
 from engine.types import F32
 
 if TYPE_CHECKING:
     import torch
 
-_log = logging.getLogger(__name__)
-MESH = 478
-"""Points of a face mesh."""
+
+class Prepared(NamedTuple):
+    """Of N moments: the network's inputs [N, 3, H, W], the face's own flows [N, 2, 128, 128] in pixels, and how well each flow
+    explains the change [N] (`recognizer.explained`)."""
+
+    inputs: Any
+    flow: Any
+    alike: Any
 
 
 def network_inputs(
     kind: str, before: torch.Tensor, after: torch.Tensor, landmarks: F32, *, backend: Backend = "auto"
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Crops before and after [N, 128, 128], grey 0..255, and the mesh at the second [N, 478, 3] in crop pixels -> the network's
-    inputs [N, 3, H, W] of a kind of `features.INPUTS` and the face's own flows [N, 2, 128, 128], on one device.
+) -> Prepared:
+    """Crops before and after [N, 128, 128], grey 0..255, and the mesh at the second [N, 478, 3] in crop pixels -> what a
+    network is given that takes a kind of `features.INPUTS`, as tensors on one device.
 
-    The device is the GPU where the GPU computes, else that of `before`. Raises as `tvl1_batch` and `input_grid` do. Where the
-    GPU fails on the way the CPU does it all, and a logged warning says so.
+    The device is the GPU where the GPU computes, else that of `before`. Raises ArrayError for what does not fit, ConfigError
+    for another kind, BackendError for a backend that cannot run and for a GPU that fails on the way.
     """
-    if landmarks.shape != (len(before), MESH, 3) or not np.isfinite(landmarks).all():
-        raise ArrayError(f"a mesh of {MESH} finite points for each of {len(before)} crops is expected, not {landmarks.shape}")
+    if landmarks.shape != (len(before), MESH_POINTS, 3) or not np.isfinite(landmarks).all():
+        wanted = f"a mesh of {MESH_POINTS} finite points for each of {len(before)} crops is expected"
+        raise ArrayError(f"{wanted}, not {landmarks.shape}")
     if tuple(before.shape[1:]) != (CROP_SIDE, CROP_SIDE):
         raise ArrayError(f"crops are [N, {CROP_SIDE}, {CROP_SIDE}]; an array of shape {tuple(before.shape)} came")
+    check_pair(before, after, many=True)
     grid = input_grid(kind, np.stack([keypoints_to_map(keypoints(mesh)) for mesh in landmarks]))
-    chosen = choose(backend, gpu.refusal())
-    if chosen != "gpu":
-        return _inputs(before, after, landmarks, grid, backend)
-    try:
-        with device.translated(f"Preparing {len(before)} maps"):
-            return _inputs(before.to(device.home()), after.to(device.home()), landmarks, grid, chosen)
-    except BackendError as error:
-        _log.warning("%s; the CPU prepares them instead", error)
-    with device.translated("Bringing crops from the GPU"):
-        return _inputs(before.cpu(), after.cpu(), landmarks, grid, "cpu")
+    if choose(backend, gpu.refusal()) != "gpu":
+        return _prepared(before, after, landmarks, grid, partial(tvl1_batch, backend=backend))
+    with device.translated(f"Preparing {len(before)} maps"):
+        return _prepared(before.to(device.home()), after.to(device.home()), landmarks, grid, gpu.solve_batch)
 
 
-def _inputs(
-    before: torch.Tensor, after: torch.Tensor, landmarks: F32, grid: F32, backend: Backend
-) -> tuple[torch.Tensor, torch.Tensor]:
+def from_arrays(kind: str, before: F32, after: F32, landmarks: F32) -> Prepared:
+    """`network_inputs` by the GPU for arrays in host memory, and brought back there. Raises as that does."""
+    import torch
+
+    found = network_inputs(kind, torch.from_numpy(before), torch.from_numpy(after), landmarks, backend="gpu")
+    with device.translated(f"Bringing {len(before)} maps from the GPU"):
+        return Prepared(*(part.cpu().numpy() for part in found))
+
+
+def _prepared(
+    before: torch.Tensor,
+    after: torch.Tensor,
+    landmarks: F32,
+    grid: F32,
+    solve: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Prepared:
     import torch
 
     before, after = before.to(torch.float32), after.to(before.device, torch.float32)
-    flow = tvl1_batch(before, like(after, before), backend=backend)
+    after = like(after, before)
+    flow = solve(before, after)
+    alike = explained(before.to(flow.device), after.to(flow.device), flow)
     flow = without_head(flow, torch.from_numpy(landmarks).to(flow.device))
-    return read(whole_maps(flow), torch.from_numpy(grid).to(flow.device)), flow
+    return Prepared(read(whole_maps(flow), torch.tensor(grid, device=flow.device)), flow, alike)
+
+
+def explained(before: torch.Tensor, after: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """How well flows [N, 2, H, W] explain the change between pictures [N, H, W]: [N]; twin: recognizer.explained."""
+    import torch
+
+    height, width = flow.shape[2:]
+    rows, columns = (torch.arange(length, device=flow.device, dtype=torch.float32) for length in (height, width))
+    x, y = (columns + flow[:, 0]) * (2 / (width - 1)) - 1, (rows[:, None] + flow[:, 1]) * (2 / (height - 1)) - 1
+    undone = torch.nn.functional.grid_sample(after[:, None], torch.stack([x, y], -1), align_corners=True)[:, 0]
+    before, undone = before.double(), undone.double()
+    mean_b, mean_u, square_b, square_u, product = map(_patches, (before, undone, before**2, undone**2, before * undone))
+    spread = ((square_b - mean_b**2).clamp_min(0) * (square_u - mean_u**2).clamp_min(0)).sqrt()
+    found = torch.where(spread > SMOOTH_PATCH, (product - mean_b * mean_u) / spread.clamp_min(SMOOTH_PATCH), 1.0)
+    return found.quantile(0.1, dim=1)
+
+
+def _patches(pictures: torch.Tensor) -> torch.Tensor:
+    """Means [N, P] of the patches of pictures [N, H, W]; twin: recognizer._patches."""
+    import torch
+
+    clear = pictures[:, None, PATCH_STEP // 2 : -1, PATCH_STEP // 2 : -1]
+    return torch.nn.functional.avg_pool2d(clear, PATCH_SIDE, stride=PATCH_STEP).flatten(1)
 
 
 def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:

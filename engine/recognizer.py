@@ -2,11 +2,13 @@
 
 The flow between the two moments, less what is left in it of the head's motion, becomes the network's input (`engine.features`).
 Each moment is the mean of the crops within a few hundredths of a second, which halves the camera's noise and costs nothing.
+Many moments at once go to the GPU as one batch, where there is one (`engine.candidates`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -15,18 +17,28 @@ import numpy as np
 
 from engine.align import keypoints
 from engine.config import RecognizerSettings
-from engine.errors import WeightsError
+from engine.errors import ArrayError, BackendError, WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
-from engine.ops.backend import Backend
-from engine.ops.tvl1 import prepare, tvl1
+from engine.landmarks import MESH_POINTS
+from engine.ops.backend import Backend, Chosen
+from engine.ops.tvl1 import cpu, prepare, tvl1
 from engine.quantiles import percentile
 from engine.residual import take_out_head
 from engine.runtime import load
 from engine.types import F32, F64, Crop
 from engine.weights import load_card, weights_for
 
+_log = logging.getLogger(__name__)
+
+Moment = tuple[Sequence[Crop], Sequence[Crop]]
+"""The crops near an onset and those near an apex, at least one each."""
+
+AT_ONCE = 64
+"""Moments that go to the GPU together; each takes some 6 MB there."""
+
 ALIKE = 0.8  # where the flow explains less of the change than this, no class is named
 SMOOTH_PATCH = 9.0  # product of standard deviations under which a patch is too smooth to compare, grey levels squared
+PATCH_SIDE, PATCH_STEP = 24, 16  # pixels of the patches that are compared, and from one to the next
 _REACH = 14  # half the side, in pixels, of the square around a keypoint in which intensity is measured
 
 
@@ -42,15 +54,27 @@ class Recognition:
     flow: F32 = field(compare=False, repr=False)
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is known of a moment before the network; given is its input, None where the flow means nothing."""
+
+    flow: F32
+    strength: float
+    given: F32 | None
+
+
 class Recognizer:
-    """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded."""
+    """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded.
+
+    Where the GPU fails the CPU goes on, for good, and a logged warning says so.
+    """
 
     def __init__(self, settings: RecognizerSettings | None = None) -> None:
         self._settings = settings or RecognizerSettings()
         weights = self._settings.weights or weights_for(self._settings.network)
         self.card = load_card(weights)
         self.runner = load(weights, backend=self._settings.backend, cache=self._settings.engine_cache)
-        prepare(self._settings.flow_backend)
+        self._flow_backend: Chosen = prepare(self._settings.flow_backend)
         if self.runner.input_shape != self.card.input_shape or self.runner.classes != self.card.classes:
             raise WeightsError(f"{weights} does not fit its card: other input shape or classes; export it again")
 
@@ -59,33 +83,93 @@ class Recognizer:
         """Name and content hash of the network, as events carry it."""
         return self.card.model_id
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes the flow, the network or both now."""
+        return self._flow_backend == "gpu" or self.runner.backend in ("tensorrt", "cuda")
+
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
 
         Nothing is named where the flow does not explain the change, nor where the head moved so far in between that both ends
         stand on different reference pictures: then the mesh alone aligns them, and that is no better than half a pixel.
+        Raises ArrayError for crops that are none, BackendError where no backend of the network is left.
         """
-        flow, points, alike = self.flow(onset, apex)
-        strength, classes = intensity(flow, points), self.card.classes
-        if alike < ALIKE or onset[-1].anchor != apex[0].anchor:  # the flow means nothing, so nothing is known
+        return self.recognize_many([(onset, apex)])[0]
+
+    def recognize_many(self, moments: Sequence[Moment]) -> list[Recognition]:
+        """`recognize` for each of many moments, in their order, in one call of the network and as few of the GPU as can be."""
+        for onset, apex in moments:
+            _check(onset)
+            _check(apex)
+        return [answer for at in range(0, len(moments), AT_ONCE) for answer in self._named(moments[at : at + AT_ONCE])]
+
+    def _named(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
+        seen = self._seen(moments)
+        given = [one.given for one in seen if one.given is not None]
+        answers = iter(self.runner(np.stack(given))) if given else iter(())
+        return (self._answer(one, None if one.given is None else next(answers)) for one in seen)
+
+    def _answer(self, seen: _Seen, answer: F32 | None) -> Recognition:
+        classes = self.card.classes
+        if answer is None:
             even = 1 / len(classes)
-            return Recognition("uncertain", dict.fromkeys(classes, even), even, strength, flow)
-        given = network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
-        answer = self.runner(given[None])[0]
+            return Recognition("uncertain", dict.fromkeys(classes, even), even, seen.strength, seen.flow)
         probabilities = {name: float(p) for name, p in zip(classes, answer, strict=True)}
         label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
-        return Recognition(label, probabilities, confidence, strength, flow)
+        return Recognition(label, probabilities, confidence, seen.strength, seen.flow)
+
+    def _seen(self, moments: Sequence[Moment]) -> list[_Seen]:
+        if self._flow_backend == "gpu":
+            try:
+                return self._seen_on_gpu(moments)
+            except BackendError as lost:
+                self._flow_backend = "cpu" if cpu.refusal() is None else "reference"
+                _log.warning("%s; from here on the CPU computes it", lost)
+        return [self._seen_alone(*moment) for moment in moments]
+
+    def _seen_alone(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> _Seen:
+        flow, points, alike = self.flow(onset, apex)
+        known = _means_something(onset, apex, alike)
+        given = network_input(self.card.input, whole_map(flow), keypoints_to_map(points)) if known else None
+        return _Seen(flow, intensity(flow, points), given)
+
+    def _seen_on_gpu(self, moments: Sequence[Moment]) -> list[_Seen]:
+        from engine.candidates import from_arrays
+
+        before, after = (np.stack([_mean(moment[end]) for moment in moments]) for end in (0, 1))
+        meshes = np.stack([_landmarks(apex) for _, apex in moments])
+        prepared = from_arrays(self.card.input, before, after, meshes)
+        return [
+            _Seen(flow, intensity(flow, keypoints(mesh)), given if _means_something(*moment, float(alike)) else None)
+            for moment, mesh, given, flow, alike in zip(moments, meshes, *prepared, strict=True)
+        ]
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
         """`face_flow` by this recognizer's backend."""
-        return face_flow(onset, apex, backend=self._settings.flow_backend)
+        return face_flow(onset, apex, backend=self._flow_backend)
+
+
+def _check(crops: Sequence[Crop]) -> None:
+    """Raises ArrayError unless there are crops, of the one size, with a mesh."""
+    if not crops:
+        raise ArrayError("a moment is known by one crop at least; none came")
+    for crop in crops:
+        if crop.pixels.shape != (CROP_SIDE, CROP_SIDE):
+            raise ArrayError(f"a crop is [{CROP_SIDE}, {CROP_SIDE}]; an array of shape {crop.pixels.shape} came")
+        if crop.landmarks.shape != (MESH_POINTS, 3) or not np.isfinite(crop.landmarks).all():
+            raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or points nowhere")
+
+
+def _means_something(onset: Sequence[Crop], apex: Sequence[Crop], alike: float) -> bool:
+    return alike >= ALIKE and onset[-1].anchor == apex[0].anchor
 
 
 def face_flow(onset: Sequence[Crop], apex: Sequence[Crop], *, backend: Backend = "auto") -> tuple[F32, F32, float]:
     """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
     how well the flow explains the change (see `explained`). Training prepares databases with this very function."""
     before, after = _mean(onset), _mean(apex)
-    landmarks = np.asarray(np.mean([crop.landmarks for crop in apex], axis=0), np.float32)
+    landmarks = _landmarks(apex)
     after = _like(after, before)
     flow = tvl1(before, after, backend=backend)
     return take_out_head(flow, landmarks), keypoints(landmarks), explained(before, after, flow)
@@ -108,7 +192,7 @@ def explained(before: F32, after: F32, flow: F32) -> float:
 
 def _patches(picture: F32) -> tuple[F64, F64]:
     """Mean and mean square of patches of a picture [H, W], overlapping and clear of its border: each [rows, columns]."""
-    side, step = 24, 16
+    side, step = PATCH_SIDE, PATCH_STEP
     sums = cv2.integral2(picture[step // 2 : -1, step // 2 : -1], sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
     corners = (
         np.asarray(
@@ -144,6 +228,11 @@ def _mean(crops: Sequence[Crop]) -> F32:
         total += crop.pixels
     total /= len(crops)
     return total
+
+
+def _landmarks(crops: Sequence[Crop]) -> F32:
+    """The mean mesh [478, 3] of crops."""
+    return np.asarray(np.mean([crop.landmarks for crop in crops], axis=0), np.float32)
 
 
 def _like(picture: F32, model: F32) -> F32:

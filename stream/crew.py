@@ -25,7 +25,7 @@ from stream.crew_member import KILL_S, Member
 from stream.feed import Sink, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
 from stream.session import STOP_S, Feed, Loading, Session, Sources
-from stream.worker import Make, Processed, made
+from stream.worker import Make, Processed
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ FEW = 3
 """Sources that one process analyses as well as several would; more are dealt to processes, so many each where cores allow."""
 
 
-def at_work(settings: LiveSettings, sink: Sink, *, processed: Processed, make: Make = made) -> Sources:
+def at_work(settings: LiveSettings, sink: Sink, *, processed: Processed, make: Make | None = None) -> Sources:
     """The sources of settings, in this process or in as many as settings ask for."""
     if how_many(settings) < 2:
         return Session(settings, sink, processed=processed, make=make)
@@ -61,7 +61,7 @@ class Crew:
         sink: Sink,
         *,
         processed: Processed = lambda stream, seconds, waiting: None,
-        make: Make = made,
+        make: Make | None = None,
         name: str = "",
     ) -> None:
         self.settings = settings

@@ -48,7 +48,7 @@ class Orders:
 
     settings: LiveSettings
     name: str
-    make: Make
+    make: Make | None
     log_level: int
     switch_s: float
 

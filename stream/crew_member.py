@@ -42,7 +42,9 @@ class Member:
     """A process with its share of the sources, and the thread that keeps it: starts it, brings on what it sends, and starts it
     anew when it dies."""
 
-    def __init__(self, number: int, settings: LiveSettings, sink: Sink, *, processed: Processed, make: Make, name: str) -> None:
+    def __init__(
+        self, number: int, settings: LiveSettings, sink: Sink, *, processed: Processed, make: Make | None, name: str
+    ) -> None:
         self.number, self._settings, self._sink = number, settings, sink
         self._processed, self._make, self._name = processed, make, name
         self._lock = threading.Lock()  # guards _process and _talks, and what is sent

@@ -36,7 +36,7 @@ from stream.store import Store
 from stream.threads import opencv_on_one_thread
 from stream.wire import Message
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
-from stream.worker import Make, made
+from stream.worker import Make
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Service:
     where there is no such network.
     """
 
-    def __init__(self, settings: LiveSettings, *, make: Make = made) -> None:
+    def __init__(self, settings: LiveSettings, *, make: Make | None = None) -> None:
         self.settings = settings
         self.model = model_of(settings.pipeline.recognizer)
         self.version = _version()
@@ -201,12 +201,12 @@ class Service:
             self.figures.removed(str(message.stream))
 
 
-def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make = made) -> None:
+def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make | None = None) -> None:
     """Run the service until Ctrl-C or SIGTERM; started is called once it answers. Raises what `Service` raises."""
     asyncio.run(_serve(settings, started, make))
 
 
-async def _serve(settings: LiveSettings, started: Callable[[Service], None], make: Make) -> None:
+async def _serve(settings: LiveSettings, started: Callable[[Service], None], make: Make | None) -> None:
     with ended_by_signals() as stop:
         async with Service(settings, make=make) as service:
             started(service)

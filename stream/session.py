@@ -23,7 +23,8 @@ from stream.capture import Capture
 from stream.feed import Arrival, Sink, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
-from stream.worker import Inbox, Make, Processed, Worker, made
+from stream.shared import Sharing
+from stream.worker import Inbox, Make, Processed, Worker
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,8 @@ class _Stream:
 class Session:
     """The sources of settings, analysed side by side; what comes of them goes to sink.
 
-    processed hears of every analysed frame. Methods may be called from any thread; `start` once.
+    processed hears of every analysed frame; make makes the pipelines, in place of `stream.shared`. Methods may be called from
+    any thread; `start` once.
     """
 
     def __init__(
@@ -92,11 +94,11 @@ class Session:
         sink: Sink,
         *,
         processed: Processed = lambda stream, seconds, waiting: None,
-        make: Make = made,
+        make: Make | None = None,
         name: str = "",
     ) -> None:
         self.settings = settings
-        self._sink, self._processed, self._make = sink, processed, make
+        self._sink, self._processed, self._make = sink, processed, make or Sharing().made
         self._name = name or uuid4().hex[:12]
         self._lock = threading.RLock()  # guards _streams, _stopped, each stream's told and problem, and the order of statuses
         self._streams: dict[str, _Stream] = {}

@@ -65,16 +65,18 @@ def bench_batch(pairs: int) -> BatchReport:
 
 def _candidates(before: torch.Tensor, after: torch.Tensor) -> tuple[float, float]:
     """Microseconds from crops to the shipped network's inputs on the device, and on to its probabilities in host memory."""
-    from engine.candidates import MESH, network_inputs
+    from engine.candidates import network_inputs
+    from engine.landmarks import MESH_POINTS
     from engine.runtime import load
     from engine.weights import default_weights, load_card
 
     rng = np.random.default_rng(0)  # points anywhere will do: the arithmetic is the same
-    mesh = rng.uniform(0, SIDE, (len(before), MESH, 3)).astype(np.float32)
+    mesh = rng.uniform(0, SIDE, (len(before), MESH_POINTS, 3)).astype(np.float32)
     kind, runner = load_card().input, load(default_weights())
 
     def inputs() -> torch.Tensor:
-        return network_inputs(kind, before, after, mesh, backend="gpu")[0]
+        made: torch.Tensor = network_inputs(kind, before, after, mesh, backend="gpu").inputs
+        return made
 
     return _median_us(inputs), _median_us(lambda: runner(inputs().cpu().numpy()))
 

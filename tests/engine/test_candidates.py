@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,10 @@ import pytest
 
 from engine import candidates
 from engine.align import keypoints
-from engine.errors import ArrayError, ConfigError
+from engine.errors import ArrayError, BackendError, ConfigError
 from engine.features import INPUTS, input_grid, keypoints_to_map, network_input, whole_map
-from engine.ops.tvl1 import tvl1
-from engine.recognizer import _like
+from engine.ops.tvl1 import tvl1, tvl1_batch
+from engine.recognizer import ALIKE, _like, explained
 from engine.residual import relief, take_out_head
 from tools.bench_flow import Case, cases
 
@@ -95,9 +95,10 @@ def test_every_input_is_read_out_alike(kind: str) -> None:
 def test_from_crops_to_inputs(pairs: list[Case]) -> None:
     before, after = (np.stack([getattr(case, which) for case in pairs]) for which in ("fixed", "moving"))
     points = meshes(len(pairs))
-    given, flow = candidates.network_inputs(
+    given, flow, alike = candidates.network_inputs(
         "five-regions", torch.from_numpy(before), torch.from_numpy(after), points, backend="cpu"
     )
+    assert (alike.numpy() > ALIKE).all()
     for k, case in enumerate(pairs):
         model = case.fixed.astype(np.float32)
         wanted = take_out_head(tvl1(model, _like(case.moving.astype(np.float32), model), backend="cpu"), points[k])
@@ -110,6 +111,19 @@ def test_from_crops_to_inputs(pairs: list[Case]) -> None:
         )
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_how_well_the_flow_explains_the_change(pairs: list[Case], hidden: bool) -> None:
+    before, after = (np.stack([getattr(case, which) for case in pairs]).astype(np.float32) for which in ("fixed", "moving"))
+    if hidden:
+        after[1, 60:] = 90.0
+        after[2, :60] = np.random.default_rng(1).uniform(0, 255, (60, 128))
+    flow = tvl1_batch(before, after, backend="cpu")
+    found = candidates.explained(*map(torch.from_numpy, (before, after, flow))).numpy()
+    wanted = [explained(*one) for one in zip(before, after, flow, strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=5e-3)  # OpenCV reads between pixels at 1/32 px
+    assert (np.array(wanted) > ALIKE).tolist() == [True, not hidden, not hidden]
+
+
 def test_what_does_not_fit_is_refused() -> None:
     crops = torch.zeros((2, 128, 128))
     with pytest.raises(ArrayError, match="mesh of 478"):
@@ -118,27 +132,57 @@ def test_what_does_not_fit_is_refused() -> None:
         candidates.network_inputs("whole", crops, crops, np.full((2, 478, 3), np.nan, np.float32))
     with pytest.raises(ArrayError, match=r"\[N, 128, 128\]"):
         candidates.network_inputs("whole", torch.zeros((2, 64, 64)), torch.zeros((2, 64, 64)), meshes(2))
+    with pytest.raises(ArrayError, match="not finite"):
+        candidates.network_inputs("whole", crops, torch.full_like(crops, torch.nan), meshes(2))
+    with pytest.raises(ArrayError, match="one shape"):
+        candidates.network_inputs("whole", crops, torch.zeros((3, 128, 128)), meshes(2))
+    with pytest.raises(ArrayError, match="at least one pixel"):
+        candidates.network_inputs("whole", crops[:0], crops[:0], meshes(0))
     with pytest.raises(ConfigError, match="no network input"):
         candidates.network_inputs("half", crops, crops, meshes(2), backend="cpu")
 
 
-@pytest.mark.usefixtures("kernels")
-def test_where_the_gpu_fails_the_cpu_does_it_all(
-    pairs: list[Case], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is this CPU: its arrays lie here, its flow is the CPU's."""
+
+    def solve(fixed: Any, moving: Any) -> Any:
+        return torch.from_numpy(tvl1_batch(fixed.numpy(), moving.numpy(), backend="cpu"))
+
+    monkeypatch.setattr(candidates.gpu, "refusal", lambda: None)
+    monkeypatch.setattr(candidates.gpu, "solve_batch", solve)
+    monkeypatch.setattr(candidates.device, "home", lambda: torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("pretended")
+def test_arrays_go_to_the_gpu_and_come_back(pairs: list[Case]) -> None:
+    before, after = (np.stack([getattr(case, which) for case in pairs]).astype(np.float32) for which in ("fixed", "moving"))
+    points = meshes(len(pairs))
+    found = candidates.from_arrays("whole", before, after, points)
+    wanted = candidates.network_inputs("whole", torch.from_numpy(before), torch.from_numpy(after), points, backend="cpu")
+    for one, other in zip(found, wanted, strict=True):
+        assert isinstance(one, np.ndarray)
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-6)
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (torch.OutOfMemoryError("17 GiB"), "needs more memory than the GPU has free"),
+        (
+            RuntimeError("CUDA error: unspecified launch failure\nmore"),
+            "failed on the GPU: CUDA error: unspecified launch failure",
+        ),
+    ],
+)
+def test_a_gpu_that_fails_is_told_in_a_sentence(
+    pairs: list[Case], raised: Exception, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crops = [torch.from_numpy(np.stack([getattr(case, which) for case in pairs])) for which in ("fixed", "moving")]
-    points, whole_maps, failed = meshes(len(pairs)), candidates.whole_maps, []
-    wanted, _ = candidates.network_inputs("whole", *crops, points, backend="cpu")
+    def lost(flow: object) -> object:
+        raise raised
 
-    def once_lost(flow: object) -> object:
-        if not failed:
-            failed.append(flow)
-            raise RuntimeError("CUDA error: unspecified launch failure\nmore")
-        return whole_maps(flow)
-
-    monkeypatch.setattr(candidates, "whole_maps", once_lost)
-    monkeypatch.setattr(candidates.gpu, "solve_batch", lambda f, m: torch.zeros((len(f), 2, *f.shape[1:]), device=f.device))
-    with caplog.at_level(logging.WARNING, logger="engine"):
-        found, _ = candidates.network_inputs("whole", *crops, points, backend="gpu")
-    assert "Preparing 3 maps failed on the GPU: CUDA error: unspecified launch failure; the CPU" in caplog.text
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    monkeypatch.setattr(candidates, "whole_maps", lost)
+    before, after = (np.stack([getattr(case, which) for case in pairs]).astype(np.float32) for which in ("fixed", "moving"))
+    with pytest.raises(BackendError, match=f"^Preparing 3 maps {told}$"):
+        candidates.from_arrays("whole", before, after, meshes(3))

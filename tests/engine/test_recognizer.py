@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from engine import candidates
+from engine import recognizer as module
 from engine.config import RecognizerSettings
-from engine.errors import WeightsError
+from engine.errors import ArrayError, WeightsError
 from engine.features import (
     CANONICAL_KEYPOINTS,
     CROP_SIDE,
@@ -24,7 +28,8 @@ from engine.features import (
     network_input,
     whole_map,
 )
-from engine.recognizer import ALIKE, Recognition, Recognizer, explained, intensity
+from engine.ops.tvl1 import tvl1_batch
+from engine.recognizer import ALIKE, AT_ONCE, Moment, Recognition, Recognizer, explained, intensity
 from engine.types import F32, Crop
 from engine.weights import default_weights, sha256_of, weights_for
 from tests.faces import rise
@@ -242,3 +247,127 @@ def test_what_stands_on_two_reference_pictures_is_not_named(recognizer: Recogniz
     answer = recognizer.recognize([rest], [replace(rest, anchor=rest.anchor + 1)])
     assert answer.label == "uncertain"
     assert set(answer.probabilities.values()) == {1 / len(recognizer.card.classes)}
+
+
+# --- many at once ----------------------------------------------------------------------------------------------------------
+
+
+def moments() -> list[Moment]:
+    """Two expressions, one that nothing is known of, and stillness."""
+    smile, brow = (rise(action)[1] for action in ("smile", "brow_lower"))
+    rest = smile[0]
+    return [(smile[:2], smile[-1:]), ([rest], [replace(rest, anchor=rest.anchor + 1)]), (brow[:3], brow[-2:]), ([rest], [rest])]
+
+
+def alike(one: Recognition, other: Recognition, within: float) -> None:
+    assert one.label == other.label
+    assert list(one.probabilities.values()) == pytest.approx(list(other.probabilities.values()), abs=within)
+    assert one.intensity == pytest.approx(other.intensity, abs=within)
+    np.testing.assert_allclose(one.flow, other.flow, atol=within)
+
+
+def test_many_are_each_as_alone(recognizer: Recognizer) -> None:
+    answers = recognizer.recognize_many(moments())
+    assert len({answer.label for answer in answers[:3]}) == 3 and answers[1].label == "uncertain"
+    for answer, moment in zip(answers, moments(), strict=True):
+        alike(answer, recognizer.recognize(*moment), 1e-6)
+    assert recognizer.recognize_many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("pixels", "told"),
+    [
+        (np.zeros((64, 64), np.uint8), r"\[128, 128\]; an array of shape \(64, 64\)"),
+        (np.zeros((128, 128, 3), np.uint8), r"an array of shape \(128, 128, 3\)"),
+        (np.zeros((0, 0), np.uint8), r"an array of shape \(0, 0\)"),
+        (np.full((128, 128), np.nan, np.float32), "not finite"),
+    ],
+)
+def test_pictures_that_are_no_crops_are_refused(recognizer: Recognizer, rest: Crop, pixels: Any, told: str) -> None:
+    for moment in (([rest], [replace(rest, pixels=pixels)]), ([replace(rest, pixels=pixels)], [rest])):
+        with pytest.raises(ArrayError, match=told):
+            recognizer.recognize_many([([rest], [rest]), moment])
+
+
+def test_a_moment_without_crops_or_a_mesh_is_refused(recognizer: Recognizer, rest: Crop) -> None:
+    nowhere = replace(rest, landmarks=np.full_like(rest.landmarks, np.nan))
+    for bad, told in (([], "none came"), ([nowhere], "finite points"), ([replace(rest, landmarks=POINTS)], r"not \(5, 2\)")):
+        with pytest.raises(ArrayError, match=told):
+            recognizer.recognize_many([([rest], [rest]), ([rest], bad)])
+
+
+@pytest.mark.parametrize("grey", [0, 1, 90, 255])
+def test_a_picture_of_one_grey_is_answered(recognizer: Recognizer, rest: Crop, grey: int) -> None:
+    flat = replace(rest, pixels=np.full_like(rest.pixels, grey))
+    for answer in recognizer.recognize_many([([flat], [flat]), ([rest], [flat]), ([flat, flat], [rest])]):
+        sane(answer, tuple(recognizer.card.classes))
+        assert np.isfinite(answer.flow).all()
+
+
+def test_crops_may_be_views_of_other_arrays(recognizer: Recognizer) -> None:
+    _, crops, _ = rise("smile")
+    strided = [replace(crop, pixels=np.repeat(crop.pixels, 2, axis=1)[:, ::2]) for crop in crops]
+    fortran = [replace(crop, pixels=np.asfortranarray(crop.pixels)) for crop in crops]
+    wanted = recognizer.recognize(crops[:2], crops[-1:])
+    for views in (strided, fortran):
+        assert not views[0].pixels.flags.c_contiguous
+        alike(recognizer.recognize(views[:2], views[-1:]), wanted, 1e-4)
+
+
+@pytest.fixture
+def by_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Recognizer]:
+    """Makes recognizers for a GPU that is this CPU: its arrays lie here, its flow is the CPU's."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(candidates.gpu, "refusal", lambda: None)
+    monkeypatch.setattr(candidates.device, "home", lambda: torch.device("cpu"))
+    monkeypatch.setattr(module, "prepare", lambda backend: "gpu")
+
+    def solve(fixed: Any, moving: Any) -> Any:
+        return torch.from_numpy(tvl1_batch(fixed.numpy(), moving.numpy(), backend="cpu"))
+
+    monkeypatch.setattr(candidates.gpu, "solve_batch", solve)
+    return lambda: Recognizer(RecognizerSettings(backend="ort"))
+
+
+def test_the_gpu_answers_many_in_one_trip(
+    by_gpu: Callable[[], Recognizer], recognizer: Recognizer, rest: Crop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[int] = []
+    from_arrays = candidates.from_arrays
+    monkeypatch.setattr(
+        candidates, "from_arrays", lambda kind, *arrays: [trips.append(len(arrays[0])), from_arrays(kind, *arrays)][1]
+    )
+    one = by_gpu()
+    assert one.on_gpu and not recognizer.on_gpu
+    for answer, wanted in zip(one.recognize_many(moments()), recognizer.recognize_many(moments()), strict=True):
+        alike(answer, wanted, 5e-3)  # where OpenCV reads the mesh's points at 1/32 px; measured 1e-3
+    assert trips == [4]
+    assert len(one.recognize_many([([rest], [rest])] * (AT_ONCE + 2))) == AT_ONCE + 2
+    assert trips == [4, AT_ONCE, 2]
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("CUDA error: device vanished"), MemoryError])
+def test_where_the_gpu_fails_the_cpu_goes_on_and_says_so_once(
+    by_gpu: Callable[[], Recognizer],
+    recognizer: Recognizer,
+    raised: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import torch
+
+    def lost(fixed: object, moving: object) -> object:
+        raise torch.OutOfMemoryError("2 GiB") if raised is MemoryError else raised
+
+    monkeypatch.setattr(candidates.gpu, "solve_batch", lost)
+    one, wanted = by_gpu(), recognizer.recognize_many(moments())
+    with caplog.at_level(logging.WARNING):
+        for answers in (one.recognize_many(moments()), one.recognize_many(moments())):
+            for answer, other in zip(answers, wanted, strict=True):
+                alike(answer, other, 1e-6)
+    assert not one.on_gpu
+    (record,) = caplog.records
+    said = (
+        "needs more memory than the GPU has free" if raised is MemoryError else "failed on the GPU: CUDA error: device vanished"
+    )
+    assert record.getMessage() == f"Preparing 4 maps {said}; from here on the CPU computes it"
