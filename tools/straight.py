@@ -2,7 +2,7 @@
 
 Each picture goes through cv2.VideoCapture and MediaPipe's FaceMesh as they come, each expression through OpenCV's default
 TV-L1, numpy and PyTorch, one after the other on one thread. No library finds expressions, so registration and spotting are this
-project's own: its events are those of `apexstream analyze`, and what differs is the way there.
+project's own, as OpenCV and numpy do them: its events are those of `apexstream analyze`, and what differs is the way there.
 
     python -m tools.straight VIDEO
 """
@@ -191,4 +191,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # the machine code is what it is measured against
     sys.exit(main())
