@@ -16,6 +16,10 @@ FAST: dict[str, Any] = {**FLAGS, "fastmath": True}
 SUMS: dict[str, Any] = {**FLAGS, "fastmath": {"reassoc", "contract", "nsz"}}
 """Sums may be taken in another order, so that they become SIMD; what is no number stays none."""
 
+INTO: dict[str, Any] = {**SUMS, "forceinline": True}
+"""For the parts of a function, which become one with it: else it would call what was compiled of them alone as long as that
+is at hand, and its own copies when it comes from the disk, whose sums are taken in yet another order."""
+
 
 def part(flags: dict[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Marks a function that compiled ones of the same file call.

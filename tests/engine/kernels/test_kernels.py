@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,27 @@ print(kernels.machine_code.cache_info().currsize)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+SUMS = """
+import hashlib
+import numpy as np
+from engine.head import fit_head, head_design
+from engine.patches import Patches
+from engine.warp import warp
+rng = np.random.default_rng(0)
+canvas = warp(rng.integers(0, 255, (60, 60), np.uint8), np.array([[3, 0.2, 4], [-0.2, 3, 5]]))
+places = rng.uniform(30, 130, (70, 2))
+moved, found = Patches(canvas, np.full((478, 2), 60.0), places).find(np.roll(canvas, 1, axis=1), np.zeros((70, 2)))
+head = fit_head(head_design(places, rng.normal(0, 20, 70)), moved, found, slice(0, 30))
+print(hashlib.sha256(canvas.tobytes() + moved.tobytes() + head.terms.tobytes()).hexdigest())
+"""
+
+
+def test_code_from_the_disk_gives_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    """Whatever is compiled of a function's parts on the way; events must not hang on whether a machine has run before."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", SUMS]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout for _ in range(2)]
+    assert any(tmp_path.rglob("*.nbc")) and len(runs[0]) > 60
+    assert runs[0] == runs[1]
