@@ -74,6 +74,7 @@ _GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGION
 _OF_REGIONS = _TRACKED[_GROUP >= 0]
 _SIZES = np.array([len(points) for points in REGIONS.values()])
 _FIRSTS = np.cumsum(_SIZES) - _SIZES
+_MEMBERS = (np.arange(len(REGIONS))[:, None] == _GROUP).astype(np.float64)  # [R, P], 1 where a patch belongs to a region
 
 _MAX_STRAY = 3.0  # pixels a patch may lie from where the mesh puts it, unless it
 _MOST_STRAY = 7.0  # but never more than this: a hand is not the face
@@ -102,6 +103,11 @@ def eye_opening(points: F32) -> float:
 def region_places(landmarks: F32) -> F64:
     """[R, 3] of where each region lies: the middle of its mesh points, from landmarks [478, 3] in crop pixels."""
     return np.asarray(np.add.reduceat(landmarks[_OF_REGIONS], _FIRSTS, axis=0) / _SIZES[:, None], np.float64)
+
+
+def _lengths(motion: F64) -> F64:
+    """How far each patch goes [P], of motion [P, 2]."""
+    return np.asarray(np.hypot(motion[:, 0], motion[:, 1]))
 
 
 def without_head(motion: F64, places: F64) -> F64:
@@ -180,7 +186,7 @@ class Registrar:
             return self._transform
         here = self._raw[_HEAD_POINTS, :2].astype(np.float64)
         by_mesh = similarity(here, self._reference.landmarks[_HEAD_POINTS])
-        apart = median(np.hypot(*(apply(by_mesh, here) - apply(self._transform, here)).T))
+        apart = median(_lengths(apply(by_mesh, here) - apply(self._transform, here)))
         return by_mesh if apart > _HEAD_JUMP else self._transform
 
     def _by_mesh(self) -> F64:
@@ -193,7 +199,7 @@ class Registrar:
         """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
         assert self._reference is not None
         meshed = self._by_mesh() if fresh else self._meshed
-        astray = np.hypot(*(self._motion - meshed).T) > _MESH_RULES
+        astray = _lengths(self._motion - meshed) > _MESH_RULES
         return self._reference.patches.find(canvas, np.where(astray[:, None], meshed, self._motion))
 
     def _settle(self, moved: F64, found: F64, head: Head, elapsed: float) -> F64:
@@ -205,9 +211,8 @@ class Registrar:
         assert self._reference is not None
         by_head = self._reference.design @ head.terms
         motion, meshed = moved - by_head, self._meshed
-        steady = np.hypot(*(motion - self._motion).T) < _MAX_STEP
-        steady = steady & (np.hypot(*(motion - meshed).T) < _MOST_STRAY)
-        sure = (found > 0) & (steady | (np.hypot(*(motion - meshed).T) < _MAX_STRAY))
+        step, stray = _lengths(motion - self._motion), _lengths(motion - meshed)
+        sure = (found > 0) & ((step < _MAX_STEP) & (stray < _MOST_STRAY) | (stray < _MAX_STRAY))
         self._missing_s = np.where(sure, 0.0, self._missing_s + elapsed)
         share = 1 - np.exp(-self._missing_s / _HOLD_S)
         stand_in = self._motion + (share * min(elapsed / 0.033, 1.0))[:, None] * (meshed - self._motion)
@@ -216,10 +221,9 @@ class Registrar:
 
     def _is_bad(self, head: Head, found: F64) -> bool:
         """Whether the reference no longer fits; a few frames of doubt are allowed."""
-        poor = found[_HEAD].mean() < 0.5 or head.agree < 0.6
-        self._bad = self._bad + 1 if poor else 0
-        lost = found[_HEAD].mean() < 0.25
-        return self._bad >= 4 or lost
+        share = float(np.add.reduce(found[_HEAD])) / len(HEAD_POINTS)
+        self._bad = self._bad + 1 if share < 0.5 or head.agree < 0.6 else 0
+        return self._bad >= 4 or share < 0.25
 
     def _anchor(self, frame: Frame, face: Face) -> Crop:
         """Takes this frame as the new reference."""
@@ -258,10 +262,10 @@ class Registrar:
         assert reference is not None
         to_crop = self._transform.copy()
         to_crop[:, 2] -= MARGIN
-        weight = (reference.trust * (0.25 + found) + 1e-6)[len(HEAD_POINTS) :, None]
-        motion = (self._carried + self._motion)[len(HEAD_POINTS) :]
-        regions = np.add.reduceat(motion * weight, _FIRSTS, axis=0) / np.add.reduceat(weight, _FIRSTS, axis=0)
-        bridge = (self._carried + self._motion)[_BRIDGE].mean(axis=0)
+        weight = _MEMBERS * (reference.trust * (0.25 + found) + 1e-6)
+        motion = self._carried + self._motion
+        regions = (weight @ motion) / weight.sum(axis=1, keepdims=True)
+        bridge = motion[_BRIDGE].mean(axis=0)
         self._turn = head.terms[4:]
         return Crop(
             face=face,
