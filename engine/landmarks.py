@@ -38,6 +38,7 @@ _SMALLEST_FRAME = 24
 _EARLY_S = 1e-3  # times of frames are rounded
 _CHANGED = 0.12  # a face whose eyes or mouth differ by more is looked at again at once: see FaceGlance.change
 _SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when somebody came
+_PATIENCE = 2.0  # in pauses between the detectors' looks: so long `locate` leaves them to whoever has time for it
 _STALE_S = 5.0  # the detectors look again after so long, whatever they saw; where nothing changed, not before
 
 Box = tuple[float, float, float]
@@ -143,6 +144,7 @@ class FaceLocator:
         self._hog_t = -np.inf
         self._scene: SceneGlance | None = None
         self._scene_t = -np.inf
+        self._patience = 1.0
         self._faces: list[Face] = []
 
     def locate(self, frame: Frame) -> list[Face]:
@@ -163,6 +165,16 @@ class FaceLocator:
         self._faces = [Face(k.id, k.points, frame.t) for k in self._tracks if k.points is not None]
         self._faces.sort(key=lambda face: face.id)
         return self._faces
+
+    def look_around(self, frame: Frame) -> None:
+        """Looks for new faces in the frame that was located last, if it is time to; the next look of the mesh has them.
+
+        For a driver with time to spare between frames: while it calls this, `locate` need not take the fiftieth of a second.
+        """
+        if min(frame.height, frame.width) >= _SMALLEST_FRAME:
+            self._patience = 1.0
+            self._discover(frame)
+            self._patience = _PATIENCE
 
     def _is_due(self, frame: Frame) -> bool:
         """Whether the meshes look at this frame: it is time, or a face changed since they did."""
@@ -267,7 +279,7 @@ class FaceLocator:
         """Looks over the whole frame: soon again while a face is missing, rarely while all is well."""
         waiting = not self._tracks or any(k.points is None for k in self._tracks)
         pause = min(0.2, self._settings.discover_s) if waiting else self._settings.discover_s
-        if frame.t - self._discover_t < pause - _EARLY_S:
+        if frame.t - self._discover_t < self._patience * pause - _EARLY_S:
             return
         self._discover_t = frame.t
         if not waiting and self._is_same_scene(frame):

@@ -149,6 +149,13 @@ class Pipeline:
             if marks is not None:
                 self._recognized(watch, *marks)
 
+    def look_around(self, frame: Frame) -> None:
+        """Looks for new faces in the frame that was located last, if it is time to: `locate` need not do that then.
+
+        For a driver with time to spare between two frames, on the thread of `locate`.
+        """
+        self._locator.look_around(frame)
+
     def flush(self) -> list[Event]:
         """The source has ended: what is still open becomes final, truncated."""
         return self._break_off()

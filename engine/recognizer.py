@@ -21,7 +21,7 @@ from engine.errors import ArrayError, BackendError, WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
 from engine.landmarks import MESH_POINTS
 from engine.ops.backend import Backend, Chosen
-from engine.ops.tvl1 import cpu, prepare, tvl1
+from engine.ops.tvl1 import chosen_for, cpu, prepare, tvl1
 from engine.quantiles import percentile
 from engine.residual import take_out_head
 from engine.runtime import load
@@ -66,17 +66,24 @@ class _Seen:
 class Recognizer:
     """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded.
 
-    Where the GPU fails the CPU goes on, for good, and a logged warning says so.
+    Where the GPU fails the CPU goes on, for good, and a logged warning says so. Unless it is to be prepared at once, `prepare`
+    may be called on another thread later; whatever is not prepared by the first moment is then.
     """
 
-    def __init__(self, settings: RecognizerSettings | None = None) -> None:
+    def __init__(self, settings: RecognizerSettings | None = None, *, prepared: bool = True) -> None:
         self._settings = settings or RecognizerSettings()
         weights = self._settings.weights or weights_for(self._settings.network)
         self.card = load_card(weights)
         self.runner = load(weights, backend=self._settings.backend, cache=self._settings.engine_cache)
-        self._flow_backend: Chosen = prepare(self._settings.flow_backend)
+        self._flow_backend: Chosen = chosen_for(self._settings.flow_backend)
+        if prepared:
+            self.prepare()
         if self.runner.input_shape != self.card.input_shape or self.runner.classes != self.card.classes:
             raise WeightsError(f"{weights} does not fit its card: other input shape or classes; export it again")
+
+    def prepare(self) -> None:
+        """Compiles or loads the machine code of the flow, or the GPU's. Raises BackendError where that cannot run."""
+        prepare(self._flow_backend)
 
     @property
     def model(self) -> str:

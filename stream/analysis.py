@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,16 +80,20 @@ def queue_capacity(asked: int, video: VideoFacts) -> int:
     return min(asked, max(2, QUEUE_BYTES // frame_bytes))
 
 
-def loaded(settings: PipelineSettings, stream: str) -> Pipeline:
-    """A pipeline whose models were loaded side by side. Raises BackendError or WeightsError."""
-    with ThreadPoolExecutor(1, "load") as pool:
-        locator = pool.submit(_locator, settings)
-        try:
-            recognizer = Recognizer(settings.recognizer)
-        except BaseException:
-            locator.result().close()
-            raise
-        return Pipeline(settings, stream=stream, recognizer=recognizer, locator=locator.result())
+def loaded(settings: PipelineSettings, stream: str) -> tuple[Pipeline, Future[None]]:
+    """A pipeline whose models were loaded side by side, and the preparation of its flow, which no frame but an expression's
+    waits for. Raises BackendError or WeightsError."""
+    pool = ThreadPoolExecutor(1, "load")
+    locator = pool.submit(_locator, settings)
+    try:
+        recognizer = Recognizer(settings.recognizer, prepared=False)
+        pipeline = Pipeline(settings, stream=stream, recognizer=recognizer, locator=locator.result())
+        return pipeline, pool.submit(recognizer.prepare)
+    except BaseException:
+        locator.result().close()
+        raise
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _locator(settings: PipelineSettings) -> FaceLocator:
@@ -107,7 +111,7 @@ class _Analysis:
         self.source, self.files, self.settings, self.stream, self.stop = source, files, settings, stream, stop
         self.started_at = datetime.now(UTC)
         self._started = time.perf_counter()
-        self.pipeline = loaded(settings.pipeline, stream)
+        self.pipeline, self.prepared = loaded(settings.pipeline, stream)
 
     def run(self, progress: Progress | None, seen: Seen | None) -> Report:
         try:
@@ -117,6 +121,7 @@ class _Analysis:
             raise
         finally:
             self.pipeline.close()
+        self.prepared.result()
         summary = self._summary(problem)
         self.files.finish(summary)
         return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)

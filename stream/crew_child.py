@@ -26,7 +26,7 @@ from engine.errors import ApexError, InputError
 from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 from stream.live_config import LiveSettings
 from stream.session import Session
-from stream.threads import opencv_on_one_thread
+from stream.threads import loaded_for_good, opencv_on_one_thread
 from stream.worker import Make
 
 FLUSH_S = 0.3
@@ -184,6 +184,7 @@ def work(orders: Orders, heard: IO[bytes], told: IO[bytes]) -> None:
 
 def _start(session: Session, outbox: Outbox) -> None:
     def loaded(error: Exception | None) -> None:
+        loaded_for_good()
         outbox.put("loaded", error and _known(error))
 
     try:

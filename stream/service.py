@@ -33,7 +33,7 @@ from stream.live_config import LiveSettings
 from stream.metrics import Metrics
 from stream.server import Server
 from stream.store import Store
-from stream.threads import opencv_on_one_thread
+from stream.threads import loaded_for_good, opencv_on_one_thread
 from stream.wire import Message
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
 from stream.worker import Make
@@ -210,10 +210,17 @@ async def _serve(settings: LiveSettings, started: Callable[[Service], None], mak
     with ended_by_signals() as stop:
         async with Service(settings, make=make) as service:
             started(service)
-            await first(stop.wait(), service.failed())
+            await first(stop.wait(), _at_work(service))
             began = time.monotonic()
             log.info("ending")
     log.info("ended in %.1f s", time.monotonic() - began)
+
+
+async def _at_work(service: Service) -> None:
+    """Until the service fails; raises why."""
+    await service.ready()
+    loaded_for_good()
+    await service.failed()
 
 
 async def first(*ways: Any) -> None:

@@ -1,7 +1,8 @@
-"""How many threads libraries start of their own."""
+"""What the process as a whole is told: how many threads libraries may start, what need not be collected."""
 
 from __future__ import annotations
 
+import gc
 import threading
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -40,3 +41,12 @@ def opencv_on_one_thread() -> AbstractContextManager[None]:
     for work of a tenth of a millisecond, and keep it busy for a while after, waiting for more.
     """
     return _one_thread
+
+
+def loaded_for_good() -> None:
+    """What lives now lives as long as the process: Python's collector need not go through it again.
+
+    That would hold up every thread for some 80 ms, now and then, for nothing.
+    """
+    gc.collect()
+    gc.freeze()

@@ -149,6 +149,8 @@ class Worker:
         self._previews.offer(arrival, faces)
         if not self._inbox:
             pipeline.foresee()
+        if not self._inbox:
+            pipeline.look_around(frame)
         self._processed(self.stream, time.monotonic() - began, len(self._inbox))
 
     def _hand_over(self, events: Sequence[Event]) -> None:

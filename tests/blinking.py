@@ -47,6 +47,9 @@ class Blinking:
     def foresee(self) -> None:
         """There is nothing to spare."""
 
+    def look_around(self, frame: Frame) -> None:
+        """Nobody comes."""
+
     def trace(self) -> dict[int, tuple[float, float]]:
         return {}
 

@@ -185,6 +185,25 @@ def test_the_detectors_look_again_however_still_it_is(locator: Make, monkeypatch
     assert looks == [0.0, 5.0, 10.0]
 
 
+def test_who_has_time_between_frames_spares_locate_the_detectors_look(locator: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = looks_of(monkeypatch)
+    one, both = locator(), side_by_side()
+    alone = both.copy()
+    alone[:, 320:] = 90
+    found, in_locate = [], 0
+    for frame in frames_of([alone] * 15 + [both] * 20, FPS):
+        before = len(looks)
+        found.append(one.locate(frame))
+        in_locate += len(looks) - before
+        one.look_around(frame)
+    assert ids(found[-8:]) == [[0, 1]] * 8
+    assert in_locate == 1, "the first frame's"
+    assert len(looks) >= 2
+    for frame in frames_of([alone] * 15 + [both] * 30, FPS, start=35):
+        one.locate(frame)
+    assert one.locate(Frame(80, 8.0, both)) and len(looks) > 2, "nobody has time any more, and it looks by itself"
+
+
 def test_a_source_that_starts_again_is_followed_again(locator: Make) -> None:
     one = locator()
     before = [one.locate(frame) for frame in frames_of([HOPPER] * 2, FPS, start=90)]

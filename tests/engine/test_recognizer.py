@@ -320,7 +320,8 @@ def by_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Recognizer]:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(candidates.gpu, "refusal", lambda: None)
     monkeypatch.setattr(candidates.device, "home", lambda: torch.device("cpu"))
-    monkeypatch.setattr(module, "prepare", lambda backend: "gpu")
+    monkeypatch.setattr(module, "chosen_for", lambda backend: "gpu")
+    monkeypatch.setattr(module, "prepare", lambda backend: backend)
 
     def solve(fixed: Any, moving: Any) -> Any:
         return torch.from_numpy(tvl1_batch(fixed.numpy(), moving.numpy(), backend="cpu"))

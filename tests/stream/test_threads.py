@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
+
 import cv2
 import pytest
 
-from stream.threads import opencv_on_one_thread
+from stream.threads import loaded_for_good, opencv_on_one_thread
 
 
 def test_opencv_has_one_thread_inside_and_its_own_number_again_afterwards() -> None:
@@ -21,3 +23,12 @@ def test_opencv_has_one_thread_inside_and_its_own_number_again_afterwards() -> N
         assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
+
+
+def test_what_is_loaded_is_not_collected_again() -> None:
+    try:
+        loaded_for_good()
+        assert gc.get_freeze_count() > 1000
+        assert gc.isenabled(), "what comes later is collected as before"
+    finally:
+        gc.unfreeze()

@@ -36,7 +36,7 @@ def tvl1(
     of memory or fails while it computes, the CPU computes and a logged warning says so.
     Method: Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007.
     """
-    chosen = _chosen(backend)
+    chosen = chosen_for(backend)
     check_pair(fixed, moving)
     if start is not None:
         _check_start(start, fixed.shape)
@@ -54,7 +54,7 @@ def tvl1_batch(fixed: _Pictures, moving: _Pictures, *, backend: Backend = "auto"
     Both are numpy arrays, and so is the flow; or both are torch tensors, and the flow is one, on the GPU where the GPU computes
     (nothing is copied back), else on the device of `fixed`. Raises as `tvl1` does, and says as it does where the GPU failed.
     """
-    chosen = _chosen(backend)
+    chosen = chosen_for(backend)
     check_pair(fixed, moving, many=True)
     solve: Any = batch.on_tensors if is_tensor(fixed) else batch.on_arrays
     return cast(_Pictures, solve(fixed, moving, chosen))
@@ -66,14 +66,15 @@ def prepare(backend: Backend = "auto") -> Chosen:
     Compiles the machine code (some ten seconds, once for each version and machine) or loads it (half a second). Raises
     BackendError for a backend that cannot run.
     """
-    chosen = _chosen(backend)
+    chosen = chosen_for(backend)
     blank = np.zeros((128, 128) if chosen == "gpu" else (16, 16), np.uint8)  # a GPU has kernels and a graph for each size
     if chosen != "reference":
         tvl1(blank, blank, backend=chosen)
     return chosen
 
 
-def _chosen(backend: Backend) -> Chosen:
+def chosen_for(backend: Backend) -> Chosen:
+    """Who would compute. Raises BackendError for a backend that cannot run."""
     chosen = choose(backend, gpu.refusal())
     if backend == "auto" and chosen == "cpu" and _slow():
         return "reference"

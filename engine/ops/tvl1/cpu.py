@@ -1,12 +1,10 @@
 """TV-L1 on the CPU: reference.solve as machine code (compiled.py), which numba compiles once and keeps on disk.
 
-Compiling takes seconds, loading what is kept takes half of one: `refusal()` does either, so whoever will need flow asks it
-before the first picture comes. Where numba cannot be had the reason is told once, and "auto" takes the slow reference.
+Compiling takes seconds, loading what is kept takes a third of one: the first `solve` does either, so whoever will need flow
+calls `engine.ops.tvl1.prepare` before. Where numba cannot be had the reason is told once, and "auto" takes the slow reference.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 
@@ -16,15 +14,9 @@ from engine.ops.tvl1.method import METHOD, Method, beginning, gaussian, sizes
 from engine.types import F32
 
 
-@lru_cache(maxsize=1)
 def refusal() -> str | None:
-    """Why the machine code cannot run here, None when it can; the first call compiles or loads it."""
-    if (reason := kernels.refusal()) is not None:
-        return reason
-    from engine.ops.tvl1 import compiled
-
-    compiled.solver()
-    return None
+    """Why the machine code cannot run here, None when it can."""
+    return kernels.refusal()
 
 
 def solve(fixed: F32, moving: F32, method: Method = METHOD, start: F32 | None = None) -> F32:
