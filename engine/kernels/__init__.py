@@ -4,7 +4,7 @@
     patches     patches found again in another picture      twin: engine.patches.Patches.find_by_opencv
     sampling    a picture through an affine map             twins: engine.warp.sample_by_opencv, shrink_by_opencv
 
-`machine_code` is None where numba cannot be had; the twins answer then, some three times as slow.
+`machine_code` is None where numba cannot be had; the twins answer then, in more than twice the time.
 """
 
 from __future__ import annotations
