@@ -42,7 +42,7 @@ class LandmarkSettings(Settings):
     mesh_hz: float = Field(
         10.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
     )
-    alert_hz: float = Field(31.0, gt=0, description="and so many while eyes or mouth change; not less than mesh_hz")
+    alert_hz: float = Field(31.0, gt=0, description="and so many while eyes or mouth change; of no effect below mesh_hz")
     discover_s: float = Field(
         1.0,
         gt=0,

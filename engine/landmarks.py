@@ -144,7 +144,7 @@ class FaceLocator:
         self._hog_t = -np.inf
         self._scene: SceneGlance | None = None
         self._scene_t = -np.inf
-        self._patience = 1.0
+        self._helped = False  # whether somebody looks around between frames
         self._faces: list[Face] = []
 
     def locate(self, frame: Frame) -> list[Face]:
@@ -161,7 +161,7 @@ class FaceLocator:
         for track in self._tracks:
             self._follow(track, frame)
         self._forget(frame.t)
-        self._discover(frame)
+        self._discover(frame, _PATIENCE if self._helped else 1.0)
         self._faces = [Face(k.id, k.points, frame.t) for k in self._tracks if k.points is not None]
         self._faces.sort(key=lambda face: face.id)
         return self._faces
@@ -172,9 +172,8 @@ class FaceLocator:
         For a driver with time to spare between frames: while it calls this, `locate` need not take the fiftieth of a second.
         """
         if min(frame.height, frame.width) >= _SMALLEST_FRAME:
-            self._patience = 1.0
+            self._helped = True
             self._discover(frame)
-            self._patience = _PATIENCE
 
     def _is_due(self, frame: Frame) -> bool:
         """Whether the meshes look at this frame: it is time, or a face changed since they did."""
@@ -202,6 +201,7 @@ class FaceLocator:
 
     def _restart(self) -> None:
         self._mesh_t = self._discover_t = self._hog_t = self._scene_t = -np.inf
+        self._helped = False
         self._spare += [k.mesh for k in self._tracks]
         self._tracks, self._faces = [], []
 
@@ -275,11 +275,11 @@ class FaceLocator:
                 kept.append(track)
         self._tracks = kept
 
-    def _discover(self, frame: Frame) -> None:
-        """Looks over the whole frame: soon again while a face is missing, rarely while all is well."""
+    def _discover(self, frame: Frame, patience: float = 1.0) -> None:
+        """Looks over the whole frame: soon again while a face is missing, rarely while all is well, and later with patience."""
         waiting = not self._tracks or any(k.points is None for k in self._tracks)
         pause = min(0.2, self._settings.discover_s) if waiting else self._settings.discover_s
-        if frame.t - self._discover_t < self._patience * pause - _EARLY_S:
+        if frame.t - self._discover_t < patience * pause - _EARLY_S:
             return
         self._discover_t = frame.t
         if not waiting and self._is_same_scene(frame):

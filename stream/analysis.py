@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,15 +80,16 @@ def queue_capacity(asked: int, video: VideoFacts) -> int:
     return min(asked, max(2, QUEUE_BYTES // frame_bytes))
 
 
-def loaded(settings: PipelineSettings, stream: str) -> tuple[Pipeline, Future[None]]:
-    """A pipeline whose models were loaded side by side, and the preparation of its flow, which no frame but an expression's
-    waits for. Raises BackendError or WeightsError."""
+def loaded(settings: PipelineSettings, stream: str) -> Pipeline:
+    """A pipeline whose models were loaded side by side; its flow is made ready meanwhile, and waited for by the first
+    expression, should that come sooner. Raises BackendError or WeightsError."""
     pool = ThreadPoolExecutor(1, "load")
     locator = pool.submit(_locator, settings)
     try:
         recognizer = Recognizer(settings.recognizer, prepared=False)
         pipeline = Pipeline(settings, stream=stream, recognizer=recognizer, locator=locator.result())
-        return pipeline, pool.submit(recognizer.prepare)
+        pool.submit(recognizer.prepare)  # what goes wrong there goes wrong again with the first expression, and is told there
+        return pipeline
     except BaseException:
         locator.result().close()
         raise
@@ -111,7 +112,7 @@ class _Analysis:
         self.source, self.files, self.settings, self.stream, self.stop = source, files, settings, stream, stop
         self.started_at = datetime.now(UTC)
         self._started = time.perf_counter()
-        self.pipeline, self.prepared = loaded(settings.pipeline, stream)
+        self.pipeline = loaded(settings.pipeline, stream)
 
     def run(self, progress: Progress | None, seen: Seen | None) -> Report:
         try:
@@ -121,7 +122,6 @@ class _Analysis:
             raise
         finally:
             self.pipeline.close()
-        self.prepared.result()
         summary = self._summary(problem)
         self.files.finish(summary)
         return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)

@@ -20,12 +20,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine import align, features, head, landmarks, patches, recognizer, residual, warp
+from engine import align, features, glance, head, landmarks, patches, quantiles, recognizer, residual, view, warp
 from engine.align import Registrar
 from engine.config import LandmarkSettings
 from engine.errors import InputError
 from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
 from engine.kernels import heads as heads_compiled
+from engine.kernels import machine
 from engine.kernels import patches as patches_compiled
 from engine.kernels import sampling as sampling_compiled
 from engine.landmarks import FaceLocator, face_box
@@ -43,7 +44,8 @@ from training.datasets.keypoints import MARGIN
 from training.datasets.pictures import ClipFolder, read_picture
 
 DECIDING = (
-    *(landmarks, head, align, warp, patches, heads_compiled, patches_compiled, sampling_compiled),
+    *(landmarks, glance, view, quantiles, head, align, warp, patches),
+    *(machine, heads_compiled, patches_compiled, sampling_compiled),
     *(features, recognizer, residual, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures),
 )
 """The modules whose code, with this one's, decides what a map is."""
