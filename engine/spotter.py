@@ -119,7 +119,10 @@ TABLE: dict[tuple[State, Meets], tuple[State, str]] = {
 
 @dataclass
 class _Open:
-    """The span being followed: its direction, and where its curve peaked (indices into the tape)."""
+    """The span being followed: its direction, and where its curve peaked (indices into the tape).
+
+    rise is how many rows it took from its onset to its peak, with the times of the first row looked at and of that peak.
+    """
 
     start: int
     rest: F64
@@ -128,6 +131,7 @@ class _Open:
     peak: int
     height: float
     announced: bool = False
+    rise: tuple[tuple[float, float], int] | None = None
 
 
 class Spotter:
@@ -196,7 +200,7 @@ class Spotter:
         span, now = self._open, self._tape.size - 1
         if span is None or self._state is not State.RISING or span.peak == now:
             return None
-        onset, _ = self._ends(span, now)
+        onset = self._onset(span)
         if not self._stands_out(span, onset, span.peak, ANNOUNCED):
             return None
         return self._mark(onset), self._apex(span)
@@ -395,7 +399,7 @@ class Spotter:
 
     def _announce(self, now: int) -> list[Span]:
         span = self._expect_open()
-        onset, _ = self._ends(span, now)
+        onset = self._onset(span)
         if self._is_blink(span, onset, now) or not self._stands_out(span, onset, span.peak, ANNOUNCED):
             return []
         span.announced = True
@@ -416,17 +420,17 @@ class Spotter:
 
     def _cut(self, now: int) -> list[Span]:
         span = self._expect_open()
-        onset, _ = self._ends(span, now)
+        onset = self._onset(span)
         return self._tell(span, onset, now, truncated=True)
 
     def _conclude(self, now: int) -> list[Span]:
         span = self._expect_open()
-        onset, offset = self._ends(span, now)
+        onset, offset = self._onset(span), self._offset(span, now)
         return self._tell(span, onset, offset, truncated=False)
 
     def _give_way(self, now: int) -> list[Span]:
         span = self._expect_open()
-        onset, offset = self._ends(span, now)
+        onset, offset = self._onset(span), self._offset(span, now)
         begun = max(self._tape.first_at(self._tape.t[now] - 0.25 * REST_S), span.peak + 1)
         return self._tell(span, onset, min(offset, begun), truncated=False)
 
@@ -460,19 +464,34 @@ class Spotter:
     def _apex(self, span: _Open) -> Mark:
         return self._mark(span.peak)
 
-    def _ends(self, span: _Open, now: int) -> tuple[int, int]:
-        """Rows of onset and offset on the open span's curve, read from the motion before smoothing: an edge stays an edge."""
+    def _onset(self, span: _Open) -> int:
+        """Row of the onset on the open span's curve, read from the motion before smoothing: an edge stays an edge.
+
+        Nothing after the peak moves it, so what was foreseen is still known when the apex is decided.
+        """
         tape, raw = self._tape, self._raw
         first = tape.first_at(max(tape.t[span.peak] - self._settings.longest_s - 1, self._quiet_since))
-        start, peak, stop = (raw.first_at(tape.t[k]) for k in (first, span.peak, now))
-        rows = raw.row[start : stop + 1]
-        curve = (rows[:, :-TURN_TERMS] - rows[:, -TURN_TERMS:] @ span.answer - span.rest) @ span.direction
-        peak -= start
-        curve[peak] = max(curve[peak], span.height)
-        times = raw.t[start : stop + 1]
-        onset = span.peak - foot(-times[peak::-1], curve[peak::-1])
-        offset = span.peak + foot(times[peak:], curve[peak:])
-        return max(onset, first), min(offset, now)
+        start, peak = raw.first_at(tape.t[first]), raw.first_at(tape.t[span.peak])
+        times = raw.t[start : peak + 1]
+        seen = float(times[0]), float(times[-1])
+        if span.rise is None or span.rise[0] != seen:
+            curve = self._raw_curve(span, start, peak + 1)
+            curve[-1] = max(curve[-1], span.height)
+            span.rise = seen, foot(-times[::-1], curve[::-1])
+        return max(span.peak - span.rise[1], first)
+
+    def _offset(self, span: _Open, now: int) -> int:
+        """Row of the offset, no later than `now`, as `_onset` finds the onset."""
+        raw = self._raw
+        peak, stop = (raw.first_at(self._tape.t[k]) for k in (span.peak, now))
+        curve = self._raw_curve(span, peak, stop + 1)
+        curve[0] = max(curve[0], span.height)
+        return min(span.peak + foot(raw.t[peak : stop + 1], curve), now)
+
+    def _raw_curve(self, span: _Open, first: int, stop: int) -> F64:
+        """The open span's curve before smoothing over raw rows first..stop - 1, in pixels."""
+        rows = self._raw.row[first:stop]
+        return np.asarray((rows[:, :-TURN_TERMS] - rows[:, -TURN_TERMS:] @ span.answer - span.rest) @ span.direction)
 
     def _stands_out(self, span: _Open, onset: int, offset: int, least: float = STANDS_OUT) -> bool:
         """Whether the apex rises above the line from onset to offset, also when it is taken as far as possible for the head's.

@@ -196,6 +196,21 @@ def test_what_is_foreseen_is_what_is_announced(crop: Crop, fps: float) -> None:
     assert one.foreseen() is None
 
 
+def test_what_was_foreseen_is_not_fitted_again_where_the_apex_is_decided(crop: Crop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[int] = []
+    fit = spotter.foot
+    monkeypatch.setattr(spotter, "foot", lambda t, curve: [fitted.append(len(t)), fit(t, curve)][1])
+    one, asked, told = Spotter(), 0, []
+    for taken in sequence(crop, steady(60, 4), [Pulse(1.5, 1.7, 2.0)]):
+        before = len(fitted)
+        spans = one.observe(taken)
+        told += [(span.state, len(fitted) - before) for span in spans]
+        asked += one.foreseen() is not None
+    assert asked > 1
+    assert told == [("provisional", 0), ("final", 1)], "the offset alone is new"
+    assert len(fitted) == 2
+
+
 def test_nothing_is_foreseen_of_a_face_at_rest(crop: Crop) -> None:
     one = Spotter()
     assert one.foreseen() is None
