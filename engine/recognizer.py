@@ -66,8 +66,8 @@ class _Seen:
 class Recognizer:
     """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded.
 
-    Where the GPU fails the CPU goes on, for good, and a logged warning says so. Unless it is to be prepared at once, `prepare`
-    may be called on another thread later; whatever is not prepared by the first moment is then.
+    Where the GPU fails the CPU goes on, for good, and a logged warning says so. The flow's machine code is compiled or loaded
+    here; prepared=False leaves that to a later call of `prepare`, on any thread, or else to the first moment.
     """
 
     def __init__(self, settings: RecognizerSettings | None = None, *, prepared: bool = True) -> None:
@@ -91,9 +91,9 @@ class Recognizer:
         return self.card.model_id
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether a GPU computes the flow, the network or both now."""
-        return self._flow_backend == "gpu" or self.runner.backend in ("tensorrt", "cuda")
+    def flow_on_gpu(self) -> bool:
+        """Whether a GPU computes the flow now; once it is lost, never again."""
+        return self._flow_backend == "gpu"
 
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
@@ -114,8 +114,12 @@ class Recognizer:
     def _named(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
         seen = self._seen(moments)
         given = [one.given for one in seen if one.given is not None]
-        answers = iter(self.runner(np.stack(given))) if given else iter(())
+        answers = iter(self._run(np.stack(given))) if given else iter(())
         return (self._answer(one, None if one.given is None else next(answers)) for one in seen)
+
+    def _run(self, given: F32) -> F32:
+        """The network's answers [N, classes] to inputs [N, 3, H, W]."""
+        return self.runner(given)
 
     def _answer(self, seen: _Seen, answer: F32 | None) -> Recognition:
         classes = self.card.classes

@@ -4,7 +4,8 @@
     stream's thread --moment--> waiting --+--> whoever finds the device free takes all that wait, and answers them
 
 No thread of its own, and nothing is held back for company: a moment that comes alone is computed at once by who asks for it. On
-the CPU a batch saves nothing, so each stream has a recognizer of its own there and waits for nobody.
+the CPU a batch saves nothing: each stream has a recognizer of its own where the CPU computes flows, and those who share one
+when a GPU is lost go on side by side.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from engine import Pipeline
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import BackendError
 from engine.recognizer import Moment, Recognition, Recognizer
-from engine.types import Crop
+from engine.types import F32, Crop
 
-_Asked = tuple[Moment, "Future[Recognition]"]
+_Asked = tuple[Moment, "Future[Recognition | None]"]
 
 
 class SharedRecognizer(Recognizer):
-    """A recognizer whose `recognize` may be called from many threads; each gets its own answer, or its own error."""
+    """A recognizer whose `recognize` may be called from many threads; each gets its own answer, or its own error.
+
+    Only a GPU takes moments together. Once it is lost each thread computes the flow of its own, and they meet in the network.
+    """
 
     def __init__(self, settings: RecognizerSettings | None = None) -> None:
         super().__init__(settings)
@@ -32,10 +36,16 @@ class SharedRecognizer(Recognizer):
         self._changed = threading.Condition()  # guards the two below
         self._waiting: list[_Asked] = []
         self._busy = False
+        self._running = threading.Lock()  # guards the network, whose way down its chain is one thread's work
 
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
-        """As `Recognizer.recognize`, together with what other threads ask for meanwhile."""
-        answer: Future[Recognition] = Future()
+        """As `Recognizer.recognize`; on a GPU together with what other threads ask for meanwhile."""
+        found = self._together(onset, apex) if self.flow_on_gpu else None
+        return super().recognize(onset, apex) if found is None else found
+
+    def _together(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition | None:
+        """The answer by the GPU, None where that was lost before the moment's turn came."""
+        answer: Future[Recognition | None] = Future()
         with self._changed:
             self._waiting.append(((onset, apex), answer))
             self._changed.wait_for(lambda: answer.done() or not self._busy)
@@ -55,17 +65,25 @@ class SharedRecognizer(Recognizer):
     def _answer_all(self, batch: Sequence[_Asked]) -> None:
         """Each its answer; where the batch fails as a whole, one by one, so that an error goes to whose moment it is."""
         try:
-            answers = self.recognize_many([moment for moment, _ in batch])
+            answers = self.recognize_many([moment for moment, _ in batch]) if self.flow_on_gpu else [None] * len(batch)
         except Exception as error:  # noqa: BLE001 - raised where it was asked for
             if len(batch) > 1:
                 for one in batch:
                     self._answer_all([one])
                 return
-            self.failed |= isinstance(error, BackendError)
             batch[0][1].set_exception(error)
             return
         for (_, asked), answer in zip(batch, answers, strict=True):
             asked.set_result(answer)
+
+    def _run(self, given: F32) -> F32:
+        """The network's answers to one thread's inputs at a time."""
+        with self._running:
+            try:
+                return super()._run(given)
+            except BackendError:
+                self.failed = True
+                raise
 
 
 class Sharing:
@@ -76,7 +94,7 @@ class Sharing:
         self._first: dict[RecognizerSettings, SharedRecognizer] = {}
 
     def made(self, settings: PipelineSettings, stream: str, session: str) -> Pipeline:
-        """A pipeline, with the recognizer of the others where it runs on a GPU. Raises WeightsError, BackendError."""
+        """A pipeline, with the recognizer of the others where a GPU computes flows. Raises WeightsError, BackendError."""
         return Pipeline(settings, stream=stream, session=session, recognizer=self._recognizer(settings.recognizer))
 
     def _recognizer(self, settings: RecognizerSettings) -> Recognizer:
@@ -85,4 +103,4 @@ class Sharing:
             if first is None:
                 first = self._first[settings] = SharedRecognizer(settings)
                 return first
-        return first if first.on_gpu and not first.failed else Recognizer(settings)
+        return first if first.flow_on_gpu and not first.failed else Recognizer(settings)

@@ -339,7 +339,7 @@ def test_the_gpu_answers_many_in_one_trip(
         candidates, "from_arrays", lambda kind, *arrays: [trips.append(len(arrays[0])), from_arrays(kind, *arrays)][1]
     )
     one = by_gpu()
-    assert one.on_gpu and not recognizer.on_gpu
+    assert one.flow_on_gpu and not recognizer.flow_on_gpu
     for answer, wanted in zip(one.recognize_many(moments()), recognizer.recognize_many(moments()), strict=True):
         alike(answer, wanted, 5e-3)  # where OpenCV reads the mesh's points at 1/32 px; measured 1e-3
     assert trips == [4]
@@ -366,7 +366,7 @@ def test_where_the_gpu_fails_the_cpu_goes_on_and_says_so_once(
         for answers in (one.recognize_many(moments()), one.recognize_many(moments())):
             for answer, other in zip(answers, wanted, strict=True):
                 alike(answer, other, 1e-6)
-    assert not one.on_gpu
+    assert not one.flow_on_gpu
     (record,) = caplog.records
     said = (
         "needs more memory than the GPU has free" if raised is MemoryError else "failed on the GPU: CUDA error: device vanished"

@@ -12,7 +12,7 @@ import pytest
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import ApexError, ArrayError, BackendError
 from engine.recognizer import Moment, Recognition, Recognizer
-from engine.types import Crop
+from engine.types import F32, Crop
 from stream import shared
 from stream.shared import SharedRecognizer, Sharing
 from tests.faces import rise
@@ -38,20 +38,23 @@ class Noticed(list[Any]):
 
 
 class Device(SharedRecognizer):
-    """Holds its first batch until it is let go on, so that others pile up behind it; notes how many came together."""
+    """Takes moments together as a GPU would. Holds its first batch until it is let go on, so that others pile up behind it;
+    notes how many came together."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.lost = False
         self.batches: list[int] = []
         self.begun, self.go_on = threading.Event(), threading.Event()
-        self.fails: Callable[[Sequence[Moment]], ApexError | None] = lambda moments: None
+
+    @property
+    def flow_on_gpu(self) -> bool:
+        return not self.lost
 
     def recognize_many(self, moments: Sequence[Moment]) -> list[Recognition]:
         self.batches.append(len(moments))
         self.begun.set()
         assert self.go_on.wait(PATIENCE_S)
-        if (error := self.fails(moments)) is not None:
-            raise error
         return super().recognize_many(moments)
 
     def piled_up(self, moments: Sequence[Moment], pool: ThreadPoolExecutor) -> list[Recognition | ApexError]:
@@ -107,22 +110,95 @@ def test_an_error_goes_to_whose_moment_it_is(device: Device, crops: Sequence[Cro
     same(device.recognize(*moments[0]), Recognizer().recognize(*moments[0]))
 
 
-def test_where_no_backend_is_left_everybody_hears_of_it(device: Device, crops: Sequence[Crop]) -> None:
-    device.fails = lambda moments: BackendError("no backend is left")
+def test_where_no_backend_is_left_everybody_hears_of_it(
+    device: Device, crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(given: object) -> F32:
+        raise BackendError("no backend is left")
+
+    monkeypatch.setattr(device, "runner", refuse)
     with ThreadPoolExecutor(8) as pool:
         answers = device.piled_up(ends(crops, 3), pool)
     assert [str(answer) for answer in answers] == ["no backend is left"] * 3
     assert device.failed
 
 
-def test_many_threads_each_get_their_own_answers(crops: Sequence[Crop]) -> None:
-    one, alone = SharedRecognizer(), Recognizer()
+class Meeting:
+    """Stands in front of what threads may do side by side: lets none of them on before all are in it."""
+
+    def __init__(self, what: Callable[..., Any], many: int) -> None:
+        self._what, self._all = what, threading.Barrier(many, timeout=PATIENCE_S)
+
+    def __call__(self, *given: Any) -> Any:
+        self._all.wait()
+        return self._what(*given)
+
+
+class Alone:
+    """Stands in front of what one thread may do at a time; notes where two met."""
+
+    def __init__(self, what: Callable[..., Any]) -> None:
+        self._what, self._one, self.met = what, threading.Lock(), False
+
+    def __call__(self, *given: Any) -> Any:
+        if not self._one.acquire(blocking=False):
+            self.met = True
+            return self._what(*given)
+        try:
+            return self._what(*given)
+        finally:
+            self._one.release()
+
+
+def side_by_side(one: SharedRecognizer, monkeypatch: pytest.MonkeyPatch) -> Alone:
+    """Let four flows be computed only all at once; tells whether the network was left to one thread at a time."""
+    monkeypatch.setattr(one, "flow", Meeting(one.flow, 4))
+    network = Alone(one.runner)
+    monkeypatch.setattr(one, "runner", network)
+    return network
+
+
+def test_without_a_gpu_nobody_waits_for_anothers_flow(crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = SharedRecognizer()
+    network = side_by_side(one, monkeypatch)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda moment: one.recognize(*moment), ends(crops, 4)))
+    for answer, moment in zip(answers, ends(crops, 4), strict=True):
+        same(answer, Recognizer().recognize(*moment))
+    assert not network.met
+
+
+def test_who_waits_when_the_gpu_is_lost_computes_alone(
+    device: Device, crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = ends(crops, 5)
+    wanted = [Recognizer().recognize(*moment) for moment in moments]
+    first = device.recognize_many
+
+    def lose(batch: Sequence[Moment]) -> list[Recognition]:
+        answers = first(batch)
+        if not device.lost:
+            device.lost = True
+            side_by_side(device, monkeypatch)
+        return answers
+
+    monkeypatch.setattr(device, "recognize_many", lose)
+    with ThreadPoolExecutor(8) as pool:
+        answers = device.piled_up(moments, pool)
+    for answer, other in zip(answers, wanted, strict=True):
+        same(answer, other)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_many_threads_each_get_their_own_answers(device: Device, crops: Sequence[Crop], lost: bool) -> None:
+    alone, device.lost = Recognizer(), lost
+    device.go_on.set()
     moments = ends(crops, 4)
     wanted = [alone.recognize(*moment) for moment in moments]
 
     def ask(first: int) -> list[tuple[int, Recognition]]:
         order = [(first + k) % 4 for k in range(12)]
-        return [(k, one.recognize(*moments[k])) for k in order]
+        return [(k, device.recognize(*moments[k])) for k in order]
 
     with ThreadPoolExecutor(6) as pool:
         for answers in pool.map(ask, range(6)):
@@ -144,9 +220,9 @@ def recognizers(sharing: Sharing, streams: int) -> list[Recognizer]:
 
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """Whether recognizers say that a GPU computes; may be changed."""
+    """Whether recognizers say that a GPU computes flows; may be changed."""
     said = {"on_gpu": True}
-    monkeypatch.setattr(shared.Recognizer, "on_gpu", property(lambda self: said["on_gpu"]))
+    monkeypatch.setattr(shared.Recognizer, "flow_on_gpu", property(lambda self: said["on_gpu"]))
     return said
 
 
