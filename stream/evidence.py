@@ -46,6 +46,11 @@ class Shelf:
             found = self._kept.get(event)
         return found.png(picture) if found is not None and picture in PICTURES else None
 
+    def __contains__(self, event: str) -> bool:
+        """Whether the event's pictures can be had; draws none."""
+        with self._lock:
+            return event in self._kept
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._kept)

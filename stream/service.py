@@ -113,7 +113,7 @@ class Service:
             self.store,
             model=self.model,
             version=self.version,
-            evidence=lambda event: self.shelf.get(event, "apex") is not None,
+            evidence=lambda event: event in self.shelf,
             sent=self._sent,
             replayed=self.figures.replayed,
             stored=self.figures.stored,
