@@ -15,8 +15,13 @@ FAR = 1e6  # pixels; what lies further away, or nowhere, is left to OpenCV
 
 
 def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
-    """[side, side] of a grey frame [H, W] through transform [2, 3] (frame to canvas pixels), averaged where it shrinks."""
+    """[side, side] of a grey frame [H, W] through transform [2, 3] (frame to canvas pixels), averaged where it shrinks.
+
+    Black where the frame shrinks to less than a pixel.
+    """
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
+    if scale * min(grey.shape) < 0.5:
+        return np.zeros((side, side), np.uint8)
     shrink = int(1 / scale + 0.25) if scale < 0.8 else 1
     if shrink <= 1:
         return _sample(grey, transform, side)

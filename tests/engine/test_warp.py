@@ -70,6 +70,15 @@ def test_a_face_out_of_the_picture_is_no_crash(scale: float, x: float) -> None:
     assert warp(photo("hopper")[..., 0].copy(), transform_of(scale, 0.1, x, 0)).shape == (CANVAS, CANVAS)
 
 
+@pytest.mark.parametrize("scale", [0.0, 5e-324, 1e-320, 1e-308, 1e-160, 1e-20, 1e-9, 1e-4])
+@pytest.mark.parametrize("side", [CANVAS, CANVAS - 2 * MARGIN])
+def test_a_picture_that_shrinks_to_nothing_is_black(scale: float, side: int) -> None:
+    for shape in [(360, 640), (7, 5), (1, 1)]:
+        for x in (0.0, side / 2, -90_000.0):
+            canvas = warp(np.full(shape, 255, np.uint8), transform_of(scale, 0.3, x, x), side)
+            assert canvas.shape == (side, side) and not canvas.any()
+
+
 def sampled(picture: U8, transform: F64, side: int = CANVAS) -> tuple[U8, U8]:
     code = machine_code()
     assert code is not None
