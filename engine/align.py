@@ -63,15 +63,21 @@ _BROWS = frozenset(
 )
 _BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
 
-_TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
-_HEAD = slice(0, len(HEAD_POINTS))
+TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
+"""Mesh points [P] where patches lie: those of the head, then those of each region."""
+
+HEAD = slice(0, len(HEAD_POINTS))
+"""Which of TRACKED say how the head moves."""
+
+VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(TRACKED))])
+"""How much each of TRACKED counts in the fit of the head's motion, [P]."""
+
 _HEAD_POINTS = np.array(HEAD_POINTS)
 _BRIDGE = slice(0, 5)
 TURN_SCALE = 20.0  # a turn of the head in these units is about one
-_VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(_TRACKED))])
 _GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
 
-_OF_REGIONS = _TRACKED[_GROUP >= 0]
+_OF_REGIONS = TRACKED[_GROUP >= 0]
 _SIZES = np.array([len(points) for points in REGIONS.values()])
 _FIRSTS = np.cumsum(_SIZES) - _SIZES
 _MEMBERS = (np.arange(len(REGIONS))[:, None] == _GROUP).astype(np.float64)  # [R, P], 1 where a patch belongs to a region
@@ -143,14 +149,14 @@ class Registrar:
         self._transform: F64 = np.zeros((2, 3))
         self._raw: F32 = np.zeros((0, 3), np.float32)
         self._landmarks: F32 = np.zeros((0, 3), np.float32)  # where the mesh last saw them, in crop pixels
-        self._meshed: F64 = np.zeros((len(_TRACKED), 2))  # the motion of each patch by the mesh, the head taken out
+        self._meshed: F64 = np.zeros((len(TRACKED), 2))  # the motion of each patch by the mesh, the head taken out
         self._bad = 0
         self._opening = 0.0
         self._t = 0.0
-        self._motion: F64 = np.zeros((len(_TRACKED), 2))  # of each patch against the reference, the head taken out
-        self._missing_s: F64 = np.zeros(len(_TRACKED))  # how long each patch has not been found
+        self._motion: F64 = np.zeros((len(TRACKED), 2))  # of each patch against the reference, the head taken out
+        self._missing_s: F64 = np.zeros(len(TRACKED))  # how long each patch has not been found
         self._turn: F64 = np.zeros(2)  # yaw and pitch against the reference
-        self._carried: F64 = np.zeros((len(_TRACKED), 2))  # motion at the last change of reference,
+        self._carried: F64 = np.zeros((len(TRACKED), 2))  # motion at the last change of reference,
         self._carried_turn: F64 = np.zeros(2)  # and the turn
 
     def register(self, frame: Frame, face: Face) -> Crop | None:
@@ -168,7 +174,7 @@ class Registrar:
         canvas = warp(frame.grey, self._transform)
         moved, found = self._track(canvas, fresh)
         reference = self._reference
-        head = fit_head(reference.design, moved, reference.trust * _VOTES * found, _HEAD)
+        head = fit_head(reference.design, moved, reference.trust * VOTES * found, HEAD)
         if self._is_bad(head, found):
             return self._anchor(frame, face) if fresh else None
         if fresh:
@@ -192,8 +198,8 @@ class Registrar:
     def _by_mesh(self) -> F64:
         """Displacement [P, 2] of each patch from the reference, as the mesh has just seen it; the head's motion is in it."""
         assert self._reference is not None
-        by_mesh = apply(self._transform, self._raw[_TRACKED, :2].astype(np.float64))
-        return np.asarray(by_mesh - self._reference.landmarks[_TRACKED])
+        by_mesh = apply(self._transform, self._raw[TRACKED, :2].astype(np.float64))
+        return np.asarray(by_mesh - self._reference.landmarks[TRACKED])
 
     def _track(self, canvas: U8, fresh: bool) -> tuple[F64, F64]:
         """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
@@ -221,7 +227,7 @@ class Registrar:
 
     def _is_bad(self, head: Head, found: F64) -> bool:
         """Whether the reference no longer fits; a few frames of doubt are allowed."""
-        share = float(np.add.reduce(found[_HEAD])) / len(HEAD_POINTS)
+        share = float(np.add.reduce(found[HEAD])) / len(HEAD_POINTS)
         self._bad = self._bad + 1 if share < 0.5 or head.agree < 0.6 else 0
         return self._bad >= 4 or share < 0.25
 
@@ -233,10 +239,10 @@ class Registrar:
         self._transform = similarity(keypoints(face.points).astype(np.float64), target)
         landmarks = apply(self._transform, points[:, :2])
         scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
-        depth = points[_TRACKED, 2] * scale
-        depth = depth - depth[_HEAD].mean()
-        places = landmarks[_TRACKED].copy()
-        places[[i in _BROWS for i in _TRACKED], 1] -= _BROW_LIFT
+        depth = points[TRACKED, 2] * scale
+        depth = depth - depth[HEAD].mean()
+        places = landmarks[TRACKED].copy()
+        places[[i in _BROWS for i in TRACKED], 1] -= _BROW_LIFT
         edge = 6.0
         inside = ((places > edge) & (places < CANVAS - 1 - edge)).all(axis=1)
         places = np.clip(places, edge, CANVAS - 1 - edge)

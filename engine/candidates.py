@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from engine.align import _HEAD, _TRACKED, _VOTES, keypoints
+from engine.align import HEAD, TRACKED, VOTES, keypoints
 from engine.errors import ArrayError
 from engine.features import CROP_SIDE, SIDE, input_grid, keypoints_to_map
-from engine.head import _RIDGE, _ROUNDS, CANVAS, MARGIN
+from engine.head import CANVAS, MARGIN, RIDGE, ROUNDS
 from engine.landmarks import MESH_POINTS
 from engine.ops import device
 from engine.ops.backend import Backend, choose
 from engine.ops.strain import strain_batch
 from engine.ops.tvl1 import gpu, tvl1_batch
 from engine.ops.tvl1.checks import check_pair
-from engine.recognizer import PATCH_SIDE, PATCH_STEP, SMOOTH_PATCH, _window
+from engine.recognizer import PATCH_SIDE, PATCH_STEP, SMOOTH_PATCH, face_window
 from engine.residual import FAR, FAR_SHARE, NEAR, blurring
 from engine.types import F32
 
@@ -114,7 +114,7 @@ def _patches(pictures: torch.Tensor) -> torch.Tensor:
 
 def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
     """Pictures [N, H, W] with the brightness and contrast of the models; twin: recognizer._like."""
-    window = _on(pictures, _window(pictures.shape[1], pictures.shape[2]))
+    window = _on(pictures, face_window(pictures.shape[1], pictures.shape[2]))
     window = window / window.sum()
     mean_p, mean_m = (_over(p * window) for p in (pictures, models))
     spread_p, spread_m = (_over(window * (p - mean) ** 2) for p, mean in ((pictures, mean_p), (models, mean_m)))
@@ -126,12 +126,12 @@ def without_head(flow: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
     """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; twin: residual.take_out_head."""
     import torch
 
-    points = landmarks[:, _TRACKED].double()
-    level = points[:, _HEAD, 2].mean(1, keepdim=True)
+    points = landmarks[:, TRACKED].double()
+    level = points[:, HEAD, 2].mean(1, keepdim=True)
     smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(flow, (4, 4, 4, 4), mode="reflect"), 9, stride=1)
     moved = read(smooth, points[:, None, :, :2].float())[:, :, 0].transpose(1, 2).double()
     inside = ((points[..., :2] >= 0) & (points[..., :2] <= CROP_SIDE - 1)).all(-1)
-    trust = torch.as_tensor(_VOTES, device=flow.device) * inside
+    trust = torch.as_tensor(VOTES, device=flow.device) * inside
     terms = _fitted(_design(points[..., :2], points[..., 2] - level), moved, trust)
     along = torch.arange(CROP_SIDE, device=flow.device, dtype=torch.float64)
     places = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1).reshape(1, -1, 2)
@@ -155,13 +155,13 @@ def _fitted(design: torch.Tensor, moved: torch.Tensor, trust: torch.Tensor, fine
     import torch
 
     flat, target, weight = design.flatten(1, 2), moved.flatten(1), trust
-    ridge, silent = torch.as_tensor(_RIDGE, device=design.device), trust[:, _HEAD] <= 0
+    ridge, silent = torch.as_tensor(RIDGE, device=design.device), trust[:, HEAD] <= 0
     terms: torch.Tensor = torch.zeros((len(design), 6, 1), dtype=design.dtype, device=design.device)
-    for k in range(_ROUNDS):
+    for k in range(ROUNDS):
         weighted = (flat * weight.repeat_interleave(2, 1)[..., None]).transpose(1, 2)
         terms = torch.linalg.solve_ex(weighted @ flat + ridge, weighted @ target[..., None]).result  # never singular: no check
         residual = (target - (flat @ terms)[..., 0]).reshape(moved.shape).norm(dim=-1)
-        own = residual[:, _HEAD].masked_fill(silent, torch.nan).nanquantile(0.5, dim=1)
+        own = residual[:, HEAD].masked_fill(silent, torch.nan).nanquantile(0.5, dim=1)
         scale = torch.where(own.isnan(), 1.0, 1.5 * own).clamp_min(max(finest, 0.5**k))
         weight = trust / (1 + (residual / (2 * scale[:, None])) ** 2) ** 2
     return terms[..., 0]

@@ -75,13 +75,17 @@ def head_design(points: F64, depth: F64) -> F64:
     return np.stack([across, down], axis=1)
 
 
-_RIDGE = np.diag([1e-6, 1e-6, 1e-8, 1e-8, 5e-3, 5e-3])
-_ROUNDS = 7
+RIDGE = np.diag([1e-6, 1e-6, 1e-8, 1e-8, 5e-3, 5e-3])
+"""[6, 6]: what the square of each term of `Head` costs in the fit; turns are held small, the rest is almost free."""
+
+ROUNDS = 7
+"""Times the fit weighs its points anew."""
 
 
 def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
-    """The robust fit of displacements moved [N, 2] with weights trust [N]; `heads` are the rows of the head's own patches,
-    finest the smallest disagreement, in pixels, that counts as one."""
+    """The robust fit of displacements moved [N, 2], pixels, with weights trust [N] by the model design [N, 2, T] of T terms
+    (T is 6, see `head_design`); `heads` are the rows of the head's own patches, finest the smallest disagreement, in pixels,
+    that counts as one."""
     code = machine_code()
     if code is None:
         return fit_by_numpy(design, moved, trust, heads, finest)
@@ -94,9 +98,9 @@ def fit_by_numpy(design: F64, moved: F64, trust: F64, heads: slice, finest: floa
     terms = np.zeros(design.shape[2])
     weight, residual = trust, np.zeros(len(moved))
     voters = trust[heads] > 0
-    for k in range(_ROUNDS):
+    for k in range(ROUNDS):
         weighted = (flat * np.repeat(weight, 2)[:, None]).T
-        terms = np.linalg.solve(weighted @ flat + _RIDGE, weighted @ target)
+        terms = np.linalg.solve(weighted @ flat + RIDGE, weighted @ target)
         rest = (target - flat @ terms).reshape(-1, 2)
         residual = np.hypot(rest[:, 0], rest[:, 1])
         own = 1.5 * float(median(residual[heads][voters])) if voters.any() else 1.0
@@ -111,4 +115,4 @@ def fit_by_machine_code(design: F64, moved: F64, trust: F64, heads: slice, fines
     """`fit_head` by the machine code of `engine.kernels.heads`."""
     arrays = (np.ascontiguousarray(one, np.float64) for one in (design, moved, trust))
     first, stop, _ = heads.indices(len(moved))
-    return Head(*fit(*arrays, first, stop, finest, _RIDGE, _ROUNDS))
+    return Head(*fit(*arrays, first, stop, finest, RIDGE, ROUNDS))

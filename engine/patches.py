@@ -27,9 +27,9 @@ _UNSEEN = 1e-4  # a change of grey by this share of it is lost in rounding
 
 
 class Patches:
-    """Patches around places [P, 2] of a reference canvas, on which the mesh lies at landmarks [478, 2].
+    """Patches around places [P, 2] of a reference canvas [160, 160], grey levels, on which the mesh lies at landmarks [478, 2].
 
-    trust [P] tells how well each can be located, 0 to 1.
+    Places and landmarks are (x, y) in pixels of the canvas. trust [P] tells how well each can be located, 0 to 1.
     """
 
     def __init__(self, canvas: U8, landmarks: F64, places: F64) -> None:
@@ -40,9 +40,10 @@ class Patches:
         self._blind = _without_eyes(canvas, self._eyes, self._mean)
 
     def find(self, canvas: U8, starts: F64) -> tuple[F64, F64]:
-        """Displacement [P, 2] of each patch in a canvas of another moment, and 1 where it was found, else 0: [P].
+        """Displacement [P, 2] of each patch in a canvas [160, 160] of another moment, and 1 where it was found, else 0: [P].
 
-        starts [P, 2] is where the search begins, a pixel or two from the answer. How light the canvas is does not matter.
+        starts [P, 2] are the displacements the search begins with, (x, y) in pixels of the canvas, a pixel or two from the
+        answer. How light the canvas is does not matter.
         """
         code = machine_code()
         return self.find_by_opencv(canvas, starts) if code is None else self.find_by_machine_code(canvas, starts, code)

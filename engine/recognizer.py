@@ -248,7 +248,7 @@ def _landmarks(crops: Sequence[Crop]) -> F32:
 
 def _like(picture: F32, model: F32) -> F32:
     """The picture with brightness and contrast of the model, as far as both show the same face: TV-L1 assumes constancy."""
-    window = _window(model.shape[0], model.shape[1])
+    window = face_window(model.shape[0], model.shape[1])
     total = float(window.sum())
     mean_p, mean_m = float((picture * window).sum()) / total, float((model * window).sum()) / total
     var_p = float((window * (picture - mean_p) ** 2).sum()) / total
@@ -265,6 +265,7 @@ def _places(rows: int, columns: int) -> tuple[F32, F32]:
 
 
 @lru_cache(maxsize=4)
-def _window(rows: int, columns: int) -> F32:
+def face_window(rows: int, columns: int) -> F32:
+    """How much each pixel [rows, columns] of a crop counts where brightness is compared: a bell over the middle of the face."""
     across, down = cv2.getGaussianKernel(columns, columns / 4), cv2.getGaussianKernel(rows, rows / 4)
     return np.asarray(down @ across.T, np.float32)

@@ -11,7 +11,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from engine.align import _HEAD, _TRACKED, _VOTES
+from engine.align import HEAD, TRACKED, VOTES
 from engine.features import CROP_SIDE
 from engine.head import CANVAS, MARGIN, fit_head, head_design
 from engine.types import F32
@@ -34,14 +34,14 @@ def take_out_head(flow: F32, landmarks: F32) -> F32:
 
     landmarks [478, 3] are the mesh in crop pixels.
     """
-    points = landmarks[_TRACKED].astype(np.float64)
-    level = points[_HEAD, 2].mean()
+    points = landmarks[TRACKED].astype(np.float64)
+    level = points[HEAD, 2].mean()
     x, y = (np.ascontiguousarray(points[:, k], np.float32)[None] for k in (0, 1))
     read = [cv2.remap(cv2.blur(channel, (9, 9)), x, y, cv2.INTER_LINEAR)[0] for channel in flow]
     moved = np.stack(read, axis=1).astype(np.float64)
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= CROP_SIDE - 1)).all(axis=1)
     design = head_design(points[:, :2] + MARGIN, points[:, 2] - level)
-    a, b, tx, ty, yaw, pitch = fit_head(design, moved, _VOTES * inside, _HEAD).terms.astype(np.float32)
+    a, b, tx, ty, yaw, pitch = fit_head(design, moved, VOTES * inside, HEAD).terms.astype(np.float32)
     depth = relief(landmarks) - np.float32(level)
     rest = np.empty_like(flow)
     np.subtract(flow[0], (a * _FROM_MIDDLE + tx) - (b * _FROM_MIDDLE)[:, None], out=rest[0])

@@ -17,7 +17,7 @@ FAR = 1e6  # pixels; what lies further away, or nowhere, is left to OpenCV
 def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
     """[side, side] of a grey frame [H, W] through transform [2, 3] (frame to canvas pixels), averaged where it shrinks.
 
-    Black where the frame shrinks to less than a pixel.
+    Black where the frame shrinks to less than half a pixel.
     """
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
     if scale * min(grey.shape) < 0.5:
