@@ -74,6 +74,23 @@ class Collected:
             self._changed.notify_all()
 
 
+class Ready:
+    """Hears how loading went."""
+
+    def __init__(self) -> None:
+        self.heard: list[Exception | None] = []
+        self.there = threading.Event()
+
+    def __call__(self, error: Exception | None) -> None:
+        self.heard.append(error)
+        self.there.set()
+
+    def error(self) -> Exception | None:
+        assert self.there.wait(PATIENCE_S), "loading never ended"
+        assert len(self.heard) == 1, "it is told once"
+        return self.heard[0]
+
+
 def arrivals(frames: Sequence[Frame], start: float | None = None) -> list[Arrival]:
     """Frames as if each had just arrived, at the pace of their own time."""
     began, wall = time.monotonic() if start is None else start, time.time()

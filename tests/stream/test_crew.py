@@ -27,7 +27,7 @@ from stream.reader import Reader
 from stream.session import Session
 from tests.blinking import PATTERN, Blinking, dying, no_network, not_at_second, unforeseen
 from tests.faces import grey_picture
-from tests.live import PATIENCE_S, Collected, arrivals
+from tests.live import PATIENCE_S, Collected, Ready, arrivals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,21 +48,14 @@ def crews() -> Iterator[list[Crew]]:
     assert not [t.name for t in threading.enumerate() if t.name.startswith("process ")]
 
 
-class Ready:
-    """Hears how loading went."""
-
-    def __init__(self) -> None:
-        self.heard: list[Exception | None] = []
-        self.there = threading.Event()
-
-    def __call__(self, error: Exception | None) -> None:
-        self.heard.append(error)
-        self.there.set()
-
-    def error(self) -> Exception | None:
-        assert self.there.wait(PATIENCE_S), "loading never ended"
-        assert len(self.heard) == 1, "it is told once"
-        return self.heard[0]
+def two_at_work(crews: list[Crew], make: Any) -> tuple[Crew, Collected]:
+    """Two sources in two processes, each of which has had an event."""
+    sink = Collected()
+    crew = Crew(settings(PATTERN, PATTERN), sink, make=make)
+    crews.append(crew)
+    crew.start()
+    sink.until(lambda: sink.finals("s0") and sink.finals("s1"), "events of both")
+    return crew, sink
 
 
 def until(true: Callable[[], Any], what: str) -> Any:
@@ -107,11 +100,7 @@ def test_two_processes_bring_what_a_session_would(crews: list[Crew], caplog: pyt
 
 def test_a_process_that_dies_is_started_anew(crews: list[Crew], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew_member, "FIRST_WAIT_S", 0.05)
-    sink = Collected()
-    crew = Crew(settings(PATTERN, PATTERN), sink, make=not_at_second)
-    crews.append(crew)
-    crew.start()
-    sink.until(lambda: sink.finals("s0") and sink.finals("s1"), "events of both")
+    crew, sink = two_at_work(crews, not_at_second)
     victim = crew.pids[0]
     os.kill(victim, signal.SIGKILL)
     sink.until(lambda: "reconnecting" in sink.states("s0"), "its death to be told")
@@ -160,11 +149,7 @@ def test_what_is_no_source_is_told_at_once(source: dict[str, str]) -> None:
 
 
 def test_one_that_hangs_is_killed_in_time(crews: list[Crew]) -> None:
-    sink = Collected()
-    crew = Crew(settings(PATTERN, PATTERN), sink, make=Blinking)
-    crews.append(crew)
-    crew.start()
-    sink.until(lambda: sink.finals("s0") and sink.finals("s1"), "events of both")
+    crew, sink = two_at_work(crews, Blinking)
     stuck = crew.pids[0]
     os.kill(stuck, signal.SIGSTOP)
     began = time.monotonic()

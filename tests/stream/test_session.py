@@ -20,7 +20,7 @@ from stream.mailbox import Mailbox
 from stream.session import MOST_BROWSERS, Session
 from stream.worker import Make
 from tests.faces import Clip, grey_picture, render
-from tests.live import PATIENCE_S, Collected, arrivals
+from tests.live import PATIENCE_S, Collected, Ready, arrivals
 from tools.clips import preset, write_clip
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
@@ -57,23 +57,6 @@ def settings(*urls: str | Path) -> LiveSettings:
 
 def mailbox() -> Mailbox[Arrival]:
     return Mailbox(1000, newest=False)
-
-
-class Ready:
-    """Hears how loading went."""
-
-    def __init__(self) -> None:
-        self.heard: list[Exception | None] = []
-        self.there = threading.Event()
-
-    def __call__(self, error: Exception | None) -> None:
-        self.heard.append(error)
-        self.there.set()
-
-    def error(self) -> Exception | None:
-        assert self.there.wait(PATIENCE_S), "loading never ended"
-        assert len(self.heard) == 1, "it is told once"
-        return self.heard[0]
 
 
 def own_threads() -> list[str]:
