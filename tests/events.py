@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +49,11 @@ def decided(number: int, **changes: Any) -> Decided:
 def stored(number: int, **changes: Any) -> dict[str, Any]:
     """The event's JSON form as the store takes it."""
     return {**an_event(number, **changes).as_dict(), "emitted_at": "2026-01-31T09:00:00.123Z", "latency_ms": 38.2}
+
+
+def seqs(events: Sequence[Mapping[str, object]]) -> list[object]:
+    """The numbers under which stored events are replayed."""
+    return [event["seq"] for event in events]
 
 
 def evidence(event: str, grey: int = 0, stream: str = "lobby") -> Evidence:

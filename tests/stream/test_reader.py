@@ -13,19 +13,9 @@ import pytest
 from engine.errors import InputError
 from stream.reader import FILE, Reader
 from stream.store import Store
-from tests.events import stored
+from tests.events import seqs, stored
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path) as opened:
-        yield opened
-
-
-def seqs(events: list[dict[str, object]]) -> list[object]:
-    return [event["seq"] for event in events]
 
 
 def test_since_is_exclusive_and_bounded(store: Store) -> None:

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,9 @@ from stream import store as store_module
 from stream.reader import FILE, Reader
 from stream.service import STORE_S
 from stream.store import BUSY_S, Store
-from tests.events import stored
+from tests.events import seqs, stored
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path) as opened:
-        yield opened
-
-
-def seqs(events: list[dict[str, object]]) -> list[object]:
-    return [event["seq"] for event in events]
 
 
 def test_what_is_appended_is_read_back_with_its_seq(store: Store) -> None:
