@@ -140,21 +140,25 @@ class _Told(QueueHandler):
         self._outbox = outbox
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        self._outbox.put("log", record, newest=LOGS)
+        """What every record has; what else its logger put into it may go through no pipe."""
+        plain = {name: value for name, value in vars(record).items() if name in _EVERY_RECORD}
+        self._outbox.put("log", logging.makeLogRecord(plain), newest=LOGS)
 
 
-def begin() -> None:
+_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({})))
+
+
+def begin(pipe: int) -> None:
     """The whole life of the process, once it finds its modules; does not return.
 
-    Orders come from standard input. What is told goes to what was standard output; libraries that print do so to the errors.
+    Orders come from standard input. What is told goes to the descriptor `pipe`, which was standard output: what starts this has
+    moved it, so that libraries that print do so to the errors, from their import on.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    told = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
     code = 1
     try:
-        work(hear(sys.stdin.buffer), sys.stdin.buffer, told)
+        work(hear(sys.stdin.buffer), sys.stdin.buffer, os.fdopen(pipe, "wb"))
         code = 0
     except EOFError:
         pass  # whom it worked for is gone, and with it all that this could be of use for
@@ -184,7 +188,8 @@ def work(orders: Orders, heard: IO[bytes], told: IO[bytes]) -> None:
 
 def _start(session: Session, outbox: Outbox) -> None:
     def loaded(error: Exception | None) -> None:
-        loaded_for_good()
+        if error is None:
+            loaded_for_good()
         outbox.put("loaded", error and _known(error))
 
     try:
@@ -213,6 +218,9 @@ def _send(outbox: Outbox, told: IO[bytes]) -> None:
             say(messages, told)
         except OSError:  # nobody reads any more; who hears for this process learns of it as well
             return
+        except Exception:  # noqa: BLE001 - a defect; a process that is mute is of no use, and one that ends is started anew
+            traceback.print_exc()
+            os._exit(1)
 
 
 def _known(error: Exception) -> ApexError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 from engine.errors import BackendError
 from stream.crew_child import Message, Orders, Wishes, hear, say
 from stream.feed import Sink, SourceStatus
-from stream.live_config import LiveSettings, SourceSettings
+from stream.live_config import TOKEN_VARIABLE, LiveSettings, SourceSettings
 from stream.worker import Make, Processed
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,14 @@ LEAVE_S = 1.0
 KILL_S = 0.2
 """In which one that is killed is gone."""
 
-CHILD = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from stream.crew_child import begin; begin()"
+CHILD = """
+import os, pickle, sys
+pipe = os.dup(1)
+os.dup2(2, 1)
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from stream.crew_child import begin
+begin(pipe)
+"""
 """What a process runs: no fork, which would copy threads' locks and the GPU's state as they happen to be, and not
 multiprocessing's spawn, which would load the command line and what it needs once more."""
 
@@ -134,6 +142,9 @@ class Member:
         except EOFError:  # it has ended, one way or the other
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LEAVE_S)
+        except Exception as error:  # it cannot be understood, or the sink failed: told, and begun anew
+            log.debug("process %d is given up", self.number, exc_info=error)
+            self._problem = f"{type(error).__name__}: {error}"
         finally:
             self._bury(process)
         return self._problem or _ending(process.returncode)
@@ -233,14 +244,21 @@ class Member:
         for source in self._left():
             status = replace(self._told[source.name], state="reconnecting", detail=detail, fps=0.0, since=time.time())
             self._told[source.name] = self._before[source.name] = status
-            self._sink.status(status)
+            try:
+                self._sink.status(status)
+            except Exception as error:  # noqa: BLE001 - whatever ails the sink, there will be another process
+                log.warning("what became of %s cannot be told: %s: %s", source.name, type(error).__name__, error)
         return True
 
 
 def _started(name: str) -> subprocess.Popen[bytes]:
-    """A process that waits for its orders; name is what lists of processes show besides. Raises OSError."""
+    """A process that waits for its orders; name is what lists of processes show besides. It is not told the service's
+    token. Raises OSError."""
+    command = [sys.executable, "-P", "-c", CHILD, name]
+    errors = subprocess.DEVNULL if sys.__stderr__ is None else None  # None: where those of this process go
+    known = {variable: value for variable, value in os.environ.items() if variable != TOKEN_VARIABLE}
     with _signals_held():
-        return subprocess.Popen([sys.executable, "-P", "-c", CHILD, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=known)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 
 import numpy as np
 
@@ -66,6 +67,25 @@ class Blinking:
         return an_event(self.open or 0, stream=self.stream, state=state, id=id_, **changes)  # type: ignore[arg-type]
 
 
+class Unbroken(Blinking):
+    """Ends each event with the frame that begins the next: from the first final one on, one is always open."""
+
+    def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
+        number, step = divmod(frame.index, EVERY)
+        if step:
+            return []
+        ended = self.flush(truncated=False)
+        self.open = number
+        return [*ended, self._event("provisional")]
+
+
+class Unsendable(Blinking):
+    """What is behind its events goes through no pipe."""
+
+    def evidence(self, event: str) -> Evidence | None:
+        return Evidence(*[threading.Lock()] * 3)  # type: ignore[arg-type]
+
+
 def no_network(settings: PipelineSettings, stream: str, session: str) -> Blinking:
     """As where the network's file is missing."""
     raise WeightsError(f"no network for {stream}")
@@ -93,5 +113,5 @@ def printing(settings: PipelineSettings, stream: str, session: str) -> Blinking:
     """Like a library that says something on standard output, past Python too, and in the log."""
     print(f"{stream} is here", flush=True)
     os.write(1, b"so it is\n")
-    logging.getLogger("printing").warning("%s was printed", stream)
+    logging.getLogger("printing").warning("%s was printed", stream, extra={"lock": threading.Lock()})
     return Blinking(settings, stream, session)

@@ -18,7 +18,7 @@ from stream.crew_child import EVIDENCES, SIGNALS, Message, Orders, Outbox, Outgo
 from stream.crew_member import CHILD
 from stream.feed import Decided, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
-from tests.blinking import PATTERN, Blinking, no_network, printing, unforeseen
+from tests.blinking import PATTERN, Blinking, Unsendable, no_network, printing, unforeseen
 from tests.events import an_event, evidence
 from tests.live import PATIENCE_S
 
@@ -215,6 +215,27 @@ def test_what_is_printed_goes_to_the_errors_and_what_is_logged_is_told(begin: Ca
     child.process.kill()
     assert child.process.stderr is not None
     assert child.process.stderr.read() == b"a is here\nso it is\n"
+
+
+def test_what_is_printed_while_modules_load_goes_to_the_errors_too(
+    begin: Callable[[Orders], Child], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = "import sys; print('uuid is here', flush=True); sys.path.pop(0); del sys.modules['uuid']; import uuid"
+    (tmp_path / "uuid.py").write_text(shown, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    child = begin(orders())
+    child.until(a_provisional)
+    child.process.kill()
+    assert child.process.stderr is not None
+    assert child.process.stderr.read() == b"uuid is here\n"
+
+
+def test_one_that_cannot_send_something_ends_and_says_why(begin: Callable[[Orders], Child]) -> None:
+    child = begin(orders(Unsendable))
+    child.rest()
+    assert child.process.wait(PATIENCE_S) == 1
+    assert child.process.stderr is not None
+    assert b"cannot pickle '_thread.lock' object" in child.process.stderr.read()
 
 
 @pytest.mark.parametrize(

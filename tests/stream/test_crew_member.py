@@ -4,9 +4,10 @@ import logging
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 from engine.errors import BackendError
 from stream import crew_member
 from stream.crew_member import Member
-from stream.feed import SourceStatus
-from stream.live_config import LiveSettings, SourceSettings
+from stream.feed import Decided, SourceStatus
+from stream.live_config import TOKEN_VARIABLE, LiveSettings, SourceSettings
 from tests.blinking import PATTERN, Blinking, printing
 from tests.live import PATIENCE_S, Collected
 from tests.videos import stepping, write_video
+
+ROOT = Path(__file__).resolve().parents[2]
 
 Begin = Callable[..., Member]
 
@@ -111,16 +114,90 @@ def test_a_machine_without_room_for_it_says_so(begin: Begin, monkeypatch: pytest
     assert isinstance(error, BackendError) and "No such file" in str(error) and "--processes 0" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("child", "make", "said"),
+    [
+        ("print('INFO: a library says hello', flush=True)", Blinking, "ValueError"),
+        ("import pickle; sys.stdout.buffer.write(pickle.dumps(17)); sys.stdout.flush()", Blinking, "TypeError"),
+        ("pass", lambda *given: None, "pickle"),
+    ],
+)
+def test_one_that_cannot_be_understood_is_told(
+    child: str, make: Any, said: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew_member, "CHILD", f"import sys, threading; {child}; threading.Event().wait()")
+    loaded = Loaded()
+    member = begin(Collected(), loaded=loaded, make=make)
+    assert member.join(time.monotonic() + PATIENCE_S) and member.pid is None
+    [error] = loaded
+    assert isinstance(error, BackendError) and said in str(error)
+
+
+class Failing(Collected):
+    """A sink that has no place for the first events, nor for the news of what came of that."""
+
+    refused = 0
+
+    def decided(self, events: Sequence[Decided]) -> None:
+        self._refuse(not self.refused)
+        super().decided(events)
+
+    def status(self, status: SourceStatus) -> None:
+        super().status(status)
+        self._refuse("OSError" in status.detail and self.refused == 1)
+
+    def _refuse(self, refused: bool) -> None:
+        self.refused += refused
+        if refused:
+            raise OSError("no room")
+
+
+def test_an_error_of_the_sink_is_not_the_end(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
+    sink, loaded = Failing(), Loaded()
+    begin(sink, loaded=loaded)
+    sink.until(lambda: sink.finals("a") and sink.states("a")[-1] == "live", "events of a second life")
+    assert sink.refused == 2 and loaded == [None] and sink.states("a") == ["starting", "live", "reconnecting", "live"]
+    assert any("OSError: no room" in status.detail for status in sink.statuses)
+    assert "no room" in caplog.text
+
+
+CLOSED = f"""
+import time
+from stream.crew_member import Member
+from stream.live_config import LiveSettings, SourceSettings
+from stream.feed import SourceStatus
+from tests.blinking import Blinking
+from tests.live import Collected
+
+sink, told = Collected(), []
+settings = LiveSettings(sources=(SourceSettings(url="{PATTERN}", name="a"),))
+member = Member(1, settings, sink, processed=lambda *figures: None, make=Blinking, name="session")
+member.start([SourceStatus("a", "pattern", "starting")], told.append)
+sink.until(lambda: told and (told[0] or sink.events), "an event")
+print(told[0])
+member.end(1.0)
+member.join(time.monotonic() + 10)
+"""
+
+
+def test_a_service_without_standard_error_has_processes() -> None:
+    begun = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, CLOSED], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert (begun.returncode, begun.stdout) == (0, "None\n")
+
+
 def test_its_log_is_the_services_with_its_own_levels(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     sink = Collected()
     begin(sink, make=printing)
-    sink.until(lambda: sink.events, "an event")
+    sink.until(lambda: sink.events, "an event, in spite of what no pipe can take")
     assert ("printing", logging.WARNING, "a was printed") in caplog.record_tuples
 
 
-def test_credentials_show_up_in_no_list_of_processes(begin: Begin) -> None:
+def test_credentials_show_up_in_no_list_of_processes(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "s3cret-word"
+    monkeypatch.setenv(TOKEN_VARIABLE, secret)
     sink = Collected()
     source = SourceSettings(url=f"rtsp://me:{secret}@127.0.0.1:1/a", name="far", password=secret)
     member = begin(sink, source, SourceSettings(url=PATTERN, name="a"))
