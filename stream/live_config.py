@@ -158,7 +158,8 @@ class LiveSettings(Settings):
     queued_frames: int = Field(12, ge=1, le=256, description="frames that may wait for a source's analysis")
     evidence_events: int = Field(50, ge=0, le=10_000, description="events whose pictures are kept in memory")
     processes: Annotated[int | Literal["auto"], BeforeValidator(_usable_processes)] = Field(
-        "auto", description="processes that share the sources; 0: the service's own; auto: as many as sources and cores ask for"
+        "auto",
+        description="processes that share the sources; 0 or 1: the service's own; auto: as many as sources and cores ask for",
     )
 
     @model_validator(mode="after")

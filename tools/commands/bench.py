@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tools.commands.live import number_of_processes
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def bench(
     unknown = sorted(set(wanted) - set(PARTS))
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PARTS)}", param_hint="--only")
+    number_of_processes(processes)
     import os
 
     from tools.bench import machine

@@ -74,7 +74,7 @@ def live(
         typer.Option(
             "--processes",
             metavar="N",
-            help="Processes that share the sources; 0: none but the service's own; auto: one for three sources from the "
+            help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
             "fourth source on, at most one a core.",
             show_default="auto",
         ),
@@ -164,15 +164,18 @@ def served_at(
 
 def with_processes(settings: LiveSettings, processes: str | None) -> LiveSettings:
     """The settings with what the command line says of processes; raises BadParameter for what is no number of them."""
+    return settings if processes is None else settings.model_copy(update={"processes": number_of_processes(processes)})
+
+
+def number_of_processes(given: str) -> int | Literal["auto"]:
+    """What --processes says; raises BadParameter for what is neither auto nor a number of them."""
     from stream.live_config import MOST_PROCESSES
 
-    if processes is None:
-        return settings
-    if processes == "auto":
-        return settings.model_copy(update={"processes": "auto"})
-    if not (processes.isascii() and processes.isdecimal() and int(processes) <= MOST_PROCESSES):
-        raise typer.BadParameter(f"--processes: {processes!r} is neither auto nor a number from 0 to {MOST_PROCESSES}")
-    return settings.model_copy(update={"processes": int(processes)})
+    if given == "auto":
+        return "auto"
+    if not (given.isascii() and given.isdecimal() and int(given) <= MOST_PROCESSES):
+        raise typer.BadParameter(f"--processes: {given!r} is neither auto nor a number from 0 to {MOST_PROCESSES}")
+    return int(given)
 
 
 def log_to_stderr(debug: bool) -> None:

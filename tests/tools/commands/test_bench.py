@@ -34,3 +34,8 @@ def test_figures_are_shown_and_written(
 def test_a_part_that_does_not_exist_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("--only", "stages,nonsense") == 2
     assert "nonsense" in capsys.readouterr().err
+
+
+def test_what_is_no_number_of_processes_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("--only", "gpu", "--processes", "many") == 2
+    assert "is neither auto nor a number" in capsys.readouterr().err
