@@ -33,7 +33,8 @@ class FaceGlance:
     def __init__(self, grey: U8, points: F32) -> None:
         self._shape = grey.shape
         self._boxes = [box for box in (_box(points[list(part), :2], grey.shape) for part in _PARTS) if box is not None]
-        self._then = [_cells(grey, box) for box in self._boxes]
+        self._then = self._cells(grey)
+        self._contrast = np.maximum(self._then.std(axis=(1, 2)), _FAINT)
 
     def change(self, grey: U8) -> float:
         """How differently the part that changed most looks in another frame (grey [H, W]), in shares of its own contrast.
@@ -43,11 +44,16 @@ class FaceGlance:
         """
         if grey.shape != self._shape:
             return float("inf")
-        changes = (
-            float(np.abs(_cells(grey, box) - then).mean()) / max(float(then.std()), _FAINT)
-            for box, then in zip(self._boxes, self._then, strict=True)
-        )
-        return max(changes, default=0.0)
+        changes = np.abs(self._cells(grey) - self._then).mean(axis=(1, 2)) / self._contrast
+        return float(changes.max(initial=0.0))
+
+    def _cells(self, grey: U8) -> F32:
+        """[parts, rows, columns] of each part's cells, about its mean."""
+        cells = np.empty((len(self._boxes), *_CELLS[::-1]), np.float32)
+        for part, box in zip(cells, self._boxes, strict=True):
+            part[:] = cv2.resize(grey[box], _CELLS, interpolation=cv2.INTER_AREA)
+        cells -= cells.mean(axis=(1, 2), keepdims=True)
+        return cells
 
 
 class SceneGlance:
@@ -84,11 +90,6 @@ def _box(part: F32, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
 def _within(middle: float, length: float, limit: int) -> slice:
     first, last = round(middle - length / 2), round(middle + length / 2) + 1
     return slice(min(max(first, 0), limit), min(max(last, 0), limit))
-
-
-def _cells(grey: U8, box: tuple[slice, slice]) -> F32:
-    small = cv2.resize(grey[box], _CELLS, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return np.asarray(small - small.mean(), np.float32)
 
 
 def _coarse(grey: U8) -> F32:

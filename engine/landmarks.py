@@ -38,6 +38,7 @@ _SMALLEST_FRAME = 24
 _EARLY_S = 1e-3  # times of frames are rounded
 _CHANGED = 0.12  # a face whose eyes or mouth differ by more is looked at again at once: see FaceGlance.change
 _SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when somebody came
+_SECOND_OPINION = 4.0  # pauses between the looks that dlib takes too, where the first detector sees a face
 _PATIENCE = 2.0  # in pauses between the detectors' looks: so long `locate` leaves them to whoever has time for it
 _STALE_S = 5.0  # the detectors look again after so long, whatever they saw; where nothing changed, not before
 
@@ -325,7 +326,7 @@ class FaceLocator:
             rel = found.location_data.relative_bounding_box
             x, y = (rel.xmin + rel.width / 2) * wide, (rel.ymin + rel.height / 2) * high
             boxes.append((x / scale, y / scale, max(rel.width * wide, rel.height * high) * 1.25 / scale))
-        crowd = frame.t - self._hog_t >= 2 * self._settings.discover_s - 1e-3
+        crowd = frame.t - self._hog_t >= _SECOND_OPINION * self._settings.discover_s - _EARLY_S
         if not boxes or crowd:
             self._hog_t = frame.t
             grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)

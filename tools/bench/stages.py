@@ -21,6 +21,7 @@ import numpy as np
 from engine.align import Registrar, keypoints
 from engine.config import RecognizerSettings
 from engine.features import keypoints_to_map, network_input, whole_map
+from engine.kernels import machine_code
 from engine.landmarks import FaceLocator
 from engine.ops.tvl1 import tvl1
 from engine.runtime import load
@@ -116,6 +117,7 @@ def _landmarks(frames: list[Frame]) -> tuple[Stage, list[list[Face]]]:
 
 
 def _following(frames: list[Frame], found: list[list[Face]]) -> tuple[Stage, Stage, list[Crop]]:
+    machine_code()  # loaded before it is measured
     registrar, spotter = Registrar(), Spotter()
     crops: list[Crop] = []
 
