@@ -9,7 +9,7 @@ thread of its own and hand its result to `advance`: `feed` is nothing but the tw
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -40,6 +40,17 @@ class Evidence:
     flow: F32
 
 
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    """What was recognized last of a face: its marks, how many crops there were at the apex, and what came of it."""
+
+    onset: Mark
+    apex: Mark
+    crops: int
+    answer: Recognition
+    behind: Evidence
+
+
 @dataclass(eq=False)
 class _Watch:
     """All that is kept of one face."""
@@ -48,7 +59,7 @@ class _Watch:
     ring: Ring[Crop]
     registrar: Registrar | None = None
     seen_t: float = 0.0
-    last: tuple[Mark, Mark, Recognition, Evidence] | None = field(default=None)
+    last: _Answered | None = None
 
 
 class Pipeline:
@@ -202,17 +213,17 @@ class Pipeline:
         return events
 
     def _recognized(self, watch: _Watch, onset: Mark, apex: Mark) -> tuple[Recognition, Evidence]:
-        """The answer for an onset and apex of one face, and what it stands on; the last one is not worked out again."""
-        known = watch.last
-        if known is not None and known[:2] == (onset, apex):
-            return known[2:]
+        """The answer for an onset and apex of one face, and what it stands on; the last one is not worked out again, unless it
+        was foreseen so early that the apex has got more crops since."""
         resting, moved = self._nearest(watch, onset), self._nearest(watch, apex)
-        before = watch.ring.between(onset.t - ONSET_REACH_S, onset.t) or [resting]
         after = watch.ring.between(apex.t - APEX_REACH_S, apex.t + APEX_REACH_S) or [moved]
-        answer = self._recognizer.recognize(before, after)
-        behind = Evidence(resting.pixels, moved.pixels, answer.flow)
-        watch.last = (onset, apex, answer, behind)
-        return answer, behind
+        known = watch.last
+        if known is None or (known.onset, known.apex) != (onset, apex) or known.crops < len(after):
+            before = watch.ring.between(onset.t - ONSET_REACH_S, onset.t) or [resting]
+            answer = self._recognizer.recognize(before, after)
+            behind = Evidence(resting.pixels, moved.pixels, answer.flow)
+            known = watch.last = _Answered(onset, apex, len(after), answer, behind)
+        return known.answer, known.behind
 
     def _keep(self, event: str, evidence: Evidence) -> None:
         self._evidence.pop(event, None)

@@ -197,8 +197,8 @@ class Spotter:
 
         Changes nothing. Of later crops only a new peak can move it.
         """
-        span, now = self._open, self._tape.size - 1
-        if span is None or self._state is not State.RISING or span.peak == now:
+        span = self._open
+        if span is None or self._state is not State.RISING:
             return None
         onset = self._onset(span)
         if not self._stands_out(span, onset, span.peak, ANNOUNCED):

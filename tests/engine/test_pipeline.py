@@ -427,6 +427,6 @@ def test_what_is_foreseen_is_not_recognized_again_and_changes_no_event(
     now = "in time"
     assert dicts(events + one.flush()) == dicts(located[1])
     assert announced >= 4
-    assert calls.count("in time") <= 1, "the motion may go down at once"
-    assert announced - 1 <= calls.count("ahead") <= 2 * announced
+    assert calls.count("in time") == 0
+    assert announced <= calls.count("ahead") <= 10 * announced, "each while it rises, for it may go down at once"
     one.foresee()
