@@ -51,7 +51,7 @@ HELD_CAMERA = """
 """A camera of 1280 x 960 at 60 a second that a page gets when the test says so: asked[i]()."""
 ALL_OFF = "() => tracks.length === {} && tracks.every(({{ readyState }}) => readyState === 'ended')"
 NO_CAMERA = "Use this device’s camera"
-WHITE = 255  # nothing moves in the flow that is shown
+RED = 255  # of the colour that a motion to the right and down is drawn in
 TOKEN = "a-token-for-the-page-0123456789"
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -232,7 +232,7 @@ def test_an_expression_in_full(browser: Browser, service: RunningService) -> Non
     with visited(browser, service.url) as page:
         page.click("#rows tr[data-seq='12']")
         expect(page.locator("#details-title")).to_have_text("Uncertain, 95\u00a0% sure")
-        for name, grey in (("onset", 80), ("apex", 120), ("flow", WHITE)):
+        for name, grey in (("onset", 80), ("apex", 120), ("flow", RED)):
             picture = page.locator(f"canvas[data-picture={name}][data-loaded]")
             assert picture.evaluate("(c) => c.getContext('2d').getImageData(64, 64, 1, 1).data[0]") == grey
         expect(page.locator("#details-bars")).to_contain_text("92\u00a0%")
