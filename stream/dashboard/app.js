@@ -26,14 +26,15 @@ const table = new Table(find("rows"), (event) => open(event, true));
 const timeline = new Timeline(find("timeline"), find("tip"), (event) => open(event, false));
 const details = new Details({
   step: (event, by) => shown[shown.findIndex(({ seq }) => seq === event.seq) + by],
-  closed: (event) => page.fromTable && table.focus(event.seq),
+  closed: (event) => page.opener && [page.opener, document.body].includes(document.activeElement) && table.focus(event.seq),
 });
 const filters = new Filters(() => refresh());
 const camera = new Camera(cameraChanged);
 
-/** Show an expression in full; one that was opened from the table gives the focus back to it. */
+/** Show an expression in full. One opened from the table gives the focus back to the row it was left at, unless the focus has moved on
+ * from where the browser put it on closing, which is where it was on opening. */
 function open(event, fromTable) {
-  page.fromTable = fromTable;
+  page.opener = fromTable ? document.activeElement : null;
   details.show(event);
 }
 

@@ -155,7 +155,7 @@ def test_a_line_that_says_nothing_is_given_up(browser: Browser, service: Running
         with page.expect_websocket() as fresh:
             page.clock.install()
             page.reload()
-            page.wait_for_selector("#link[data-state=live]")
+            wait_for_rows(page, list(range(12, 0, -1)))
         with page.expect_websocket() as again:
             page.clock.pause_at("2100-01-01")
             page.clock.run_for(2_000)
@@ -335,6 +335,24 @@ def test_by_keyboard_alone(browser: Browser, service: RunningService) -> None:
         expect(opener).to_be_focused()
         page.keyboard.press("End")
         expect(page.locator("#rows tr[data-seq='1'] button")).to_be_focused()
+
+
+def test_a_key_pressed_at_once_after_closing_is_not_undone(browser: Browser, service: RunningService) -> None:
+    """The browser tells of a dialog's closing a moment after it gave the focus back; by then the focus may have moved on."""
+    at_once = """async () => {
+        const dialog = document.getElementById("details");
+        const told = new Promise((resolve) => dialog.addEventListener("close", () => resolve(), { once: true }));
+        dialog.close();
+        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "End", bubbles: true }));
+        await told;
+        return document.activeElement.closest("tr")?.dataset.seq;
+    }"""
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        page.locator("#rows tr[data-seq='12'] button").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#details")).to_be_visible()
+        assert page.evaluate(at_once) == "1"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
