@@ -29,7 +29,7 @@ def descend(
     stepped is called after every step with the epochs done, finished after every epoch with the epochs done and the mean loss.
     """
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    optimizer = kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     schedule = _one_cycle(optimizer, settings, steps) if settings.schedule == "one-cycle" else None
     for epoch in range(settings.epochs):
         total = 0.0

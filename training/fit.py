@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,21 @@ from training.datasets import CLASSES, FlowMaps
 from training.descent import descend
 from training.kernel import fit_kernel
 from training.pretrain import State, begun
-from training.recipe import Recipe, fit_of
+from training.recipe import AugmentSettings, Recipe, fit_of
+from training.simulate import simulate
 from training.weights import class_weights
 
 Progress = Callable[[str, int, int, float], None]
 """Told after each epoch: "pre-training" or "fitting", member, epochs done, mean loss of the epoch."""
+
+SIMULATED = 10_000
+"""Simulated maps that those beside the real ones are drawn from."""
+
+_SIMULATED_SEED = 998
+"""Keeps them apart from what the members are pre-trained on, and from a kernel machine's centres."""
+
+_CHUNK = 500
+"""Maps varied at a time, so that their intermediate steps need little memory."""
 
 Watch = Callable[[int, int, nn.Module], None]
 """Shown each member's network after each epoch of fitting: member, epochs done, the network in evaluation mode."""
@@ -51,8 +61,18 @@ def fit(
             state = _kept(starts[number])
         else:
             state = begun(recipe, start, number, partial(progress, "pre-training", number))
-        members.append(_Member(recipe, number, data, start * 1000 + number, state).learn(progress, watch))
+        members.append(_Member(recipe, number, data, start, state).learn(progress, watch))
     return Committee(members, 1.0, fit_kernel(recipe, data, start), recipe.kernel.share if recipe.kernel else 0.0).eval()
+
+
+@lru_cache(maxsize=1)
+def _simulated(kind: str, augment: AugmentSettings, seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs [SIMULATED, 3, H, W] of simulated maps, varied as real ones are, and their labels: made once for all networks and
+    folds of a seed, since few of them are drawn twice in one fitting."""
+    made = simulate(SIMULATED, seed)
+    draw = torch.Generator().manual_seed(seed)
+    parts = zip(*(torch.split(torch.from_numpy(part), _CHUNK) for part in (made.maps, made.keypoints)), strict=True)
+    return torch.cat([inputs(kind, maps, keypoints, augment, draw) for maps, keypoints in parts]), torch.from_numpy(made.labels)
 
 
 def _kept(start: Path) -> State:
@@ -75,14 +95,16 @@ class _Member:
     """One network's fitting: batches of varied maps, each as the loss of the network on it."""
 
     def __init__(self, recipe: Recipe, number: int, data: FlowMaps, seed: int, start: State) -> None:
-        self._recipe, self._settings, self._number, self._seed = recipe, fit_of(recipe, number), number, seed
-        self._draw = torch.Generator().manual_seed(seed)
-        self._mix = np.random.default_rng(seed)
+        self._recipe, self._settings, self._number, self._seed = recipe, fit_of(recipe, number), number, seed * 1000 + number
+        self._draw = torch.Generator().manual_seed(self._seed)
+        self._mix = np.random.default_rng(self._seed)
         self._maps, self._keypoints = torch.from_numpy(data.maps), torch.from_numpy(data.keypoints)
         with torch.random.fork_rng(devices=[]):  # building draws parameters, which start then replaces
             self._network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
         self._network.load_state_dict(start)
         self._start = start
+        if self._settings.simulated:
+            self._beside = _simulated(recipe.model.input, recipe.augment, seed * 1000 + _SIMULATED_SEED)
         labels, smooth = torch.from_numpy(data.labels), self._settings.label_smoothing
         weights = class_weights(data.labels, self._settings.class_weight_power)
         targets = functional.one_hot(labels, len(CLASSES)).float() * (1 - smooth) + smooth / len(CLASSES)
@@ -128,4 +150,15 @@ class _Member:
                 other = torch.randperm(len(chosen), generator=self._draw)
                 seen = share * seen + (1 - share) * seen[other]
                 targets = share * targets + (1 - share) * targets[other]
-            yield -(targets * torch.log_softmax(self._network(seen), 1)).sum(1).mean()
+            yield self._loss(seen, targets)
+
+    def _loss(self, seen: Tensor, targets: Tensor) -> Tensor:
+        """Of inputs [B, 3, H, W] and weighted targets [B, K], and of simulated maps beside them where the recipe wants some."""
+        if not self._settings.simulated:
+            return -(targets * torch.log_softmax(self._network(seen), 1)).sum(1).mean()
+        maps, labels = self._beside
+        drawn = torch.randint(len(labels), (self._settings.simulated,), generator=self._draw)
+        logits = self._network(torch.cat((seen, maps[drawn])))
+        real = -(targets * torch.log_softmax(logits[: len(seen)], 1)).sum(1).mean()
+        smooth = self._settings.label_smoothing
+        return real + functional.cross_entropy(logits[len(seen) :], labels[drawn], label_smoothing=smooth)

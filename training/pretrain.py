@@ -26,7 +26,7 @@ from training.descent import descend
 from training.recipe import PretrainSettings, Recipe, pretrained_members
 from training.simulate import Simulated, simulate
 
-WAY = 1
+WAY = 2
 """Counts up when the simulation, or what is learnt of it, changes: starts made the old way are then made anew."""
 
 State = dict[str, Tensor]

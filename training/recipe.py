@@ -73,6 +73,8 @@ class FitSettings(DescentSettings):
     blend: float = Field(1.0, gt=0, le=1)
     """How far a pre-trained network goes from its start to what was fitted: each parameter is start + blend * (fitted - start).
     Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022."""
+    simulated: int = Field(0, ge=0)
+    """Simulated maps (`training.simulate`) beside each batch of real ones; their mean loss counts as much as the real ones'."""
 
 
 class KernelSettings(Strict):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import training.fit
 from engine.errors import WeightsError
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
@@ -15,6 +16,7 @@ from training.fit import fit
 from training.kernel import fit_kernel
 from training.pretrain import begun, keep
 from training.recipe import Recipe
+from training.simulate import simulate
 
 OPTIONS: dict[str, Any] = {"width": 16, "heads": 2, "repeats": (1, 1, 1)}
 PRETRAIN: dict[str, Any] = {"maps": 100, "epochs": 2, "batch": 50, "learning_rate": 1e-3}
@@ -88,6 +90,22 @@ def test_only_a_pre_trained_start_is_blended() -> None:
     for pretrain in (None, {**PRETRAIN, "members": 1}):
         with pytest.raises(ValueError, match="not all networks have such a start"):
             recipe(members=2, pretrain=pretrain, blend=0.5)
+
+
+def test_simulated_maps_beside_the_real_ones_are_learnt_too(data: FlowMaps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.fit, "SIMULATED", 600)
+    unseen = simulate(300, 5)
+    maps, labels = torch.from_numpy(unseen.maps), torch.from_numpy(unseen.labels)
+
+    def right(network: nn.Module) -> float:
+        with torch.inference_mode():
+            return float((network(maps).argmax(1) == labels).float().mean())
+
+    alone, beside = recipe(epochs=20), recipe(epochs=20, simulated=48)
+    both = fit(beside, data, seed=7)
+    assert right(both) > right(fit(alone, data, seed=7)) + 0.1
+    assert np.array_equal(both(torch.from_numpy(data.inputs("whole"))).argmax(1).numpy(), data.labels)
+    assert same(both, fit(beside, data, seed=7))
 
 
 def test_each_member_begins_and_learns_on_its_own(data: FlowMaps) -> None:
