@@ -9,7 +9,16 @@ from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +39,27 @@ class _Speed(ProgressColumn):
 def table_console() -> Console:
     """Where tables go: stdout, wide enough for them where there is no terminal to fit."""
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+
+
+def stages_bar(console: Console) -> Callable[[str, int, int], None]:
+    """A bar for each stage, one after the other; a stage ends when all of it is done.
+
+    Call what it gives with what was done last, and how many steps of how many are done.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console)
+
+    def told(what: str, done: int, total: int) -> None:
+        if not bar.live.is_started:
+            for over in bar.task_ids:
+                bar.remove_task(over)
+            bar.add_task(what, total=total)
+            bar.start()
+        bar.update(bar.task_ids[0], completed=done, description=what)
+        if done == total:
+            bar.stop()
+
+    return told
 
 
 @contextmanager

@@ -25,7 +25,15 @@ from training.datasets import FlowMaps
 from training.pool import each, processes
 from training.provenance import made_here
 from training.recipe import Recipe, pretrained_members
-from training.split import Fold, check_apart, group_folds, leave_one_subject_out
+from training.split import (
+    DEVELOPMENT_SEED,
+    DEVELOPMENT_SHARE,
+    Fold,
+    check_apart,
+    development_split,
+    group_folds,
+    leave_one_subject_out,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,19 +76,23 @@ def evaluate(
     *,
     seeds: Sequence[int] = (0,),
     groups: int | None = None,
+    development: bool = False,
     select_on_test: bool = False,
     jobs: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> list[FoldResult]:
     """Judge the recipe on all subjects of data, once a seed; results in order of seed, then of the subjects' appearance.
 
-    groups leaves out so many groups of subjects rather than each subject alone. Folds that the record holds already are not
-    run again. jobs folds run at once, each in a process with one thread. Raises ConfigError where the record belongs to another
-    recipe, division or data, OutputError where it cannot be written, InputError where a subject would be judged twice or by
-    what saw it, ApexError where a process dies.
+    groups leaves out so many groups of subjects rather than each subject alone. With development only the subjects of
+    `training.split.development_split` are judged, and all others always fitted to: that is how recipes are compared. Folds that
+    the record holds already are not run again. jobs folds run at once, each in a process with one thread. Raises ConfigError
+    where the record belongs to another recipe, division or data, OutputError where it cannot be written, InputError where a
+    subject would be judged twice or by what saw it, ApexError where a process dies.
     """
-    folds = _divided(data, groups)
-    header = _header(recipe, data) | ({} if groups is None else {"groups": groups})
+    folds = _divided(data, groups, development)
+    header = (
+        _header(recipe, data) | ({} if groups is None else {"groups": groups}) | ({"development": True} if development else {})
+    )
     done = {(r.seed, r.subject): r for r in _opened(record, header) if not select_on_test or r.peeked is not None}
     tasks = [(seed, fold) for seed in seeds for fold in folds]
     wanted = [task for task in tasks if (task[0], task[1].name) not in done]
@@ -96,10 +108,21 @@ def evaluate(
     return [done[seed, fold.name] for seed, fold in tasks]
 
 
-def _divided(data: FlowMaps, groups: int | None) -> list[Fold]:
-    folds = leave_one_subject_out(data.subjects) if groups is None else group_folds(data.subjects, groups, GROUPS_SEED)
+def _divided(data: FlowMaps, groups: int | None, development: bool) -> list[Fold]:
+    judged: Sequence[int] = range(len(data))
+    if development:
+        judged = development_split(data.subjects, data.databases, DEVELOPMENT_SHARE, DEVELOPMENT_SEED)
+    subjects = [data.subjects[i] for i in judged]
+    folds = leave_one_subject_out(subjects) if groups is None else group_folds(subjects, groups, GROUPS_SEED)
+    folds = [_among_all(fold, judged, len(data)) for fold in folds]
     check_apart(folds, data.subjects, data.databases)
     return folds
+
+
+def _among_all(fold: Fold, judged: Sequence[int], maps: int) -> Fold:
+    """A fold of some of the maps as one of all: what it does not hold out is fitted to."""
+    held_out = {judged[i] for i in fold.judge}
+    return Fold(fold.name, tuple(i for i in range(maps) if i not in held_out), tuple(sorted(held_out)))
 
 
 def judge_fold(

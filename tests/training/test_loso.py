@@ -21,7 +21,7 @@ from training.fit import fit
 from training.loso import FoldResult, evaluate, judge_fold, makers, read_record
 from training.provenance import made_here
 from training.recipe import Recipe
-from training.split import Fold, leave_one_subject_out
+from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, Fold, development_split, leave_one_subject_out
 
 OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
 PRETRAIN: dict[str, Any] = {"maps": 100, "epochs": 1, "batch": 50, "learning_rate": 1e-3}
@@ -84,6 +84,30 @@ def test_every_map_is_answered_once_a_seed(data: FlowMaps, tmp_path: Path) -> No
         assert [t for r in results if r.seed == seed for t in r.truth] == data.labels.tolist()
     assert np.isfinite([row for r in results for row in r.logits]).all()
     assert all(a.logits != b.logits for a, b in zip(results[:4], results[4:], strict=True))
+
+
+@pytest.mark.parametrize("groups", [None, 2])
+def test_development_subjects_alone_are_judged_by_what_saw_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int | None
+) -> None:
+    people = tuple((d, f"{d}{i}") for d in ("smic", "samm") for i in range(4))
+    data = htnet_3db.load(write_dataset(tmp_path / "set", per_class=1, subjects=people))
+    seen: list[set[str]] = []
+
+    def watched(recipe: Recipe, maps: FlowMaps, **options: Any) -> Committee:
+        seen.append(set(maps.subjects))
+        return fit(recipe, maps, **options)
+
+    monkeypatch.setattr("training.fit.fit", watched)
+    half = development_split(data.subjects, data.databases, DEVELOPMENT_SHARE, DEVELOPMENT_SEED)
+    results = evaluate(TINY, data, tmp_path / "folds.jsonl", groups=groups, development=True)
+    judged = [set(result.names) for result in results]
+    assert sorted(name for names in judged for name in names) == sorted(data.names[i] for i in half)
+    assert len(results) == (groups or len({data.subjects[i] for i in half}))
+    for names, fitted in zip(judged, seen, strict=True):
+        assert fitted == {s for s, name in zip(data.subjects, data.names, strict=True) if name not in names}
+    with pytest.raises(ConfigError, match="another development"):
+        evaluate(TINY, data, tmp_path / "folds.jsonl", groups=groups)
 
 
 def test_a_fold_tells_what_each_part_of_the_committee_says_alone(two: FlowMaps, tmp_path: Path) -> None:

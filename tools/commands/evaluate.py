@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from training.datasets import FlowMaps
-    from training.loso import Progress
     from training.report import Assessment
 
 
@@ -61,6 +59,7 @@ def evaluate(
     from rich.console import Console
 
     import training.page  # noqa: F401 - what it needs is missed before the fitting, not after
+    from tools.display import stages_bar
     from training import datasets, loso
     from training.pretrain import check_network
     from training.recipe import read_recipe
@@ -72,7 +71,7 @@ def evaluate(
     console = Console(stderr=True)
     console.print(maps.told(), highlight=False)
     record, chosen = out / "folds.jsonl", range(recipe.seed, recipe.seed + seeds)
-    judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, jobs=jobs, progress=_bar(console))
+    judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, jobs=jobs, progress=stages_bar(console))
     try:
         results = judge(select_on_test=select_on_test)
     except KeyboardInterrupt:
@@ -104,27 +103,6 @@ def _show(summary: dict[str, Any]) -> None:
     for table in _tables(summary):
         Console().print(table)
     typer.echo(_confidence(summary))
-
-
-def _bar(console: Console) -> Progress:
-    """A bar for each stage, one after the other; a stage ends when all of it is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bar = Bar(*columns, console=console)
-
-    def told(what: str, done: int, total: int) -> None:
-        if not bar.live.is_started:
-            for over in bar.task_ids:
-                bar.remove_task(over)
-            bar.add_task(what, total=total)
-            bar.start()
-        bar.update(bar.task_ids[0], completed=done, description=what)
-        if done == total:
-            bar.stop()
-
-    return told
 
 
 def _tables(summary: dict[str, Any]) -> Iterator[Table]:
