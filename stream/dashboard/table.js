@@ -10,20 +10,20 @@ export class Table {
   constructor(body, open) {
     this.body = body;
     this.open = open;
+    this.chosen = undefined; // seq of the row that was last moved to or clicked; until then the newest can be tabbed to
     body.addEventListener("click", (event) => {
       const row = event.target.closest("tr");
       if (row) this.#choose(row);
     });
     body.addEventListener("animationend", (event) => event.target.closest("tr")?.classList.remove("fresh"));
     body.addEventListener("keydown", (event) => this.#walk(event));
-    body.addEventListener("focusin", (event) => this.#current(event.target.closest("tr")));
+    body.addEventListener("focusin", (event) => this.#current(event.target.closest("tr"), true));
   }
 
   /** Show these events, the newest first; rows that stay are left as they are. */
   show(events) {
     const wanted = events.slice(0, MOST_ROWS);
     const standing = new Map([...this.body.rows].map((row) => [row.event.seq, row]));
-    const focused = document.activeElement?.closest?.("tr")?.event?.seq;
     let place = this.body.firstElementChild;
     for (const event of wanted) {
       const row = standing.get(event.seq);
@@ -32,7 +32,7 @@ export class Table {
       standing.delete(event.seq);
     }
     for (const row of standing.values()) row.remove();
-    this.#current([...this.body.rows].find((row) => row.event.seq === focused) ?? this.body.rows[0], focused === undefined);
+    this.#current([...this.body.rows].find((row) => row.event.seq === this.chosen) ?? this.body.rows[0]);
   }
 
   /** Mark the rows of events that came just now. */
@@ -45,16 +45,16 @@ export class Table {
     [...this.body.rows].find((row) => row.event.seq === seq)?.querySelector("button").focus();
   }
 
-  #current(row, gently = false) {
+  #current(row, chosen = false) {
     if (!row) return;
+    if (chosen) this.chosen = row.event.seq;
     const now = this.body.querySelector('button[tabindex="0"]');
-    if (gently && now) return;
     if (now) now.tabIndex = -1;
     row.querySelector("button").tabIndex = 0;
   }
 
   #choose(row) {
-    this.#current(row);
+    this.#current(row, true);
     this.open(row.event);
   }
 

@@ -337,6 +337,19 @@ def test_by_keyboard_alone(browser: Browser, service: RunningService) -> None:
         expect(page.locator("#rows tr[data-seq='1'] button")).to_be_focused()
 
 
+def test_the_newest_row_is_tabbed_to_until_another_is_chosen(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        wait_for_rows(page, list(range(12, 0, -1)))
+        tell_and_wait(service, page, decided(12), 13)
+        expect(page.locator("#rows button[tabindex='0']")).to_have_count(1)
+        expect(page.locator("#rows tr[data-seq='13'] button")).to_have_attribute("tabindex", "0")
+        page.locator("#rows tr[data-seq='5'] button").focus()
+        tell_and_wait(service, page, decided(13), 14)
+        expect(page.locator("#rows button[tabindex='0']")).to_have_count(1)
+        expect(page.locator("#rows tr[data-seq='5'] button")).to_be_focused()
+        expect(page.locator("#rows tr[data-seq='5'] button")).to_have_attribute("tabindex", "0")
+
+
 def test_a_key_pressed_at_once_after_closing_is_not_undone(browser: Browser, service: RunningService) -> None:
     """The browser tells of a dialog's closing a moment after it gave the focus back; by then the focus may have moved on."""
     at_once = """async () => {
