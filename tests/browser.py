@@ -112,5 +112,6 @@ def visited(browser: Browser, url: str, *, complaints_expected: bool = False, sc
         page.goto(url)
         page.wait_for_selector("#link[data-state=live]")
         yield page
-        assert complaints_expected or not complaints
-        assert not [stranger for stranger in strangers if not stranger.startswith(("blob:", "data:"))]
+        assert complaints_expected or not complaints, complaints
+        abroad = [stranger for stranger in strangers if not stranger.startswith(("blob:", "data:"))]
+        assert not abroad, abroad
