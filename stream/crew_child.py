@@ -26,7 +26,7 @@ from engine.errors import ApexError, InputError
 from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 from stream.live_config import LiveSettings
 from stream.session import Session
-from stream.threads import loaded_for_good, opencv_on_one_thread
+from stream.threads import loaded_for_good, numba_alone, opencv_on_one_thread
 from stream.worker import Make
 
 FLUSH_S = 0.3
@@ -175,6 +175,7 @@ def work(orders: Orders, heard: IO[bytes], told: IO[bytes]) -> None:
     logging.basicConfig(level=orders.log_level, handlers=[_Told(outbox)], format="%(message)s", force=True)
     sending = threading.Thread(target=_send, args=(outbox, told), name="send", daemon=True)
     sending.start()
+    numba_alone()
     sink = Outgoing(outbox)
     session = Session(orders.settings, sink, processed=outbox.processed, make=orders.make, name=orders.name)
     with opencv_on_one_thread():

@@ -109,7 +109,9 @@ def live(
     with native_noise_hidden(not debug):
         log_to_stderr(debug)
         from stream.service import serve
+        from stream.threads import numba_alone
 
+        numba_alone()
         sys.setswitchinterval(SWITCH_S)
         serve(settings, lambda service: announce(service, open_page=open_page))
 
