@@ -24,9 +24,10 @@ from typing import IO, Any
 
 from engine.errors import ApexError, InputError
 from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.lean import load_less
 from stream.live_config import LiveSettings
 from stream.session import Session
-from stream.threads import loaded_for_good, numba_alone, opencv_on_one_thread
+from stream.threads import loaded_for_good, opencv_on_one_thread
 from stream.worker import Make
 
 FLUSH_S = 0.3
@@ -175,7 +176,7 @@ def work(orders: Orders, heard: IO[bytes], told: IO[bytes]) -> None:
     logging.basicConfig(level=orders.log_level, handlers=[_Told(outbox)], format="%(message)s", force=True)
     sending = threading.Thread(target=_send, args=(outbox, told), name="send", daemon=True)
     sending.start()
-    numba_alone()
+    load_less()
     sink = Outgoing(outbox)
     session = Session(orders.settings, sink, processed=outbox.processed, make=orders.make, name=orders.name)
     with opencv_on_one_thread():

@@ -1,4 +1,4 @@
-"""What the process as a whole is told: how many threads libraries may start, what it need not load, collect or keep."""
+"""What the process as a whole is told: how many threads libraries may start, what need not be collected or kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import gc
 import sys
 import threading
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import cv2
@@ -43,23 +43,6 @@ def opencv_on_one_thread() -> AbstractContextManager[None]:
     for work of a tenth of a millisecond, and keep it busy for a while after, waiting for more.
     """
     return _one_thread
-
-
-def numba_alone() -> None:
-    """numba comes without scipy, whose linear algebra it would load in case it is asked for it, as nothing here does. Saves
-    a fifth of a second and 12 MB.
-
-    For a process that is this project's own, before it loads anything: numba's products of matrices are not to be had in it.
-    Where one of the two is loaded already, or numba cannot be, all stays as it is.
-    """
-    if "numba" in sys.modules or "scipy" in sys.modules:
-        return
-    sys.modules["scipy"] = None  # type: ignore[assignment]  # Python's own way to say that there is none
-    try:
-        with suppress(ImportError, OSError):  # told by `engine.kernels.refusal` to whoever asks
-            import numba.np.arraymath  # noqa: F401
-    finally:
-        del sys.modules["scipy"]
 
 
 def loaded_for_good() -> None:

@@ -70,14 +70,14 @@ def analyze(
     was found until then.
     """
     from stream.config import load_analysis_settings
-    from stream.threads import numba_alone
+    from stream.lean import load_less
 
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
     settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
     settings = settings.model_copy(update={"pipeline": with_engines(with_network(settings.pipeline, network, weights))})
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
-        numba_alone()
+        load_less()
         failed = False
         for video, name in zip(videos, folder_names(videos), strict=True):
             if stop.is_set():

@@ -108,10 +108,10 @@ def live(
     settings = settings.model_copy(update={"pipeline": pipeline})
     with native_noise_hidden(not debug):
         log_to_stderr(debug)
+        from stream.lean import load_less
         from stream.service import serve
-        from stream.threads import numba_alone
 
-        numba_alone()
+        load_less()
         sys.setswitchinterval(SWITCH_S)
         serve(settings, lambda service: announce(service, open_page=open_page))
 
