@@ -82,8 +82,10 @@ class Recognizer:
             raise WeightsError(f"{weights} does not fit its card: other input shape or classes; export it again")
 
     def prepare(self) -> None:
-        """Compiles or loads the machine code of the flow, or the GPU's. Raises BackendError where that cannot run."""
+        """Compiles or loads the machine code of the flow, and the GPU's. Raises BackendError where that cannot run."""
         prepare(self._flow_backend)
+        if self._flow_backend == "gpu" and cpu.refusal() is None:
+            prepare("cpu")  # it goes on where the GPU fails, at once
 
     @property
     def model(self) -> str:

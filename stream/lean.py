@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from types import ModuleType
+
+from engine.landmarks import mediapipe_solutions
 
 _OTHER_SOLUTIONS = ("mediapipe.tasks", "mediapipe.tasks.python", "mediapipe.python.solutions.objectron")
 
 
 def load_less() -> None:
-    """Have numba and MediaPipe leave out what nothing here needs: a third of a second of every start, and 15 MB.
+    """Load numba and MediaPipe without what nothing here needs of them: that saves a third of a second of a start, and 15 MB.
 
-    For a process that is this project's own, before it loads anything: numba's products of matrices and MediaPipe's tasks are
-    not to be had in it. What is loaded already stays as it is.
+    For a process that is this project's own and will have a pipeline, before anything else is loaded: numba's products of
+    matrices are not to be had in it. What is loaded already stays as it is.
     """
-    _mediapipe_without_other_solutions()
+    with suppress(ImportError, OSError):  # told to whoever needs it
+        mediapipe_solutions(also_not=_OTHER_SOLUTIONS)
     _numba_without_scipy()
-
-
-def _mediapipe_without_other_solutions() -> None:
-    """Empty modules stand in for them, for good."""
-    if "mediapipe" not in sys.modules:
-        sys.modules.update({name: ModuleType(name) for name in _OTHER_SOLUTIONS})
 
 
 def _numba_without_scipy() -> None:

@@ -101,9 +101,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         say_error(error)
     except ModuleNotFoundError as error:
-        if debug or error.name not in EXTRAS:
+        if debug:
             raise
-        say_error(f"this command needs the package {error.name}: pip install 'apexstream[{EXTRAS[error.name]}]'")
+        extra = EXTRAS.get(str(error.name))
+        needs = f"this command needs the package {error.name}: pip install 'apexstream[{extra}]'"
+        say_error(needs if extra else unforeseen(error))
     except Exception as error:  # the last line of defence: a defect of ours, told in one sentence
         if debug:
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -52,7 +53,10 @@ def _driver() -> bool:
 
 
 def _cuda() -> str | None:
-    import torch
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: one of its libraries is missing or damaged
+        return f"torch cannot be loaded ({next(iter(str(error).splitlines()), type(error).__name__)}); reinstall it"
 
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA GPU"
@@ -85,7 +89,8 @@ def translated(what: str) -> Iterator[None]:
 def _failures() -> tuple[type[Exception], ...]:
     """What torch raises for a device, and triton once it is loaded."""
     loaded = sys.modules.get("triton.errors")
-    return (RuntimeError, OSError, loaded.TritonError) if loaded else (RuntimeError, OSError)
+    own = (RuntimeError, OSError, ImportError, subprocess.SubprocessError)  # the last two: its launcher cannot be compiled
+    return (*own, loaded.TritonError) if loaded else own
 
 
 def chosen(tensor: torch.Tensor) -> AbstractContextManager[object]:

@@ -53,11 +53,6 @@ def refusal(backend: str) -> str | None:
     return f"{' and '.join(absent)} not installed; {ADVICE[backend]}" if absent else None
 
 
-def report() -> dict[str, str | None]:
-    """Each backend, best first, with the reason why it cannot run here, or None."""
-    return {name: refusal(name) for name in NEEDS}
-
-
 def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | None = None) -> Runner:
     """Load an exported network (ONNX file) on a backend: maps [B, 3, H, W] float32 in 0..1 -> probabilities [B, K] float32.
 
@@ -106,4 +101,4 @@ def _installed(module: str) -> bool:
         return False
 
 
-__all__ = ["BackendName", "Runner", "load", "refusal", "report"]
+__all__ = ["BackendName", "Runner", "load", "refusal"]

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from engine.errors import OutputError
 from engine.runtime.gpu import Gpu
@@ -79,7 +78,7 @@ def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
         if told["format"] != FORMAT or told["sha256"] != sha256_of(engine):
             return None, f"{path} is damaged"
         theirs = {name: str(told["key"][name]) for name in WORDS}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None, f"{path} is no engine of apexstream"
     ours = asdict(key)
     for name, words in WORDS.items():
@@ -98,13 +97,13 @@ def replace(path: Path, content: bytes) -> None:
     """Put content at path in one step, its folder made if need be. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        draft = path.parent / f".{path.name}-{uuid4().hex}"  # readable to whom the umask lets, as a shared folder needs
         try:
-            with os.fdopen(handle, "wb") as file:
+            with draft.open("xb") as file:
                 file.write(content)
-            Path(draft).replace(path)
+            draft.replace(path)
         except BaseException:
-            Path(draft).unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             raise
     except OSError as cause:
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from engine.errors import BackendError
+from engine.errors import BackendError, WeightsError
 from engine.runtime.contract import Runner
 from engine.types import F32
 
@@ -26,6 +26,7 @@ class FallingBack:
         self._rest = list(chain)
         self.refusals: dict[str, str] = {}
         self._lost: list[str] = []
+        self._over = False  # no backend is left: what ran last is closed
         self._runner = self._opened()
 
     @property
@@ -55,11 +56,12 @@ class FallingBack:
 
     def __call__(self, maps: F32) -> F32:
         """Maps [B, 3, H, W] -> probabilities [B, K], from the first backend that can."""
-        while True:
+        while not self._over:
             try:
                 return self._runner(maps)
             except BackendError as failed:
                 self._fall_back(failed)
+        raise self._none_left()
 
     def _fall_back(self, failed: BackendError) -> None:
         lost = self._runner
@@ -67,20 +69,28 @@ class FallingBack:
         close = getattr(lost, "close", None)
         if close is not None:
             close()
-        self._runner = self._opened()
+        self._over = True
+        self._runner = self._opened(lost)
+        self._over = False
         told = f"the network no longer runs on {lost.device} ({failed}); {self.backend} on {self.device} goes on"
         self._lost.append(told)
         log.warning("%s", told)
 
-    def _opened(self) -> Runner:
+    def _opened(self, lost: Runner | None = None) -> Runner:
+        """The next that opens; in place of one that was lost, a network's file that is gone meanwhile is one more refusal."""
         while self._rest:
             name, opener = self._rest.pop(0)
             try:
                 runner = opener()
-            except BackendError as reason:
+            except (BackendError, WeightsError) as reason:
+                if lost is None and isinstance(reason, WeightsError):
+                    raise
                 self.refusals[name] = str(reason)
                 continue
             for note in runner.notes:
                 log.warning("%s", note)
             return runner
-        raise BackendError("; ".join(f"backend {name} cannot run here: {why}" for name, why in self.refusals.items()))
+        raise self._none_left()
+
+    def _none_left(self) -> BackendError:
+        return BackendError("; ".join(f"backend {name} cannot run here: {why}" for name, why in self.refusals.items()))

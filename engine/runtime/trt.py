@@ -118,6 +118,7 @@ class TrtRunner:
 
     def _kept(self, judge: OrtRunner) -> tuple[str, _Session] | None:
         """An engine from a file, held against ONNX Runtime; a note for each file that is of no use."""
+        useless: list[str] = []
         folders = dict.fromkeys((self._weights.parent, self._cache or self._weights.parent))
         for precision in TOLERANCES:
             for path in (folder / self.file_name(precision) for folder in folders):
@@ -125,10 +126,12 @@ class TrtRunner:
                 if engine is not None:
                     session, reason = self._judged(judge, engine, precision)
                     if session is not None:
+                        self.notes += useless
                         return precision, session
                     reason = f"{path} is not used: {reason}"
                 if reason:
-                    self.notes.append(f"{reason}; the network is compiled anew")
+                    useless.append(reason)
+        self.notes += [f"{reason}; the network is compiled anew" for reason in useless]
         return None
 
     def _built(self, judge: OrtRunner) -> tuple[str, _Session]:
@@ -206,8 +209,14 @@ class TrtRunner:
 
     def _timings(self, config: Any) -> Any:
         """The timing cache of earlier builds, or an empty one, set in config."""
-        path = self._timings_path
-        kept = path.read_bytes() if path and path.is_file() else b""
+        path, kept = self._timings_path, b""
+        if path is not None:
+            try:
+                kept = path.read_bytes()
+            except FileNotFoundError:
+                pass  # the first compilation here
+            except OSError as cause:
+                self.notes.append(f"the timings of earlier compilations are not used: {path} cannot be read ({cause.strerror})")
         timings = config.create_timing_cache(kept)
         if kept and (timings is None or not config.set_timing_cache(timings, False)):
             self.notes.append(f"{path} is of another GPU or damaged and begun anew")
@@ -234,6 +243,7 @@ class _Session:
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise BackendError(f"TensorRT does not take the compiled network{log.told()}")
+        self._closed = False
         self._contexts: list[Any] = []
         self._graphs: dict[int, Any] = {}
         self._stream = Stream(libraries.cuda)
@@ -249,6 +259,8 @@ class _Session:
 
     def run(self, maps: F32) -> F32:
         """[B, 3, H, W] -> [B, K] for B of 1 to MAX_BATCH, padded to a power of two so that few graphs serve all."""
+        if self._closed:
+            raise BackendError("the compiled network is closed")
         size = 1 << (len(maps) - 1).bit_length()
         self._maps[: len(maps)] = maps
         self._maps[len(maps) : size] = 0
@@ -262,7 +274,8 @@ class _Session:
         return self._answers[: len(maps)].copy()
 
     def close(self) -> None:
-        """Give everything on the GPU back."""
+        """Give everything on the GPU back, and the memory that maps and answers lie in: nothing runs any more."""
+        self._closed = True
         self._graphs.clear()
         self._stream.close()
         self._contexts.clear()

@@ -330,6 +330,13 @@ def by_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Recognizer]:
     return lambda: Recognizer(RecognizerSettings(backend="ort"))
 
 
+def test_the_cpu_is_made_ready_beside_the_gpu(by_gpu: Callable[[], Recognizer], monkeypatch: pytest.MonkeyPatch) -> None:
+    ready: list[str] = []
+    monkeypatch.setattr(module, "prepare", ready.append)
+    by_gpu()
+    assert ready == ["gpu", "cpu"], "else a GPU that fails costs the time to load or compile the CPU's code"
+
+
 def test_the_gpu_answers_many_in_one_trip(
     by_gpu: Callable[[], Recognizer], recognizer: Recognizer, rest: Crop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,11 @@ def failing_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
             ModuleNotFoundError("No module named 'jinja2'", name="jinja2"),
             "apexstream: error: this command needs the package jinja2: pip install 'apexstream[train]'\n",
         ),
+        (
+            ModuleNotFoundError("No module named 'sympy'", name="sympy"),
+            "apexstream: error: something unforeseen went wrong (ModuleNotFoundError: No module named 'sympy'); "
+            "run again with --debug to see where\n",
+        ),
     ],
 )
 def test_no_traceback_reaches_the_user_unless_asked_for(

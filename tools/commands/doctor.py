@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,8 +76,7 @@ def probe(topic: str, name: str, look: Callable[[], str]) -> Finding:
     except ApexError as error:
         return Finding(topic, name, "failed", str(error))
     except Exception as error:  # noqa: BLE001 - whatever a library raises here is what the user came to hear
-        first = next(iter(str(error).splitlines()), "")
-        return Finding(topic, name, "failed", f"{type(error).__name__}: {first}")
+        return Finding(topic, name, "failed", _in_a_line(error))
 
 
 def system() -> list[Finding]:
@@ -124,15 +124,14 @@ def accelerators() -> list[Finding]:
     """GPU, CUDA, Triton, TensorRT: what is there, and why it is not used where it is not."""
     from engine.ops.strain import gpu as strain_gpu
     from engine.ops.tvl1 import gpu as tvl1_gpu
-    from engine.runtime import UNPROVEN, report
+    from engine.runtime import NEEDS, UNPROVEN, refusal
 
-    used = {"TV-L1 on a GPU": tvl1_gpu.refusal(), "strain on a GPU": strain_gpu.refusal()}
-    runtimes = report()
-    used |= {f"runtime {name}": why for name, why in runtimes.items()}
+    used = {"TV-L1 on a GPU": _told(tvl1_gpu.refusal), "strain on a GPU": _told(strain_gpu.refusal)}
+    used |= {f"runtime {name}": _told(partial(refusal, name)) for name in NEEDS}
     unproven = {f"runtime {name}": f"; {told}" for name, told in UNPROVEN.items()}
     return [
-        Finding("accelerators", "NVIDIA GPU", "info", _gpu()),
-        Finding("accelerators", "CUDA through PyTorch", "info", _cuda()),
+        Finding("accelerators", "NVIDIA GPU", "info", str(_told(_gpu))),
+        Finding("accelerators", "CUDA through PyTorch", "info", str(_told(_cuda))),
         *(
             Finding("accelerators", name, "info", _presence(module, extra))
             for name, module, extra in (("Triton", "triton", "gpu"), ("TensorRT", "tensorrt", "trt"))
@@ -142,6 +141,18 @@ def accelerators() -> list[Finding]:
             for name, why in used.items()
         ),
     ]
+
+
+def _told(look: Callable[[], str | None]) -> str | None:
+    """What look says, or what keeps it from saying anything."""
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - whatever a library raises here is what the user came to hear
+        return f"cannot be told: {_in_a_line(error)}"
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def _gpu() -> str:

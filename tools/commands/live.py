@@ -108,10 +108,12 @@ def live(
     settings = settings.model_copy(update={"pipeline": pipeline})
     with native_noise_hidden(not debug):
         log_to_stderr(debug)
+        from stream.crew import how_many
         from stream.lean import load_less
         from stream.service import serve
 
-        load_less()
+        if settings.sources and how_many(settings) < 2:  # else others have the pipelines, and a browser's comes when it comes
+            load_less()
         sys.setswitchinterval(SWITCH_S)
         serve(settings, lambda service: announce(service, open_page=open_page))
 

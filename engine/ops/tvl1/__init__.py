@@ -12,7 +12,7 @@ import numpy.typing as npt
 from engine.errors import ArrayError
 from engine.ops.backend import Backend, Chosen, choose
 from engine.ops.tvl1 import batch, cpu, gpu, reference
-from engine.ops.tvl1.checks import check_pair, is_tensor
+from engine.ops.tvl1.checks import LONGEST_START, check_pair, is_tensor
 from engine.types import F32
 
 if TYPE_CHECKING:
@@ -97,3 +97,6 @@ def _check_start(start: object, shape: tuple[int, ...]) -> None:
         raise ArrayError(f"start must be a flow, float32 {wanted}; it is {is_}")
     if not np.isfinite(start).all():
         raise ArrayError("start holds values that are not finite; leave it out instead")
+    longest = float(np.abs(start).max())
+    if longest > LONGEST_START:
+        raise ArrayError(f"start must be shorter than {LONGEST_START:g} px; its largest value is {longest:g}")

@@ -43,7 +43,7 @@ def on_tensors(fixed: torch.Tensor, moving: torch.Tensor, chosen: Chosen) -> tor
         except BackendError as error:
             chosen = _instead(error)
     with device.translated("Bringing pictures from the GPU or their flow back"):
-        return torch.from_numpy(on_arrays(fixed.cpu().numpy(), moving.cpu().numpy(), chosen)).to(fixed.device)
+        return torch.from_numpy(on_arrays(fixed.detach().cpu().numpy(), moving.detach().cpu().numpy(), chosen)).to(fixed.device)
 
 
 def _instead(error: BackendError) -> Chosen:

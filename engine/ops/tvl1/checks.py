@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LONGEST_SIDE = 32_000
 """Pixels; OpenCV's sampling ends a little above."""
+LONGEST_START = 1e6
+"""Pixels; what lies much further off cannot be told as a place in float32."""
 GREY_SLACK = 0.5
 """How far, in grey levels, a float picture may leave 0..255 (interpolation overshoots by rounding)."""
 ONE = "a numpy array [H, W]", "one grey picture [H, W]"
@@ -22,8 +24,8 @@ MANY = "a numpy array or torch tensor [N, H, W]", "grey pictures [N, H, W]"
 
 def is_tensor(thing: object) -> TypeGuard[torch.Tensor]:
     """Whether it is a torch tensor; torch is not imported for the answer."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(thing, torch.Tensor)
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)  # not there yet while another thread imports torch
+    return tensor is not None and isinstance(thing, tensor)
 
 
 def check_pair(fixed: Any, moving: Any, *, many: bool = False) -> None:

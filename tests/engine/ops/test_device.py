@@ -74,6 +74,39 @@ def test_running_out_of_memory_is_told_in_one_sentence() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore")
 
 
+class _BrokenTorch:
+    """A torch whose libraries cannot be loaded."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "torch":
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError("libtorch_cuda.so: cannot open shared object file"), ImportError("no numpy")])
+def test_a_torch_that_cannot_be_loaded_is_a_reason(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_driver", lambda: True)
+    monkeypatch.setattr(device, "find_spec", lambda name: object())
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_BrokenTorch(error), *sys.meta_path])
+    assert device.refusal() == f"torch cannot be loaded ({error}); reinstall it"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.CalledProcessError(1, ["gcc"]),  # triton compiles its launcher with what the machine has
+        ImportError("cuda_utils.so"),
+    ],
+)
+def test_a_launcher_that_cannot_be_compiled_is_a_failure_of_the_gpu(error: Exception) -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(BackendError, match=r"^Flow failed on the GPU: "), device.translated("Flow"):
+        raise error
+
+
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: device lost.\nCompile with"), OSError("CUDA error: device lost")])
 def test_a_gpu_that_vanishes_is_told_in_one_sentence(error: Exception) -> None:
     pytest.importorskip("torch")

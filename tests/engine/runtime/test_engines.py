@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -65,10 +64,20 @@ def test_one_bit_is_enough(tmp_path: Path) -> None:
     assert engines.read(path, KEY) == (None, f"{path} is damaged")
 
 
-@pytest.mark.parametrize("content", [b"[]\nx", b"{}\nx", b'{"format": "apexstream engine 1"}\nx', b"\xff\xfe\n", b"null\n"])
+@pytest.mark.parametrize(
+    "content", [b"[]\nx", b"{}\nx", b'{"format": "apexstream engine 1"}\nx', b"\xff\xfe\n", b"null\n", b"[" * 200_000]
+)
 def test_a_file_of_others_is_no_engine(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "e").write_bytes(content)
     assert engines.read(tmp_path / "e", KEY) == (None, f"{tmp_path / 'e'} is no engine of apexstream")
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    engines.write(tmp_path / "e", KEY, ENGINE)
+    assert (tmp_path / "e").stat().st_mode == plain.stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "plain"]
 
 
 def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
@@ -83,7 +92,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fdopen", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OutputError, match="No space left"):
         engines.write(path, KEY, b"other")
     assert engines.read(path, KEY) == (ENGINE, None) and list(tmp_path.iterdir()) == [path]

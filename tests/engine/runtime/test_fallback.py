@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import ArrayError, BackendError
+from engine.errors import ArrayError, BackendError, WeightsError
 from engine.runtime.fallback import FallingBack
 from engine.runtime.ort import OrtRunner
 from engine.types import F32
@@ -74,3 +74,25 @@ def test_wrong_maps_cost_no_backend() -> None:
 def test_where_nothing_opens_all_reasons_are_given(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"tensorrt cannot run here: no GPU; .*ort cannot run here: no memory"):
         FallingBack([("tensorrt", cannot("no GPU")), ("ort", cannot("no memory"))])
+
+
+def test_where_none_is_left_nothing_that_is_closed_is_asked_again() -> None:
+    only = Failing("tensorrt")
+    runner = FallingBack([("tensorrt", lambda: only), ("ort", cannot("no memory"))])
+    for _ in range(2):
+        with pytest.raises(BackendError, match=r"tensorrt is out of memory; .*ort cannot run here: no memory"):
+            runner(MAPS)
+        assert only.closed
+        only.left = 1  # it would answer, from memory that is given back
+    assert only.left == 1 and runner.backend == "tensorrt"
+
+
+def test_a_file_that_is_gone_meanwhile_is_a_reason_and_at_the_start_an_error() -> None:
+    def gone() -> OrtRunner:
+        raise WeightsError("there is no network file x.onnx")
+
+    runner = FallingBack([("tensorrt", lambda: Failing("tensorrt")), ("ort", gone)])
+    with pytest.raises(BackendError, match=r"ort cannot run here: there is no network file x\.onnx"):
+        runner(MAPS)
+    with pytest.raises(WeightsError):
+        FallingBack([("ort", gone), ("eager", lambda: OrtRunner(default_weights()))])

@@ -95,9 +95,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         runtime.load(tmp_path / "gone.onnx")
 
 
-def test_the_report_imports_nothing_heavy() -> None:
+def test_asking_why_imports_nothing_heavy() -> None:
     heavy = "{'torch', 'onnxruntime', 'onnx', 'tensorrt'}"
-    code = f"import sys; from engine.runtime import report; print(report()); print({heavy} & set(sys.modules))"
+    asked = "from engine.runtime import NEEDS, refusal; print({name: refusal(name) for name in NEEDS})"
+    code = f"import sys; {asked}; print({heavy} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     told = ast.literal_eval(said[0])
     assert list(told) == ["tensorrt", "cuda", "ort", "eager"] and told["ort"] is told["eager"] is None

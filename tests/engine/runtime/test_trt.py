@@ -85,6 +85,8 @@ def test_closing_gives_everything_back(compiled: Path) -> None:
     assert machine.cuda.memory
     runner.close()
     assert not machine.cuda.memory
+    with pytest.raises(BackendError, match="is closed"):
+        runner(maps(1))
 
 
 def test_a_runner_that_is_forgotten_gives_everything_back(compiled: Path) -> None:
@@ -150,6 +152,22 @@ def test_timings_of_another_gpu_are_begun_anew_and_told(weights: Path, tmp_path:
 
     notes = Machine(IBuilderConfig_set_timing_cache=take).runner(weights, cache).notes
     assert taken == [False, True] and "is of another GPU or damaged" in notes[0]
+
+
+def test_timings_that_cannot_be_read_cost_a_note_only(weights: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (cache / f"timings-{tensorrt().__version__}-sm_90.cache").mkdir(parents=True)
+    runner = Machine().runner(weights, cache)
+    assert runner(maps(1)).shape == (1, 3)
+    assert "the timings of earlier compilations are not used" in runner.notes[0]
+
+
+def test_a_damaged_engine_costs_nothing_where_there_is_another(weights: Path, tmp_path: Path) -> None:
+    machine, cache = Machine(), tmp_path / "cache"
+    name = machine.runner(weights, cache).file_name("float16")
+    (weights.parent / name).write_bytes(b"no engine")
+    notes = machine.runner(weights, cache).notes
+    assert list(notes) == [f"{weights.parent / name} is no engine of apexstream"] and machine.trt.built == 1
 
 
 def test_a_full_disk_costs_a_note_only(weights: Path, tmp_path: Path) -> None:

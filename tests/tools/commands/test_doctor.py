@@ -48,6 +48,18 @@ def test_a_broken_part_is_told_and_exits_1(monkeypatch: pytest.MonkeyPatch, caps
     assert said.rstrip().endswith("Videos cannot be analysed here.")
 
 
+def test_a_library_that_cannot_be_loaded_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> str:
+        raise OSError("libtorch_cuda.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "_cuda", broken)
+    assert exits("doctor") == 0
+    said = capsys.readouterr().out
+    assert "cannot be told: OSError: libtorch_cuda.so" in said and said.rstrip().endswith("Videos can be analysed here.")
+
+
 def test_a_probe_tells_a_foreign_error_in_one_line() -> None:
     def broken() -> str:
         raise OSError("libGL.so.1: no such file\nand more")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -182,6 +184,19 @@ def test_twins_agree_from_a_known_flow(faces: list[Case]) -> None:
             for backend in ("cpu", "reference")  # type: ignore[arg-type]
         ]
         assert np.abs(flows[0] - flows[1]).mean() < TWINS_MEAN
+
+
+@pytest.mark.parametrize("far", [1e7, 1e19, 1e30, -1e30, 3e38])
+def test_a_start_that_leads_nowhere_is_refused(far: float) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8)
+    with pytest.raises(ArrayError, match="start must be shorter"):
+        tvl1(picture, picture, backend="cpu", start=np.full((2, 40, 40), far, np.float32))
+
+
+def test_it_runs_while_another_thread_imports_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # as it is there at first
+    picture = np.zeros((16, 16), np.uint8)
+    assert tvl1(picture, picture, backend="cpu").shape == (2, 16, 16)
 
 
 def test_a_start_that_is_no_flow_is_refused() -> None:
