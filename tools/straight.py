@@ -182,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.straight", description=__doc__)
     parser.add_argument("video", type=Path)
     options = parser.parse_args(arguments)
+    if not options.video.is_file():
+        parser.error(f"{options.video} is no file")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     one_thread()
     with native_noise_hidden():

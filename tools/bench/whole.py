@@ -29,7 +29,8 @@ class MeasurementError(ApexError):
 
 @dataclass(frozen=True)
 class Analysed:
-    """One run: frames a second without and with the start of the program, processor time, and the events."""
+    """One run: its frames, its seconds as it tells them itself and from the start of the program to its end, the processor's
+    seconds of all threads, the most memory, and the events."""
 
     frames: int
     wall_s: float
@@ -40,7 +41,12 @@ class Analysed:
 
     @property
     def frames_per_s(self) -> float:
-        """As `apexstream analyze` says it: from the loading of the models to the last frame."""
+        """From the start of the program to its end."""
+        return self.frames / self.total_s
+
+    @property
+    def own_frames_per_s(self) -> float:
+        """As the program says it: from the loading of its models to the last frame."""
         return self.frames / self.wall_s
 
     @property
@@ -90,7 +96,8 @@ def run(command: Sequence[str]) -> Finished:
         said.seek(0)
         wrong.seek(0)
         if process.returncode:
-            raise MeasurementError(f"{' '.join(command[1:4])} failed: {wrong.read().strip() or said.read().strip()}")
+            last = (wrong.read().strip() or said.read().strip() or f"exit code {process.returncode}").splitlines()[-1]
+            raise MeasurementError(f"{' '.join(command[1:4])} failed: {last}")
         return Finished(said.read(), wall_s, used, peak)
 
 

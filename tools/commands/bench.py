@@ -6,11 +6,13 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.errors import OutputError
 from tools.commands.live import number_of_processes
 from tools.quiet import native_noise_hidden
 
@@ -68,20 +70,51 @@ def bench(
     from tools.bench.report import table
     from tools.display import table_console
 
+    check_packages(wanted)
+    if as_json is not None:
+        check_target(as_json)
     if nice:
         os.nice(nice)
     found = machine.describe()
+    rows: list[Row] = []
+    failure: Exception | None = None
     with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
         plan = replace(QUICK if quick else FULL, processes=processes)
-        rows = list(measured(plan, wanted, Path(folder), lambda said: typer.echo(f"  {said} ...", err=True)))
+        try:
+            rows.extend(measured(plan, wanted, Path(folder), lambda said: typer.echo(f"  {said} ...", err=True)))
+        except Exception as error:  # noqa: BLE001 - raised again once what was measured until then is shown and written
+            failure = error
     found["load_at_the_end"] = machine.load()
-    table_console().print(table(rows, found))
-    if as_json is not None:
+    if rows:
+        table_console().print(table(rows, found))
+    if as_json is not None and rows:
         only, shared = f" --only {parts}" * (wanted != list(PARTS)), f" --processes {processes}" * (processes != "auto")
         given = "".join([" --quick" * quick, only, shared, f" --nice {nice}" * bool(nice)])
         record = {"command": f"apexstream bench{given}", "machine": found, "rows": [row.as_dict() for row in rows]}
-        as_json.parent.mkdir(parents=True, exist_ok=True)
         as_json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if failure is not None:
+        raise failure
+
+
+def check_packages(parts: list[str]) -> None:
+    """Raises ModuleNotFoundError for a package that a part needs and that only an extra installs."""
+    needed = {"skimage"} if set(parts) - {"gpu"} else set()
+    needed |= {"torch", "onnx"} if {"stages", "whole"} & set(parts) else set()
+    for name in sorted(needed):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def check_target(path: Path) -> None:
+    """Make the file's folder. Raises OutputError where the file could not be written after all the measuring."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; choose another file for --json") from error
 
 
 def measured(plan: Plan, parts: list[str], folder: Path, tell: Callable[[str], None]) -> Iterator[Row]:
@@ -123,12 +156,13 @@ def _whole(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[R
     from tools.bench.report import whole_rows
 
     video = clips.get(plan.clip_s, 30, (640, 360))
-    tell("apexstream analyze")
-    first = whole.ours(video)
-    tell("the straight script")
-    straight = whole.straight(video)
-    tell("apexstream analyze once more")
-    yield from whole_rows(max(first, whole.ours(video), key=lambda run: run.frames_per_s), straight)
+    ours, straight = [], []
+    for time in ("", " once more"):
+        tell(f"apexstream analyze{time}")
+        ours.append(whole.ours(video))
+        tell(f"the straight script{time}")
+        straight.append(whole.straight(video))
+    yield from whole_rows(*(max(runs, key=lambda run: run.frames_per_s) for runs in (ours, straight)))
 
 
 def _live(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
