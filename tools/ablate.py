@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from engine.errors import ApexError
-from tools.commands import say_error
+from engine.errors import ApexError, OutputError
+from tools.commands import check_target, say_error
 from training.recipe import Recipe
 
 GROUPS = 5
@@ -31,24 +31,24 @@ VARIANTS: dict[str, dict[str, Change]] = {
     "levels": {
         "1 (one patch of 28)": {"options": {"repeats": (8,), "patch": 28}},
         "2 (patches of 14)": {"options": {"repeats": (2, 8), "patch": 14}},
-        "3 (patches of 7)": {},
+        "3 (patches of 7)": {"options": {"repeats": (2, 2, 8), "patch": 7}},
     },
     "blocks a level": {
         "(1, 1, 8)": {"options": {"repeats": (1, 1, 8)}},
         "(2, 2, 2)": {"options": {"repeats": (2, 2, 2)}},
         "(2, 2, 4)": {"options": {"repeats": (2, 2, 4)}},
-        "(2, 2, 8)": {},
+        "(2, 2, 8)": {"options": {"repeats": (2, 2, 8)}},
         "(4, 4, 8)": {"options": {"repeats": (4, 4, 8)}},
         "(8, 8, 8)": {"options": {"repeats": (8, 8, 8)}},
     },
     "batch": {
         "32": {"fit": {"batch": 32}},
-        "64": {},
+        "64": {"fit": {"batch": 64}},
         "128": {"fit": {"batch": 128}},
         "256": {"fit": {"batch": 256}},
     },
 }
-"""What is varied: subject -> variant -> what of the recipe changes; without a change it is the recipe itself."""
+"""What is varied: subject -> variant -> what of the recipe it sets."""
 
 
 def varied(recipe: Recipe, change: Change) -> Recipe:
@@ -109,6 +109,8 @@ def main(
     from training.recipe import read_recipe
     from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, development_split
 
+    if summary is not None:
+        check_target(summary, "--summary")
     recipe = read_recipe(config)
     check_network(recipe)
     maps = datasets.load(data)
@@ -117,14 +119,16 @@ def main(
     for subject, variants in VARIANTS.items():
         for name, change in variants.items():
             tried = varied(recipe, change)
-            folder = f"{subject}-{name}" if change else "as-it-is"
+            folder = f"{subject}-{name}" if tried != recipe else "as-it-is"
             record = out / "".join(c if c.isalnum() else "-" for c in folder) / "folds.jsonl"
             found.setdefault(subject, {})[name] = judged(tried, maps, record, range(seeds), jobs)
             typer.echo(f"{subject}, {name}: {found[subject][name]}", err=True)
-    if summary is not None:
-        summary.parent.mkdir(parents=True, exist_ok=True)
-        summary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     typer.echo(table(found))
+    if summary is not None:
+        try:
+            summary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{summary} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":
@@ -132,4 +136,7 @@ if __name__ == "__main__":
         typer.run(main)
     except ApexError as told:
         say_error(told)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say_error("stopped; finished folds are kept, the same command goes on")
         sys.exit(1)

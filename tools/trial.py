@@ -98,3 +98,6 @@ if __name__ == "__main__":
     except ApexError as wrong:
         say_error(wrong)
         sys.exit(1)
+    except KeyboardInterrupt:
+        say_error("stopped; finished folds are kept, the same command goes on")
+        sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
+from engine.errors import ConfigError
 from training.recipe import DescentSettings
 
 RISE = 0.2
@@ -27,7 +29,9 @@ def descend(
     """Change the parameters for the settings' epochs; losses() gives an epoch's `steps` losses, each worked out when asked for.
 
     stepped is called after every step with the epochs done, finished after every epoch with the epochs done and the mean loss.
+    Raises ConfigError where loss or parameters leave the finite numbers: nothing that follows would mean anything.
     """
+    told = f"lower learning_rate (it is {settings.learning_rate:g})" + ("" if settings.clip else " or set clip")
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     schedule = _one_cycle(optimizer, settings, steps) if settings.schedule == "one-cycle" else None
@@ -44,6 +48,8 @@ def descend(
             total += float(loss.detach())
             stepped(epoch)
         finished(epoch + 1, total / steps)
+        if not math.isfinite(total) or not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+            raise ConfigError(f"in epoch {epoch + 1} the fitting left the finite numbers; {told}")
 
 
 def _one_cycle(optimizer: Optimizer, settings: DescentSettings, steps: int) -> OneCycleLR:

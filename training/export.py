@@ -119,6 +119,7 @@ def write_card(weights: Path, recipe: Recipe, facts: dict[str, Any], kernel: dic
         draft.write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
         draft.replace(path)
     except OSError as cause:
+        draft.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
     return checked
 
@@ -159,10 +160,11 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 def _difference(network: Committee, path: Path, probes: F32) -> float:
     batches = [*passes(torch.from_numpy(probes)), torch.from_numpy(probes[:1])]
     runners = [load(path, backend="ort"), load(path, backend="eager")]
-    worst = 0.0
+    found: list[float] = []
     with torch.inference_mode():
         for maps in batches:
             expected = network(maps).numpy()
-            found = [float(np.abs(runner(maps.numpy()) - expected).max()) for runner in runners]
-            worst = max(worst, *found)
-    return worst if np.isfinite(worst) else float("inf")
+            if not np.isfinite(expected).all():
+                raise WeightsError("the network's own answers are not finite; fit it again")
+            found += [float(np.abs(runner(maps.numpy()) - expected).max()) for runner in runners]
+    return max(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from engine.errors import WeightsError
 from engine.models import build
@@ -38,7 +40,8 @@ _CHUNK = 500
 """Maps varied at a time, so that their intermediate steps need little memory."""
 
 Watch = Callable[[int, int, nn.Module], None]
-"""Shown each member's network after each epoch of fitting: member, epochs done, the network in evaluation mode."""
+"""Shown each member's network after each epoch of fitting, as it would be were that the last one: member, epochs done, the
+network in evaluation mode."""
 
 
 def fit(
@@ -114,7 +117,7 @@ class _Member:
         """The network after the last epoch, or the mean over the last epochs' steps, blended with its start; in evaluation
         mode."""
         settings = self._settings
-        averaged = torch.optim.swa_utils.AveragedModel(self._network) if settings.average_last else None
+        averaged = AveragedModel(self._network) if settings.average_last else None
         first_averaged = settings.epochs * (1 - settings.average_last)
 
         def stepped(epoch: int) -> None:
@@ -124,7 +127,7 @@ class _Member:
         def finished(epochs: int, loss: float) -> None:
             progress("fitting", self._number, epochs, loss)
             if watch:
-                watch(self._number, epochs, self._network.eval())
+                watch(self._number, epochs, self._so_far(averaged).eval())
                 self._network.train()
 
         with torch.random.fork_rng(devices=[]):
@@ -133,10 +136,16 @@ class _Member:
             steps = math.ceil(len(self._maps) / settings.batch)
             parameters = list(self._network.parameters())
             descend(parameters, settings, steps, self._losses, stepped=stepped, finished=finished)
-        chosen: nn.Module = self._network if averaged is None else averaged.module
-        if settings.blend < 1:
-            _blend(chosen, self._start, settings.blend)
-        return chosen.eval()
+        return self._so_far(averaged).eval()
+
+    def _so_far(self, averaged: AveragedModel | None) -> nn.Module:
+        """The network as it would be were this the last step: the mean over the steps to be averaged, if there were any yet,
+        blended with its start. It may be the one that is being fitted."""
+        chosen = self._network if averaged is None or not averaged.n_averaged else averaged.module
+        if self._settings.blend < 1:
+            chosen = deepcopy(chosen)
+            _blend(chosen, self._start, self._settings.blend)
+        return chosen
 
     def _losses(self) -> Iterator[Tensor]:
         """One loss a batch, the maps in an order drawn anew; the parameters may change between two."""

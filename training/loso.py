@@ -225,10 +225,21 @@ def makers(record: Path, results: Iterable[FoldResult]) -> list[dict[str, Any]]:
 
 def _lines(record: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
-        header, *folds = [json.loads(line) for line in record.read_bytes().split(b"\n")[:-1]]
-        return dict(header["evaluation"]), folds
+        lines = record.read_bytes().split(b"\n")[:-1]
     except OSError as cause:
         raise ConfigError(f"the record {record} cannot be read: {cause.strerror}") from cause
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as cause:
+            if number == 1:
+                raise ConfigError(f"{record} is not a record of an evaluation; name another file") from cause
+            told = "take that line away, and its fold alone is judged anew"
+            raise ConfigError(f"{record}, line {number}, is damaged; {told}") from cause
+    try:
+        header, *folds = found
+        return dict(header["evaluation"]), folds
     except (ValueError, KeyError, TypeError) as cause:
         raise ConfigError(f"{record} is not a record of an evaluation; name another file") from cause
 

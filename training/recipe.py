@@ -36,6 +36,13 @@ class ModelSettings(Strict):
             raise ValueError(f"no architecture is called {name!r}; there are {', '.join(NAMES)}")
         return name
 
+    @field_validator("options")
+    @classmethod
+    def _classes_are_given(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if "num_classes" in options:
+            raise ValueError("num_classes is no option: the classes are those of the maps")
+        return options
+
     @model_validator(mode="after")
     def _input_fits(self) -> Self:
         side, (_, height, width) = self.options.get("side", SIDES[self.name]), INPUTS[self.input]
@@ -128,7 +135,7 @@ class Recipe(Strict):
     """A whole training run, but for data and folder."""
 
     name: str
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=10**12)
     model: ModelSettings
     fit: FitSettings
     augment: AugmentSettings = AugmentSettings()

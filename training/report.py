@@ -10,7 +10,7 @@ Everything stands in one JSON value, `summary.json`, which `apexstream export` r
     peeked          the committee of the epoch that was best on the judged subject: a leak, never a score (null if not asked)
     development     the committee on the subjects that recipes were compared on, with maps, subjects and databases (null where
                     the data are not the composite of 442 maps)
-    untouched       the same on all others: the subjects no choice was made on
+    untouched       the same on all others
     seeds           the committee's scores of each seed: all and each database
     confidence      see `training.calibration`
 """
@@ -109,7 +109,7 @@ def result_rows(summary: Json) -> list[tuple[str, str, Json]]:
     networks = f"committee of {members}" if members > 1 else "one network"
     rows = [(f"{networks} and a kernel machine" if kernel else networks, FIXED, summary)]
     if summary["untouched"]:
-        rows.append((f"its {summary['untouched']['subjects']} subjects no choice was made on", FIXED, summary["untouched"]))
+        rows.append((f"its {summary['untouched']['subjects']} other subjects", FIXED, summary["untouched"]))
         rows.append((f"its {summary['development']['subjects']} development subjects", FIXED, summary["development"]))
     if single and (members > 1 or kernel):
         rows.append((f"one network alone ({single['runs']} runs)", FIXED, single))

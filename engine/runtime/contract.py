@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.errors import ArrayError
+from engine.errors import ArrayError, BackendError
 from engine.types import F32
 
 
@@ -46,6 +46,13 @@ class Runner(Protocol):
 
         BackendError where the device fails and no other is left.
         """
+
+
+def answered(answers: F32) -> F32:
+    """The answers, once they are known to be finite; else BackendError, so that another backend may try."""
+    if not np.isfinite(answers).all():
+        raise BackendError("the network's answers are not finite")
+    return answers
 
 
 def checked(maps: F32, shape: tuple[int, int, int]) -> F32:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import ApexError, BackendError, WeightsError
-from engine.runtime.contract import checked
+from engine.runtime.contract import answered, checked
 from engine.types import F32
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class EagerRunner:
                 out: F32 = self._network(torch.from_numpy(maps)).numpy()
         except (RuntimeError, MemoryError) as cause:
             raise BackendError(f"PyTorch failed: {cause}") from cause
-        return out
+        return answered(out)
 
 
 def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:

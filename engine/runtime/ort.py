@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.errors import BackendError, WeightsError
 from engine.runtime import gpu
-from engine.runtime.contract import checked
+from engine.runtime.contract import answered, checked
 from engine.types import F32
 
 PROVIDERS: dict[str, list[Any]] = {
@@ -53,7 +53,7 @@ class OrtRunner:
             out: F32 = self._session.run(["probabilities"], {"maps": maps})[0]
         except Exception as cause:
             raise BackendError(f"ONNX Runtime failed: {_first_line(cause)}") from cause
-        return out
+        return answered(out)
 
 
 def cuda_refusal() -> str | None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from engine.errors import BackendError, OutputError, WeightsError
 from engine.runtime import engines, gpu
-from engine.runtime.contract import checked
+from engine.runtime.contract import answered, checked
 from engine.runtime.cuda import Stream
 from engine.runtime.engines import EngineKey
 from engine.runtime.half import PREPARATION, prepared
@@ -95,7 +95,7 @@ class TrtRunner:
         """Maps [B, 3, H, W] -> probabilities [B, K]. Raises BackendError where the GPU fails."""
         maps = checked(maps, self.input_shape)
         parts = [self._session.run(maps[at : at + MAX_BATCH]) for at in range(0, len(maps), MAX_BATCH)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+        return answered(np.concatenate(parts)) if parts else np.zeros((0, len(self.classes)), np.float32)
 
     def close(self) -> None:
         """Give the GPU's memory back."""

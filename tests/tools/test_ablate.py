@@ -26,7 +26,10 @@ def test_every_variant_is_a_recipe_whose_network_can_be_built(recipe: Recipe, su
     change = ablate.VARIANTS[subject][name]
     tried = ablate.varied(recipe, change)
     build(tried.model.name, 3, **tried.model.options)
-    assert (tried == recipe) == (not change)
+    assert (tried == recipe) == (name in ("3 (patches of 7)", "(2, 2, 8)", "64"))
+    other = ablate.varied(recipe, {"options": {"repeats": (1, 1, 1), "patch": 14}, "fit": {"batch": 16}})
+    again = ablate.varied(other, change)
+    assert again != other, "whatever is varied, a row is what its name says"
 
 
 def test_the_variants_are_judged_on_development_subjects_and_told_as_a_table(
@@ -47,6 +50,13 @@ def test_the_variants_are_judged_on_development_subjects_and_told_as_a_table(
     folds = (tmp_path / "out" / "size-tiny" / "folds.jsonl").read_text().splitlines()
     names = {n for line in folds[1:] for n in json.loads(line)["fold"]["names"]}
     assert len(folds) == 1 + 2 * ablate.GROUPS and len(names) == 3 * len(people) // 2
+
+
+def test_a_summary_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.ablate", "--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
+    ended = subprocess.run([*command, "--summary", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("; choose another file for --summary\n") and f"{tmp_path} cannot be written" in ended.stderr
 
 
 def test_one_seed_has_no_spread() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -121,3 +122,13 @@ def test_debug_is_understood_before_and_after_the_command(monkeypatch: pytest.Mo
     for args in (["--debug", "analyze", "a"], ["analyze", "a", "--debug"], ["analyze", "--", "--debug"]):
         exits(*args)
     assert seen == [["--debug", "analyze", "a"], ["--debug", "analyze", "a"], ["analyze", "--", "--debug"]]
+
+
+def test_the_process_ends_as_main_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools.cli, "main", lambda: sys.exit(3))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            tools.cli.run()
+        assert ended.value.code == 3 and gc.get_freeze_count() > 1000
+    finally:
+        gc.unfreeze()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.errors import ConfigError
 from training.descent import RISE, descend
 from training.recipe import DescentSettings
 
@@ -112,3 +113,13 @@ def test_weight_decay_shrinks_by_its_share_of_the_learning_rate_with_adamw() -> 
         lambda: (0 * parameter.sum() for _ in range(STEPS)),
     )
     assert float(parameter.detach()) == pytest.approx(math.pow(1 - 0.01 * 0.5, 5 * STEPS), rel=1e-5)
+
+
+@pytest.mark.parametrize(("clip", "says"), [(0.0, "lower learning_rate .* or set clip"), (1.0, "lower learning_rate")])
+def test_what_leaves_the_finite_numbers_is_told_at_once(clip: float, says: str) -> None:
+    parameter, epochs = nn.Parameter(torch.ones(1)), []
+    losses = (lambda: (parameter.sum() * torch.inf for _ in range(STEPS))) if clip else uphill(parameter)
+    wild = settings(learning_rate=1.0 if clip else 3e38, schedule="constant", clip=clip)
+    with pytest.raises(ConfigError, match=f"in epoch 1 .*{says}"):
+        descend([parameter], wild, STEPS, losses, finished=lambda epoch, loss: epochs.append(epoch))
+    assert epochs == [1]

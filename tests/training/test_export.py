@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,24 @@ def test_a_model_whose_answers_differ_is_not_written(network: Committee, written
     with pytest.raises(WeightsError, match="was not written: its answers differ"):
         export.write_checked(model, network, path, probes=PROBES)
     assert path.read_bytes() == b"the one before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_network_that_answers_no_numbers_is_not_written(network: Committee, written: Path, tmp_path: Path) -> None:
+    spoiled = deepcopy(network)
+    with torch.no_grad():
+        next(iter(spoiled.parameters())).fill_(torch.nan)
+    with pytest.raises(WeightsError, match="own answers are not finite; fit it again"):
+        export.write_checked(onnx.load(str(written)), spoiled, tmp_path / "net.onnx", probes=PROBES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_card_that_cannot_be_written_leaves_nothing(written: Path, tmp_path: Path) -> None:
+    network = tmp_path / "net.onnx"
+    network.write_bytes(written.read_bytes())
+    (tmp_path / "net.json").mkdir()
+    with pytest.raises(OutputError, match=r"net\.json cannot be written"):
+        export.write_card(network, RECIPE, FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.json", "net.onnx"]
 
 
 def test_a_recipe_of_another_network_is_refused(network: Committee, tmp_path: Path) -> None:

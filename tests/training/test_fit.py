@@ -86,6 +86,13 @@ def test_a_blend_stands_between_the_start_and_what_was_fitted(data: FlowMaps) ->
     assert not same(later, fit(recipe(pretrain={**PRETRAIN, "after": {**wanted, "blend": 1.0}}), data, seed=7))
 
 
+def test_looking_on_sees_what_the_last_epoch_would_give(data: FlowMaps) -> None:
+    tried = recipe(epochs=1, pretrain=PRETRAIN, blend=0.25, average_last=0.5)
+    seen: list[nn.Module] = []
+    fitted = fit(tried, data, watch=lambda _m, _e, network: seen.append(network))
+    assert same(seen[0], fitted.members[0])
+
+
 def test_only_a_pre_trained_start_is_blended() -> None:
     for pretrain in (None, {**PRETRAIN, "members": 1}):
         with pytest.raises(ValueError, match="not all networks have such a start"):
@@ -180,7 +187,7 @@ def test_averaged_parameters_are_the_mean_over_the_last_steps(data: FlowMaps) ->
     before = {name: 2 * averaged[name] - value for name, value in final.items()}  # the step before the last
     gone = {name: float((final[name] - before[name]).abs().max()) for name in final}
     assert max(gone.values()) > 0 and max(gone.values()) < 5e-3  # one late step of Adam is shorter than its rate
-    assert all(torch.equal(value, final[name]) for name, value in last[-1].state_dict().items())
+    assert all(torch.equal(value, averaged[name]) for name, value in last[-1].state_dict().items()), "as if it were the last"
 
 
 def test_a_kernel_machine_of_the_same_maps_comes_along(data: FlowMaps) -> None:

@@ -315,6 +315,13 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
         read_record(path)
 
 
+def test_of_a_damaged_record_the_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "folds.jsonl"
+    path.write_text(json.dumps({"evaluation": {}}) + '\n{"fold": {\n')
+    with pytest.raises(ConfigError, match="line 2, is damaged; take that line away, and its fold alone is judged anew"):
+        read_record(path)
+
+
 def test_a_record_of_an_older_version_goes_on_where_recipes_have_only_grown(two: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
     first = evaluate(TINY, two, record)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from engine.errors import ConfigError
-from training.recipe import epochs, fit_of, pretrained_members, read_recipe
+from training.recipe import Recipe, epochs, fit_of, pretrained_members, read_recipe
 
 GOOD = 'name = "x"\n[model]\nname = "ahmsa"\n[fit]\nepochs = 3\nbatch = 8\nlearning_rate = 1e-3\n'
 
@@ -104,3 +105,13 @@ def test_without_settings_of_their_own_all_are_fitted_alike(tmp_path: Path) -> N
     assert fit_of(recipe, 0) == recipe.fit and epochs(recipe) == 4 + 3
     plain = read_recipe(written(tmp_path, GOOD))
     assert pretrained_members(plain) == 0 and fit_of(plain, 0) == plain.fit and epochs(plain) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"seed": 10**20}, "seed"), ({"model": {"name": "ahmsa", "options": {"num_classes": 5}}}, "num_classes is no option")],
+)
+def test_what_would_only_fail_once_fitting_has_begun_is_refused(change: dict[str, Any], says: str) -> None:
+    given = {"name": "x", "model": {"name": "ahmsa"}, "fit": {"epochs": 1, "batch": 2, "learning_rate": 0.1}, **change}
+    with pytest.raises(ValueError, match=says):
+        Recipe.model_validate(given)

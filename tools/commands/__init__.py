@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+from engine.errors import OutputError
 
 
 def say_error(sentence: object) -> None:
@@ -13,3 +16,15 @@ def say_error(sentence: object) -> None:
 def unforeseen(error: Exception) -> str:
     """A defect of ours, in one sentence."""
     return f"something unforeseen went wrong ({type(error).__name__}: {error}); run again with --debug to see where"
+
+
+def check_target(path: Path, option: str) -> None:
+    """Make the folder of a file that long work will write. Raises OutputError where it could not be written then."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; choose another file for {option}") from error

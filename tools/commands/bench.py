@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import OutputError
+from tools.commands import check_target
 from tools.commands.live import number_of_processes
 from tools.quiet import native_noise_hidden
 
@@ -72,7 +72,7 @@ def bench(
 
     check_packages(wanted)
     if as_json is not None:
-        check_target(as_json)
+        check_target(as_json, "--json")
     if nice:
         os.nice(nice)
     found = machine.describe()
@@ -103,18 +103,6 @@ def check_packages(parts: list[str]) -> None:
     for name in sorted(needed):
         if find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-def check_target(path: Path) -> None:
-    """Make the file's folder. Raises OutputError where the file could not be written after all the measuring."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        there = path.exists()
-        path.open("ab").close()
-        if not there:
-            path.unlink()
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}; choose another file for --json") from error
 
 
 def measured(plan: Plan, parts: list[str], folder: Path, tell: Callable[[str], None]) -> Iterator[Row]:

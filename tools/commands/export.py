@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tools.commands import check_target
+
 if TYPE_CHECKING:
     from training.recipe import Recipe
 
@@ -87,6 +89,8 @@ def _write(run: Path, out: Path, evaluation: Path | None, data: Path | None) -> 
 
     if out.suffix != ".onnx":
         raise ConfigError(f"the exported file must end in .onnx, not {out.name}")
+    for written in (out, out.with_suffix(".json")):
+        check_target(written, "--out")
     recipe, network, told = load_run(run)
     judged = _judged(evaluation, recipe, told)
     network.temperature.fill_(judged["temperature"])

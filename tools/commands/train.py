@@ -21,12 +21,13 @@ def train(
     config: Annotated[Path, typer.Option(help="The recipe, a TOML file such as configs/train/ahmsa-3db.toml.")],
     data: Annotated[Path, typer.Option(help="Folder of flow maps: the published ones (htnet-3db), or made by prepare.")],
     out: Annotated[Path, typer.Option(help="Folder for the run; must not hold one already.")],
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's own seed.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=10**12, help="Instead of the recipe's own seed.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
 ) -> None:
     """Fit a network on a configured data set, all its maps, to the recipe's last epoch.
 
-    Pre-trained starts are kept in OUT: after a stop, the same command goes on with the network it was at.
+    Pre-trained starts are kept in OUT, so that after a stop the same command does not make them again; what was fitted to
+    the maps until then is fitted anew.
     """
     import torch
     from rich.console import Console
@@ -44,7 +45,11 @@ def train(
     console.print(maps.told(), highlight=False)
     torch.set_num_threads(threads)
     used = recipe if seed is None else recipe.model_copy(update={"seed": seed})
-    network, losses = _fitted(used, maps, out, console)
+    try:
+        network, losses = _fitted(used, maps, out, console)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; pre-trained starts are kept in {out}, the same command fits anew from them", err=True)
+        raise typer.Exit(1) from None
     save_run(out, used, network, maps, losses)
     typer.echo(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")
 

@@ -59,6 +59,8 @@ def load(folder: str | Path) -> FlowMaps:
     if len(set(names)) != len(names):
         raise InputError(f"{root / TABLE} names a map twice: {sorted({n for n in names if names.count(n) > 1})[0]}")
     refuse_two_spellings(subjects, root / TABLE)
+    if (root / KEYPOINTS).exists():
+        _agreed(root / TABLE, rows, root / KEYPOINTS)
     arrays = (np.stack(maps), np.stack(places), np.array(labels, np.int64))
     return FlowMaps(*arrays, tuple(names), tuple(databases), tuple(subjects), tuple(absent))
 
@@ -67,16 +69,28 @@ def _rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, columns = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError) as cause:
         raise InputError(f"the table {path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
-    lacking = [name for name in needed if name not in (reader.fieldnames or ())]
+    lacking = [name for name in needed if name not in columns]
     if lacking:
         raise InputError(f"the table {path} lacks the column {', '.join(lacking)}")
     for number, row in enumerate(rows, start=2):
         if any(not row[name] for name in needed):
             raise InputError(f"{path}, line {number}: every row needs {', '.join(needed)}")
     return rows
+
+
+def _agreed(table: Path, rows: list[dict[str, str]], points: Path) -> None:
+    """Raise InputError where the two tables do not agree on whose a map is, or on its class: a person filed under two databases
+    would be fitted to and judged in one fold."""
+    told = {row["name"]: row for row in _rows(points, ("name",))}
+    for number, row in enumerate(rows, start=2):
+        other = told.get(_name(row), {})
+        for ours, theirs in (("dataset", "database"), ("sub", "subject"), ("label", "label")):
+            if other.get(theirs) and other[theirs] != row[ours]:
+                of = f"{points.name} has {theirs} {other[theirs]!r}"
+                raise InputError(f"{table}, line {number}: {ours} is {row[ours]!r}, and of this map {of}")
 
 
 def _label(text: str, where: str) -> int:
@@ -93,8 +107,8 @@ def _keypoints(path: Path) -> dict[str, F32]:
             values = np.array([float(row[c]) for c in COLUMNS], np.float32)
         except ValueError as cause:
             raise InputError(f"{path}, line {number}: {cause}") from cause
-        if not np.isfinite(values).all():
-            raise InputError(f"{path}, line {number}: a point is not finite")
+        if not (np.isfinite(values).all() and (np.abs(values - SIDE / 2) <= SIDE).all()):
+            raise InputError(f"{path}, line {number}: a point is nowhere near the map, whose cells are 0 to {SIDE}")
         out[row["name"]] = values.reshape(len(keypoints.POINTS), 2) - 0.5
     return out
 
@@ -117,7 +131,10 @@ def _file(folder: Path, name: str) -> Path | None:
 
 
 def _map(path: Path) -> F32:
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    try:
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    except OSError as cause:
+        raise InputError(f"the map {path} cannot be read: {cause.strerror}") from cause
     if picture is None or picture.shape != (SIDE, SIDE, 3):
         size = "no picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
         raise InputError(f"{path} is {size}; a colour picture of {SIDE} x {SIDE} is expected")

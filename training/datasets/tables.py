@@ -72,6 +72,8 @@ def read_rows(path: Path, columns: Sequence[str], sheet: str | None = None) -> l
 
 
 def _content(path: Path, sheet: str | None) -> list[list[str]]:
+    if not path.is_file():
+        raise InputError(f"the table {path} cannot be read: {'it is a folder' if path.is_dir() else 'there is no such file'}")
     try:
         with CalamineWorkbook.from_path(path) as book:
             names = list(book.sheet_names)

@@ -11,6 +11,7 @@ import pytest
 
 from engine import runtime
 from engine.errors import BackendError, WeightsError
+from engine.runtime.contract import answered
 from engine.runtime.gpu import Gpu
 from engine.runtime.trt import Libraries
 from engine.weights import default_weights
@@ -103,3 +104,8 @@ def test_asking_why_imports_nothing_heavy() -> None:
     told = ast.literal_eval(said[0])
     assert list(told) == ["tensorrt", "cuda", "ort", "eager"] and told["ort"] is told["eager"] is None
     assert said[1] == "set()"
+
+
+def test_answers_that_are_no_numbers_are_a_failure_of_the_backend() -> None:
+    with pytest.raises(BackendError, match="answers are not finite"):
+        answered(np.array([[0.2, np.nan, 0.3]], np.float32))

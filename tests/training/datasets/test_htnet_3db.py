@@ -70,6 +70,8 @@ def test_missing_maps_are_told(folder: Path) -> None:
         (TABLE, "label", "lable", "lacks the column label"),
         (TABLE, "casme2,sub01,c2_0,2", "casme2,sub01,c2_0,3", "line 4: the label is '3'; 0 negative, 1 positive, 2 surprise"),
         (TABLE, "casme2,sub01,c2_0,2", "casme2,,c2_0,2", "line 4: every row needs"),
+        (TABLE, "casme2,sub01,c2_0,2", "smic,sub01,c2_0,2", "line 4: dataset is 'smic', and of this map .*database 'casme2'"),
+        (TABLE, "casme2,sub01,c2_0,2", "casme2,sub01,c2_0,1", "line 4: label is '1', and of this map .*label '2'"),
         (KEYPOINTS, "nose_x", "nose", "lacks the column nose_x"),
         (KEYPOINTS, "sub02_c1_0", "sub99_c1_0", "no row for the map sub02_c1_0"),
         (TABLE, "sub01,c1_0,1", "sub01,c0_0,1", "names a map twice: sub01_c0_0"),
@@ -81,6 +83,32 @@ def test_a_damaged_table_is_told_with_the_place(folder: Path, name: str, old: st
     assert old in text
     (folder / name).write_text(text.replace(old, new))
     with pytest.raises(InputError, match=says):
+        load(folder)
+
+
+def test_an_empty_table_lacks_its_columns(folder: Path) -> None:
+    (folder / TABLE).write_text("")
+    with pytest.raises(InputError, match="lacks the column dataset, sub, filename_o, label"):
+        load(folder)
+
+
+def test_a_point_far_from_the_map_is_told(folder: Path) -> None:
+    header, first, *rest = (folder / KEYPOINTS).read_text().splitlines()
+    place = header.split(",").index("nose_x")
+    cells = first.split(",")
+    for far in ("9999", "-15", "nan"):
+        cells[place] = far
+        (folder / KEYPOINTS).write_text("\n".join((header, ",".join(cells), *rest)) + "\n")
+        with pytest.raises(InputError, match="line 2: a point is nowhere near the map"):
+            load(folder)
+
+
+def test_a_map_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "fromfile", refused)
+    with pytest.raises(InputError, match=r"\.png cannot be read: Permission denied"):
         load(folder)
 
 
