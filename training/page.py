@@ -24,7 +24,7 @@ from training.answers import F64, Answers
 from training.datasets import CLASSES, FlowMaps
 from training.figures import DARK, LIGHT, Theme
 from training.published import FIGURES, MAPS
-from training.report import LEAK, Assessment, result_rows, verdict
+from training.report import LEAK, Assessment, result_rows, verdict, without_maps
 
 DATABASES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC", "casme3": "CAS(ME)³"}
 """How databases are written; others by their own name."""
@@ -98,6 +98,7 @@ def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: 
         results=result_rows(found.summary),
         leak=LEAK,
         verdict=verdict(found.summary["confidence"]),
+        without_maps=without_maps(found.summary),
         database_names={name: _told(name) for name in found.summary["databases"]},
         published=FIGURES,
         comparable=found.summary["maps"] == MAPS and found.summary["groups"] is None,

@@ -103,6 +103,17 @@ def verdict(confidence: Json) -> str:
     return f"within chance on the mean, but only {confidence['seeds_within']} of {len(confidence['seeds'])} seeds are"
 
 
+def without_maps(summary: Json) -> list[str]:
+    """A sentence for the whole and each database that has no map of a class, which pulls its figures down."""
+    parts = next(iter(summary["seeds"].values()))
+    sparse = {"the data": parts["all"]["missing"], **{name: parts[name]["missing"] for name in summary["databases"]}}
+    return [
+        f"No map of {name} is {' or '.join(missing)}, which counts with 0 in its UF1 and UAR."
+        for name, missing in sparse.items()
+        if missing
+    ]
+
+
 def result_rows(summary: Json) -> list[tuple[str, str, Json]]:
     """What was judged, how its epoch was chosen, and its figures: honest ones first, the leak last."""
     members, kernel, single = summary["recipe"]["model"]["members"], summary["kernel"], summary["single"]

@@ -23,6 +23,7 @@ from training.report import (
     result_rows,
     summarize,
     verdict,
+    without_maps,
     write_predictions,
     write_recipe,
     write_summary,
@@ -46,6 +47,19 @@ def test_scores_pool_the_answers_of_all_folds_and_of_each_database() -> None:
     assert list(parts) == ["all", "casme2", "samm"]
     assert parts["all"]["confusion"] == [[3, 0, 0], [1, 1, 0], [0, 1, 2]]
     assert parts["samm"]["confusion"] == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_a_class_that_no_map_has_is_said_where_it_counts() -> None:
+    assert without_maps(summarize(HEADER, FOLDS)) == []
+    second = fold("samm/2", [0], [0])
+    sparse = summarize(HEADER, [fold("casme2/1", [0, 1, 1], [0, 1, 1]), fold("samm/1", [0, 0], [0, 2]), second])
+        HEADER, [fold("casme2/1", [0, 1, 1], [0, 1, 1]), fold("samm/1", [0, 0], [0, 2]), fold("samm/2", [0], [0])]
+    )
+    assert without_maps(sparse) == [
+        "No map of the data is surprise, which counts with 0 in its UF1 and UAR.",
+        "No map of casme2 is surprise, which counts with 0 in its UF1 and UAR.",
+        "No map of samm is positive or surprise, which counts with 0 in its UF1 and UAR.",
+    ]
 
 
 def test_a_summary_gives_mean_and_spread_over_seeds(tmp_path: Path) -> None:

@@ -99,9 +99,13 @@ def _written(found: Assessment, maps: FlowMaps, out: Path, makers: list[dict[str
 def _show(summary: dict[str, Any]) -> None:
     from rich.console import Console
 
+    from training.report import without_maps
+
     typer.echo(summary["protocol"])
     for table in _tables(summary):
         Console().print(table)
+    for sentence in without_maps(summary):
+        typer.echo(sentence)
     typer.echo(_confidence(summary))
 
 
