@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -88,9 +87,11 @@ def translated(what: str) -> Iterator[None]:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What torch raises for a device, and triton once it is loaded."""
-    loaded = sys.modules.get("triton.errors")
-    own = (RuntimeError, OSError, ImportError, subprocess.SubprocessError)  # the last two: its launcher cannot be compiled
-    return (*own, loaded.TritonError) if loaded else own
+    kinds: list[type[Exception]] = [RuntimeError, OSError, ImportError]  # the last: its launcher cannot be loaded
+    for module, name in (("triton.errors", "TritonError"), ("subprocess", "SubprocessError")):  # nor compiled
+        if module in sys.modules:
+            kinds.append(getattr(sys.modules[module], name))
+    return tuple(kinds)
 
 
 def chosen(tensor: torch.Tensor) -> AbstractContextManager[object]:

@@ -53,8 +53,6 @@ def test_a_class_that_no_map_has_is_said_where_it_counts() -> None:
     assert without_maps(summarize(HEADER, FOLDS)) == []
     second = fold("samm/2", [0], [0])
     sparse = summarize(HEADER, [fold("casme2/1", [0, 1, 1], [0, 1, 1]), fold("samm/1", [0, 0], [0, 2]), second])
-        HEADER, [fold("casme2/1", [0, 1, 1], [0, 1, 1]), fold("samm/1", [0, 0], [0, 2]), fold("samm/2", [0], [0])]
-    )
     assert without_maps(sparse) == [
         "No map of the data is surprise, which counts with 0 in its UF1 and UAR.",
         "No map of casme2 is surprise, which counts with 0 in its UF1 and UAR.",
