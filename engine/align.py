@@ -19,6 +19,7 @@ longer fits the picture a new one is taken, and motions go on from where they st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -152,6 +153,8 @@ class Registrar:
         self._meshed: F64 = np.zeros((len(TRACKED), 2))  # the motion of each patch by the mesh, the head taken out
         self._bad = 0
         self._opening = 0.0
+        self._blendshapes: Mapping[str, float] = {}
+        self._mesh_t = 0.0
         self._t = 0.0
         self._motion: F64 = np.zeros((len(TRACKED), 2))  # of each patch against the reference, the head taken out
         self._missing_s: F64 = np.zeros(len(TRACKED))  # how long each patch has not been found
@@ -164,7 +167,7 @@ class Registrar:
         fresh = face.t == frame.t
         if fresh:
             self._raw = face.points
-            self._opening = eye_opening(face.points)
+            self._opening, self._blendshapes, self._mesh_t = eye_opening(face.points), face.blendshapes, face.t
         if self._reference is None:
             return self._anchor(frame, face) if fresh else None
         self._transform = self._predict(fresh)
@@ -284,4 +287,6 @@ class Registrar:
             turn=np.concatenate([TURN_SCALE * (self._carried_turn + self._turn), bridge]).astype(np.float32),
             residual=head.residual,
             anchor=reference.number,
+            blendshapes=self._blendshapes,
+            mesh_age=frame.t - self._mesh_t,
         )

@@ -18,7 +18,7 @@ from engine.align import HEAD, TRACKED, VOTES, keypoints
 from engine.errors import ArrayError
 from engine.features import CROP_SIDE, SIDE, input_grid, keypoints_to_map
 from engine.head import CANVAS, MARGIN, RIDGE, ROUNDS
-from engine.landmarks import MESH_POINTS
+from engine.mesh import MESH_POINTS
 from engine.ops import device
 from engine.ops.backend import Backend, choose
 from engine.ops.strain import strain_batch

@@ -40,15 +40,22 @@ class LandmarkSettings(Settings):
 
     max_faces: int = Field(8, ge=1, le=32, description="the most faces followed at once")
     mesh_hz: float = Field(
-        10.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
+        5.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
     )
-    alert_hz: float = Field(31.0, gt=0, description="and so many while eyes or mouth change; of no effect below mesh_hz")
+    alert_hz: float = Field(31.0, gt=0, description="and so many while an eye changes; of no effect below mesh_hz")
+    mouth_hz: float = Field(15.0, gt=0, description="and so many while the mouth changes; of no effect below mesh_hz")
     discover_s: float = Field(
         1.0,
         gt=0,
         description="seconds of source time between looks for new faces while one is followed and the picture changes",
     )
     keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")
+    model: Path | None = Field(
+        None, description="MediaPipe's face_landmarker.task; default: APEXSTREAM_FACE_MODEL, else the user's data folder"
+    )
+    backend: Literal["auto", "litert", "mediapipe"] = Field(
+        "auto", description="what runs that model: auto, litert or mediapipe (needs the extra of that name)"
+    )
     min_face_px: float = Field(32.0, gt=0, description="smallest face, in pixels of the frame between its temples")
 
 

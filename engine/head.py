@@ -95,12 +95,13 @@ def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 
 def fit_by_numpy(design: F64, moved: F64, trust: F64, heads: slice, finest: float) -> Head:
     """`fit_head` in numpy."""
     flat, target = design.reshape(-1, design.shape[2]), moved.ravel()
-    terms = np.zeros(design.shape[2])
-    weight, residual = trust, np.zeros(len(moved))
+    terms: F64 = np.zeros(design.shape[2])
+    residual: F64 = np.zeros(len(moved))
+    weight = trust
     voters = trust[heads] > 0
     for k in range(ROUNDS):
         weighted = (flat * np.repeat(weight, 2)[:, None]).T
-        terms = np.linalg.solve(weighted @ flat + RIDGE, weighted @ target)
+        terms = np.asarray(np.linalg.solve(weighted @ flat + RIDGE, weighted @ target), np.float64)
         rest = (target - flat @ terms).reshape(-1, 2)
         residual = np.hypot(rest[:, 0], rest[:, 1])
         own = 1.5 * float(median(residual[heads][voters])) if voters.any() else 1.0

@@ -1,84 +1,46 @@
-"""Frame -> faces: MediaPipe's face mesh, one tracker a face, with ids that survive short losses.
+"""Frame -> faces: MediaPipe's face models, each face followed by its own mesh, with ids that survive short losses.
 
-Three models share the work. A detector (MediaPipe's full-range one, and dlib's HOG where that finds nothing) looks over the
-whole frame now and then for faces not followed yet. Each followed face has a mesh tracker of its own that sees only a window
-around it, so small faces are found at their own size and one face's loss never disturbs another. Where a tracker loses its
-face, dlib looks once more inside the window. A face that none of them sees is not reported: there are no made-up points.
+Three models share the work. A detector (MediaPipe's, over the whole picture and over tiles of it, so that small faces are
+found too; dlib's HOG where that finds nothing) searches the frame now and then for faces not followed yet. Each followed face
+is seen by the mesh network in a region around where it was, upright and at its own size. Where the mesh loses its face, the
+detectors search once more around it. A face that none of them sees is not reported: there are no made-up points.
 
-Looks are dear, so they are taken when they tell something (`engine.glance`): the mesh now and then, and at once when eyes or
-mouth change; the detectors when something changes around the faces that are followed.
+Networks are expensive, so they run only when they tell something (`engine.glance`): the mesh now and then, and at once when
+eyes or mouth change; the detectors when something changes around the faces that are followed.
 
-This is the only module that imports mediapipe or dlib.
+This is the only module that imports dlib; MediaPipe's models are behind `engine.mesh`.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 
+from engine import mesh
 from engine.config import LandmarkSettings
 from engine.glance import FaceGlance, SceneGlance
+from engine.mesh import FaceMesh, MeshModels, Region, region_around
 from engine.types import F32, U8, Face, Frame
 from engine.view import cut_window, rgb_window
 
-MESH_POINTS = 478
-_WINDOW = 1.7  # side of a tracker's window in face widths: wide enough for the face to move, too tight for a neighbour
-_DRIFT = 0.12  # the window moves once the face's centre is this share of its side away from the middle
-_SEEN = 240  # a window of at least twice this side is shrunk for its tracker: the mesh sees a face at 192 px
-_LOOK_PX = 640  # long side at which the detectors look over the whole frame
+_SEARCH_PX = 640  # long side at which the detectors search the whole frame
+_TILE = 0.375  # side of the detector's tiles in long sides of the picture
+_SMALLEST_TILE = 120  # pixels; a smaller one shows no more than the whole picture
+_WIDER = 1.35  # side of the window in which a lost face is searched for, in sides of its region
+_AROUND = 1.7  # side of the square that counts as a face's own when the scene is watched, in face widths
 _SMALLEST_FRAME = 24
 _EARLY_S = 1e-3  # times of frames are rounded
-_CHANGED = 0.12  # a face whose eyes or mouth differ by more is looked at again at once: see FaceGlance.change
+_CHANGED = 0.25  # a face whose eyes or mouth differ by more is looked at again at once: see FaceGlance.change
 _SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when somebody came
-_SECOND_OPINION = 4.0  # pauses between the looks that dlib takes too, where the first detector sees a face
-_PATIENCE = 2.0  # in pauses between the detectors' looks: so long `locate` leaves them to whoever has time for it
-_STALE_S = 5.0  # the detectors look again after so long, whatever they saw; where nothing changed, not before
+_PATIENCE = 2.0  # in pauses between searches: so long `locate` leaves them to whoever has time for it
+_STALE_S = 5.0  # the detectors search again after so long, whatever they saw; where nothing changed, not before
+_FROM_BOX = 1.5  # side of the region of a face in widths of the box that dlib draws
 
 Box = tuple[float, float, float]
 """Centre x, centre y and width of a face, in frame pixels."""
-
-
-_NOT_NEEDED = ("matplotlib", "matplotlib.pyplot", "sounddevice")
-
-
-def mediapipe_solutions(also_not: Sequence[str] = ()) -> Any:
-    """MediaPipe's classic solutions with its start-up chatter turned down.
-
-    It imports matplotlib for drawings and sounddevice for microphones, which nothing here asks of it: empty modules stand in
-    for them meanwhile, unless they are there already. That saves a quarter of a second and 30 MB. also_not names more modules,
-    parents before children.
-    """
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _stood_in_for(() if "mediapipe" in sys.modules else (*_NOT_NEEDED, *also_not)):
-        import mediapipe
-
-    return mediapipe.solutions
-
-
-@contextmanager
-def _stood_in_for(names: Sequence[str]) -> Iterator[None]:
-    """Empty modules of these names, where there are none yet; gone afterwards."""
-    empty = {name: ModuleType(name) for name in names if name not in sys.modules}
-    for name, module in empty.items():
-        parent, _, child = name.rpartition(".")
-        if parent in empty:
-            setattr(empty[parent], child, module)
-    sys.modules.update(empty)
-    try:
-        yield
-    finally:
-        for name, module in empty.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
 
 
 def face_box(points: F32) -> Box:
@@ -94,60 +56,54 @@ def same_face(a: Box, b: Box) -> bool:
     return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * size and min(a[2], b[2]) > 0.4 * size
 
 
-_RECORD = np.dtype(
-    [("head", "V2"), ("x_tag", "u1"), ("x", "<f4"), ("y_tag", "u1"), ("y", "<f4"), ("z_tag", "u1"), ("z", "<f4")]
-)
-_RECORD_TAGS = np.array([0x0A, 15, 0x0D, 0x15, 0x1D], np.uint8)
+def _box_of(region: Region) -> Box:
+    return region.x, region.y, region.side / _FROM_BOX
 
 
-def landmark_points(landmarks: Any) -> F32:
-    """[N, 3] of a list of landmarks, a protocol buffer message.
+def _region_of(box: Box) -> Region:
+    return Region(box[0], box[1], _FROM_BOX * box[2])
 
-    Read out of its encoded form, where each point is a record of 17 bytes: ten times as fast as through its objects, which are
-    asked only where a record has other fields than x, y and z.
-    """
-    raw = np.frombuffer(landmarks.SerializeToString(), np.uint8)
-    if raw.size % _RECORD.itemsize == 0:
-        rows = raw.reshape(-1, _RECORD.itemsize)
-        if (rows[:, [0, 1, 2, 7, 12]] == _RECORD_TAGS).all():
-            records = raw.view(_RECORD)
-            return np.asarray(np.stack([records[axis] for axis in ("x", "y", "z")], axis=1), np.float32)
-    return np.array([(p.x, p.y, p.z) for p in landmarks.landmark], np.float32).reshape(-1, 3)
+
+def inside(a: Box, b: Box) -> bool:
+    """Whether the centre of box a lies within box b: a part of a face is no face of its own."""
+    return max(abs(a[0] - b[0]), abs(a[1] - b[1])) < 0.5 * b[2]
 
 
 @dataclass
 class _Track:
-    """One followed face: its mesh tracker and the window of the frame the tracker sees."""
+    """One followed face: where it is looked for next, and what the mesh saw of it last, None where it saw no face."""
 
     id: int
+    region: Region
     box: Box
     seen_t: float
-    mesh: Any
-    window: tuple[int, int, int] = (0, 0, 0)  # left, top, side
-    shrink: int = 1  # frame pixels along each side of a pixel that the tracker sees
-    points: F32 | None = None
+    seen: FaceMesh | None = None
     glance: FaceGlance | None = None
 
 
 class FaceLocator:
-    """Finds and follows faces over the frames of one source; call `locate` with frames in order, `close` at the end."""
+    """Finds and follows faces over the frames of one source; call `locate` with frames in order, `close` at the end.
+
+    Raises WeightsError where the face model is missing, BackendError where nothing here can run it.
+    """
 
     def __init__(self, settings: LandmarkSettings | None = None) -> None:
         self._settings = settings or LandmarkSettings()
-        solutions = mediapipe_solutions()
-        self._mesh_factory = solutions.face_mesh.FaceMesh
-        self._detector = solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
+        self._models: MeshModels = mesh.load(self._settings.model, self._settings.backend)
         self._hog: Any = None
         self._tracks: list[_Track] = []
-        self._spare: list[Any] = []
         self._next_id = 0
         self._mesh_t = -np.inf
-        self._discover_t = -np.inf
-        self._hog_t = -np.inf
+        self._search_t = -np.inf
         self._scene: SceneGlance | None = None
         self._scene_t = -np.inf
         self._helped = False  # whether somebody looks around between frames
         self._faces: list[Face] = []
+
+    @property
+    def backend(self) -> str:
+        """What runs the face models."""
+        return self._models.backend
 
     def locate(self, frame: Frame) -> list[Face]:
         """Faces in the frame, by id. Between two looks of the mesh (`mesh_hz`, or `alert_hz` when a face changes) the last
@@ -163,8 +119,8 @@ class FaceLocator:
         for track in self._tracks:
             self._follow(track, frame)
         self._forget(frame.t)
-        self._discover(frame, _PATIENCE if self._helped else 1.0)
-        self._faces = [Face(k.id, k.points, frame.t) for k in self._tracks if k.points is not None]
+        self._search(frame, _PATIENCE if self._helped else 1.0)
+        self._faces = [Face(k.id, k.seen.points, frame.t, k.seen.blendshapes) for k in self._tracks if k.seen is not None]
         self._faces.sort(key=lambda face: face.id)
         return self._faces
 
@@ -175,165 +131,139 @@ class FaceLocator:
         """
         if min(frame.height, frame.width) >= _SMALLEST_FRAME:
             self._helped = True
-            self._discover(frame)
+            self._search(frame)
 
     def _is_due(self, frame: Frame) -> bool:
         """Whether the meshes look at this frame: it is time, or a face changed since they did."""
-        since, settings = frame.t - self._mesh_t, self._settings
-        if since >= 1 / settings.mesh_hz - _EARLY_S:
+        since, settings = frame.t - self._mesh_t + _EARLY_S, self._settings
+        if since >= 1 / settings.mesh_hz:
             return True
-        if since < 1 / settings.alert_hz - _EARLY_S:
+        eyes_due, mouth_due = since >= 1 / settings.alert_hz, since >= 1 / settings.mouth_hz
+        if not (eyes_due or mouth_due):
             return False
-        return any(k.glance is not None and k.glance.change(frame.grey) > _CHANGED for k in self._tracks)
+        changes = [k.glance.change(frame.grey) for k in self._tracks if k.glance is not None]
+        return any((eyes_due and eyes > _CHANGED) or (mouth_due and mouth > _CHANGED) for eyes, mouth in changes)
 
     def prepare(self) -> None:
-        """Loads every model now rather than with the first frame; it takes half a second."""
+        """Runs every model once, so that the first frame does not wait for what they set up then."""
         blank: U8 = np.zeros((64, 64, 3), np.uint8)
-        self._detector.process(blank)
-        mesh = self._new_mesh()
-        mesh.process(blank)
-        self._spare.append(mesh)
+        self._models.detect(blank)
+        self._models.mesh(Frame(0, 0.0, blank), Region(32, 32, 48))
         self._hog_boxes(blank[:, :, 0])
 
     def close(self) -> None:
         """Frees the models."""
-        for mesh in [k.mesh for k in self._tracks] + self._spare + [self._detector]:
-            mesh.close()
-        self._tracks, self._spare, self._faces = [], [], []
+        self._models.close()
+        self._tracks, self._faces = [], []
 
     def _restart(self) -> None:
-        self._mesh_t = self._discover_t = self._hog_t = self._scene_t = -np.inf
+        self._mesh_t = self._search_t = self._scene_t = -np.inf
         self._helped = False
-        self._spare += [k.mesh for k in self._tracks]
         self._tracks, self._faces = [], []
 
     def _follow(self, track: _Track, frame: Frame) -> None:
-        points = self._mesh(track, frame)
-        if points is None and track.points is not None:  # lost just now: one more look, from a fresh start
-            box = self._rescue(track, frame)
-            if box is not None:
-                self._aim(track, box, frame)
-                points = self._mesh(track, frame)
-        self._seen(track, points, frame)
-        if points is None:
-            return
-        left, top, side = track.window
-        x, y, width = track.box
-        off = max(abs(x - left - side / 2), abs(y - top - side / 2)) / side
-        if off > _DRIFT or not 0.7 < _WINDOW * width / side < 1.45:
-            self._aim(track, track.box, frame)
+        seen = self._look(frame, track.region)
+        if seen is None and track.seen is not None:  # lost just now
+            again = self._search_near(track, frame)
+            seen = None if again is None else self._look_twice(frame, again)
+        self._take(track, seen, frame)
 
-    def _seen(self, track: _Track, points: F32 | None, frame: Frame) -> None:
+    def _take(self, track: _Track, seen: FaceMesh | None, frame: Frame) -> None:
         """Keeps what the mesh just saw of a face."""
-        track.points = points
-        if points is None:
+        track.seen = seen
+        if seen is None:
             track.glance = None
             return
-        track.box, track.seen_t = face_box(points), frame.t
-        if self._settings.alert_hz > self._settings.mesh_hz:
-            track.glance = FaceGlance(frame.grey, points)
+        track.region, track.box, track.seen_t = region_around(seen.points), face_box(seen.points), frame.t
+        if max(self._settings.alert_hz, self._settings.mouth_hz) > self._settings.mesh_hz:
+            track.glance = FaceGlance(frame.grey, seen.points)
 
-    def _mesh(self, track: _Track, frame: Frame) -> F32 | None:
-        """Mesh points in frame pixels from the track's window, or None where the tracker sees no face."""
-        left, top, side = track.window
-        result = track.mesh.process(rgb_window(frame, left, top, side, track.shrink)).multi_face_landmarks
-        if not result:
+    def _look(self, frame: Frame, region: Region) -> FaceMesh | None:
+        """What the mesh sees in a region; None where that is no face, or none inside the frame and of the size asked for."""
+        seen = self._models.mesh(frame, region)
+        if seen is None:
             return None
-        points = landmark_points(result[0]) * np.float32(side)
-        points[:, 0] += left - 0.5
-        points[:, 1] += top - 0.5
-        x, y, width = face_box(points)
+        x, y, width = face_box(seen.points)
         inside = 0 <= x < frame.width and 0 <= y < frame.height
-        return points if inside and np.isfinite(points).all() and width >= self._settings.min_face_px else None
+        return seen if inside and width >= self._settings.min_face_px else None
 
-    def _aim(self, track: _Track, box: Box, frame: Frame) -> None:
-        """Moves the track's window onto the box; its tracker starts afresh there."""
-        x, y, width = box
-        side = max(48, round(_WINDOW * width))
-        track.shrink = max(1, side // _SEEN)
-        step = 2 * track.shrink if track.shrink > 1 else 1
-        side = -(-side // step) * step
-        track.window = (round((x - side / 2) / step) * step, round((y - side / 2) / step) * step, side)
-        track.mesh.reset()
+    def _look_twice(self, frame: Frame, region: Region) -> FaceMesh | None:
+        """What the mesh sees in a region that a detector names, once it also sees it from where it puts the face itself: what
+        only looks like a face, it does not see twice."""
+        first = self._look(frame, region)
+        return None if first is None else self._look(frame, region_around(first.points))
 
-    def _rescue(self, track: _Track, frame: Frame) -> Box | None:
-        left, top, side = track.window
-        view = cut_window(frame.grey, left, top, side)
-        scale = min(1.0, 240 / side)
-        small = cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else view
-        boxes = self._hog_boxes(np.asarray(small, np.uint8))
-        found = [(x / scale + left, y / scale + top, w / scale) for x, y, w in boxes]
-        near = [b for b in found if same_face(b, track.box)]
-        return max(near, key=lambda b: b[2], default=None)
+    def _search_near(self, track: _Track, frame: Frame) -> Region | None:
+        """The region of a face that was just lost, by the detectors on the part of the frame around it."""
+        side = 2 * max(24, round(_WIDER * track.region.side / 2))
+        left, top = round(track.region.x - side / 2), round(track.region.y - side / 2)
+        found = self._models.detect(rgb_window(frame, left, top, side))
+        found = [Region(one.x + left, one.y + top, one.side, one.angle) for one in found]
+        if not found:
+            view = cut_window(frame.grey, left, top, side)
+            scale = min(1.0, 240 / side)
+            small = cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else view
+            boxes = self._hog_boxes(np.asarray(small, np.uint8))
+            found = [_region_of((x / scale + left, y / scale + top, w / scale)) for x, y, w in boxes]
+        near = [one for one in found if same_face(_box_of(one), track.box)]
+        return max(near, key=lambda one: one.side, default=None)
 
     def _forget(self, now: float) -> None:
         kept: list[_Track] = []
         for track in sorted(self._tracks, key=lambda k: k.id):
-            gone = track.points is None and now - track.seen_t > self._settings.keep_s
-            twin = track.points is not None and any(same_face(track.box, k.box) for k in kept if k.points is not None)
-            if gone or twin:
-                self._spare.append(track.mesh)
-            else:
+            gone = track.seen is None and now - track.seen_t > self._settings.keep_s
+            others = [k.box for k in kept if k.seen is not None]
+            twin = track.seen is not None and any(same_face(track.box, box) or inside(track.box, box) for box in others)
+            if not (gone or twin):
                 kept.append(track)
         self._tracks = kept
 
-    def _discover(self, frame: Frame, patience: float = 1.0) -> None:
-        """Looks over the whole frame: soon again while a face is missing, rarely while all is well, and later with patience."""
-        waiting = not self._tracks or any(k.points is None for k in self._tracks)
+    def _search(self, frame: Frame, patience: float = 1.0) -> None:
+        """Searches the whole frame: soon again while a face is missing, rarely while all is well, and later with patience."""
+        waiting = not self._tracks or any(k.seen is None for k in self._tracks)
         pause = min(0.2, self._settings.discover_s) if waiting else self._settings.discover_s
-        if frame.t - self._discover_t < patience * pause - _EARLY_S:
+        if frame.t - self._search_t < patience * pause - _EARLY_S:
             return
-        self._discover_t = frame.t
+        self._search_t = frame.t
         if not waiting and self._is_same_scene(frame):
             return
         self._scene, self._scene_t = SceneGlance(frame), frame.t
-        for box in self._look(frame):
+        for region in self._detect(frame):
+            box = _box_of(region)
             known = [k for k in self._tracks if same_face(k.box, box)]
-            if any(k.points is not None for k in known):
+            if any(k.seen is not None and (k in known or inside(box, k.box)) for k in self._tracks):
                 continue
+            if not known and len(self._tracks) >= self._settings.max_faces:
+                continue
+            seen = self._look_twice(frame, region)
             if known:
-                track = known[0]
-            elif len(self._tracks) < self._settings.max_faces:
-                track = _Track(self._next_id, box, frame.t, self._new_mesh())
-            else:
-                continue
-            self._aim(track, box, frame)
-            self._seen(track, self._mesh(track, frame), frame)
-            if track.points is None:
-                if not known:
-                    self._spare.append(track.mesh)
-                continue
-            if not known:
+                self._take(known[0], seen, frame)
+            elif seen is not None:
+                track = _Track(self._next_id, region, box, frame.t)
+                self._take(track, seen, frame)
                 self._next_id += 1
                 self._tracks.append(track)
 
     def _is_same_scene(self, frame: Frame) -> bool:
-        """Whether, around the faces, the picture still is what the detectors looked over not long ago."""
+        """Whether, around the faces, the picture still is what the detectors searched not long ago."""
         if self._scene is None or frame.t - self._scene_t >= _STALE_S - _EARLY_S:
             return False
-        return self._scene.change(frame, (k.window for k in self._tracks)) < _SCENE_CHANGED
+        return self._scene.change(frame, (_own_square(k.box) for k in self._tracks)) < _SCENE_CHANGED
 
-    def _new_mesh(self) -> Any:
-        if self._spare:
-            return self._spare.pop()
-        return self._mesh_factory(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
-
-    def _look(self, frame: Frame) -> list[Box]:
-        scale = min(1.0, _LOOK_PX / max(frame.height, frame.width))
+    def _detect(self, frame: Frame) -> list[Region]:
+        """Regions that may hold a face, some of them of the same: the mesh takes the first in which it sees one."""
+        scale = min(1.0, _SEARCH_PX / max(frame.height, frame.width))
         small = cv2.resize(frame.rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame.rgb
-        high, wide = small.shape[:2]
-        boxes: list[Box] = []
-        for found in self._detector.process(np.ascontiguousarray(small)).detections or []:
-            rel = found.location_data.relative_bounding_box
-            x, y = (rel.xmin + rel.width / 2) * wide, (rel.ymin + rel.height / 2) * high
-            boxes.append((x / scale, y / scale, max(rel.width * wide, rel.height * high) * 1.25 / scale))
-        crowd = frame.t - self._hog_t >= _SECOND_OPINION * self._settings.discover_s - _EARLY_S
-        if not boxes or crowd:
-            self._hog_t = frame.t
-            grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
-            extra = [(x / scale, y / scale, w * 1.1 / scale) for x, y, w in self._hog_boxes(grey)]
-            boxes += [b for b in extra if not any(same_face(a, b) for a in boxes)]
-        return [b for b in boxes if b[2] >= self._settings.min_face_px]
+        small = np.asarray(np.ascontiguousarray(small), np.uint8)
+        found = [
+            Region(one.x + left, one.y + top, one.side, one.angle)
+            for left, top, tile in _tiles(small)
+            for one in self._models.detect(tile)
+        ]
+        if not found:
+            found = [_region_of(box) for box in self._hog_boxes(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8))]
+        found = [Region(one.x / scale, one.y / scale, one.side / scale, one.angle) for one in found]
+        return [one for one in found if _box_of(one)[2] >= self._settings.min_face_px]
 
     def _hog_boxes(self, grey: U8) -> list[Box]:
         if self._hog is None:
@@ -341,4 +271,25 @@ class FaceLocator:
 
             self._hog = dlib.get_frontal_face_detector()
         found = self._hog(np.ascontiguousarray(grey), 0)
-        return [((r.left() + r.right()) / 2, (r.top() + r.bottom()) / 2, float(r.width())) for r in found]
+        return [((r.left() + r.right()) / 2, (r.top() + r.bottom()) / 2, 1.1 * float(r.width())) for r in found]
+
+
+def _own_square(box: Box) -> tuple[int, int, int]:
+    """Left, top and side of the part of the frame in which a face may move without anybody having come."""
+    side = _AROUND * box[2]
+    return round(box[0] - side / 2), round(box[1] - side / 2), round(side)
+
+
+def _tiles(picture: U8) -> list[tuple[int, int, U8]]:
+    """Left, top and pixels of what the detector is shown: the whole picture, then overlapping squares of it."""
+    high, wide = picture.shape[:2]
+    views = [(0, 0, picture)]
+    side = min(round(_TILE * max(high, wide)), high, wide)
+    if side < _SMALLEST_TILE:
+        return views
+    rows, columns = (
+        [round(at) for at in np.linspace(0, length - side, max(1, -(-9 * (length - side) // (5 * side)) + 1))]
+        for length in (high, wide)
+    )
+    views += [(x, y, np.ascontiguousarray(picture[y : y + side, x : x + side])) for y in rows for x in columns]
+    return views

@@ -108,8 +108,8 @@ def _eyes(landmarks: F64) -> _Eyes:
         middle = (landmarks[outer] + landmarks[inner]) / 2
         inside |= ((x - middle[0]) / _EYE_RADII[0]) ** 2 + ((y - middle[1] + 1) / _EYE_RADII[1]) ** 2 < 1
     stays = np.asarray(cv2.GaussianBlur(1 - inside.astype(np.float32), (0, 0), 2.0), np.float32)
-    changed = stays < 1 - _UNSEEN
-    rows, columns = _extent(changed.any(axis=1)), _extent(changed.any(axis=0))
+    changed: npt.NDArray[np.bool_] = np.less(stays, 1 - _UNSEEN)
+    rows, columns = _extent(np.asarray(changed.any(axis=1))), _extent(np.asarray(changed.any(axis=0)))
     return _Eyes(rows, columns, np.ascontiguousarray(stays[rows, columns]))
 
 

@@ -19,7 +19,7 @@ from engine.align import keypoints
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, BackendError, WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
-from engine.landmarks import MESH_POINTS
+from engine.mesh import MESH_POINTS
 from engine.ops.backend import Backend, Chosen
 from engine.ops.tvl1 import chosen_for, cpu, prepare, tvl1
 from engine.quantiles import percentile

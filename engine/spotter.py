@@ -280,7 +280,7 @@ class Spotter:
 
     def _thresholds(self) -> F64:
         unrest = np.minimum(np.maximum(self._unrest, self._noise), MOST_UNREST_PX)
-        return np.maximum(self._settings.floor_px, self._settings.noise_factor * unrest)
+        return np.asarray(np.maximum(self._settings.floor_px, self._settings.noise_factor * unrest))
 
     def _step(self) -> list[Span]:
         """One smoothed row has come: works out what the machine meets, if anything."""

@@ -6,6 +6,7 @@ at (0, 0), pictures are [H, W] (grey) or [H, W, 3] (RGB) uint8.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class Frame:
     @property
     def height(self) -> int:
         """Rows of the picture."""
-        rows = self.pixels.shape[0]
+        rows = int(self.pixels.shape[0])
         return rows * 2 // 3 if self.layout == "i420" else rows
 
     @property
@@ -89,11 +90,13 @@ class Frame:
 @dataclass(frozen=True, eq=False)
 class Face:
     """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
-    frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them."""
+    frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them; blendshapes, 0 to 1,
+    by the names of `engine.mesh.BLENDSHAPE_NAMES`, seen then too."""
 
     id: int
     points: F32
     t: float
+    blendshapes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Crop:
     the head is turned against the reference: yaw and pitch of `engine.align.Head` in units of a twentieth, and what the fit
     leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
     patches in crop pixels; anchor counts the reference pictures taken so far,
-    over which motions and turns go on.
+    over which motions and turns go on. landmarks, eye_opening and blendshapes (by name, 0 to 1) are what the mesh saw last,
+    mesh_age seconds before this frame.
     """
 
     face: int
@@ -127,6 +131,8 @@ class Crop:
     turn: F32
     residual: float
     anchor: int
+    blendshapes: Mapping[str, float] = field(default_factory=dict)
+    mesh_age: float = 0.0
 
 
 @dataclass(frozen=True)

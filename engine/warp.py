@@ -11,7 +11,7 @@ from engine.types import F64, U8
 
 SPARE = 5  # pixels around what is sampled, so that the kernel finds no border there
 MOST_SHRUNK = 257  # a line of so many white pixels is more than the machine code counts to
-FAR = 1e6  # pixels; what lies further away, or nowhere, is left to OpenCV
+FAR = 3e4  # pixels; what lies further away, or nowhere, is left to OpenCV
 
 
 def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
@@ -51,7 +51,7 @@ def shrink_by_machine_code(part: U8, by: int, average: Compiled) -> U8:
 
 
 def sample_by_opencv(grey: U8, transform: F64, side: int) -> U8:
-    """[side, side] of a picture through a transform, bicubic, its border repeated, places rounded to 1/32 of a pixel."""
+    """[side, side] of a picture through a transform, bicubic, its border repeated."""
     flags, border = cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
     return np.asarray(cv2.warpAffine(grey, transform, (side, side), flags=flags, borderMode=border), np.uint8)
 

@@ -13,7 +13,7 @@ from engine.types import Event
 from stream.config import AnalysisSettings
 from stream.source import VideoFacts
 
-PACKAGES = ("apexstream", "av", "mediapipe", "numpy", "onnxruntime", "opencv-contrib-python")
+PACKAGES = ("apexstream", "ai-edge-litert", "av", "numpy", "onnxruntime", "opencv-contrib-python")
 
 
 def summarize(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.mesh import bundle
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("APEXSTREAM_DATA", ROOT.parent / "shared" / "data"))
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -18,6 +20,14 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 def data_dir() -> Path:
     """The folder of real data; only for tests marked `data`."""
     return DATA
+
+
+def pytest_configure() -> None:
+    """The face model, which most tests need, stays where it is while tests give programs data folders of their own."""
+    where = bundle.place().path
+    if not where.is_file():
+        pytest.exit(f"the face model {where} is missing; `bash tools/test` and `{bundle.FETCH}` fetch it", returncode=4)
+    os.environ[bundle.VARIABLE] = str(where)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

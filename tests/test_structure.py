@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "tools": set(PACKAGES),
 }
 NOT_IN_ENGINE = {"av", "asyncio", "threading", "websockets", "time", "datetime", "socket", "subprocess", "multiprocessing"}
-HEAVY = {"torch", "cv2", "mediapipe", "onnxruntime", "av", "numpy", "matplotlib", "skimage"}
-ONE_HOME = {"mediapipe": "engine/landmarks.py", "dlib": "engine/landmarks.py"}
+HEAVY = {"torch", "cv2", "mediapipe", "ai_edge_litert", "onnxruntime", "av", "numpy", "matplotlib", "skimage"}
+ONE_HOME = {"mediapipe": "engine/mesh/tasks.py", "ai_edge_litert": "engine/mesh/litert.py", "dlib": "engine/landmarks.py"}
 """Libraries that one module alone stands in front of; `doctor`, which looks at everything, aside."""
 
 

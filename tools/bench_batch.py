@@ -66,7 +66,7 @@ def bench_batch(pairs: int) -> BatchReport:
 def _candidates(before: torch.Tensor, after: torch.Tensor) -> tuple[float, float]:
     """Microseconds from crops to the shipped network's inputs on the device, and on to its probabilities in host memory."""
     from engine.candidates import network_inputs
-    from engine.landmarks import MESH_POINTS
+    from engine.mesh import MESH_POINTS
     from engine.runtime import load
     from engine.weights import default_weights, load_card
 

@@ -29,12 +29,14 @@ COMMANDS = {
     "evaluate": "Judge a recipe leave-one-subject-out.",
     "export": "Write a fitted network as checked ONNX.",
     "bench": "Measure speed beside what one would otherwise write.",
+    "fetch": "Fetch the face model (done by itself when first needed).",
     "doctor": "Say what this machine has and which backends run.",
 }
 
 EXTRAS = {
     **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
     **dict.fromkeys(("skimage", "matplotlib"), "clips"),
+    "mediapipe": "mediapipe",
 }
 """Packages that only an extra installs: import name -> extra."""
 

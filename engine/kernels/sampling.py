@@ -19,8 +19,8 @@ KEYS = np.float32(-0.75)  # OpenCV's: sharper than the -0.5 that Keys (1981) rec
 ZERO, ONE, TWO, THREE, HALF, WHITE = (np.float32(n) for n in (0, 1, 2, 3, 0.5, 255))
 BYTE, EIGHT, SIXTEEN, TWENTY_FOUR = (np.uint32(n) for n in (255, 8, 16, 24))
 SECOND, THIRD, FOURTH = (np.uintp(n) for n in (1, 2, 3))
-FINE, PART = 1024.0, np.float32(1 / 32)  # sums of places are taken in 1/1024 of a pixel and rounded to 1/32
-FIVE, MIDDLE, LAST = (np.int32(n) for n in (5, 16, 31))
+FINE, PART = 65536.0, np.float32(1 / 65536)  # places are counted in so small parts of a pixel
+BITS, LAST = np.int32(16), np.int32(65535)
 
 
 @part(INTO)
@@ -48,8 +48,7 @@ def cubic_weights(f):
 def sampled(pixels, stride, xx, xy, x0, yx, yy, y0, side):
     """[side, side] of a picture [H * stride] uint8: its grey at (xx x + xy y + x0, yx x + yy y + y0), bicubic, rounded.
 
-    The four by four pixels around every such place must lie in the picture. Places are rounded to 1/32 of a pixel, as OpenCV
-    rounds them, so that both give the same events.
+    The four by four pixels around every such place must lie in the picture, and no place further off than 32,767 pixels.
     """
     out = np.empty((side, side), np.uint8)
     places, weights, words = np.empty(side, np.intp), np.empty((8, side), np.float32), np.empty((4, side), np.uint32)
@@ -57,10 +56,10 @@ def sampled(pixels, stride, xx, xy, x0, yx, yy, y0, side):
     for x in range(side):
         steps[0, x], steps[1, x] = np.rint(xx * x * FINE), np.rint(yx * x * FINE)
     for y in range(side):
-        first_u, first_v = np.int32(np.rint((xy * y + x0) * FINE)) + MIDDLE, np.int32(np.rint((yy * y + y0) * FINE)) + MIDDLE
+        first_u, first_v = np.int32(np.rint((xy * y + x0) * FINE)), np.int32(np.rint((yy * y + y0) * FINE))
         for x in range(side):
-            u, v = np.int32(first_u + steps[0, x]) >> FIVE, np.int32(first_v + steps[1, x]) >> FIVE  # in 1/32 of a pixel
-            places[x] = (np.intp(v >> FIVE) - 1) * stride + np.intp(u >> FIVE) - 1
+            u, v = np.int32(first_u + steps[0, x]), np.int32(first_v + steps[1, x])
+            places[x] = (np.intp(v >> BITS) - 1) * stride + np.intp(u >> BITS) - 1
             weights[0, x], weights[1, x], weights[2, x], weights[3, x] = cubic_weights(np.float32(u & LAST) * PART)
             weights[4, x], weights[5, x], weights[6, x], weights[7, x] = cubic_weights(np.float32(v & LAST) * PART)
         for x in range(side):

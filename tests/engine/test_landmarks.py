@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import numpy as np
 import pytest
 
 from engine.config import LandmarkSettings
-from engine.landmarks import MESH_POINTS, Box, FaceLocator, face_box, landmark_points, mediapipe_solutions, same_face
+from engine.landmarks import FaceLocator, face_box, same_face
+from engine.mesh import MESH_POINTS, Region
 from engine.types import F32, Face, Frame
 from tests.faces import EYES, frames_of, grey_picture, photo, side_by_side
 
@@ -147,7 +146,7 @@ def test_a_face_that_changes_is_looked_at_at_once(locator: Make) -> None:
         hull = cv2.convexHull(face.points[list(eye), :2].round().astype(np.int32))
         cv2.fillConvexPoly(shut, hull, [int(value) for value in HOPPER[*face.points[50, 1::-1].round().astype(int)]])
     pictures = [HOPPER] * 15 + [shut] * 2 + [HOPPER] * 10
-    calm = locator(mesh_hz=10, alert_hz=10)
+    calm = locator(mesh_hz=10, alert_hz=10, mouth_hz=10)
     assert [round(calm.locate(f)[0].t * 120) for f in frames_of(pictures, 120)] == [0] * 12 + [12] * 12 + [24] * 3
     awake = locator(mesh_hz=10, alert_hz=30)
     seen = [round(awake.locate(f)[0].t * 120) for f in frames_of(pictures, 120)]
@@ -157,13 +156,13 @@ def test_a_face_that_changes_is_looked_at_at_once(locator: Make) -> None:
 def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Grows by the time of each frame that the detectors look over."""
     looks: list[float] = []
-    look = FaceLocator._look
+    detect = FaceLocator._detect
 
-    def noted(self: FaceLocator, frame: Frame) -> list[Box]:
+    def noted(self: FaceLocator, frame: Frame) -> list[Region]:
         looks.append(frame.t)
-        return look(self, frame)
+        return detect(self, frame)
 
-    monkeypatch.setattr(FaceLocator, "_look", noted)
+    monkeypatch.setattr(FaceLocator, "_detect", noted)
     return looks
 
 
@@ -205,7 +204,7 @@ def test_who_has_time_between_frames_spares_locate_the_detectors_look(locator: M
 
 
 def test_a_source_that_starts_again_is_followed_again(locator: Make) -> None:
-    one = locator()
+    one = locator(mesh_hz=FPS)
     before = [one.locate(frame) for frame in frames_of([HOPPER] * 2, FPS, start=90)]
     after = [one.locate(frame) for frame in frames_of([HOPPER] * 2, FPS)]
     assert ids(before + after) == [[0], [0], [1], [1]]
@@ -218,35 +217,12 @@ def test_boxes_near_and_alike_are_one_face(dx: float, width: float, same: bool) 
     assert same_face(a, b) is same_face(b, a) is same
 
 
-def test_what_mediapipe_imports_in_vain_is_not_there_afterwards() -> None:
-    script = (
-        "import sys; from engine.landmarks import mediapipe_solutions; mediapipe_solutions().face_mesh\n"
-        "assert 'matplotlib' not in sys.modules and 'sounddevice' not in sys.modules\n"
-        "import matplotlib.pyplot; assert matplotlib.pyplot.figure"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-
-
 def test_models_can_be_loaded_before_the_first_frame(locator: Make) -> None:
     prepared, fresh = locator(), locator()
     prepared.prepare()
     (first,), (second,) = (one.locate(Frame(0, 0.0, HOPPER)) for one in (prepared, fresh))
     assert first.id == second.id == 0
     assert np.array_equal(first.points, second.points)
-
-
-def test_a_message_of_points_is_read_whatever_its_fields() -> None:
-    mediapipe_solutions()
-    from mediapipe.framework.formats.landmark_pb2 import NormalizedLandmarkList
-
-    rng, plain = np.random.default_rng(1), NormalizedLandmarkList()
-    numbers = rng.normal(size=(MESH_POINTS, 3)).astype(np.float32)
-    for x, y, z in numbers.tolist():
-        plain.landmark.add(x=x, y=y, z=z)
-    assert np.array_equal(landmark_points(plain), numbers)
-    plain.landmark[7].visibility = 0.5
-    assert np.array_equal(landmark_points(plain), numbers)
-    assert landmark_points(NormalizedLandmarkList()).shape == (0, 3)
 
 
 @pytest.mark.data

@@ -105,7 +105,7 @@ def test_twins_agree_inside_and_over_the_border(shape: tuple[int, int], side: in
         assert found.shape == (side, side)
         apart = np.abs(found.astype(int) - wanted)
         assert apart.max() <= 1, (scale, angle)  # grey level
-        assert (apart > 0).mean() < 0.01  # measured 0.002; OpenCV's weights are integers
+        assert (apart > 0).mean() < 0.003  # measured 0.0003, where a grey level lies between two whole ones
 
 
 def test_whole_pixels_are_copied() -> None:

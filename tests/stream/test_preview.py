@@ -92,9 +92,9 @@ def test_regions_are_what_the_network_sees(hopper: tuple[Frame, list[Face]]) -> 
 
 
 def test_contours_are_those_of_the_mesh() -> None:
-    from mediapipe.python.solutions.face_mesh_connections import FACEMESH_CONTOURS
+    from mediapipe.tasks.python.vision import FaceLandmarksConnections
 
-    edges = {frozenset(edge) for edge in FACEMESH_CONTOURS}
+    edges = {frozenset((edge.start, edge.end)) for edge in FaceLandmarksConnections.FACE_LANDMARKS_CONTOURS}
     ours = {frozenset((a, b)) for line in CONTOURS for a, b in zip(line, (*line[1:], line[0]), strict=True)}
     assert edges - ours == set()
     assert ours - edges == {frozenset(edge) for edge in ((46, 70), (55, 107), (276, 300), (285, 336))}, "brows are closed"

@@ -9,7 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("apexstream", "numpy", "opencv-contrib-python", "mediapipe", "av", "onnxruntime", "torch", "numba")
+PACKAGES = (
+    "apexstream",
+    "numpy",
+    "opencv-contrib-python",
+    "ai-edge-litert",
+    "mediapipe",
+    "av",
+    "onnxruntime",
+    "torch",
+    "numba",
+)
 
 
 def describe() -> dict[str, Any]:

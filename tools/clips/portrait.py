@@ -172,6 +172,8 @@ def _hopper() -> U8:
     if not path.is_file():
         raise InputError(f"the installed matplotlib has no {path.name} (looked in {path.parent}); install matplotlib from PyPI")
     picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InputError(f"{path} cannot be read as a picture; install matplotlib from PyPI")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -16,6 +16,7 @@ import typer
 from engine.errors import ApexError
 from engine.models import NAMES
 from tools.commands import say_error, unforeseen
+from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def analyze(
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
     settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
     settings = settings.model_copy(update={"pipeline": with_engines(with_network(settings.pipeline, network, weights))})
+    have_face_model(settings.pipeline.landmarks.model)
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
         load_less()
         failed = False

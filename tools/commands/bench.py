@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tools.commands import check_target
+from tools.commands.fetch import have_face_model
 from tools.commands.live import number_of_processes
 from tools.quiet import native_noise_hidden
 
@@ -71,6 +72,7 @@ def bench(
     from tools.display import table_console
 
     check_packages(wanted)
+    have_face_model()
     if as_json is not None:
         check_target(as_json, "--json")
     if nice:
@@ -99,7 +101,7 @@ def bench(
 def check_packages(parts: list[str]) -> None:
     """Raises ModuleNotFoundError for a package that a part needs and that only an extra installs."""
     needed = {"skimage"} if set(parts) - {"gpu"} else set()
-    needed |= {"torch", "onnx"} if {"stages", "whole"} & set(parts) else set()
+    needed |= {"torch", "onnx", "mediapipe"} if {"stages", "whole"} & set(parts) else set()
     for name in sorted(needed):
         if find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.types import U8, Event, Mark
+from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def demo(
     from tools.pictures import check_drawing
 
     check_drawing()
+    have_face_model()
     with native_noise_hidden(not ctx.obj["debug"]):
         spec = preset("benchmark", seed=seed, duration_s=seconds)
         truth = _render(spec, out)

@@ -59,7 +59,8 @@ def examine() -> list[Finding]:
     found = [*system(), *packages(), *accelerators()]
     probes: tuple[tuple[str, str, Callable[[], str]], ...] = (
         ("video", "H.264 decoding", _h264),
-        ("faces", "MediaPipe face mesh", _face_mesh),
+        ("faces", "face model", _face_model),
+        ("faces", "face mesh", _face_mesh),
         ("faces", "dlib face detector", _dlib_detector),
         ("network", "shipped weights", _weights),
         ("network", "runtime", _runtime),
@@ -82,8 +83,8 @@ def probe(topic: str, name: str, look: Callable[[], str]) -> Finding:
 def system() -> list[Finding]:
     """Operating system, Python, processor, memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    supported = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    python = f"{platform.python_version()} in {sys.prefix}" + ("" if supported else "; 3.11 or 3.12 is needed")
+    supported = sys.version_info[:2] >= (3, 11)
+    python = f"{platform.python_version()} in {sys.prefix}" + ("" if supported else "; 3.11 or newer is needed")
     return [
         Finding("system", "operating system", "info", f"{platform.platform()}"),
         Finding("system", "Python", "ok" if supported else "failed", python),
@@ -187,6 +188,14 @@ def _h264() -> str:
     return f"{decoder.long_name}, libavcodec {versions}"
 
 
+def _face_model() -> str:
+    from engine.mesh import bundle
+
+    where = bundle.place()
+    bundle.read()
+    return f"{where.path} ({where.why}), content as expected"
+
+
 def _face_mesh() -> str:
     import numpy as np
 
@@ -196,12 +205,12 @@ def _face_mesh() -> str:
     started = time.perf_counter()
     locator = FaceLocator()
     try:
-        faces = locator.locate(Frame(0, 0.0, np.full((256, 256, 3), 128, np.uint8)))
+        backend, faces = locator.backend, locator.locate(Frame(0, 0.0, np.full((256, 256, 3), 128, np.uint8)))
     finally:
         locator.close()
     if faces:
         raise RuntimeError(f"it sees {len(faces)} faces in an empty picture")
-    return f"loads and runs ({time.perf_counter() - started:.1f} s)"
+    return f"{backend} loads and runs it ({time.perf_counter() - started:.1f} s)"
 
 
 def _dlib_detector() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tools.commands.analyze import Network, Weights, with_engines, with_network
+from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def live(
         settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
     pipeline = with_engines(with_network(settings.pipeline, network, weights), settings.store.place())
     settings = settings.model_copy(update={"pipeline": pipeline})
+    have_face_model(pipeline.landmarks.model)
     with native_noise_hidden(not debug):
         log_to_stderr(debug)
         from stream.crew import how_many

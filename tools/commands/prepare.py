@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def prepare(
     chosen = DATABASES.get(database.casefold())
     if chosen is None:
         raise InputError(f"there is no database {database!r}; choose {NAMES}")
+    have_face_model()
     try:
         with native_noise_hidden(not ctx.obj["debug"]), _bar() as progress:
             outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress)

@@ -50,7 +50,7 @@ DECIDING = (
 )
 """The modules whose code, with this one's, decides what a map is."""
 
-LIBRARIES = ("mediapipe", "dlib-bin", "opencv-contrib-python", "numpy", "numba")
+LIBRARIES = ("ai-edge-litert", "dlib-bin", "opencv-contrib-python", "numpy", "numba")
 """The packages that have a part in it."""
 
 _APART_S = 1e4  # clips lie so far apart in the locator's time

@@ -89,7 +89,7 @@ def derivatives(picture: F32) -> F32:
 
     across = 8 * (pixel(1, 0) - pixel(-1, 0)) - (pixel(2, 0) - pixel(-2, 0))
     below = 8 * (pixel(0, 1) - pixel(0, -1)) - (pixel(0, 2) - pixel(0, -2))
-    return np.stack([across, below]) / 12
+    return np.asarray(np.stack([across, below]) / 12, np.float32)
 
 
 def gradient(flow: F32) -> F32:

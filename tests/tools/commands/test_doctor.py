@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import WeightsError
+from engine.mesh import bundle
 from tools.cli import main
 from tools.commands import doctor
 
@@ -25,7 +26,8 @@ def test_a_working_machine(capsys: pytest.CaptureFixture[str]) -> None:
     for name in (
         "Python",
         "H.264 decoding",
-        "MediaPipe face mesh",
+        "face model",
+        "face mesh",
         "dlib face detector",
         "shipped weights",
         "runtime",
@@ -46,6 +48,16 @@ def test_a_broken_part_is_told_and_exits_1(monkeypatch: pytest.MonkeyPatch, caps
     said = capsys.readouterr().out
     assert "FAILED shipped weights: the file is torn" in said
     assert said.rstrip().endswith("Videos cannot be analysed here.")
+
+
+def test_without_the_face_model_the_way_to_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(bundle.VARIABLE, str(tmp_path / "face.task"))
+    assert exits("doctor") == 1
+    said = capsys.readouterr().out
+    assert f"FAILED face model: the face model {tmp_path / 'face.task'} (environment variable {bundle.VARIABLE})" in said
+    assert "`apexstream fetch` fetches it" in said
 
 
 def test_a_library_that_cannot_be_loaded_stops_nothing(
@@ -71,7 +83,7 @@ def test_a_probe_tells_a_foreign_error_in_one_line() -> None:
 def test_each_required_package_is_listed_once() -> None:
     names = [finding.name for finding in doctor.packages()]
     assert len(names) == len(set(names))
-    assert {"av", "mediapipe", "numpy", "onnxruntime", "torch", "scikit-image"} <= set(names)
+    assert {"av", "ai-edge-litert", "mediapipe", "numpy", "onnxruntime", "torch", "scikit-image"} <= set(names)
 
 
 def test_every_backend_that_is_not_used_says_why() -> None:

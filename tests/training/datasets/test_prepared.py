@@ -81,7 +81,13 @@ def test_maps_by_other_versions_of_the_libraries_are_made_anew_but_can_be_read(
     store.put(clip(), source, flow)
     store.finish([(clip(), flow)], [])
     said = json.loads((tmp_path / "samm" / HEAD).read_text())["versions"]
-    assert said["numpy"] == np.__version__ and set(said) == {"mediapipe", "dlib-bin", "opencv-contrib-python", "numpy", "numba"}
+    assert said["numpy"] == np.__version__ and set(said) == {
+        "ai-edge-litert",
+        "dlib-bin",
+        "opencv-contrib-python",
+        "numpy",
+        "numba",
+    }
     monkeypatch.setattr(flow_module, "LIBRARIES", ("numpy", "no-such-package"))
     assert len(load(tmp_path)) == 1
     assert Store(tmp_path / "samm").get(clip(), source) is None

@@ -1,0 +1,87 @@
+"""MediaPipe's face landmarker through its own Tasks API: the reference for `engine.mesh.litert`, and its stand-in.
+
+It finds the face in the region anew with its own detector each time (running mode IMAGE): nothing is carried from one frame
+to the next. That costs nearly twice the time and a hundred megabytes more; numbers agree (see tests).
+
+This is the only module that imports mediapipe.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import BackendError
+from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, region_around
+from engine.types import F32, U8, Frame
+from engine.view import rgb_window
+
+_WINDOW_PX = 480  # a window twice as long is shrunk
+_MOST_FACES = 32
+
+
+class TasksModels:
+    """`MeshModels` on MediaPipe's Tasks API. Raises BackendError where mediapipe is missing or refuses the model."""
+
+    def __init__(self, model: Path) -> None:
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        try:
+            import mediapipe
+            from mediapipe.tasks.python import BaseOptions, vision
+
+            self._mediapipe: Any = mediapipe
+            self._one, self._all = (
+                vision.FaceLandmarker.create_from_options(
+                    vision.FaceLandmarkerOptions(
+                        base_options=BaseOptions(model_asset_path=str(model)),
+                        running_mode=vision.RunningMode.IMAGE,
+                        num_faces=faces,
+                        output_face_blendshapes=True,
+                    )
+                )
+                for faces in (1, _MOST_FACES)
+            )
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            raise BackendError(f"mediapipe cannot run the face model: {str(error).splitlines()[0]}") from error
+
+    @property
+    def backend(self) -> str:
+        """ "mediapipe"."""
+        return "mediapipe"
+
+    def detect(self, picture: U8) -> list[Region]:
+        """Regions of the faces in a picture [H, W, 3] RGB, in its pixels."""
+        found = self._all.detect(self._image(picture)).face_landmarks
+        return [region_around(_points(one, *picture.shape[1::-1])) for one in found]
+
+    def mesh(self, frame: Frame, region: Region) -> FaceMesh | None:
+        """The face in a region of the frame, None where there is none."""
+        shrink = max(1, int(region.side / _WINDOW_PX))
+        step = 2 * shrink
+        side = max(step, round(region.side / step) * step)
+        left, top = (round((at - side / 2) / step) * step for at in (region.x, region.y))
+        seen = self._one.detect(self._image(rgb_window(frame, left, top, side, shrink)))
+        if not seen.face_landmarks:
+            return None
+        points = _points(seen.face_landmarks[0], side, side)
+        points[:, :2] += (left, top)
+        shapes = np.array([one.score for one in seen.face_blendshapes[0]], np.float32)
+        return FaceMesh(points, named(shapes), 1.0)
+
+    def close(self) -> None:
+        """Frees the models."""
+        self._one.close()
+        self._all.close()
+
+    def _image(self, picture: U8) -> Any:
+        """mediapipe's image; a strided array would silently show no face."""
+        return self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
+
+
+def _points(landmarks: Any, width: int, height: int) -> F32:
+    """[478, 3] in pixels of a picture of this size; MediaPipe reads pictures with pixel centres at whole numbers on a CPU."""
+    points = np.array([(one.x, one.y, one.z) for one in landmarks], np.float32).reshape(MESH_POINTS, 3)
+    return points * np.array([width, height, width], np.float32)
