@@ -26,8 +26,8 @@ from engine.align import Registrar, keypoints
 from engine.config import RecognizerSettings
 from engine.errors import SourceError
 from engine.features import SIDE, keypoints_to_map, network_input
-from engine.mesh import Region
-from engine.mesh import load as load_mesh
+from engine.mesh import bundle
+from engine.mesh.tasks import VideoMesh
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.recognizer import ALIKE, explained
 from engine.residual import take_out_head
@@ -64,24 +64,6 @@ def pictures(path: Path) -> Iterator[tuple[float, U8]]:
         video.release()
 
 
-class Mesh:
-    """The mesh that MediaPipe's face landmarker sees in whole pictures (engine.mesh, backend mediapipe), every one of them."""
-
-    def __init__(self) -> None:
-        self._models = load_mesh(backend="mediapipe")
-
-    def find(self, bgr: U8) -> F32 | None:
-        """[478, 3] points in pixels of the picture, or None where no face is seen."""
-        picture = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-        high, wide = bgr.shape[:2]
-        found = self._models.mesh(Frame(0, 0.0, picture), Region(wide / 2, high / 2, max(wide, high)))
-        return None if found is None else found.points
-
-    def close(self) -> None:
-        """Frees the models."""
-        self._models.close()
-
-
 def default_flow(before: F32, after: F32) -> F32:
     """OpenCV's TV-L1 as it comes, [2, H, W] of (u, v) in pixels."""
     solver: Any = cast(Any, cv2.optflow).DualTVL1OpticalFlow_create()
@@ -107,14 +89,16 @@ class Straight:
         settings = RecognizerSettings()
         weights = weights_for(settings.network)
         self._card, self._network = load_card(weights), load(weights, backend="eager")
-        self._mesh, self._registrar, self._spotter = Mesh(), Registrar(), Spotter()
+        self._mesh = VideoMesh(bundle.place().path)
+        self._registrar, self._spotter = Registrar(), Spotter()
         self._ring: Ring[Crop] = Ring(12.0)
         self._known: tuple[Span, str] | None = None
         self._seen = 0
 
     def see(self, t: float, bgr: U8) -> None:
         """One picture (BGR) of the time t."""
-        points, index = self._mesh.find(bgr), self._seen
+        points = self._mesh.find(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), t)
+        index = self._seen
         self._seen += 1
         if points is None:
             return

@@ -27,25 +27,7 @@ class TasksModels:
     """`MeshModels` on MediaPipe's Tasks API. Raises BackendError where mediapipe is missing or refuses the model."""
 
     def __init__(self, model: Path) -> None:
-        os.environ.setdefault("GLOG_minloglevel", "2")
-        try:
-            import mediapipe
-            from mediapipe.tasks.python import BaseOptions, vision
-
-            self._mediapipe: Any = mediapipe
-            self._one, self._all = (
-                vision.FaceLandmarker.create_from_options(
-                    vision.FaceLandmarkerOptions(
-                        base_options=BaseOptions(model_asset_path=str(model)),
-                        running_mode=vision.RunningMode.IMAGE,
-                        num_faces=faces,
-                        output_face_blendshapes=True,
-                    )
-                )
-                for faces in (1, _MOST_FACES)
-            )
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
-            raise BackendError(f"mediapipe cannot run the face model: {str(error).splitlines()[0]}") from error
+        self._one, self._all = _landmarker(model, "IMAGE", 1), _landmarker(model, "IMAGE", _MOST_FACES)
 
     @property
     def backend(self) -> str:
@@ -54,7 +36,7 @@ class TasksModels:
 
     def detect(self, picture: U8) -> list[Region]:
         """Regions of the faces in a picture [H, W, 3] RGB, in its pixels."""
-        found = self._all.detect(self._image(picture)).face_landmarks
+        found = self._all.detect(_image(picture)).face_landmarks
         return [region_around(_points(one, *picture.shape[1::-1])) for one in found]
 
     def mesh(self, frame: Frame, region: Region) -> FaceMesh | None:
@@ -63,7 +45,7 @@ class TasksModels:
         step = 2 * shrink
         side = max(step, round(region.side / step) * step)
         left, top = (round((at - side / 2) / step) * step for at in (region.x, region.y))
-        seen = self._one.detect(self._image(rgb_window(frame, left, top, side, shrink)))
+        seen = self._one.detect(_image(rgb_window(frame, left, top, side, shrink)))
         if not seen.face_landmarks:
             return None
         points = _points(seen.face_landmarks[0], side, side)
@@ -76,9 +58,47 @@ class TasksModels:
         self._one.close()
         self._all.close()
 
-    def _image(self, picture: U8) -> Any:
-        """mediapipe's image; a strided array would silently show no face."""
-        return self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
+
+class VideoMesh:
+    """MediaPipe's face landmarker as one would use it on a video without this project: on whole pictures, every one of them,
+    with its own tracker and its own smoothing over time. What speed is measured beside. Raises as `TasksModels`."""
+
+    def __init__(self, model: Path) -> None:
+        self._landmarker = _landmarker(model, "VIDEO", 1)
+        self._stamp = -1  # milliseconds; MediaPipe refuses one that does not grow
+
+    def find(self, picture: U8, t: float) -> F32 | None:
+        """[478, 3] points in pixels of a picture [H, W, 3] RGB at t seconds, or None where no face is seen."""
+        self._stamp = max(self._stamp + 1, round(1000 * t))
+        found = self._landmarker.detect_for_video(_image(picture), self._stamp).face_landmarks
+        return _points(found[0], *picture.shape[1::-1]) if found else None
+
+    def close(self) -> None:
+        """Frees the models."""
+        self._landmarker.close()
+
+
+def _landmarker(model: Path, mode: str, faces: int) -> Any:
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    try:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)),
+            running_mode=vision.RunningMode[mode],
+            num_faces=faces,
+            output_face_blendshapes=True,
+        )
+        return vision.FaceLandmarker.create_from_options(options)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        raise BackendError(f"mediapipe cannot run the face model: {str(error).splitlines()[0]}") from error
+
+
+def _image(picture: U8) -> Any:
+    """mediapipe's image; a strided array would silently show no face."""
+    import mediapipe
+
+    return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
 
 
 def _points(landmarks: Any, width: int, height: int) -> F32:

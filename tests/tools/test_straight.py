@@ -10,10 +10,8 @@ import pytest
 
 from engine.errors import SourceError
 from engine.features import whole_map
-from engine.landmarks import face_box
 from engine.types import F32
-from tests.faces import EYES, photo
-from tools.straight import Mesh, analyse, default_flow, main, pictures, plain_map
+from tools.straight import analyse, default_flow, main, pictures, plain_map
 
 
 def test_a_video_is_read_with_its_times(rendered_clip: Path) -> None:
@@ -26,16 +24,6 @@ def test_a_video_is_read_with_its_times(rendered_clip: Path) -> None:
 def test_what_is_no_video_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be opened"):
         next(pictures(tmp_path / "none.mp4"))
-
-
-def test_the_mesh_lies_on_the_face() -> None:
-    mesh, picture = Mesh(), photo("hopper", 0.6)
-    points = mesh.find(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8))
-    none = mesh.find(np.full_like(picture, 127))
-    mesh.close()
-    assert none is None and points is not None and face_box(points)[2] > 60
-    eyes = np.array([points[[33, 133], :2].mean(axis=0), points[[362, 263], :2].mean(axis=0)])
-    assert np.abs(eyes - ((np.array(EYES["hopper"]) + 0.5) * 0.6 - 0.5)).max() < 5
 
 
 def test_its_flow_and_map_are_those_of_the_fast_way() -> None:

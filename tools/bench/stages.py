@@ -23,13 +23,15 @@ from engine.config import RecognizerSettings
 from engine.features import keypoints_to_map, network_input, whole_map
 from engine.kernels import machine_code
 from engine.landmarks import FaceLocator
+from engine.mesh import bundle
+from engine.mesh.tasks import VideoMesh
 from engine.ops.tvl1 import tvl1
 from engine.runtime import load
 from engine.spotter import Spotter
 from engine.types import F32, U8, Crop, Face, Frame
 from engine.weights import load_card, weights_for
 from stream.source import open_video
-from tools.straight import Mesh, default_flow, plain_map
+from tools.straight import default_flow, plain_map
 
 CALLS = 30
 """Of a stage that runs once an expression."""
@@ -104,16 +106,16 @@ def _decoding(video: Path, frames: int) -> Stage:
 
 
 def _landmarks(frames: list[Frame]) -> tuple[Stage, list[list[Face]]]:
-    locator, mesh = FaceLocator(), Mesh()
-    pictures = [np.asarray(frame.rgb[..., ::-1], np.uint8) for frame in frames[::4]]
+    locator, mesh = FaceLocator(), VideoMesh(bundle.place().path)
+    pictures = [(frame.rgb, frame.t) for frame in frames[::4]]
     found: list[list[Face]] = []
     locator.locate(frames[0])
-    mesh.find(pictures[0])
+    mesh.find(*pictures[0])
     ours = _seconds(lambda: found.extend(locator.locate(frame) for frame in frames)) / len(frames)
-    plain = _seconds(lambda: [mesh.find(picture) for picture in pictures]) / len(pictures)
+    plain = _seconds(lambda: [mesh.find(*picture) for picture in pictures[1:]]) / (len(pictures) - 1)
     locator.close()
     mesh.close()
-    return Stage("landmarks", "frame", 1000 * ours, 1000 * plain, "MediaPipe FaceMesh, whole picture"), found
+    return Stage("landmarks", "frame", 1000 * ours, 1000 * plain, "MediaPipe FaceLandmarker, whole picture"), found
 
 
 def _following(frames: list[Frame], found: list[list[Face]]) -> tuple[Stage, Stage, list[Crop]]:

@@ -16,6 +16,7 @@ from engine.errors import BackendError, WeightsError
 from engine.mesh import BLENDSHAPE_NAMES, MESH_POINTS, MeshModels, Region, bundle, region_around
 from engine.mesh.contract import region_of_box
 from engine.mesh.litert import LiteRTModels
+from engine.mesh.tasks import VideoMesh
 from engine.types import F32, U8, Frame
 from tests.faces import EYES, grey_picture, photo, side_by_side
 
@@ -143,6 +144,18 @@ def test_the_same_region_gives_the_same_numbers_whatever_was_seen_before(ours: M
     assert np.array_equal(first.points, again.points) and first.blendshapes == again.blendshapes
 
 
+def test_over_a_video_mediapipe_follows_the_face_by_itself() -> None:
+    video, picture = VideoMesh(bundle.place().path), photo("hopper", 0.6)
+    seen = [video.find(picture, 0.01 * k) for k in (0, 1, 1, 2)]
+    gone = [video.find(grey_picture(*picture.shape[:2]), t) for t in (0.1, 0.2)]
+    video.close()
+    assert gone[-1] is None
+    for points in seen:
+        assert points is not None
+        eyes = np.array([points[[33, 133], :2].mean(axis=0), points[[362, 263], :2].mean(axis=0)])
+        assert np.abs(eyes - ((np.array(EYES["hopper"]) + 0.5) * 0.6 - 0.5)).max() < 5
+
+
 def test_regions_follow_points_and_boxes() -> None:
     angle = np.radians(20)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -155,7 +168,7 @@ def test_regions_follow_points_and_boxes() -> None:
     assert replace(box, angle=1.0) != box
 
 
-@pytest.mark.parametrize(("backend", "module"), [("litert", "ai_edge_litert.interpreter"), ("mediapipe", "mediapipe")])
+@pytest.mark.parametrize(("backend", "module"), [("litert", "ai_edge_litert.interpreter"), ("mediapipe", "mediapipe.tasks.python")])
 def test_a_backend_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, backend: str, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendError, match="cannot run the face model"):
@@ -170,7 +183,7 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     second = mesh.load()
     assert second.backend == "mediapipe"
     second.close()
-    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    monkeypatch.setitem(sys.modules, "mediapipe.tasks.python", None)
     with pytest.raises(BackendError, match=r"LiteRT.*mediapipe"):
         mesh.load()
 
