@@ -249,6 +249,15 @@ def test_landmarks_go_with_the_head_between_two_looks_of_the_mesh() -> None:
     assert max(apart) < 2.0, "the mesh itself lags and jitters by one pixel; the head moves by six between two looks"
 
 
+def test_what_the_mesh_saw_is_carried_with_its_age() -> None:
+    clip = render(preset("clean", "hopper", 30, seed=5, duration_s=1, **NO_ACTION))
+    registrar, seen = Registrar(), list(sparse(clip.frames, 10))
+    for frame, face in seen:
+        crop = registrar.register(frame, face)
+        assert crop is not None and crop.blendshapes == face.blendshapes and "jawOpen" in crop.blendshapes
+        assert crop.mesh_age == pytest.approx(frame.index % 10 / 30)
+
+
 def test_a_patch_nobody_sees_does_not_move_because_the_mesh_is_old_and_the_head_moves_on() -> None:
     clip = render(preset("clean", "hopper", 30, seed=5, duration_s=3, **NO_ACTION, sway_px=20.0))
     registrar, cheek, motion = Registrar(), REGIONS["cheek_left"], []

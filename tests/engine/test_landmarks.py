@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from engine.config import LandmarkSettings
-from engine.landmarks import FaceLocator, face_box, same_face
-from engine.mesh import MESH_POINTS, Region
-from engine.types import F32, Face, Frame
+from engine.landmarks import FaceLocator, face_box, inside, same_face
+from engine.mesh import BLENDSHAPE_NAMES, MESH_POINTS, Region
+from engine.types import F32, U8, Face, Frame
 from tests.faces import EYES, frames_of, grey_picture, photo, side_by_side
 
 FPS = 10.0
@@ -53,6 +53,37 @@ def test_a_face_is_found_where_it_is_at_every_size(locator: Make, name: str, sca
     true = (np.array(EYES[name]) + 0.5) * scale - 0.5
     distance = float(np.hypot(*(true[1] - true[0])))
     assert np.hypot(*(eyes(face) - true).T).max() < 0.06 * distance
+
+
+def test_a_face_comes_with_its_blendshapes(locator: Make) -> None:
+    one = locator()
+    found = [one.locate(frame)[0] for frame in frames_of([photo("astronaut")] * 3, 30)]
+    assert tuple(found[0].blendshapes) == BLENDSHAPE_NAMES
+    assert found[0].blendshapes["mouthSmileLeft"] > 0.5
+    assert found[2].t == 0.0 and found[2].blendshapes == found[0].blendshapes, "as the mesh saw them last"
+
+
+@pytest.mark.parametrize("strided", [lambda p: p[:, ::-1][:, ::-1], lambda p: np.repeat(p, 2, axis=1)[:, ::2]])
+def test_pixels_need_not_lie_side_by_side(locator: Make, strided: Callable[[U8], U8]) -> None:
+    (plain,), (other,) = (locator().locate(Frame(0, 0.0, one)) for one in (HOPPER, strided(HOPPER)))
+    assert np.array_equal(plain.points, other.points)
+
+
+@pytest.mark.parametrize("width", [26, 40])
+def test_a_small_face_in_a_large_picture_is_found(locator: Make, width: int) -> None:
+    """In 640 pixels; the detector alone, shown the whole picture, needs 60."""
+    picture = np.random.default_rng(0).integers(110, 140, (360, 640, 3)).astype(np.uint8)
+    face = photo("astronaut", width / 76)[: round(width * 2.4), : round(width * 5.5)]
+    picture[180 : 180 + face.shape[0], 330 : 330 + face.shape[1]] = face
+    (found,) = locator(min_face_px=16).locate(Frame(0, 0.0, picture))
+    assert np.abs(eyes(found) - (np.array(EYES["astronaut"]) * width / 76 + (330, 180))).max() < 0.1 * width
+
+
+def test_a_part_of_a_face_is_no_face(locator: Make) -> None:
+    """An eye looks like a small face to the detector when a tile shows it large."""
+    one = locator()
+    found = [one.locate(frame) for frame in frames_of([photo("hopper", 1.6)[100:700, 100:900]] * 12, 1)]
+    assert ids(found) == [[0]] * 12
 
 
 @pytest.mark.parametrize("layout", ["grey", "i420"])
@@ -223,6 +254,11 @@ def test_models_can_be_loaded_before_the_first_frame(locator: Make) -> None:
     (first,), (second,) = (one.locate(Frame(0, 0.0, HOPPER)) for one in (prepared, fresh))
     assert first.id == second.id == 0
     assert np.array_equal(first.points, second.points)
+
+
+@pytest.mark.parametrize(("dx", "width", "within"), [(0, 20, True), (40, 20, True), (60, 20, False), (60, 300, False)])
+def test_a_box_is_inside_where_its_centre_is(dx: float, width: float, within: bool) -> None:
+    assert inside((200.0 + dx, 150.0, width), (200.0, 150.0, 100.0)) is within
 
 
 @pytest.mark.data

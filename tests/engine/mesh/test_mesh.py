@@ -168,7 +168,9 @@ def test_regions_follow_points_and_boxes() -> None:
     assert replace(box, angle=1.0) != box
 
 
-@pytest.mark.parametrize(("backend", "module"), [("litert", "ai_edge_litert.interpreter"), ("mediapipe", "mediapipe.tasks.python")])
+@pytest.mark.parametrize(
+    ("backend", "module"), [("litert", "ai_edge_litert.interpreter"), ("mediapipe", "mediapipe.tasks.python")]
+)
 def test_a_backend_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, backend: str, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendError, match="cannot run the face model"):
