@@ -13,6 +13,7 @@ This is the only module that imports dlib; MediaPipe's models are behind `engine
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,11 @@ from engine.types import F32, U8, Face, Frame
 from engine.view import cut_window, rgb_window
 
 _SEARCH_PX = 640  # long side at which the detectors search the whole frame
-_TILE = 0.375  # side of the detector's tiles in long sides of the picture
-_SMALLEST_TILE = 120  # pixels; a smaller one shows no more than the whole picture
-_WIDER = 1.35  # side of the window in which a lost face is searched for, in sides of its region
+_TILE, _SMALLEST_TILE = 0.375, 0.2  # side of the detector's tiles in long sides of the frame: at most, and in large frames
+_TILE_FRAME_PX = 480  # side of a tile, frame pixels, between these two: a face of 60 is an eighth of it
+_TILE_PX = 240  # side to which a larger tile is shrunk; the detector sees it at 128
+_LEAST_TILE_PX = 120  # a smaller tile shows no more than the whole frame
+_AROUND_LOST = 1.35  # side of the window in which a lost face is searched for, in sides of its region
 _AROUND = 1.7  # side of the square that counts as a face's own when the scene is watched, in face widths
 _SMALLEST_FRAME = 24
 _EARLY_S = 1e-3  # times of frames are rounded
@@ -37,6 +40,7 @@ _CHANGED = 0.25  # a face whose eyes or mouth differ by more is looked at again 
 _SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when somebody came
 _PATIENCE = 2.0  # in pauses between searches: so long `locate` leaves them to whoever has time for it
 _STALE_S = 5.0  # the detectors search again after so long, whatever they saw; where nothing changed, not before
+_ALIKE = 0.4  # least ratio of the widths of two boxes of one face
 _FROM_BOX = 1.5  # side of the region of a face in widths of the box that dlib draws
 
 Box = tuple[float, float, float]
@@ -53,7 +57,7 @@ def face_box(points: F32) -> Box:
 def same_face(a: Box, b: Box) -> bool:
     """Whether two boxes are so near and so alike that they are one face."""
     size = max(a[2], b[2])
-    return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * size and min(a[2], b[2]) > 0.4 * size
+    return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * size and min(a[2], b[2]) > _ALIKE * size
 
 
 def _box_of(region: Region) -> Box:
@@ -65,7 +69,8 @@ def _region_of(box: Box) -> Region:
 
 
 def inside(a: Box, b: Box) -> bool:
-    """Whether the centre of box a lies within box b: a part of a face is no face of its own."""
+    """Whether the centre of box a lies within box b: a part of a face is no face of its own. (So a face in front of a much
+    larger one, as on a screen behind somebody, is not followed.)"""
     return max(abs(a[0] - b[0]), abs(a[1] - b[1])) < 0.5 * b[2]
 
 
@@ -184,8 +189,8 @@ class FaceLocator:
         if seen is None:
             return None
         x, y, width = face_box(seen.points)
-        inside = 0 <= x < frame.width and 0 <= y < frame.height
-        return seen if inside and width >= self._settings.min_face_px else None
+        in_frame = 0 <= x < frame.width and 0 <= y < frame.height
+        return seen if in_frame and width >= self._settings.min_face_px else None
 
     def _look_twice(self, frame: Frame, region: Region) -> FaceMesh | None:
         """What the mesh sees in a region that a detector names, once it also sees it from where it puts the face itself: what
@@ -195,10 +200,12 @@ class FaceLocator:
 
     def _search_near(self, track: _Track, frame: Frame) -> Region | None:
         """The region of a face that was just lost, by the detectors on the part of the frame around it."""
-        side = 2 * max(24, round(_WIDER * track.region.side / 2))
-        left, top = round(track.region.x - side / 2), round(track.region.y - side / 2)
-        found = self._models.detect(rgb_window(frame, left, top, side))
-        found = [Region(one.x + left, one.y + top, one.side, one.angle) for one in found]
+        side = max(48, round(_AROUND_LOST * track.region.side))
+        shrink = max(1, side // _TILE_PX)
+        step = 2 * shrink
+        side = -(-side // step) * step
+        left, top = (round((at - side / 2) / step) * step for at in (track.region.x, track.region.y))
+        found = _in_frame(self._models.detect(rgb_window(frame, left, top, side, shrink)), left, top, 1 / shrink)
         if not found:
             view = cut_window(frame.grey, left, top, side)
             scale = min(1.0, 240 / side)
@@ -209,14 +216,14 @@ class FaceLocator:
         return max(near, key=lambda one: one.side, default=None)
 
     def _forget(self, now: float) -> None:
+        """Drops faces that are gone for good, the younger of two that are one face, and parts of a face."""
         kept: list[_Track] = []
-        for track in sorted(self._tracks, key=lambda k: k.id):
-            gone = track.seen is None and now - track.seen_t > self._settings.keep_s
-            others = [k.box for k in kept if k.seen is not None]
-            twin = track.seen is not None and any(same_face(track.box, box) or inside(track.box, box) for box in others)
-            if not (gone or twin):
-                kept.append(track)
-        self._tracks = kept
+        for track in (k for k in self._tracks if k.seen is not None):
+            rivals = [k for k in kept if inside(track.box, k.box) or inside(k.box, track.box)]
+            if not any(k.box[2] > _ALIKE * track.box[2] for k in rivals):
+                kept = [k for k in kept if k not in rivals] + [track]
+        kept += [k for k in self._tracks if k.seen is None and now - k.seen_t <= self._settings.keep_s]
+        self._tracks = sorted(kept, key=lambda k: k.id)
 
     def _search(self, frame: Frame, patience: float = 1.0) -> None:
         """Searches the whole frame: soon again while a face is missing, rarely while all is well, and later with patience."""
@@ -251,19 +258,18 @@ class FaceLocator:
         return self._scene.change(frame, (_own_square(k.box) for k in self._tracks)) < _SCENE_CHANGED
 
     def _detect(self, frame: Frame) -> list[Region]:
-        """Regions that may hold a face, some of them of the same: the mesh takes the first in which it sees one."""
+        """Regions that may hold a face, several of them the same one, the largest first."""
         scale = min(1.0, _SEARCH_PX / max(frame.height, frame.width))
-        small = cv2.resize(frame.rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame.rgb
-        small = np.asarray(np.ascontiguousarray(small), np.uint8)
-        found = [
-            Region(one.x + left, one.y + top, one.side, one.angle)
-            for left, top, tile in _tiles(small)
-            for one in self._models.detect(tile)
-        ]
+        small = _resized(frame.rgb, scale)
+        found = _in_frame(self._models.detect(small), 0, 0, scale)
+        for left, top, side in _tiles(frame.width, frame.height):
+            shrunk = min(1.0, _TILE_PX / side)
+            tile = _resized(frame.rgb[top : top + side, left : left + side], shrunk)
+            found += _in_frame(self._models.detect(tile), left, top, shrunk)
         if not found:
-            found = [_region_of(box) for box in self._hog_boxes(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8))]
-        found = [Region(one.x / scale, one.y / scale, one.side / scale, one.angle) for one in found]
-        return [one for one in found if _box_of(one)[2] >= self._settings.min_face_px]
+            boxes = self._hog_boxes(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8))
+            found = _in_frame([_region_of(box) for box in boxes], 0, 0, scale)
+        return sorted((k for k in found if _box_of(k)[2] >= self._settings.min_face_px), key=lambda k: -k.side)
 
     def _hog_boxes(self, grey: U8) -> list[Box]:
         if self._hog is None:
@@ -280,16 +286,28 @@ def _own_square(box: Box) -> tuple[int, int, int]:
     return round(box[0] - side / 2), round(box[1] - side / 2), round(side)
 
 
-def _tiles(picture: U8) -> list[tuple[int, int, U8]]:
-    """Left, top and pixels of what the detector is shown: the whole picture, then overlapping squares of it."""
-    high, wide = picture.shape[:2]
-    views = [(0, 0, picture)]
-    side = min(round(_TILE * max(high, wide)), high, wide)
-    if side < _SMALLEST_TILE:
-        return views
-    rows, columns = (
-        [round(at) for at in np.linspace(0, length - side, max(1, -(-9 * (length - side) // (5 * side)) + 1))]
-        for length in (high, wide)
-    )
-    views += [(x, y, np.ascontiguousarray(picture[y : y + side, x : x + side])) for y in rows for x in columns]
-    return views
+def _resized(picture: U8, scale: float) -> U8:
+    """The picture, shrunk by a scale below 1, in one piece of memory."""
+    if scale < 1:
+        return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.ascontiguousarray(picture)
+
+
+def _in_frame(regions: list[Region], left: int, top: int, scale: float) -> list[Region]:
+    """Regions of a part of the frame that began at (left, top) and was shrunk by scale, in frame pixels."""
+    return [Region(one.x / scale + left, one.y / scale + top, one.side / scale, one.angle) for one in regions]
+
+
+def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
+    """Left, top and side of overlapping squares of a frame, for faces too small to be seen in the frame as a whole."""
+    longest = max(width, height)
+    side = min(width, height, round(min(_TILE * longest, max(_TILE_FRAME_PX, _SMALLEST_TILE * longest))))
+    if side < _LEAST_TILE_PX:
+        return []
+    return [(x, y, side) for y in _starts(height, side) for x in _starts(width, side)]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles begin along a frame so that neighbours share at least four ninths of their sides."""
+    count = 1 + math.ceil(1.8 * (length - side) / side)
+    return [round(at) for at in np.linspace(0, length - side, count)]

@@ -89,7 +89,7 @@ class Straight:
         settings = RecognizerSettings()
         weights = weights_for(settings.network)
         self._card, self._network = load_card(weights), load(weights, backend="eager")
-        self._mesh = VideoMesh(bundle.place().path)
+        self._mesh = VideoMesh(bundle.read())
         self._registrar, self._spotter = Registrar(), Spotter()
         self._ring: Ring[Crop] = Ring(12.0)
         self._known: tuple[Span, str] | None = None

@@ -25,7 +25,7 @@ def load(model: Path | None = None, backend: MeshBackend = "auto") -> MeshModels
     """
     content = bundle.read(model)
     if backend == "mediapipe":
-        return _by_mediapipe(model)
+        return _by_mediapipe(content)
     try:
         from engine.mesh.litert import LiteRTModels
 
@@ -34,12 +34,12 @@ def load(model: Path | None = None, backend: MeshBackend = "auto") -> MeshModels
         if backend == "litert":
             raise
         try:
-            return _by_mediapipe(model)
+            return _by_mediapipe(content)
         except BackendError as also:
             raise BackendError(f"{error}; {also}") from error
 
 
-def _by_mediapipe(model: Path | None) -> MeshModels:
+def _by_mediapipe(content: bytes) -> MeshModels:
     from engine.mesh.tasks import TasksModels
 
-    return TasksModels(bundle.place(model).path)
+    return TasksModels(content)

@@ -34,7 +34,7 @@ class Place:
 def place(setting: Path | None = None) -> Place:
     """Where the model is looked for: the setting, else the environment variable, else the user's data folder."""
     if setting is not None:
-        return Place(setting.expanduser(), "setting landmarks.model")
+        return Place(setting, "setting landmarks.model")
     named = os.environ.get(VARIABLE)
     if named:
         return Place(Path(named).expanduser(), f"environment variable {VARIABLE}")
@@ -44,18 +44,20 @@ def place(setting: Path | None = None) -> Place:
 def read(setting: Path | None = None) -> bytes:
     """The model's content from its place. Raises WeightsError where it is missing, unreadable or another file."""
     where = place(setting)
+    named = f"the face model {where.path} ({where.why})"
+    own = setting is not None
     try:
         content = where.path.read_bytes()
     except FileNotFoundError as error:
-        raise WeightsError(f"the face model {where.path} ({where.why}) is missing; `{FETCH}` fetches it") from error
+        way_out = "leave landmarks.model out or name the file" if own else f"`{FETCH}` fetches it"
+        raise WeightsError(f"{named} is missing; {way_out}") from error
     except OSError as error:
-        raise WeightsError(f"the face model {where.path} cannot be read: {error.strerror or error}") from error
+        raise WeightsError(f"{named} cannot be read: {error.strerror or error}") from error
     try:
         check(content)
     except WeightsError as error:
-        raise WeightsError(
-            f"the face model {where.path} is not usable: {error}; remove it, and `{FETCH}` fetches it"
-        ) from error
+        way_out = f"leave landmarks.model out or name MediaPipe's {NAME}" if own else f"remove it, and `{FETCH}` fetches it"
+        raise WeightsError(f"{named} is not usable: {error}; {way_out}") from error
     return content
 
 

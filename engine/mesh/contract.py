@@ -43,7 +43,8 @@ class Region:
 @dataclass(frozen=True, eq=False)
 class FaceMesh:
     """What the models saw of one face: points [478, 3], (x, y) in frame pixels and z in the same unit (smaller is nearer);
-    blendshapes by name, each 0 to 1; presence, 0 to 1, is how sure the model is that this is a face."""
+    blendshapes by name, each 0 to 1; presence is how sure the model is that this is a face, 0.5 to 1 (1 where the backend does
+    not say)."""
 
     points: F32
     blendshapes: Mapping[str, float]
@@ -58,7 +59,7 @@ class MeshModels(Protocol):
         """Which backend runs them: "litert" or "mediapipe"."""
 
     def detect(self, picture: U8) -> list[Region]:
-        """Regions of the faces in a picture [H, W, 3] RGB, the surest first, in its pixels."""
+        """Regions of the faces in a picture [H, W, 3] RGB, in its pixels."""
 
     def mesh(self, frame: Frame, region: Region) -> FaceMesh | None:
         """The face in a region of the frame, None where there is none."""
@@ -88,3 +89,8 @@ def _tilt(left: F32, right: F32) -> float:
 def named(values: F32) -> dict[str, float]:
     """Blendshapes [52] by name."""
     return dict(zip(BLENDSHAPE_NAMES, np.asarray(values, np.float64).tolist(), strict=True))
+
+
+def reason(error: Exception) -> str:
+    """The first line of what a library says, or the kind of error where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

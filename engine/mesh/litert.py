@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 
 from engine.errors import BackendError
-from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, region_of_box
+from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
 from engine.types import F32, F64, U8, Frame
 from engine.view import rgb_window
 
 _DETECTOR_PX, _MESH_PX = 128, 256
 _GRIDS = ((16, 2), (8, 6))  # cells along a side, anchors a cell
 _SURE = 0.5  # both of a detection and of a face's presence
-_SAME = 0.3  # detections that overlap by more of their union are one
+_SAME = 0.5  # detections that overlap by more of their union are one
 _LOGIT_LIMIT = 100.0
 _READ = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
@@ -41,12 +41,12 @@ _BLENDSHAPE_POINTS = np.array([
 
 
 class LiteRTModels:
-    """`MeshModels` on LiteRT, each network on one thread. Raises BackendError where LiteRT is missing or refuses a model."""
+    """`MeshModels` on LiteRT. Raises BackendError where LiteRT is missing or refuses a model."""
 
     def __init__(self, models: Mapping[str, bytes]) -> None:
-        self._detector = _Network(models["face_detector"])
-        self._mesh = _Network(models["face_landmarks_detector"])
-        self._blendshapes = _Network(models["face_blendshapes"])
+        self._detector = _Network(models["face_detector"], "regressors", "classificators")
+        self._mesh = _Network(models["face_landmarks_detector"], "Identity", "Identity_1")
+        self._blendshapes = _Network(models["face_blendshapes"], "StatefulPartitionedCall:0")
 
     @property
     def backend(self) -> str:
@@ -60,7 +60,7 @@ class LiteRTModels:
         zoom, left, top = side / _DETECTOR_PX, (wide - side) / 2, (high - side) / 2
         to_picture = np.array([[zoom, 0, left], [0, zoom, top]])
         view = cv2.warpAffine(picture, to_picture, (_DETECTOR_PX, _DETECTOR_PX), flags=_READ)
-        boxes, logits = sorted(self._detector((view * np.float32(2 / 255) - 1)[None]), key=lambda one: -one.size)
+        boxes, logits = self._detector((view * np.float32(2 / 255) - 1)[None])
         found = side * _faces(boxes.reshape(-1, 16), logits.ravel())
         found[:, [0, 4, 6]] += left
         found[:, [1, 5, 7]] += top
@@ -72,9 +72,9 @@ class LiteRTModels:
     def mesh(self, frame: Frame, region: Region) -> FaceMesh | None:
         """The face in a region of the frame, None where there is none."""
         view, to_frame = _upright(frame, region)
-        outputs = self._mesh(view[None])
-        points = next(one for one in outputs if one.size == 3 * MESH_POINTS).reshape(MESH_POINTS, 3)
-        presence = 1 / (1 + math.exp(-max(-_LOGIT_LIMIT, min(_LOGIT_LIMIT, float(outputs[1].ravel()[0])))))
+        flat, logit = self._mesh(view[None])
+        points = flat.reshape(MESH_POINTS, 3)
+        presence = float(_sigmoid(logit).ravel()[0])
         if presence < _SURE or not np.isfinite(points).all():
             return None
         placed = np.empty((MESH_POINTS, 3), np.float32)
@@ -90,18 +90,19 @@ class LiteRTModels:
 
 
 class _Network:
-    """One network: an array in, its outputs [in the file's order] out."""
+    """One network on one thread: an array in, the outputs of these names out."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, *outputs: str) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
 
             self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
             self._interpreter.allocate_tensors()
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            raise BackendError(f"LiteRT cannot run the face model: {str(error).splitlines()[0]}") from error
+            raise BackendError(f"LiteRT cannot run the face model: {reason(error)}") from error
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._outputs = [one["index"] for one in self._interpreter.get_output_details()]
+        places = {one["name"]: one["index"] for one in self._interpreter.get_output_details()}
+        self._outputs = [places[name] for name in outputs]
 
     def __call__(self, values: F32) -> list[F32]:
         self._interpreter.set_tensor(self._input, values)
@@ -109,6 +110,7 @@ class _Network:
         return [np.asarray(self._interpreter.get_tensor(index), np.float32) for index in self._outputs]
 
     def close(self) -> None:
+        """Frees the network."""
         self._interpreter = None
 
 
@@ -133,6 +135,10 @@ def _upright(frame: Frame, region: Region) -> tuple[F32, F64]:
     return np.multiply(view, np.float32(1 / 255), dtype=np.float32), to_frame
 
 
+def _sigmoid(logits: F32) -> F32:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT))), np.float32)
+
+
 def _anchors() -> F32:
     """[896, 2] centres of the anchors, in shares of the view."""
     places = []
@@ -152,7 +158,7 @@ def _faces(boxes: F32, logits: F32) -> F32:
     paper does against jitter.
     """
     sure = np.flatnonzero(logits > 0)
-    scores = 1 / (1 + np.exp(-np.clip(logits[sure], -_LOGIT_LIMIT, _LOGIT_LIMIT)))
+    scores = _sigmoid(logits[sure])
     placed = boxes[sure] / np.float32(_DETECTOR_PX)
     placed[:, 0:2] += _ANCHORS[sure]
     placed[:, 4:] += np.tile(_ANCHORS[sure], 6)

@@ -9,13 +9,12 @@ This is the only module that imports mediapipe.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.errors import BackendError
-from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, region_around
+from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_around
 from engine.types import F32, U8, Frame
 from engine.view import rgb_window
 
@@ -24,9 +23,12 @@ _MOST_FACES = 32
 
 
 class TasksModels:
-    """`MeshModels` on MediaPipe's Tasks API. Raises BackendError where mediapipe is missing or refuses the model."""
+    """`MeshModels` on MediaPipe's Tasks API, from the content of the face model.
 
-    def __init__(self, model: Path) -> None:
+    Raises BackendError where mediapipe is missing or refuses the model.
+    """
+
+    def __init__(self, model: bytes) -> None:
         self._one, self._all = _landmarker(model, "IMAGE", 1), _landmarker(model, "IMAGE", _MOST_FACES)
 
     @property
@@ -63,7 +65,7 @@ class VideoMesh:
     """MediaPipe's face landmarker as one would use it on a video without this project: on whole pictures, every one of them,
     with its own tracker and its own smoothing over time. What speed is measured beside. Raises as `TasksModels`."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: bytes) -> None:
         self._landmarker = _landmarker(model, "VIDEO", 1)
         self._stamp = -1  # milliseconds; MediaPipe refuses one that does not grow
 
@@ -78,20 +80,20 @@ class VideoMesh:
         self._landmarker.close()
 
 
-def _landmarker(model: Path, mode: str, faces: int) -> Any:
+def _landmarker(model: bytes, mode: str, faces: int) -> Any:
     os.environ.setdefault("GLOG_minloglevel", "2")
     try:
         from mediapipe.tasks.python import BaseOptions, vision
 
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(model)),
+            base_options=BaseOptions(model_asset_buffer=model),
             running_mode=vision.RunningMode[mode],
             num_faces=faces,
             output_face_blendshapes=True,
         )
         return vision.FaceLandmarker.create_from_options(options)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"mediapipe cannot run the face model: {str(error).splitlines()[0]}") from error
+        raise BackendError(f"mediapipe cannot run the face model: {reason(error)}") from error
 
 
 def _image(picture: U8) -> Any:

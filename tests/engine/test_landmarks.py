@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.config import LandmarkSettings
-from engine.landmarks import FaceLocator, face_box, inside, same_face
+from engine.landmarks import FaceLocator, _tiles, _Track, face_box, inside, same_face
 from engine.mesh import BLENDSHAPE_NAMES, MESH_POINTS, Region
 from engine.types import F32, U8, Face, Frame
 from tests.faces import EYES, frames_of, grey_picture, photo, side_by_side
@@ -26,7 +27,7 @@ def locator() -> Iterator[Make]:
     """Makes locators with settings, and frees them."""
     made: list[FaceLocator] = []
 
-    def make(**settings: float) -> FaceLocator:
+    def make(**settings: object) -> FaceLocator:
         made.append(FaceLocator(LandmarkSettings.model_validate(settings)))
         return made[-1]
 
@@ -84,6 +85,68 @@ def test_a_part_of_a_face_is_no_face(locator: Make) -> None:
     one = locator()
     found = [one.locate(frame) for frame in frames_of([photo("hopper", 1.6)[100:700, 100:900]] * 12, 1)]
     assert ids(found) == [[0]] * 12
+
+
+def test_of_a_face_and_a_part_of_it_the_face_stays(locator: Make) -> None:
+    """Also where the part was found first; a twin of about the same size goes, whichever is larger."""
+    one, frame = locator(), Frame(0, 0.0, HOPPER)
+    region = one._models.detect(HOPPER)[0]
+    seen = one._models.mesh(frame, region)
+    assert seen is not None
+    centre = seen.points[:, :2].mean(axis=0)
+    for number, scale in enumerate((0.2, 1.0, 1.1)):
+        points = seen.points.copy()
+        points[:, :2] = centre + (points[:, :2] - centre) * scale
+        one._tracks.append(_Track(number, region, face_box(points), 0.0, replace(seen, points=points)))
+    one._forget(0.0)
+    assert [track.id for track in one._tracks] == [1]
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (360, 640), (1920, 1080), (3840, 2160), (500, 500), (640, 100)])
+def test_every_place_of_a_frame_lies_well_inside_some_tile(width: int, height: int) -> None:
+    tiles = _tiles(width, height)
+    if min(width, height) < 120:
+        assert tiles == []
+        return
+    for x, y in np.random.default_rng(0).uniform((30, 30), (width - 30, height - 30), (200, 2)):
+        assert any(
+            left <= x - 30 and x + 30 <= left + side and top <= y - 30 and y + 30 <= top + side for left, top, side in tiles
+        )
+    assert all(left >= 0 and top >= 0 and left + side <= width and top + side <= height for left, top, side in tiles)
+    assert len(tiles) < 60, "each takes a millisecond"
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_face_at_the_border_and_in_a_portrait_frame(locator: Make, turn: bool) -> None:
+    picture = photo("hopper", 0.6)[:, 40:]
+    frame = np.full((640, 360, 3), 90, np.uint8) if turn else np.full((360, 640, 3), 90, np.uint8)
+    frame[: min(360, picture.shape[0]), : picture.shape[1]] = picture[:360, :360]
+    (face,) = locator().locate(Frame(0, 0.0, frame))
+    true = (np.array(EYES["hopper"]) + 0.5) * 0.6 - 0.5 - (40, 0)
+    assert np.hypot(*(eyes(face) - true).T).max() < 0.06 * np.hypot(*(true[1] - true[0]))
+
+
+@pytest.mark.parametrize("layout", ["rgb", "grey", "i420"])
+def test_mediapipe_itself_follows_faces_too(locator: Make, layout: str) -> None:
+    code = {"grey": cv2.COLOR_RGB2GRAY, "i420": cv2.COLOR_RGB2YUV_I420}
+    picture = photo("hopper", 2)[:1000, :1000]
+    pixels = picture if layout == "rgb" else np.asarray(cv2.cvtColor(picture, code[layout]), np.uint8)
+    one = locator(backend="mediapipe")
+    assert one.backend == "mediapipe"
+    found = [one.locate(Frame(k, k / 4, pixels, layout))[0] for k in range(3)]  # type: ignore[arg-type]
+    true = (np.array(EYES["hopper"]) + 0.5) * 2 - 0.5
+    for face in found:
+        assert np.hypot(*(eyes(face) - true).T).max() < 0.06 * np.hypot(*(true[1] - true[0]))
+
+
+def test_a_mouth_that_changes_is_looked_at_half_as_often_as_an_eye(locator: Make) -> None:
+    (face,) = locator().locate(Frame(0, 0.0, HOPPER))
+    other = HOPPER.copy()
+    hull = cv2.convexHull(face.points[[61, 291, 0, 17, 37, 267, 84, 314], :2].round().astype(np.int32))
+    cv2.fillConvexPoly(other, hull, (20, 20, 20))
+    one = locator(mesh_hz=5, alert_hz=30, mouth_hz=15)
+    seen = [round(one.locate(f)[0].t * 120) for f in frames_of([HOPPER] * 3 + [other] * 12, 120)]
+    assert seen == [0] * 8 + [8] * 7
 
 
 @pytest.mark.parametrize("layout", ["grey", "i420"])

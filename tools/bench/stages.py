@@ -106,7 +106,7 @@ def _decoding(video: Path, frames: int) -> Stage:
 
 
 def _landmarks(frames: list[Frame]) -> tuple[Stage, list[list[Face]]]:
-    locator, mesh = FaceLocator(), VideoMesh(bundle.place().path)
+    locator, mesh = FaceLocator(), VideoMesh(bundle.read())
     pictures = [(frame.rgb, frame.t) for frame in frames[::4]]
     found: list[list[Face]] = []
     locator.locate(frames[0])

@@ -145,7 +145,7 @@ def test_the_same_region_gives_the_same_numbers_whatever_was_seen_before(ours: M
 
 
 def test_over_a_video_mediapipe_follows_the_face_by_itself() -> None:
-    video, picture = VideoMesh(bundle.place().path), photo("hopper", 0.6)
+    video, picture = VideoMesh(bundle.read()), photo("hopper", 0.6)
     seen = [video.find(picture, 0.01 * k) for k in (0, 1, 1, 2)]
     gone = [video.find(grey_picture(*picture.shape[:2]), t) for t in (0.1, 0.2)]
     video.close()
@@ -205,23 +205,49 @@ def test_where_the_model_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert bundle.place().path.name == bundle.NAME and "user's data folder" in bundle.place().why
 
 
+def unusable(file: Path, how: str) -> None:
+    """Leaves no file, another one, or a folder."""
+    if how == "folder":
+        file.mkdir()
+    elif how == "other":
+        file.write_bytes(b"x")
+
+
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("how", "said"),
     [
-        (None, "is missing; `apexstream fetch` fetches it"),
-        (b"x", "is not usable: it has 1 bytes"),
+        ("none", "is missing; `apexstream fetch` fetches it"),
+        ("other", "is not usable: it has 1 bytes"),
         ("folder", "cannot be read"),
     ],
 )
-def test_a_model_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: bytes | str | None, said: str) -> None:
+def test_a_model_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, said: str
+) -> None:
     file = tmp_path / "face.task"
-    if content == "folder":
-        file.mkdir()
-    elif isinstance(content, bytes):
-        file.write_bytes(content)
+    unusable(file, how)
+    monkeypatch.setenv(bundle.VARIABLE, str(file))
     with pytest.raises(WeightsError) as caught:
+        mesh.load()
+    assert said in str(caught.value) and str(file) in str(caught.value) and bundle.VARIABLE in str(caught.value)
+
+
+@pytest.mark.parametrize(("how", "said"), [("none", "is missing"), ("other", "is not usable"), ("folder", "cannot be read")])
+def test_what_a_setting_names_is_nothing_to_fetch_or_remove(tmp_path: Path, how: str, said: str) -> None:
+    file = tmp_path / "own.task"
+    unusable(file, how)
+    with pytest.raises(WeightsError, match=f"own.task .setting landmarks.model. {said}") as caught:
         mesh.load(file)
-    assert said in str(caught.value) and str(file) in str(caught.value)
+    assert "fetch" not in str(caught.value) and "remove" not in str(caught.value)
+
+
+def test_a_library_that_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", silent)
+    with pytest.raises(BackendError, match="LiteRT cannot run the face model: RuntimeError"):
+        mesh.load(backend="litert")
 
 
 def test_the_bundle_holds_three_networks() -> None:
