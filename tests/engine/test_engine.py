@@ -17,7 +17,7 @@ def test_the_pipeline_is_there_and_nothing_else_is_made_up() -> None:
 
 
 def test_types_and_errors_load_no_model_library() -> None:
-    models = ("torch", "mediapipe", "dlib", "onnxruntime")
+    models = ("torch", "mediapipe", "ai_edge_litert", "dlib", "onnxruntime")
     script = f"import sys, engine.errors, engine.types; print([m for m in {models} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"

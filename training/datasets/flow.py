@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine import align, features, glance, head, landmarks, patches, quantiles, recognizer, residual, view, warp
+from engine import align, features, glance, head, landmarks, mesh, patches, quantiles, recognizer, residual, view, warp
 from engine.align import Registrar
 from engine.config import LandmarkSettings
 from engine.errors import InputError
@@ -30,6 +30,9 @@ from engine.kernels import machine
 from engine.kernels import patches as patches_compiled
 from engine.kernels import sampling as sampling_compiled
 from engine.landmarks import FaceLocator, face_box
+from engine.mesh import bundle as mesh_bundle
+from engine.mesh import contract as mesh_contract
+from engine.mesh import litert as mesh_litert
 from engine.ops.strain import cpu as strain_cpu
 from engine.ops.tvl1 import compiled as tvl1_compiled
 from engine.ops.tvl1 import cpu as tvl1_cpu
@@ -44,7 +47,7 @@ from training.datasets.keypoints import MARGIN
 from training.datasets.pictures import ClipFolder, read_picture
 
 DECIDING = (
-    *(landmarks, glance, view, quantiles, head, align, warp, patches),
+    *(landmarks, mesh, mesh_bundle, mesh_contract, mesh_litert, glance, view, quantiles, head, align, warp, patches),
     *(machine, heads_compiled, patches_compiled, sampling_compiled),
     *(features, recognizer, residual, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures),
 )
@@ -52,6 +55,9 @@ DECIDING = (
 
 LIBRARIES = ("ai-edge-litert", "dlib-bin", "opencv-contrib-python", "numpy", "numba")
 """The packages that have a part in it."""
+
+LANDMARKS = LandmarkSettings(backend="litert")
+"""Maps are made one way alone."""
 
 _APART_S = 1e4  # clips lie so far apart in the locator's time
 
@@ -88,7 +94,7 @@ def settings() -> dict[str, object]:
     """
     return {
         "code": _code(),
-        "landmarks": LandmarkSettings().model_dump(),
+        "landmarks": LANDMARKS.model_dump(),
         "onset_reach_s": ONSET_REACH_S,
         "apex_reach_s": APEX_REACH_S,
         "crop_side": CROP_SIDE,
@@ -155,7 +161,7 @@ class FlowMaker:
     """
 
     def __init__(self) -> None:
-        self._locator = FaceLocator()
+        self._locator = FaceLocator(LANDMARKS)
         self._clips = 0
 
     def __enter__(self) -> FlowMaker:

@@ -17,6 +17,7 @@ from engine.types import F32, Frame
 from tests.databases import Shot, face_part, shot, write_picture, write_shot
 from tests.faces import grey_picture, registered
 from tools.clips.spec import Action
+from training.datasets import flow as flow_module
 from training.datasets.clips import Clip
 from training.datasets.flow import ClipFlow, FlowMaker, looked_at
 from training.datasets.pictures import ClipFolder
@@ -216,3 +217,12 @@ def test_a_folder_with_too_few_pictures_is_told(tmp_path: Path) -> None:
     clip = Clip("smic", "smic/s01", "s01_ne_02", None, None, None, 0, "negative", "", 100.0, ("s1_ne_02",))
     with pytest.raises(InputError, match="holds 1 numbered pictures; an expression has at least 3"):
         maker().make(clip, ClipFolder(tmp_path, False, True))
+
+
+def test_all_code_between_a_picture_and_its_mesh_decides_what_a_map_is() -> None:
+    """Otherwise maps that other code made would be taken for these."""
+    folder = Path(flow_module.__file__).parents[2] / "engine" / "mesh"
+    deciding = {Path(str(module.__file__)) for module in flow_module.DECIDING}
+    others = {folder / "tasks.py"}  # maps are made by LiteRT alone
+    assert set(folder.glob("*.py")) - others <= deciding
+    assert flow_module.LANDMARKS.backend == "litert"
