@@ -36,10 +36,12 @@ _AROUND_LOST = 1.35  # side of the window in which a lost face is searched for, 
 _AROUND = 1.7  # side of the square that counts as a face's own when the scene is watched, in face widths
 _SMALLEST_FRAME = 24
 _EARLY_S = 1e-3  # times of frames are rounded
+_SURE = 0.9  # least presence of a face that a detector named: real ones have .95 and more
 _CHANGED = 0.25  # a face whose eyes or mouth differ by more is looked at again at once: see FaceGlance.change
 _SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when somebody came
 _PATIENCE = 2.0  # in pauses between searches: so long `locate` leaves them to whoever has time for it
 _STALE_S = 5.0  # the detectors search again after so long, whatever they saw; where nothing changed, not before
+_PART, _HEAD = 0.5, 0.8  # a box of less than this share of a face's width is a part of it within so many widths of its centre
 _ALIKE = 0.4  # least ratio of the widths of two boxes of one face
 _FROM_BOX = 1.5  # side of the region of a face in widths of the box that dlib draws
 
@@ -60,18 +62,21 @@ def same_face(a: Box, b: Box) -> bool:
     return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * size and min(a[2], b[2]) > _ALIKE * size
 
 
+def inside(a: Box, b: Box) -> bool:
+    """Whether box a lies within box b or, much smaller, on the head around it: an eye is no face of its own, nor is a curl.
+
+    (So a face right in front of a much larger one, as before a screen, is not followed.)
+    """
+    reach = _HEAD if a[2] < _PART * b[2] else 0.5
+    return max(abs(a[0] - b[0]), abs(a[1] - b[1])) < reach * b[2]
+
+
 def _box_of(region: Region) -> Box:
     return region.x, region.y, region.side / _FROM_BOX
 
 
 def _region_of(box: Box) -> Region:
     return Region(box[0], box[1], _FROM_BOX * box[2])
-
-
-def inside(a: Box, b: Box) -> bool:
-    """Whether the centre of box a lies within box b: a part of a face is no face of its own. (So a face in front of a much
-    larger one, as on a screen behind somebody, is not followed.)"""
-    return max(abs(a[0] - b[0]), abs(a[1] - b[1])) < 0.5 * b[2]
 
 
 @dataclass
@@ -196,7 +201,8 @@ class FaceLocator:
         """What the mesh sees in a region that a detector names, once it also sees it from where it puts the face itself: what
         only looks like a face, it does not see twice."""
         first = self._look(frame, region)
-        return None if first is None else self._look(frame, region_around(first.points))
+        second = None if first is None else self._look(frame, region_around(first.points))
+        return None if second is None or second.presence < _SURE else second
 
     def _search_near(self, track: _Track, frame: Frame) -> Region | None:
         """The region of a face that was just lost, by the detectors on the part of the frame around it."""

@@ -319,7 +319,10 @@ def test_models_can_be_loaded_before_the_first_frame(locator: Make) -> None:
     assert np.array_equal(first.points, second.points)
 
 
-@pytest.mark.parametrize(("dx", "width", "within"), [(0, 20, True), (40, 20, True), (60, 20, False), (60, 300, False)])
+@pytest.mark.parametrize(
+    ("dx", "width", "within"),
+    [(0, 20, True), (40, 20, True), (75, 20, True), (85, 20, False), (60, 60, False), (60, 300, False)],
+)
 def test_a_box_is_inside_where_its_centre_is(dx: float, width: float, within: bool) -> None:
     assert inside((200.0 + dx, 150.0, width), (200.0, 150.0, 100.0)) is within
 

@@ -55,8 +55,8 @@ def bench(
 ) -> None:
     """Measure each stage and the whole, beside what one would otherwise write, in one run.
 
-    Renders its own clips. The other side is tools/straight.py: cv2.VideoCapture, MediaPipe FaceMesh, OpenCV's TV-L1 and PyTorch
-    eager on one thread, finding the same events. Needs the extras train and clips.
+    Renders its own clips. The other side is tools/straight.py: cv2.VideoCapture, MediaPipe's FaceLandmarker, OpenCV's TV-L1 and
+    PyTorch eager on one thread, finding the same events. Needs the extras train, clips and mediapipe.
 
     Example: apexstream bench --quick --json bench.json
     """
