@@ -65,7 +65,7 @@ class SpotterSettings(Settings):
     """Finding onset, apex and offset in the motion of the face; lengths in pixels of the 128 px crop, times in seconds."""
 
     floor_px: float = Field(0.20, gt=0, description="no motion under this is ever reported")
-    noise_factor: float = Field(3.0, gt=0, description="a motion must be this many times the usual unrest of its region")
+    noise_factor: float = Field(3.3, gt=0, description="a motion must be this many times the usual unrest of its region")
     apex_drop: float = Field(0.15, gt=0, lt=1, description="the apex is sure once the motion fell by this share of it")
     longest_s: float = Field(8.0, gt=0.5, description="an expression held longer becomes the new neutral")
     shortest_s: float = Field(0.10, ge=0, description="shorter twitches are not expressions")
