@@ -53,7 +53,7 @@ def test_readers_write_nothing(store: Store) -> None:
 
 
 READING = """
-import os, sys
+import os, sys, urllib.parse  # before the rights to read it are given up
 from pathlib import Path
 from engine.errors import OutputError
 from stream.reader import Reader

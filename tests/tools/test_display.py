@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.stream.test_writers import EVENT
-from tools.display import event_table, progress_bar, table_console
+from tools.display import bytes_bar, event_table, progress_bar, table_console
 
 
 def test_a_table_shows_each_event_whole_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,3 +38,22 @@ def test_the_bar_shows_speed_and_share_on_a_terminal(
     assert "50 %" in said
     assert "frames/s" in said
     assert "3 events" in said
+
+
+def test_a_download_is_a_bar_on_a_terminal_and_a_line_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bytes_bar("fetching"):
+        pass
+    assert capsys.readouterr().err == "", "nothing comes, nothing is said"
+    with bytes_bar("fetching") as show:
+        show(1_000_000, 4_000_000)
+        show(4_000_000, 4_000_000)
+    assert capsys.readouterr().err == "fetching (4.0 MB)\n"
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with bytes_bar("fetching") as show:
+        show(1_000_000, 4_000_000)
+    said = capsys.readouterr().err
+    assert "fetching" in said and "1.0/4.0 MB" in said and "(4.0 MB)" not in said
