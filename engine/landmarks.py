@@ -81,12 +81,14 @@ def _region_of(box: Box) -> Region:
 
 @dataclass
 class _Track:
-    """One followed face: where it is looked for next, and what the mesh saw of it last, None where it saw no face."""
+    """One followed face: where it is looked for next, when it was seen and looked for last, and what the mesh saw of it then,
+    None where it saw no face."""
 
     id: int
     region: Region
     box: Box
     seen_t: float
+    looked_t: float
     seen: FaceMesh | None = None
     glance: FaceGlance | None = None
 
@@ -103,7 +105,7 @@ class FaceLocator:
         self._hog: Any = None
         self._tracks: list[_Track] = []
         self._next_id = 0
-        self._mesh_t = -np.inf
+        self._mesh_t = -np.inf  # when a mesh looked last, or would have
         self._search_t = -np.inf
         self._scene: SceneGlance | None = None
         self._scene_t = -np.inf
@@ -120,17 +122,18 @@ class FaceLocator:
         faces are returned again: their `t` tells when they were seen."""
         if frame.t < self._mesh_t:
             self._restart()
-        if not frame.gap and not self._is_due(frame):
+        due = [track for track in self._tracks if frame.gap or self._is_due(track, frame)]
+        if not due and frame.t - self._mesh_t + _EARLY_S < 1 / self._settings.mesh_hz:
             return self._faces
         self._mesh_t = frame.t
         if min(frame.height, frame.width) < _SMALLEST_FRAME:
             self._faces = []
             return []
-        for track in self._tracks:
+        for track in due:
             self._follow(track, frame)
         self._forget(frame.t)
         self._search(frame, _PATIENCE if self._helped else 1.0)
-        self._faces = [Face(k.id, k.seen.points, frame.t, k.seen.blendshapes) for k in self._tracks if k.seen is not None]
+        self._faces = [Face(k.id, k.seen.points, k.looked_t, k.seen.blendshapes) for k in self._tracks if k.seen is not None]
         self._faces.sort(key=lambda face: face.id)
         return self._faces
 
@@ -143,16 +146,17 @@ class FaceLocator:
             self._helped = True
             self._search(frame)
 
-    def _is_due(self, frame: Frame) -> bool:
-        """Whether the meshes look at this frame: it is time, or a face changed since they did."""
-        since, settings = frame.t - self._mesh_t + _EARLY_S, self._settings
-        if since >= 1 / settings.mesh_hz:
+    def _is_due(self, track: _Track, frame: Frame) -> bool:
+        """Whether the mesh looks at a face in this frame: it is new or it is time, or eyes or mouth changed since it did."""
+        since, settings = frame.t - track.looked_t + _EARLY_S, self._settings
+        is_new = track.seen is not None and all(face.id != track.id for face in self._faces)
+        if is_new or since >= 1 / settings.mesh_hz:
             return True
         eyes_due, mouth_due = since >= 1 / settings.alert_hz, since >= 1 / settings.mouth_hz
-        if not (eyes_due or mouth_due):
+        if track.glance is None or not (eyes_due or mouth_due):
             return False
-        changes = [k.glance.change(frame.grey) for k in self._tracks if k.glance is not None]
-        return any((eyes_due and eyes > _CHANGED) or (mouth_due and mouth > _CHANGED) for eyes, mouth in changes)
+        eyes, mouth = track.glance.change(frame.grey)
+        return (eyes_due and eyes > _CHANGED) or (mouth_due and mouth > _CHANGED)
 
     def prepare(self) -> None:
         """Runs every model once, so that the first frame does not wait for what they set up then."""
@@ -180,7 +184,7 @@ class FaceLocator:
 
     def _take(self, track: _Track, seen: FaceMesh | None, frame: Frame) -> None:
         """Keeps what the mesh just saw of a face."""
-        track.seen = seen
+        track.seen, track.looked_t = seen, frame.t
         if seen is None:
             track.glance = None
             return
@@ -252,7 +256,7 @@ class FaceLocator:
             if known:
                 self._take(known[0], seen, frame)
             elif seen is not None:
-                track = _Track(self._next_id, region, box, frame.t)
+                track = _Track(self._next_id, region, box, frame.t, frame.t)
                 self._take(track, seen, frame)
                 self._next_id += 1
                 self._tracks.append(track)

@@ -97,7 +97,7 @@ def test_of_a_face_and_a_part_of_it_the_face_stays(locator: Make) -> None:
     for number, scale in enumerate((0.2, 1.0, 1.1)):
         points = seen.points.copy()
         points[:, :2] = centre + (points[:, :2] - centre) * scale
-        one._tracks.append(_Track(number, region, face_box(points), 0.0, replace(seen, points=points)))
+        one._tracks.append(_Track(number, region, face_box(points), 0.0, 0.0, replace(seen, points=points)))
     one._forget(0.0)
     assert [track.id for track in one._tracks] == [1]
 
@@ -137,6 +137,20 @@ def test_mediapipe_itself_follows_faces_too(locator: Make, layout: str) -> None:
     true = (np.array(EYES["hopper"]) + 0.5) * 2 - 0.5
     for face in found:
         assert np.hypot(*(eyes(face) - true).T).max() < 0.06 * np.hypot(*(true[1] - true[0]))
+
+
+def test_a_face_that_changes_costs_the_others_no_look(locator: Make) -> None:
+    both = side_by_side()
+    first = locator().locate(Frame(0, 0.0, both))
+    (left,) = [face for face in first if face_box(face.points)[0] < 320]
+    shut = both.copy()
+    for eye in ((33, 133, 160, 158, 144, 153), (263, 362, 387, 385, 380, 373)):
+        hull = cv2.convexHull(left.points[list(eye), :2].round().astype(np.int32))
+        cv2.fillConvexPoly(shut, hull, [int(value) for value in both[*left.points[50, 1::-1].round().astype(int)]])
+    one = locator(mesh_hz=5, alert_hz=30)
+    for frame in frames_of([both] * 3 + [shut] * 3, 60):
+        faces = {face.id: round(face.t * 60) for face in one.locate(frame)}
+    assert faces == {left.id: 3, 1 - left.id: 0}
 
 
 def test_a_mouth_that_changes_is_looked_at_half_as_often_as_an_eye(locator: Make) -> None:
