@@ -5,7 +5,7 @@ found too; dlib's HOG where that finds nothing) searches the frame now and then 
 is seen by the mesh network in a region around where it was, upright and at its own size. Where the mesh loses its face, the
 detectors search once more around it. A face that none of them sees is not reported: there are no made-up points.
 
-Networks are expensive, so they run only when they tell something (`engine.glance`): the mesh now and then, and at once when
+The networks are expensive, so they run only when something changed (`engine.glance`): the mesh at a low rate, and at once when
 eyes or mouth change; the detectors when something changes around the faces that are followed.
 
 This is the only module that imports dlib; MediaPipe's models are behind `engine.mesh`.
@@ -25,7 +25,7 @@ from engine.config import LandmarkSettings
 from engine.glance import FaceGlance, SceneGlance
 from engine.mesh import FaceMesh, MeshModels, Region, region_around
 from engine.types import F32, U8, Face, Frame
-from engine.view import cut_window, rgb_window
+from engine.view import rgb_window
 
 _SEARCH_PX = 640  # long side at which the detectors search the whole frame
 _TILE, _SMALLEST_TILE = 0.375, 0.2  # side of the detector's tiles in long sides of the frame: at most, and in large frames
@@ -43,7 +43,8 @@ _PATIENCE = 2.0  # in pauses between searches: so long `locate` leaves them to w
 _STALE_S = 5.0  # the detectors search again after so long, whatever they saw; where nothing changed, not before
 _PART, _HEAD = 0.5, 0.8  # a box of less than this share of a face's width is a part of it within so many widths of its centre
 _ALIKE = 0.4  # least ratio of the widths of two boxes of one face
-_FROM_BOX = 1.5  # side of the region of a face in widths of the box that dlib draws
+_FROM_BOX = 1.5  # side of the region of a face in widths of its box
+_WIDER_THAN_HOG = 1.1  # that box in widths of the one that dlib draws
 
 Box = tuple[float, float, float]
 """Centre x, centre y and width of a face, in frame pixels."""
@@ -73,10 +74,6 @@ def inside(a: Box, b: Box) -> bool:
 
 def _box_of(region: Region) -> Box:
     return region.x, region.y, region.side / _FROM_BOX
-
-
-def _region_of(box: Box) -> Region:
-    return Region(box[0], box[1], _FROM_BOX * box[2])
 
 
 @dataclass
@@ -163,7 +160,7 @@ class FaceLocator:
         blank: U8 = np.zeros((64, 64, 3), np.uint8)
         self._models.detect(blank)
         self._models.mesh(Frame(0, 0.0, blank), Region(32, 32, 48))
-        self._hog_boxes(blank[:, :, 0])
+        self._hog_regions(blank)
 
     def close(self) -> None:
         """Frees the models."""
@@ -211,22 +208,17 @@ class FaceLocator:
     def _search_near(self, track: _Track, frame: Frame) -> Region | None:
         """The region of a face that was just lost, by the detectors on the part of the frame around it."""
         side = max(48, round(_AROUND_LOST * track.region.side))
-        shrink = max(1, side // _TILE_PX)
+        shrink = -(-side // _TILE_PX)
         step = 2 * shrink
         side = -(-side // step) * step
         left, top = (round((at - side / 2) / step) * step for at in (track.region.x, track.region.y))
-        found = _in_frame(self._models.detect(rgb_window(frame, left, top, side, shrink)), left, top, 1 / shrink)
-        if not found:
-            view = cut_window(frame.grey, left, top, side)
-            scale = min(1.0, 240 / side)
-            small = cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else view
-            boxes = self._hog_boxes(np.asarray(small, np.uint8))
-            found = [_region_of((x / scale + left, y / scale + top, w / scale)) for x, y, w in boxes]
+        window = rgb_window(frame, left, top, side, shrink)
+        found = _in_frame(self._models.detect(window) or self._hog_regions(window), left, top, 1 / shrink)
         near = [one for one in found if same_face(_box_of(one), track.box)]
         return max(near, key=lambda one: one.side, default=None)
 
     def _forget(self, now: float) -> None:
-        """Drops faces that are gone for good, the younger of two that are one face, and parts of a face."""
+        """Drops faces lost for longer than `keep_s`, the newer of two that are one face, and parts of a face."""
         kept: list[_Track] = []
         for track in (k for k in self._tracks if k.seen is not None):
             rivals = [k for k in kept if inside(track.box, k.box) or inside(k.box, track.box)]
@@ -277,17 +269,18 @@ class FaceLocator:
             tile = _resized(frame.rgb[top : top + side, left : left + side], shrunk)
             found += _in_frame(self._models.detect(tile), left, top, shrunk)
         if not found:
-            boxes = self._hog_boxes(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8))
-            found = _in_frame([_region_of(box) for box in boxes], 0, 0, scale)
+            found = _in_frame(self._hog_regions(small), 0, 0, scale)
         return sorted((k for k in found if _box_of(k)[2] >= self._settings.min_face_px), key=lambda k: -k.side)
 
-    def _hog_boxes(self, grey: U8) -> list[Box]:
+    def _hog_regions(self, picture: U8) -> list[Region]:
+        """Regions of the faces that dlib sees in a picture [H, W, 3] RGB, in its pixels."""
         if self._hog is None:
             import dlib
 
             self._hog = dlib.get_frontal_face_detector()
-        found = self._hog(np.ascontiguousarray(grey), 0)
-        return [((r.left() + r.right()) / 2, (r.top() + r.bottom()) / 2, 1.1 * float(r.width())) for r in found]
+        found = self._hog(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8), 0)
+        side = _FROM_BOX * _WIDER_THAN_HOG
+        return [Region((r.left() + r.right()) / 2, (r.top() + r.bottom()) / 2, side * float(r.width())) for r in found]
 
 
 def _own_square(box: Box) -> tuple[int, int, int]:

@@ -50,7 +50,7 @@ class LiteRTModels:
 
     @property
     def backend(self) -> str:
-        """ "litert"."""
+        """The name of this backend, "litert"."""
         return "litert"
 
     def detect(self, picture: U8) -> list[Region]:

@@ -1,7 +1,7 @@
 """MediaPipe's face landmarker through its own Tasks API: the reference for `engine.mesh.litert`, and its stand-in.
 
-It finds the face in the region anew with its own detector each time (running mode IMAGE): nothing is carried from one frame
-to the next. That costs nearly twice the time and a hundred megabytes more; numbers agree (see tests).
+It detects the face in the region each time (running mode IMAGE) and carries nothing from one frame to the next. That costs
+nearly twice the time and a hundred megabytes more; the numbers agree (see tests).
 
 This is the only module that imports mediapipe.
 """
@@ -33,7 +33,7 @@ class TasksModels:
 
     @property
     def backend(self) -> str:
-        """ "mediapipe"."""
+        """The name of this backend, "mediapipe"."""
         return "mediapipe"
 
     def detect(self, picture: U8) -> list[Region]:

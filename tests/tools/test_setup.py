@@ -139,7 +139,7 @@ def test_where_nobody_has_the_model_the_ways_to_it_are_named(machine: Path, tmp_
     assert (done.returncode, done.stdout) == (1, "") and "apexstream fetch --help" in done.stderr
 
 
-def test_another_trouble_with_the_model_is_told_and_nothing_is_overwritten(machine: Path, tmp_path: Path) -> None:
+def test_any_other_problem_with_the_model_is_reported_and_nothing_is_overwritten(machine: Path, tmp_path: Path) -> None:
     checkout = fetching(tmp_path, "the face model is not usable", from_registry=True)
     done = shell(machine, "need_model; echo not reached", cwd=checkout)
     assert (done.returncode, done.stdout) == (1, "") and "is not usable" in done.stderr and "took" not in done.stderr

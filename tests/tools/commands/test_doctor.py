@@ -50,7 +50,7 @@ def test_a_broken_part_is_told_and_exits_1(monkeypatch: pytest.MonkeyPatch, caps
     assert said.rstrip().endswith("Videos cannot be analysed here.")
 
 
-def test_without_the_face_model_the_way_to_it_is_told(
+def test_without_the_face_model_it_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(bundle.VARIABLE, str(tmp_path / "face.task"))

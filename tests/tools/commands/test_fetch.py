@@ -38,7 +38,7 @@ def test_it_is_taken_from_a_file_and_is_there_then(place: Path, capsys: pytest.C
     assert said.err == "reading the face model (3.8 MB)\n", "nothing is fetched the second time"
 
 
-def test_a_wrong_file_in_its_place_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_file_in_its_place_is_reported(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place.parent.mkdir()
     place.write_bytes(b"something else")
     assert exits("fetch") == 1
