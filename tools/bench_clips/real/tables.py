@@ -40,8 +40,8 @@ def result_line(result: RealResult) -> str:
 
 
 def _rates(title: str, groups: Sequence[Mapping[str, Any]]) -> Table:
-    columns = ("clips", "minutes", "events", "named", "events/min", "named/min", "others/min", "named/min", "blinks/min")
-    table = new_table(*columns, "face seen", title=title)
+    columns = ("clips", "minutes", "events", "named", "events/min", "named/min", "others/min", "named", "blinks/min")
+    table = new_table(*columns, "face", title=title)
     for g in groups:
         counts = (str(g["clips"]), f"{g['minutes']:.2f}", str(g["events"]), str(g["named"]))
         rates = [_rate(g[f"{name}_per_min"]) for name in ("events", "named", "others", "others_named", "blinks")]

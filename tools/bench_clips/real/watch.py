@@ -8,21 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from engine.align import keypoints
+from engine.align import Registrar
 from engine.config import PipelineSettings
 from engine.errors import InputError, OutputError, SourceError
-from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
-from engine.head import similarity
+from engine.pipeline import GAP_S
 from engine.ring import Ring
+from engine.spotter import BREAK_S
 from engine.types import U8, Event, Face, Frame
-from engine.warp import warp
 from tools.bench_clips.real.folder import RealClip
 from tools.pictures import CHANGE_GAIN
 from tools.quiet import native_noise_hidden
@@ -85,8 +84,8 @@ def _watch(job: RealJob) -> dict[str, Any]:
         try:
             for frame in video:
                 faces = pipeline.locate(frame)
-                strips.note(frame, faces)
                 events += strips.finals(pipeline.advance(frame, faces))
+                strips.note(frame, faces)
         except SourceError as error:
             if not pipeline.statistics["frames"]:
                 raise
@@ -108,6 +107,15 @@ def _watch(job: RealJob) -> dict[str, Any]:
         }
 
 
+@dataclass(eq=False)
+class _Followed:
+    """A face beside the pipeline, registered as it does that: its crops of late."""
+
+    registrar: Registrar = field(default_factory=Registrar)
+    crops: Ring[U8] = field(default_factory=lambda: Ring(REACH_S))
+    seen_t: float = 0.0
+
+
 class _Strips:
     """Keeps what the strips are made of, and writes one for each event that becomes final."""
 
@@ -116,21 +124,28 @@ class _Strips:
         self._pipeline, self._folder = pipeline, job.pictures
         self._stem = f"{job.path.stem}-{job.key}"
         self._number = 0
-        self._crops: dict[int, Ring[U8]] = {}
+        self._faces: dict[int, _Followed] = {}
         self._t: float | None = None
         if self._folder is not None:
             for old in self._folder.glob(f"*-{job.key}-[0-9]*.jpg"):
-                old.unlink()
+                old.unlink(missing_ok=True)
 
     def note(self, frame: Frame, faces: list[Face]) -> None:
-        """Keeps a crop of each face, as the mesh places it."""
+        """Keeps the crop of each face: the pipeline gives those of onset and apex only. Comes after `finals`."""
+        if self._folder is None:
+            return
         began = time.perf_counter()
-        if self._t is not None and frame.t <= self._t:
-            self._crops.clear()
+        if self._t is not None and (frame.gap or not 0 < frame.t - self._t <= GAP_S):
+            self._faces.clear()
         self._t = frame.t
-        if self._folder is not None:
-            for face in faces:
-                self._crops.setdefault(face.id, Ring(REACH_S)).append(frame.t, crop_by_mesh(frame, face))
+        for face in faces:
+            followed = self._faces.get(face.id)
+            if followed is None or frame.t - followed.seen_t > BREAK_S:
+                followed = self._faces[face.id] = _Followed()
+            crop = followed.registrar.register(frame, face)
+            if crop is not None:
+                followed.seen_t = frame.t
+                followed.crops.append(frame.t, crop.pixels)
         self.took_s += time.perf_counter() - began
 
     def finals(self, events: list[Event]) -> list[dict[str, Any]]:
@@ -145,9 +160,8 @@ class _Strips:
         if self._folder is None or behind is None:
             return None
         offset = None
-        if event.offset is not None and event.face in self._crops:
-            nearest = self._crops[event.face].nearest(event.offset.t)
-            offset = None if nearest is None else aligned(nearest, behind.apex)
+        if event.offset is not None and event.face in self._faces:
+            offset = self._faces[event.face].crops.nearest(event.offset.t)
         self._number += 1
         name = f"{self._stem}-{self._number:03d}.jpg"
         done, jpeg = cv2.imencode(".jpg", strip(behind.onset, behind.apex, offset), [cv2.IMWRITE_JPEG_QUALITY, 92])
@@ -165,24 +179,3 @@ def strip(onset: U8, apex: U8, offset: U8 | None) -> U8:
     CHANGE_GAIN times around the middle grey."""
     change = np.clip(128 + CHANGE_GAIN * (apex.astype(np.float32) - onset), 0, 255).astype(np.uint8)
     return np.hstack([onset, apex, np.full_like(apex, 128) if offset is None else offset, change])
-
-
-def crop_by_mesh(frame: Frame, face: Face) -> U8:
-    """[128, 128] grey of a face, placed by the five keypoints of its mesh alone."""
-    target = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64)
-    return warp(frame.grey, similarity(keypoints(face.points).astype(np.float64), target), CROP_SIDE)
-
-
-def aligned(picture: U8, target: U8) -> U8:
-    """The picture moved as a whole onto the target, both [128, 128] grey; as it is where no motion makes them more alike.
-
-    The rigid motion is the one of the enhanced correlation coefficient (Evangelidis and Psarakis 2008).
-    """
-    ends = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
-    still, everywhere = np.eye(2, 3, dtype=np.float32), np.ones_like(target)
-    try:
-        _, move = cv2.findTransformECC(target, picture, still, cv2.MOTION_EUCLIDEAN, ends, everywhere, 5)
-    except cv2.error:
-        return picture
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(picture, move, picture.shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE), np.uint8)
