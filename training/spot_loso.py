@@ -6,6 +6,7 @@ chooses, thresholds too, comes from the others. `live` is the pipeline as it shi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -86,6 +87,7 @@ def _judge(
 
 
 def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
     cv2.setNumThreads(1)
 
 

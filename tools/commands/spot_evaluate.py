@@ -39,7 +39,12 @@ def spot_evaluate(
     ],
     annotations: Annotated[
         Path | None,
-        typer.Option("--annotations", metavar="FILE", help="Its table; default: found in or near DATA.", show_default=False),
+        typer.Option(
+            "--annotations",
+            metavar="FILE",
+            help="Its table; default: found in or near DATA; of region flow, its own.",
+            show_default=False,
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Subjects at once, each on one thread; default: one a CPU.", show_default=False)

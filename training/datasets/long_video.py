@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -17,7 +17,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.types import F32
 from training.datasets.clips import find_table
-from training.datasets.long_tables import LONG_DATABASES, Annotation, LongDatabase
+from training.datasets.long_tables import LONG_DATABASES, Annotation, LongDatabase, LongTable
 from training.datasets.pictures import ClipFolder, PictureFolders, best
 from training.datasets.tables import Row
 
@@ -74,8 +74,9 @@ class LongVideos:
 def load(database: str, folder: Path, annotations: Path | None = None) -> LongVideos:
     """The long videos in a folder: region flow where it holds that database's (`.npz`), else pictures at any depth.
 
-    annotations is the table of the pictures, looked for in folder (two deep, and beside it) where it is None. Raises InputError
-    for an unknown database, a folder without either, or a table or flow that cannot be read.
+    annotations is the database's table. Where it is None, the one of the pictures is looked for in folder (two deep, and beside
+    it), and region flow has its own (`.csv`). Raises InputError for an unknown database, a folder without either, or a table or
+    flow that cannot be read.
     """
     chosen = LONG_DATABASES.get(database.casefold())
     if chosen is None:
@@ -83,23 +84,30 @@ def load(database: str, folder: Path, annotations: Path | None = None) -> LongVi
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; {chosen.title} is expected there, as pictures or region flow")
     if (folder / f"{chosen.name}.npz").is_file():
-        return load_flow(chosen, folder)
+        return load_flow(chosen, folder, annotations)
     return load_pictures(chosen, folder, annotations)
 
 
-def load_flow(database: LongDatabase, folder: Path) -> LongVideos:
-    """Region flow, without the zeros that pad a video's end. Raises InputError."""
+def load_flow(database: LongDatabase, folder: Path, annotations: Path | None = None) -> LongVideos:
+    """Region flow, without the zeros that pad a video's end; its expressions are those published with it, or the table's.
+
+    Raises InputError.
+    """
     if database.flow_fps is None:
         raise InputError(f"there is no published region flow of {database.title}; name the folder of its pictures")
-    truth = _flow_truth(folder / f"{database.name}.csv")
+    table = LongTable(_flow_truth(database, folder / f"{database.name}.csv"))
+    if annotations is not None:
+        table = database.read(annotations)
+        step = database.fps / database.flow_fps
+        table = replace(table, truth={place: _every(held, step) for place, held in table.truth.items()})
+    truth = dict(table.truth)
     videos = []
     for written, motion in _flow_arrays(folder / f"{database.name}.npz").items():
-        place = database.identify(written.split("_", 1)[-1])
-        if place is None:
-            raise InputError(f"{folder / database.name}.npz holds {written!r}, which names no video of {database.title}")
-        held = tuple(truth.pop(written, ()))
+        place = _flow_place(database, written, folder / f"{database.name}.npz")
+        held = truth.pop(place, ())
         videos.append(LongVideo(database.name, *place, database.flow_fps, _unpadded(motion, held), held))
-    return _checked(LongVideos(database, tuple(videos), tuple(truth)), folder)
+    absent = tuple(name for _, name in truth)
+    return _checked(LongVideos(database, tuple(videos), absent, table.left_out), folder)
 
 
 def load_pictures(database: LongDatabase, folder: Path, annotations: Path | None = None) -> LongVideos:
@@ -129,8 +137,29 @@ def _checked(found: LongVideos, folder: Path) -> LongVideos:
     return found
 
 
-def _flow_truth(path: Path) -> dict[str, list[Annotation]]:
-    out: dict[str, list[Annotation]] = {}
+def _flow_place(database: LongDatabase, written: str, path: Path) -> tuple[str, str]:
+    """Subject and video of a name such as casme_015_0101."""
+    place = database.identify(written.split("_", 1)[-1])
+    if place is None:
+        raise InputError(f"{path} holds {written!r}, which names no video of {database.title}")
+    return place
+
+
+def _every(held: tuple[Annotation, ...], step: float) -> tuple[Annotation, ...]:
+    """Expressions in rows of a flow that was measured on one picture in so many."""
+    return tuple(
+        replace(
+            one,
+            onset=int(one.onset // step),
+            apex=None if one.apex is None else int(one.apex // step),
+            offset=int(one.offset // step),
+        )
+        for one in held
+    )
+
+
+def _flow_truth(database: LongDatabase, path: Path) -> dict[tuple[str, str], tuple[Annotation, ...]]:
+    out: dict[tuple[str, str], list[Annotation]] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -138,8 +167,8 @@ def _flow_truth(path: Path) -> dict[str, list[Annotation]]:
         raise InputError(f"the expressions of the region flow, {path}, cannot be read: {cause}") from cause
     for number, cells in enumerate(rows, start=2):
         row = Row(f"{path}, row {number}", {column: (cells.get(column) or "").strip() for column in _CSV_COLUMNS})
-        out.setdefault(row.text("video"), []).append(_flow_annotation(row))
-    return {video: sorted(held, key=lambda one: (one.onset, one.offset)) for video, held in out.items()}
+        out.setdefault(_flow_place(database, row.text("video"), path), []).append(_flow_annotation(row))
+    return {place: tuple(sorted(held, key=lambda one: (one.onset, one.offset))) for place, held in out.items()}
 
 
 def _flow_annotation(row: Row) -> Annotation:

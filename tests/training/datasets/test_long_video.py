@@ -63,8 +63,16 @@ def test_region_flow_loses_its_padding_and_comes_in_pixels(tmp_path: Path) -> No
     assert found.summary == ("SAMM Long Videos: 3 videos (region flow) of 2 subjects, 1 micro- and 1 macro-expressions")
 
 
+def test_a_table_stands_for_the_flows_own_expressions(tmp_path: Path) -> None:
+    table = samm_lv_table(
+        tmp_path / "t.xlsx", ("006", "006_1_2", 100, 120, 171, "Macro"), ("009", "009_1_1", 1, 2, 30, "Macro")
+    )
+    found = load("samm-lv", flow_folder(tmp_path, ("samm_006_1", "micro", 10, 14, 20)), table)
+    assert found.videos[0].truth == (Annotation(12, 15, 21, "macro"),) and found.absent == ("009_1",)
+
+
 def test_expressions_of_a_video_that_is_not_there_are_reported(tmp_path: Path) -> None:
-    assert load("samm-lv", flow_folder(tmp_path, ("samm_009_1", "micro", 1, 2, 3))).absent == ("samm_009_1",)
+    assert load("samm-lv", flow_folder(tmp_path, ("samm_009_1", "micro", 1, 2, 3))).absent == ("009_1",)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +99,7 @@ def test_damaged_region_flow_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"samm_006_1 is float64 \[5, 11, 2\]; float \[frames, 12, 2\] is expected"):
         load("samm-lv", folder)
     np.savez(folder / "samm-lv.npz", other=np.zeros((5, 12, 2)))
-    with pytest.raises(InputError, match="holds 'other', which names no video of SAMM Long Videos"):
+    with pytest.raises(InputError, match=r"samm-lv\.npz holds 'other', which names no video of SAMM Long Videos"):
         load("samm-lv", folder)
     (folder / "samm-lv.csv").unlink()
     with pytest.raises(InputError, match=r"samm-lv\.csv, cannot be read"):
