@@ -8,17 +8,20 @@ what lies between the references is a motion of the head, and is taken out with 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 
-from engine.likeness import explained, face_explained, like, read_along
+from engine.likeness import ALIKE, explained, face_explained, like, read_along
 from engine.ops.backend import Backend
 from engine.ops.tvl1 import tvl1, tvl1_batch
 from engine.types import F32
 
-STEPS = 8
-"""A chain has no more steps: twice as many explain no more of the change, half as many less of a long one."""
+STEPS = 6
+"""A chain has no more steps. Of 42 moments of real clips that one step does not explain, hands before the face and turned heads
+among them, 4, 6, 8 and 12 steps explain 55, 60, 62 and 64 %. Refining more than once explains more of the hands too."""
 
 
 def spread_out(moments: int) -> list[int]:
@@ -27,25 +30,26 @@ def spread_out(moments: int) -> list[int]:
     return [round((k + 1) * (moments + 1) / (links + 1)) - 1 for k in range(links)]
 
 
-def chained_flow(pictures: Sequence[F32], landmarks: F32, *, backend: Backend = "auto") -> tuple[F32, float]:
+def large_flow(pictures: Sequence[F32], landmarks: F32, *, backend: Backend = "auto") -> tuple[F32, float]:
     """The flow [2, H, W] from the first to the last of pictures, each [H, W] float32, and how much of the change it explains.
 
-    Of the direct flow and the chained one that which explains more, with or without what lips and lids open and close
-    (`likeness.explained`, `face_explained`). landmarks [478, >= 2] are the mesh on the first picture. Raises as `tvl1` does.
+    That is what it explains with or without what lips and lids open and close, whichever is more (`likeness.explained`,
+    `face_explained`). Where the chain explains too little to be named, the direct flow is returned if it explains more.
+    landmarks [478, >= 2] are the mesh on the first picture. Raises as `tvl1` does.
     """
     before, after = pictures[0], like(pictures[-1], pictures[0])
-    pairs = [(before, after), *((one, like(two, one)) for one, two in pairwise(pictures))]
-    direct, *steps = tvl1_batch(*(np.stack(side) for side in zip(*pairs, strict=True)), backend=backend)
-    found = [direct]
-    if len(steps) > 1:
-        total = steps[0]
-        for step in steps[1:]:
-            total = joined(total, step)
-        left = tvl1(before, like(read_along(after, total), before), backend=backend)
-        found.append(joined(left, total))
-    alike = [max(explained(before, after, flow), face_explained(before, after, flow, landmarks)) for flow in found]
-    best = int(np.argmax(alike))
-    return found[best], alike[best]
+
+    def alike(flow: F32) -> float:
+        return max(explained(before, after, flow), face_explained(before, after, flow, landmarks))
+
+    seconds = [like(two, one) for one, two in pairwise(pictures)]
+    steps = tvl1_batch(np.stack(pictures[:-1]), np.stack(seconds), backend=backend)
+    chained = reduce(joined, steps)
+    left = tvl1(before, like(read_along(after, chained), before), backend=backend)
+    chained = joined(left, chained)
+    if alike(chained) >= ALIKE:
+        return chained, alike(chained)
+    return max(((flow, alike(flow)) for flow in (chained, tvl1(before, after, backend=backend))), key=itemgetter(1))
 
 
 def joined(first: F32, second: F32) -> F32:

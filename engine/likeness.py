@@ -35,7 +35,7 @@ def explained(before: F32, after: F32, flow: F32) -> float:
     1 where every part of one face was only moved; low where a hand came between or the head turned away, so that the flow
     means nothing.
     """
-    undone = read_along(after, flow)
+    undone = read_along(after, flow, outside=cv2.BORDER_CONSTANT)
     (mean_b, square_b), (mean_u, square_u) = _patches(before), _patches(undone)
     (product, _) = _patches(before * undone)
     return percentile(_correlations(mean_b, square_b, mean_u, square_u, product).ravel(), 10)
@@ -47,7 +47,7 @@ def face_explained(before: F32, after: F32, flow: F32, landmarks: F32) -> float:
     landmarks [478, >= 2] are the mesh on the first picture, (x, y) in its pixels.
     """
     counts = _clear_of_openings(landmarks, before.shape[0], before.shape[1])
-    undone = read_along(after, flow)
+    undone = read_along(after, flow, outside=cv2.BORDER_CONSTANT)
     (share, _) = _patches(counts)
     pictures = (before, before * before, undone, undone * undone, before * undone)
     means = [_patches(one * counts)[0] / np.maximum(share, 1e-9) for one in pictures]
@@ -66,10 +66,11 @@ def like(picture: F32, model: F32) -> F32:
     return np.asarray(np.clip((picture - mean_p) * gain + mean_m, 0, 255), np.float32)
 
 
-def read_along(picture: npt.NDArray[Any], flow: F32) -> F32:
-    """A picture [H, W] read, bilinearly, where the flow leads from each pixel; its border repeats."""
+def read_along(picture: npt.NDArray[Any], flow: F32, *, outside: int = cv2.BORDER_REPLICATE) -> F32:
+    """A picture [H, W] read, bilinearly, where the flow leads from each pixel; outside is OpenCV's border mode (black for
+    BORDER_CONSTANT)."""
     x, y = _places(picture.shape[0], picture.shape[1])
-    return np.asarray(cv2.remap(picture, x + flow[0], y + flow[1], cv2.INTER_LINEAR), np.float32)
+    return np.asarray(cv2.remap(picture, x + flow[0], y + flow[1], cv2.INTER_LINEAR, borderMode=outside), np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from engine.align import keypoints
-from engine.chain import chained_flow, spread_out
+from engine.chain import large_flow, spread_out
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, BackendError, WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
@@ -113,9 +113,9 @@ class Recognizer:
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop], between: Sequence[Crop] = ()) -> Recognition:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
 
-        Where the direct flow does not explain the change, or both ends stand on different reference pictures, the flow is
-        chained over some of the moments in between (`engine.chain`). Nothing is named where that does not explain it either,
-        nor, in such a case, where the head turned so far that the change may be its own.
+        Where the direct flow does not explain the change it is chained over some of the moments in between (`engine.chain`).
+        Nothing is named where that does not explain it either; nor where the head turned so far that the change may be its
+        own, if the flow is chained or both ends stand on different reference pictures.
         Raises ArrayError for crops that are none, BackendError where no backend of the network is left.
         """
         return self.recognize_many([Moment(onset, apex, between)])[0]
@@ -130,8 +130,7 @@ class Recognizer:
         return [answer for at in range(0, len(moments), AT_ONCE) for answer in self._named(moments[at : at + AT_ONCE])]
 
     def _named(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
-        direct = zip(moments, self._seen(moments), strict=True)
-        seen = [one if one.given is not None else self._seen_in_steps(moment) for moment, one in direct]
+        seen = self._seen(moments)
         given = [one.given for one in seen if one.given is not None]
         answers = iter(self._run(np.stack(given))) if given else iter(())
         return (self._answer(one, None if one.given is None else next(answers)) for one in seen)
@@ -161,31 +160,36 @@ class Recognizer:
 
     def _seen_alone(self, moment: Moment) -> _Seen:
         flow, points, alike = self.flow(moment.onset, moment.apex)
-        return _Seen(flow, intensity(flow, points), self._given(flow, points) if _in_one_step(moment, alike) else None)
+        if alike < ALIKE:
+            return self._seen_in_steps(moment)
+        return self._judged(flow, points, _why_not_direct(moment))
 
     def _seen_in_steps(self, moment: Moment) -> _Seen:
         """A moment whose direct flow means nothing, by way of the moments in between."""
         links = [moment.between[k].pixels.astype(np.float32) for k in spread_out(len(moment.between))]
         pictures = [_mean(moment.onset), *links, _mean(moment.apex)]
-        flow, alike = chained_flow(pictures, _landmarks(moment.onset), backend=self._flow_backend)
+        flow, alike = large_flow(pictures, _landmarks(moment.onset), backend=self._flow_backend)
         landmarks = _landmarks(moment.apex)
-        flow, points = take_out_head(flow, landmarks), keypoints(landmarks)
-        why = _why_unnamed(moment, alike)
-        return _Seen(flow, intensity(flow, points), None if why else self._given(flow, points), why)
+        return self._judged(take_out_head(flow, landmarks), keypoints(landmarks), _why_not_chained(moment, alike))
 
-    def _given(self, flow: F32, points: F32) -> F32:
-        return network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
+    def _judged(self, flow: F32, points: F32, why: str | None) -> _Seen:
+        """What the network is given of a face's own flow, unless there is a reason why nothing may be named."""
+        given = None if why else network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
+        return _Seen(flow, intensity(flow, points), given, why)
 
     def _seen_on_gpu(self, moments: Sequence[Moment]) -> list[_Seen]:
         from engine.candidates import from_arrays
 
         before, after = (np.stack([_mean(moment[end]) for moment in moments]) for end in (0, 1))
         meshes = np.stack([_landmarks(moment.apex) for moment in moments])
-        prepared = from_arrays(self.card.input, before, after, meshes)
-        return [
-            _Seen(flow, intensity(flow, keypoints(mesh)), given if _in_one_step(moment, float(alike)) else None)
-            for moment, mesh, given, flow, alike in zip(moments, meshes, *prepared, strict=True)
-        ]
+        seen = []
+        for moment, mesh, given, flow, alike in zip(
+            moments, meshes, *from_arrays(self.card.input, before, after, meshes), strict=True
+        ):
+            why = _why_not_direct(moment)
+            direct = _Seen(flow, intensity(flow, keypoints(mesh)), None if why else given, why)
+            seen.append(direct if alike >= ALIKE else self._seen_in_steps(moment))
+        return seen
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
         """`face_flow` by this recognizer's backend."""
@@ -203,21 +207,27 @@ def _check(crops: Sequence[Crop]) -> None:
             raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or points nowhere")
 
 
-def _in_one_step(moment: Moment, alike: float) -> bool:
-    """Whether the direct flow, which explains so much of the change, can be named."""
-    return alike >= ALIKE and moment.onset[-1].anchor == moment.apex[0].anchor
+def _why_not_direct(moment: Moment) -> str | None:
+    """Why a change is not named that its direct flow explains; None where nothing speaks against it."""
+    one_reference = moment.onset[-1].anchor == moment.apex[0].anchor
+    return None if one_reference or not _turned(moment) else "turned away"
 
 
-def _why_unnamed(moment: Moment, alike: float) -> str | None:
-    """Why a change is not named of which the flow explains so much; None where nothing speaks against it."""
-    first, last = moment.onset[-1], moment.apex[0]
-    turned = float(np.hypot(*(last.turn - first.turn)[:2]))
-    if turned > MOST_TURNED * float(np.hypot(*(last.motion - first.motion).T).max()):
+def _why_not_chained(moment: Moment, alike: float) -> str | None:
+    """Why a change is not named of which a chained flow explains so much; None where nothing speaks against it."""
+    if _turned(moment):
         return "turned away"
     if alike >= ALIKE:
         return None
-    residual = max(crop.residual for crop in (first, *moment.between, last))
+    residual = max(crop.residual for end in moment for crop in end)
     return "covered" if residual > UNREGISTERED_PX else "changed too much"
+
+
+def _turned(moment: Moment) -> bool:
+    """Whether the head turned so far that the change may be its own."""
+    first, last = moment.onset[-1], moment.apex[0]
+    turn, motion = last.turn - first.turn, last.motion - first.motion
+    return float(np.hypot(turn[0], turn[1])) > MOST_TURNED * float(np.hypot(motion[:, 0], motion[:, 1]).max())
 
 
 def face_flow(onset: Sequence[Crop], apex: Sequence[Crop], *, backend: Backend = "auto") -> tuple[F32, F32, float]:
