@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from itertools import pairwise
-from operator import itemgetter
 
 import numpy as np
 
-from engine.likeness import ALIKE, explained, face_explained, like, read_along
+from engine.likeness import face_explained, like, read_along
 from engine.ops.backend import Backend
 from engine.ops.tvl1 import tvl1, tvl1_batch
 from engine.types import F32
 
 STEPS = 6
-"""A chain has no more steps. Of 42 moments of real clips that one step does not explain, hands before the face and turned heads
-among them, 4, 6, 8 and 12 steps explain 55, 60, 62 and 64 %. Refining more than once explains more of the hands too."""
+"""A chain has no more steps: more of them explain no more. Refining more than once explains more, but of hands before the face
+too."""
 
 
 def spread_out(moments: int) -> list[int]:
@@ -30,26 +29,18 @@ def spread_out(moments: int) -> list[int]:
     return [round((k + 1) * (moments + 1) / (links + 1)) - 1 for k in range(links)]
 
 
-def large_flow(pictures: Sequence[F32], landmarks: F32, *, backend: Backend = "auto") -> tuple[F32, float]:
-    """The flow [2, H, W] from the first to the last of pictures, each [H, W] float32, and how much of the change it explains.
+def chained_flow(pictures: Sequence[F32], landmarks: F32, *, backend: Backend = "auto") -> tuple[F32, float]:
+    """The flow [2, H, W] from the first to the last of pictures, each [H, W] float32, and how much of the change it explains
+    (`likeness.face_explained`).
 
-    That is what it explains with or without what lips and lids open and close, whichever is more (`likeness.explained`,
-    `face_explained`). Where the chain explains too little to be named, the direct flow is returned if it explains more.
     landmarks [478, >= 2] are the mesh on the first picture. Raises as `tvl1` does.
     """
-    before, after = pictures[0], like(pictures[-1], pictures[0])
-
-    def alike(flow: F32) -> float:
-        return max(explained(before, after, flow), face_explained(before, after, flow, landmarks))
-
     seconds = [like(two, one) for one, two in pairwise(pictures)]
-    steps = tvl1_batch(np.stack(pictures[:-1]), np.stack(seconds), backend=backend)
-    chained = reduce(joined, steps)
+    chained = reduce(joined, tvl1_batch(np.stack(pictures[:-1]), np.stack(seconds), backend=backend))
+    before, after = pictures[0], like(pictures[-1], pictures[0])
     left = tvl1(before, like(read_along(after, chained), before), backend=backend)
-    chained = joined(left, chained)
-    if alike(chained) >= ALIKE:
-        return chained, alike(chained)
-    return max(((flow, alike(flow)) for flow in (chained, tvl1(before, after, backend=backend))), key=itemgetter(1))
+    flow = joined(left, chained)
+    return flow, face_explained(before, after, flow, landmarks)
 
 
 def joined(first: F32, second: F32) -> F32:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from engine.align import keypoints
-from engine.chain import large_flow, spread_out
+from engine.chain import chained_flow, spread_out
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, BackendError, WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
@@ -168,7 +168,7 @@ class Recognizer:
         """A moment whose direct flow means nothing, by way of the moments in between."""
         links = [moment.between[k].pixels.astype(np.float32) for k in spread_out(len(moment.between))]
         pictures = [_mean(moment.onset), *links, _mean(moment.apex)]
-        flow, alike = large_flow(pictures, _landmarks(moment.onset), backend=self._flow_backend)
+        flow, alike = chained_flow(pictures, _landmarks(moment.onset), backend=self._flow_backend)
         landmarks = _landmarks(moment.apex)
         return self._judged(take_out_head(flow, landmarks), keypoints(landmarks), _why_not_chained(moment, alike))
 

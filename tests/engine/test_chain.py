@@ -5,8 +5,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from engine.chain import STEPS, joined, large_flow, spread_out
-from engine.likeness import ALIKE, explained, like
+from engine.chain import STEPS, chained_flow, joined, spread_out
+from engine.likeness import ALIKE, like
 from engine.ops.backend import Chosen
 from engine.ops.tvl1 import tvl1
 from tests.faces import laugh, rise
@@ -35,7 +35,7 @@ def test_joined_flows_lead_where_both_lead_one_after_the_other() -> None:
 def test_a_motion_too_large_for_one_step_is_found_in_several(px: float) -> None:
     crops, true = laugh(px)
     pictures = [crop.pixels.astype(np.float32) for crop in crops]
-    flow, alike = large_flow(
+    flow, alike = chained_flow(
         [pictures[0], *(pictures[1 + k] for k in spread_out(len(pictures) - 2)), pictures[-1]], crops[0].landmarks
     )
     direct = tvl1(pictures[0], like(pictures[-1], pictures[0]))
@@ -48,7 +48,7 @@ def test_a_motion_too_large_for_one_step_is_found_in_several(px: float) -> None:
 def test_light_that_changes_from_step_to_step_does_not_matter() -> None:
     crops, true = laugh(18.0)
     lit = [np.clip(crop.pixels * (1 - 0.02 * k) + 3 * k, 0, 255).astype(np.float32) for k, crop in enumerate(crops)]
-    flow, alike = large_flow(lit, crops[0].landmarks)
+    flow, alike = chained_flow(lit, crops[0].landmarks)
     assert float(np.hypot(*(flow - true))[np.hypot(*true) > 7].mean()) < 1.0 and alike > 0.95
 
 
@@ -60,20 +60,19 @@ def test_what_comes_before_the_face_is_not_explained_in_steps_either() -> None:
     for top in range(120, 50, -7):
         pictures.append(pictures[0].copy())
         pictures[-1][top:, 20:110] = hand[: 128 - top, 20:110]
-    assert large_flow(pictures, rest.landmarks)[1] < ALIKE
+    assert chained_flow(pictures, rest.landmarks)[1] < ALIKE
 
 
 def test_without_moments_in_between_the_direct_flow_is_refined() -> None:
-    crops, _ = laugh(4.0)
-    first, last = crops[0].pixels.astype(np.float32), crops[-1].pixels.astype(np.float32)
-    flow, alike = large_flow([first, last], crops[0].landmarks)
-    assert alike >= explained(first, like(last, first), flow) > 0.95
+    crops, true = laugh(6.0)
+    flow, alike = chained_flow([crops[0].pixels.astype(np.float32), crops[-1].pixels.astype(np.float32)], crops[0].landmarks)
+    assert float(np.hypot(*(flow - true))[np.hypot(*true) > 3].mean()) < 0.3 and alike > 0.95
 
 
 @pytest.mark.parametrize("backend", [one for one in get_args(Chosen) if one != "gpu"])
 def test_every_backend_finds_the_same(backend: Chosen) -> None:
     crops, _ = laugh(12.0)
     pictures = [crop.pixels.astype(np.float32) for crop in crops[::3]]
-    wanted, _ = large_flow(pictures, crops[0].landmarks, backend="cpu")
-    flow, alike = large_flow(pictures, crops[0].landmarks, backend=backend)
+    wanted, _ = chained_flow(pictures, crops[0].landmarks, backend="cpu")
+    flow, alike = chained_flow(pictures, crops[0].landmarks, backend=backend)
     assert alike > 0.9 and float(np.hypot(*(flow - wanted)).mean()) < 0.05

@@ -237,7 +237,7 @@ def test_a_change_too_large_for_one_step_is_measured_in_several(recognizer: Reco
 
 
 def test_what_is_named_in_one_step_takes_no_other(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "large_flow", lambda *_, **__: pytest.fail("the direct flow explains it"))
+    monkeypatch.setattr(module, "chained_flow", lambda *_, **__: pytest.fail("the direct flow explains it"))
     _, crops, _ = rise("smile")
     assert recognizer.recognize(crops[:2], crops[-1:], crops[2:-1]) == recognizer.recognize(crops[:2], crops[-1:])
 
