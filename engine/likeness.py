@@ -21,8 +21,8 @@ PATCH_SIDE, PATCH_STEP = 24, 16  # pixels of the patches that are compared, and 
 
 FOLDED = 8.0**2
 """Variance, grey levels squared, that counts as common to both patches in `face_explained`: folds that deepen, their shadows
-and noise make no other cheek of a smooth one. Chosen on 45 moments of real clips of 10 people: nearly all broad smiles, grimaces
-and open mouths reach ALIKE (without it two of three), hands before the face 0.5."""
+and noise make no other cheek of a smooth one. Chosen on 45 moments of real clips of 10 people: nearly all broad smiles,
+grimaces and open mouths reach ALIKE (without it two of three), hands before the face 0.5."""
 
 _LEAST_SHARE = 0.35  # of a patch that must lie outside of lips and lids for it to be compared
 _AROUND = 4  # pixels around lips and lids that are left out with them
