@@ -220,7 +220,7 @@ class Pipeline:
         known = watch.last
         if known is None or (known.onset, known.apex) != (onset, apex) or known.crops < len(after):
             before = watch.ring.between(onset.t - ONSET_REACH_S, onset.t) or [resting]
-            answer = self._recognizer.recognize(before, after)
+            answer = self._recognizer.recognize(before, after, watch.ring.between(onset.t, apex.t)[1:-1])
             behind = Evidence(resting.pixels, moved.pixels, answer.flow)
             known = watch.last = _Answered(onset, apex, len(after), answer, behind)
         return known.answer, known.behind
@@ -252,6 +252,7 @@ class Pipeline:
             intensity=answer.intensity,
             model=self.model,
             truncated=span.truncated,
+            why=answer.why,
         )
 
     def _let_go(self, now: float) -> list[Event]:

@@ -161,7 +161,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Event:
-    """A recognized expression, ready to be written or sent."""
+    """A recognized expression, ready to be written or sent; why says in a few words why the label is "uncertain", if it is."""
 
     id: str
     stream: str
@@ -177,6 +177,7 @@ class Event:
     intensity: float
     model: str
     truncated: bool = False
+    why: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""
@@ -203,4 +204,6 @@ class Event:
         }
         if self.truncated:
             out["truncated"] = True
+        if self.why is not None:
+            out["why"] = self.why
         return out

@@ -181,6 +181,7 @@ def event_of(message: dict[str, Any]) -> Event:
         intensity=message["intensity"],
         model=message["model"],
         truncated=message.get("truncated", False),
+        why=message.get("why"),
     )
 
 

@@ -26,10 +26,10 @@ from engine.align import Registrar, keypoints
 from engine.config import RecognizerSettings
 from engine.errors import SourceError
 from engine.features import SIDE, keypoints_to_map, network_input
+from engine.likeness import ALIKE, explained
 from engine.mesh import bundle
 from engine.mesh.tasks import VideoMesh
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognizer import ALIKE, explained
 from engine.residual import take_out_head
 from engine.ring import Ring
 from engine.runtime import load

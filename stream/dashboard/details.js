@@ -102,6 +102,7 @@ function figures(event) {
   const rows = [
     ["When", clock(event.at)],
     ["Stream", event.face ? `${event.stream}, face ${event.face}` : event.stream],
+    ["Not named", event.why],
     ["Kind", `${event.kind}${event.truncated ? ", cut short" : ""}`],
     ["Duration", seconds(duration(event))],
     ["Onset", mark(event.onset)],

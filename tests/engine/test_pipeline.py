@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from engine import Pipeline
+from engine.align import Registrar
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from engine.pipeline import EVIDENCE, Evidence
-from engine.recognizer import Recognizer
-from engine.types import Event, Face, Frame
+from engine.recognizer import Recognition, Recognizer
+from engine.types import Crop, Event, Face, Frame
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
 from tools.clips import ClipSpec, preset
 from training.spotting import Interval, match
@@ -139,6 +140,33 @@ def test_known_expressions_are_spotted_named_and_timed(clip: Clip, whole: tuple[
         assert abs(event.onset.t - true.onset_t) < 0.1 and abs(event.apex.t - true.apex_t) < 0.1
         assert 0.1 * true.amplitude < event.intensity < true.amplitude
         assert not event.truncated
+
+
+def test_a_new_reference_picture_between_onset_and_apex_changes_no_name(
+    make: Make, clip: Clip, located: tuple[Located, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = [true.onset_t + 0.35 * (true.apex_t - true.onset_t) for true in clip.truth.events]
+    fits, recognize = Registrar._is_bad, Recognizer.recognize
+    seen: list[tuple[Sequence[Crop], Sequence[Crop], Sequence[Crop]]] = []
+
+    def no_longer_fits(self: Registrar, *args: Any) -> bool:
+        if not due or not self._mesh_t == self._t >= due[0]:
+            return fits(self, *args)
+        due.pop(0)
+        return True
+
+    def noted(self: Recognizer, *crops: Sequence[Crop]) -> Recognition:
+        seen.append((crops[0], crops[1], crops[2]))
+        return recognize(self, *crops)
+
+    monkeypatch.setattr(Registrar, "_is_bad", no_longer_fits)
+    monkeypatch.setattr(Recognizer, "recognize", noted)
+    one = make(stream="clip")
+    events = finals(advance(one, located[0]) + one.flush())
+    assert [event.label for event in events] == [true.label for true in clip.truth.events]
+    assert sum(onset[-1].anchor != apex[0].anchor for onset, apex, _ in seen) >= 2
+    for onset, apex, between in seen:
+        assert all(onset[-1].mark.t < crop.mark.t < apex[-1].mark.t for crop in between)
 
 
 def test_events_refer_to_frames_of_the_source(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
