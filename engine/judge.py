@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import WeightsError
-from engine.signals import HZ, WIDTH, Signals, moved, seen
+from engine.signals import HZ, Signals, moved, seen
 from engine.types import F32, F64, MICRO_LIMIT_S, Crop
 
 LOOK_S = 0.5

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import InputError
-from engine.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, SEEN, WIDTH
+from engine.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, WIDTH
 from engine.types import F32, F64
 from training.datasets.long_video import LongVideo
 from training.judge import SCALE, WINDOW, Known, Window, is_micro, window
@@ -201,7 +201,7 @@ def expressions(tapes: Sequence[Tape]) -> list[F32]:
     for tape in tapes:
         for one in tape.known:
             first, stop = round(one.onset) - 2, round(one.offset) + 4
-            if 0 <= first and stop <= len(tape.displacement) and stop - first <= 5 * HZ:
+            if first >= 0 and stop <= len(tape.displacement) and stop - first <= 5 * HZ:
                 motion = tape.displacement[first:stop] - tape.displacement[first]
                 out.append((motion - np.linspace(0, 1, len(motion))[:, None] * motion[-1]).astype(np.float32))
     return out
