@@ -72,7 +72,7 @@ def test_a_squint_is_neither_blink_nor_closed_eyes() -> None:
 
 def test_a_glance_down_lowers_the_lids_and_is_gaze() -> None:
     shapes = {"eyeLookDownLeft": 0.6, "eyeLookDownRight": 0.6, "eyeBlinkLeft": 0.4, "eyeBlinkRight": 0.4}
-    (gaze,) = watch(between(still(times(30, 6)), 2.0, 2.4, eye_opening=0.18, blendshapes=shapes))
+    (gaze,) = watch(between(still(times(30, 6)), 2.0, 2.4, eye_opening=0.19, blendshapes=shapes))
     assert gaze.kind == "gaze"
     assert gaze.start.t == pytest.approx(2.0)
 
