@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -28,11 +27,10 @@ import numpy as np
 from engine.quantiles import median, percentile
 from engine.speech import NEVER, SPEAKS, Lips
 from engine.tape import Tape
-from engine.types import F64, Crop, Mark
+from engine.types import F64, Activity, ActivityKind, Crop, Mark
 
-ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered"]
+__all__ = ["ACTIVITY_SIGNALS", "Activity", "ActivityKind", "ActivityWatch"]
 
-ACTIVITY_KINDS: tuple[ActivityKind, ...] = ("speech", "blink", "eyes_closed", "gaze", "head_turn", "covered")
 ACTIVITY_SIGNALS = ("speech", "lids", "gaze", "turn", "covered")
 """What `ActivityWatch.signals` measures, in order."""
 
@@ -76,28 +74,6 @@ def _halves() -> F64:
 _HALVES = _halves()
 
 
-@dataclass(frozen=True)
-class Activity:
-    """What a face did from one moment to another."""
-
-    face: int
-    kind: ActivityKind
-    start: Mark
-    end: Mark
-
-    def as_dict(self, stream: str) -> dict[str, Any]:
-        """The activity's JSON form, version 1 (names and order are part of the format)."""
-        return {
-            "type": "activity",
-            "v": 1,
-            "stream": stream,
-            "face": self.face,
-            "kind": self.kind,
-            "start": {"frame": self.start.frame, "t": round(self.start.t, 6)},
-            "end": {"frame": self.end.frame, "t": round(self.end.t, 6)},
-        }
-
-
 class ActivityWatch:
     """Follows one face; `observe` takes its crops in order, `finish` ends what goes on (a gap, a lost face, the end).
 
@@ -119,6 +95,17 @@ class ActivityWatch:
     def speaking(self) -> bool:
         """Whether the face speaks now."""
         return self._lips.since is not None
+
+    def doing(self) -> dict[ActivityKind, float]:
+        """What the face does now, with when it began, seconds of the source."""
+        now: dict[ActivityKind, float] = {}
+        if self._lips.since is not None:
+            now["speech"] = self._lips.since.t
+        closed = self._lids.closed_since()
+        if closed is not None:
+            now["eyes_closed"] = closed
+        now.update((held.kind, held.since.t) for held in self._held if held.since is not None)
+        return now
 
     def spoke(self, start: float, end: float) -> float:
         """Share of the time from start to end (seconds of the source, end > start) in which the face spoke, as far as is known
@@ -222,6 +209,10 @@ class _Lids:
         if self.lowered >= self._lowest:
             self._lowest, self._lowest_glances = self.lowered, self.glances
         return None
+
+    def closed_since(self) -> float | None:
+        """When eyes closed that have been closed for longer than a blink; None where they have not."""
+        return self._since.t if self._since is not None and self._last.t - self._since.t >= BLINK_S else None
 
     def finish(self) -> tuple[ActivityKind, Mark, Mark] | None:
         """Ends a closure."""

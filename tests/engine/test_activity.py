@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.activity import ACTIVITY_KINDS, ACTIVITY_SIGNALS, Activity, ActivityWatch
-from engine.types import F64, Crop, Mark
+from engine.activity import ACTIVITY_SIGNALS, Activity, ActivityWatch
+from engine.types import ACTIVITY_KINDS, F64, Crop, Mark
 from tests.engine.test_speech import mouth_crops, syllables, times
 
 RNG = np.random.default_rng(5)

@@ -16,12 +16,12 @@ from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from engine.pipeline import EVIDENCE, Evidence
 from engine.recognizer import Recognizer
-from engine.types import Event, Face, Frame
+from engine.types import ACTIVITY_KINDS, Event, Face, Frame
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
 from tools.clips import ClipSpec, preset
 from training.spotting import Interval, match
 
-NAMES = "type v id stream face state kind onset apex offset label probabilities confidence intensity model"
+NAMES = "type v id stream face state kind onset apex offset label probabilities confidence intensity model speaking"
 Make = Callable[..., Pipeline]
 Located = list[tuple[Frame, list[Face]]]
 
@@ -168,6 +168,8 @@ def test_the_json_form_has_exactly_the_names_of_the_format(whole: tuple[list[Eve
 def test_the_statistics_count_what_happened(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
     counts = dict(whole[1])
     blinks = counts.pop("blinks")
+    others = {kind: counts.pop(kind) for kind in ACTIVITY_KINDS if kind != "blink"}
+    assert others == dict.fromkeys(others, 0)
     expected = {"frames": 270, "frames_with_face": 270, "faces": 1, "gaps": 0, "provisional": 4, "final": 4, "truncated": 0}
     assert counts == expected
     assert abs(blinks - len(clip.truth.blinks)) <= 1
