@@ -104,6 +104,7 @@ function figures(event) {
     ["Stream", event.face ? `${event.stream}, face ${event.face}` : event.stream],
     ["Kind", `${event.kind}${event.truncated ? ", cut short" : ""}`],
     ["Duration", seconds(duration(event))],
+    ["Speech", event.speaking ? "The face spoke: what its lips did is mostly that" : ""],
     ["Onset", mark(event.onset)],
     ["Apex", mark(event.apex)],
     ["Offset", mark(event.offset)],
