@@ -23,7 +23,7 @@ PATTERN = "lavfi:testsrc=size=64x48:rate=100"
 
 
 class Blinking:
-    """Announces an event with every twentieth frame, and ends it ten frames later, whatever is to be seen; each is a blink too."""
+    """Announces an event with every twentieth frame, and ends it ten frames later, whatever is to be seen, with a blink."""
 
     def __init__(self, settings: PipelineSettings, stream: str, session: str) -> None:
         self.stream, self.session = stream, session

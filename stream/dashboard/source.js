@@ -106,6 +106,7 @@ export class SourceCard {
     if (reconnects) figures.push(`${reconnects} ${reconnects === 1 ? "reconnect" : "reconnects"}`);
     this.figures.textContent = figures.join(" · ");
     this.told = detail ?? "";
+    if (state !== "live") this.#rest();
     this.#covered();
   }
 
@@ -132,6 +133,13 @@ export class SourceCard {
   /** An activity is over. */
   activity(message) {
     this.trace.act(message);
+  }
+
+  /** No frames come: nobody does anything now. */
+  #rest() {
+    this.trace.doing = [];
+    this.trace.changed = true;
+    this.#does([]);
   }
 
   /** Say what the faces do now besides expressions. */
