@@ -9,11 +9,13 @@ thread of its own and hand its result to `advance`: `feed` is nothing but the tw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from engine.activity import ActivityWatch
 from engine.align import Registrar
 from engine.config import PipelineSettings, load_settings, parse_settings
 from engine.kernels import machine_code
@@ -21,13 +23,15 @@ from engine.landmarks import FaceLocator
 from engine.recognizer import Recognition, Recognizer
 from engine.ring import Ring
 from engine.spotter import BREAK_S, Spotter
-from engine.types import F32, U8, Crop, Event, Face, Frame, Mark, Span
+from engine.types import ACTIVITY_KINDS, F32, U8, Activity, ActivityKind, Crop, Event, Face, Frame, Mark, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
 GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 EVIDENCE = 8  # of so many spans recognized last, the pictures are kept
+SPOKEN_SHARE = 1 / 3  # of an expression during which the face must speak for it to count as speaking
+MOST_ACTIVITIES = 4096  # that wait to be asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,7 @@ class _Watch:
 
     spotter: Spotter
     ring: Ring[Crop]
+    activity: ActivityWatch = field(default_factory=ActivityWatch)
     registrar: Registrar | None = None
     seen_t: float = 0.0
     last: _Answered | None = None
@@ -88,7 +93,8 @@ class Pipeline:
         self._step = 0.0
         self._counts = {"frames": 0, "frames_with_face": 0, "gaps": 0, "provisional": 0, "final": 0, "truncated": 0}
         self._ids: set[int] = set()
-        self._blinks_of_gone = 0
+        self._activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
+        self._acted: Counter[ActivityKind] = Counter()
         self._evidence: dict[str, Evidence] = {}
 
     @classmethod
@@ -122,9 +128,10 @@ class Pipeline:
 
     @property
     def statistics(self) -> dict[str, int]:
-        """Counts since the start: frames, frames_with_face, faces, gaps, blinks, provisional, final and truncated spans."""
-        blinks = self._blinks_of_gone + sum(watch.spotter.blinks for watch in self._faces.values())
-        return {**self._counts, "faces": len(self._ids), "blinks": blinks}
+        """Counts since the start: frames, frames_with_face, faces, gaps, provisional, final and truncated spans, and
+        activities by kind."""
+        acted = {"blinks" if kind == "blink" else kind: self._acted[kind] for kind in ACTIVITY_KINDS}
+        return {**self._counts, "faces": len(self._ids), **acted}
 
     def feed(self, frame: Frame) -> list[Event]:
         """One frame through all stages; returns the events it made sure. Frames come in order."""
@@ -175,6 +182,16 @@ class Pipeline:
         """Frees the models."""
         self._locator.close()
 
+    def activities(self) -> list[Activity]:
+        """What faces did besides expressions: the activities that ended since the last call, as they ended."""
+        ended = list(self._activities)
+        self._activities.clear()
+        return ended
+
+    def doing(self) -> dict[int, dict[ActivityKind, float]]:
+        """What each face does now, with the source time at which it began."""
+        return {id_: watch.activity.doing() for id_, watch in self._faces.items()}
+
     def trace(self) -> dict[int, tuple[float, float]]:
         """What the spotter sees now, by face: loudness (1 is its threshold) and the largest regional motion in crop pixels."""
         return {id_: (watch.spotter.loudness, watch.spotter.moved_px) for id_, watch in self._faces.items()}
@@ -199,6 +216,7 @@ class Pipeline:
             return []
         watch.seen_t = frame.t
         watch.ring.append(frame.t, crop)
+        self._note(watch.activity.observe(crop))
         return self._recognize(watch, face.id, watch.spotter.observe(crop))
 
     def _recognize(self, watch: _Watch, face: int, spans: list[Span]) -> list[Event]:
@@ -207,7 +225,7 @@ class Pipeline:
             self._counts[span.state] += 1
             self._counts["truncated"] += span.truncated
             answer, behind = self._recognized(watch, span.onset, span.apex)
-            event = self._event(face, span, answer)
+            event = self._event(face, span, answer, speaking=self._spoke(watch, span))
             events.append(event)
             self._keep(event.id, behind)
         return events
@@ -235,7 +253,16 @@ class Pipeline:
         """The crop nearest to a moment; the oldest one where the ring no longer reaches back to it."""
         return watch.ring.nearest(mark.t) or next(iter(watch.ring))
 
-    def _event(self, face: int, span: Span, answer: Recognition) -> Event:
+    def _spoke(self, watch: _Watch, span: Span) -> bool:
+        """Whether the face speaks during a span, as far as it is known."""
+        end = max((span.offset or span.apex).t, span.onset.t + 1e-3)
+        return watch.activity.spoke(span.onset.t, end) >= SPOKEN_SHARE
+
+    def _note(self, ended: list[Activity]) -> None:
+        self._activities += ended
+        self._acted.update(one.kind for one in ended)
+
+    def _event(self, face: int, span: Span, answer: Recognition, *, speaking: bool) -> Event:
         name = f"{self._session}/{self.stream}/{face}/{span.ordinal}"
         return Event(
             id=str(uuid5(NAMESPACE_URL, name)),
@@ -253,6 +280,7 @@ class Pipeline:
             model=self.model,
             truncated=span.truncated,
             why=answer.why,
+            speaking=speaking,
         )
 
     def _let_go(self, now: float) -> list[Event]:
@@ -263,11 +291,11 @@ class Pipeline:
             if watch.registrar is not None and away > BREAK_S:
                 events += self._finish(id_, watch)
             if away < 0 or away > self.settings.landmarks.keep_s + 2.0:
-                self._blinks_of_gone += watch.spotter.blinks
                 del self._faces[id_]
         return events
 
     def _finish(self, face: int, watch: _Watch) -> list[Event]:
+        self._note(watch.activity.finish())
         events = self._recognize(watch, face, watch.spotter.finish())
         watch.registrar, watch.last = None, None
         watch.ring.clear()

@@ -1,4 +1,4 @@
-"""The values that travel along the way: frame -> face -> crop -> span -> event.
+"""The values that travel along the way: frame -> face -> crop -> span -> event, and activity.
 
 All are frozen. Times are seconds of the source's own clock, points are (x, y) in pixels with the centre of the top left pixel
 at (0, 0), pictures are [H, W] (grey) or [H, W, 3] (RGB) uint8.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -24,6 +24,11 @@ F64 = npt.NDArray[np.float64]
 Layout = Literal["grey", "rgb", "i420"]
 State = Literal["provisional", "final"]
 Kind = Literal["micro", "macro"]
+
+ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered"]
+
+ACTIVITY_KINDS: tuple[ActivityKind, ...] = get_args(ActivityKind)
+"""What a face does besides expressions; see `engine.activity`."""
 
 MICRO_LIMIT_S = 0.5
 """The longest micro-expression, onset to offset, in seconds (the field's usual border)."""
@@ -160,8 +165,31 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Activity:
+    """What a face did from one moment to another."""
+
+    face: int
+    kind: ActivityKind
+    start: Mark
+    end: Mark
+
+    def as_dict(self, stream: str) -> dict[str, Any]:
+        """The activity's JSON form, version 1 (names and order are part of the format)."""
+        return {
+            "type": "activity",
+            "v": 1,
+            "stream": stream,
+            "face": self.face,
+            "kind": self.kind,
+            "start": {"frame": self.start.frame, "t": round(self.start.t, 6)},
+            "end": {"frame": self.end.frame, "t": round(self.end.t, 6)},
+        }
+
+
+@dataclass(frozen=True)
 class Event:
-    """A recognized expression, ready to be written or sent; why says in a few words why the label is "uncertain", if it is."""
+    """A recognized expression, ready to be written or sent; why says in a few words why the label is "uncertain", if it is;
+    speaking says that the face spoke for a third of it or more."""
 
     id: str
     stream: str
@@ -178,6 +206,7 @@ class Event:
     model: str
     truncated: bool = False
     why: str | None = None
+    speaking: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""
@@ -201,6 +230,7 @@ class Event:
             "confidence": round(self.confidence, 4),
             "intensity": round(self.intensity, 3),
             "model": self.model,
+            "speaking": self.speaking,
         }
         if self.truncated:
             out["truncated"] = True

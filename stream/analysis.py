@@ -67,9 +67,9 @@ def analyze(
     """
     settings = settings or AnalysisSettings()
     with opencv_on_one_thread(), open_video(path, threads=settings.reading.decode_threads) as source:
-        files = EventFiles(folder)
+        files = EventFiles(folder, stream or path.stem)
         try:
-            return _Analysis(source, files, settings, stream or path.stem, stop or threading.Event()).run(progress, seen)
+            return _Analysis(source, files, settings, files.stream, stop or threading.Event()).run(progress, seen)
         finally:
             files.close()
 
@@ -155,6 +155,8 @@ class _Analysis:
         for event in events:
             if event.state == "final":
                 self.files.write(event)
+        for activity in self.pipeline.activities():
+            self.files.note(activity)
 
     def _leave_summary(self, error: BaseException) -> None:
         """After a failure: the summary so far, if it still can be written; the failure itself is what the user hears of."""
@@ -168,6 +170,7 @@ class _Analysis:
             stream=self.stream,
             video=self.source.facts,
             events=self.files.events,
+            activities=self.files.activities,
             statistics=self.pipeline.statistics,
             model=self.pipeline.model,
             backend=self.pipeline.backend,

@@ -302,7 +302,7 @@ def csv_row(event: Mapping[str, Any]) -> list[object]:
         row += ["", ""] if mark is None else [mark["frame"], f"{mark['t']:.6f}"]
     offset = event["offset"]
     row.append("" if offset is None else f"{offset['t'] - event['onset']['t']:.6f}")
-    row.append(str(event.get("truncated", False)).lower())
+    row += [str(event.get(name, False)).lower() for name in ("truncated", "speaking")]
     row += [event["probabilities"].get(label, "") for label in CSV_LABELS]
     return [*row, _harmless(event["model"]), event.get("why", "")]
 

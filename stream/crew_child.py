@@ -3,8 +3,8 @@
     an ordinary Session --Outgoing--> Outbox --one thread--> pipe --> `stream.crew_member`
 
 Nothing here waits for the other process but the one thread that writes to it. If that process is slow, events wait for it; of
-signals, pictures, statuses and logs the oldest are left out, so that memory does not grow. If it is gone, this one ends at
-once, and if it says so, in order: it alone decides, a Ctrl-C or SIGTERM that reaches the whole group is left to it.
+signals, activities, pictures, statuses and logs the oldest are left out, so that memory does not grow. If it is gone, this
+one ends at once, and if it says so, in order: it alone decides, a Ctrl-C or SIGTERM that reaches the whole group is left to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from logging.handlers import QueueHandler
 from typing import IO, Any
 
 from engine.errors import ApexError, InputError
-from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 from stream.lean import load_less
 from stream.live_config import LiveSettings
 from stream.session import Session
@@ -33,8 +33,8 @@ from stream.worker import Make
 FLUSH_S = 0.3
 """Of the time for the end, kept for sending what the sources' ends left to send."""
 
-SIGNALS, EVIDENCES, LOGS, FIGURES = 20, 16, 200, 2000
-"""The most that wait for a slow reader: signals and pictures of events a stream, lines of the log, frames' figures."""
+SIGNALS, ACTIVITIES, EVIDENCES, LOGS, FIGURES = 20, 100, 16, 200, 2000
+"""The most that wait for a slow reader: signals, activities and pictures of events a stream, lines of the log, figures."""
 
 Message = tuple[str, Any]
 """What is sent: the name of one of the sink's methods, "processed", "loaded" or "log", and its value."""
@@ -115,6 +115,10 @@ class Outgoing:
     def signal(self, signal: Signal) -> None:
         """Of each stream, the newest two seconds."""
         self._outbox.put("signal", signal, of=signal.stream, newest=SIGNALS)
+
+    def activity(self, acted: Acted) -> None:
+        """Of each stream, the newest ones."""
+        self._outbox.put("activity", acted, of=acted.stream, newest=ACTIVITIES)
 
     def preview(self, preview: Preview) -> None:
         """Of each stream, the newest."""

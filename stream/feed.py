@@ -8,11 +8,11 @@ Times named t are seconds of the source's own clock; `arrived` is `time.monotoni
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from engine.types import F32, U8, Event, Frame
+from engine.types import F32, U8, Activity, ActivityKind, Event, Frame
 
 SourceState = Literal["starting", "live", "stalled", "reconnecting", "ended"]
 SourceKind = Literal["webcam", "rtsp", "http", "file", "pattern", "browser"]
@@ -54,14 +54,23 @@ class Decided:
 
 
 @dataclass(frozen=True)
+class Acted:
+    """What a face of a stream did besides expressions, once it is over."""
+
+    stream: str
+    activity: Activity
+
+
+@dataclass(frozen=True)
 class FaceTrace:
     """One face's motion since the last signal, a value a frame: loudness (1 is the spotter's threshold) and motion in pixels
-    of the 128 px crop."""
+    of the 128 px crop; and what it does besides, with the time at which that began."""
 
     face: int
     t: tuple[float, ...]
     loudness: tuple[float, ...]
     moved_px: tuple[float, ...]
+    doing: Mapping[ActivityKind, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,9 @@ class Sink(Protocol):
 
     def signal(self, signal: Signal) -> None:
         """About ten a second and stream."""
+
+    def activity(self, acted: Acted) -> None:
+        """A face stopped speaking, blinked, looked elsewhere ...; a few a second at most."""
 
     def preview(self, preview: Preview) -> None:
         """A picture that somebody asked for."""

@@ -2,7 +2,7 @@
 
     post(Decided)      waits its turn; a batch of final events is stored in one transaction, then each has its seq and is sent
     remove(stream)     waits its turn behind the events of the stream
-    post(the rest)     statuses, signals and pictures are sent at once
+    post(the rest)     statuses, signals, activities and pictures are sent at once
     follow(one, since) stored events after since, as fast as it reads; then everything, from the very step that caught up
 
 What is sent is encoded once. A stream's events are sent in their order. While the store cannot be written (a full disk)
@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar, Unpack
 
 from engine.errors import OutputError
 from stream import wire
-from stream.feed import Decided, Preview, Signal, SourceKind, SourceStatus
+from stream.feed import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
 from stream.reader import Bounds, Reader, numbered
 from stream.store import Store
 from stream.wire import Message
@@ -120,7 +120,7 @@ class Hub:
 
     # What the threads hand over, brought to the loop.
 
-    def post(self, item: Decided | SourceStatus | Signal | Preview) -> None:
+    def post(self, item: Decided | SourceStatus | Signal | Acted | Preview) -> None:
         """Take what a source's threads have; on the loop."""
         if isinstance(item, Decided):
             status = self.streams.get(item.event.stream)
@@ -130,6 +130,8 @@ class Hub:
             self.publish(wire.status(item))
         elif isinstance(item, Signal):
             self.publish(wire.signal(item))
+        elif isinstance(item, Acted):
+            self.publish(wire.activity(item))
         else:
             self.publish(wire.preview(item))
 

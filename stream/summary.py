@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from engine.types import Event
+from engine.types import ACTIVITY_KINDS, Activity, Event
 from stream.config import AnalysisSettings
 from stream.source import VideoFacts
 
@@ -21,6 +21,7 @@ def summarize(
     stream: str,
     video: VideoFacts,
     events: Sequence[Event],
+    activities: Sequence[Activity],
     statistics: dict[str, int],
     model: str,
     backend: str,
@@ -38,6 +39,7 @@ def summarize(
         "stream": stream,
         "video": facts,
         "events": count_events(events),
+        "activities": count_activities(activities),
         "statistics": statistics,
         "model": model,
         "backend": backend,
@@ -58,6 +60,18 @@ def count_events(events: Sequence[Event]) -> dict[str, Any]:
         "by_kind": dict(Counter(str(event.kind) for event in events)),
         "by_face": {str(face): count for face, count in sorted(Counter(event.face for event in events).items())},
         "truncated": sum(event.truncated for event in events),
+        "speaking": sum(event.speaking for event in events),
+    }
+
+
+def count_activities(activities: Sequence[Activity]) -> dict[str, Any]:
+    """How often faces did what besides expressions, and for how many seconds, by kind."""
+    return {
+        kind: {
+            "count": sum(one.kind == kind for one in activities),
+            "seconds": round(sum(one.end.t - one.start.t for one in activities if one.kind == kind), 3),
+        }
+        for kind in ACTIVITY_KINDS
     }
 
 

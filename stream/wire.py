@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlencode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from engine.errors import InputError
-from stream.feed import Decided, Preview, Signal, SourceKind, SourceStatus
+from stream.feed import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
 from stream.reader import LAST_SEQ
 
 VERSION = 1
@@ -30,7 +30,7 @@ PREVIEW_WIDTH = 640
 T = TypeVar("T")
 _LENGTH = struct.Struct(">I")
 
-MessageType = Literal["expression", "status", "signal", "removed", "preview"]
+MessageType = Literal["expression", "activity", "status", "signal", "removed", "preview"]
 """The messages about streams, which a client may choose among; hello, heartbeat, error and pong always come."""
 
 
@@ -91,16 +91,21 @@ def status(status: SourceStatus) -> Message:
     return _message({"type": "status", "v": VERSION, **told, "since": iso(status.since)}, stream=status.stream)
 
 
+def activity(acted: Acted) -> Message:
+    """What a face did besides expressions."""
+    return _message(acted.activity.as_dict(acted.stream), stream=acted.stream)
+
+
 def signal(signal: Signal) -> Message:
-    """The motion trace: per face the newest values, and all since the last signal."""
+    """The motion trace: per face the newest values, what it does besides, and all values since the last signal."""
     samples, newest = [], []
     for trace in signal.faces:
         times, loudness = [round(t, 4) for t in trace.t], [round(value, 3) for value in trace.loudness]
         moved = [round(value, 3) for value in trace.moved_px]
         samples.append({"face": trace.face, "t": times, "loudness": loudness})
-        newest.append(
-            {"face": trace.face, "loudness": loudness[-1] if loudness else None, "moved_px": moved[-1] if moved else None}
-        )
+        last = {"loudness": loudness[-1] if loudness else None, "moved_px": moved[-1] if moved else None}
+        doing = [{"kind": kind, "since": round(since, 4)} for kind, since in trace.doing.items()]
+        newest.append({"face": trace.face, **last, "doing": doing})
     told = {"stream": signal.stream, "t": round(signal.t, 4), "at": round(signal.at, 3), "faces": newest, "samples": samples}
     return _message({"type": "signal", "v": VERSION, **told}, stream=signal.stream)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import OutputError
 from stream.evidence import Shelf
-from stream.feed import Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 from stream.hub import Hub
 from stream.session import Feed, Sources
 
@@ -55,6 +55,10 @@ class LoopSink:
     def signal(self, signal: Signal) -> None:
         """What the spotter saw."""
         bring(self._loop, self._hub.post, signal)
+
+    def activity(self, acted: Acted) -> None:
+        """What a face did."""
+        bring(self._loop, self._hub.post, acted)
 
     def preview(self, preview: Preview) -> None:
         """A picture that somebody asked for."""

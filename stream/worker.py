@@ -16,8 +16,8 @@ from typing import Protocol
 from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.pipeline import Evidence as Behind
-from engine.types import Event, Face
-from stream.feed import Arrival, Decided, Evidence, FaceTrace, Signal, Sink
+from engine.types import ActivityKind, Event, Face
+from stream.feed import Acted, Arrival, Decided, Evidence, FaceTrace, Signal, Sink
 from stream.preview import PreviewMaker
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,8 @@ class Worker:
         assert pipeline is not None
         faces = pipeline.locate(frame)
         self._hand_over(pipeline.advance(frame, faces))
-        signal = self._traces.note(arrival, faces, pipeline.trace())
+        self._tell_activities()
+        signal = self._traces.note(arrival, faces, pipeline)
         if signal is not None:
             self._sink.signal(signal)
         self._previews.offer(arrival, faces)
@@ -169,6 +170,11 @@ class Worker:
                 self._shown.pop(event.id, None)
         self._sink.decided(decided)
 
+    def _tell_activities(self) -> None:
+        if self._pipeline is not None:
+            for activity in self._pipeline.activities():
+                self._sink.activity(Acted(self.stream, activity))
+
     def _failed(self, error: Exception) -> None:
         """Tell it, save the events that were open, and do without a pipeline until the next frame."""
         log.debug("the analysis of %s failed", self.stream, exc_info=error)
@@ -181,6 +187,7 @@ class Worker:
         try:
             if self._pipeline is not None:
                 self._hand_over(self._pipeline.flush())
+                self._tell_activities()
         except Exception as error:  # noqa: BLE001 - it failed before; what it held open is lost
             log.warning("what was open in %s is lost: %s", self.stream, _named(error))
 
@@ -220,6 +227,7 @@ class _Trace:
     t: list[float] = field(default_factory=list)
     loudness: list[float] = field(default_factory=list)
     moved_px: list[float] = field(default_factory=list)
+    doing: dict[ActivityKind, float] = field(default_factory=dict)
 
 
 class _Traces:
@@ -231,15 +239,17 @@ class _Traces:
         self._newest: Arrival | None = None
         self._faces: dict[int, _Trace] = {}
 
-    def note(self, arrival: Arrival, faces: Sequence[Face], seen: dict[int, tuple[float, float]]) -> Signal | None:
+    def note(self, arrival: Arrival, faces: Sequence[Face], pipeline: Pipeline) -> Signal | None:
         """Add a frame; returns the signal when it is due. A picture without a face has a signal too, an empty one."""
         self._newest = arrival
+        seen, doing = pipeline.trace(), pipeline.doing()
         for id_ in (face.id for face in faces if face.id in seen):
             trace = self._faces.setdefault(id_, _Trace())
             loudness, moved = seen[id_]
             trace.t.append(arrival.frame.t)
             trace.loudness.append(loudness)
             trace.moved_px.append(moved)
+            trace.doing = doing[id_]
         return self.rest() if arrival.arrived - self._sent >= 0.95 * SIGNAL_S else None
 
     def rest(self) -> Signal | None:
@@ -250,7 +260,7 @@ class _Traces:
         self._sent, self._newest = newest.arrived, None
         traces = [(id_, trace) for id_, trace in sorted(self._faces.items())]
         self._faces = {}
-        faces = tuple(FaceTrace(id_, tuple(x.t), tuple(x.loudness), tuple(x.moved_px)) for id_, x in traces)
+        faces = tuple(FaceTrace(id_, tuple(x.t), tuple(x.loudness), tuple(x.moved_px), x.doing) for id_, x in traces)
         return Signal(self._stream, newest.frame.t, newest.at, faces)
 
 

@@ -1,7 +1,8 @@
-"""The files an analysis leaves: events.jsonl, events.csv, events.vtt, summary.json.
+"""The files an analysis leaves: events.jsonl, events.csv, events.vtt, activity.jsonl, summary.json.
 
-Lines of events are on disk as they come, so that whatever ends the program leaves them; a line that no longer fits on the disk
-is taken back whole. The summary is there from the start, saying "complete": false, and is replaced in one step at the end.
+Lines of events and activities are on disk as they come, so that whatever ends the program leaves them; a line that no longer
+fits on the disk is taken back whole. The summary is there from the start, saying "complete": false, and is replaced in one step
+at the end.
 """
 
 from __future__ import annotations
@@ -16,34 +17,42 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import OutputError
-from engine.types import Event
+from engine.types import Activity, Event
 
 SHORTEST_CUE_S = 0.04
 CSV_LABELS = ("negative", "positive", "surprise")
 CSV_COLUMNS = (
     *("id", "stream", "face", "kind", "label", "confidence", "intensity"),
-    *("onset_frame", "onset_t", "apex_frame", "apex_t", "offset_frame", "offset_t", "duration_s", "truncated"),
+    *("onset_frame", "onset_t", "apex_frame", "apex_t", "offset_frame", "offset_t", "duration_s", "truncated", "speaking"),
     *(f"p_{label}" for label in CSV_LABELS),
     *("model", "why"),
 )
 
 
 class EventFiles:
-    """The four files in one folder, which is made if need be. Raises OutputError when something cannot be written."""
+    """The five files in one folder, which is made if need be; stream names the source of activities.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Raises OutputError when something cannot be written.
+    """
+
+    def __init__(self, folder: Path, stream: str = "video") -> None:
+        self.folder, self.stream = folder, stream
         with _told(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
+        self.activities: list[Activity] = []
         write_atomically(folder / "summary.json", as_json({"complete": False}))
         (folder / "events.vtt").unlink(missing_ok=True)
         self._lines = _LineFile(folder / "events.jsonl")
+        self._open = [self._lines]
         try:
             self._rows = _LineFile(folder / "events.csv")
+            self._open.append(self._rows)
             self._rows.append(_csv_line(CSV_COLUMNS))
+            self._acts = _LineFile(folder / "activity.jsonl")
+            self._open.append(self._acts)
         except OutputError:
-            self._lines.close()
+            self.close()
             raise
 
     def write(self, event: Event) -> None:
@@ -51,6 +60,11 @@ class EventFiles:
         self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
         self.events.append(event)
         self._rows.append(_csv_line(csv_row(event)))
+
+    def note(self, activity: Activity) -> None:
+        """Keep one activity."""
+        self._acts.append(json.dumps(activity.as_dict(self.stream), ensure_ascii=False) + "\n")
+        self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the subtitles and the summary, and close."""
@@ -60,8 +74,8 @@ class EventFiles:
 
     def close(self) -> None:
         """Close the files that grow; events written so far stay."""
-        self._lines.close()
-        self._rows.close()
+        for file in self._open:
+            file.close()
 
 
 class _LineFile:
@@ -98,7 +112,7 @@ def csv_row(event: Event) -> list[object]:
     for mark in (event.onset, event.apex, event.offset):
         row += ["", ""] if mark is None else [mark.frame, f"{mark.t:.6f}"]
     row.append("" if event.offset is None else f"{event.offset.t - event.onset.t:.6f}")
-    row.append(str(event.truncated).lower())
+    row += [str(event.truncated).lower(), str(event.speaking).lower()]
     row += [fields["probabilities"].get(label, "") for label in CSV_LABELS]
     return [*row, event.model, event.why or ""]
 

@@ -12,7 +12,7 @@ import numpy as np
 from engine.config import PipelineSettings
 from engine.errors import WeightsError
 from engine.pipeline import Evidence
-from engine.types import Event, Face, Frame
+from engine.types import Activity, ActivityKind, Event, Face, Frame
 from tests.events import an_event
 
 EVERY = 20
@@ -23,12 +23,13 @@ PATTERN = "lavfi:testsrc=size=64x48:rate=100"
 
 
 class Blinking:
-    """Announces an event with every twentieth frame, and ends it ten frames later, whatever is to be seen."""
+    """Announces an event with every twentieth frame, and ends it ten frames later, whatever is to be seen, with a blink."""
 
     def __init__(self, settings: PipelineSettings, stream: str, session: str) -> None:
         self.stream, self.session = stream, session
         self.open: int | None = None
         self.behind: dict[str, Evidence] = {}
+        self.blinks: list[Activity] = []
 
     def locate(self, frame: Frame) -> list[Face]:
         return []
@@ -43,6 +44,7 @@ class Blinking:
     def flush(self, *, truncated: bool = True) -> list[Event]:
         events = [self._event("final", truncated=truncated)] if self.open is not None else []
         self.open = None
+        self.blinks += [Activity(event.face, "blink", event.onset, event.apex) for event in events]
         return events
 
     def foresee(self) -> None:
@@ -53,6 +55,13 @@ class Blinking:
 
     def trace(self) -> dict[int, tuple[float, float]]:
         return {}
+
+    def doing(self) -> dict[int, dict[ActivityKind, float]]:
+        return {}
+
+    def activities(self) -> list[Activity]:
+        ended, self.blinks = self.blinks, []
+        return ended
 
     def evidence(self, event: str) -> Evidence | None:
         return self.behind.get(event)

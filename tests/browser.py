@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from playwright.sync_api import Browser, Page, Playwright
 
-from stream.feed import Decided, Evidence, SourceStatus
+from stream.feed import Acted, Decided, Evidence, Signal, SourceStatus
 from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from stream.service import Service
 from tests.live import PATIENCE_S
@@ -51,7 +51,7 @@ class RunningService:
     def url(self) -> str:
         return str(self.service.url)
 
-    def tell(self, *items: Decided | SourceStatus | Evidence) -> None:
+    def tell(self, *items: Decided | SourceStatus | Signal | Acted | Evidence) -> None:
         """What a source's threads would hand over."""
         for item in items:
             if isinstance(item, Evidence):

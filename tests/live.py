@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from engine.types import Frame
-from stream.feed import Arrival, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import Acted, Arrival, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 
 PATIENCE_S = 30.0
 """How long a busy machine may take for what usually takes a moment."""
@@ -23,6 +23,7 @@ class Collected:
         self.events: list[Decided] = []
         self.statuses: list[SourceStatus] = []
         self.signals: list[Signal] = []
+        self.activities: list[Acted] = []
         self.previews: list[Preview] = []
         self.pictures: list[Evidence] = []
         self.gone: list[str] = []
@@ -37,6 +38,9 @@ class Collected:
 
     def signal(self, signal: Signal) -> None:
         self._add(lambda: self.signals.append(signal))
+
+    def activity(self, acted: Acted) -> None:
+        self._add(lambda: self.activities.append(acted))
 
     def preview(self, preview: Preview) -> None:
         self._add(lambda: self.previews.append(preview))

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 FROM_SERVER = {
-    **{name: name for name in ("hello", "expression", "status", "signal", "heartbeat", "error", "removed", "pong")},
+    **{name: name for name in ("hello", "expression", "activity", "status", "signal", "heartbeat", "error", "removed", "pong")},
     "preview": "previewHeader",
 }
 FROM_CLIENT = {"subscribe": "subscribe", "preview": "previewRequest", "ping": "ping", "camera": "camera"}

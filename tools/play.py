@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import SourceError
-from engine.types import Event, Face, Frame, Mark
+from engine.types import Activity, Event, Face, Frame, Mark
 from stream.analysis import Progress, Report, Seen
 from stream.config import AnalysisSettings
 from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
@@ -51,7 +51,7 @@ class Player:
 
         Raises SourceError where the service ends before, or stop is set.
         """
-        files = EventFiles(folder)
+        files = EventFiles(folder, self.service.settings.sources[0].name)
         try:
             hearing = asyncio.ensure_future(self._hear(files, progress))
             await first(hearing, stop.wait(), self.service.failed())
@@ -59,7 +59,7 @@ class Player:
                 raise SourceError(f"{self._clip}: stopped by the user before it was played")
         finally:
             files.close()
-        summary = self._summary(files.events)
+        summary = self._summary(files.events, files.activities)
         files.finish(summary)
         return Report(self._clip, folder, tuple(files.events), summary, None)
 
@@ -76,6 +76,8 @@ class Player:
                 if message["state"] == "final":
                     seq = message["seq"]
                     files.write(event_of(message))
+            elif message.get("type") == "activity":
+                files.note(activity_of(message))
             progress(frame, self._facts.frames, len(files.events))
 
     async def _next(self) -> dict[str, Any]:
@@ -89,12 +91,13 @@ class Player:
             raise SourceError(f"{self._clip}: {ENDED}") from error
         return {} if isinstance(raw, bytes) else dict(json.loads(raw))
 
-    def _summary(self, events: list[Event]) -> dict[str, Any]:
+    def _summary(self, events: list[Event], activities: list[Activity]) -> dict[str, Any]:
         pipeline = self._stage.made[-1]
         return summarize(
             stream=self.service.settings.sources[0].name,
             video=self._facts,
             events=events,
+            activities=activities,
             statistics=pipeline.statistics,
             model=pipeline.model,
             backend=pipeline.backend,
@@ -182,7 +185,14 @@ def event_of(message: dict[str, Any]) -> Event:
         model=message["model"],
         truncated=message.get("truncated", False),
         why=message.get("why"),
+        speaking=message["speaking"],
     )
+
+
+def activity_of(message: dict[str, Any]) -> Activity:
+    """The activity that a message of type activity tells of."""
+    start, end = (Mark(message[name]["frame"], message[name]["t"]) for name in ("start", "end"))
+    return Activity(message["face"], message["kind"], start, end)
 
 
 def facts_of(clip: Path) -> VideoFacts:

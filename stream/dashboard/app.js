@@ -92,6 +92,9 @@ const handlers = {
   signal(signal) {
     if (!page.paused) cards.get(signal.stream)?.signal(signal);
   },
+  activity(activity) {
+    if (!page.paused) cards.get(activity.stream)?.activity(activity);
+  },
   removed({ stream }) {
     removeCard(stream);
     sourcesChanged();

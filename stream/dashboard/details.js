@@ -105,6 +105,7 @@ function figures(event) {
     ["Not named", event.why],
     ["Kind", `${event.kind}${event.truncated ? ", cut short" : ""}`],
     ["Duration", seconds(duration(event))],
+    ["Speech", event.speaking ? "The face spoke: what its lips did is mostly that" : ""],
     ["Onset", mark(event.onset)],
     ["Apex", mark(event.apex)],
     ["Offset", mark(event.offset)],

@@ -9,6 +9,23 @@ const CLASSES = {
 
 export const LABELS = Object.keys(CLASSES);
 
+/** What a face does besides expressions: in words, and the custom property of its colour. */
+const ACTIVITIES = {
+  speech: { name: "speaking", property: "--act-speech" },
+  blink: { name: "eyes closed", property: "--act-eyes" },
+  eyes_closed: { name: "eyes closed", property: "--act-eyes" },
+  gaze: { name: "looking elsewhere", property: "--act-gaze" },
+  head_turn: { name: "turning", property: "--act-turn" },
+  covered: { name: "covered", property: "--act-covered" },
+};
+
+export const ACTIVITY_KINDS = Object.keys(ACTIVITIES);
+
+/** An activity's words and colour property; one of another version gets its own name. */
+export function activityOf(kind) {
+  return ACTIVITIES[kind] ?? { name: kind.replaceAll("_", " "), property: "--class-other" };
+}
+
 /** Outlines within -1..1 by shape; a circle has none. */
 const OUTLINES = {
   down: [[-1, -0.8], [1, -0.8], [0, 1]],

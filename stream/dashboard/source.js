@@ -1,6 +1,6 @@
 // A source's card: picture, motion trace, state, and what was seen last.
 
-import { element, percent, seconds, shapeIcon, ago, word } from "./look.js";
+import { ACTIVITY_KINDS, activityOf, element, percent, seconds, shapeIcon, ago, word } from "./look.js";
 import { duration } from "./expressions.js";
 import { Picture } from "./picture.js";
 import { Trace } from "./trace.js";
@@ -42,18 +42,20 @@ export class SourceCard {
     this.faceless = element("p", "faceless", "No face in view", { hidden: true });
     this.traceCanvas = element("canvas", "trace");
     this.traceCanvas.setAttribute("role", "img");
-    this.traceCanvas.setAttribute("aria-label", `Motion on the face over the last twelve seconds of ${this.stream}`);
+    this.doing = element("p", "doing");
+    this.#does([]);
     this.controls = element("div", "toggles");
     this.controls.setAttribute("role", "group");
     this.controls.setAttribute("aria-label", `What the picture of ${this.stream} shows`);
     this.last = element("p", "last", "No expression yet");
     const key = element("p", "key", [keyed("▸", "onset"), keyed("◆", "apex"), keyed("◂", "offset")]);
+    const acts = element("p", "key acts", activityKey());
     const name = element("h3", "", this.stream);
     this.root = element("article", "card", [
       element("div", "card-head", [name, this.badge, this.figures]),
       element("div", "card-body", [
         element("div", "view", [element("div", "stage", [this.canvas, this.faceless, this.flash, this.cover]), this.controls]),
-        element("div", "motion", [element("div", "motion-head", [element("h4", "", "Motion"), key]), this.traceCanvas, this.last, this.detail]),
+        element("div", "motion", [element("div", "motion-head", [element("h4", "", "Motion"), key]), this.traceCanvas, acts, this.doing, this.last, this.detail]),
       ]),
     ]);
     this.root.dataset.stream = this.stream;
@@ -104,6 +106,7 @@ export class SourceCard {
     if (reconnects) figures.push(`${reconnects} ${reconnects === 1 ? "reconnect" : "reconnects"}`);
     this.figures.textContent = figures.join(" · ");
     this.told = detail ?? "";
+    if (state !== "live") this.#rest();
     this.#covered();
   }
 
@@ -124,6 +127,31 @@ export class SourceCard {
 
   signal(message) {
     this.trace.add(message);
+    this.#does(this.trace.doing);
+  }
+
+  /** An activity is over. */
+  activity(message) {
+    this.trace.act(message);
+  }
+
+  /** No frames come: nobody does anything now. */
+  #rest() {
+    this.trace.doing = [];
+    this.trace.changed = true;
+    this.#does([]);
+  }
+
+  /** Say what the faces do now besides expressions. */
+  #does(doing) {
+    const several = doing.some(({ face }) => face !== doing[0].face);
+    const words = doing.map(({ face, kind }) => (several ? `face ${face} ` : "") + activityOf(kind).name);
+    const text = words.length ? word(words.join(" · ")) : "";
+    if (this.does === text) return;
+    this.does = text;
+    this.doing.textContent = text;
+    const now = text ? `. Now: ${text}` : "";
+    this.traceCanvas.setAttribute("aria-label", `Motion on the face over the last twelve seconds of ${this.stream}${now}`);
   }
 
   /** Draw what has changed, or flows by itself. */
@@ -154,12 +182,24 @@ export class SourceCard {
     if (!event) return;
     const open = event.seq === undefined;
     const parts = [word(event.label), percent(event.confidence)];
+    if (event.speaking) parts.push("while speaking");
     if (!open) parts.push(event.kind, seconds(duration(event)), ago(now - event.at));
     this.last.replaceChildren(shapeIcon(event.label), element("span", "", parts.join(" · ") + (open ? " · under way" : "")));
     const fresh = this.flashed !== undefined && performance.now() - this.flashed < 3500;
     this.flash.hidden = !fresh;
     if (fresh) this.flash.replaceChildren(shapeIcon(event.label), `${word(event.label)} ${percent(event.confidence)}`);
   }
+}
+
+/** What the colours under and behind the trace mean. */
+function activityKey() {
+  const kinds = ACTIVITY_KINDS.filter((kind) => kind !== "blink"); // its colour is that of closed eyes
+  return kinds.map((kind) => {
+    const swatch = element("span", "swatch");
+    swatch.style.background = `var(${activityOf(kind).property})`;
+    swatch.setAttribute("aria-hidden", "true");
+    return element("span", "", [swatch, ` ${activityOf(kind).name}`]);
+  });
 }
 
 function keyed(sign, text) {

@@ -1,10 +1,13 @@
-// The motion trace of a source: loudness over the last seconds, the threshold at 1, and what was spotted on it.
+// The motion trace of a source: loudness over the last seconds, the threshold at 1, and what was spotted on it. It is shaded while
+// a face speaks; a band on its floor tells what else the face does besides expressions.
 
-import { classColour, classOf, colour, drawShape, fit } from "./look.js";
+import { activityOf, classColour, classOf, colour, drawShape, fit } from "./look.js";
 
 const SPAN_S = 12;
 const TOP = 26; // room for the marks of the apexes
 const BOTTOM = 16;
+const BAND = 6; // its height
+const LEAST_BAND = 3; // width of a blink
 const GAP_S = 0.5; // samples further apart are not joined
 const LEAST_CEILING = 2;
 
@@ -13,13 +16,15 @@ export class Trace {
     this.canvas = canvas;
     this.faces = new Map(); // face -> [[t, loudness], ...]
     this.marks = new Map(); // event id -> event
+    this.done = []; // activities that are over: { kind, from, to }
+    this.doing = []; // those that go on: { face, kind, from }
     this.newest = -Infinity;
     this.lead = null; // source time less page time, smoothed
     this.ceiling = LEAST_CEILING;
     this.changed = true; // since it was drawn
   }
 
-  add({ t, samples }) {
+  add({ t, faces, samples }) {
     if (t < this.newest) this.clear();
     this.newest = t;
     this.changed = true;
@@ -31,7 +36,14 @@ export class Trace {
       times.forEach((time, i) => points.push([time, loudness[i]]));
       this.faces.set(face, points);
     }
+    this.doing = (faces ?? []).flatMap(({ face, doing }) => (doing ?? []).map(({ kind, since }) => ({ face, kind, from: since })));
     this.#forget(t - SPAN_S - 2);
+  }
+
+  /** An activity that is over. */
+  act({ kind, start, end }) {
+    this.done.push({ kind, from: start.t, to: end.t });
+    this.changed = true;
   }
 
   mark(event) {
@@ -42,6 +54,8 @@ export class Trace {
   clear() {
     this.faces.clear();
     this.marks.clear();
+    this.done = [];
+    this.doing = [];
     this.newest = -Infinity;
     this.lead = null;
     this.changed = true;
@@ -53,6 +67,7 @@ export class Trace {
       if (kept < 0) this.faces.delete(face);
       else if (kept > 60) points.splice(0, kept);
     }
+    this.done = this.done.filter(({ to }) => to >= before);
     for (const [id, { offset, apex }] of this.marks) if ((offset ?? apex).t < before - SPAN_S) this.marks.delete(id);
   }
 
@@ -71,6 +86,7 @@ export class Trace {
     const x = (t) => width - 6 - ((edge - t) / SPAN_S) * (width - 6);
     this.#settle(edge);
     const y = (loudness) => floor - (Math.min(loudness, this.ceiling) / this.ceiling) * (floor - TOP);
+    for (const act of [...this.done, ...this.doing]) this.#drawActivity(context, act, x, floor, edge);
     this.#drawScale(context, width, x, y, floor, edge);
     for (const event of this.marks.values()) this.#drawSpan(context, event, x, floor, edge);
     for (const points of this.faces.values()) this.#drawLine(context, points, x, y, edge);
@@ -106,6 +122,20 @@ export class Trace {
     context.textAlign = "left";
     context.fillStyle = colour("--faint");
     context.fillText("threshold", 2, threshold - 4);
+  }
+
+  #drawActivity(context, { kind, from, to }, x, floor, edge) {
+    const [left, right] = [x(from), x(to ?? edge)];
+    if (right < 0) return;
+    context.fillStyle = colour(activityOf(kind).property);
+    if (kind !== "speech") {
+      context.fillRect(left, floor - BAND, Math.max(LEAST_BAND, right - left), BAND);
+      return;
+    }
+    context.globalAlpha = 0.14;
+    context.fillRect(left, TOP, right - left, floor - TOP);
+    context.globalAlpha = 1;
+    context.fillRect(left, TOP, right - left, 2);
   }
 
   #drawSpan(context, event, x, floor, edge) {

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 
 from engine import Pipeline
+from engine.activity import ActivityWatch
 from engine.align import Registrar
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from engine.pipeline import EVIDENCE, Evidence
 from engine.recognizer import Recognition, Recognizer
-from engine.types import Crop, Event, Face, Frame
+from engine.types import ACTIVITY_KINDS, Crop, Event, Face, Frame
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
 from tools.clips import ClipSpec, preset
 from training.spotting import Interval, match
 
-NAMES = "type v id stream face state kind onset apex offset label probabilities confidence intensity model"
+NAMES = "type v id stream face state kind onset apex offset label probabilities confidence intensity model speaking"
 Make = Callable[..., Pipeline]
 Located = list[tuple[Frame, list[Face]]]
 
@@ -196,9 +197,42 @@ def test_the_json_form_has_exactly_the_names_of_the_format(whole: tuple[list[Eve
 def test_the_statistics_count_what_happened(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
     counts = dict(whole[1])
     blinks = counts.pop("blinks")
+    others = {kind: counts.pop(kind) for kind in ACTIVITY_KINDS if kind != "blink"}
+    assert others == dict.fromkeys(others, 0)
     expected = {"frames": 270, "frames_with_face": 270, "faces": 1, "gaps": 0, "provisional": 4, "final": 4, "truncated": 0}
     assert counts == expected
     assert abs(blinks - len(clip.truth.blinks)) <= 1
+
+
+@pytest.mark.parametrize(("share", "speaking"), [(0.32, False), (0.34, True)])
+def test_an_event_says_whether_the_face_spoke_for_a_third_of_it(
+    share: float, speaking: bool, make: Make, located: tuple[Located, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def spoke(watch: ActivityWatch, start: float, end: float) -> float:
+        asked.append((start, end))
+        return share
+
+    monkeypatch.setattr(ActivityWatch, "spoke", spoke)
+    events = advance(make(), [item for item in located[0] if item[0].t < 4.8])
+    assert [event.speaking for event in events] == [speaking] * 4
+    assert asked == [(event.onset.t, (event.offset or event.apex).t) for event in events]
+
+
+def test_activities_are_told_once_and_a_gap_ends_them(make: Make) -> None:
+    clip = render(preset("clean", "hopper", 30, seed=3, duration_s=4, n_events=0, blinks_per_minute=30, size=(360, 300)))
+    blink, one = clip.truth.blinks[0], make(stream="clip")
+    closed = [frame for frame in clip.frames if frame.t <= blink.closed_t + 0.01]
+    for frame in closed:
+        one.feed(frame)
+    assert one.activities() == []
+    one.feed(replace(clip.frames[len(closed)], gap=True))
+    (ended,) = one.activities()
+    assert (ended.kind, ended.end.t) == ("blink", closed[-1].t)
+    assert one.activities() == []
+    assert one.statistics["blinks"] == 1
+    assert one.doing() in ({}, {0: {}})
 
 
 # --- the same, fed otherwise ---------------------------------------------------------------------------------------------

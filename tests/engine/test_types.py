@@ -85,7 +85,7 @@ def test_half_a_second_is_the_border_of_micro(length: float | None, kind: str | 
 
 def test_the_json_form_has_the_fixed_names_in_order() -> None:
     fields = EVENT.as_dict()
-    names = "type v id stream face state kind onset apex offset label probabilities confidence intensity model"
+    names = "type v id stream face state kind onset apex offset label probabilities confidence intensity model speaking"
     assert list(fields) == names.split()
     assert (fields["type"], fields["v"]) == ("expression", 1)
     assert fields["onset"] == {"frame": 120, "t": 4.004}

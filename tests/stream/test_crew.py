@@ -85,6 +85,7 @@ def test_two_processes_bring_what_a_session_would(crews: list[Crew], caplog: pyt
         assert {one.event.id for one in events} <= {picture.event for picture in sink.pictures}
         assert sink.states(name) == ["starting", "live"]
         sink.until(lambda name=name: any(signal_.stream == name for signal_ in sink.signals), "a signal")
+        sink.until(lambda name=name: any(one.stream == name for one in sink.activities), "an activity")
         assert any(stream == name and seconds >= 0 for stream, seconds, _ in figures)
     assert not sink.previews
     sink.wish = PreviewWish(64, 20.0)

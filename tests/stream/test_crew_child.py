@@ -13,10 +13,10 @@ from typing import IO, Any
 import pytest
 
 from engine.errors import ConfigError, InputError, WeightsError
-from engine.types import Event
-from stream.crew_child import EVIDENCES, SIGNALS, Message, Orders, Outbox, Outgoing, hear, say
+from engine.types import Activity, Event, Mark
+from stream.crew_child import ACTIVITIES, EVIDENCES, SIGNALS, Message, Orders, Outbox, Outgoing, hear, say
 from stream.crew_member import CHILD
-from stream.feed import Decided, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import Acted, Decided, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
 from tests.blinking import PATTERN, Blinking, Unsendable, no_network, printing, unforeseen
 from tests.events import an_event, evidence
@@ -30,6 +30,10 @@ NOT_NEEDED = {"websockets", "prometheus_client", "sqlite3", "torch", "typer", "r
 
 def decided(number: int, state: str = "final") -> Decided:
     return Decided(an_event(number, state=state), 1.0)
+
+
+def acted(stream: str, t: float) -> Acted:
+    return Acted(stream, Activity(0, "blink", Mark(0, t), Mark(3, t + 0.1)))
 
 
 def signal_of(stream: str, t: float) -> Signal:
@@ -55,6 +59,8 @@ def test_a_slow_reader_misses_old_pictures_and_no_event() -> None:
     for number in range(100):
         sink.decided([decided(number)])
         sink.signal(signal_of("a", number))
+        sink.activity(acted("a", number))
+        sink.activity(acted("a", number + 0.5))
         sink.preview(Preview("a", {}, bytes([number])))
         sink.evidence(evidence(f"event {number}", stream="a"))
         sink.status(SourceStatus("a", "rtsp", "live" if number % 2 else "stalled", frames=number))
@@ -68,6 +74,7 @@ def test_a_slow_reader_misses_old_pictures_and_no_event() -> None:
     assert [one.event.id for (one,) in values("decided")] == [decided(number).event.id for number in range(100)]
     assert [one.t for one in values("signal") if one.stream == "a"] == [*map(float, range(100 - SIGNALS, 100))]
     assert [one.stream for one in values("signal")].count("b") == 1, "of each stream so many"
+    assert [one.activity.start.t for one in values("activity")] == [50 + k / 2 for k in range(ACTIVITIES)]
     assert [one.jpeg for one in values("preview")] == [bytes([99])]
     assert [one.event for one in values("evidence")] == [f"event {number}" for number in range(100 - EVIDENCES, 100)]
     assert [(one.state, one.frames) for one in values("status")] == [("stalled", 98), ("live", 99)], "of each state the newest"

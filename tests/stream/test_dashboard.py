@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from stream.feed import Decided, SourceStatus
+from engine.types import Activity, Mark
+from stream.feed import Acted, Decided, FaceTrace, Signal, SourceStatus
 from stream.live_config import SourceSettings
 from stream.store import Store
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
@@ -129,6 +132,26 @@ def test_the_page_shows_what_is_stored_and_what_comes(browser: Browser, service:
         expect(page.locator("article[data-stream=lobby] .last")).to_contain_text("micro")
         expect(page.locator("#announcer")).to_have_text("lobby, surprise, 92\u00a0%, micro")
         assert shown(page) == list(range(13, 0, -1))
+
+
+def test_what_a_face_does_besides_is_written_and_drawn(browser: Browser, service: RunningService) -> None:
+    with visited(browser, service.url) as page:
+        card = page.locator("article[data-stream=lobby]")
+        trace, doing = card.locator("canvas.trace"), card.locator(".doing")
+        times = tuple(0.1 * k for k in range(100))
+        rest = FaceTrace(0, times, (0.5,) * 100, (0.1,) * 100)
+        service.tell(Signal("lobby", 9.9, 2.0, (rest,)))
+        expect(doing).to_have_text("")
+        page.wait_for_timeout(500)
+        plain = painted(page, "article[data-stream=lobby] .trace")
+        service.tell(Acted("lobby", Activity(0, "blink", Mark(60, 6.0), Mark(66, 6.2))))
+        service.tell(Signal("lobby", 10.0, 2.1, (replace(rest, t=(10.0,), doing={"speech": 7.0, "head_turn": 9.5}),)))
+        expect(doing).to_have_text("Speaking · turning")
+        expect(trace).to_have_attribute("aria-label", re.compile("lobby. Now: Speaking · turning$"))
+        drawn(page, "article[data-stream=lobby] .trace", plain)
+        expect(card.locator(".acts")).to_contain_text("eyes closed")
+        service.tell(SourceStatus("lobby", "pattern", "ended"))
+        expect(doing).to_have_text("")
 
 
 def test_a_source_tells_how_it_is(browser: Browser, service: RunningService) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from engine.errors import OutputError
+from engine.types import Activity, Mark
 from stream import hub as hub_module
-from stream.feed import Preview, Signal, SourceStatus
+from stream.feed import Acted, Preview, Signal, SourceStatus
 from stream.hub import Hub
 from stream.reader import Reader
 from stream.store import Store
@@ -107,20 +108,21 @@ def test_events_keep_their_order_while_the_store_is_busy(store: Store) -> None:
     on_a_loop(body)
 
 
-def test_statuses_signals_and_pictures_are_sent_at_once(store: Store) -> None:
+def test_statuses_signals_activities_and_pictures_are_sent_at_once(store: Store) -> None:
     async def body() -> None:
         hub = Hub(store)
-        client, pictures = Client(Subscribe(types=("status", "signal", "removed"))), []
+        client, pictures = Client(Subscribe(types=("status", "signal", "activity", "removed"))), []
         hub.join(client)
         watcher = Client(Subscribe(types=("preview",)))
         watcher.send = pictures.append  # type: ignore[method-assign]
         hub.join(watcher)
         hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
         hub.post(Signal("lobby", 1.0, 2.0, ()))
+        hub.post(Acted("lobby", Activity(0, "blink", Mark(1, 0.1), Mark(4, 0.2))))
         hub.post(Preview("lobby", {"width": 4}, b"jpeg"))
         hub.remove("lobby")
         hub.remove("lobby")
-        assert [message["type"] for message in client.got] == ["status", "signal", "removed"]
+        assert [message["type"] for message in client.got] == ["status", "signal", "activity", "removed"]
         assert len(pictures) == 1
         assert hub.streams == {}
 

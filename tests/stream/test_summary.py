@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from engine.types import Activity, Mark
 from stream.config import AnalysisSettings
 from stream.source import open_video
 from stream.summary import PACKAGES, count_events, package_versions, summarize
@@ -12,13 +13,14 @@ from tests.videos import stepping, write_video
 
 
 def test_counts() -> None:
-    events = [EVENT, replace(EVENT, face=2, kind="macro"), replace(EVENT, label="uncertain", truncated=True)]
+    events = [EVENT, replace(EVENT, face=2, kind="macro", speaking=True), replace(EVENT, label="uncertain", truncated=True)]
     assert count_events(events) == {
         "count": 3,
         "by_label": {"surprise": 2, "uncertain": 1},
         "by_kind": {"micro": 2, "macro": 1},
         "by_face": {"0": 2, "2": 1},
         "truncated": 1,
+        "speaking": 1,
     }
 
 
@@ -29,6 +31,7 @@ def test_the_account_of_a_video(tmp_path: Path) -> None:
         stream="clip",
         video=source.facts,
         events=[EVENT],
+        activities=[Activity(0, "speech", Mark(0, 0.0), Mark(30, 1.0)), Activity(0, "speech", Mark(60, 2.0), Mark(75, 2.5))],
         statistics={"blinks": 2},
         model=EVENT.model,
         backend="ort",
@@ -41,6 +44,8 @@ def test_the_account_of_a_video(tmp_path: Path) -> None:
     assert summary["video"]["frames"] == frames == 31
     assert (summary["frames_per_s"], summary["times_real_time"]) == (62.0, 2.0)
     assert summary["started_at"] == "2026-01-31T09:00:00.000Z"
+    assert summary["activities"]["speech"] == {"count": 2, "seconds": 1.5}
+    assert summary["activities"]["blink"] == {"count": 0, "seconds": 0}
     assert (summary["model"], summary["backend"], summary["statistics"]) == (EVENT.model, "ort", {"blinks": 2})
     assert summary["settings"] == AnalysisSettings().model_dump(mode="json")
 
@@ -51,6 +56,7 @@ def test_a_problem_is_an_incomplete_analysis(tmp_path: Path) -> None:
             stream="clip",
             video=source.facts,
             events=[],
+            activities=[],
             statistics={},
             model=EVENT.model,
             backend="ort",

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from engine.errors import InputError
-from engine.types import Frame
+from engine.types import Activity, Frame, Mark
 from stream import wire
-from stream.feed import FaceTrace, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import Acted, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
 from stream.preview import draw
 from stream.wire import CameraOffer, Message, Ping, PreviewRequest, Subscribe
 from tests.events import an_event, decided, stored
@@ -50,6 +51,8 @@ def every_message() -> Iterator[tuple[str, Message]]:
     yield "status", wire.status(STATUS)
     yield "status at the start", wire.status(SourceStatus("lobby", "webcam", "starting", fps=NAN))
     yield "signal", wire.signal(Signal("lobby", 1.0333333, NOW, (TRACE,)))
+    yield "signal while it speaks", wire.signal(Signal("lobby", 1.0, NOW, (replace(TRACE, doing={"speech": 0.25}),)))
+    yield "activity", wire.activity(Acted("lobby", Activity(0, "head_turn", Mark(10, 0.4), Mark(20, 0.8))))
     yield "signal of nobody", wire.signal(Signal("lobby", 1.0, NOW, ()))
     yield (
         "signal without values",
@@ -290,7 +293,7 @@ def test_an_address_that_makes_no_sense_is_told(query: str) -> None:
         wire.read_query(query)
 
 
-ALL = ("final", "provisional", "status", "signal", "removed", "preview")
+ALL = ("final", "provisional", "activity", "status", "signal", "removed", "preview")
 ALWAYS = ("hello", "heartbeat", "error", "pong")
 
 
@@ -299,10 +302,11 @@ ALWAYS = ("hello", "heartbeat", "error", "pong")
     [
         (Subscribe(), ALL),
         (Subscribe(types=("expression",)), ("final", "provisional")),
+        (Subscribe(types=("activity",)), ("activity",)),
         (Subscribe(types=()), ()),
         (Subscribe(streams=("door",)), ()),
         (Subscribe(streams=("door", "lobby")), ALL),
-        (Subscribe(kinds=("micro",)), ("final", "status", "signal", "removed", "preview")),
+        (Subscribe(kinds=("micro",)), ("final", "activity", "status", "signal", "removed", "preview")),
         (Subscribe(kinds=("macro",), types=("expression", "status")), ("status",)),
         (Subscribe(labels=("surprise",), types=("expression",)), ("final", "provisional")),
         (Subscribe(labels=("negative",), types=("expression",)), ()),

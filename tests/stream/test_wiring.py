@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError, OutputError
+from engine.types import Activity, Mark
 from stream.evidence import Shelf
-from stream.feed import Arrival, Preview, PreviewWish, Signal, SourceStatus
+from stream.feed import Acted, Arrival, Preview, PreviewWish, Signal, SourceStatus
 from stream.hub import Hub
 from stream.live_config import LiveSettings
 from stream.mailbox import Mailbox
@@ -82,6 +83,7 @@ def test_all_comes_to_the_loop_in_order(tmp_path: Path) -> None:
                 parts.sink.status(SourceStatus("lobby", "browser", "live"))
                 parts.sink.decided([decided(1, state="provisional")])
                 parts.sink.signal(Signal("lobby", 1.0, 2.0, ()))
+                parts.sink.activity(Acted("lobby", Activity(0, "blink", Mark(1, 0.1), Mark(4, 0.2))))
                 parts.sink.decided([decided(1), decided(2, state="provisional"), decided(2)])
                 parts.sink.removed("lobby")
 
@@ -89,7 +91,7 @@ def test_all_comes_to_the_loop_in_order(tmp_path: Path) -> None:
             assert parts.told == [], "nothing is done on the thread"
             await parts.until("removed")
             events = ["expression final", "expression provisional", "expression final"]
-            assert parts.told == ["status live", "expression provisional", "signal", *events, "removed"]
+            assert parts.told == ["status live", "expression provisional", "signal", "activity", *events, "removed"]
 
     run(test)
 

@@ -105,6 +105,17 @@ def test_the_signal_carries_every_frame_ten_times_a_second(clip: Clip, whole: Wh
     assert loudest[0] > 1 and truth.onset_t < loudest[1] < truth.offset_t
 
 
+def test_activities_are_those_of_the_pipeline(clip: Clip, whole: Whole) -> None:
+    one = Pipeline.from_config(stream="clip")
+    for frame in clip.frames:
+        one.feed(frame)
+    one.flush()
+    expected = one.activities()
+    one.close()
+    assert [acted.activity for acted in whole[1].activities] == expected
+    assert {acted.stream for acted in whole[1].activities} <= {"clip"}
+
+
 def test_a_picture_without_a_face_has_an_empty_signal() -> None:
     sink = Collected()
     work(arrivals([Frame(k, k / 30, grey_picture(120, 160)) for k in range(12)]), sink)

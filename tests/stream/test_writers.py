@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import OutputError
-from engine.types import Event, Mark
+from engine.types import Activity, Event, Mark
 from stream.writers import CSV_COLUMNS, EventFiles, as_json, csv_row, subtitles, write_atomically
 
 EVENT = Event(
@@ -45,12 +45,25 @@ def test_events_are_on_disk_as_they_come(tmp_path: Path) -> None:
     files.close()
 
 
+def test_activities_are_on_disk_as_they_come(tmp_path: Path) -> None:
+    files = EventFiles(tmp_path, "lobby")
+    spoken, blinked = Activity(0, "speech", Mark(10, 0.4), Mark(40, 1.6)), Activity(1, "blink", Mark(50, 2.0), Mark(54, 2.1))
+    for number, activity in enumerate((spoken, blinked), 1):
+        files.note(activity)
+        assert lines(tmp_path / "activity.jsonl")[-1] == activity.as_dict("lobby")
+        assert len(lines(tmp_path / "activity.jsonl")) == number
+    assert files.activities == [spoken, blinked]
+    files.close()
+
+
 def test_the_summary_is_there_from_the_start_and_says_incomplete(tmp_path: Path) -> None:
     files = EventFiles(tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text()) == {"complete": False}
     files.finish({"complete": True})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"complete": True}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.csv", "events.jsonl", "events.vtt", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "summary.json")
+    ]
 
 
 def test_a_new_run_replaces_an_old_one(tmp_path: Path) -> None:
