@@ -156,11 +156,12 @@ class FaceLocator:
         return (eyes_due and eyes > _CHANGED) or (mouth_due and mouth > _CHANGED)
 
     def prepare(self) -> None:
-        """Runs every model once, so that the first frame does not wait for what they set up then."""
+        """Runs MediaPipe's models once, so that the first frame does not wait for what they set up then.
+
+        dlib's, which is larger, is loaded by the first frame in which they find nothing."""
         blank: U8 = np.zeros((64, 64, 3), np.uint8)
         self._models.detect(blank)
         self._models.mesh(Frame(0, 0.0, blank), Region(32, 32, 48))
-        self._hog_regions(blank)
 
     def close(self) -> None:
         """Frees the models."""
