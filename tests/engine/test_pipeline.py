@@ -168,7 +168,16 @@ def test_the_json_form_has_exactly_the_names_of_the_format(whole: tuple[list[Eve
 def test_the_statistics_count_what_happened(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
     counts = dict(whole[1])
     blinks = counts.pop("blinks")
-    expected = {"frames": 270, "frames_with_face": 270, "faces": 1, "gaps": 0, "provisional": 4, "final": 4, "truncated": 0}
+    expected = {
+        "frames": 270,
+        "frames_with_face": 270,
+        "repeated": 0,
+        "faces": 1,
+        "gaps": 0,
+        "provisional": 4,
+        "final": 4,
+        "truncated": 0,
+    }
     assert counts == expected
     assert abs(blinks - len(clip.truth.blinks)) <= 1
 
@@ -430,3 +439,40 @@ def test_what_is_foreseen_is_not_recognized_again_and_changes_no_event(
     assert calls.count("in time") == 0
     assert announced <= calls.count("ahead") <= 10 * announced, "each while it rises, for it may go down at once"
     one.foresee()
+
+
+# --- what films and sources do to pictures ------------------------------------------------------------------------------------
+
+
+def repeating(frames: Sequence[Frame], every: int) -> list[Frame]:
+    """The frames, each `every`-th the picture of the one before again."""
+    return [replace(frame, pixels=frames[k - 1].pixels) if k and k % every == 0 else frame for k, frame in enumerate(frames)]
+
+
+def test_repeated_pictures_are_marked_and_counted(clip: Clip, make: Make) -> None:
+    frames = repeating(clip.frames[:60], 3)
+    one = make()
+    for frame in frames:
+        faces = one.locate(frame)
+        assert [face.repeated for face in faces] == [bool(frame.index and frame.index % 3 == 0)]
+        one.advance(frame, faces)
+    assert one.statistics["repeated"] == 19
+
+
+def test_faces_before_and_after_a_cut_are_not_joined(clip: Clip, make: Make) -> None:
+    """Two persons one after the other in the same place, the cut in the middle of an expression of the first."""
+    first = clip.truth.events[0]
+    at = (first.onset_frame + first.apex_frame) // 2 + 2
+    second = render(replace(spec(), photo="astronaut")).frames[:90]
+    frames = [*clip.frames[:at], *(replace(frame, index=at + k, t=(at + k) / 30) for k, frame in enumerate(second))]
+    one = make()
+    ids, events = [], []
+    for frame in frames:
+        faces = one.locate(frame)
+        ids.append([face.id for face in faces])
+        events += one.advance(frame, faces)
+    events += one.flush()
+    assert ids == [[0]] * at + [[1]] * len(second)
+    for event in finals(events):
+        assert event.offset is not None
+        assert (event.offset.frame < at) if event.face == 0 else (event.onset.frame >= at)
