@@ -91,7 +91,15 @@ class Pipeline:
         self._faces: dict[int, _Watch] = {}
         self._t: float | None = None
         self._step = 0.0
-        self._counts = {"frames": 0, "frames_with_face": 0, "gaps": 0, "provisional": 0, "final": 0, "truncated": 0}
+        self._counts = {
+            "frames": 0,
+            "frames_with_face": 0,
+            "repeated": 0,
+            "gaps": 0,
+            "provisional": 0,
+            "final": 0,
+            "truncated": 0,
+        }
         self._ids: set[int] = set()
         self._activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
         self._acted: Counter[ActivityKind] = Counter()
@@ -128,8 +136,8 @@ class Pipeline:
 
     @property
     def statistics(self) -> dict[str, int]:
-        """Counts since the start: frames, frames_with_face, faces, gaps, provisional, final and truncated spans, and
-        activities by kind."""
+        """Counts since the start: frames, frames_with_face, those of them that show no face otherwise than
+        the frame before (repeated), faces, gaps, provisional, final and truncated spans, and activities by kind."""
         acted = {"blinks" if kind == "blink" else kind: self._acted[kind] for kind in ACTIVITY_KINDS}
         return {**self._counts, "faces": len(self._ids), **acted}
 
@@ -153,6 +161,7 @@ class Pipeline:
         self._t = frame.t
         self._counts["frames"] += 1
         self._counts["frames_with_face"] += bool(faces)
+        self._counts["repeated"] += bool(faces) and all(face.repeated for face in faces)
         for face in faces:
             events += self._advance_face(frame, face)
         return events + self._let_go(frame.t)

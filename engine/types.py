@@ -96,12 +96,14 @@ class Frame:
 class Face:
     """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
     frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them; blendshapes, 0 to 1,
-    by the names of `engine.mesh.BLENDSHAPE_NAMES`, seen then too."""
+    by the names of `engine.mesh.BLENDSHAPE_NAMES`, seen then too. repeated says that the frame shows the same picture of the
+    face as the one before."""
 
     id: int
     points: F32
     t: float
     blendshapes: Mapping[str, float] = field(default_factory=dict)
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class Crop:
     leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
     patches in crop pixels; anchor counts the reference pictures taken so far,
     over which motions and turns go on. landmarks, eye_opening and blendshapes (by name, 0 to 1) are what the mesh saw last,
-    mesh_age seconds before this frame.
+    mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one before, so
+    that nothing about motion or noise can be learned from the two.
     """
 
     face: int
@@ -138,6 +141,7 @@ class Crop:
     anchor: int
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     mesh_age: float = 0.0
+    repeated: bool = False
 
 
 @dataclass(frozen=True)

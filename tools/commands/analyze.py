@@ -168,7 +168,7 @@ def show(report: Report) -> None:
         markup=False,
         soft_wrap=True,
     )
-    for warning in video["warnings"]:
+    for warning in [*video["warnings"], *summary["notes"]]:
         console.print(f"  note: {warning}", markup=False, soft_wrap=True)
     if count:
         console.print(event_table(report.events[:SHOWN_EVENTS]))
