@@ -25,7 +25,7 @@ Layout = Literal["grey", "rgb", "i420"]
 State = Literal["provisional", "final"]
 Kind = Literal["micro", "macro"]
 
-ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered"]
+ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered", "motion"]
 
 ACTIVITY_KINDS: tuple[ActivityKind, ...] = get_args(ActivityKind)
 """What a face does besides expressions; see `engine.activity`."""
@@ -149,7 +149,8 @@ class Span:
     """What the spotter found on one face; ordinal counts the face's spans from 0 and ties a provisional span to its final one.
 
     offset and kind are None while the span is provisional. A truncated span was cut short by the end of the source, a gap or
-    the loss of the face, or held longer than is followed; its offset is the last frame seen.
+    the loss of the face, or held longer than is followed; its offset is the last frame seen. probability is that of being an
+    expression at all, where a judge was asked.
     """
 
     face: int
@@ -159,6 +160,7 @@ class Span:
     apex: Mark
     offset: Mark | None = None
     truncated: bool = False
+    probability: float | None = None
 
     @property
     def kind(self) -> Kind | None:
@@ -170,16 +172,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Activity:
-    """What a face did from one moment to another."""
+    """What a face did from one moment to another. A motion is one that stood out and was judged to be no expression, with the
+    probability that it is one all the same."""
 
     face: int
     kind: ActivityKind
     start: Mark
     end: Mark
+    expression_probability: float | None = None
 
     def as_dict(self, stream: str) -> dict[str, Any]:
         """The activity's JSON form, version 1 (names and order are part of the format)."""
-        return {
+        out: dict[str, Any] = {
             "type": "activity",
             "v": 1,
             "stream": stream,
@@ -188,12 +192,15 @@ class Activity:
             "start": {"frame": self.start.frame, "t": round(self.start.t, 6)},
             "end": {"frame": self.end.frame, "t": round(self.end.t, 6)},
         }
+        if self.expression_probability is not None:
+            out["expression_probability"] = round(self.expression_probability, 4)
+        return out
 
 
 @dataclass(frozen=True)
 class Event:
     """A recognized expression, ready to be written or sent; why says in a few words why the label is "uncertain", if it is;
-    speaking says that the face spoke for a third of it or more."""
+    speaking says that the face spoke for a third of it or more; expression_probability how likely it is one at all."""
 
     id: str
     stream: str
@@ -211,6 +218,7 @@ class Event:
     truncated: bool = False
     why: str | None = None
     speaking: bool = False
+    expression_probability: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""
@@ -236,6 +244,8 @@ class Event:
             "model": self.model,
             "speaking": self.speaking,
         }
+        if self.expression_probability is not None:
+            out["expression_probability"] = round(self.expression_probability, 4)
         if self.truncated:
             out["truncated"] = True
         if self.why is not None:

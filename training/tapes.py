@@ -119,7 +119,7 @@ ACTIONS: dict[str, dict[str, tuple[float, float]]] = {
 """Where facial actions move the regions (right, down), after FACS: AU1+2, AU4, AU6+12, AU9+10, AU15; the largest about 1."""
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
-MICRO_PX, MACRO_PX = (0.45, 3.5), (0.9, 8.0)
+MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
 MICRO_SHARE = 0.55
 MICRO_LENGTH_S, MACRO_LENGTH_S = (0.17, 0.5), (0.5, 4.0)
 
