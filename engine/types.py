@@ -126,7 +126,9 @@ class Crop:
     patches in crop pixels; anchor counts the reference pictures taken so far,
     over which motions and turns go on. landmarks, eye_opening and blendshapes (by name, 0 to 1) are what the mesh saw last,
     mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one before, so
-    that nothing about motion or noise can be learned from the two.
+    that nothing about motion or noise can be learned from the two. found [R] is the share of each region's patches that were
+    found by their texture; where it stays low something lies over the region (a hand, text burnt into the picture) or it looks
+    unlike the reference, and its motion is the mesh's, half a pixel unsure.
     """
 
     face: int
@@ -142,6 +144,7 @@ class Crop:
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     mesh_age: float = 0.0
     repeated: bool = False
+    found: F32 = field(default_factory=lambda: np.ones(0, np.float32))
 
 
 @dataclass(frozen=True)
