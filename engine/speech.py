@@ -24,6 +24,7 @@ FADE_S = 0.7
 SPEAKS = 1.2  # reversals that have not faded, from which on a face speaks:
 SILENT = 0.4  # and below which it no longer does
 SHARE, LARGEST_S = 0.15, 2.0  # swings count from this share of the largest of late on: a mouth held open trembles
+VOICED = 0.2  # reversals count while a voice sounds for so large a share of the moments around
 CLEAR = 0.7  # a swing that counts less is no sign of where speech begins or ends
 REACH_S = 1.5  # a start is sought so far back
 QUICK_S, SLOW_S = 0.35, 0.7  # a swing counts in full up to the first, not at all from the second on
@@ -64,7 +65,7 @@ class _Zigzag:
         self.level *= math.exp(-elapsed / FADE_S)
         self.largest *= math.exp(-elapsed / LARGEST_S)
 
-    def take(self, mark: Mark, value: float) -> Mark | None:
+    def take(self, mark: Mark, value: float, *, silent: bool) -> Mark | None:
         """Goes on to a value; counts a swing that is over, and returns where it began if it was clear."""
         if not self.direction:
             self._set_out(mark, value)
@@ -74,7 +75,7 @@ class _Zigzag:
         if back < 0:
             self.extremum, self.reached = value, mark
         elif back > self.least:
-            begun = self._count(mark.t)
+            begun = None if silent else self._count(mark.t)
             self.origin, self.direction = self.extremum, -self.direction
             self.extremum, self.reached, self.left = value, mark, mark
         size = abs(value - self.origin)
@@ -115,8 +116,8 @@ class Lips:
         self._t = 0.0
         self._begun: deque[Mark] = deque(maxlen=64)  # where the swings of late began
 
-    def observe(self, crop: Crop) -> tuple[Mark, Mark] | None:
-        """The next crop; returns start and end of the speech that was found to be over."""
+    def observe(self, crop: Crop, voice: float | None = None) -> tuple[Mark, Mark] | None:
+        """The next crop, with `Frame.voice`; returns start and end of the speech that was found to be over."""
         motion, mark = crop.motion, crop.mark
         down = motion[:, 1].tolist()
         values = (
@@ -128,9 +129,10 @@ class Lips:
         if not self._measures:
             self._measures = [_Zigzag(least, v, v, mark) for least, v in zip(LEAST, values, strict=True)]
         elapsed, self._t = mark.t - self._t, mark.t
+        silent = voice is not None and voice < VOICED
         for measure, value in zip(self._measures, values, strict=True):
             measure.fade(elapsed)
-            begun = measure.take(mark, value)
+            begun = measure.take(mark, value, silent=silent)
             if begun is not None:
                 self._begun.append(begun)
                 self.last = mark

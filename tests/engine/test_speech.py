@@ -60,6 +60,14 @@ def bump(t: F64, start: float, stop: float, px: float) -> F64:
     return np.asarray(px * (1 - np.cos(2 * np.pi * share)) / 2)
 
 
+@pytest.mark.parametrize(("voice", "speaks"), [(0.0, False), (0.1, False), (0.5, True), (None, True)])
+def test_lips_speak_only_while_a_voice_sounds_where_sound_is_known(voice: float | None, speaks: bool) -> None:
+    t, lips = times(30, 4), Lips()
+    for crop in mouth_crops(t, syllables(t, 1, 4)):
+        lips.observe(crop, voice)
+    assert (lips.since is not None) is speaks
+
+
 def watch(crops: list[Crop]) -> tuple[list[tuple[Mark, Mark]], list[bool]]:
     lips, spans, speaks = Lips(), [], []
     for crop in crops:
