@@ -53,6 +53,7 @@ class _Zigzag:
     extremum: float = 0.0
     reached: Mark = NEVER
     level: float = 0.0
+    still: float = 0.0
     largest: float = 0.0
 
     @property
@@ -84,6 +85,13 @@ class _Zigzag:
         self.largest = max(self.largest, size)
         return begun
 
+    def moves(self, value: float) -> bool:
+        """Whether it went on by its noise since it did so last."""
+        if abs(value - self.still) < self.floor:
+            return False
+        self.still = value
+        return True
+
     def _set_out(self, mark: Mark, value: float) -> None:
         self.low, self.high = min(self.low, value), max(self.high, value)
         if self.high - self.low <= self.least:
@@ -105,7 +113,7 @@ class Lips:
     """Follows the mouth of one face; `observe` takes its crops in order, without a gap.
 
     After each call `level` is how many reversals have not faded, `since` the start of the speech that goes on, None while the
-    face is silent, and `last` when it last reversed clearly.
+    face is silent, and `last` when its mouth last moved.
     """
 
     def __init__(self) -> None:
@@ -135,6 +143,8 @@ class Lips:
             begun = measure.take(mark, value, silent=silent)
             if begun is not None:
                 self._begun.append(begun)
+            goes_on = measure.moves(value) and not silent and mark.t - self.last.t < QUICK_S
+            if begun is not None or goes_on:  # after its last reversal the mouth closes
                 self.last = mark
         gap, chin, width, jaw = (measure.level for measure in self._measures)
         self.level = min(max(gap, jaw), max(chin, width))
