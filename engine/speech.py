@@ -125,6 +125,7 @@ class Lips:
         self._measures: list[_Zigzag] = []
         self._t = 0.0
         self._jaw_moves = False
+        self._ended = -math.inf  # when the last speech ended
         self._begun: deque[Mark] = deque(maxlen=64)  # where the swings of late began
 
     def observe(self, crop: Crop, voice: float | None = None) -> tuple[Mark, Mark] | None:
@@ -156,7 +157,8 @@ class Lips:
 
     def _decide(self, mark: Mark) -> tuple[Mark, Mark] | None:
         if self.since is None and self.level >= SPEAKS and self._jaw_moves:
-            self.since = min((at for at in self._begun if at.t >= mark.t - REACH_S), key=lambda at: at.t, default=mark)
+            earliest = max(mark.t - REACH_S, self._ended)
+            self.since = min((at for at in self._begun if at.t >= earliest), key=lambda at: at.t, default=mark)
         elif self.since is not None and self.level < SILENT:
             return self.finish()
         return None
@@ -164,6 +166,8 @@ class Lips:
     def finish(self) -> tuple[Mark, Mark] | None:
         """Ends the speech that goes on: its start and end."""
         spoken = None if self.since is None else (self.since, self.last)
+        if spoken is not None:
+            self._ended = spoken[1].t
         self.since = None
         self._begun.clear()
         return spoken

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -136,6 +137,16 @@ def test_a_pause_between_words_is_part_of_the_speech_and_a_long_one_is_not() -> 
     long, _ = watch(mouth_crops(t, syllables(t, 1, 3) + syllables(t, 7, 10)))
     assert len(short) == 1
     assert len(long) == 2
+
+
+@pytest.mark.parametrize("pause", [0.9, 1.2, 1.5, 1.8])
+def test_speech_after_a_pause_never_begins_before_the_end_of_the_one_before(pause: float) -> None:
+    t = times(25, 14)
+    opening = sum((syllables(t, start, start + 1.5) for start in np.arange(1, 12, 1.5 + pause)), np.zeros_like(t))
+    spans, _ = watch(mouth_crops(t, opening))
+    assert spans
+    assert all(one[0].t <= one[1].t for one in spans)
+    assert all(before[1].t <= after[0].t for before, after in pairwise(spans))
 
 
 def test_speech_that_goes_on_at_the_end_is_ended_by_finish() -> None:
