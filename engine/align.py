@@ -187,7 +187,7 @@ class Registrar:
         self._transform = compose(back, self._transform)
         if fresh:
             self._landmarks = self._in_crop()
-        return self._crop(frame, face.id, found, head)
+        return self._crop(frame, face, found, head)
 
     def _predict(self, fresh: bool) -> F64:
         """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
@@ -258,7 +258,7 @@ class Registrar:
         self._motion, self._missing_s = np.zeros_like(places), np.zeros(len(places))
         self._meshed, self._landmarks = np.zeros_like(places), self._in_crop()
         still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
-        return self._crop(frame, face.id, np.ones(len(places)), still)
+        return self._crop(frame, face, np.ones(len(places)), still)
 
     def _in_crop(self) -> F32:
         """The mesh's points [478, 3] in crop pixels, through the transform of the frame in which it saw them."""
@@ -266,7 +266,7 @@ class Registrar:
         places = apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN
         return np.column_stack([places, self._raw[:, 2] * scale]).astype(np.float32)
 
-    def _crop(self, frame: Frame, face: int, found: F64, head: Head) -> Crop:
+    def _crop(self, frame: Frame, face: Face, found: F64, head: Head) -> Crop:
         reference = self._reference
         assert reference is not None
         to_crop = self._transform.copy()
@@ -277,7 +277,7 @@ class Registrar:
         bridge = motion[_BRIDGE].mean(axis=0)
         self._turn = head.terms[4:]
         return Crop(
-            face=face,
+            face=face.id,
             mark=Mark(frame.index, frame.t),
             pixels=warp(frame.grey, to_crop, CROP_SIDE),
             transform=to_crop,
@@ -289,4 +289,5 @@ class Registrar:
             anchor=reference.number,
             blendshapes=self._blendshapes,
             mesh_age=frame.t - self._mesh_t,
+            repeated=face.repeated,
         )

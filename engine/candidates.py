@@ -18,13 +18,13 @@ from engine.align import HEAD, TRACKED, VOTES, keypoints
 from engine.errors import ArrayError
 from engine.features import CROP_SIDE, SIDE, input_grid, keypoints_to_map
 from engine.head import CANVAS, MARGIN, RIDGE, ROUNDS
+from engine.likeness import PATCH_SIDE, PATCH_STEP, SMOOTH_PATCH, face_window
 from engine.mesh import MESH_POINTS
 from engine.ops import device
 from engine.ops.backend import Backend, choose
 from engine.ops.strain import strain_batch
 from engine.ops.tvl1 import gpu, tvl1_batch
 from engine.ops.tvl1.checks import check_pair
-from engine.recognizer import PATCH_SIDE, PATCH_STEP, SMOOTH_PATCH, face_window
 from engine.residual import FAR, FAR_SHARE, NEAR, blurring
 from engine.types import F32
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 class Prepared(NamedTuple):
     """Of N moments: the network's inputs [N, 3, H, W], the face's own flows [N, 2, 128, 128] in pixels, and how well each flow
-    explains the change [N] (`recognizer.explained`)."""
+    explains the change [N] (`likeness.explained`)."""
 
     inputs: Any
     flow: Any
@@ -90,7 +90,7 @@ def _prepared(
 
 
 def explained(before: torch.Tensor, after: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """How well flows [N, 2, H, W] explain the change between pictures [N, H, W]: [N]; twin: recognizer.explained."""
+    """How well flows [N, 2, H, W] explain the change between pictures [N, H, W]: [N]; twin: likeness.explained."""
     import torch
 
     height, width = flow.shape[2:]
@@ -105,7 +105,7 @@ def explained(before: torch.Tensor, after: torch.Tensor, flow: torch.Tensor) -> 
 
 
 def _patches(pictures: torch.Tensor) -> torch.Tensor:
-    """Means [N, P] of the patches of pictures [N, H, W]; twin: recognizer._patches."""
+    """Means [N, P] of the patches of pictures [N, H, W]; twin: likeness._patches."""
     import torch
 
     clear = pictures[:, None, PATCH_STEP // 2 : -1, PATCH_STEP // 2 : -1]
@@ -113,7 +113,7 @@ def _patches(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
-    """Pictures [N, H, W] with the brightness and contrast of the models; twin: recognizer._like."""
+    """Pictures [N, H, W] with the brightness and contrast of the models; twin: likeness.like."""
     window = _on(pictures, face_window(pictures.shape[1], pictures.shape[2]))
     window = window / window.sum()
     mean_p, mean_m = (_over(p * window) for p in (pictures, models))

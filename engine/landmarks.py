@@ -14,7 +14,7 @@ This is the only module that imports dlib; MediaPipe's models are behind `engine
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -22,6 +22,7 @@ import numpy as np
 
 from engine import mesh
 from engine.config import LandmarkSettings
+from engine.continuity import Continuity, Step
 from engine.glance import FaceGlance, SceneGlance
 from engine.mesh import FaceMesh, MeshModels, Region, region_around
 from engine.types import F32, U8, Face, Frame
@@ -79,7 +80,7 @@ def _box_of(region: Region) -> Box:
 @dataclass
 class _Track:
     """One followed face: where it is looked for next, when it was seen and looked for last, and what the mesh saw of it then,
-    None where it saw no face."""
+    None where it saw no face; how the frame at hand follows the one before, and whether it shows what the mesh saw."""
 
     id: int
     region: Region
@@ -88,6 +89,9 @@ class _Track:
     looked_t: float
     seen: FaceMesh | None = None
     glance: FaceGlance | None = None
+    continuity: Continuity | None = None
+    step: Step = "next"
+    as_seen: bool = False
 
 
 class FaceLocator:
@@ -119,9 +123,10 @@ class FaceLocator:
         faces are returned again: their `t` tells when they were seen."""
         if frame.t < self._mesh_t:
             self._restart()
+        cut = self._step(frame)
         due = [track for track in self._tracks if frame.gap or self._is_due(track, frame)]
-        if not due and frame.t - self._mesh_t + _EARLY_S < 1 / self._settings.mesh_hz:
-            return self._faces
+        if not due and not cut and frame.t - self._mesh_t + _EARLY_S < 1 / self._settings.mesh_hz:
+            return self._shown()
         self._mesh_t = frame.t
         if min(frame.height, frame.width) < _SMALLEST_FRAME:
             self._faces = []
@@ -132,7 +137,26 @@ class FaceLocator:
         self._search(frame, _PATIENCE if self._helped else 1.0)
         self._faces = [Face(k.id, k.seen.points, k.looked_t, k.seen.blendshapes) for k in self._tracks if k.seen is not None]
         self._faces.sort(key=lambda face: face.id)
-        return self._faces
+        return self._shown()
+
+    def _step(self, frame: Frame) -> bool:
+        """Sees how the frame follows the one before, face by face; whether there was a cut: what is there now in a face's place
+        is another face, of another id, and the detectors search for all of them at once."""
+        for track in self._tracks:
+            track.step = "next" if track.continuity is None else track.continuity.step(frame.grey)
+            track.as_seen &= track.step == "repeat"
+        kept = [track for track in self._tracks if track.step != "cut"]
+        cut = len(kept) < len(self._tracks)
+        if cut:
+            self._tracks, self._scene, self._search_t = kept, None, -np.inf
+        return cut
+
+    def _shown(self) -> list[Face]:
+        """The faces, those marked of which the frame repeats the picture."""
+        repeated = {track.id for track in self._tracks if track.step == "repeat"}
+        if not repeated:
+            return self._faces
+        return [replace(face, repeated=True) if face.id in repeated else face for face in self._faces]
 
     def look_around(self, frame: Frame) -> None:
         """Looks for new faces in the frame that was located last, if it is time to; the next look of the mesh has them.
@@ -144,7 +168,10 @@ class FaceLocator:
             self._search(frame)
 
     def _is_due(self, track: _Track, frame: Frame) -> bool:
-        """Whether the mesh looks at a face in this frame: it is new or it is time, or eyes or mouth changed since it did."""
+        """Whether the mesh looks at a face in this frame: it is new or it is time, or eyes or mouth changed since it did. The
+        very picture that it saw, repeated, tells nothing."""
+        if track.as_seen:
+            return False
         since, settings = frame.t - track.looked_t + _EARLY_S, self._settings
         is_new = track.seen is not None and all(face.id != track.id for face in self._faces)
         if is_new or since >= 1 / settings.mesh_hz:
@@ -156,11 +183,12 @@ class FaceLocator:
         return (eyes_due and eyes > _CHANGED) or (mouth_due and mouth > _CHANGED)
 
     def prepare(self) -> None:
-        """Runs every model once, so that the first frame does not wait for what they set up then."""
+        """Runs MediaPipe's models once, so that the first frame does not wait for what they set up then.
+
+        dlib's, which is larger, is loaded by the first frame in which they find nothing."""
         blank: U8 = np.zeros((64, 64, 3), np.uint8)
         self._models.detect(blank)
         self._models.mesh(Frame(0, 0.0, blank), Region(32, 32, 48))
-        self._hog_regions(blank)
 
     def close(self) -> None:
         """Frees the models."""
@@ -181,11 +209,12 @@ class FaceLocator:
 
     def _take(self, track: _Track, seen: FaceMesh | None, frame: Frame) -> None:
         """Keeps what the mesh just saw of a face."""
-        track.seen, track.looked_t = seen, frame.t
+        track.seen, track.looked_t, track.as_seen = seen, frame.t, seen is not None
         if seen is None:
-            track.glance = None
+            track.glance = track.continuity = None
             return
         track.region, track.box, track.seen_t = region_around(seen.points), face_box(seen.points), frame.t
+        track.continuity = Continuity(frame.grey, track.box)
         if max(self._settings.alert_hz, self._settings.mouth_hz) > self._settings.mesh_hz:
             track.glance = FaceGlance(frame.grey, seen.points)
 

@@ -10,57 +10,70 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from engine.align import keypoints
+from engine.chain import chained_flow, spread_out
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, BackendError, WeightsError
 from engine.features import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
+from engine.likeness import ALIKE, explained, like
 from engine.mesh import MESH_POINTS
 from engine.ops.backend import Backend, Chosen
 from engine.ops.tvl1 import chosen_for, cpu, prepare, tvl1
-from engine.quantiles import percentile
 from engine.residual import take_out_head
 from engine.runtime import load
-from engine.types import F32, F64, Crop
+from engine.types import F32, Crop
 from engine.weights import load_card, weights_for
 
 _log = logging.getLogger(__name__)
 
-Moment = tuple[Sequence[Crop], Sequence[Crop]]
-"""The crops near an onset and those near an apex, at least one each."""
+
+class Moment(NamedTuple):
+    """The crops near an onset and those near an apex, at least one each; between are the moments in between, one crop each,
+    the oldest first, as far as they are known."""
+
+    onset: Sequence[Crop]
+    apex: Sequence[Crop]
+    between: Sequence[Crop] = ()
+
 
 AT_ONCE = 64
 """Moments that go to the GPU together; each takes some 6 MB there."""
 
-ALIKE = 0.8  # where the flow explains less of the change than this, no class is named
-SMOOTH_PATCH = 9.0  # product of standard deviations under which a patch is too smooth to compare, grey levels squared
-PATCH_SIDE, PATCH_STEP = 24, 16  # pixels of the patches that are compared, and from one to the next
+MOST_TURNED = 1 / 3
+"""Units of turn (`Crop.turn`) per pixel of the largest regional motion from which on a change is called the head's: a turn
+leaves 1.5 px a unit at most (`engine.turning.MOST_ANSWER`), and an expression is more than twice that."""
+
+UNREGISTERED_PX = 2.0  # a median disagreement of the head's patches of so much: they lie on something else
+
 _REACH = 14  # half the side, in pixels, of the square around a keypoint in which intensity is measured
 
 
 @dataclass(frozen=True)
 class Recognition:
     """The answer for one onset and apex; intensity is the mean flow in the region that moves most, flow [2, 128, 128] the
-    face's own (u, v) from onset to apex, both in pixels of the crop."""
+    face's own (u, v) from onset to apex, both in pixels of the crop. why says in a few words why the label is "uncertain"."""
 
     label: str
     probabilities: dict[str, float]
     confidence: float
     intensity: float
     flow: F32 = field(compare=False, repr=False)
+    why: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What is known of a moment before the network; given is its input, None where the flow means nothing."""
+    """What is known of a moment before the network; given is its input, None where the flow means nothing, and why."""
 
     flow: F32
     strength: float
     given: F32 | None
+    why: str | None = None
 
 
 class Recognizer:
@@ -97,20 +110,23 @@ class Recognizer:
         """Whether a GPU computes the flow now; once it is lost, never again."""
         return self._flow_backend == "gpu"
 
-    def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
+    def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop], between: Sequence[Crop] = ()) -> Recognition:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
 
-        Nothing is named where the flow does not explain the change, nor where the head moved so far in between that both ends
-        stand on different reference pictures: then the mesh alone aligns them, and that is no better than half a pixel.
+        Where the direct flow does not explain the change it is chained over some of the moments in between (`engine.chain`).
+        Nothing is named where that does not explain it either; nor where the head turned so far that the change may be its
+        own, if the flow is chained or both ends stand on different reference pictures.
         Raises ArrayError for crops that are none, BackendError where no backend of the network is left.
         """
-        return self.recognize_many([(onset, apex)])[0]
+        return self.recognize_many([Moment(onset, apex, between)])[0]
 
     def recognize_many(self, moments: Sequence[Moment]) -> list[Recognition]:
         """`recognize` for each of many moments, in their order, in one call of the network and as few of the GPU as can be."""
-        for onset, apex in moments:
-            _check(onset)
-            _check(apex)
+        for moment in moments:
+            _check(moment.onset)
+            _check(moment.apex)
+            if moment.between:
+                _check(moment.between)
         return [answer for at in range(0, len(moments), AT_ONCE) for answer in self._named(moments[at : at + AT_ONCE])]
 
     def _named(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
@@ -127,10 +143,11 @@ class Recognizer:
         classes = self.card.classes
         if answer is None:
             even = 1 / len(classes)
-            return Recognition("uncertain", dict.fromkeys(classes, even), even, seen.strength, seen.flow)
+            return Recognition("uncertain", dict.fromkeys(classes, even), even, seen.strength, seen.flow, seen.why)
         probabilities = {name: float(p) for name, p in zip(classes, answer, strict=True)}
         label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
-        return Recognition(label, probabilities, confidence, seen.strength, seen.flow)
+        why = "not sure" if label == "uncertain" else None
+        return Recognition(label, probabilities, confidence, seen.strength, seen.flow, why)
 
     def _seen(self, moments: Sequence[Moment]) -> list[_Seen]:
         if self._flow_backend == "gpu":
@@ -139,24 +156,40 @@ class Recognizer:
             except BackendError as lost:
                 self._flow_backend = "cpu" if cpu.refusal() is None else "reference"
                 _log.warning("%s; from here on the CPU computes it", lost)
-        return [self._seen_alone(*moment) for moment in moments]
+        return [self._seen_alone(moment) for moment in moments]
 
-    def _seen_alone(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> _Seen:
-        flow, points, alike = self.flow(onset, apex)
-        known = _means_something(onset, apex, alike)
-        given = network_input(self.card.input, whole_map(flow), keypoints_to_map(points)) if known else None
-        return _Seen(flow, intensity(flow, points), given)
+    def _seen_alone(self, moment: Moment) -> _Seen:
+        flow, points, alike = self.flow(moment.onset, moment.apex)
+        if alike < ALIKE:
+            return self._seen_in_steps(moment)
+        return self._judged(flow, points, _why_not_direct(moment))
+
+    def _seen_in_steps(self, moment: Moment) -> _Seen:
+        """A moment whose direct flow means nothing, by way of the moments in between."""
+        links = [moment.between[k].pixels.astype(np.float32) for k in spread_out(len(moment.between))]
+        pictures = [_mean(moment.onset), *links, _mean(moment.apex)]
+        flow, alike = chained_flow(pictures, _landmarks(moment.onset), backend=self._flow_backend)
+        landmarks = _landmarks(moment.apex)
+        return self._judged(take_out_head(flow, landmarks), keypoints(landmarks), _why_not_chained(moment, alike))
+
+    def _judged(self, flow: F32, points: F32, why: str | None) -> _Seen:
+        """What the network is given of a face's own flow, unless there is a reason why nothing may be named."""
+        given = None if why else network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
+        return _Seen(flow, intensity(flow, points), given, why)
 
     def _seen_on_gpu(self, moments: Sequence[Moment]) -> list[_Seen]:
         from engine.candidates import from_arrays
 
         before, after = (np.stack([_mean(moment[end]) for moment in moments]) for end in (0, 1))
-        meshes = np.stack([_landmarks(apex) for _, apex in moments])
-        prepared = from_arrays(self.card.input, before, after, meshes)
-        return [
-            _Seen(flow, intensity(flow, keypoints(mesh)), given if _means_something(*moment, float(alike)) else None)
-            for moment, mesh, given, flow, alike in zip(moments, meshes, *prepared, strict=True)
-        ]
+        meshes = np.stack([_landmarks(moment.apex) for moment in moments])
+        seen = []
+        for moment, mesh, given, flow, alike in zip(
+            moments, meshes, *from_arrays(self.card.input, before, after, meshes), strict=True
+        ):
+            why = _why_not_direct(moment)
+            direct = _Seen(flow, intensity(flow, keypoints(mesh)), None if why else given, why)
+            seen.append(direct if alike >= ALIKE else self._seen_in_steps(moment))
+        return seen
 
     def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
         """`face_flow` by this recognizer's backend."""
@@ -174,51 +207,37 @@ def _check(crops: Sequence[Crop]) -> None:
             raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or points nowhere")
 
 
-def _means_something(onset: Sequence[Crop], apex: Sequence[Crop], alike: float) -> bool:
-    return alike >= ALIKE and onset[-1].anchor == apex[0].anchor
+def _why_not_direct(moment: Moment) -> str | None:
+    """Why a change is not named that its direct flow explains; None where nothing speaks against it."""
+    one_reference = moment.onset[-1].anchor == moment.apex[0].anchor
+    return None if one_reference or not _turned(moment) else "turned away"
+
+
+def _why_not_chained(moment: Moment, alike: float) -> str | None:
+    """Why a change is not named of which a chained flow explains so much; None where nothing speaks against it."""
+    if _turned(moment):
+        return "turned away"
+    if alike >= ALIKE:
+        return None
+    residual = max(crop.residual for end in moment for crop in end)
+    return "covered" if residual > UNREGISTERED_PX else "changed too much"
+
+
+def _turned(moment: Moment) -> bool:
+    """Whether the head turned so far that the change may be its own."""
+    first, last = moment.onset[-1], moment.apex[0]
+    turn, motion = last.turn - first.turn, last.motion - first.motion
+    return float(np.hypot(turn[0], turn[1])) > MOST_TURNED * float(np.hypot(motion[:, 0], motion[:, 1]).max())
 
 
 def face_flow(onset: Sequence[Crop], apex: Sequence[Crop], *, backend: Backend = "auto") -> tuple[F32, F32, float]:
     """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
-    how well the flow explains the change (see `explained`). Training prepares databases with this very function."""
+    how well the flow explains the change (see `likeness.explained`). Training prepares databases with this very function."""
     before, after = _mean(onset), _mean(apex)
     landmarks = _landmarks(apex)
-    after = _like(after, before)
+    after = like(after, before)
     flow = tvl1(before, after, backend=backend)
     return take_out_head(flow, landmarks), keypoints(landmarks), explained(before, after, flow)
-
-
-def explained(before: F32, after: F32, flow: F32) -> float:
-    """How alike both pictures [H, W] are once the flow [2, H, W] is undone: the tenth percentile of patches' correlations.
-
-    1 where every part of one face was only moved; low where a hand came between or the head turned away, so that the flow
-    means nothing.
-    """
-    x, y = _places(before.shape[0], before.shape[1])
-    undone = np.asarray(cv2.remap(after, x + flow[0], y + flow[1], cv2.INTER_LINEAR), np.float32)
-    (mean_b, square_b), (mean_u, square_u) = _patches(before), _patches(undone)
-    (product, _) = _patches(before * undone)
-    spread = np.sqrt(np.maximum(square_b - mean_b**2, 0) * np.maximum(square_u - mean_u**2, 0))
-    found = np.where(spread > SMOOTH_PATCH, (product - mean_b * mean_u) / np.maximum(spread, SMOOTH_PATCH), 1.0)
-    return percentile(found.ravel(), 10)
-
-
-def _patches(picture: F32) -> tuple[F64, F64]:
-    """Mean and mean square of patches of a picture [H, W], overlapping and clear of its border: each [rows, columns]."""
-    side, step = PATCH_SIDE, PATCH_STEP
-    sums = cv2.integral2(picture[step // 2 : -1, step // 2 : -1], sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
-    corners = (
-        np.asarray(
-            one[side::step, side::step]
-            - one[:-side:step, side::step]
-            - one[side::step, :-side:step]
-            + one[:-side:step, :-side:step],
-            np.float64,
-        )
-        for one in sums
-    )
-    mean, square = (one / side**2 for one in corners)
-    return mean, square
 
 
 def intensity(flow: F32, points: F32) -> float:
@@ -246,28 +265,3 @@ def _mean(crops: Sequence[Crop]) -> F32:
 def _landmarks(crops: Sequence[Crop]) -> F32:
     """The mean mesh [478, 3] of crops."""
     return np.asarray(np.mean([crop.landmarks for crop in crops], axis=0), np.float32)
-
-
-def _like(picture: F32, model: F32) -> F32:
-    """The picture with brightness and contrast of the model, as far as both show the same face: TV-L1 assumes constancy."""
-    window = face_window(model.shape[0], model.shape[1])
-    total = float(window.sum())
-    mean_p, mean_m = float((picture * window).sum()) / total, float((model * window).sum()) / total
-    var_p = float((window * (picture - mean_p) ** 2).sum()) / total
-    var_m = float((window * (model - mean_m) ** 2).sum()) / total
-    gain = float(np.clip(np.sqrt(var_m / max(var_p, 1e-6)), 0.5, 2.0))
-    return np.asarray(np.clip((picture - mean_p) * gain + mean_m, 0, 255), np.float32)
-
-
-@lru_cache(maxsize=4)
-def _places(rows: int, columns: int) -> tuple[F32, F32]:
-    """Each pixel's x and y."""
-    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
-    return x, y
-
-
-@lru_cache(maxsize=4)
-def face_window(rows: int, columns: int) -> F32:
-    """How much each pixel [rows, columns] of a crop counts where brightness is compared: a bell over the middle of the face."""
-    across, down = cv2.getGaussianKernel(columns, columns / 4), cv2.getGaussianKernel(rows, rows / 4)
-    return np.asarray(down @ across.T, np.float32)

@@ -25,7 +25,7 @@ Layout = Literal["grey", "rgb", "i420"]
 State = Literal["provisional", "final"]
 Kind = Literal["micro", "macro"]
 
-ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered"]
+ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered", "motion"]
 
 ACTIVITY_KINDS: tuple[ActivityKind, ...] = get_args(ActivityKind)
 """What a face does besides expressions; see `engine.activity`."""
@@ -98,12 +98,14 @@ class Frame:
 class Face:
     """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
     frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them; blendshapes, 0 to 1,
-    by the names of `engine.mesh.BLENDSHAPE_NAMES`, seen then too."""
+    by the names of `engine.mesh.BLENDSHAPE_NAMES`, seen then too. repeated says that the frame shows the same picture of the
+    face as the one before."""
 
     id: int
     points: F32
     t: float
     blendshapes: Mapping[str, float] = field(default_factory=dict)
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class Crop:
     leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
     patches in crop pixels; anchor counts the reference pictures taken so far,
     over which motions and turns go on. landmarks, eye_opening and blendshapes (by name, 0 to 1) are what the mesh saw last,
-    mesh_age seconds before this frame.
+    mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one before, so
+    that nothing about motion or noise can be learned from the two.
     """
 
     face: int
@@ -140,6 +143,7 @@ class Crop:
     anchor: int
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     mesh_age: float = 0.0
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ class Span:
     """What the spotter found on one face; ordinal counts the face's spans from 0 and ties a provisional span to its final one.
 
     offset and kind are None while the span is provisional. A truncated span was cut short by the end of the source, a gap or
-    the loss of the face, or held longer than is followed; its offset is the last frame seen.
+    the loss of the face, or held longer than is followed; its offset is the last frame seen. probability is that of being an
+    expression at all, where a judge was asked.
     """
 
     face: int
@@ -157,6 +162,7 @@ class Span:
     apex: Mark
     offset: Mark | None = None
     truncated: bool = False
+    probability: float | None = None
 
     @property
     def kind(self) -> Kind | None:
@@ -168,16 +174,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Activity:
-    """What a face did from one moment to another."""
+    """What a face did from one moment to another. A motion is one that stood out and was judged to be no expression, with the
+    probability that it is one all the same."""
 
     face: int
     kind: ActivityKind
     start: Mark
     end: Mark
+    expression_probability: float | None = None
 
     def as_dict(self, stream: str) -> dict[str, Any]:
         """The activity's JSON form, version 1 (names and order are part of the format)."""
-        return {
+        out: dict[str, Any] = {
             "type": "activity",
             "v": 1,
             "stream": stream,
@@ -186,11 +194,15 @@ class Activity:
             "start": {"frame": self.start.frame, "t": round(self.start.t, 6)},
             "end": {"frame": self.end.frame, "t": round(self.end.t, 6)},
         }
+        if self.expression_probability is not None:
+            out["expression_probability"] = round(self.expression_probability, 4)
+        return out
 
 
 @dataclass(frozen=True)
 class Event:
-    """A recognized expression, ready to be written or sent; speaking says that the face spoke for a third of it or more."""
+    """A recognized expression, ready to be written or sent; why says in a few words why the label is "uncertain", if it is;
+    speaking says that the face spoke for a third of it or more; expression_probability how likely it is one at all."""
 
     id: str
     stream: str
@@ -206,7 +218,9 @@ class Event:
     intensity: float
     model: str
     truncated: bool = False
+    why: str | None = None
     speaking: bool = False
+    expression_probability: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""
@@ -232,6 +246,10 @@ class Event:
             "model": self.model,
             "speaking": self.speaking,
         }
+        if self.expression_probability is not None:
+            out["expression_probability"] = round(self.expression_probability, 4)
         if self.truncated:
             out["truncated"] = True
+        if self.why is not None:
+            out["why"] = self.why
         return out

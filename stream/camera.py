@@ -26,6 +26,7 @@ from engine.errors import ApexError, InputError
 from engine.types import U8, Frame
 from stream import wire
 from stream.channel import ClosedError
+from stream.clock import SlowRate
 from stream.connection import Client, frame
 from stream.feed import Arrival, SourceState, SourceStatus
 from stream.guard import Bucket
@@ -38,6 +39,9 @@ WAITING = 2
 """Pictures that may wait for the worker; the oldest gives way."""
 CONSENT_S = 10.0
 STATUS_S = 1.0
+MEASURED_S = 0.5
+"""The shortest time over which pictures a second are believed."""
+
 STALLED_S = 5.0
 _TIME = struct.Struct(">d")
 _LATEST = 1e9
@@ -90,6 +94,7 @@ class Feed:
         self._since = time.time()
         self._newest = self._looked = clock()
         self._taken_then = 0
+        self._slow_rate = SlowRate()
 
     def offer(self, message: bytes) -> None:
         """Take a picture as it came from the socket. Raises InputError where it cannot be used, ClosedError at the end."""
@@ -142,14 +147,15 @@ class Feed:
         now = self._clock()
         passed, taken = now - self._looked, self._taken - self._taken_then
         self._looked, self._taken_then = now, self._taken
-        unusable = self._broken + self._unreadable
+        unusable, fps = self._broken + self._unreadable, taken / passed if passed > 0 else 0.0
+        slow = self._slow_rate(fps if passed >= MEASURED_S else 0.0)
         waiting: SourceState = "live" if now - self._newest < STALLED_S else "stalled"
         return SourceStatus(
             stream=self.name,
             kind="browser",
             state=state or (waiting if self._taken else "starting"),
-            detail=f"{unusable} pictures could not be used" if unusable else "",
-            fps=taken / passed if passed > 0 else 0.0,
+            detail=f"{unusable} pictures could not be used" if unusable else slow,
+            fps=fps,
             frames=self._taken,
             drops=self.dropped,
             width=self._size[0],

@@ -23,7 +23,7 @@ from dataclasses import replace
 from engine.types import Frame
 from stream.address import parse_address
 from stream.channel import ClosedError
-from stream.clock import GAP_S, Timeline
+from stream.clock import GAP_S, SlowRate, Timeline
 from stream.feed import Arrival, SourceState, SourceStatus
 from stream.link import OPEN_S, Link
 from stream.live_config import SourceSettings
@@ -92,6 +92,7 @@ class Capture:
         self._back_off = BackOff()
         self._recent: deque[float] = deque()
         self._reported = -math.inf
+        self._slow_rate = SlowRate()
         self._away = False
         self._thread = threading.Thread(target=self._run, name=f"capture {source.name}", daemon=True)
 
@@ -217,11 +218,13 @@ class Capture:
     def _tell(self, state: SourceState, detail: str = "") -> None:
         was, recent = self._status, self._recent
         span = recent[-1] - recent[0] if len(recent) > 1 else 0.0
+        fps = (len(recent) - 1) / span if span and state == "live" else 0.0
+        slow = self._slow_rate(fps if span >= RATE_S / 2 else 0.0)
         self._status = replace(
             was,
             state=state,
-            detail=detail,
-            fps=round((len(recent) - 1) / span, 2) if span and state == "live" else 0.0,
+            detail=slow if state == "live" and not detail else detail,
+            fps=round(fps, 2),
             drops=self._mailbox.dropped,
             since=was.since if state == was.state else time.time(),
         )

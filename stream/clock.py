@@ -20,6 +20,32 @@ from statistics import median
 GAP_S = 1.0
 GAP_STEPS = 3.0
 DEFAULT_STEP_S = 1 / 25
+OTHER_RATE = 0.25
+MICRO_FPS = 20.0
+"""Below so many frames a second the spotter's average over +-0.05 s holds one frame alone, and a rise of 0.1 s two."""
+
+
+def slow_rate(fps: float) -> str:
+    """One sentence on what cannot be seen at so many pictures a second; "" where the rate does for everything."""
+    if fps <= 0 or fps >= MICRO_FPS:
+        return ""
+    return (
+        f"micro-expressions cannot be seen at {fps:.0f} frames/s: they last half a second at most and rise within a tenth or "
+        "two, which takes at least 25 frames/s; only longer expressions are found"
+    )
+
+
+class SlowRate:
+    """`slow_rate` of a rate that varies: said of another one only where that differs by a quarter."""
+
+    def __init__(self) -> None:
+        self._fps = 0.0
+
+    def __call__(self, fps: float) -> str:
+        """The sentence now; fps is 0 where it is not known."""
+        if fps > 0 and abs(fps - self._fps) > OTHER_RATE * self._fps:
+            self._fps = fps
+        return slow_rate(self._fps)
 
 
 class SourceClock:

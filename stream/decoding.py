@@ -1,4 +1,4 @@
-"""From an open container to frames: decoding, times, and damage that is counted and passed over.
+"""From an open container to frames: decoding, fields, times, and damage that is counted and passed over.
 
 Recorded files (`source`) and connections to live sources (`link`) read through the same loop.
 """
@@ -14,6 +14,7 @@ from av.stream import Disposition
 
 from engine.types import Frame
 from stream.clock import SourceClock
+from stream.fields import Deinterlacer
 from stream.pixels import upright_pixels
 
 
@@ -34,6 +35,7 @@ class Decoding:
         self.frames = self.errors = self.damaged = self.read = 0
         self.failure: av.error.FFmpegError | None = None
         self.finished = False
+        self.fields = Deinterlacer()
         self._container = container
         self._track = track
         self._lost = False
@@ -44,7 +46,10 @@ class Decoding:
                 self.damaged += self.frames > 0
                 self._lost = True
                 continue
-            yield self._frame(picture)
+            for whole in self.fields.take(picture):
+                yield self._frame(whole)
+        for whole in self.fields.flush():
+            yield self._frame(whole)
         self.finished = True
 
     def _pictures(self) -> Iterator[av.VideoFrame]:

@@ -38,16 +38,16 @@ class SharedRecognizer(Recognizer):
         self._busy = False
         self._running = threading.Lock()  # guards the network, whose way down its chain is one thread's work
 
-    def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition:
+    def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop], between: Sequence[Crop] = ()) -> Recognition:
         """As `Recognizer.recognize`; on a GPU together with what other threads ask for meanwhile."""
-        found = self._together(onset, apex) if self.flow_on_gpu else None
-        return super().recognize(onset, apex) if found is None else found
+        found = self._together(Moment(onset, apex, between)) if self.flow_on_gpu else None
+        return super().recognize(onset, apex, between) if found is None else found
 
-    def _together(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> Recognition | None:
+    def _together(self, moment: Moment) -> Recognition | None:
         """The answer by the GPU, None where that was lost before the moment's turn came."""
         answer: Future[Recognition | None] = Future()
         with self._changed:
-            self._waiting.append(((onset, apex), answer))
+            self._waiting.append((moment, answer))
             self._changed.wait_for(lambda: answer.done() or not self._busy)
             if answer.done():
                 return answer.result()

@@ -175,6 +175,11 @@ class VideoSource:
             yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
+        fields = self._decoding.fields
+        if fields.refusal is not None:
+            yield f"{_count(fields.interlaced, 'picture')} interlaced and left so, yadif is missing ({fields.refusal})"
+        elif fields.interlaced:
+            yield f"{_count(fields.interlaced, 'picture')} interlaced; they were deinterlaced (yadif)"
         if self._declared.pixel_shape:
             yield f"pixels are not square ({self._declared.pixel_shape}); faces are measured as stored"
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from engine.types import ACTIVITY_KINDS, Activity, Event
+from stream.clock import slow_rate
 from stream.config import AnalysisSettings
 from stream.source import VideoFacts
+
+MANY_REPEATED = 0.1
+"""From this share of repeated frames on the summary says so."""
 
 PACKAGES = ("apexstream", "ai-edge-litert", "av", "numpy", "onnxruntime", "opencv-contrib-python")
 
@@ -36,6 +40,7 @@ def summarize(
         "format": 1,
         "complete": problem is None,
         "problem": problem,
+        "notes": list(notes(facts["measured_fps"] or 0.0, statistics)),
         "stream": stream,
         "video": facts,
         "events": count_events(events),
@@ -50,6 +55,18 @@ def summarize(
         "versions": {"python": platform.python_version(), **package_versions()},
         "settings": settings.model_dump(mode="json"),
     }
+
+
+def notes(fps: float, statistics: Mapping[str, int]) -> Iterator[str]:
+    """Sentences on what in the video limits what can be found, from its frames a second and the pipeline's statistics."""
+    repeated, seen = statistics.get("repeated", 0), max(1, statistics.get("frames_with_face", 0))
+    share = repeated / seen
+    if share >= MANY_REPEATED:
+        distinct = fps * (1 - share)
+        yield f"{share:.0%} of the frames repeat the one before: the video shows {distinct:.0f} different pictures a second"
+    slow = slow_rate(fps * (1 - share))
+    if slow:
+        yield slow
 
 
 def count_events(events: Sequence[Event]) -> dict[str, Any]:

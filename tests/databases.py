@@ -13,7 +13,7 @@ import openpyxl
 
 from engine.landmarks import FaceLocator, face_box
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.types import U8, Frame
+from engine.types import F32, U8, Frame
 from tools.clips import preset
 from tools.clips.render import Scene
 from tools.clips.spec import Action
@@ -147,4 +147,76 @@ def write_casme3(root: Path, films: Sequence[tuple[str, str, Action, str]] = FIL
         write_shot(root / "part_A" / subject / film / "color", taken)
         rows.append((subject, film, taken.onset, taken.apex, taken.offset, emotion))
     casme3_table(root / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", *rows)
+    return root
+
+
+LONG: tuple[tuple[Action, str], ...] = (("smile", "positive"), ("brow_lower", "negative"))
+"""Action and emotion of the only expression of each of two subjects' long videos."""
+
+SAMM_LV_HEAD = (
+    "Subject",
+    "Filename",
+    "Inducement Code",
+    "Onset",
+    "Apex",
+    "Offset",
+    "Duration",
+    "Type",
+    "Action Units",
+    "Notes",
+)
+CASME3_LONG_HEAD = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Expression type", "Objective class")
+
+
+def casme2_squared_table(path: Path, *rows: tuple[int, str, object, object, object, str, str]) -> Path:
+    """Rows of (participant, clip, onset, apex, offset, emotion, type) without a header, and the release's sheets of names, for
+    two participants and four films."""
+    book = openpyxl.Workbook()
+    page = book.active
+    page.title = "CASFEcode_final"
+    for participant, clip, onset, apex, offset, emotion, kind in rows:
+        page.append([participant, clip, onset, apex, offset, "4+7", emotion, kind, "anger"])
+    for title, names in (
+        ("naming rule1", [(15, "s15", 1), (16, "s16", 2), (16, "s16", 2)]),
+        ("naming rule2", [("0101", "disgust1"), ("0102", "disgust2"), ("0401", "anger1"), ("0502", "happy1")]),
+    ):
+        sheet = book.create_sheet(title)
+        for name in names:
+            sheet.append(list(name))
+    book.save(path)
+    return path
+
+
+def samm_lv_table(path: Path, *rows: tuple[str, str, object, object, object, str]) -> Path:
+    """Rows of (subject, name, onset, apex, offset, type), under the release's nine lines of explanation."""
+    above = [("SAMM Long Videos Dataset - FACS Codes",), *[("Symbol Key:",)] * 8]
+    full = [(s, n, 1, on, apex, off, 71, kind, "4+7", None) for s, n, on, apex, off, kind in rows]
+    return write_sheet(path, "FACS_Movement_Only", [*above, SAMM_LV_HEAD, *full])
+
+
+def casme3_long_table(path: Path, *rows: tuple[str, str, object, object, object, str]) -> Path:
+    """Rows of (subject, film, onset, apex, offset, type); the release writes its numbers as text."""
+    full = [(s, film, str(on), str(apex), str(off), "4", kind, "III") for s, film, on, apex, off, kind in rows]
+    return write_sheet(path, "AU+Emotion", [CASME3_LONG_HEAD, *full])
+
+
+def write_casme2_squared(root: Path) -> Path:
+    """A small CAS(ME)^2: a whole video of each subject below root/rawpic, the table in root; returns root."""
+    rows: list[tuple[int, str, object, object, object, str, str]] = []
+    for participant, (action, emotion) in enumerate(LONG, start=1):
+        taken = shot(action)
+        folder = root / "rawpic" / f"s{14 + participant}" / f"{14 + participant}_0101disgustingteeth"
+        write_shot(folder, taken, "img{}.jpg", range(FIRST, FIRST + taken.scene.truth.frames))
+        rows.append((participant, "disgust1_1", taken.onset, taken.apex, taken.offset, emotion, "micro-expression"))
+    casme2_squared_table(root / "CAS(ME)^2code_final.xlsx", *rows)
+    return root
+
+
+def write_region_flow(root: Path, name: str, videos: dict[str, F32], rows: Iterable[Sequence[object]]) -> Path:
+    """Published region flow: motion [frames, 12, 2] by the videos' written names, padded as there, and rows of (video, type,
+    onset, apex, offset); returns root."""
+    padded = {key: np.pad(motion, ((0, -len(motion) % 256), (0, 0), (0, 0))) for key, motion in videos.items()}
+    np.savez_compressed(root / f"{name}.npz", **{key: motion.astype(np.float16) for key, motion in padded.items()})
+    lines = [("video", "type", "onset", "apex", "offset"), *rows]
+    (root / f"{name}.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
     return root

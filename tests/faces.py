@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from engine.align import Registrar
+from engine.features import CROP_SIDE
 from engine.landmarks import FaceLocator
+from engine.recognizer import face_flow
 from engine.types import F32, U8, Crop, Frame
 from tools.clips import ClipSpec, Truth, plan, preset, render_frames
 from tools.clips.portrait import photograph
@@ -82,3 +84,34 @@ def rise(action: Action, name: str = "hopper", px: float = 2.0) -> tuple[Scene, 
     numbers = [0, *range(truth.onset_frame, truth.apex_frame + 1)]
     seen = list(registered(Frame(k, float(scene.times[k]), scene.frame(k)) for k in numbers))
     return scene, [crop for crop, _ in seen], seen[0][1]
+
+
+def bump(x: float, y: float, u: float, v: float, sigma: float = 9.0) -> F32:
+    """[2, 128, 128] flow that moves one place by (u, v) pixels."""
+    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
+    near = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+    return np.stack([u * near, v * near]).astype(np.float32)
+
+
+def moved(crop: Crop, flow: F32) -> Crop:
+    """The crop after the flow: what was at (x, y) is at (x + u, y + v)."""
+    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE].astype(np.float32)
+    back = flow.copy()
+    for _ in range(20):
+        back = np.stack([cv2.remap(part, columns - back[0], rows - back[1], cv2.INTER_LINEAR) for part in flow])
+    pixels = cv2.remap(crop.pixels, columns - back[0], rows - back[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return replace(crop, pixels=np.asarray(pixels, np.uint8))
+
+
+@lru_cache(maxsize=8)
+def laugh(px: float) -> tuple[tuple[Crop, ...], F32]:
+    """Ten crops of hopper with a smile as it is rendered, enlarged to px pixels at its strongest, and the flow [2, 128, 128]
+    from the first to the last. Their motion says what a registrar would."""
+    _, crops, _ = rise("smile", px=4.0)
+    rest = crops[0]
+    flow, _, _ = face_flow([rest], crops[-1:])
+    smooth = np.stack([cv2.GaussianBlur(channel, (0, 0), 5.0) for channel in flow])
+    true = np.asarray(smooth * (px / np.hypot(*smooth).max()), np.float32)
+    motion = (crops[-1].motion - rest.motion) * (px / 4)
+    grown = (replace(moved(rest, true * np.float32(k / 9)), motion=rest.motion + motion * np.float32(k / 9)) for k in range(10))
+    return tuple(grown), true

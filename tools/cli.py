@@ -1,7 +1,7 @@
 """The `apexstream` command: which commands there are, and how failures reach the user.
 
-Each command lives in `tools/commands/<name>.py` as a function of that name and is imported when it is called, never for the
-listing: `apexstream --help` answers in under half a second.
+Each command lives in `tools/commands/<name>.py` (- written _) as a function of that name and is imported when it is called,
+never for the listing: `apexstream --help` answers in under half a second.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ COMMANDS = {
     "prepare": "Make flow maps from a database's pictures.",
     "train": "Fit a network on a configured data set.",
     "evaluate": "Judge a recipe leave-one-subject-out.",
+    "spot-evaluate": "Judge spotting on real long videos, subjects held out.",
     "export": "Write a fitted network as checked ONNX.",
     "bench": "Measure speed beside what one would otherwise write.",
     "fetch": "Fetch the face model (done by itself when first needed).",
@@ -60,7 +61,8 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> Any:
     """The command `name` as typer runs it, its module imported now."""
-    function = getattr(importlib.import_module(f"tools.commands.{name}"), name)
+    module = name.replace("-", "_")
+    function = getattr(importlib.import_module(f"tools.commands.{module}"), module)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(name, help=function.__doc__ or COMMANDS[name])(function)
     return typer.main.get_command(single)

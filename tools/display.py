@@ -123,7 +123,8 @@ def event_table(events: Iterable[Event]) -> Table:
     for name in ("confidence", "intensity px"):
         table.add_column(name, justify="right", no_wrap=True)
     for event in events:
-        label = event.label + (" (cut short)" if event.truncated else "")
+        notes = (event.why, "cut short" if event.truncated else None)
+        label = event.label + "".join(f" ({note})" for note in notes if note)
         times = [_seconds(mark) for mark in (event.onset, event.apex, event.offset)]
         table.add_row(str(event.face), *times, event.kind or "", label, f"{event.confidence:.2f}", f"{event.intensity:.2f}")
     return table

@@ -4,7 +4,7 @@ Each picture goes through cv2.VideoCapture and MediaPipe's FaceLandmarker as the
 TV-L1, numpy and PyTorch, one after the other on one thread. No library finds expressions, so registration and spotting are this
 project's own, as OpenCV and numpy do them: its events are those of `apexstream analyze`, and what differs is the way there.
 
-    python -m tools.straight VIDEO
+    python -m tools.straight VIDEO          # --mesh-alone: decoding and the mesh of every picture, nothing else
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from engine.align import Registrar, keypoints
 from engine.config import RecognizerSettings
 from engine.errors import SourceError
 from engine.features import SIDE, keypoints_to_map, network_input
+from engine.likeness import ALIKE, explained
 from engine.mesh import bundle
 from engine.mesh.tasks import VideoMesh
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognizer import ALIKE, explained
 from engine.residual import take_out_head
 from engine.ring import Ring
 from engine.runtime import load
@@ -152,6 +152,17 @@ def analyse(path: Path) -> dict[str, Any]:
     }
 
 
+def mesh_alone(path: Path) -> dict[str, Any]:
+    """What `analyse` gives, of nothing but decoding and MediaPipe's mesh of every picture; PyTorch is not loaded for it."""
+    began, worked = time.perf_counter(), time.process_time()
+    mesh, frames = VideoMesh(bundle.read()), 0
+    for t, picture in pictures(path):
+        mesh.find(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8), t)
+        frames += 1
+    mesh.close()
+    return {"frames": frames, "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - worked, "events": []}
+
+
 def one_thread() -> None:
     """Holds OpenCV and PyTorch to one thread; MediaPipe's cannot be held, but it is waited for."""
     import torch
@@ -164,13 +175,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Analyse the video that the command line names; its figures go to stdout as JSON."""
     parser = argparse.ArgumentParser(prog="python -m tools.straight", description=__doc__)
     parser.add_argument("video", type=Path)
+    parser.add_argument("--mesh-alone", action="store_true", help="stop after the mesh")
     options = parser.parse_args(arguments)
     if not options.video.is_file():
         parser.error(f"{options.video} is no file")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    one_thread()
+    if options.mesh_alone:
+        cv2.setNumThreads(1)
+    else:
+        one_thread()
     with native_noise_hidden():
-        found = analyse(options.video)
+        found = mesh_alone(options.video) if options.mesh_alone else analyse(options.video)
     print(json.dumps(found, indent=1))
     return 0
 

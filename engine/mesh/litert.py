@@ -47,6 +47,7 @@ class LiteRTModels:
         self._detector = _Network(models["face_detector"], "regressors", "classificators")
         self._mesh = _Network(models["face_landmarks_detector"], "Identity", "Identity_1")
         self._blendshapes = _Network(models["face_blendshapes"], "StatefulPartitionedCall:0")
+        self._view: F32 = np.empty((1, _MESH_PX, _MESH_PX, 3), np.float32)  # written again for each look: a new one is slow
 
     @property
     def backend(self) -> str:
@@ -72,7 +73,8 @@ class LiteRTModels:
     def mesh(self, frame: Frame, region: Region) -> FaceMesh | None:
         """The face in a region of the frame, None where there is none."""
         view, to_frame = _upright(frame, region)
-        flat, logit = self._mesh(view[None])
+        np.multiply(view, np.float32(1 / 255), out=self._view[0])
+        flat, logit = self._mesh(self._view)
         points = flat.reshape(MESH_POINTS, 3)
         presence = float(_sigmoid(logit).ravel()[0])
         if presence < _SURE or not np.isfinite(points).all():
@@ -114,8 +116,8 @@ class _Network:
         self._interpreter = None
 
 
-def _upright(frame: Frame, region: Region) -> tuple[F32, F64]:
-    """The region as the mesh network sees it, [256, 256, 3] RGB in 0..1, and the [2, 3] that takes its pixels to the frame's.
+def _upright(frame: Frame, region: Region) -> tuple[U8, F64]:
+    """The region as the mesh network sees it, [256, 256, 3] RGB, and the [2, 3] that takes its pixels to the frame's.
 
     Only that part of the frame is coloured; a large one is shrunk by whole pixels first, so that nothing is skipped over.
     """
@@ -132,7 +134,7 @@ def _upright(frame: Frame, region: Region) -> tuple[F32, F64]:
     to_window = to_frame / shrink
     to_window[:, 2] += (0.5 - np.array([left, top])) / shrink - 0.5  # a pixel of the window is the mean of shrink x shrink
     view = cv2.warpAffine(window, to_window, (_MESH_PX, _MESH_PX), flags=_READ, borderMode=cv2.BORDER_REPLICATE)
-    return np.multiply(view, np.float32(1 / 255), dtype=np.float32), to_frame
+    return np.asarray(view, np.uint8), to_frame
 
 
 def _sigmoid(logits: F32) -> F32:

@@ -102,8 +102,10 @@ function figures(event) {
   const rows = [
     ["When", clock(event.at)],
     ["Stream", event.face ? `${event.stream}, face ${event.face}` : event.stream],
+    ["Not named", event.why],
     ["Kind", `${event.kind}${event.truncated ? ", cut short" : ""}`],
     ["Duration", seconds(duration(event))],
+    ["An expression at all", event.expression_probability == null ? "" : percent(event.expression_probability)],
     ["Speech", event.speaking ? "The face spoke: what its lips did is mostly that" : ""],
     ["Onset", mark(event.onset)],
     ["Apex", mark(event.apex)],

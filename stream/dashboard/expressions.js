@@ -87,6 +87,7 @@ const COLUMNS = {
   p_positive: (e) => e.probabilities.positive,
   p_surprise: (e) => e.probabilities.surprise,
   model: (e) => e.model,
+  why: (e) => e.why,
 };
 
 /** A value as a cell; text that a spreadsheet would run as a formula is quoted. */

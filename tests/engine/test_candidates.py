@@ -12,8 +12,8 @@ from engine import candidates
 from engine.align import keypoints
 from engine.errors import ArrayError, BackendError, ConfigError
 from engine.features import INPUTS, input_grid, keypoints_to_map, network_input, whole_map
+from engine.likeness import ALIKE, explained, like
 from engine.ops.tvl1 import tvl1, tvl1_batch
-from engine.recognizer import ALIKE, _like, explained
 from engine.residual import relief, take_out_head
 from tools.bench_flow import Case, cases
 
@@ -46,7 +46,7 @@ def test_brightness_is_matched(pairs: list[Case]) -> None:
     before = np.stack([case.fixed for case in pairs]).astype(np.float32)
     after = before * np.float32(0.7) + 20
     found = candidates.like(torch.from_numpy(after), torch.from_numpy(before)).numpy()
-    np.testing.assert_allclose(found, np.stack([_like(a, b) for a, b in zip(after, before, strict=True)]), atol=2e-3)
+    np.testing.assert_allclose(found, np.stack([like(a, b) for a, b in zip(after, before, strict=True)]), atol=2e-3)
 
 
 def test_the_relief() -> None:
@@ -101,7 +101,7 @@ def test_from_crops_to_inputs(pairs: list[Case]) -> None:
     assert (alike.numpy() > ALIKE).all()
     for k, case in enumerate(pairs):
         model = case.fixed.astype(np.float32)
-        wanted = take_out_head(tvl1(model, _like(case.moving.astype(np.float32), model), backend="cpu"), points[k])
+        wanted = take_out_head(tvl1(model, like(case.moving.astype(np.float32), model), backend="cpu"), points[k])
         np.testing.assert_allclose(flow[k].numpy(), wanted, atol=0.03)
         assert (
             np.abs(

@@ -63,6 +63,33 @@ def test_grain_light_and_sway_are_no_change(points: F32) -> None:
         assert max(first.change(grey(np.asarray(swayed, np.uint8)))) < SAME, f"{sway} px"
 
 
+MOTIONS = [(4.0, 3.0, 0.0, 1.0), (12.0, -5.0, 0.0, 1.0), (3.0, 1.0, 2.0, 1.0), (5.0, 2.0, 1.0, 1.03)]
+"""How a head of 110 pixels moves: right and down in pixels, turned in degrees, grown."""
+
+
+def moved(picture: U8, points: F32, motion: tuple[float, float, float, float]) -> U8:
+    right, down, turn, scale = motion
+    x, y = points[:, :2].mean(axis=0).tolist()
+    to_moved = cv2.getRotationMatrix2D((x, y), turn, scale)
+    to_moved[:, 2] += np.array([right, down])
+    return np.asarray(cv2.warpAffine(picture, to_moved, picture.shape[1::-1], flags=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_a_head_that_moves_is_followed_and_what_its_face_does_is_still_seen(
+    points: F32, motion: tuple[float, float, float, float]
+) -> None:
+    glance = FaceGlance(grey(FACE), points)
+    for share in (0.25, 0.5, 0.75, 1.0):  # as frames show it
+        right, down, turn, scale = motion
+        part = share * right, share * down, share * turn, 1 + share * (scale - 1)
+        changes = glance.change(grey(moved(FACE, points, part)))
+        assert max(changes) < 0.25, share
+    for parts, skin, which in ((EYE, 50, 0), (MOUTH, 200, 1)):
+        changed = glance.change(grey(moved(painted(FACE, points, parts, skin), points, motion)))
+        assert changed[which] > ANOTHER
+
+
 def test_a_face_that_is_not_in_the_picture_does_not_change(points: F32) -> None:
     away = points + np.array([5000, 0, 0], np.float32)
     assert FaceGlance(grey(FACE), away).change(grey(FACE[::-1].copy())) == (0, 0)

@@ -13,11 +13,12 @@ import pytest
 
 from engine import Pipeline
 from engine.activity import ActivityWatch
+from engine.align import Registrar
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from engine.pipeline import EVIDENCE, Evidence
-from engine.recognizer import Recognizer
-from engine.types import ACTIVITY_KINDS, Event, Face, Frame
+from engine.recognizer import Recognition, Recognizer
+from engine.types import ACTIVITY_KINDS, Crop, Event, Face, Frame
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
 from tools.clips import ClipSpec, preset
 from training.spotting import Interval, match
@@ -142,6 +143,33 @@ def test_known_expressions_are_spotted_named_and_timed(clip: Clip, whole: tuple[
         assert not event.truncated
 
 
+def test_a_new_reference_picture_between_onset_and_apex_changes_no_name(
+    make: Make, clip: Clip, located: tuple[Located, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = [true.onset_t + 0.35 * (true.apex_t - true.onset_t) for true in clip.truth.events]
+    fits, recognize = Registrar._is_bad, Recognizer.recognize
+    seen: list[tuple[Sequence[Crop], Sequence[Crop], Sequence[Crop]]] = []
+
+    def no_longer_fits(self: Registrar, *args: Any) -> bool:
+        if not due or not self._mesh_t == self._t >= due[0]:
+            return fits(self, *args)
+        due.pop(0)
+        return True
+
+    def noted(self: Recognizer, *crops: Sequence[Crop]) -> Recognition:
+        seen.append((crops[0], crops[1], crops[2]))
+        return recognize(self, *crops)
+
+    monkeypatch.setattr(Registrar, "_is_bad", no_longer_fits)
+    monkeypatch.setattr(Recognizer, "recognize", noted)
+    one = make(stream="clip")
+    events = finals(advance(one, located[0]) + one.flush())
+    assert [event.label for event in events] == [true.label for true in clip.truth.events]
+    assert sum(onset[-1].anchor != apex[0].anchor for onset, apex, _ in seen) >= 2
+    for onset, apex, between in seen:
+        assert all(onset[-1].mark.t < crop.mark.t < apex[-1].mark.t for crop in between)
+
+
 def test_events_refer_to_frames_of_the_source(clip: Clip, whole: tuple[list[Event], dict[str, int]]) -> None:
     times = [frame.t for frame in clip.frames]
     for event in whole[0]:
@@ -171,7 +199,16 @@ def test_the_statistics_count_what_happened(clip: Clip, whole: tuple[list[Event]
     blinks = counts.pop("blinks")
     others = {kind: counts.pop(kind) for kind in ACTIVITY_KINDS if kind != "blink"}
     assert others == dict.fromkeys(others, 0)
-    expected = {"frames": 270, "frames_with_face": 270, "faces": 1, "gaps": 0, "provisional": 4, "final": 4, "truncated": 0}
+    expected = {
+        "frames": 270,
+        "frames_with_face": 270,
+        "repeated": 0,
+        "faces": 1,
+        "gaps": 0,
+        "provisional": 4,
+        "final": 4,
+        "truncated": 0,
+    }
     assert counts == expected
     assert abs(blinks - len(clip.truth.blinks)) <= 1
 
@@ -464,3 +501,93 @@ def test_what_is_foreseen_is_not_recognized_again_and_changes_no_event(
     assert calls.count("in time") == 0
     assert announced <= calls.count("ahead") <= 10 * announced, "each while it rises, for it may go down at once"
     one.foresee()
+
+
+# --- what films and sources do to pictures ------------------------------------------------------------------------------------
+
+
+def repeating(frames: Sequence[Frame], every: int) -> list[Frame]:
+    """The frames, each `every`-th the picture of the one before again."""
+    return [replace(frame, pixels=frames[k - 1].pixels) if k and k % every == 0 else frame for k, frame in enumerate(frames)]
+
+
+def test_repeated_pictures_are_marked_and_counted(clip: Clip, make: Make) -> None:
+    frames = repeating(clip.frames[:60], 3)
+    one = make()
+    for frame in frames:
+        faces = one.locate(frame)
+        assert [face.repeated for face in faces] == [bool(frame.index and frame.index % 3 == 0)]
+        one.advance(frame, faces)
+    assert one.statistics["repeated"] == 19
+
+
+def test_faces_before_and_after_a_cut_are_not_joined(clip: Clip, make: Make) -> None:
+    """Two persons one after the other in the same place, the cut in the middle of an expression of the first."""
+    first = clip.truth.events[0]
+    at = (first.onset_frame + first.apex_frame) // 2 + 2
+    second = render(replace(spec(), photo="astronaut")).frames[:90]
+    frames = [*clip.frames[:at], *(replace(frame, index=at + k, t=(at + k) / 30) for k, frame in enumerate(second))]
+    one = make()
+    ids, events = [], []
+    for frame in frames:
+        faces = one.locate(frame)
+        ids.append([face.id for face in faces])
+        events += one.advance(frame, faces)
+    events += one.flush()
+    assert ids == [[0]] * at + [[1]] * len(second)
+    for event in finals(events):
+        assert event.offset is not None
+        assert (event.offset.frame < at) if event.face == 0 else (event.onset.frame >= at)
+
+
+def lit(frame: Frame, gains: Any) -> Frame:
+    """The frame with its colours [3] or its pixels multiplied by gains."""
+    return replace(frame, pixels=np.clip(frame.pixels * np.float32(gains), 0, 255).astype(np.uint8))
+
+
+LAMP = np.linspace(0.55, 1.2, 360, dtype=np.float32)[None, :, None]
+BALANCES = ((1, 0.8, 1.25), (1.2, 1, 0.7), (0.75, 1.1, 1.1))
+
+
+def jumping_exposure(frame: Frame) -> Frame:
+    jump = (0.5, -0.35)[int(frame.t / 2) % 2]
+    return lit(frame, 1 + jump * np.exp(-(frame.t % 2) / 0.3))
+
+
+LIGHTS: dict[str, Callable[[Frame], Frame]] = {
+    "every second frame is half as light": lambda frame: lit(frame, 0.5 if frame.index % 2 else 1),
+    "a lamp from the side in every second frame": lambda frame: lit(frame, LAMP if frame.index % 2 else 1),
+    "exposure jumps and comes back": jumping_exposure,
+    "white balance jumps": lambda frame: lit(frame, BALANCES[int(frame.t / 0.8) % 3]),
+}
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_light_that_jumps_makes_no_event_and_hides_none(clip: Clip, make: Make, light: str) -> None:
+    events = finals(run(make(), [LIGHTS[light](frame) for frame in clip.frames]))
+    assert len(match(spans(events), true_spans(clip), iou=0.5)) == len(events) == len(clip.truth.events)
+
+
+@pytest.mark.parametrize("meeting", ["one passes before the other", "both pass side by side"])
+def test_faces_that_change_places_exchange_no_span(clip: Clip, make: Make, meeting: str) -> None:
+    """Two faces cross: what either id is told to have done, one face did."""
+    other = render(replace(spec(), photo="astronaut", seed=9))
+    apart = 0 if meeting == "one passes before the other" else 160
+    frames, centres = [], []
+    for k in range(150):
+        share = min(max((k - 50) / 50, 0.0), 1.0)
+        left, right = round(20 + 380 * share), round(400 - 380 * share)
+        pixels = np.full((480, 760, 3), 90, np.uint8)
+        pixels[150 + apart // 2 : 450 + apart // 2, right : right + 340] = other.frames[k].pixels[:, 10:350][: 330 - apart // 2]
+        pixels[150 - apart // 2 : 450 - apart // 2, left : left + 340] = clip.frames[k].pixels[:, 10:350]
+        frames.append(Frame(k, k / 30, pixels))
+        centres.append((left + 170, right + 170))
+    one = make()
+    owners: dict[int, set[int]] = {}
+    for frame, (first, second) in zip(frames, centres, strict=True):
+        for face in one.locate(frame):
+            x = float(face.points[:, 0].mean())
+            if face.t == frame.t and abs(first - second) > 200:
+                owners.setdefault(face.id, set()).add(int(abs(x - second) < abs(x - first)))
+    assert {owner for seen in owners.values() for owner in seen} == {0, 1}
+    assert all(len(seen) == 1 for seen in owners.values()), owners

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,11 +27,12 @@ from engine.features import (
     network_input,
     whole_map,
 )
+from engine.likeness import ALIKE
 from engine.ops.tvl1 import tvl1_batch
-from engine.recognizer import ALIKE, AT_ONCE, Moment, Recognition, Recognizer, explained, intensity
-from engine.types import F32, Crop
+from engine.recognizer import AT_ONCE, Moment, Recognition, Recognizer, intensity
+from engine.types import Crop
 from engine.weights import default_weights, sha256_of, weights_for
-from tests.faces import rise
+from tests.faces import bump, laugh, moved, rise
 from tools.clips.spec import LABEL_OF, Action
 
 POINTS = keypoints_to_crop(CANONICAL_KEYPOINTS)
@@ -48,23 +48,6 @@ def recognizer() -> Recognizer:
 @pytest.fixture(scope="module")
 def rest() -> Crop:
     return rise("smile")[1][0]
-
-
-def bump(x: float, y: float, u: float, v: float, sigma: float = 9.0) -> F32:
-    """[2, 128, 128] flow that moves one place by (u, v) pixels."""
-    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
-    near = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
-    return np.stack([u * near, v * near]).astype(np.float32)
-
-
-def moved(crop: Crop, flow: F32) -> Crop:
-    """The crop after the flow: what was at (x, y) is at (x + u, y + v)."""
-    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE].astype(np.float32)
-    back = flow.copy()
-    for _ in range(20):
-        back = np.stack([cv2.remap(part, columns - back[0], rows - back[1], cv2.INTER_LINEAR) for part in flow])
-    pixels = cv2.remap(crop.pixels, columns - back[0], rows - back[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return replace(crop, pixels=np.asarray(pixels, np.uint8))
 
 
 @pytest.mark.parametrize(("u", "v"), [(1.5, 0.0), (-1.0, -1.2), (0.0, 2.5)])
@@ -164,6 +147,7 @@ def test_below_the_stated_confidence_it_says_uncertain(rest: Crop) -> None:
         answer = one.recognize([rest], [apex])
         sane(answer, tuple(one.card.classes))
         assert (answer.label == "uncertain") is uncertain
+        assert answer.why == ("not sure" if uncertain else None)
         if not uncertain:
             assert answer.label == max(answer.probabilities, key=lambda name: answer.probabilities[name])
 
@@ -230,33 +214,82 @@ def test_an_architecture_is_taken_from_those_shipped(network: Literal["ahmsa", "
         assert Recognizer(RecognizerSettings(network=network)).card.sha256 == sha256_of(expected)
 
 
-def test_a_change_that_no_flow_explains_is_not_named() -> None:
-    """Where a hand comes between, parts of both pictures have nothing in common."""
-    rng = np.random.default_rng(5)
-    face = np.asarray(cv2.GaussianBlur(rng.uniform(0, 255, (128, 128)).astype(np.float32), (0, 0), 2.0))
-    other = np.asarray(cv2.GaussianBlur(rng.uniform(0, 255, (128, 128)).astype(np.float32), (0, 0), 2.0))
-    still = np.zeros((2, 128, 128), np.float32)
-    hidden = face.copy()
-    hidden[64:] = other[64:]
-    assert explained(face, face, still) == pytest.approx(1.0, abs=1e-3)
-    assert explained(face, hidden, still) < ALIKE
-    assert explained(np.full_like(face, 90), np.full_like(face, 91), still) == 1.0
+def test_what_stands_on_two_reference_pictures_is_named_like_on_one(recognizer: Recognizer) -> None:
+    for action in CLEAR:
+        _, crops, _ = rise(action)
+        other = replace(crops[-1], anchor=crops[-1].anchor + 1)
+        assert recognizer.recognize(crops[:2], [other]) == recognizer.recognize(crops[:2], crops[-1:])
 
 
-def test_what_stands_on_two_reference_pictures_is_not_named(recognizer: Recognizer, rest: Crop) -> None:
-    answer = recognizer.recognize([rest], [replace(rest, anchor=rest.anchor + 1)])
-    assert answer.label == "uncertain"
-    assert set(answer.probabilities.values()) == {1 / len(recognizer.card.classes)}
+@pytest.mark.parametrize("px", [6.0, 12.0, 18.0, 24.0])
+def test_a_laugh_is_named_however_large(recognizer: Recognizer, px: float) -> None:
+    crops, _ = laugh(px)
+    answer = recognizer.recognize(crops[:1], crops[-1:], crops[1:-1])
+    assert (answer.label, answer.why) == ("positive", None), answer
+
+
+def test_a_change_too_large_for_one_step_is_measured_in_several(recognizer: Recognizer) -> None:
+    crops, _ = laugh(24.0)
+    assert recognizer.flow(crops[:1], crops[-1:])[2] < ALIKE
+    small = recognizer.recognize(crops[:1], crops[2:3]).intensity
+    whole = recognizer.recognize(crops[:1], crops[-1:], crops[1:-1]).intensity
+    assert whole == pytest.approx(9 / 2 * small, rel=0.1)
+
+
+def test_what_is_named_in_one_step_takes_no_other(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "chained_flow", lambda *_, **__: pytest.fail("the direct flow explains it"))
+    _, crops, _ = rise("smile")
+    assert recognizer.recognize(crops[:2], crops[-1:], crops[2:-1]) == recognizer.recognize(crops[:2], crops[-1:])
+
+
+def covered(crop: Crop, residual: float) -> Crop:
+    """The crop with something before half of the face, on which the head's patches disagree by `residual` pixels."""
+    pixels = crop.pixels.copy()
+    pixels[60:] = np.random.default_rng(1).integers(0, 256, (68, CROP_SIDE), np.uint8)
+    return replace(crop, pixels=pixels, residual=residual)
+
+
+def test_what_is_not_named_says_why(recognizer: Recognizer, rest: Crop) -> None:
+    far = np.zeros_like(rest.motion)
+    far[0] = 9.0
+    hidden = replace(covered(rest, 3.0), motion=rest.motion + far)
+    grimace = replace(covered(rest, 0.5), motion=rest.motion + far)
+    turned = replace(rest, anchor=rest.anchor + 1, turn=rest.turn + np.float32([4, 0, 0, 0]))
+    for apex, why in ((hidden, "covered"), (grimace, "changed too much"), (turned, "turned away")):
+        answer = recognizer.recognize([rest], [apex])
+        sane(answer, tuple(recognizer.card.classes))
+        assert (answer.label, answer.why) == ("uncertain", why)
+        assert set(answer.probabilities.values()) == {1 / len(recognizer.card.classes)}
+    passing = recognizer.recognize([rest], [grimace], [replace(rest, residual=3.0)])
+    assert passing.why == "covered", "the hand came between onset and apex"
+
+
+def test_a_head_that_turns_on_one_reference_is_named_as_ever(recognizer: Recognizer) -> None:
+    _, crops, _ = rise("smile")
+    turned = replace(crops[-1], turn=crops[-1].turn + np.float32([4, 0, 0, 0]))
+    assert recognizer.recognize(crops[:2], [turned]).label == "positive"
+
+
+def test_a_large_expression_on_a_turned_head_is_named(recognizer: Recognizer) -> None:
+    crops, _ = laugh(24.0)
+    for turn, label in ((2.0, "positive"), (6.0, "uncertain")):
+        apex = replace(crops[-1], turn=crops[-1].turn + np.float32([0, turn, 0, 0]))
+        assert recognizer.recognize(crops[:1], [apex], crops[1:-1]).label == label
 
 
 # --- many at once ----------------------------------------------------------------------------------------------------------
 
 
 def moments() -> list[Moment]:
-    """Two expressions, one that nothing is known of, and stillness."""
+    """Two expressions, a head that turned away, stillness, and a laugh too large for one step."""
     smile, brow = (rise(action)[1] for action in ("smile", "brow_lower"))
     rest = smile[0]
-    return [(smile[:2], smile[-1:]), ([rest], [replace(rest, anchor=rest.anchor + 1)]), (brow[:3], brow[-2:]), ([rest], [rest])]
+    turned = replace(rest, anchor=rest.anchor + 1, turn=rest.turn + np.float32([4, 0, 0, 0]))
+    laughing, _ = laugh(24.0)
+    return [
+        *(Moment(smile[:2], smile[-1:]), Moment([rest], [turned]), Moment(brow[:3], brow[-2:]), Moment([rest], [rest])),
+        Moment(laughing[:1], laughing[-1:], laughing[1:-1]),
+    ]
 
 
 def alike(one: Recognition, other: Recognition, within: float) -> None:
@@ -284,22 +317,23 @@ def test_many_are_each_as_alone(recognizer: Recognizer) -> None:
     ],
 )
 def test_pictures_that_are_no_crops_are_refused(recognizer: Recognizer, rest: Crop, pixels: Any, told: str) -> None:
-    for moment in (([rest], [replace(rest, pixels=pixels)]), ([replace(rest, pixels=pixels)], [rest])):
+    other = replace(rest, pixels=pixels)
+    for moment in (Moment([rest], [other]), Moment([other], [rest])):
         with pytest.raises(ArrayError, match=told):
-            recognizer.recognize_many([([rest], [rest]), moment])
+            recognizer.recognize_many([Moment([rest], [rest]), moment])
 
 
 def test_a_moment_without_crops_or_a_mesh_is_refused(recognizer: Recognizer, rest: Crop) -> None:
     nowhere = replace(rest, landmarks=np.full_like(rest.landmarks, np.nan))
     for bad, told in (([], "none came"), ([nowhere], "finite points"), ([replace(rest, landmarks=POINTS)], r"not \(5, 2\)")):
         with pytest.raises(ArrayError, match=told):
-            recognizer.recognize_many([([rest], [rest]), ([rest], bad)])
+            recognizer.recognize_many([Moment([rest], [rest]), Moment([rest], bad)])
 
 
 @pytest.mark.parametrize("grey", [0, 1, 90, 255])
 def test_a_picture_of_one_grey_is_answered(recognizer: Recognizer, rest: Crop, grey: int) -> None:
     flat = replace(rest, pixels=np.full_like(rest.pixels, grey))
-    for answer in recognizer.recognize_many([([flat], [flat]), ([rest], [flat]), ([flat, flat], [rest])]):
+    for answer in recognizer.recognize_many([Moment([flat], [flat]), Moment([rest], [flat]), Moment([flat, flat], [rest])]):
         sane(answer, tuple(recognizer.card.classes))
         assert np.isfinite(answer.flow).all()
 
@@ -323,7 +357,7 @@ def by_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Recognizer]:
     monkeypatch.setattr(module, "chosen_for", lambda backend: "gpu")
     monkeypatch.setattr(module, "prepare", lambda backend: backend)
 
-    def solve(fixed: Any, moving: Any) -> Any:
+    def solve(fixed: Any, moving: Any, *_: object) -> Any:
         return torch.from_numpy(tvl1_batch(fixed.numpy(), moving.numpy(), backend="cpu"))
 
     monkeypatch.setattr(candidates.gpu, "solve_batch", solve)
@@ -349,9 +383,9 @@ def test_the_gpu_answers_many_in_one_trip(
     assert one.flow_on_gpu and not recognizer.flow_on_gpu
     for answer, wanted in zip(one.recognize_many(moments()), recognizer.recognize_many(moments()), strict=True):
         alike(answer, wanted, 2e-4)  # measured 6e-7
-    assert trips == [4]
-    assert len(one.recognize_many([([rest], [rest])] * (AT_ONCE + 2))) == AT_ONCE + 2
-    assert trips == [4, AT_ONCE, 2]
+    assert trips == [5]
+    assert len(one.recognize_many([Moment([rest], [rest])] * (AT_ONCE + 2))) == AT_ONCE + 2
+    assert trips == [5, AT_ONCE, 2]
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("CUDA error: device vanished"), MemoryError])
@@ -378,4 +412,4 @@ def test_where_the_gpu_fails_the_cpu_goes_on_and_says_so_once(
     said = (
         "needs more memory than the GPU has free" if raised is MemoryError else "failed on the GPU: CUDA error: device vanished"
     )
-    assert record.getMessage() == f"Preparing 4 maps {said}; from here on the CPU computes it"
+    assert record.getMessage() == f"Preparing 5 maps {said}; from here on the CPU computes it"

@@ -97,3 +97,8 @@ def test_a_provisional_event_has_no_end_and_a_truncated_one_says_so() -> None:
     assert replace(EVENT, state="provisional", kind=None, offset=None).as_dict()["offset"] is None
     assert replace(EVENT, truncated=True).as_dict()["truncated"] is True
     assert "truncated" not in EVENT.as_dict()
+
+
+def test_an_uncertain_event_says_why() -> None:
+    assert replace(EVENT, label="uncertain", why="covered").as_dict()["why"] == "covered"
+    assert "why" not in EVENT.as_dict()

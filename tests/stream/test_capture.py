@@ -254,6 +254,13 @@ def test_a_file_is_played_in_real_time_and_ends(clip: Path) -> None:
     assert [arrival.frame.t for arrival in arrivals] == pytest.approx([n / 40 for n in range(30)], abs=1e-4)
 
 
+def test_a_source_too_slow_for_micro_expressions_says_so(tmp_path: Path) -> None:
+    slow = write_video(tmp_path / "slow.mp4", stepping(64, 48, 30), rate=10)
+    with Watched(str(slow), newest=False) as watched:
+        status = watched.until(lambda status: bool(status.detail))
+    assert status.state == "live" and "cannot be seen at 10 frames/s" in status.detail
+
+
 def test_a_file_begins_again_where_that_is_wanted(clip: Path) -> None:
     with Watched(str(clip), newest=False, loop=True) as watched:
         arrivals = watched.take(65)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from stream.clock import SourceClock, Timeline
+from stream.clock import SlowRate, SourceClock, Timeline, slow_rate
 
 
 def stamps(clock: SourceClock, times: list[float | None]) -> list[tuple[float, bool]]:
@@ -123,3 +123,17 @@ def test_a_timeline_never_goes_back_nor_stands() -> None:
 def test_a_file_begun_again_goes_on_a_step_later() -> None:
     timeline = Timeline(follows_wall=False)
     assert placed(timeline, [(0.0, 10.0, False), (0.5, 10.5, False), (0.0, 10.51, True)]) == pytest.approx([0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(("fps", "said"), [(5, True), (16.2, True), (23.976, False), (30, False), (0, False)])
+def test_a_rate_too_low_for_micro_expressions_is_said(fps: float, said: bool) -> None:
+    sentence = slow_rate(fps)
+    assert sentence.startswith(f"micro-expressions cannot be seen at {fps:.0f} frames/s:") if said else not sentence
+
+
+def test_a_rate_that_wavers_is_said_once() -> None:
+    note = SlowRate()
+    assert note(0) == ""
+    assert len({note(fps) for fps in (10, 9.4, 10.8, 0, 11.9)}) == 1
+    assert "at 15 frames/s" in note(15)
+    assert note(30) == note(0) == ""

@@ -90,6 +90,7 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
             label=("negative", "positive", "surprise", "uncertain")[number % 4],
             length_s=0.4 if number % 3 else 1.2,
             confidence=0.40 + 0.05 * number,
+            why="covered" if number % 4 == 3 else None,
         )
         for number in range(12)
     ]
@@ -269,6 +270,7 @@ def test_an_expression_in_full(browser: Browser, service: RunningService) -> Non
             assert picture.evaluate("(c) => c.getContext('2d').getImageData(64, 64, 1, 1).data[0]") == grey
         expect(page.locator("#details-bars")).to_contain_text("92\u00a0%")
         expect(page.locator("#details-list")).to_contain_text("11.200 s (frame 336)")
+        expect(page.locator("#details-list")).to_contain_text("covered")
 
 
 def test_pictures_that_are_gone_are_told_so(browser: Browser, service: RunningService) -> None:

@@ -75,7 +75,7 @@ def device() -> Device:
 
 def ends(crops: Sequence[Crop], many: int) -> list[Moment]:
     """Moments that differ: from rest to later and later."""
-    return [(crops[:2], [crops[-1 - k]]) for k in range(many)]
+    return [Moment(crops[:2], [crops[-1 - k]]) for k in range(many)]
 
 
 def same(one: object, other: Recognition) -> None:
@@ -102,7 +102,7 @@ def test_one_that_comes_alone_is_answered_at_once(device: Device, crops: Sequenc
 
 def test_an_error_goes_to_whose_moment_it_is(device: Device, crops: Sequence[Crop]) -> None:
     broken = replace(crops[-1], pixels=np.zeros((3, 3), np.uint8))
-    moments: list[Moment] = [*ends(crops, 2), (crops[:1], [broken]), *ends(crops, 1)]
+    moments: list[Moment] = [*ends(crops, 2), Moment(crops[:1], [broken]), *ends(crops, 1)]
     with ThreadPoolExecutor(8) as pool:
         answers = device.piled_up(moments, pool)
     assert [type(answer) for answer in answers] == [Recognition, Recognition, ArrayError, Recognition]

@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.types import Activity, Mark
 from stream.config import AnalysisSettings
 from stream.source import open_video
-from stream.summary import PACKAGES, count_events, package_versions, summarize
+from stream.summary import PACKAGES, count_events, notes, package_versions, summarize
 from tests.stream.test_writers import EVENT
 from tests.videos import stepping, write_video
 
@@ -40,7 +40,7 @@ def test_the_account_of_a_video(tmp_path: Path) -> None:
         started_at=datetime(2026, 1, 31, 9, tzinfo=UTC),
         wall_s=0.5,
     )
-    assert summary["complete"] is True
+    assert summary["complete"] is True and summary["notes"] == []
     assert summary["video"]["frames"] == frames == 31
     assert (summary["frames_per_s"], summary["times_real_time"]) == (62.0, 2.0)
     assert summary["started_at"] == "2026-01-31T09:00:00.000Z"
@@ -72,3 +72,12 @@ def test_a_problem_is_an_incomplete_analysis(tmp_path: Path) -> None:
 def test_versions_of_what_decides_the_result() -> None:
     assert set(package_versions()) == set(PACKAGES)
     assert all(package_versions().values())
+
+
+def test_what_limits_what_can_be_found_is_noted() -> None:
+    assert list(notes(30, {"frames_with_face": 100, "repeated": 9})) == []
+    (slow,) = notes(10, {})
+    assert "cannot be seen at 10 frames/s" in slow
+    repeats, slow = notes(25, {"frames_with_face": 100, "repeated": 31})
+    assert repeats == "31% of the frames repeat the one before: the video shows 17 different pictures a second"
+    assert "cannot be seen at 17 frames/s" in slow

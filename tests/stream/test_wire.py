@@ -34,6 +34,8 @@ def every_message() -> Iterator[tuple[str, Message]]:
     yield "hello", wire.hello([STATUS], **hello)
     yield "hello in trouble", wire.hello([], **hello, problem="events cannot be stored")
     yield "final", wire.expression({**wire.stamped(decided(1), **stamps), "seq": 1})
+    unsure = decided(1, label="uncertain", why="turned away")
+    yield "final, uncertain", wire.expression({**wire.stamped(unsure, **stamps), "seq": 3})
     yield "final, cut short", wire.expression({**wire.stamped(decided(1, truncated=True), **stamps), "seq": 2}, evidence=True)
     yield "provisional", wire.expression(wire.stamped(decided(1, state="provisional"), **stamps))
     yield (

@@ -94,7 +94,7 @@ def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
 def test_csv_reads_back(tmp_path: Path) -> None:
     files = EventFiles(tmp_path)
     files.write(EVENT)
-    files.write(replace(EVENT, label="uncertain", truncated=True, probabilities={"positive": 1.0}))
+    files.write(replace(EVENT, label="uncertain", why="not sure", truncated=True, probabilities={"positive": 1.0}))
     files.close()
     with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
         first, second = csv.DictReader(file)
@@ -103,6 +103,7 @@ def test_csv_reads_back(tmp_path: Path) -> None:
     assert (first["onset_frame"], float(first["onset_t"])) == ("120", 4.004)
     assert float(first["duration_s"]) == pytest.approx(0.434)
     assert float(first["p_surprise"]) == 0.92
+    assert (first["why"], second["why"]) == ("", "not sure")
     assert (second["truncated"], second["p_negative"], second["p_positive"]) == ("true", "", "1.0")
 
 

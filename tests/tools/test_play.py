@@ -25,7 +25,7 @@ def unseen(frame: Frame, faces: list[Face]) -> None:
     """Frames that nobody looks at."""
 
 
-@pytest.mark.parametrize("event", [EVENT, replace(EVENT, truncated=True)])
+@pytest.mark.parametrize("event", [EVENT, replace(EVENT, truncated=True), replace(EVENT, label="uncertain", why="covered")])
 def test_a_message_tells_the_whole_event(event: Event) -> None:
     message = stamped(Decided(event, 0.0), monotonic=1.0, now=2.0)
     assert event_of(message).as_dict() == event.as_dict()

@@ -42,3 +42,10 @@ def test_it_finds_what_the_clip_shows(rendered_clip: Path, capfd: pytest.Capture
     assert found["frames"] > 0 and found["wall_s"] > 0 and found["cpu_s"] > 0
     assert found["events"] and all(event["onset"] < event["apex"] < event["offset"] for event in found["events"])
     assert analyse(rendered_clip)["events"] == found["events"]
+
+
+def test_the_mesh_alone_sees_every_picture_and_finds_nothing(rendered_clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(rendered_clip), "--mesh-alone"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["frames"] == sum(1 for _ in pictures(rendered_clip)) and found["events"] == []
+    assert found["wall_s"] > 0 and found["cpu_s"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from rich import box
@@ -69,6 +70,17 @@ def whole_rows(ours: Analysed, straight: Analysed) -> list[Row]:
         Row("against the straight script", "times", ours.frames_per_s / straight.frames_per_s, None, None, 3, 8),
         Row("processor's time", "ms/frame", ours.cpu_ms, straight.cpu_ms, straight.cpu_ms / ours.cpu_ms, note="all threads"),
         Row("memory at its peak", "MiB", ours.peak_mib, straight.peak_mib, best="least"),
+    ]
+
+
+def video_rows(name: str, ours: Sequence[Analysed], mesh: Sequence[Analysed]) -> list[Row]:
+    """Runs of a user's own video in turns with decoding and the mesh of every picture: the medians."""
+    speeds = [median(run.frames_per_s for run in runs) for runs in (ours, mesh)]
+    costs = [median(run.cpu_ms for run in runs) for runs in (ours, mesh)]
+    note = "beside decoding and MediaPipe's mesh of every picture"
+    return [
+        Row(f"whole analyze, {name}", "frames/s", *speeds, speeds[0] / speeds[1], 1.2, 2, note=note),
+        Row(f"processor's time, {name}", "ms/frame", *costs, costs[1] / costs[0], note="all threads"),
     ]
 
 

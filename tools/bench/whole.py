@@ -78,9 +78,9 @@ def ours(video: Path) -> Analysed:
     return Analysed(frames, wall_s, ended.cpu_s, ended.wall_s, ended.peak_mib, events)
 
 
-def straight(video: Path) -> Analysed:
-    """The straight script."""
-    ended = run([sys.executable, "-m", "tools.straight", str(video)])
+def straight(video: Path, *, mesh_alone: bool = False) -> Analysed:
+    """The straight script, or of it decoding and the mesh of every picture alone."""
+    ended = run([sys.executable, "-m", "tools.straight", str(video), *["--mesh-alone"] * mesh_alone])
     found = json.loads(ended.printed)
     events = tuple(Named(**event) for event in found["events"])
     return Analysed(found["frames"], found["wall_s"], ended.cpu_s, ended.wall_s, ended.peak_mib, events)

@@ -1,4 +1,4 @@
-"""The rendered benchmark: clips with known truth through the whole pipeline. `python -m tools.bench_clips --help`.
+"""The benchmarks on clips, rendered ones with known truth and real ones. `python -m tools.bench_clips --help`.
 
 __main__.py      the commands and their options
 jobs.py          many clips in worker processes, one JSON line each, resumable
@@ -6,4 +6,6 @@ watch.py         one clip: rendered, encoded, decoded, through the pipeline -> w
 score.py         records -> figures, pooled and by group
 registration.py  how still a still face is held, against its exact geometry
 tables.py        figures -> tables and lists on the terminal
+terminal.py      a run on the terminal: progress, failures, the record of the figures
+real/            real clips: what is found in a folder of videos, as figures and as a page to look at
 """

@@ -1,13 +1,8 @@
-"""`python -m tools.bench_clips`: the rendered benchmark's commands and their options."""
+"""`python -m tools.bench_clips`: the benchmarks on clips, their commands and options."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import shlex
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from engine.config import PipelineSettings, load_settings
 from engine.errors import ApexError, OutputError
-from tools.bench_clips.jobs import RENDERER, Job, Work, code_version, recorded, run_jobs
+from tools.bench_clips.jobs import RENDERER, Job, code_version
+from tools.bench_clips.real.command import real
 from tools.bench_clips.registration import measure, registration_summary
 from tools.bench_clips.score import all_figures, compare, spotting_summary, still_summary
 from tools.bench_clips.tables import (
@@ -32,6 +26,7 @@ from tools.bench_clips.tables import (
     spotting_tables,
     still_table,
 )
+from tools.bench_clips.terminal import Results, end, run_all, write_figures
 from tools.bench_clips.watch import Watched, watch
 from tools.clips import PHOTOS, ClipSpec, preset
 from tools.display import table_console
@@ -43,11 +38,14 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 
 @app.callback()
 def _about() -> None:
-    """Measure the pipeline on rendered clips, whose truth is known exactly.
+    """Measure the pipeline on rendered clips, whose truth is known exactly, or (real) on a folder of videos.
 
-    Each clip is rendered, encoded as H.264, decoded like any other video and fed through the pipeline, in a worker process.
+    A rendered clip is encoded as H.264, decoded like any other video and fed through the pipeline, in a worker process.
     With --out every finished clip is a line in a file, and a run that was stopped goes on from there.
     """
+
+
+app.command()(real)
 
 
 def _words(text: str) -> list[str]:
@@ -110,10 +108,10 @@ Config = Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings
 
 @dataclass(frozen=True)
 class Run:
-    """What all commands share."""
+    """What the commands on rendered clips share."""
 
     specs: Sequence[ClipSpec]
-    work: Work
+    work: Callable[[Job], Any]
     line: Callable[[Any], str]
     workers: int
     out: Path | None
@@ -159,8 +157,8 @@ def spotting(
     for table in (*spotting_tables(all_figures(clips)), confusion_table(figures["confusion"])):
         console.print(table)
     console.print(_common_line(figures) + f"; {figures['withdrawn']} provisional events withdrawn")
-    _write(summary, results, {"benchmark": "spotting", "preset": start, **figures})
-    _end(results)
+    write_figures(summary, results, {"benchmark": "spotting", "preset": start, **figures})
+    end(results)
 
 
 @app.command()
@@ -200,8 +198,8 @@ def still(
     figures = still_summary(clips)
     console.print(still_table(figures))
     console.print(_common_line(figures))
-    _write(summary, results, {"benchmark": "still", **figures})
-    _end(results)
+    write_figures(summary, results, {"benchmark": "still", **figures})
+    end(results)
 
 
 @app.command()
@@ -241,65 +239,17 @@ def registration(
     console.print(registration_table(figures))
     followed = f"{figures['followed']} of {figures['frames']} frames followed"
     console.print(f"clips: {figures['clips']}; {followed}; reference pictures: {figures['anchors']}")
-    _write(summary, results, {"benchmark": "registration", **figures})
-    _end(results)
-
-
-@dataclass(frozen=True)
-class Results:
-    """What came of a run: the records of the clips that could be done, the errors of the others, the digest of the code."""
-
-    records: list[Any]
-    failures: list[str]
-    version: str
+    write_figures(summary, results, {"benchmark": "registration", **figures})
+    end(results)
 
 
 def _run(run: Run) -> Results:
-    """Does all clips and tells on stderr how it goes."""
     settings = PipelineSettings() if run.config is None else load_settings(run.config)
-    version = code_version()
-    workers = run.workers or os.cpu_count() or 1
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="bench-clips-") as temporary:
         folder = _folder(run.keep) or Path(temporary)
         renderer = code_version(RENDERER)
         jobs = [Job(spec, settings, folder, keep=run.keep is not None, renderer=renderer) for spec in run.specs]
-        known, others = recorded(run.out, version)
-        open_jobs = sum(job.key not in known for job in jobs)
-        _say_start(console, run.out, jobs=len(jobs), open_jobs=open_jobs, others=others, version=version)
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("clips", total=open_jobs)
-
-            def done(_: Job, result: Any) -> None:
-                bar.advance(task)
-                console.print(f"[{_count(bar, task, open_jobs)}] {run.line(result)}", markup=False, soft_wrap=True)
-
-            def failed(job: Job, error: ApexError) -> None:
-                bar.advance(task)
-                failures.append(f"{job.name}: {error}")
-                console.print(f"error: {failures[-1]}", markup=False, soft_wrap=True)
-
-            records = run_jobs(
-                jobs, run.work, version=version, out=run.out, workers=min(workers, open_jobs or 1), done=done, failed=failed
-            )
-    if not records:
-        raise ApexError("not one clip could be measured; the errors above say why")
-    return Results(records, failures, version)
-
-
-def _count(bar: Progress, task: Any, total: int) -> str:
-    return f"{int(bar.tasks[bar.task_ids.index(task)].completed)}/{total}"
-
-
-def _say_start(console: Console, out: Path | None, *, jobs: int, open_jobs: int, others: int, version: str) -> None:
-    there = f"{jobs - open_jobs} are in {out} already (same clip, same code), " if open_jobs < jobs else ""
-    console.print(f"clips: {jobs}, code {version}: {there}{open_jobs} to do", markup=False)
-    if others:
-        console.print(f"{others} lines of {out} are of other code and left alone", markup=False)
-    if out is None:
-        console.print("nothing is recorded; with --out FILE.jsonl a run that is stopped can go on later", markup=False)
+        return run_all(jobs, run.work, run.line, workers=run.workers, out=run.out, version=code_version())
 
 
 def _folder(keep: Path | None) -> Path | None:
@@ -316,27 +266,6 @@ def _common_line(figures: dict[str, Any]) -> str:
     blinks = f"{figures['blinks_recognized']} blinks recognized of {figures['blinks_true']}"
     seen = f"face seen in {figures['frames_with_face']} of {figures['frames']} frames"
     return f"clips: {figures['clips']}, {figures['minutes']:g} minutes; {seen}; {blinks}"
-
-
-def _write(path: Path | None, results: Results, figures: dict[str, Any]) -> None:
-    if path is None:
-        return
-    command = "python -m tools.bench_clips " + shlex.join(sys.argv[1:])
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    record = {"command": command, "code": results.version, "machine": machine, "failures": results.failures, **figures}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"the summary cannot be written to {path}: {error.strerror or error}; choose another place"
-        ) from error
-    Console(stderr=True).print(f"figures: {path}", highlight=False, markup=False)
-
-
-def _end(results: Results) -> None:
-    if results.failures:
-        raise typer.Exit(1)
 
 
 def main() -> None:

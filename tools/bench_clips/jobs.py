@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from engine.config import PipelineSettings
 from engine.errors import ApexError, OutputError
@@ -24,12 +24,26 @@ from tools.clips import ClipSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDERER = ("tools/clips",)
-JUDGED = ("engine", "stream/source.py", "stream/clock.py", "stream/pixels.py", "tools/bench_clips", *RENDERER)
-"""What a result depends on; `tools/bench_clips` counts only with the modules that make results."""
-_PRESENTATION = {"tables.py", "score.py", "__main__.py", "__init__.py", "jobs.py"}
+PIPELINE = ("engine", "stream/source.py", "stream/decoding.py", "stream/clock.py", "stream/pixels.py")
+JUDGED = (*PIPELINE, "tools/bench_clips/watch.py", "tools/bench_clips/registration.py", *RENDERER)
+"""What a result depends on."""
 
 Result = dict[str, Any]
-Work = Callable[["Job"], Any]
+
+
+class Todo(Protocol):
+    """What a worker process is given: a clip by name, with a key that is equal for equal work."""
+
+    @property
+    def name(self) -> str:
+        """The clip in words."""
+
+    @property
+    def key(self) -> str:
+        """Equal for equal clips judged with equal settings."""
+
+
+AnyJob = TypeVar("AnyJob", bound=Todo)
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,7 @@ def code_version(parts: Sequence[str] = JUDGED) -> str:
         place = ROOT / part
         files = sorted(f for f in place.rglob("*") if f.suffix in (".py", ".onnx", ".json")) if place.is_dir() else [place]
         for file in files:
-            if file.parent != Path(__file__).parent or file.name not in _PRESENTATION:
-                total.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+            total.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
     return total.hexdigest()[:12]
 
 
@@ -92,14 +105,14 @@ def recorded(out: Path | None, version: str) -> tuple[dict[str, Result], int]:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
-    work: Work,
+    jobs: Sequence[AnyJob],
+    work: Callable[[AnyJob], Any],
     *,
     version: str,
     out: Path | None,
     workers: int,
-    done: Callable[[Job, Any], None],
-    failed: Callable[[Job, ApexError], None],
+    done: Callable[[AnyJob, Any], None],
+    failed: Callable[[AnyJob, ApexError], None],
 ) -> list[Any]:
     """The result of each job that could be done, in the order of jobs; those recorded in out are taken from there.
 

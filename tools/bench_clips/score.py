@@ -103,15 +103,15 @@ def figures(group: str, cases: Sequence[Case], strays: Sequence[Stray] | None) -
         truths=len(cases),
         found=found,
         tp=len(pairs),
-        precision=None if found is None else _ratio(len(pairs), found),
-        recall=_ratio(len(pairs), len(cases)),
-        f1=None if found is None else _ratio(2 * len(pairs), len(cases) + found),
+        precision=None if found is None else ratio(len(pairs), found),
+        recall=ratio(len(pairs), len(cases)),
+        f1=None if found is None else ratio(2 * len(pairs), len(cases) + found),
         named=len(named),
         right=right,
         uncertain=len(pairs) - len(named),
-        class_accuracy=_ratio(right, len(named)),
-        all_class_accuracy=_ratio(right, len(pairs)),
-        kind_accuracy=_ratio(sum(e.kind == f.kind for e, f in pairs), len(pairs)),
+        class_accuracy=ratio(right, len(named)),
+        all_class_accuracy=ratio(right, len(pairs)),
+        kind_accuracy=ratio(sum(e.kind == f.kind for e, f in pairs), len(pairs)),
         onset=_timing([f.onset - e.onset_t for e, f in pairs]),
         apex=_timing([f.apex - e.apex_t for e, f in pairs]),
         offset=_timing([f.offset - e.offset_t for e, f in pairs]),
@@ -218,7 +218,8 @@ def _common(clips: Sequence[Watched]) -> dict[str, Any]:
     }
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
+    """part over whole; None where there is nothing to count."""
     return round(part / whole, 4) if whole else None
 
 

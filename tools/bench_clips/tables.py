@@ -23,22 +23,22 @@ _NEAR_BLINK_S = 0.25
 
 def spotting_tables(lines: Sequence[Figures]) -> list[Table]:
     """What was found, and how well it was named and timed."""
-    found = _table("truths", "found", "spotted", "precision", "recall", "F1")
-    named = _table("class right", "uncertain", "micro/macro", "onset ms", "apex ms", "offset ms", "told after ms")
+    found = new_table("truths", "found", "spotted", "precision", "recall", "F1")
+    named = new_table("class right", "uncertain", "micro/macro", "onset ms", "apex ms", "offset ms", "told after ms")
     found.title, named.title = "spotting (overlap of at least one half)", "of the spotted; mean absolute error (mean error)"
     for f in lines:
-        found.add_row(f.group, str(f.truths), _cell(f.found), str(f.tp), _share(f.precision), _share(f.recall), _share(f.f1))
-        right = f"{_share(f.class_accuracy)} ({f.right}/{f.named})"
+        found.add_row(f.group, str(f.truths), _cell(f.found), str(f.tp), share(f.precision), share(f.recall), share(f.f1))
+        right = f"{share(f.class_accuracy)} ({f.right}/{f.named})"
         times = [_timing(t) for t in (f.onset, f.apex, f.offset)]
         told = "" if f.told_ms is None else f"{f.told_ms:.0f}"
-        named.add_row(f.group, right, f"{f.uncertain}/{f.tp}", _share(f.kind_accuracy), *times, told)
+        named.add_row(f.group, right, f"{f.uncertain}/{f.tp}", share(f.kind_accuracy), *times, told)
     return [found, named]
 
 
 def confusion_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """True classes down, said classes across."""
     said = list(next(iter(counts.values()), {}))
-    table = _table(*said)
+    table = new_table(*said)
     table.title = "class: true down, said across"
     for true, row in counts.items():
         table.add_row(true, *(str(row[guess]) for guess in said))
@@ -47,7 +47,7 @@ def confusion_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
 
 def still_table(summary: Mapping[str, Any]) -> Table:
     """False events on faces without expression."""
-    table = _table("minutes", "false events", "in 10 min", "of them micro", "withdrawn", "blinks true", "recognized")
+    table = new_table("minutes", "false events", "in 10 min", "of them micro", "withdrawn", "blinks true", "recognized")
     table.title = "faces without expression"
     for g in summary["groups"]:
         false = (str(g["false_events"]), f"{g['false_per_10_min']:.2f}", str(g["false_micro"]), str(g["withdrawn"]))
@@ -58,7 +58,7 @@ def still_table(summary: Mapping[str, Any]) -> Table:
 def registration_table(summary: Mapping[str, Any]) -> Table:
     """Residual motion by way of holding the face."""
     lag = f"{summary['lag_s']:g} s"
-    table = _table("true points: spread", f"change in {lag}", f"flow between crops {lag} apart")
+    table = new_table("true points: spread", f"change in {lag}", f"flow between crops {lag} apart")
     table.title = "a still face, root mean square, px of the 128 px crop"
     for way, px in summary["ways"].items():
         table.add_row(WAYS_IN_WORDS[way], f"{px['spread_px']:.3f}", f"{px['change_px']:.3f}", f"{px['flow_px']:.3f}")
@@ -113,8 +113,9 @@ def _event(f: Found) -> str:
     return f"{f.label} {f.confidence:.2f} ({f.kind}, {f.intensity:.2f} px of flow, {times}{cut})"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+def new_table(*columns: str, title: str | None = None) -> Table:
+    """An empty table: a column for the group, then the columns of figures."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
     table.add_column("", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
@@ -125,7 +126,8 @@ def _cell(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """A share in per cent; nothing for None."""
     return "" if value is None else f"{100 * value:.1f} %"
 
 

@@ -25,7 +25,7 @@ PARTS = ("stages", "whole", "live", "fast", "latency", "gpu")
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds of clip and of watching, how many sources are tried, and the processes that share them."""
+    """Seconds of clip and of watching, how many sources are tried, the processes that share them, and a video of the user's."""
 
     clip_s: float
     stage_frames: int
@@ -34,6 +34,7 @@ class Plan:
     latency_s: float
     counts: tuple[int, ...]
     processes: str = "auto"
+    video: Path | None = None
 
 
 FULL = Plan(clip_s=60, stage_frames=600, watch_s=12, fast_s=8, latency_s=60, counts=(1, 2, 3, 4, 5, 6, 8, 10, 12, 16))
@@ -48,6 +49,12 @@ def bench(
         str, typer.Option("--only", metavar=",".join(PARTS), help="Measure these alone.", show_default=False)
     ] = ",".join(PARTS),
     processes: Annotated[str, typer.Option("--processes", metavar="N", help="Of the live sources, as live takes it.")] = "auto",
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            "--video", metavar="FILE", exists=True, dir_okay=False, help="Analyse this video too.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.", show_default=False)
     ] = None,
@@ -56,7 +63,8 @@ def bench(
     """Measure each stage and the whole, beside what one would otherwise write, in one run.
 
     Renders its own clips. The other side is tools/straight.py: cv2.VideoCapture, MediaPipe's FaceLandmarker, OpenCV's TV-L1 and
-    PyTorch eager on one thread, finding the same events. Needs the extras train, clips and mediapipe.
+    PyTorch eager on one thread, finding the same events. A video of your own (--video, with the part whole) is measured beside
+    decoding and MediaPipe's mesh of every picture. Needs the extras train, clips and mediapipe.
 
     Example: apexstream bench --quick --json bench.json
     """
@@ -82,7 +90,7 @@ def bench(
     rows: list[Row] = []
     failure: Exception | None = None
     with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
-        plan = replace(QUICK if quick else FULL, processes=processes)
+        plan = replace(QUICK if quick else FULL, processes=processes, video=video)
         try:
             rows.extend(measured(plan, wanted, Path(folder), lambda said: typer.echo(f"  {said} ...", err=True)))
         except Exception as error:  # noqa: BLE001 - raised again once what was measured until then is shown and written
@@ -92,7 +100,8 @@ def bench(
         table_console().print(table(rows, found))
     if as_json is not None and rows:
         only, shared = f" --only {parts}" * (wanted != list(PARTS)), f" --processes {processes}" * (processes != "auto")
-        given = "".join([" --quick" * quick, only, shared, f" --nice {nice}" * bool(nice)])
+        own = f" --video {video.name}" if video is not None else ""
+        given = "".join([" --quick" * quick, only, shared, own, f" --nice {nice}" * bool(nice)])
         record = {"command": f"apexstream bench{given}", "machine": found, "rows": [row.as_dict() for row in rows]}
         as_json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if failure is not None:
@@ -154,6 +163,20 @@ def _whole(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[R
         tell(f"the straight script{time}")
         straight.append(whole.straight(video))
     yield from whole_rows(*(max(runs, key=lambda run: run.frames_per_s) for runs in (ours, straight)))
+    if plan.video is not None:
+        yield from _own_video(plan.video, tell)
+
+
+def _own_video(video: Path, tell: Callable[[str], None]) -> Iterator[Row]:
+    from tools.bench import whole
+    from tools.bench.report import video_rows
+
+    ours, mesh = [], []
+    for turn in range(1, 4):
+        tell(f"{video.name}: apexstream analyze, then the mesh of every picture ({turn} of 3)")
+        ours.append(whole.ours(video))
+        mesh.append(whole.straight(video, mesh_alone=True))
+    yield from video_rows(video.name, ours, mesh)
 
 
 def _live(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:

@@ -189,7 +189,8 @@ def cells(event: dict[str, Any]) -> list[str]:
     """A stored event in the order of COLUMNS; when it was emitted in local time."""
     emitted = datetime.fromisoformat(event["emitted_at"]).astimezone()
     onset, offset, confidence = event["onset"], event["offset"], event["confidence"]
-    label = event["label"] + (" (cut short)" if event.get("truncated") else "")
+    notes = (event.get("why"), "cut short" if event.get("truncated") else None)
+    label = event["label"] + "".join(f" ({note})" for note in notes if note)
     length = "" if offset is None else f"{offset['t'] - onset['t']:.3f}"
     return [
         *(str(event["seq"]), f"{emitted:%Y-%m-%d %H:%M:%S}", event["stream"], str(event["face"]), event["kind"] or "", label),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from engine.errors import InputError
 from training.datasets import CLASSES
@@ -77,6 +77,37 @@ class Database:
     example: str
     read: Callable[[Path], Annotation] = field(compare=False)
     ignored: str | None = None
+
+
+class Release(Protocol):
+    """What is looked for on disk: a database's title, its table's file name, an example of a picture's path, and a regular
+    expression for folders that hold something else."""
+
+    @property
+    def title(self) -> str:
+        """The database's name as its authors write it."""
+
+    @property
+    def table(self) -> str:
+        """File name of the annotation table."""
+
+    @property
+    def example(self) -> str:
+        """Path of one picture."""
+
+    @property
+    def ignored(self) -> str | None:
+        """Folders to pass by, or None."""
+
+
+def find_table(database: Release, root: Path) -> Path:
+    """The database's annotation table in or near root. Raises InputError where it is not there."""
+    wanted = database.table.casefold()
+    for pattern in ("*", "*/*", "../*", "*/*/*"):
+        found = sorted(path for path in root.glob(pattern) if path.name.casefold() == wanted)
+        if found:
+            return found[0]
+    raise InputError(f"the table {database.table} is not in or near {root}; name it with --annotations")
 
 
 def class_of(row: Row, column: str, classes: Classes) -> int | None:

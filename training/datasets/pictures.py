@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.types import U8
-from training.datasets.clips import Clip, Database
+from training.datasets.clips import Clip, Release
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
@@ -55,7 +55,7 @@ class ClipFolder:
 class PictureFolders:
     """All folders below a root that directly hold pictures, links followed. Raises InputError where there are none."""
 
-    def __init__(self, root: Path, database: Database) -> None:
+    def __init__(self, root: Path, database: Release) -> None:
         self._root = root.resolve()
         self._closed: list[str] = []
         self._by_name: dict[str, list[tuple[tuple[str, ...], ClipFolder]]] = {}
@@ -82,6 +82,9 @@ class PictureFolders:
         ending = tuple(_plain(part) for part in path.parts)
         self._by_name.setdefault(ending[-1], []).append((ending, folder))
 
+    def __iter__(self) -> Iterator[ClipFolder]:
+        return (folder for same in self._by_name.values() for _, folder in same)
+
     def find(self, clip: Clip) -> ClipFolder:
         """The folder of a clip: uncropped before cropped, numbered as the table before just the expression.
 
@@ -95,21 +98,23 @@ class PictureFolders:
             if clip.onset is None:
                 fitting = [folder for folder in fitting if folder.just_expression]
             if fitting:
-                return _best(clip, fitting)
+                return best(clip.name, fitting)
         missing = f"there is no folder {' or '.join(clip.folders)} with pictures below {self._root}"
         without = "; the table has no frames for it, only a folder of just this expression will do"
         raise InputError(f"{missing}{without if clip.onset is None else ''}{self._unread()}")
 
 
-def _best(clip: Clip, folders: list[ClipFolder]) -> ClipFolder:
+def best(name: str, folders: Sequence[ClipFolder]) -> ClipFolder:
+    """Of the folders that hold what is called name, the one with whole pictures. InputError where two are equally good."""
+
     def rank(folder: ClipFolder) -> tuple[bool, bool]:
         return folder.cropped, folder.just_expression
 
-    best = min(folders, key=rank)
-    rivals = list({folder.path.resolve(): folder.path for folder in folders if rank(folder) == rank(best)}.values())
+    first = min(folders, key=rank)
+    rivals = list({folder.path.resolve(): folder.path for folder in folders if rank(folder) == rank(first)}.values())
     if len(rivals) > 1:
-        raise InputError(f"two folders hold {clip.name}, {rivals[0]} and {rivals[1]}; name a root that holds one of them")
-    return best
+        raise InputError(f"two folders hold {name}, {rivals[0]} and {rivals[1]}; name a root that holds one of them")
+    return first
 
 
 def _folders(

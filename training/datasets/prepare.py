@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 
 from engine.errors import InputError
-from training.datasets.clips import Clip, Database, LeftOut
+from training.datasets.clips import Clip, Database, LeftOut, find_table
 from training.datasets.flow import ClipFlow, FlowMaker
 from training.datasets.pictures import ClipFolder, PictureFolders
 from training.datasets.prepared import Store
@@ -76,16 +76,6 @@ def prepare(
     lost = sorted(left_out, key=lambda one: order[one.name])
     store.finish(kept, (*annotation.left_out, *lost))
     return Outcome(store.folder, kept, (*annotation.left_out, *lost), annotation.notes)
-
-
-def find_table(database: Database, root: Path) -> Path:
-    """The database's annotation table in or near root. Raises InputError where it is not there."""
-    wanted = database.table.casefold()
-    for pattern in ("*", "*/*", "../*", "*/*/*"):
-        found = sorted(path for path in root.glob(pattern) if path.name.casefold() == wanted)
-        if found:
-            return found[0]
-    raise InputError(f"the table {database.table} is not in or near {root}; name it with --annotations")
 
 
 def _located(clips: Sequence[Clip], folders: PictureFolders) -> tuple[list[Task], list[LeftOut]]:

@@ -41,6 +41,16 @@ class Row:
         except ValueError as cause:
             raise InputError(f"{self.where}: a frame number is expected in the column {column}, not {value!r}") from cause
 
+    def nearest(self, column: str) -> int | None:
+        """The cell rounded to a whole number, None where the table has none. Raises InputError for anything else."""
+        value = self.cells[column]
+        if value in NOTHING:
+            return None
+        try:
+            return round(float(value))
+        except (ValueError, OverflowError) as cause:
+            raise InputError(f"{self.where}: a number is expected in the column {column}, not {value!r}") from cause
+
     def frame(self, column: str) -> int:
         """The cell as a frame number, which must be there. Raises InputError."""
         value = self.number(column)
@@ -69,6 +79,17 @@ def read_rows(path: Path, columns: Sequence[str], sheet: str | None = None) -> l
     if not rows:
         raise InputError(f"the table {path} has a header but no rows")
     return rows
+
+
+def read_bare(path: Path, columns: Sequence[str], sheet: str | None = None) -> list[Row]:
+    """The rows of a sheet without a header, its first cells called columns; empty rows are left out.
+
+    Raises InputError for a file that is no table, a sheet that is not there, or one with fewer columns or without rows.
+    """
+    content = [(number, cells) for number, cells in enumerate(_content(path, sheet), start=1) if any(cells)]
+    if not content or min(len(cells) for _, cells in content) < len(columns):
+        raise InputError(f"the table {path} needs rows of {len(columns)} columns in {sheet or 'its first sheet'}")
+    return [Row(f"{path}, row {number}", dict(zip(columns, cells, strict=False))) for number, cells in content]
 
 
 def _content(path: Path, sheet: str | None) -> list[list[str]]:

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tools.bench.report import Row, fast_rows, held_row, latency_rows, number, stage_row, table, whole_rows
+from tools.bench.report import Row, fast_rows, held_row, latency_rows, number, stage_row, table, video_rows, whole_rows
 from tools.bench.service import Latency, Load
 from tools.bench.stages import Stage
 from tools.bench.whole import Analysed
@@ -41,6 +41,12 @@ def test_the_whole_is_told_with_what_both_found() -> None:
     assert rows["processor's time"].ratio == pytest.approx(2.5)
     note = rows["whole analyze, 640x360"].note
     assert "1 events the same" in note and "667 and 125 without the program's start" in note
+
+
+def test_a_video_of_the_users_is_judged_by_the_medians() -> None:
+    speed, cost = video_rows("mine.mp4", [FAST, FAST, SLOW], [SLOW, SLOW, FAST])
+    assert (speed.value, speed.plain, speed.ratio, speed.verdict) == (500.0, 100.0, 5.0, "goal")
+    assert cost.ratio == pytest.approx(2.5) and "mine.mp4" in cost.name
 
 
 def test_sources_are_told_with_what_they_cost() -> None:

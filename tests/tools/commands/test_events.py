@@ -28,7 +28,7 @@ def data(tmp_path: Path) -> Path:
                 stored(1),
                 stored(2, label="positive"),
                 stored(3, stream="door", length_s=2.0, truncated=True),
-                stored(4, stream="door", label="uncertain", confidence=0.41),
+                stored(4, stream="door", label="uncertain", confidence=0.41, why="not sure"),
             ]
         )
     return tmp_path / "data"
@@ -46,6 +46,7 @@ def test_a_table_of_what_is_stored(data: Path, capsys: pytest.CaptureFixture[str
     assert rows[1].split()[0] == "1"
     assert "micro" in rows[1]
     assert "surprise (cut short)" in rows[3]
+    assert "uncertain (not sure)" in rows[4]
     assert rows[-1] == "4 events"
 
 
@@ -112,6 +113,7 @@ def test_csv_has_a_row_an_event(data: Path, capsys: pytest.CaptureFixture[str]) 
     assert [row["seq"] for row in rows] == ["1", "2", "3", "4"]
     assert rows[2]["stream"] == "door"
     assert rows[2]["truncated"] == "true"
+    assert [row["why"] for row in rows] == ["", "", "", "not sure"]
     assert float(rows[0]["offset_t"]) - float(rows[0]["onset_t"]) == pytest.approx(0.4)
 
 

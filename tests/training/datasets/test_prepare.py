@@ -13,8 +13,9 @@ from engine.errors import InputError, OutputError
 from tests.databases import FILMS, casme2_table, casme3_table, shot, write_casme3, write_picture, write_shot
 from tests.faces import grey_picture
 from training.datasets import load
+from training.datasets.clips import find_table
 from training.datasets.databases import DATABASES
-from training.datasets.prepare import Outcome, find_table, prepare
+from training.datasets.prepare import Outcome, prepare
 
 CASME3 = DATABASES["casme3"]
 Told = list[tuple[int, int, str | None]]

@@ -1,0 +1,64 @@
+"""Whether a frame shows a face as the next picture of a film should: it may show the one before again, or something else.
+
+Sources repeat pictures where they cannot keep up, and films are cut. A picture that came again says nothing about noise and
+needs no look; after a cut the face in the same place is another one. Both are seen in what the picture shows around the face.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from engine.types import U8
+
+Step = Literal["next", "repeat", "cut"]
+"""How a picture follows the one before."""
+
+REPEAT = 0.15  # mean difference in grey levels: .14 at most in repeats that were compressed, .18 at least between others
+CUT = 0.7  # correlation with the face before, wherever it went: .84 at least in thirteen films, under .7 across 97 of 100 cuts
+_AROUND = 1.6  # side of the square that is compared, in widths of the face
+_SAMPLES = 48  # pixels along the face's width that are compared
+_CELLS = 28  # along the square, in which a face that went elsewhere is sought
+_FAINT = 6.0  # grey levels of contrast under which a picture shows nothing: a flash, a black frame
+
+
+class Continuity:
+    """Compares the pictures of one face with the ones before. box is its centre x, y and width in frame pixels, grey [H, W]
+    the frame in which it lies there."""
+
+    def __init__(self, grey: U8, box: tuple[float, float, float]) -> None:
+        x, y, width = box
+        reach, self._stride = _AROUND * width / 2, max(1, int(width / _SAMPLES))
+        self._rows, self._columns = (slice(max(0, round(at - reach)), max(0, round(at + reach)), self._stride) for at in (y, x))
+        self._before = self._seen(grey)
+
+    def step(self, grey: U8) -> Step:
+        """How the next frame (grey [H, W]) follows the one before."""
+        before, now = self._before, self._seen(grey)
+        self._before = now
+        if now.shape != before.shape or not now.size:
+            return "next"
+        apart = float(cv2.mean(cv2.absdiff(_inner(now), _inner(before)))[0])
+        if apart < REPEAT:
+            return "repeat"
+        return "cut" if apart > _FAINT and _alike(before, now) < CUT else "next"
+
+    def _seen(self, grey: U8) -> U8:
+        return np.ascontiguousarray(grey[self._rows, self._columns])
+
+
+def _inner(picture: U8) -> U8:
+    """The face without what is around it."""
+    rows, columns = (round(length * (1 - 1 / _AROUND) / 2) for length in picture.shape)
+    return picture[rows : picture.shape[0] - rows, columns : picture.shape[1] - columns]
+
+
+def _alike(before: U8, now: U8) -> float:
+    """The correlation of the face in one picture with the best place for it in the other, 1 where either shows nothing."""
+    coarse = [np.asarray(cv2.resize(one, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA), np.uint8) for one in (before, now)]
+    face = _inner(coarse[0])
+    if min(float(face.std()), float(_inner(coarse[1]).std())) < _FAINT:
+        return 1.0
+    return float(cv2.matchTemplate(coarse[1], face, cv2.TM_CCOEFF_NORMED).max())

@@ -1,0 +1,215 @@
+"""The judge of expressions: the network behind `engine.judge`, fitted to rows with known expressions.
+
+Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.judge.LOOK`), so it looks
+that far ahead. It is fitted on windows drawn by a `Draw`, with decoupled weight decay, one cycle of the learning rate, and the
+running mean of the last parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.judge import ANSWERS, EARLY, FOLD, LOOK
+from engine.signals import HZ, WIDTH, mirrored
+from engine.types import F32, MICRO_LIMIT_S
+
+CHANNELS = 40
+DEPTH = 6
+WINDOW = 384  # rows of a training window
+WINDOWS = 16  # a step
+RATE = 4e-3
+DECAY = 0.02
+DROPOUT = 0.15
+POSITIVE = 2.0  # weight of rows within an expression
+MICRO = 2.5  # weight of rows in and next to a micro-expression
+UNWARMED = 0.2  # weight of a window's first second, when the network has seen next to nothing
+AVERAGED = 0.4  # share of the steps whose parameters are averaged
+KEPT = 0.97  # of the running mean, a step
+NOISE = 0.02
+SCALE = (0.75, 1.3)  # motions are made smaller or larger by a factor from here
+EDGE = 1  # rows around an onset and an offset that count as them
+
+
+@dataclass(frozen=True)
+class Known:
+    """An expression in rows of thirty a second: first and last row, which may lie between rows, and whether it is micro."""
+
+    onset: float
+    offset: float
+    micro: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Rows [n, WIDTH], what the network should answer to them [n, 5], and how much each counts [n]."""
+
+    rows: F32
+    answers: F32
+    weights: F32
+
+
+Draw = Callable[[np.random.Generator], Window]
+"""Draws one window; shorter ones than WINDOW are filled up."""
+
+
+class _Block(nn.Module):
+    """A dilated convolution of three taps as one product, which is faster on a CPU at this size."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self._back = dilation
+        self.near = nn.Linear(3 * CHANNELS, CHANNELS)
+        self.mix = nn.Linear(CHANNELS, CHANNELS)
+        self.drop = nn.Dropout(DROPOUT)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, two = (nn.functional.pad(x, (0, 0, steps, 0))[:, : x.shape[1]] for steps in (self._back, 2 * self._back))
+        out: torch.Tensor = x + self.mix(self.drop(nn.functional.gelu(self.near(torch.cat([two, one, x], -1)))))
+        return out
+
+
+class JudgeNet(nn.Module):
+    """Rows [B, n, WIDTH], n even -> logits [B, n, 5] by `engine.judge.ANSWERS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Linear(FOLD * WIDTH, CHANNELS)
+        self.blocks = nn.ModuleList(_Block(2**k) for k in range(DEPTH))
+        self.leave = nn.Linear(CHANNELS, len(ANSWERS) * FOLD)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        x = self.enter(rows.reshape(rows.shape[0], -1, FOLD * WIDTH))
+        for block in self.blocks:
+            x = block(x)
+        y: torch.Tensor = self.leave(nn.functional.gelu(x))
+        return y.reshape(rows.shape[0], -1, len(ANSWERS))
+
+
+def is_micro(onset_s: float, offset_s: float) -> bool:
+    """Whether an expression from onset to offset is a micro-expression."""
+    return offset_s - onset_s <= MICRO_LIMIT_S + 1e-6
+
+
+def window(rows: F32, known: Sequence[Known], *, weight: float = 1.0, quiet: float = 1.0) -> Window:
+    """A window over rows with the expressions known in them; weight counts for all of it, quiet for what is no expression."""
+    count = len(rows)
+    answers = np.zeros((count + LOOK, len(ANSWERS)), np.float32)
+    weights = np.ones(count + LOOK, np.float32)
+    for one in known:
+        first, last = round(one.onset), round(one.offset)
+        _mark(answers, first + LOOK, last + LOOK, 0)
+        _mark(answers, first + LOOK - EDGE, first + LOOK + EDGE, 1)
+        _mark(answers, last + LOOK - EDGE, last + LOOK + EDGE, 2)
+        _mark(answers, first + EARLY, last + EARLY, 4)
+        if one.micro:
+            _mark(answers, first + LOOK, last + LOOK, 3)
+            weights[max(first - 5 + LOOK, 0) : max(last + 6 + LOOK, 0)] = MICRO
+    weights[answers[:, 0] == 0] *= quiet
+    weights[: round(HZ)] *= UNWARMED
+    return Window(rows, answers[:count], weight * weights[:count])
+
+
+def _mark(answers: F32, first: int, last: int, answer: int) -> None:
+    answers[max(first, 0) : max(last + 1, 0), answer] = 1
+
+
+def fit(
+    draw: Draw,
+    steps: int,
+    seed: int,
+    net: JudgeNet | None = None,
+    rate: float = RATE,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> JudgeNet:
+    """A network fitted for so many steps to windows drawn with seed; from net on where one is given, which stays as it is.
+
+    progress is told the step done and its loss. Raises nothing of its own.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    fitted = JudgeNet()
+    if net is not None:
+        fitted.load_state_dict(net.state_dict())
+    fitted.train()
+    optimizer = torch.optim.AdamW(fitted.parameters(), rate, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    positive = torch.tensor(POSITIVE)
+    mean: list[torch.Tensor] = []
+    for step in range(steps):
+        rows, answers, weights = _batch(draw, rng)
+        losses = nn.functional.binary_cross_entropy_with_logits(fitted(rows), answers, pos_weight=positive, reduction="none")
+        loss = (losses * weights[..., None]).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(fitted.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step >= (1 - AVERAGED) * steps:
+            now = [p.detach().clone() for p in fitted.parameters()]
+            mean = [KEPT * m + (1 - KEPT) * p for m, p in zip(mean or now, now, strict=True)]
+        progress(step + 1, float(loss.detach()))
+    with torch.no_grad():
+        for p, m in zip(fitted.parameters(), mean, strict=bool(mean)):
+            p.copy_(m)
+    return fitted.eval()
+
+
+def _batch(draw: Draw, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    drawn = [_filled(draw(rng), rng) for _ in range(WINDOWS)]
+    rows, answers, weights = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
+    return rows, answers, weights
+
+
+def _filled(one: Window, rng: np.random.Generator) -> tuple[F32, F32, F32]:
+    """A window of WINDOW rows, half of them in the mirror, with a little noise."""
+    rows = mirrored(one.rows) if rng.random() < 0.5 else one.rows
+    rows = rows + rng.normal(0, NOISE, rows.shape).astype(np.float32)
+    missing = WINDOW - len(rows)
+    return (
+        np.pad(rows, ((0, missing), (0, 0))),
+        np.pad(one.answers, ((0, missing), (0, 0))),
+        np.pad(one.weights, (0, missing)),
+    )
+
+
+def answers_to(net: JudgeNet, rows: F32) -> F32:
+    """[n, 5] what a network answers about each of rows [n, WIDTH]: those of the future shifted back to their moment."""
+    count = len(rows)
+    more = LOOK + (count + LOOK) % FOLD
+    with torch.no_grad():
+        out = torch.sigmoid(net(torch.from_numpy(np.pad(rows, ((0, more), (0, 0)), mode="edge"))[None]))[0].numpy()
+    shifted = out[LOOK : LOOK + count].copy()
+    shifted[:, 4] = out[EARLY : EARLY + count, 4]
+    return shifted
+
+
+class _Answering(nn.Module):
+    def __init__(self, net: JudgeNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.net(rows))
+
+
+def write_onnx(net: JudgeNet, path: Path) -> None:
+    """The network as ONNX: rows [1, n, WIDTH] float32 -> answers [1, n, 5], any even n."""
+    example = torch.zeros(1, 2 * FOLD * LOOK, WIDTH)
+    length = torch.export.Dim("half", min=2)
+    program = torch.onnx.export(
+        _Answering(net.eval()).eval(),
+        (example,),
+        input_names=["rows"],
+        output_names=["answers"],
+        dynamic_shapes=({1: 2 * length},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path))
