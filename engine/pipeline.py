@@ -228,7 +228,7 @@ class Pipeline:
             return []
         watch.seen_t = frame.t
         watch.ring.append(frame.t, crop)
-        self._note(watch.activity.observe(crop))
+        self._note(watch.activity.observe(crop, voice=frame.voice))
         return self._recognize(watch, face.id, watch.decision.observe(crop))
 
     def _recognize(self, watch: _Watch, face: int, spans: list[Span]) -> list[Event]:

@@ -40,7 +40,8 @@ class Frame:
 
     pixels is [H, W] for layout "grey", [H, W, 3] for "rgb", [H * 3 / 2, W] for "i420" (planar YUV 4:2:0, H and W even; the
     first H rows are the luma). index counts decoded frames from 0; t is the source's time in seconds. gap says that the
-    source lost pictures or jumped in time just before this frame.
+    source lost pictures or jumped in time just before this frame. voice is the share of the moments around it in which a voice
+    sounds, 0 to 1, None where nothing is known of the sound.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Frame:
     pixels: U8
     layout: Layout = "rgb"
     gap: bool = False
+    voice: float | None = None
 
     def __post_init__(self) -> None:
         shape, layout = self.pixels.shape, self.layout

@@ -87,9 +87,9 @@ def analyze(
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
-    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face is stored
-    unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C keeps what
-    was found until then.
+    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face
+    is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
+    keeps what was found until then.
     """
     from stream.config import load_analysis_settings
     from stream.lean import load_less
