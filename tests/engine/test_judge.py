@@ -10,7 +10,19 @@ import pytest
 import torch
 
 from engine.errors import WeightsError
-from engine.judge import ANSWERS, FOLD, LOOK, Judge, JudgeCard, JudgeNetwork, Stretch, Stretches, Thresholds, overlap, stretches_of
+from engine.judge import (
+    ANSWERS,
+    FOLD,
+    LOOK,
+    Judge,
+    JudgeCard,
+    JudgeNetwork,
+    Stretch,
+    Stretches,
+    Thresholds,
+    overlap,
+    stretches_of,
+)
 from engine.signals import HZ, REGIONS, SEEN
 from engine.types import F32
 from training.judge import JudgeNet, answers_to
