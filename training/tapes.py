@@ -145,7 +145,7 @@ def added(tape: Tape, rate: float, rng: np.random.Generator, real: Sequence[F32]
 
 
 def _of_people(real: Sequence[F32], rng: np.random.Generator) -> F32:
-    motion = real[rng.integers(len(real))] * np.float32(rng.uniform(0.7, 1.4))
+    motion: F32 = real[int(rng.integers(len(real)))] * np.float32(rng.uniform(0.7, 1.4))
     return _mirrored(motion) if rng.random() < 0.5 else motion
 
 
@@ -166,7 +166,8 @@ def _made(speech: bool, rng: np.random.Generator) -> F32:
         where = where + rng.uniform(0.3, 0.9) * _pattern(names[rng.integers(len(names))], rng)
     micro = rng.random() < MICRO_SHARE
     height = np.exp(rng.uniform(*np.log(MICRO_PX if micro else MACRO_PX)))
-    return (course(micro, rng)[:, None] * (height * where).ravel()).astype(np.float32)
+    motion: F32 = (course(micro, rng)[:, None] * (height * where).ravel()).astype(np.float32)
+    return motion
 
 
 def _pattern(name: str, rng: np.random.Generator) -> F64:
@@ -211,8 +212,8 @@ def expressions(tapes: Sequence[Tape]) -> list[F32]:
 
 
 class LongVideos:
-    """Draws windows of tapes whose expressions are known: seven in ten from tapes with expressions, seven in ten of those next to
-    one."""
+    """Draws windows of tapes whose expressions are known: seven in ten from tapes with expressions, and of those seven in ten
+    next to one."""
 
     def __init__(self, tapes: Sequence[Tape]) -> None:
         self._tapes = [(tape, rows_of(tape.displacement, tape.mesh)) for tape in tapes]

@@ -58,7 +58,7 @@ def spot_evaluate(
     """Judge spotting on real long videos: leave one subject out, IoU of at least .5, F1 pooled over all videos.
 
     Pictures go frame by frame through the live pipeline, which fits nothing here. Region flow (published for casme2-squared and
-    samm-lv) is spotted by the judge of live analysis, fitted to the other subjects, and first to the other database where its flow
+    samm-lv) is spotted by the judge of live analysis, fitted to the other subjects, and first to the other database where that
     lies in DATA too. A prediction is micro up to half a second, else macro.
     """
     from rich.console import Console
