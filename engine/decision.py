@@ -16,7 +16,7 @@ from engine.judge import HALF, Judge, JudgeNetwork, Stretch, judge_network, over
 from engine.spotter import BREAK_S, Spotter
 from engine.types import Activity, Crop, Mark, Span
 
-ANNOUNCES = 0.7  # share of the threshold that the early answer must reach
+ANNOUNCES = 0.9  # the early answer from which on a span is announced before the judge is sure
 LATE_S = 0.1  # a stretch that ends so near a break was cut by it
 
 
@@ -102,7 +102,7 @@ class Decision:
         if hoped is None or self._announced is not None:
             return []
         probability = self._judge.peak(hoped.onset.t, now, "early")
-        if probability < self._judge.thresholds.high * ANNOUNCES:
+        if probability < ANNOUNCES:
             return []
         self._hoped = None
         span = replace(hoped, ordinal=self._ordinal, probability=self._network.card.probability(probability))

@@ -37,7 +37,7 @@ class ByHand(JudgeNetwork):
         out = np.full((len(rows), len(ANSWERS)), 0.02, np.float32)
         out[LOOK:, 0] = np.where(moves[:-LOOK], 0.9, 0.02)
         if self._early:
-            out[EARLY:, 4] = np.where(moves[:-EARLY], 0.9, 0.02)
+            out[EARLY:, 4] = np.where(moves[:-EARLY], 0.95, 0.02)
         return out
 
 
