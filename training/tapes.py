@@ -123,6 +123,7 @@ ACTIONS: dict[str, dict[str, tuple[float, float]]] = {
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
 MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
+PACE = (0.8, 1.3)
 MICRO_SHARE = 0.55
 MICRO_LENGTH_S, MACRO_LENGTH_S = (0.17, 0.5), (0.5, 4.0)
 
@@ -245,6 +246,8 @@ class LiveTapes:
 
     def __call__(self, rng: np.random.Generator) -> Window:
         tape = self._tapes[rng.choice(len(self._tapes), p=self._share)]
+        if tape.kind != "rendered":
+            tape = stretched(tape, rng)
         at = int(rng.integers(0, max(len(tape.displacement) - WINDOW, 0) + 1))
         stop = at + WINDOW
         part = replace(
@@ -260,6 +263,20 @@ class LiveTapes:
                 part = replace(part, displacement=part.displacement + noise.astype(np.float32))
         rows = rows_of(part.displacement * np.float32(rng.uniform(0.8, 1.25)), part.mesh)
         return window(rows, part.known, quiet=self._quiet if tape.kind == "speech" else 1.0)
+
+
+def stretched(tape: Tape, rng: np.random.Generator) -> Tape:
+    """A stretch of a tape without known expressions, at another pace: people speak and blink faster or slower."""
+    pace = rng.uniform(*PACE)
+    count = min(int(np.ceil((WINDOW + 1) * pace)), len(tape.displacement))
+    first = int(rng.integers(0, len(tape.displacement) - count + 1))
+    at = np.arange(0, count - 1 + 1e-9, pace)
+
+    def paced(values: F32) -> F32:
+        part = values[first : first + count]
+        return np.stack([np.interp(at, np.arange(count), column) for column in part.T], 1).astype(np.float32)
+
+    return replace(tape, displacement=paced(tape.displacement), mesh=None if tape.mesh is None else paced(tape.mesh))
 
 
 class Mixed:
