@@ -84,6 +84,7 @@ class JudgeNet(nn.Module):
         self.leave = nn.Linear(CHANNELS, len(ANSWERS) * FOLD)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         x = self.enter(rows.reshape(rows.shape[0], -1, FOLD * WIDTH))
         for block in self.blocks:
             x = block(x)
@@ -125,6 +126,7 @@ def fit(
     seed: int,
     net: JudgeNet | None = None,
     rate: float = RATE,
+    *,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> JudgeNet:
     """A network fitted for so many steps to windows drawn with seed; from net on where one is given, which stays as it is.
@@ -181,7 +183,7 @@ def _filled(one: Window, rng: np.random.Generator) -> tuple[F32, F32, F32]:
 
 
 def answers_to(net: JudgeNet | Sequence[JudgeNet], rows: F32) -> F32:
-    """[n, 5] what a network, or the mean of several, answers about each of rows [n, WIDTH]: those of the future shifted back to their moment."""
+    """[n, 5] what a network, or the mean of several, answers about each of rows [n, WIDTH], shifted back to their moment."""
     count = len(rows)
     more = LOOK + (count + LOOK) % FOLD
     with torch.no_grad():

@@ -221,6 +221,7 @@ class LongVideos:
         self._with = [k for k, tape in enumerate(tapes) if tape.known] or list(range(len(tapes)))
 
     def __call__(self, rng: np.random.Generator) -> Window:
+        """One window."""
         k = self._with[rng.integers(len(self._with))] if rng.random() < 0.7 else int(rng.integers(len(self._tapes)))
         tape, rows = self._tapes[k]
         most = max(len(rows) - WINDOW, 0)
@@ -245,6 +246,7 @@ class LiveTapes:
         self._share = often / often.sum()
 
     def __call__(self, rng: np.random.Generator) -> Window:
+        """One window."""
         tape = self._tapes[rng.choice(len(self._tapes), p=self._share)]
         if tape.kind != "rendered":
             tape = stretched(tape, rng)
@@ -288,6 +290,7 @@ class Mixed:
         self._shares = shares / shares.sum()
 
     def __call__(self, rng: np.random.Generator) -> Window:
+        """One window."""
         return self._parts[rng.choice(len(self._parts), p=self._shares)](rng)
 
 
