@@ -6,18 +6,17 @@ Each video becomes tapes once: faces are located and registered as in live analy
 later call goes on with the tapes that are there. People of the split "test" are held out: nothing is fitted to them, and what
 is printed and written on the card is measured on them. People without a split are divided by a hash of their name.
 
-What is known of a clip comes from its truth file or labels.csv. Clips without either are taken as free of expressions where
-manifest.csv says speech, quiet, blinks or gestures, and left out otherwise.
+A clip's expressions come from its truth file or labels.csv. Without either it is taken as free of them where manifest.csv says
+speech, quiet, blinks or gestures, and left out otherwise.
 """
 
 from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -33,25 +32,16 @@ if TYPE_CHECKING:
     from training.judge import JudgeNet
     from training.tapes import Mixed, Tape
 
-FREE_OF_EXPRESSIONS = {"speech": "speech", "quiet": "quiet", "blinks": "quiet", "gestures": "quiet"}
-"""Kinds of clips that count as showing no expression, and what their tapes are called."""
-
+FREE_OF_EXPRESSIONS = {"speech": "speech", "quiet": "quiet", "blinks": "quiet", "gestures": "quiet"}  # kinds of clips, of tapes
 HELD_OUT = 4  # of so many people without a split one is held out
 SHORTEST_S = 1.0
 ADDED, SEED_ADDED = 0.6, 7  # how often a place of a held-out tape gets an expression, and the draw of it
-SHARES = {"flow": 5.0, "people": 7.0, "rendered": 4.0}
-"""How often a window is drawn from each."""
+SHARES = {"flow": 5.0, "people": 7.0, "rendered": 4.0}  # how often a window is drawn from each
 
 LICENCE = "research only: fitted to CAS(ME)^2 and SAMM Long Videos, released for non-commercial research (LICENSE-WEIGHTS)"
 
 
-@dataclass(eq=False)
-class _Run:
-    """One face as long as it is seen without a break."""
-
-    t: list[float] = field(default_factory=list)
-    moved: list[F64] = field(default_factory=list)
-    seen: list[F64] = field(default_factory=list)
+_Run = list[tuple[float, F64, F64]]  # time, displacement and mesh of one face as long as it is seen without a break
 
 
 def split_of(clip: RealClip) -> str:
@@ -70,11 +60,9 @@ def tapes_of(clip: RealClip, longest_s: float) -> list[Tape]:
     kind = "rendered" if clip.truths else FREE_OF_EXPRESSIONS.get(clip.kind)
     tapes = []
     for run in _runs(clip.path, longest_s) if kind else ():
-        at = np.arange(run.t[0], run.t[-1] + 1e-9, 1 / HZ)
-        displacement, mesh = (
-            np.stack([np.interp(at, run.t, column) for column in np.array(values).T], 1).astype(np.float32)
-            for values in (run.moved, run.seen)
-        )
+        t, *parts = (np.array(part) for part in zip(*run, strict=True))
+        at = np.arange(t[0], t[-1] + 1e-9, 1 / HZ)
+        displacement, mesh = (np.stack([np.interp(at, t, column) for column in part.T], 1).astype(np.float32) for part in parts)
         known = tuple(
             Known((one.onset - at[0]) * HZ, (one.offset - at[0]) * HZ, is_micro(one.onset, one.offset))
             for one in clip.truths
@@ -92,7 +80,8 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
     from engine.spotter import BREAK_S
     from stream.source import open_video
 
-    locator, ended = FaceLocator(PipelineSettings().landmarks), []
+    locator = FaceLocator(PipelineSettings().landmarks)
+    ended: list[_Run] = []
     watched: dict[int, tuple[Registrar, _Run]] = {}
     try:
         with open_video(path) as video:
@@ -101,18 +90,16 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
                     break
                 for face in locator.locate(frame):
                     known = watched.get(face.id)
-                    if known is None or frame.gap or (known[1].t and not 0 < frame.t - known[1].t[-1] <= BREAK_S):
-                        known = watched[face.id] = Registrar(), _Run()
+                    if known is None or frame.gap or (known[1] and not 0 < frame.t - known[1][-1][0] <= BREAK_S):
+                        known = watched[face.id] = Registrar(), []
                         ended.append(known[1])
                     registrar, run = known
                     crop = registrar.register(frame, face)
                     if crop is not None:
-                        run.t.append(frame.t)
-                        run.moved.append(moved(crop))
-                        run.seen.append(seen(crop))
+                        run.append((frame.t, moved(crop), seen(crop)))
     finally:
         locator.close()
-    yield from (run for run in ended if run.t and run.t[-1] - run.t[0] >= SHORTEST_S)
+    yield from (run for run in ended if run and run[-1][0] - run[0][0] >= SHORTEST_S)
 
 
 def collect(folders: Sequence[Path], into: Path, longest_s: float) -> None:
@@ -132,12 +119,15 @@ def collect(folders: Sequence[Path], into: Path, longest_s: float) -> None:
         raise InputError(f"in both splits: {', '.join(both)}; give all clips of a person the same split")
     have_face_model()
     for number, (clip, split) in enumerate(clips, start=1):
-        path = into / split / f"{clip.path.parent.name}-{clip.name.replace('/', '-')}.npz"
+        name = f"{clip.path.parent.name}-{clip.name.replace('/', '-')}.npz"
+        path, other = into / split / name, into / {"tune": "test", "test": "tune"}[split] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if other.is_file():  # the manifest has changed since
+            other.replace(path)
         if path.is_file():
             continue
         with native_noise_hidden():
             tapes = tapes_of(clip, longest_s)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_tapes(path, tapes)
         typer.echo(f"{number}/{len(clips)} {clip.name}: {len(tapes)} tapes, {_minutes(tapes):.1f} min, {split}", err=True)
 
@@ -161,16 +151,14 @@ def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> Mixed:
     from training.tapes import LiveTapes, LongVideos, Mixed, expressions
 
     real = expressions(flow)
-    groups: dict[str, list[Tape]] = {"people": [], "rendered": []}
-    for tape in tapes:
-        groups["rendered" if tape.kind == "rendered" else "people"].append(tape)
+    rendered = [tape for tape in tapes if tape.kind == "rendered"]
+    groups = {"people": [tape for tape in tapes if tape.kind != "rendered"], "rendered": rendered}
     parts: list[tuple[LongVideos | LiveTapes, float]] = [(LongVideos(flow), SHARES["flow"])] if flow else []
     return Mixed(parts + [(LiveTapes(some, real), SHARES[name]) for name, some in groups.items() if some])
 
 
 def measure(net: JudgeNet, tapes: Sequence[Tape], thresholds: Thresholds) -> dict[str, float]:
-    """What a network finds in held-out tapes: false stretches a minute by kind, F1 (overlap of at least half) of expressions
-    that are added to them, and of those known in rendered clips."""
+    """On held-out tapes: false stretches a minute by kind; F1, IoU of at least .5, of added and of rendered expressions."""
     from engine.judge import stretches_of
     from training.judge import answers_to
     from training.spotting import Interval, score
@@ -190,20 +178,18 @@ def measure(net: JudgeNet, tapes: Sequence[Tape], thresholds: Thresholds) -> dic
             out[f"{kind}_minutes"] = _minutes(mine)
             out[f"{kind}_false_a_minute"] = sum(len(found(tape)) for tape in mine) / _minutes(mine)
             out[f"{kind}_added_f1"] = f1([added(tape, ADDED, rng) for tape in mine])
-    rendered = [tape for tape in tapes if tape.kind == "rendered"]
-    return out | ({"rendered_f1": f1(rendered)} if rendered else {})
+    out["rendered_f1"] = f1([tape for tape in tapes if tape.kind == "rendered"])
+    return out
 
 
-def ship(net: JudgeNet, out: Path, thresholds: Thresholds, scores: Mapping[str, float | str], data: str) -> JudgeCard:
-    """Write the network and its card beside it. Raises OutputError where that fails."""
+def ship(net: JudgeNet, out: Path, **known: Any) -> JudgeCard:
+    """Write the network and its card, known fields and its name, licence and hash, beside it."""
     from engine.judge import JudgeCard
     from engine.weights import sha256_of
     from training.judge import write_onnx
 
     write_onnx(net, out)
-    card = JudgeCard(
-        name=out.stem, thresholds=thresholds, data=data, licence=LICENCE, sha256=sha256_of(out), scores=dict(scores)
-    )
+    card = JudgeCard(name=out.stem, licence=LICENCE, sha256=sha256_of(out), **known)
     out.with_suffix(".json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return card
 
@@ -248,9 +234,9 @@ def main(
 
     net = fit(draw_from(tune, videos), steps, seed, progress=say)
     scores = measure(net, test, chosen)
-    for name, value in scores.items():
-        typer.echo(f"{name} {value:.3f}")
-    card = ship(net, out, chosen, {"protocol": f"{people[1]} people and clips held out", "seed": float(seed), **scores}, data)
+    typer.echo("\n".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    protocol = {"protocol": f"{people[1]} people and clips held out", "seed": float(seed)}
+    card = ship(net, out, thresholds=chosen, scores=protocol | scores, data=data)
     typer.echo(f"{out}: {card.name}@sha256:{card.sha256[:12]}")
 
 
