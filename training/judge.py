@@ -191,7 +191,7 @@ def answers_to(net: JudgeNet | Sequence[JudgeNet], rows: F32) -> F32:
         out = np.mean([torch.sigmoid(one(padded))[0].numpy() for one in _several(net)], axis=0)
     shifted = out[LOOK : LOOK + count].copy()
     shifted[:, 4] = out[EARLY : EARLY + count, 4]
-    return shifted
+    return np.asarray(shifted, np.float32)
 
 
 class _Answering(nn.Module):

@@ -19,7 +19,9 @@ from engine.types import F32, F64
 from training.datasets.long_video import LongVideo
 from training.judge import SCALE, WINDOW, Known, Window, is_micro, window
 
-LONGEST_S = 60.0
+FREE_OF_EXPRESSIONS = ("speech", "quiet")
+"""Kinds of tapes to which expressions are added."""
+
 FLOW_REGIONS = ((0, 1), (2,), (3,), (4, 5), (6,), (7,), (8,), (9,), (10,), (11,))
 """Which of the twelve regions of published flow make each of `engine.signals.REGIONS`."""
 
@@ -28,7 +30,8 @@ FLOW_REGIONS = ((0, 1), (2,), (3,), (4, 5), (6,), (7,), (8,), (9,), (10,), (11,)
 class Tape:
     """One face, thirty rows a second: displacement [n, 20] in pixels, what a mesh saw [n, 7] or None, the expressions known.
 
-    kind says what the person does: speech, quiet, rendered, or flow (a long video of a laboratory).
+    kind says what the person does: speech or quiet (no expressions), injected (the same with known expressions put into the
+    video), rendered (a photograph that a renderer moves), or flow (a long video of a laboratory).
     """
 
     name: str
@@ -248,7 +251,8 @@ class LiveTapes:
     def __call__(self, rng: np.random.Generator) -> Window:
         """One window."""
         tape = self._tapes[rng.choice(len(self._tapes), p=self._share)]
-        if tape.kind != "rendered":
+        free = tape.kind in FREE_OF_EXPRESSIONS
+        if free:
             tape = stretched(tape, rng)
         at = int(rng.integers(0, max(len(tape.displacement) - WINDOW, 0) + 1))
         stop = at + WINDOW
@@ -258,7 +262,7 @@ class LiveTapes:
             mesh=None if tape.mesh is None or rng.random() < 0.15 else tape.mesh[at:stop],
             known=_within(tape.known, at, min(stop, len(tape.displacement)) - at),
         )
-        if tape.kind != "rendered":
+        if free:
             part = added(part, rng.choice([0, 0.3, 0.8], p=[0.3, 0.3, 0.4]), rng, self._real)
             if rng.random() < 0.3:
                 noise = rng.normal(0, rng.uniform(0, 0.08), part.displacement.shape)
