@@ -150,11 +150,10 @@ def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> Mixed:
     """Windows of people with expressions added, of rendered clips, and of region flow, as often as SHARES says."""
     from training.tapes import LiveTapes, LongVideos, Mixed, expressions
 
-    real = expressions(flow)
     rendered = [tape for tape in tapes if tape.kind == "rendered"]
     groups = {"people": [tape for tape in tapes if tape.kind != "rendered"], "rendered": rendered}
     parts: list[tuple[LongVideos | LiveTapes, float]] = [(LongVideos(flow), SHARES["flow"])] if flow else []
-    return Mixed(parts + [(LiveTapes(some, real), SHARES[name]) for name, some in groups.items() if some])
+    return Mixed(parts + [(LiveTapes(some, expressions(flow)), SHARES[name]) for name, some in groups.items() if some])
 
 
 def measure(net: JudgeNet, tapes: Sequence[Tape], thresholds: Thresholds) -> dict[str, float]:
