@@ -51,13 +51,16 @@ EXPRESSIVE = (
 HELD = ("mouthPress", "mouthShrugLower")
 """Those that a face at rest may show too."""
 
+ARTICULATION = {"mouthPucker": 1.0, "mouthFunnel": 3.0, "mouthClose": 5.0}
+"""Blendshapes of speech; the last two span little."""
+
 CHANGE_PX = 7.0
 """Pixels of flow that a change of a blendshape by one stands for; 95 % of 38 rendered motions of up to SMALL_PX change none by
 more than .15."""
 
-_STRANGE, _KNOWN, _UPPER = 1.0, 0.8, 2.0  # logistic weights: intercept, per unit of margin, per share of the upper face
-_MOST = 5.0  # a greater margin counts no more
-_ENDING = 6.0  # per unit of `Actions.ending`: of expressions that begin 90 % stay under .17, half of those that end lie over .3
+_STRANGE, _KNOWN, _UPPER = 0.0, 0.6, 1.5  # logistic weights: intercept, per unit of margin, per share of the upper face
+_ENDING, _MOUTHED = 4.0, 3.0  # per unit of `Actions.ending` and `.articulation`
+_MOST, _MOST_MOUTHED = 5.0, 1.0  # greater margins, or more articulation, count no more
 _UPPER_REGIONS = [k for k, name in enumerate(REGION_NAMES) if not name.startswith(("lip", "upper_lip", "lower_lip", "chin"))]
 _NOISE_PX = 0.3
 
@@ -66,12 +69,14 @@ _NOISE_PX = 0.3
 class Actions:
     """sizes of the actions by name of EVIDENCE, 0 to 1; upper is the share of the face's largest regional motion that its
     upper part (all but lips and chin) reaches, 0 to 1; change is the largest change of a blendshape, up or down; ending is by
-    how much expressive blendshapes fall more than they rise, in all."""
+    how much expressive blendshapes fall more than they rise, in all; articulation is how much the lips round, protrude or close
+    and the jaw moves without the brows, as in speech."""
 
     sizes: Mapping[str, float]
     upper: float
     change: float
     ending: float
+    articulation: float
 
     @property
     def evidence(self) -> F64:
@@ -126,10 +131,12 @@ def seen_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
     moved = np.mean([crop.motion for crop in apex], axis=0) - np.mean([crop.motion for crop in onset], axis=0)
     lengths = np.hypot(moved[:, 0], moved[:, 1])
     upper = (lengths[_UPPER_REGIONS].max() + _NOISE_PX / 2) / (lengths.max() + _NOISE_PX)
-    changes = [after[name] - before[name] for name in EXPRESSIVE if name in after and name in before]
-    held = [after[name] - before[name] for name in HELD if name in after and name in before]
-    change = max(map(abs, changes + held), default=0.0)
-    return Actions(sizes, float(upper), change, max(-sum(changes), 0.0))
+    changes = [after.get(name, 0.0) - before.get(name, 0.0) for name in EXPRESSIVE]
+    held = [after.get(name, 0.0) - before.get(name, 0.0) for name in HELD]
+    mouthed = sum(size * (rise(name) + fall(name)) for name, size in ARTICULATION.items())
+    mouthed += rise("jawOpen") - sizes["jaw_dropped"] + fall("jawOpen")
+    ending = max(-sum(changes), 0.0)
+    return Actions(sizes, float(upper), max(map(abs, changes + held)), ending, min(mouthed, _MOST_MOUTHED))
 
 
 def fused(probabilities: Mapping[str, float], intensity: float, actions: Actions | None) -> Named:
@@ -142,21 +149,22 @@ def fused(probabilities: Mapping[str, float], intensity: float, actions: Actions
         return Named(dict(probabilities), 0.0)
     share = min(over / (LARGE_PX - SMALL_PX), 1.0)
     network = np.log(np.maximum([probabilities[name] for name in CLASSES], 1e-6)) / (1 + over / DOUBT_PX)
-    known, none = _weighed(network + share * actions.evidence, actions.upper, actions.ending)
+    known, none = _weighed(network + share * actions.evidence, actions)
     return Named({name: known[name] for name in probabilities}, share * none)
 
 
 def by_actions(actions: Actions) -> Named:
-    """What the actions alone say, where the flow means nothing and the regions' motion may be the head's."""
-    return Named(*_weighed(actions.evidence, 0.0, actions.ending))
+    """What the actions alone say, where the flow means nothing."""
+    return Named(*_weighed(actions.evidence, actions))
 
 
-def _weighed(logits: F64, upper: float, ending: float) -> tuple[dict[str, float], float]:
+def _weighed(logits: F64, actions: Actions) -> tuple[dict[str, float], float]:
     """The probabilities of logits [3], and how likely the motion is none of the classes."""
     odds = np.exp(logits - logits.max())
     low, high = np.sort(logits)[-2:]
-    none = 1 / (1 + np.exp(_KNOWN * min(high - low, _MOST) + _UPPER * upper - _ENDING * ending - _STRANGE))
-    return dict(zip(CLASSES, (odds / odds.sum()).tolist(), strict=True)), float(none)
+    known = _KNOWN * min(high - low, _MOST) + _UPPER * actions.upper
+    strange = _STRANGE + _ENDING * actions.ending + _MOUTHED * actions.articulation
+    return dict(zip(CLASSES, (odds / odds.sum()).tolist(), strict=True)), float(1 / (1 + np.exp(known - strange)))
 
 
 def _shapes(crops: Sequence[Crop]) -> dict[str, float]:
