@@ -32,9 +32,9 @@ CLASSES = ("negative", "positive", "surprise")
 EVIDENCE: dict[str, tuple[float, float, float]] = {
     "smile": (-1.5, 3.0, -1.5),  # AU12
     "teeth": (-1.5, 1.5, 0.0),  # AU12 + 25
-    "brows_raised": (0.0, -4.0, 4.0),  # AU1 + 2
-    "eyes_wide": (0.0, -6.0, 6.0),  # AU5
-    "jaw_dropped": (-2.5, -3.0, 5.5),  # AU26, with AU1 + 2 or 5
+    "brows_raised": (0.0, -5.0, 6.0),  # AU1 + 2
+    "eyes_wide": (0.0, -6.0, 7.0),  # AU5
+    "jaw_dropped": (-3.0, -4.0, 7.0),  # AU26, with AU1 + 2 or 5
     "brows_lowered": (5.0, -2.5, -2.5),  # AU4
     "corners_down": (3.5, -2.5, -1.0),  # AU15
     "chin_raised": (3.0, -0.5, -2.5),  # AU17
