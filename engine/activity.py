@@ -115,10 +115,13 @@ class ActivityWatch:
             spans.append((self._lips.since.t, math.inf))
         return sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans) / (end - start)
 
-    def observe(self, crop: Crop) -> list[Activity]:
-        """The next crop of the face; returns the activities that turned out to be over, in order of their ends."""
+    def observe(self, crop: Crop, *, voice: float | None = None) -> list[Activity]:
+        """The next crop of the face; returns the activities that turned out to be over, in order of their ends.
+
+        voice is that of `engine.types.Frame`: lips speak only while one sounds.
+        """
         self._face = crop.face
-        done = self._speech(self._lips.observe(crop)) + self._closure(self._lids.observe(crop))
+        done = self._speech(self._lips.observe(crop, voice)) + self._closure(self._lids.observe(crop))
         gaze = self._gaze.observe(crop, self._lids)
         turn = self._turn.observe(crop)
         covered = self._look.observe(crop, turning=turn > 0.25)

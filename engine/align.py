@@ -290,4 +290,5 @@ class Registrar:
             blendshapes=self._blendshapes,
             mesh_age=frame.t - self._mesh_t,
             repeated=face.repeated,
+            found=((_MEMBERS @ found) / _SIZES).astype(np.float32),
         )

@@ -69,6 +69,11 @@ class SpotterSettings(Settings):
     apex_drop: float = Field(0.15, gt=0, lt=1, description="the apex is sure once the motion fell by this share of it")
     longest_s: float = Field(8.0, gt=0.5, description="an expression held longer becomes the new neutral")
     shortest_s: float = Field(0.10, ge=0, description="shorter twitches are not expressions")
+    sensitivity: Literal["low", "normal", "high"] = Field(
+        "normal",
+        description="how readily a motion is called an expression: low (few false alarms), normal or high (few misses)",
+    )
+    judge: Path | None = Field(None, description="a judge with its card, used instead of the shipped one")
 
 
 class RecognizerSettings(Settings):

@@ -9,18 +9,20 @@ EARLY_S after its moment, for what is announced before it is over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from engine.errors import WeightsError
+from engine.runtime.ort import open_session
 from engine.signals import HZ, Signals, moved, seen
 from engine.types import F32, F64, MICRO_LIMIT_S, Crop
+from engine.weights import JUDGE, Hashed, default_weights, read_card
 
 LOOK_S = 0.5
 """How far ahead of a moment the judge looks, seconds."""
@@ -33,9 +35,8 @@ FOLD = 2  # rows that the network takes as one
 MEMORY = 256  # rows back that an answer may hang on
 STRIDE = 6  # rows after which the network looks again
 SHORTEST_S = 0.12
-SHARED = (
-    0.3  # a short stretch takes the place of a long one that overlaps it so far, and gives way to it where they overlap less
-)
+HALF = 0.5  # overlap of what is taken to be the same
+SHARED = 0.3  # a short stretch that overlaps a long one so far takes its place, else it gives way to it
 
 
 class Thresholds(BaseModel):
@@ -49,41 +50,43 @@ class Thresholds(BaseModel):
     micro_low: float = Field(gt=0, lt=1)
 
 
-class JudgeCard(BaseModel):
+Sensitivity = Literal["low", "normal", "high"]
+"""How readily motions are called expressions: low for few false alarms, high for few misses."""
+
+
+class JudgeCard(Hashed):
     """What is known of a judge: what it was fitted on, how good it is, what it may be used for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
-    thresholds: Thresholds
+    thresholds: dict[Sensitivity, Thresholds]
+    calibration: tuple[float, float]
+    """Slope and shift from the logit of an answer to that of the probability, fitted on people the network had not seen."""
     data: str
     licence: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     scores: dict[str, float | str] = Field(default_factory=dict)
+
+    def probability(self, answer: float) -> float:
+        """The probability that a motion with this greatest answer is an expression."""
+        slope, shift = self.calibration
+        answer = min(max(answer, 1e-6), 1 - 1e-6)
+        return 1 / (1 + math.exp(-(slope * math.log(answer / (1 - answer)) + shift)))
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """From when to when a face shows an expression, seconds; probability that it is one."""
+    """From when to when a face shows an expression, seconds, and the greatest answer in between."""
 
     start: float
     end: float
-    probability: float
+    answer: float
 
 
 class JudgeNetwork:
     """A judge from its file. Raises WeightsError where that cannot be used."""
 
     def __init__(self, weights: Path | None = None) -> None:
-        from engine.runtime.ort import open_session
-        from engine.weights import checked_card
-
-        path = weights or Path(__file__).parent / "weights" / "judge.onnx"
-        text = checked_card(path)
-        try:
-            self.card = JudgeCard.model_validate_json(text)
-        except ValidationError as wrong:
-            raise WeightsError(f"the card of {path} cannot be used: {wrong.errors()[0]['msg']}") from wrong
+        path = weights or default_weights().with_name(f"{JUDGE}.onnx")
+        self.card = read_card(path, JudgeCard)
         self._session: Any = open_session(path)
 
     def __call__(self, rows: F32) -> F32:
@@ -191,8 +194,9 @@ class Judge:
     After each call `early` is the latest early answer; `likelihood` tells of any time that was judged.
     """
 
-    def __init__(self, network: JudgeNetwork, longest_s: float = 8.0) -> None:
+    def __init__(self, network: JudgeNetwork, sensitivity: Sensitivity = "normal", longest_s: float = 8.0) -> None:
         self._network = network
+        self.thresholds = network.card.thresholds[sensitivity]
         self._longest_s = longest_s
         self._begin()
 
@@ -203,7 +207,7 @@ class Judge:
         self._first = 0  # row of the stream at which `_answers` begins
         self._dropped = 0  # rows of the stream that are forgotten
         self._start_t = 0.0
-        self._stretches = Stretches(self._network.card.thresholds, self._longest_s)
+        self._stretches = Stretches(self.thresholds, self._longest_s)
         self.early = 0.0
 
     @property

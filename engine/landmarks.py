@@ -22,7 +22,7 @@ import numpy as np
 
 from engine import mesh
 from engine.config import LandmarkSettings
-from engine.continuity import Continuity, Step
+from engine.continuity import Continuity, SceneContinuity, Step
 from engine.glance import FaceGlance, SceneGlance
 from engine.mesh import FaceMesh, MeshModels, Region, region_around
 from engine.types import F32, U8, Face, Frame
@@ -108,6 +108,7 @@ class FaceLocator:
         self._next_id = 0
         self._mesh_t = -np.inf  # when a mesh looked last, or would have
         self._search_t = -np.inf
+        self._whole = SceneContinuity()
         self._scene: SceneGlance | None = None
         self._scene_t = -np.inf
         self._helped = False  # whether somebody looks around between frames
@@ -145,7 +146,7 @@ class FaceLocator:
         for track in self._tracks:
             track.step = "next" if track.continuity is None else track.continuity.step(frame.grey)
             track.as_seen &= track.step == "repeat"
-        kept = [track for track in self._tracks if track.step != "cut"]
+        kept = [track for track in self._tracks if track.step != "cut"] if self._whole.is_another(frame.grey) else self._tracks
         cut = len(kept) < len(self._tracks)
         if cut:
             self._tracks, self._scene, self._search_t = kept, None, -np.inf
@@ -198,6 +199,7 @@ class FaceLocator:
     def _restart(self) -> None:
         self._mesh_t = self._search_t = self._scene_t = -np.inf
         self._helped = False
+        self._whole = SceneContinuity()
         self._tracks, self._faces = [], []
 
     def _follow(self, track: _Track, frame: Frame) -> None:

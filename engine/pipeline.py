@@ -18,11 +18,13 @@ from uuid import NAMESPACE_URL, uuid5
 from engine.activity import ActivityWatch
 from engine.align import Registrar
 from engine.config import PipelineSettings, load_settings, parse_settings
+from engine.decision import Decision
+from engine.judge import judge_network
 from engine.kernels import machine_code
 from engine.landmarks import FaceLocator
 from engine.recognizer import Recognition, Recognizer
 from engine.ring import Ring
-from engine.spotter import BREAK_S, Spotter
+from engine.spotter import BREAK_S
 from engine.types import ACTIVITY_KINDS, F32, U8, Activity, ActivityKind, Crop, Event, Face, Frame, Mark, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
@@ -59,7 +61,7 @@ class _Answered:
 class _Watch:
     """All that is kept of one face."""
 
-    spotter: Spotter
+    decision: Decision
     ring: Ring[Crop]
     activity: ActivityWatch = field(default_factory=ActivityWatch)
     registrar: Registrar | None = None
@@ -87,6 +89,7 @@ class Pipeline:
         self._session = session
         self._recognizer = recognizer or Recognizer(settings.recognizer)  # the likelier to fail, and quickly
         self._locator = locator or FaceLocator(settings.landmarks)
+        self._judge = judge_network(settings.spotter.judge)
         machine_code()  # compiled or loaded now, not with the first face
         self._faces: dict[int, _Watch] = {}
         self._t: float | None = None
@@ -172,7 +175,7 @@ class Pipeline:
         For a driver with time to spare between two frames; events are the same without it.
         """
         for watch in self._faces.values():
-            marks = watch.spotter.foreseen()
+            marks = watch.decision.foreseen()
             if marks is not None:
                 self._recognized(watch, *marks)
 
@@ -203,7 +206,7 @@ class Pipeline:
 
     def trace(self) -> dict[int, tuple[float, float]]:
         """What the spotter sees now, by face: loudness (1 is its threshold) and the largest regional motion in crop pixels."""
-        return {id_: (watch.spotter.loudness, watch.spotter.moved_px) for id_, watch in self._faces.items()}
+        return {id_: (watch.decision.loudness, watch.decision.moved_px) for id_, watch in self._faces.items()}
 
     def evidence(self, event: str) -> Evidence | None:
         """The pictures behind the event of this id; None unless it is among the last few recognized.
@@ -216,7 +219,7 @@ class Pipeline:
         watch = self._faces.get(face.id)
         if watch is None:
             longest = self.settings.spotter.longest_s
-            watch = self._faces[face.id] = _Watch(Spotter(self.settings.spotter), Ring(longest + 4.0))
+            watch = self._faces[face.id] = _Watch(Decision(self.settings.spotter, self._judge), Ring(longest + 4.0))
             self._ids.add(face.id)
         if watch.registrar is None:
             watch.registrar = Registrar()
@@ -225,10 +228,12 @@ class Pipeline:
             return []
         watch.seen_t = frame.t
         watch.ring.append(frame.t, crop)
-        self._note(watch.activity.observe(crop))
-        return self._recognize(watch, face.id, watch.spotter.observe(crop))
+        self._note(watch.activity.observe(crop, voice=frame.voice))
+        return self._recognize(watch, face.id, watch.decision.observe(crop))
 
     def _recognize(self, watch: _Watch, face: int, spans: list[Span]) -> list[Event]:
+        self._note(watch.decision.motions)
+        watch.decision.motions.clear()
         events: list[Event] = []
         for span in spans:
             self._counts[span.state] += 1
@@ -290,6 +295,7 @@ class Pipeline:
             truncated=span.truncated,
             why=answer.why,
             speaking=speaking,
+            expression_probability=span.probability,
         )
 
     def _let_go(self, now: float) -> list[Event]:
@@ -305,7 +311,7 @@ class Pipeline:
 
     def _finish(self, face: int, watch: _Watch) -> list[Event]:
         self._note(watch.activity.finish())
-        events = self._recognize(watch, face, watch.spotter.finish())
+        events = self._recognize(watch, face, watch.decision.finish())
         watch.registrar, watch.last = None, None
         watch.ring.clear()
         return events

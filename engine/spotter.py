@@ -56,6 +56,7 @@ SETTLE_S = 0.12  # where it must stay this long before an offset is believed,
 SETTLE_FALLS = 1.2  # and this many times as long as it took from half its height
 STILL_S = 0.35  # a curve that has not moved for so long rests, at whatever level below half
 UNREST_S = 4.0  # memory of a region's usual unrest
+SAME_PX = 1e-4  # a picture in which no region has moved so far is the one before, repeated
 NOISE_S = 2.0  # memory of a region's noise from frame to frame
 FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
 MOST_UNREST_PX = 0.6
@@ -205,6 +206,19 @@ class Spotter:
             return None
         return self._mark(onset), self._apex(span)
 
+    def extent(self, start: float, end: float) -> tuple[Mark, Mark, Mark] | None:
+        """Onset, apex and offset of the motion from start to end, seconds: the apex is where the face stands furthest from the
+        line between both ends. None where less than three rows of that time are remembered."""
+        tape = self._tape
+        first, last = tape.first_at(start), min(tape.first_at(end), tape.size - 1)
+        if last - first < 2:
+            return None
+        motion = self._motion(first, last + 1)
+        share = ((tape.t[first : last + 1] - tape.t[first]) / (tape.t[last] - tape.t[first]))[:, None]
+        away = motion - (motion[0] + share * (motion[-1] - motion[0]))
+        peak = first + int(np.square(away).sum(axis=1).argmax())
+        return self._mark(first), self._mark(min(max(peak, first + 1), last)), self._mark(last)
+
     def finish(self) -> list[Span]:
         """The source, the face or time breaks off here: ends what is open and starts from rest."""
         spans: list[Span] = []
@@ -248,9 +262,9 @@ class Spotter:
 
         Second differences of white noise are sqrt(6) times it; smoothing leaves the share `left`. No expression is so fast.
         """
-        if index < 2:
-            return
         raw = self._raw
+        if index < 2 or np.abs(raw.row[index] - raw.row[index - 1]).max() < SAME_PX:
+            return  # a repeated picture: no jump, though the noise is there
         jump = raw.row[index] - 2 * raw.row[index - 1] + raw.row[index - 2]
         size = _lengths(jump[:-TURN_TERMS]) * (left / math.sqrt(6.0))
         self._heard += 1

@@ -25,7 +25,7 @@ Layout = Literal["grey", "rgb", "i420"]
 State = Literal["provisional", "final"]
 Kind = Literal["micro", "macro"]
 
-ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered"]
+ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered", "motion"]
 
 ACTIVITY_KINDS: tuple[ActivityKind, ...] = get_args(ActivityKind)
 """What a face does besides expressions; see `engine.activity`."""
@@ -40,7 +40,8 @@ class Frame:
 
     pixels is [H, W] for layout "grey", [H, W, 3] for "rgb", [H * 3 / 2, W] for "i420" (planar YUV 4:2:0, H and W even; the
     first H rows are the luma). index counts decoded frames from 0; t is the source's time in seconds. gap says that the
-    source lost pictures or jumped in time just before this frame.
+    source lost pictures or jumped in time just before this frame. voice is the share of the moments around it in which a voice
+    sounds, 0 to 1, None where nothing is known of the sound.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Frame:
     pixels: U8
     layout: Layout = "rgb"
     gap: bool = False
+    voice: float | None = None
 
     def __post_init__(self) -> None:
         shape, layout = self.pixels.shape, self.layout
@@ -126,7 +128,9 @@ class Crop:
     patches in crop pixels; anchor counts the reference pictures taken so far,
     over which motions and turns go on. landmarks, eye_opening and blendshapes (by name, 0 to 1) are what the mesh saw last,
     mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one before, so
-    that nothing about motion or noise can be learned from the two.
+    that nothing about motion or noise can be learned from the two. found [R] is the share of each region's patches that were
+    found by their texture; where it stays low something lies over the region (a hand, text burnt into the picture) or it looks
+    unlike the reference, and its motion is the mesh's, half a pixel unsure.
     """
 
     face: int
@@ -142,6 +146,7 @@ class Crop:
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     mesh_age: float = 0.0
     repeated: bool = False
+    found: F32 = field(default_factory=lambda: np.ones(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,8 @@ class Span:
     """What the spotter found on one face; ordinal counts the face's spans from 0 and ties a provisional span to its final one.
 
     offset and kind are None while the span is provisional. A truncated span was cut short by the end of the source, a gap or
-    the loss of the face, or held longer than is followed; its offset is the last frame seen.
+    the loss of the face, or held longer than is followed; its offset is the last frame seen. probability is that of being an
+    expression at all, where a judge was asked.
     """
 
     face: int
@@ -159,6 +165,7 @@ class Span:
     apex: Mark
     offset: Mark | None = None
     truncated: bool = False
+    probability: float | None = None
 
     @property
     def kind(self) -> Kind | None:
@@ -170,16 +177,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Activity:
-    """What a face did from one moment to another."""
+    """What a face did from one moment to another. A motion is one that stood out and was judged to be no expression, with the
+    probability that it is one all the same."""
 
     face: int
     kind: ActivityKind
     start: Mark
     end: Mark
+    expression_probability: float | None = None
 
     def as_dict(self, stream: str) -> dict[str, Any]:
         """The activity's JSON form, version 1 (names and order are part of the format)."""
-        return {
+        out: dict[str, Any] = {
             "type": "activity",
             "v": 1,
             "stream": stream,
@@ -188,12 +197,15 @@ class Activity:
             "start": {"frame": self.start.frame, "t": round(self.start.t, 6)},
             "end": {"frame": self.end.frame, "t": round(self.end.t, 6)},
         }
+        if self.expression_probability is not None:
+            out["expression_probability"] = round(self.expression_probability, 4)
+        return out
 
 
 @dataclass(frozen=True)
 class Event:
     """A recognized expression, ready to be written or sent; why says in a few words why the label is "uncertain", if it is;
-    speaking says that the face spoke for a third of it or more."""
+    speaking says that the face spoke for a third of it or more; expression_probability how likely it is one at all."""
 
     id: str
     stream: str
@@ -211,6 +223,7 @@ class Event:
     truncated: bool = False
     why: str | None = None
     speaking: bool = False
+    expression_probability: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""
@@ -236,6 +249,8 @@ class Event:
             "model": self.model,
             "speaking": self.speaking,
         }
+        if self.expression_probability is not None:
+            out["expression_probability"] = round(self.expression_probability, 4)
         if self.truncated:
             out["truncated"] = True
         if self.why is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from stream.config import AnalysisSettings
 from stream.source import VideoFacts, VideoSource, open_video
 from stream.summary import summarize
 from stream.threads import opencv_on_one_thread
+from stream.voice import Voice
 from stream.writers import EventFiles
 
 Progress = Callable[[int, int | None, int], None]
@@ -141,7 +142,7 @@ class _Analysis:
 
     def _read(self, progress: Progress | None, seen: Seen | None) -> None:
         capacity = queue_capacity(self.settings.reading.queued_frames, self.source.facts)
-        with overlapped(self.source, self.pipeline.locate, capacity=capacity) as located:
+        with overlapped(self._heard(), self.pipeline.locate, capacity=capacity) as located:
             for frame, faces in located:
                 if seen is not None:
                     seen(frame, faces)
@@ -150,6 +151,12 @@ class _Analysis:
                     progress(frame.index + 1, self.source.expected_frames, len(self.files.events))
                 if self.stop.is_set():
                     return
+
+    def _heard(self) -> Iterator[Frame]:
+        """The frames, with what is heard meanwhile."""
+        with Voice(self.source.path) as voice:
+            for frame in self.source:
+                yield replace(frame, voice=voice.at(frame.t))
 
     def _keep(self, events: list[Event]) -> None:
         for event in events:

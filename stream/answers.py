@@ -304,7 +304,7 @@ def csv_row(event: Mapping[str, Any]) -> list[object]:
     row.append("" if offset is None else f"{offset['t'] - event['onset']['t']:.6f}")
     row += [str(event.get(name, False)).lower() for name in ("truncated", "speaking")]
     row += [event["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, _harmless(event["model"]), event.get("why", "")]
+    return [*row, _harmless(event["model"]), event.get("why", ""), event.get("expression_probability", "")]
 
 
 def _harmless(value: object) -> object:

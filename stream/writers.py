@@ -25,7 +25,7 @@ CSV_COLUMNS = (
     *("id", "stream", "face", "kind", "label", "confidence", "intensity"),
     *("onset_frame", "onset_t", "apex_frame", "apex_t", "offset_frame", "offset_t", "duration_s", "truncated", "speaking"),
     *(f"p_{label}" for label in CSV_LABELS),
-    *("model", "why"),
+    *("model", "why", "expression_probability"),
 )
 
 
@@ -114,7 +114,7 @@ def csv_row(event: Event) -> list[object]:
     row.append("" if event.offset is None else f"{event.offset.t - event.onset.t:.6f}")
     row += [str(event.truncated).lower(), str(event.speaking).lower()]
     row += [fields["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, event.model, event.why or ""]
+    return [*row, event.model, event.why or "", fields.get("expression_probability", "")]
 
 
 def subtitles(events: list[Event]) -> str:

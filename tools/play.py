@@ -186,13 +186,14 @@ def event_of(message: dict[str, Any]) -> Event:
         truncated=message.get("truncated", False),
         why=message.get("why"),
         speaking=message["speaking"],
+        expression_probability=message.get("expression_probability"),
     )
 
 
 def activity_of(message: dict[str, Any]) -> Activity:
     """The activity that a message of type activity tells of."""
     start, end = (Mark(message[name]["frame"], message[name]["t"]) for name in ("start", "end"))
-    return Activity(message["face"], message["kind"], start, end)
+    return Activity(message["face"], message["kind"], start, end, message.get("expression_probability"))
 
 
 def facts_of(clip: Path) -> VideoFacts:

@@ -169,8 +169,10 @@ def _batch(draw: Draw, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Te
 def _filled(one: Window, rng: np.random.Generator) -> tuple[F32, F32, F32]:
     """A window of WINDOW rows, half of them in the mirror, with a little noise."""
     rows = mirrored(one.rows) if rng.random() < 0.5 else one.rows
-    rows = rows + rng.normal(0, NOISE, rows.shape).astype(np.float32)
+    rows = rows + np.float32(NOISE) * rng.standard_normal(rows.shape, np.float32)
     missing = WINDOW - len(rows)
+    if not missing:
+        return rows, one.answers, one.weights
     return (
         np.pad(rows, ((0, missing), (0, 0))),
         np.pad(one.answers, ((0, missing), (0, 0))),

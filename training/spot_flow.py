@@ -1,96 +1,98 @@
-"""Intervals in region flow: peaks of the face's displacement, by thresholds that are chosen on other subjects.
+"""Intervals in region flow by the judge of live analysis (`engine.judge`), fitted here to other people.
 
-The flow is added up to each region's displacement; less its mean over the last seconds it is a deviation, and the mean of the
-two largest regions is the loudness. An interval begins where loudness left its rest before it passed a threshold, and ends
-where it has fallen to a share of its peak. Each interval uses the frames up to its end only.
+The network is fitted first to a whole other database, where one lies beside the one that is judged, then to the subjects of
+this one that are not judged. Its answers become intervals by the rules of live analysis, half a second behind the video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from engine.errors import InputError
-from engine.types import F64
-from training.datasets.long_video import LongVideo
-from training.datasets.pictures import ClipFolder
-from training.spot_loso import Found, Spotted
-from training.spotting import Interval, score
+from engine.judge import Stretch, Thresholds, stretches_of
+from engine.signals import HZ
+from training.datasets.long_tables import LONG_DATABASES
+from training.datasets.long_video import LongVideo, load_flow
+from training.judge import JudgeNet, answers_to, fit
+from training.spot_loso import Found, Progress, Spot, Spotted
+from training.tapes import LongVideos, Mixed, of_flow, rows_of
 
-SMOOTH_S = 0.1
-LOUDEST = 2
-SHORTEST_S = 0.12
-ONSET_SHARE = 0.3  # of the peak: an onset lies no lower
+THRESHOLDS = Thresholds(high=0.8, low=0.5, micro_high=0.6, micro_low=0.3)
+"""One set for both databases, chosen on half the subjects of each (training/LEDGER.md)."""
 
-MEMORIES_S = (1.5, 3.0)
-THRESHOLDS_PX = (2.8, 2.0, 1.4, 1.0, 0.7)
-FALLS = (0.3, 0.5, 0.7)
-"""What is chosen from, on the subjects that are not judged: F1 over their videos decides, of equal ones the strictest."""
+NETWORKS = 2
+"""Their answers are averaged."""
 
-
-@dataclass(frozen=True)
-class Choice:
-    """Seconds that the rest is averaged over, threshold of the loudness in pixels, share of the peak where an interval ends."""
-
-    memory_s: float
-    threshold_px: float
-    fall: float
+STEPS = 400
+STEPS_BASE = 400
+STEPS_TUNED, RATE_TUNED, OWN = 200, 3e-3, 0.6
+"""Steps of a fit to one database alone; to the other one, and from there on, at its rate, to both: windows of the judged
+database, its judged subject left out, make this share."""
 
 
-def spans_of_flow(train: Sequence[LongVideo], test: Sequence[LongVideo], seed: int) -> Found:
-    """Intervals in test videos of region flow by the best choice on train; nothing is drawn, so seed has no effect.
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where the fits to a database begin: networks fitted to the videos of others."""
+
+    networks: tuple[JudgeNet, ...]
+    videos: Sequence[LongVideo]
+
+
+def other_videos(database: str, folder: Path) -> list[LongVideo]:
+    """Region flow of the other databases that lies in a folder. Raises InputError where it cannot be read."""
+    others = (one for one in LONG_DATABASES.values() if one.name != database and (folder / f"{one.name}.npz").is_file())
+    return [video for one in others for video in load_flow(one, folder).videos]
+
+
+def spotter(others: Sequence[LongVideo], seed: int, progress: Progress = lambda what, done, total: None) -> Spot:
+    """What spots videos of region flow, fitted to all others first, if there are any. Raises InputError where one holds
+    pictures."""
+    if not others:
+        return partial(spans_of_flow, steps=STEPS)
+    draw, total, networks = LongVideos([of_flow(video) for video in others]), NETWORKS * STEPS_BASE, []
+    for k in range(NETWORKS):
+
+        def say(step: int, loss: float, before: int = k * STEPS_BASE) -> None:
+            progress("steps to begin with", before + step, total)
+
+        networks.append(fit(draw, STEPS_BASE, _seed(seed, k), progress=say))
+    return partial(spans_of_flow, steps=STEPS_TUNED, start=Start(tuple(networks), others))
+
+
+def spans_of_flow(
+    train: Sequence[LongVideo], test: Sequence[LongVideo], seed: int, steps: int = STEPS, start: Start | None = None
+) -> Found:
+    """Intervals in test videos of region flow by networks fitted to train for so many steps, from start on where one is given.
 
     Raises InputError where a video holds pictures instead.
     """
-    best = max(_choices(train), key=lambda rated: rated[0])[1]
-    return {video.name: list(spans(loudness(video, best.memory_s), video.fps, best)) for video in test}
+    own = LongVideos([of_flow(video) for video in train])
+    if start is None:
+        networks = [fit(own, steps, _seed(seed, k)) for k in range(NETWORKS)]
+    else:
+        draw = Mixed([(own, OWN), (LongVideos([of_flow(video) for video in start.videos]), 1 - OWN)])
+        networks = [fit(draw, steps, _seed(seed, k), net, RATE_TUNED) for k, net in enumerate(start.networks)]
+    return {video.name: intervals(networks, video) for video in test}
 
 
-def _choices(train: Sequence[LongVideo]) -> Iterator[tuple[float, Choice]]:
-    truth = [[Interval(each.onset, each.offset + 1) for each in video.truth] for video in train]
-    for memory in MEMORIES_S:
-        curves = [loudness(video, memory) for video in train]
-        for threshold, fall in product(THRESHOLDS_PX, FALLS):
-            choice = Choice(memory, threshold, fall)
-            found = [list(spans(curve, video.fps, choice)) for curve, video in zip(curves, train, strict=True)]
-            yield score(zip(found, truth, strict=True)).f1, choice
+def _seed(seed: int, network: int) -> int:
+    return NETWORKS * seed + network
 
 
-def loudness(video: LongVideo, memory_s: float) -> F64:
-    """[frames] pixels: how far the loudest regions stand from their mean position over the last memory_s."""
-    if isinstance(video.source, ClipFolder):
-        raise InputError(f"the video {video.name} holds pictures; region flow is needed")
-    position = np.cumsum(video.source, 0, dtype=np.float64)
-    away = _lately(position, round(SMOOTH_S * video.fps)) - _lately(position, round(memory_s * video.fps))
-    return np.asarray(np.sort(np.hypot(away[..., 0], away[..., 1]), 1)[:, -LOUDEST:].mean(1))
+def intervals(networks: Sequence[JudgeNet], video: LongVideo) -> list[Spotted]:
+    """The intervals of a video of region flow by the mean answer of fitted networks. Raises InputError where it holds
+    pictures."""
+    tape = of_flow(video)
+    rows = rows_of(tape.displacement, tape.mesh)
+    answers = np.mean([answers_to(net, rows) for net in networks], axis=0)
+    return [spotted(stretch, video.fps) for stretch in stretches_of(answers, THRESHOLDS)]
 
 
-def _lately(values: F64, rows: int) -> F64:
-    """Means of values [n, R, 2] over the last so many rows, or as many as there are."""
-    sums = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
-    stop = np.arange(1, len(values) + 1)
-    start = np.maximum(stop - max(rows, 1), 0)
-    return np.asarray((sums[stop] - sums[start]) / (stop - start)[:, None, None])
-
-
-def spans(curve: F64, fps: float, choice: Choice) -> Iterator[Spotted]:
-    """Intervals of a loudness [frames], in order of time."""
-    at, free = 0, 0
-    while at < len(curve):
-        if curve[at] <= choice.threshold_px:
-            at += 1
-            continue
-        end, peak = at, at
-        while end + 1 < len(curve) and curve[end + 1] > choice.fall * curve[peak]:
-            end += 1
-            if curve[end] > curve[peak]:
-                peak = end
-        start = at
-        while start > free and ONSET_SHARE * curve[peak] < curve[start - 1] < curve[start]:
-            start -= 1
-        if end - start >= SHORTEST_S * fps:
-            yield Spotted(start, end + 1)
-        at = free = end + 1
+def spotted(stretch: Stretch, fps: float) -> Spotted:
+    """A stretch, whose last row counts, in frames of a video."""
+    start = round(stretch.start * fps)
+    return Spotted(start, max(round((stretch.end + 1 / HZ) * fps), start + 1), probability=stretch.probability)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -45,9 +46,11 @@ def rows_of(displacement: F32, mesh: F32 | None) -> F32:
     place = place[:1] + np.cumsum(velocity, 0)
     jump = np.diff(velocity, axis=0, prepend=velocity[:1] * 0)
     size = np.minimum(np.hypot(jump[:, ::2], jump[:, 1::2]), 1.0)
-    noise = running_mean(np.concatenate([size[:1] * 0, size]), NOISE_S)[1:]
-    away = [place - running_mean(place, seconds) for seconds in MEANS_S]
-    wide = np.concatenate([2 * velocity, *away], 1)
+    followed = np.concatenate([*(place for _ in MEANS_S), size], 1)
+    paces = np.repeat((*MEANS_S, NOISE_S), [*(place.shape[1] for _ in MEANS_S), size.shape[1]])
+    means = running_mean(followed, paces)
+    noise = means[:, -size.shape[1] :]
+    wide = np.concatenate([2 * velocity, followed[:, : -size.shape[1]] - means[:, : -size.shape[1]]], 1)
     rows = np.zeros((len(place), WIDTH), np.float32)
     rows[:, : wide.shape[1]] = np.copysign(np.log1p(2 * np.abs(wide)), wide) / 1.5
     rows[:, wide.shape[1] : FLOW_WIDTH] = np.log(noise + 0.01) / 2 + 1
@@ -59,8 +62,8 @@ def rows_of(displacement: F32, mesh: F32 | None) -> F32:
     return rows
 
 
-def running_mean(values: F64, seconds: float) -> F64:
-    """The exponential mean [n, k] of values [n, k] over so many seconds, from the first value on."""
+def running_mean(values: F64, seconds: float | F64) -> F64:
+    """The exponential mean [n, k] of values [n, k] over so many seconds, all or each [k], from the first value on."""
     pace, mean = -np.expm1(-1 / (HZ * seconds)), values[0]
     out = np.empty_like(values)
     for k, value in enumerate(values):
@@ -119,7 +122,7 @@ ACTIONS: dict[str, dict[str, tuple[float, float]]] = {
 """Where facial actions move the regions (right, down), after FACS: AU1+2, AU4, AU6+12, AU9+10, AU15; the largest about 1."""
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
-MICRO_PX, MACRO_PX = (0.45, 3.5), (0.9, 8.0)
+MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
 MICRO_SHARE = 0.55
 MICRO_LENGTH_S, MACRO_LENGTH_S = (0.17, 0.5), (0.5, 4.0)
 
@@ -142,7 +145,7 @@ def added(tape: Tape, rate: float, rng: np.random.Generator, real: Sequence[F32]
 
 
 def _of_people(real: Sequence[F32], rng: np.random.Generator) -> F32:
-    motion = real[rng.integers(len(real))] * np.float32(rng.uniform(0.7, 1.4))
+    motion: F32 = real[int(rng.integers(len(real)))] * np.float32(rng.uniform(0.7, 1.4))
     return _mirrored(motion) if rng.random() < 0.5 else motion
 
 
@@ -163,7 +166,8 @@ def _made(speech: bool, rng: np.random.Generator) -> F32:
         where = where + rng.uniform(0.3, 0.9) * _pattern(names[rng.integers(len(names))], rng)
     micro = rng.random() < MICRO_SHARE
     height = np.exp(rng.uniform(*np.log(MICRO_PX if micro else MACRO_PX)))
-    return (course(micro, rng)[:, None] * (height * where).ravel()).astype(np.float32)
+    motion: F32 = (course(micro, rng)[:, None] * (height * where).ravel()).astype(np.float32)
+    return motion
 
 
 def _pattern(name: str, rng: np.random.Generator) -> F64:
@@ -208,8 +212,8 @@ def expressions(tapes: Sequence[Tape]) -> list[F32]:
 
 
 class LongVideos:
-    """Draws windows of tapes whose expressions are known: seven in ten from tapes with expressions, seven in ten of those next to
-    one."""
+    """Draws windows of tapes whose expressions are known: seven in ten from tapes with expressions, and of those seven in ten
+    next to one."""
 
     def __init__(self, tapes: Sequence[Tape]) -> None:
         self._tapes = [(tape, rows_of(tape.displacement, tape.mesh)) for tape in tapes]
@@ -299,5 +303,5 @@ def read_tapes(path: Path) -> Iterator[Tape]:
             mesh = content[stem + "mesh"].astype(np.float32) if stem + "mesh" in content.files else None
             known = tuple(Known(float(a), float(b), bool(c)) for a, b, c in content[stem + "known"])
             yield Tape(title, person, kind, content[name].astype(np.float32), mesh, known)
-    except (OSError, ValueError, KeyError) as wrong:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as wrong:
         raise InputError(f"{path} holds no tapes: {wrong}") from wrong

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,7 @@ class OrtRunner:
 
     def __init__(self, weights: Path, refusals: dict[str, str] | None = None, backend: Literal["ort", "cuda"] = "ort") -> None:
         self.backend: str = backend
-        self._session = _open(weights, PROVIDERS[backend])
+        self._session = open_session(weights, PROVIDERS[backend])
         self.device = DEVICES[backend]
         self.refusals = dict(refusals or {})
         self.classes, self.input_shape = _described(self._session, weights)
@@ -83,7 +84,8 @@ def folded(weights: Path) -> bytes:
             raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause
 
 
-def _open(weights: Path, providers: list[Any]) -> Any:
+def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvider",)) -> Any:
+    """The session of a file on one thread, by these providers and no others. Raises BackendError or WeightsError."""
     import onnxruntime
 
     asked = [provider if isinstance(provider, str) else provider[0] for provider in providers]
@@ -95,7 +97,7 @@ def _open(weights: Path, providers: list[Any]) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(weights), options, providers=list(providers))
     except Exception as cause:
         if asked[0] == "CPUExecutionProvider":
             raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause

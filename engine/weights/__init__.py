@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,11 +19,23 @@ _HERE = Path(__file__).parent
 DEFAULT = "ahmsa-3db"
 """The network used where none is named."""
 
+JUDGE = "judge"
+"""The network that tells expressions from what else faces do (`engine.judge`); it names no class."""
 
-class Card(BaseModel):
-    """What is known of a network: how it is fed, what it answers, how good it is, what it may be used for."""
+
+class Hashed(BaseModel):
+    """Base of cards: frozen, and bound to the content of one file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+AnyCard = TypeVar("AnyCard", bound=Hashed)
+
+
+class Card(Hashed):
+    """What is known of a network: how it is fed, what it answers, how good it is, what it may be used for."""
 
     name: str
     network: str
@@ -46,7 +58,6 @@ class Card(BaseModel):
     """The training configuration's name."""
     data: str
     licence: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     scores: dict[str, float | str] = Field(default_factory=dict)
     """Leave-one-subject-out figures of the same recipe, and how they were measured."""
 
@@ -75,7 +86,8 @@ def default_weights() -> Path:
 
 def shipped() -> tuple[str, ...]:
     """Names of the networks that come with the project, the default first."""
-    names = (path.stem for path in _HERE.glob("*.onnx") if path.with_suffix(".json").is_file())
+    cards = (path for path in _HERE.glob("*.onnx") if path.with_suffix(".json").is_file())
+    names = (path.stem for path in cards if path.stem != JUDGE)
     return tuple(sorted(names, key=lambda name: (name != DEFAULT, name)))
 
 
@@ -108,13 +120,20 @@ def load_card(weights: str | Path | None = None) -> Card:
 
     Raises WeightsError where file or card is missing, the card cannot be read, or the file's content is another.
     """
-    path = Path(weights) if weights is not None else default_weights()
+    return read_card(Path(weights) if weights is not None else default_weights(), Card)
+
+
+def read_card(path: Path, kind: type[AnyCard]) -> AnyCard:
+    """The card, of a kind that has a sha256, beside a network file, once the file is known to be the one it speaks of.
+
+    Raises WeightsError as `load_card` does.
+    """
     card_path = path.with_suffix(".json")
     for needed in (path, card_path):
         if not needed.is_file():
             raise WeightsError(f"there is no {needed}; a network is an .onnx file with its card (.json) beside it")
     try:
-        card = Card.model_validate_json(card_path.read_bytes())
+        card = kind.model_validate_json(card_path.read_bytes())
     except ValidationError as wrong:
         first = wrong.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -124,4 +143,15 @@ def load_card(weights: str | Path | None = None) -> Card:
     return card
 
 
-__all__ = ["DEFAULT", "Card", "default_weights", "load_card", "sha256_of", "shipped", "weights_for"]
+__all__ = [
+    "DEFAULT",
+    "AnyCard",
+    "Card",
+    "Hashed",
+    "default_weights",
+    "load_card",
+    "read_card",
+    "sha256_of",
+    "shipped",
+    "weights_for",
+]

@@ -105,6 +105,7 @@ function figures(event) {
     ["Not named", event.why],
     ["Kind", `${event.kind}${event.truncated ? ", cut short" : ""}`],
     ["Duration", seconds(duration(event))],
+    ["An expression at all", event.expression_probability == null ? "" : percent(event.expression_probability)],
     ["Speech", event.speaking ? "The face spoke: what its lips did is mostly that" : ""],
     ["Onset", mark(event.onset)],
     ["Apex", mark(event.apex)],

@@ -82,6 +82,7 @@ const COLUMNS = {
   offset_t: (e) => time(e.offset),
   duration_s: (e) => duration(e)?.toFixed(6),
   truncated: (e) => String(e.truncated ?? false),
+  speaking: (e) => String(e.speaking ?? false),
   p_negative: (e) => e.probabilities.negative,
   p_positive: (e) => e.probabilities.positive,
   p_surprise: (e) => e.probabilities.surprise,

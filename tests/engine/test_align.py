@@ -203,6 +203,25 @@ def test_an_expression_is_seen_where_it_is_with_its_sign(action: Action, photo_n
     assert np.hypot(*crop.motion[quiet].T).max() < 0.35
 
 
+def test_a_region_under_text_that_changes_is_not_found() -> None:
+    """A clock burnt in on the chin: the head is followed as without it, and the crop says where it cannot be believed."""
+    frames = render(preset("clean", "hopper", 30, seed=2, duration_s=2, **NO_ACTION)).frames
+    (plain, points), *_ = registered(frames[:1])
+    x, y = points[152, :2].round().astype(int).tolist()
+    clocked = []
+    for frame in frames:
+        pixels = frame.pixels.copy()
+        cv2.putText(pixels, f"{frame.t:05.2f}", (x - 30, y + 5), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 2)
+        clocked.append(replace(frame, pixels=pixels))
+    chin = REGION_NAMES.index("chin")
+    crops, bare = ([crop for crop, _ in registered(some)][5:] for some in (clocked, frames))
+    assert plain.found.shape == (len(REGIONS),)
+    assert np.mean([crop.found for crop in bare]) > 0.97
+    found = np.mean([crop.found for crop in crops], axis=0)
+    assert found[chin] < 0.8
+    assert np.delete(found, chin).min() > 0.9
+
+
 def test_the_crop_is_the_frame_through_the_transform() -> None:
     clip = render(preset("clean", "hopper", 30, seed=5, duration_s=0.5, **NO_ACTION, **HEAD))
     crop = [crop for crop, _ in registered(clip.frames)][-1]

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.continuity import Continuity
+from engine.continuity import Continuity, SceneContinuity
 from engine.types import U8
 from tests.faces import photo
 
@@ -63,3 +63,14 @@ def test_a_flash_and_a_black_picture_are_no_cut(level: int) -> None:
 def test_a_face_outside_the_picture_and_pictures_of_another_size_go_on() -> None:
     assert Continuity(HOPPER, (-900.0, 50.0, 60.0)).step(HOPPER) == "next"
     assert Continuity(HOPPER, BOX).step(HOPPER[:200, :200].copy()) == "next"
+
+
+def test_another_scene_is_told_from_motion_and_light_in_the_same_one() -> None:
+    scene = SceneContinuity()
+    assert not scene.is_another(HOPPER)
+    assert not scene.is_another(moved(HOPPER, 8, -5))
+    assert not scene.is_another(np.asarray(cv2.convertScaleAbs(HOPPER, alpha=0.5), np.uint8))
+    assert not scene.is_another(np.zeros_like(HOPPER))
+    assert not scene.is_another(HOPPER)
+    assert scene.is_another(the_other(BOX))
+    assert scene.is_another(HOPPER[:200, :200].copy())

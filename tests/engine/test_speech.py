@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ def bump(t: F64, start: float, stop: float, px: float) -> F64:
     """One excursion there and back."""
     share = np.clip((t - start) / (stop - start), 0, 1)
     return np.asarray(px * (1 - np.cos(2 * np.pi * share)) / 2)
+
+
+@pytest.mark.parametrize(("voice", "speaks"), [(0.0, False), (0.1, False), (0.5, True), (None, True)])
+def test_lips_speak_only_while_a_voice_sounds_where_sound_is_known(voice: float | None, speaks: bool) -> None:
+    t, lips = times(30, 4), Lips()
+    for crop in mouth_crops(t, syllables(t, 1, 4)):
+        lips.observe(crop, voice)
+    assert (lips.since is not None) is speaks
 
 
 def watch(crops: list[Crop]) -> tuple[list[tuple[Mark, Mark]], list[bool]]:
@@ -128,6 +137,16 @@ def test_a_pause_between_words_is_part_of_the_speech_and_a_long_one_is_not() -> 
     long, _ = watch(mouth_crops(t, syllables(t, 1, 3) + syllables(t, 7, 10)))
     assert len(short) == 1
     assert len(long) == 2
+
+
+@pytest.mark.parametrize("pause", [0.9, 1.2, 1.5, 1.8])
+def test_speech_after_a_pause_never_begins_before_the_end_of_the_one_before(pause: float) -> None:
+    t = times(25, 14)
+    opening = sum((syllables(t, start, start + 1.5) for start in np.arange(1, 12, 1.5 + pause)), np.zeros_like(t))
+    spans, _ = watch(mouth_crops(t, opening))
+    assert spans
+    assert all(one[0].t <= one[1].t for one in spans)
+    assert all(before[1].t <= after[0].t for before, after in pairwise(spans))
 
 
 def test_speech_that_goes_on_at_the_end_is_ended_by_finish() -> None:

@@ -25,10 +25,28 @@ def test_the_command_writes_clip_truth_and_sheet(tmp_path: Path) -> None:
     assert sheet.stat().st_size > 10_000
 
 
+def test_into_a_video(tmp_path: Path) -> None:
+    video, out = tmp_path / "person.mp4", tmp_path / "out.mp4"
+    made = CliRunner().invoke(app, [*SMALL, "--preset", "still_noisy", "--seconds", "5", "--out", str(video)])
+    assert made.exit_code == 0, made.output
+    into = ["--into", str(video), "--out", str(out), "--events", "1"]
+    result = CliRunner().invoke(app, [*into, "--actions", "smile, lip_depress", "--micro-px", "4:5", "--seconds", "4"])
+    assert result.exit_code == 0, result.output
+    truth = read_truth(tmp_path / "out.truth.json")
+    assert truth.into is not None
+    assert (truth.into.video, truth.into.actions, truth.into.micro_px) == ("person.mp4", ("smile", "lip_depress"), (4.0, 5.0))
+    assert (len(truth.events), truth.frames) == (1, 120)
+    refused = CliRunner().invoke(app, [*into, "--noise", "2"])
+    assert isinstance(refused.exception, InputError)
+    assert "--noise is for rendered clips" in str(refused.exception)
+    same = CliRunner().invoke(app, ["--into", str(video), "--out", str(video)])
+    assert "is the video itself" in str(same.exception)
+
+
 def test_help_teaches() -> None:
     result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "120", "TERM": "dumb"})
     assert result.exit_code == 0
-    for word in ("--photo", "--preset", "still_noisy", "Example", "--contact-sheet"):
+    for word in ("--photo", "--preset", "still_noisy", "Example", "--contact-sheet", "--into", "--actions"):
         assert word in result.output
 
 

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engine.errors import InputError
+from engine.judge import Judge, JudgeCard, JudgeNetwork, Stretch
+from engine.types import F32
+from tests.databases import write_region_flow
 from training.datasets.long_tables import Annotation
 from training.datasets.long_video import LongVideo, load
 from training.datasets.pictures import ClipFolder
-from training.spot_flow import Choice, loudness, spans, spans_of_flow
+from training.judge import JudgeNet, fit
+from training.spot_flow import THRESHOLDS, intervals, other_videos, spans_of_flow, spotted, spotter
 from training.spot_loso import spot_unseen
 from training.spot_scores import judge
+from training.tapes import LongVideos, of_flow
 
 FPS = 30.0
 
@@ -27,30 +34,65 @@ def made(subject: str, *expressions: tuple[int, int], frames: int = 600) -> Long
     return LongVideo("casme2-squared", subject, subject, FPS, motion.astype(np.float32), truth)
 
 
+STEPS = 60
+PEOPLE = [made("1", (100, 112), (300, 330)), made("2", (200, 214), (400, 428)), made("3", (150, 180)), made("4")]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> JudgeNet:
+    return fit(LongVideos([of_flow(video) for video in PEOPLE]), STEPS, 0)
+
+
 def test_expressions_of_an_unseen_subject_are_found_by_what_others_taught() -> None:
-    videos = [made("1", (100, 112), (300, 330)), made("2", (200, 214)), made("3", (150, 180)), made("4")]
-    rows = judge(videos, spot_unseen(videos, spans_of_flow))
-    assert (rows["overall"].pooled.tp, rows["overall"].pooled.fp, rows["overall"].pooled.fn) == (4, 0, 0)
+    videos = [made("5", (120, 148), (350, 378)), *PEOPLE]
+    found = spans_of_flow(PEOPLE, videos[:1], seed=0, steps=STEPS)
+    overall = judge(videos[:1], found)["overall"].pooled
+    assert (overall.tp, overall.fn) == (2, 0) and overall.fp <= 1
+    assert all(0.4 < one.probability <= 1 for one in found["5"] if one.probability is not None)
 
 
-def test_a_still_face_is_quiet_and_loudness_is_in_pixels() -> None:
-    assert loudness(made("4"), 1.5).max() < 0.5
-    assert 3 < loudness(made("1", (100, 112)), 1.5).max() < 4.2
+def test_what_is_evaluated_is_what_is_live(fitted: JudgeNet) -> None:
+    """The judge of live analysis, fed frame by frame, finds the same in the same displacement."""
+
+    class InMemory(JudgeNetwork):
+        def __init__(self) -> None:
+            card = {"name": "fitted", "thresholds": THRESHOLDS, "data": "made", "licence": "none", "sha256": "0" * 64}
+            self.card = JudgeCard.model_validate(card)
+
+        def __call__(self, rows: F32) -> F32:
+            with torch.no_grad():
+                out: F32 = torch.sigmoid(fitted(torch.from_numpy(rows.copy())[None]))[0].numpy()
+            return out
+
+    video = made("7", (100, 130), (300, 312), (500, 540), frames=1101)
+    live, displacement = Judge(InMemory()), of_flow(video).displacement
+    stretches = [one for k, place in enumerate(displacement) for one in live.take(k / FPS, place.astype(np.float64), None)]
+    found = [spotted(one, FPS) for one in stretches + live.finish()]
+    offline = intervals([fitted], video)
+    assert len(offline) >= 2
+    assert [(one.start, one.end) for one in found] == [(one.start, one.end) for one in offline]
 
 
-def test_spans_by_hand() -> None:
-    curve = np.array([0, 0, 0.2, 0.7, 1.5, 2.0, 1.2, 0.7, 0, 0, 1.1, 0, 0], np.float64)
-    (only,) = spans(curve, 10.0, Choice(1.5, 1.0, 0.3))
-    assert (only.start, only.end) == (3, 8)
+def test_another_database_is_fitted_first_and_processes_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.spot_flow.STEPS_BASE", 3)
+    monkeypatch.setattr("training.spot_flow.STEPS_TUNED", 2)
+    others, done = [replace(made("1", (100, 130)), database="samm-lv")], []
+    spot = spotter(others, 0, lambda what, step, steps: done.append((step, steps)))
+    assert done == [(step, 2 * 3) for step in range(1, 7)]
+    assert spot_unseen(PEOPLE[:2], spot, jobs=2) == spot_unseen(PEOPLE[:2], spot)
 
 
-def test_what_comes_later_changes_no_finished_interval() -> None:
-    curve = loudness(made("1", (100, 112), (300, 330)), 1.5)
-    whole = list(spans(curve, FPS, Choice(1.5, 1.0, 0.3)))
-    for cut in range(1, len(curve), 7):
-        before = list(spans(curve[:cut], FPS, Choice(1.5, 1.0, 0.3)))
-        assert [one for one in before if one.end < cut] == [one for one in whole if one.end < cut]
-    assert np.array_equal(loudness(made("1", (100, 112), (300, 330)), 1.5)[:200], curve[:200])
+def test_stretches_become_whole_frames() -> None:
+    assert (spotted(Stretch(1.0, 1.5, 0.9), 30.0).start, spotted(Stretch(1.0, 1.5, 0.9), 30.0).end) == (30, 46)
+    assert (spotted(Stretch(1.0, 1.5, 0.9), 25.0).start, spotted(Stretch(1.0, 1.5, 0.9), 25.0).end) == (25, 38)
+
+
+def test_other_databases_in_the_folder_are_found(tmp_path: Path) -> None:
+    assert other_videos("samm-lv", tmp_path) == []
+    motion = np.full((40, 12, 2), 0.001, np.float32)
+    write_region_flow(tmp_path, "casme2-squared", {"casme_015_0101": motion}, [("casme_015_0101", "micro", 3, 5, 9)])
+    write_region_flow(tmp_path, "samm-lv", {"samm_006_1": motion}, [("samm_006_1", "micro", 3, 5, 9)])
+    assert [video.database for video in other_videos("samm-lv", tmp_path)] == ["casme2-squared"]
 
 
 def test_pictures_are_refused() -> None:
@@ -60,8 +102,11 @@ def test_pictures_are_refused() -> None:
 
 
 @pytest.mark.data
-def test_real_region_flow_is_better_than_chance(data_dir: Path) -> None:
-    """The first three subjects of SAMM-LV, so that it takes seconds."""
-    videos = load("samm-lv", data_dir / "roi-flow").videos
-    few = [video for video in videos if video.subject in ("006", "007", "009")]
-    assert judge(few, spot_unseen(few, spans_of_flow))["overall"].pooled.f1 > 0.1
+def test_real_region_flow_is_better_than_chance(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first three subjects of SAMM-LV, a short fit to CAS(ME)^2 first."""
+    monkeypatch.setattr("training.spot_flow.STEPS_BASE", 100)
+    monkeypatch.setattr("training.spot_flow.STEPS_TUNED", 20)
+    folder = data_dir / "roi-flow"
+    few = [video for video in load("samm-lv", folder).videos if video.subject in ("006", "007", "009")]
+    found = spot_unseen(few, spotter(other_videos("samm-lv", folder), 0))
+    assert judge(few, found)["overall"].pooled.f1 > 0.1

@@ -75,12 +75,12 @@ def whole_rows(ours: Analysed, straight: Analysed) -> list[Row]:
 
 def video_rows(name: str, ours: Sequence[Analysed], mesh: Sequence[Analysed]) -> list[Row]:
     """Runs of a user's own video in turns with decoding and the mesh of every picture: the medians."""
-    speeds = [median(run.frames_per_s for run in runs) for runs in (ours, mesh)]
-    costs = [median(run.cpu_ms for run in runs) for runs in (ours, mesh)]
+    speed, plain = (median(run.frames_per_s for run in runs) for runs in (ours, mesh))
+    cost, plain_cost = (median(run.cpu_ms for run in runs) for runs in (ours, mesh))
     note = "beside decoding and MediaPipe's mesh of every picture"
     return [
-        Row(f"whole analyze, {name}", "frames/s", *speeds, speeds[0] / speeds[1], 1.2, 2, note=note),
-        Row(f"processor's time, {name}", "ms/frame", *costs, costs[1] / costs[0], note="all threads"),
+        Row(f"whole analyze, {name}", "frames/s", speed, plain, speed / plain, 1.2, 2, note=note),
+        Row(f"processor's time, {name}", "ms/frame", cost, plain_cost, plain_cost / cost, note="all threads"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Rendered clips with known truth: the yardstick of spotting.
+"""Clips with known truth, the yardstick of spotting: rendered ones, and videos of people with expressions put in.
 
     spec.py     what to render (ClipSpec, presets) and what is true of it (Truth)
     plan.py     seed -> events, blinks and frame times
@@ -8,14 +8,28 @@
     motion.py   head motion and light over time
     render.py   spec -> frames
     write.py    spec -> H.264 file, truth in JSON, contact sheet
+    follow.py   video -> the largest face as a portrait in every frame, and where it can be trusted
+    into.py     video -> the same with known expressions put into that face
 
-Nothing here uses a detector, landmarks or any other part of `engine` but its types and errors, so that the renderer stays
-independent of what it judges.
+The renderer uses no detector, landmarks or any other part of `engine` but its types and errors, so that it stays independent
+of what it judges. Only follow.py uses the engine's face mesh: it needs to know where the brows of a filmed face are.
 """
 
+from tools.clips.into import put_into
 from tools.clips.plan import plan
 from tools.clips.render import render_frames
-from tools.clips.spec import PHOTOS, ClipSpec, Truth, preset
+from tools.clips.spec import PHOTOS, ClipSpec, IntoSpec, Truth, preset
 from tools.clips.write import contact_sheet, write_clip
 
-__all__ = ["PHOTOS", "ClipSpec", "Truth", "contact_sheet", "plan", "preset", "render_frames", "write_clip"]
+__all__ = [
+    "PHOTOS",
+    "ClipSpec",
+    "IntoSpec",
+    "Truth",
+    "contact_sheet",
+    "plan",
+    "preset",
+    "put_into",
+    "render_frames",
+    "write_clip",
+]

@@ -48,7 +48,8 @@ class Push:
     below: float
 
 
-def _both(point: str, *numbers: float) -> tuple[Push, Push]:
+def both(point: str, *numbers: float) -> tuple[Push, Push]:
+    """The push of a point of the right side and of its twin; numbers are a Push's after its point."""
     name, _, index = point.partition(":")
     tail = f":{index}" if index else ""
     return Push(f"{name}_r{tail}", *numbers), Push(f"{name}_l{tail}", *numbers)
@@ -56,36 +57,36 @@ def _both(point: str, *numbers: float) -> tuple[Push, Push]:
 
 PUSHES: dict[Action, tuple[Push, ...]] = {
     "brow_raise": (
-        *_both("brow:0", 0.05, 0.8, 0.14, 0.14, 0.11),
-        *_both("brow:2", 0.0, 1.0, 0.15, 0.16, 0.11),
-        *_both("brow:4", 0.0, 0.85, 0.14, 0.16, 0.11),
-        *_both("upper_lid", 0.0, 0.15, 0.12, 0.05, 0.04),
+        *both("brow:0", 0.05, 0.8, 0.14, 0.14, 0.11),
+        *both("brow:2", 0.0, 1.0, 0.15, 0.16, 0.11),
+        *both("brow:4", 0.0, 0.85, 0.14, 0.16, 0.11),
+        *both("upper_lid", 0.0, 0.15, 0.12, 0.05, 0.04),
     ),
     "brow_lower": (
-        *_both("brow:4", -0.5, -0.85, 0.15, 0.15, 0.11),
-        *_both("brow:2", -0.25, -0.7, 0.14, 0.14, 0.10),
-        *_both("brow:0", 0.0, -0.25, 0.12, 0.12, 0.09),
+        *both("brow:4", -0.5, -0.85, 0.15, 0.15, 0.11),
+        *both("brow:2", -0.25, -0.7, 0.14, 0.14, 0.10),
+        *both("brow:0", 0.0, -0.25, 0.12, 0.12, 0.09),
     ),
     "smile": (
-        *_both("mouth", 0.75, 0.7, 0.20, 0.22, 0.15),
-        *_both("cheek", 0.1, 0.5, 0.21, 0.12, 0.22),
-        *_both("lower_lid", 0.0, 0.12, 0.14, 0.05, 0.07),
+        *both("mouth", 0.75, 0.7, 0.20, 0.22, 0.15),
+        *both("cheek", 0.1, 0.5, 0.21, 0.12, 0.22),
+        *both("lower_lid", 0.0, 0.12, 0.14, 0.05, 0.07),
     ),
     "nose_wrinkle": (
-        *_both("nose", 0.08, 1.0, 0.14, 0.16, 0.12),
+        *both("nose", 0.08, 1.0, 0.14, 0.16, 0.12),
         Push("lip_up", 0.0, 0.75, 0.22, 0.12, 0.06),
-        *_both("brow:4", -0.15, -0.4, 0.11, 0.10, 0.10),
+        *both("brow:4", -0.15, -0.4, 0.11, 0.10, 0.10),
     ),
     "lip_depress": (
-        *_both("mouth", 0.12, -1.0, 0.17, 0.12, 0.18),
+        *both("mouth", 0.12, -1.0, 0.17, 0.12, 0.18),
         Push("chin", 0.0, 0.45, 0.24, 0.13, 0.12),
         Push("lip_low", 0.0, 0.15, 0.16, 0.06, 0.08),
     ),
 }
 LID_DROP: tuple[Push, ...] = (
-    *_both("brow:2", 0.0, -0.25, 0.22, 0.14, 0.10),
-    *_both("upper_lid", 0.0, -1.0, 0.13, 0.06, 0.04),
-    *_both("lower_lid", -0.1, 0.25, 0.13, 0.04, 0.06),
+    *both("brow:2", 0.0, -0.25, 0.22, 0.14, 0.10),
+    *both("upper_lid", 0.0, -1.0, 0.13, 0.06, 0.04),
+    *both("lower_lid", -0.1, 0.25, 0.13, 0.04, 0.06),
 )
 """What moves around the eyes in a blink; brows follow the lids a little."""
 
@@ -109,15 +110,20 @@ def place(face: Portrait, name: str) -> F64:
 
 def field(face: Portrait, grid: Grid, action: Action, family: Renderer, rng: np.random.Generator) -> F32:
     """F [H, W, 2] of one event: the action with its own proportions and a slight asymmetry drawn from rng."""
-    right, left = _sides(rng)
-    pushes = tuple(_vary(p, left if p.point.split(":")[0].endswith("_l") else right, rng) for p in PUSHES[action])
-    raw = _windows(face, grid, pushes) if family == "warp-a" else _plate(face, grid, pushes, rng)
+    pushes = varied(PUSHES[action], rng)
+    raw = windows(face, grid, pushes) if family == "warp-a" else _plate(face, grid, pushes, rng)
     return unit(raw * _inside(face, grid))
+
+
+def varied(pushes: tuple[Push, ...], rng: np.random.Generator) -> tuple[Push, ...]:
+    """The pushes with proportions and a slight asymmetry drawn from rng."""
+    right, left = _sides(rng)
+    return tuple(_vary(p, left if p.point.split(":")[0].endswith("_l") else right, rng) for p in pushes)
 
 
 def lid_drop(face: Portrait, grid: Grid) -> F32:
     """F [H, W, 2] of the skin around closing eyes."""
-    return unit(_windows(face, grid, LID_DROP))
+    return unit(windows(face, grid, LID_DROP))
 
 
 def unit(raw: F64) -> F32:
@@ -152,8 +158,8 @@ def direction(face: Portrait, push: Push) -> F64:
     return np.asarray(push.outward * outward * face.across - push.up * face.down)
 
 
-def _windows(face: Portrait, grid: Grid, pushes: tuple[Push, ...]) -> F64:
-    """Pushes under Gaussian windows; where windows overlap, the mean of their pushes (no doubling) under their union."""
+def windows(face: Portrait, grid: Grid, pushes: tuple[Push, ...]) -> F64:
+    """[H, W, 2] pushes under Gaussian windows; where these overlap, the mean of the pushes (no doubling) under their union."""
     total = np.zeros((*grid.shape, 2))
     weight = np.full(grid.shape, 1e-9)
     rest = np.ones(grid.shape)

@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.types import F64, MICRO_LIMIT_S
-from tools.clips.spec import LABEL_OF, Action, BlinkTruth, ClipSpec, EventTruth, Truth
+from tools.clips.spec import LABEL_OF, Action, BlinkTruth, ClipSpec, EventTruth, IntoSpec, Truth
 
 FIRST_ONSET_S = 1.5
 REST_S = 1.0
@@ -41,11 +41,12 @@ def frame_times(spec: ClipSpec) -> F64:
 def plan(spec: ClipSpec) -> Truth:
     """What the clip will show; raises InputError when so many events do not fit into its duration."""
     times = frame_times(spec)
-    events = tuple(_with_frames(e, times) for e in _events(spec))
+    events = tuple(with_frames(e, times) for e in _events(spec))
     return Truth(spec, len(times), events, _blinks(spec, events))
 
 
-def _with_frames(event: EventTruth, times: F64) -> EventTruth:
+def with_frames(event: EventTruth, times: F64) -> EventTruth:
+    """The event with the frames, of those at `times` [N], that are nearest to its times."""
     onset, apex, offset = (int(np.abs(times - t).argmin()) for t in (event.onset_t, event.apex_t, event.offset_t))
     return replace(event, onset_frame=onset, apex_frame=apex, offset_frame=offset)
 
@@ -54,7 +55,7 @@ def _events(spec: ClipSpec) -> list[EventTruth]:
     rng = generator(spec, "events")
     room = spec.duration_s - FIRST_ONSET_S - END_REST_S
     wanted = spec.n_events if spec.n_events is not None else round(spec.events_per_minute * spec.duration_s / 60)
-    kinds = _kinds(spec, wanted, rng)
+    kinds = draw_kinds(spec, wanted, rng)
     lengths = [float(rng.uniform(*(MACRO_S if macro else MICRO_S))) for macro in kinds]
     while lengths and sum(lengths) + REST_S * (len(lengths) - 1) > room:
         if spec.n_events is not None:
@@ -65,7 +66,7 @@ def _events(spec: ClipSpec) -> list[EventTruth]:
     rests = rng.dirichlet(np.ones(n + 1)) * max(0.0, spare)
     start = FIRST_ONSET_S
     events = []
-    for i, (macro, length, action) in enumerate(zip(kinds, lengths, _actions(spec, n, rng), strict=False)):
+    for i, (macro, length, action) in enumerate(zip(kinds, lengths, draw_actions(spec, n, rng), strict=False)):
         start += rests[i]
         low, high = spec.macro_px if macro else spec.micro_px
         events.append(
@@ -83,12 +84,13 @@ def _events(spec: ClipSpec) -> list[EventTruth]:
     return events
 
 
-def _kinds(spec: ClipSpec, n: int, rng: np.random.Generator) -> list[bool]:
+def draw_kinds(spec: ClipSpec | IntoSpec, n: int, rng: np.random.Generator) -> list[bool]:
+    """Which of n events are macro-expressions: macro_fraction of them, in random order."""
     macros = np.arange(n) < round(spec.macro_fraction * n)
     return [bool(m) for m in rng.permutation(macros)]
 
 
-def _actions(spec: ClipSpec, n: int, rng: np.random.Generator) -> list[Action]:
+def draw_actions(spec: ClipSpec | IntoSpec, n: int, rng: np.random.Generator) -> list[Action]:
     """Classes in equal shares, and within a class its actions in equal shares."""
     labels = sorted({LABEL_OF[a] for a in spec.actions})
     bags: dict[str, list[Action]] = {label: [] for label in labels}

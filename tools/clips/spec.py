@@ -34,6 +34,12 @@ CROP_EYE_PX = 70.5
 MAX_PX = 6.0
 """The largest amplitude at which every warp of every face still is one to one (no fold)."""
 
+MAX_INTO_PX = 12.0
+"""The same for the wider windows of expressions that are put into a video."""
+
+INTO_ACTIONS: tuple[Action, ...] = ("brow_raise", "brow_lower", "smile", "lip_depress")
+"""Actions that can be put into a video."""
+
 
 @dataclass(frozen=True)
 class ClipSpec:
@@ -106,6 +112,42 @@ class ClipSpec:
 
 
 @dataclass(frozen=True)
+class IntoSpec:
+    """Expressions to put into a video of a person; equal specs give equal clips.
+
+    Speech does not move the brows, so the default actions have a defined truth in a talking face too. micro_px and macro_px
+    are ranges of an event's peak displacement in pixels of the 128 px crop; one is a hundredth of the distance between the
+    outer eye corners. n_events, where given, replaces events_per_minute. seconds limits how much of the video is used.
+    """
+
+    video: str
+    seed: int = 0
+    seconds: float | None = None
+    n_events: int | None = None
+    events_per_minute: float = 16.0
+    actions: tuple[Action, ...] = ("brow_raise", "brow_lower")
+    micro_px: tuple[float, float] = (3.5, 5.5)
+    macro_px: tuple[float, float] = (7.0, 10.0)
+    macro_fraction: float = 0.3
+    crf: int | None = 20
+
+    def __post_init__(self) -> None:
+        unknown = set(self.actions) - set(INTO_ACTIONS)
+        if unknown or not self.actions:
+            wrong = ", ".join(sorted(unknown)) or "none"
+            raise InputError(f"actions put into a video must be some of {', '.join(INTO_ACTIONS)}, not {wrong}")
+        for low, high in (self.micro_px, self.macro_px):
+            if not 0 < low <= high <= MAX_INTO_PX:
+                raise InputError(f"an amplitude range goes up, from above 0 to at most {MAX_INTO_PX:g} px, not {low} to {high}")
+        if not 0 <= self.macro_fraction <= 1 or self.events_per_minute < 0 or (self.n_events or 0) < 0:
+            raise InputError("macro_fraction lies in 0..1, and the number and rate of events must not be negative")
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"seconds must be above 0, not {self.seconds}")
+        if self.crf is not None and not 0 <= self.crf <= 51:
+            raise InputError(f"crf lies in 0..51 or is left out for lossless, not {self.crf}")
+
+
+@dataclass(frozen=True)
 class EventTruth:
     """One rendered expression. Times in seconds, frames counted from 0 (the frame nearest to the time).
 
@@ -136,15 +178,20 @@ class BlinkTruth:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of a clip."""
+    """What is true of a clip.
+
+    into is given where the events were put into a video. Then spec holds the rate, length, size and eye distance of that
+    video, and blinks is empty: the person's own are not known.
+    """
 
     spec: ClipSpec
     frames: int
     events: tuple[EventTruth, ...]
     blinks: tuple[BlinkTruth, ...]
+    into: IntoSpec | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form: spec, frames, events, blinks; keys are the field names."""
+        """JSON form: spec, frames, events, blinks, into; keys are the field names."""
         return asdict(self)
 
     def write(self, path: Path) -> None:
@@ -159,12 +206,17 @@ def read_truth(path: Path) -> Truth:
     """Read what Truth.write wrote; raises InputError for anything else."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["spec"].items()}
         events = tuple(EventTruth(**e) for e in raw["events"])
         blinks = tuple(BlinkTruth(**b) for b in raw["blinks"])
-        return Truth(ClipSpec(**spec), int(raw["frames"]), events, blinks)
+        into = raw.get("into")
+        put = None if into is None else IntoSpec(**_with_tuples(into))
+        return Truth(ClipSpec(**_with_tuples(raw["spec"])), int(raw["frames"]), events, blinks, put)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f"{path} is not the truth of a rendered clip ({e}); render the clip again") from e
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def truth_path(clip: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,21 +23,38 @@ def write_clip(spec: ClipSpec, path: Path, progress: Callable[[int], None] | Non
 
     Raises OutputError where the files cannot be written, InputError where the photograph is missing.
     """
+    truth = plan(spec)
+    encode(path, render_frames(spec), size=spec.size, fps=spec.fps, crf=spec.crf, progress=progress)
+    truth.write(truth_path(path))
+    return truth
+
+
+def encode(
+    path: Path,
+    frames: Iterable[tuple[float, U8]],
+    *,
+    size: tuple[int, int],
+    fps: float,
+    crf: int | None,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write (time in seconds, [H, W, 3] RGB) to an H.264 file with these times; size is (W, H), even. crf None: lossless.
+
+    Calls progress with each frame's number. Raises OutputError where the file cannot be written.
+    """
     import av
 
-    path = Path(path)
-    truth = plan(spec)
     try:
         container = av.open(str(path), "w")
         with container:
             stream = container.add_stream(
-                "libx264rgb" if spec.crf is None else "libx264", rate=Fraction(spec.fps).limit_denominator(1001)
+                "libx264rgb" if crf is None else "libx264", rate=Fraction(fps).limit_denominator(1001)
             )
-            stream.width, stream.height = spec.size
-            stream.pix_fmt = "rgb24" if spec.crf is None else "yuv420p"
+            stream.width, stream.height = size
+            stream.pix_fmt = "rgb24" if crf is None else "yuv420p"
             stream.codec_context.time_base = TIME_BASE
-            stream.options = {"crf": str(spec.crf or 0), "preset": "veryfast", "threads": "1"}
-            for i, (t, pixels) in enumerate(render_frames(spec)):
+            stream.options = {"crf": str(crf or 0), "preset": "veryfast", "threads": "1"}
+            for i, (t, pixels) in enumerate(frames):
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 frame.pts, frame.time_base = round(t / TIME_BASE), TIME_BASE
                 container.mux(stream.encode(frame))
@@ -48,8 +65,6 @@ def write_clip(spec: ClipSpec, path: Path, progress: Callable[[int], None] | Non
         raise OutputError(
             f"the clip cannot be written to {path}: {e}; choose a writable place with a name ending in .mp4"
         ) from e
-    truth.write(truth_path(path))
-    return truth
 
 
 def contact_sheet(spec: ClipSpec, path: Path, columns: int = 4) -> None:

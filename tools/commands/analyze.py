@@ -26,6 +26,26 @@ if TYPE_CHECKING:
     from tools.pictures import FaceTrail
 
 
+def known_sensitivity(word: str | None) -> str | None:
+    """A word of the settings' sensitivity, or none; raises BadParameter for another."""
+    if word not in (None, *SENSITIVITIES):
+        raise typer.BadParameter(f"{word!r} is none of {', '.join(SENSITIVITIES)}")
+    return word
+
+
+SENSITIVITIES = ("low", "normal", "high")
+SensitivityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sensitivity",
+        metavar="|".join(SENSITIVITIES),
+        callback=known_sensitivity,
+        help="How readily a motion is called an expression: low for few false alarms, high for few misses.",
+        show_default="normal",
+    ),
+]
+
+
 def known_network(network: str | None) -> str | None:
     """The name of a network that comes with the project, or none; raises BadParameter for another."""
     if network is not None and network not in NAMES:
@@ -60,15 +80,16 @@ def analyze(
     ] = None,
     network: Network = None,
     weights: Weights = None,
+    sensitivity: SensitivityOption = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
     ] = False,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
-    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face is stored
-    unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C keeps what
-    was found until then.
+    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face
+    is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
+    keeps what was found until then.
     """
     from stream.config import load_analysis_settings
     from stream.lean import load_less
@@ -76,7 +97,8 @@ def analyze(
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
     settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
-    settings = settings.model_copy(update={"pipeline": with_engines(with_network(settings.pipeline, network, weights))})
+    pipeline = with_sensitivity(with_network(settings.pipeline, network, weights), sensitivity)
+    settings = settings.model_copy(update={"pipeline": with_engines(pipeline)})
     have_face_model(settings.pipeline.landmarks.model)
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
         load_less()
@@ -103,6 +125,13 @@ def with_network(settings: PipelineSettings, network: str | None, weights: Path 
         return settings
     chosen = {"network": network, "weights": None} if network else {"weights": weights}
     return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update=chosen)})
+
+
+def with_sensitivity(settings: PipelineSettings, sensitivity: str | None) -> PipelineSettings:
+    """The settings with the sensitivity that the command line names, if it does, in place of their own."""
+    if sensitivity is None:
+        return settings
+    return settings.model_copy(update={"spotter": settings.spotter.model_copy(update={"sensitivity": sensitivity})})
 
 
 def with_engines(settings: PipelineSettings, folder: Path | None = None) -> PipelineSettings:

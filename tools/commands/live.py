@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tools.commands.analyze import Network, Weights, with_engines, with_network
+from tools.commands.analyze import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
 from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
@@ -81,6 +81,7 @@ def live(
         ),
     ] = None,
     network: Network = None,
+    sensitivity: SensitivityOption = None,
     weights: Weights = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -105,7 +106,9 @@ def live(
     settings = with_processes(settings, processes)
     if data is not None:
         settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
-    pipeline = with_engines(with_network(settings.pipeline, network, weights), settings.store.place())
+    pipeline = with_engines(
+        with_sensitivity(with_network(settings.pipeline, network, weights), sensitivity), settings.store.place()
+    )
     settings = settings.model_copy(update={"pipeline": pipeline})
     have_face_model(pipeline.landmarks.model)
     with native_noise_hidden(not debug):

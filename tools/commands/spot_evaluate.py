@@ -18,7 +18,7 @@ from tools.quiet import native_noise_hidden
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from training.datasets.long_video import LongVideos
+    from training.datasets.long_video import LongVideo, LongVideos
     from training.spot_scores import Judged
 
 NAMES = "casme2-squared, samm-lv or casme3"
@@ -58,13 +58,14 @@ def spot_evaluate(
     """Judge spotting on real long videos: leave one subject out, IoU of at least .5, F1 pooled over all videos.
 
     Pictures go frame by frame through the live pipeline, which fits nothing here. Region flow (published for casme2-squared and
-    samm-lv) is spotted by what was fitted to the other subjects. A prediction is micro up to half a second, else macro.
+    samm-lv) is spotted by the judge of live analysis, fitted to the other subjects, and first to the other database where that
+    lies in DATA too. A prediction is micro up to half a second, else macro.
     """
     from rich.console import Console
 
     from tools.display import stages_bar
     from training.datasets.long_video import load
-    from training.spot_flow import spans_of_flow
+    from training.spot_flow import spotter
     from training.spot_loso import live, spot_unseen
     from training.spot_scores import judge, record, write_record
 
@@ -74,10 +75,10 @@ def spot_evaluate(
     _show_data(videos)
     if videos.has_pictures:
         have_face_model()
-    spot = live if videos.has_pictures else spans_of_flow
     quiet = native_noise_hidden(not ctx.obj["debug"]) if videos.has_pictures else nullcontext()
     with quiet:
         bar = stages_bar(Console(stderr=True))
+        spot = live if videos.has_pictures else spotter(_others(videos, data), seed, bar)
         found = spot_unseen(videos.videos, spot, seed=seed, jobs=jobs or os.cpu_count() or 1, progress=bar)
     rows = judge(videos.videos, found)
     if out is not None:
@@ -93,6 +94,16 @@ def _show_data(videos: LongVideos) -> None:
         if lost:
             more = " ..." if len(lost) > SHOWN else ""
             typer.echo(f"  {title}: {len(lost)} ({'; '.join(lost[:SHOWN])}{more})")
+
+
+def _others(videos: LongVideos, data: Path) -> Sequence[LongVideo]:
+    """The videos of other databases beside those judged, which are fitted to first."""
+    from training.spot_flow import other_videos
+
+    others = other_videos(videos.database.name, data)
+    if others:
+        typer.echo(f"fitted first to {len(others)} videos of {', '.join(sorted({video.database for video in others}))}")
+    return others
 
 
 def _show(videos: LongVideos, rows: Mapping[str, Judged]) -> None:

@@ -31,6 +31,13 @@ def flow(tmp_path: Path) -> Path:
     return write_region_flow(tmp_path, "samm-lv", videos, rows)
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits that take a second."""
+    monkeypatch.setattr("training.spot_flow.STEPS", 60)
+
+
+@pytest.mark.usefixtures("short")
 def test_region_flow_is_scored_beside_published_figures(flow: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = flow / "new" / "record.json"
     assert exits("spot-evaluate", "samm-lv", str(flow), "--jobs", "1", "--seed", "2", "--out", str(out)) == 0
@@ -44,7 +51,8 @@ def test_region_flow_is_scored_beside_published_figures(flow: Path, capsys: pyte
     assert [len(video["predicted"]) for video in held["videos"].values()] == [1, 1]
 
 
-def test_two_processes_say_the_same(flow: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_say_the_same(flow: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.spot_flow.STEPS", 5)
     said = []
     for jobs in ("1", "2"):
         assert exits("spot-evaluate", "samm-lv", str(flow), "--jobs", jobs) == 0

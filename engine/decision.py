@@ -1,0 +1,160 @@
+"""Which motions of a face are expressions, and from when to when: what the pipeline asks.
+
+Two look at the face side by side. The spotter follows every motion that stands out and measures its onset, apex and offset
+closely; it knows nothing of speech. The judge knows what expressions of real people look like and what else faces do, half a
+second later; its stretches are rougher. A stretch of the judge is an expression: it takes the moments of the spotter's span that
+it overlaps by half, or else those that the spotter reads from the same motion. Spans that no stretch overlaps are motion, no
+expression. What the spotter would announce is announced once the judge's early answer agrees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from engine.config import SpotterSettings
+from engine.judge import HALF, Judge, JudgeNetwork, Stretch, judge_network, overlap
+from engine.spotter import BREAK_S, Spotter
+from engine.types import Activity, Crop, Mark, Span
+
+ANNOUNCES = 0.9  # the early answer from which on a span is announced before the judge is sure
+LATE_S = 0.1  # a stretch that ends so near a break was cut by it
+
+
+@dataclass(eq=False)
+class _Announced:
+    """A span of the spotter that was told before it was over."""
+
+    span: Span
+    ordinal: int
+
+
+class Decision:
+    """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
+
+    `motions` are those that turned out to be no expressions; whoever reads them empties the list.
+    """
+
+    def __init__(self, settings: SpotterSettings | None = None, network: JudgeNetwork | None = None) -> None:
+        settings = settings or SpotterSettings()
+        self.spotter = Spotter(settings)
+        self._network = network or judge_network(settings.judge)
+        self._judge = Judge(self._network, settings.sensitivity, settings.longest_s)
+        self._waiting: list[Span] = []  # the spotter's final spans that no stretch has taken yet
+        self._taken: list[Stretch] = []  # the last stretches that became expressions
+        self._hoped: Span | None = None  # what the spotter would announce
+        self._announced: _Announced | None = None
+        self._ordinal = 0
+        self._last: Mark | None = None
+        self._face = 0
+        self.motions: list[Activity] = []
+
+    @property
+    def loudness(self) -> float:
+        """How loud the face is, see `Spotter`."""
+        return self.spotter.loudness
+
+    @property
+    def moved_px(self) -> float:
+        """The largest regional motion, pixels of the crop."""
+        return self.spotter.moved_px
+
+    def foreseen(self) -> tuple[Mark, Mark] | None:
+        """Onset and apex of the span that would be announced next, see `Spotter.foreseen`."""
+        return self.spotter.foreseen()
+
+    def observe(self, crop: Crop) -> list[Span]:
+        """Takes the face's next crop; returns spans that became sure, provisional or final."""
+        spans: list[Span] = []
+        if self._last is not None and crop.mark.t - self._last.t > BREAK_S:
+            spans += self.finish()
+        self._last, self._face = crop.mark, crop.face
+        self._hear(self.spotter.observe(crop))
+        for stretch in self._judge.observe(crop):
+            spans += self._expression(stretch, truncated=False)
+        return spans + self._announce(crop.mark.t) + self._settle()
+
+    def finish(self) -> list[Span]:
+        """The source, the face or time breaks off here: ends what is open and starts from rest."""
+        spans: list[Span] = []
+        last = self._last
+        if last is not None:
+            stretches = self._judge.finish()
+            extents = [self.spotter.extent(one.start, one.end) for one in stretches]
+            self._hear(self.spotter.finish())
+            for stretch, extent in zip(stretches, extents, strict=True):
+                spans += self._expression(stretch, truncated=stretch.end > last.t - LATE_S, extent=extent)
+            spans += self._settle(ended=True)
+        self._waiting, self._taken, self._hoped, self._announced, self._last = [], [], None, None, None
+        return spans
+
+    def _hear(self, spans: list[Span]) -> None:
+        """What the spotter says: it waits for the judge."""
+        for span in spans:
+            if span.state == "provisional":
+                self._hoped = span
+            else:
+                self._waiting.append(span)
+                self._hoped = None
+
+    def _announce(self, now: float) -> list[Span]:
+        """The span that the spotter would announce, if the judge's early answer agrees by now."""
+        hoped = self._hoped
+        if hoped is None or self._announced is not None:
+            return []
+        probability = self._judge.peak(hoped.onset.t, now, "early")
+        if probability < ANNOUNCES:
+            return []
+        self._hoped = None
+        span = replace(hoped, ordinal=self._ordinal, probability=self._network.card.probability(probability))
+        self._announced = _Announced(hoped, self._ordinal)
+        self._ordinal += 1
+        return [span]
+
+    def _expression(self, stretch: Stretch, *, truncated: bool, extent: tuple[Mark, Mark, Mark] | None = None) -> list[Span]:
+        """A stretch has become sure: the final span."""
+        rival = max(self._waiting, key=lambda span: overlap(_stretch(span), stretch), default=None)
+        marks = extent or self.spotter.extent(stretch.start, stretch.end)
+        if rival is not None and overlap(_stretch(rival), stretch) >= HALF and rival.offset is not None:
+            marks, truncated = (rival.onset, rival.apex, rival.offset), rival.truncated
+        if marks is None:
+            return []
+        ordinal = self._number(stretch)
+        self._waiting = [span for span in self._waiting if overlap(_stretch(span), stretch) <= 0]
+        self._taken = [*self._taken[-3:], stretch]
+        onset, apex, offset = marks
+        probability = self._network.card.probability(stretch.answer)
+        return [Span(0, ordinal, "final", onset, apex, offset, truncated, probability)]
+
+    def _number(self, stretch: Stretch) -> int:
+        """The ordinal of a stretch: the announced one's, if that is what it is."""
+        announced = self._announced
+        if announced is not None:
+            same = [span for span in self._waiting if span.ordinal == announced.span.ordinal]
+            if any(overlap(_stretch(span), stretch) > 0 for span in (announced.span, *same)):
+                self._announced = None
+                return announced.ordinal
+        self._ordinal += 1
+        return self._ordinal - 1
+
+    def _settle(self, *, ended: bool = False) -> list[Span]:
+        """Spans of the spotter that no stretch can take any more: motion, unless they were announced."""
+        spans: list[Span] = []
+        for span in list(self._waiting):
+            assert span.offset is not None, "final spans have an offset"
+            since = self._judge.since
+            if not ended and (self._judge.judged_until < span.offset.t or (since is not None and since < span.offset.t)):
+                continue
+            self._waiting.remove(span)
+            probability = self._network.card.probability(self._judge.peak(span.onset.t, span.offset.t))
+            announced = self._announced
+            if announced is not None and announced.span.ordinal == span.ordinal:
+                self._announced = None
+                spans.append(replace(span, ordinal=announced.ordinal, probability=probability))
+            elif all(overlap(_stretch(span), stretch) <= 0 for stretch in self._taken):
+                self.motions.append(Activity(self._face, "motion", span.onset, span.offset, probability))
+        return spans
+
+
+def _stretch(span: Span) -> Stretch:
+    end = span.offset or span.apex
+    return Stretch(span.onset.t, end.t, 0.0)

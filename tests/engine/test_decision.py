@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.align import Registrar
+from engine.config import SpotterSettings
+from engine.decision import Decision
+from engine.judge import ANSWERS, EARLY, LOOK, JudgeCard, JudgeNetwork, Thresholds
+from engine.landmarks import FaceLocator
+from engine.signals import REGIONS
+from engine.types import F32, Crop, Frame, Span
+from tests.engine.test_spotter import SMILE, Pulse, agree, finals, sequence
+from tests.faces import photo
+
+SAME = Thresholds(high=0.6, low=0.4, micro_high=0.6, micro_low=0.4)
+CARD = JudgeCard(
+    name="by hand",
+    thresholds={"low": SAME, "normal": SAME, "high": SAME},
+    calibration=(1, 0),
+    data="",
+    licence="",
+    sha256="0" * 64,
+)
+BROW = 4 * len(REGIONS) + 2 * REGIONS.index("brow_inner_left") + 1
+
+
+class ByHand(JudgeNetwork):
+    """Says that a face shows an expression while a region stands higher than over the last second; by itself that is the brow.
+    Early answers can be kept back."""
+
+    def __init__(self, *columns: int, early: bool = True, least: float = 0.1) -> None:
+        self.card, self._columns, self._early, self._least = CARD, list(columns or (BROW,)), early, least
+
+    def __call__(self, rows: F32) -> F32:
+        moves = rows[:, self._columns].min(axis=1) < -self._least
+        out = np.full((len(rows), len(ANSWERS)), 0.02, np.float32)
+        out[LOOK:, 0] = np.where(moves[:-LOOK], 0.9, 0.02)
+        if self._early:
+            out[EARLY:, 4] = np.where(moves[:-EARLY], 0.95, 0.02)
+        return out
+
+
+@pytest.fixture(scope="module")
+def crop() -> Crop:
+    locator, frame = FaceLocator(), Frame(0, 0.0, photo("hopper"))
+    made = Registrar().register(frame, locator.locate(frame)[0])
+    locator.close()
+    assert made is not None
+    return made
+
+
+def decide(crops: list[Crop], one: Decision, *, end: bool = True) -> list[Span]:
+    return [span for crop in crops for span in one.observe(crop)] + (one.finish() if end else [])
+
+
+TIMES = np.arange(0, 8, 1 / 30)
+RAISE = Pulse(3.0, 3.4, 3.9)
+
+
+def test_an_expression_has_the_moments_of_the_spotter_and_the_probability_of_the_judge(crop: Crop) -> None:
+    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), ByHand()))
+    assert [(span.state, span.ordinal) for span in spans] == [("provisional", 0), ("final", 0)]
+    agree(spans[1], RAISE)
+    assert spans[1].probability == pytest.approx(0.9)
+    assert not spans[1].truncated
+
+
+def test_what_the_judge_denies_is_motion(crop: Crop) -> None:
+    one = Decision(SpotterSettings(), ByHand())
+    assert decide(sequence(crop, TIMES, [Pulse(3.0, 3.4, 3.9, where=SMILE)]), one) == []
+    assert [motion.kind for motion in one.motions] == ["motion"]
+    assert one.motions[0].start.t == pytest.approx(3.0, abs=0.07)
+    assert one.motions[0].expression_probability == pytest.approx(0.02)
+
+
+def test_nothing_is_announced_while_the_early_answer_says_no(crop: Crop) -> None:
+    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), ByHand(early=False)))
+    assert [span.state for span in spans] == ["final"]
+
+
+def test_what_the_judge_alone_sees_has_its_apex_where_the_face_moved_most(crop: Crop) -> None:
+    faint = Pulse(3.0, 3.4, 3.9, px=0.16)
+    spans = decide(sequence(crop, TIMES, [faint], noise=0.001), Decision(SpotterSettings(floor_px=0.5), ByHand(least=0.02)))
+    assert [span.state for span in spans] == ["final"]
+    assert spans[0].apex.t == pytest.approx(3.4, abs=0.1)
+    assert spans[0].onset.t < spans[0].apex.t
+
+
+def test_an_end_cuts_what_is_open(crop: Crop) -> None:
+    spans = finals(decide(sequence(crop, TIMES[TIMES < 3.5], [RAISE]), Decision(SpotterSettings(), ByHand())))
+    assert [span.truncated for span in spans] == [True]
+
+
+def test_a_break_ends_what_is_open_and_ordinals_go_on(crop: Crop) -> None:
+    times = TIMES[(TIMES < 3.5) | (TIMES > 4.5)]
+    one = Decision(SpotterSettings(), ByHand())
+    spans = finals(decide(sequence(crop, times, [RAISE, Pulse(6.0, 6.4, 6.9)]), one))
+    assert [span.ordinal for span in spans] == [0, 1]
+    assert spans[0].truncated
+    assert not spans[1].truncated
+
+
+def test_an_announced_span_becomes_final_whatever_the_judge_says_later(crop: Crop) -> None:
+    class Regrets(ByHand):
+        def __call__(self, rows: F32) -> F32:
+            out = super().__call__(rows)
+            out[:, 0] = 0.02
+            return out
+
+    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), Regrets()))
+    assert [(span.state, span.ordinal) for span in spans] == [("provisional", 0), ("final", 0)]
+    assert spans[1].probability == pytest.approx(0.02)
+
+
+def test_two_expressions_have_two_ordinals(crop: Crop) -> None:
+    spans = finals(decide(sequence(crop, TIMES, [RAISE, Pulse(5.5, 5.8, 6.2)]), Decision(SpotterSettings(), ByHand())))
+    assert [span.ordinal for span in spans] == [0, 1]

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.judge import ANSWERS, EARLY, LOOK
+from engine.signals import HZ, WIDTH
+from training.judge import MICRO, UNWARMED, WINDOW, JudgeNet, Known, Window, answers_to, fit, is_micro, window, write_onnx
+
+WARM = round(HZ)
+
+
+def test_a_window_by_hand() -> None:
+    made = window(np.zeros((100, WIDTH), np.float32), [Known(40.0, 60.2, micro=False)])
+    when = {name: np.flatnonzero(made.answers[:, k]).tolist() for k, name in enumerate(ANSWERS)}
+    assert when["expression"] == list(range(40 + LOOK, 61 + LOOK))
+    assert when["begins"] == [39 + LOOK, 40 + LOOK, 41 + LOOK] and when["ends"] == [59 + LOOK, 60 + LOOK, 61 + LOOK]
+    assert when["early"] == list(range(40 + EARLY, 61 + EARLY)) and when["micro"] == []
+    assert np.allclose(made.weights[:WARM], UNWARMED) and (made.weights[WARM:] == 1).all()
+
+
+def test_a_micro_expression_and_what_is_next_to_it_weigh_more() -> None:
+    made = window(np.zeros((100, WIDTH), np.float32), [Known(40, 50, micro=True)], weight=2.0, quiet=0.5)
+    assert np.flatnonzero(made.answers[:, 3]).tolist() == list(range(40 + LOOK, 51 + LOOK))
+    assert made.weights[40 + LOOK] == 2 * MICRO and made.weights[40 + LOOK - 5] == pytest.approx(2 * 0.5 * MICRO)
+    assert made.weights[99] == 1.0
+
+
+def test_an_expression_that_began_before_the_window_is_marked_as_far_as_it_is_seen() -> None:
+    made = window(np.zeros((60, WIDTH), np.float32), [Known(-30, 5, micro=False), Known(50, 90, micro=False)])
+    assert np.flatnonzero(made.answers[:, 0]).tolist() == list(range(6 + LOOK))
+    assert not made.answers[:, 1][: LOOK + 10].any()
+
+
+@pytest.mark.parametrize(("length", "micro"), [(0.5, True), (0.5 + 1 / 30, False), (0.2, True)])
+def test_half_a_second_divides_the_kinds(length: float, micro: bool) -> None:
+    assert is_micro(2.0, 2.0 + length) is micro
+
+
+def pulses(rng: np.random.Generator) -> Window:
+    """Rows of which the first ten numbers rise where there is an expression."""
+    rows = rng.normal(0, 0.1, (WINDOW - 20, WIDTH)).astype(np.float32)
+    known = []
+    for at in range(40, WINDOW - 80, 90):
+        first = at + int(rng.integers(0, 20))
+        known.append(Known(first, first + 20, micro=False))
+        rows[first : first + 21, :10] += 1.5
+    return window(rows, known)
+
+
+def test_fitting_learns_a_simple_pattern_and_leaves_its_start_alone() -> None:
+    losses: list[float] = []
+    first = fit(pulses, 12, seed=1)
+    before = {name: value.clone() for name, value in first.state_dict().items()}
+    net = fit(pulses, 30, seed=2, net=first, progress=lambda step, loss: losses.append(loss))
+    assert len(losses) == 30 and np.mean(losses[-5:]) < 0.5 * losses[0]
+    assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
+    drawn = pulses(np.random.default_rng(9))
+    told = answers_to(net, drawn.rows)[:, 0]
+    truth = drawn.answers[LOOK:, 0] > 0
+    assert told[: len(truth)][truth].mean() > 0.6 and told[: len(truth)][~truth].mean() < 0.3
+
+
+def test_the_seed_decides_a_fit() -> None:
+    one, other, third = (fit(pulses, 2, seed=seed).state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not all(torch.equal(one[name], third[name]) for name in one)
+
+
+def test_answers_lie_at_their_moment() -> None:
+    """A network whose answers are a copy of the rows it sees says LOOK rows later what it says of a moment."""
+
+    class Copies(JudgeNet):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return rows[..., :5]
+
+    rows = np.random.default_rng(0).normal(size=(51, WIDTH)).astype(np.float32)
+    told = answers_to(Copies(), rows)
+    ahead = 1 / (1 + np.exp(-rows[:, :5]))
+    assert told.shape == (51, 5)
+    assert np.allclose(told[:-LOOK, :4], ahead[LOOK:, :4], atol=1e-6)
+    assert np.allclose(told[:-EARLY, 4], ahead[EARLY:, 4], atol=1e-6)
+
+
+def test_the_written_network_answers_as_the_fitted_one(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    net = JudgeNet().eval()
+    write_onnx(net, tmp_path / "judge.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "judge.onnx"), providers=["CPUExecutionProvider"])
+    for count in (4, 38, 262):
+        rows = np.random.default_rng(count).normal(size=(1, count, WIDTH)).astype(np.float32)
+        (told,) = session.run(["answers"], {"rows": rows})
+        with torch.no_grad():
+            wanted = torch.sigmoid(net(torch.from_numpy(rows))).numpy()
+        assert told.shape == (1, count, 5) and np.abs(told - wanted).max() < 1e-5
