@@ -55,6 +55,11 @@ HELD = ("mouthPress", "mouthShrugLower")
 ARTICULATION = {"mouthPucker": 1.0, "mouthFunnel": 3.0, "mouthClose": 5.0}
 """Blendshapes of speech; the last two span little."""
 
+PULLED_PX = 3.0
+"""Pixels by which the lip corners rise in a smile: 22 of 23 rise by 2 or more; of 20 mouths drawn wide in fear, anger or
+disgust, which the mesh takes for smiles as well, two do."""
+LEAST_PULLED = 0.25  # share of a smile that counts all the same
+
 CHANGE_PX = 7.0
 """Pixels of flow that a change of a blendshape by one stands for; 95 % of 38 rendered motions of up to SMALL_PX change none by
 more than .15."""
@@ -63,6 +68,7 @@ _STRANGE, _KNOWN, _UPPER = -0.5, 0.6, 1.5  # logistic weights: intercept, per un
 _ENDING, _MOUTHED = 4.0, 4.0  # per unit of `Actions.ending` and `.articulation`
 _MOST, _MOST_MOUTHED = 5.0, 1.0  # greater margins, or more articulation, count no more
 _UPPER_REGIONS = [k for k, name in enumerate(REGION_NAMES) if not name.startswith(("lip", "upper_lip", "lower_lip", "chin"))]
+_CORNERS = [k for k, name in enumerate(REGION_NAMES) if name.startswith("lip_corner")]
 _NOISE_PX = 0.3
 
 
@@ -114,7 +120,9 @@ def seen_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
     def fall(name: str) -> float:
         return max(before.get(name, 0.0) - after.get(name, 0.0), 0.0)
 
-    smile, brows = rise("mouthSmile"), (rise("browInnerUp") + rise("browOuterUp")) / 2
+    moved = np.mean([crop.motion for crop in apex], axis=0) - np.mean([crop.motion for crop in onset], axis=0)
+    pulled = min(max(-float(moved[_CORNERS, 1].mean()) / PULLED_PX, LEAST_PULLED), 1.0)
+    smile, brows = pulled * rise("mouthSmile"), (rise("browInnerUp") + rise("browOuterUp")) / 2
     eyes = rise("eyeWide") + max(fall("eyeSquint") - fall("eyeBlink") / 2, 0.0)
     sizes = {
         "smile": smile,
@@ -129,7 +137,6 @@ def seen_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
         "lips_pressed": max(rise("mouthPress") - smile, 0.0),
         "lids_tight": max(rise("eyeSquint") - rise("eyeBlink") / 2, 0.0),
     }
-    moved = np.mean([crop.motion for crop in apex], axis=0) - np.mean([crop.motion for crop in onset], axis=0)
     lengths = np.hypot(moved[:, 0], moved[:, 1])
     upper = (lengths[_UPPER_REGIONS].max() + _NOISE_PX / 2) / (lengths.max() + _NOISE_PX)
     changes = [after.get(name, 0.0) - before.get(name, 0.0) for name in EXPRESSIVE]

@@ -38,7 +38,8 @@ def crop(t: float, shapes: Mapping[str, float], moves: Mapping[str, float] | Non
 
 def seen(shapes: Mapping[str, float], before: Mapping[str, float] | None = None, **moves: float) -> Actions:
     actions = seen_actions(
-        [crop(0.0, before or {})], [crop(0.5, shapes, moves or {"cheek_left": -3.0, "lip_corner_left": -4.0})]
+        [crop(0.0, before or {})],
+        [crop(0.5, shapes, moves or {"cheek_left": -3.0, "lip_corner_left": -4.0, "lip_corner_right": -4.0})],
     )
     assert actions is not None
     return actions
@@ -85,6 +86,12 @@ def test_an_open_jaw_alone_is_no_surprise() -> None:
     assert max(named.drawn.values()) < 0.5 and named.none > 0.5
     raised = seen({"jawOpen": 0.4, "browInnerUp": 0.3, "browOuterUp": 0.3}, chin=8.0, brow_inner_left=-5.0)
     assert fused(EVEN, 4.0, raised).drawn["surprise"] > 0.8
+
+
+def test_a_wide_mouth_whose_corners_stay_down_is_no_clear_smile() -> None:
+    drawn = seen(BROAD_SMILE | {"mouthStretch": 0.6}, lip_corner_left=0.5, lip_corner_right=0.5)
+    assert drawn.sizes["smile"] < seen(BROAD_SMILE).sizes["smile"] / 2
+    assert max(fused(EVEN, 4.0, drawn).drawn, key=fused(EVEN, 4.0, drawn).drawn.__getitem__) == "negative"
 
 
 def test_a_blink_is_no_action() -> None:
