@@ -23,7 +23,7 @@ from engine.align import REGION_NAMES
 from engine.types import F64, Crop
 
 SMALL_PX = 1.5
-"""Intensity, in pixels of the crop, up to which the network alone names a motion."""
+"""Size, in pixels of intensity (`recognizer.intensity`), up to which the network alone names a motion."""
 LARGE_PX = 3.0  # and from which on actions count in full
 DOUBT_PX = 3.0  # intensity over SMALL_PX at which the network counts half
 
@@ -55,6 +55,10 @@ HELD = ("mouthPress", "mouthShrugLower")
 ARTICULATION = {"mouthPucker": 1.0, "mouthFunnel": 3.0, "mouthClose": 5.0}
 """Blendshapes of speech; the last two span little."""
 
+MOVED_SHARE = 0.6
+"""Intensity per pixel of the largest regional motion: of 38 rendered motions of up to SMALL_PX 95 % move no region by more than
+2.5 px, of 114 as faint ones of people who talk less than half (lips move far, the skin around them little)."""
+
 PULLED_PX = 3.0
 """Pixels by which the lip corners rise in a smile: 22 of 23 rise by 2 or more; of 20 mouths drawn wide in fear, anger or
 disgust, which the mesh takes for smiles as well, two do."""
@@ -75,13 +79,14 @@ _NOISE_PX = 0.3
 @dataclass(frozen=True)
 class Actions:
     """sizes of the actions by name of EVIDENCE, 0 to 1; upper is the share of the face's largest regional motion that its
-    upper part (all but lips and chin) reaches, 0 to 1; change is the largest change of a blendshape, up or down; ending is by
-    how much expressive blendshapes fall more than they rise, in all; articulation is how much the lips round, protrude or close
-    and the jaw moves without the brows, as in speech."""
+    upper part (all but lips and chin) reaches, 0 to 1; change is the largest change of a blendshape, up or down; moved is
+    the largest regional motion in pixels of the crop; ending is by how much expressive blendshapes fall more than they rise, in
+    all; articulation is how much the lips round, protrude or close and the jaw moves without the brows, as in speech."""
 
     sizes: Mapping[str, float]
     upper: float
     change: float
+    moved: float
     ending: float
     articulation: float
 
@@ -144,16 +149,16 @@ def seen_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
     mouthed = sum(size * rise(name) for name, size in ARTICULATION.items())
     mouthed += rise("jawOpen") - sizes["jaw_dropped"] + fall("jawOpen")
     ending = max(-sum(changes), 0.0)
-    return Actions(sizes, float(upper), max(map(abs, changes + held)), ending, min(mouthed, _MOST_MOUTHED))
+    change, largest = max(map(abs, changes + held)), float(lengths.max())
+    return Actions(sizes, float(upper), change, largest, ending, min(mouthed, _MOST_MOUTHED))
 
 
 def fused(probabilities: Mapping[str, float], intensity: float, actions: Actions | None) -> Named:
     """The network's probabilities for a motion of an intensity (pixels of the crop), with what the actions say.
 
-    Unchanged up to SMALL_PX, without actions, and for a network of other classes than CLASSES.
+    Unchanged where it is no larger than SMALL_PX by flow, regions and mesh, without actions, and for a network of other classes than CLASSES.
     """
-    over = max(intensity, CHANGE_PX * actions.change if actions else 0.0) - SMALL_PX
-    if over <= 0 or actions is None or set(probabilities) != set(CLASSES):
+    if actions is None or (over := _size(intensity, actions) - SMALL_PX) <= 0 or set(probabilities) != set(CLASSES):
         return Named(dict(probabilities), 0.0)
     share = min(over / (LARGE_PX - SMALL_PX), 1.0)
     network = np.log(np.maximum([probabilities[name] for name in CLASSES], 1e-6)) / (1 + over / DOUBT_PX)
@@ -164,6 +169,11 @@ def fused(probabilities: Mapping[str, float], intensity: float, actions: Actions
 def by_actions(actions: Actions) -> Named:
     """What the actions alone say, where the flow means nothing and the regions' motion may be the head's."""
     return Named(*_weighed(actions.evidence, replace(actions, upper=0.0)))
+
+
+def _size(intensity: float, actions: Actions) -> float:
+    """How large a motion is, in pixels of intensity, by whatever shows it best."""
+    return max(intensity, CHANGE_PX * actions.change, MOVED_SHARE * actions.moved)
 
 
 def _weighed(logits: F64, actions: Actions) -> tuple[dict[str, float], float]:

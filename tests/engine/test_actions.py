@@ -65,18 +65,26 @@ def test_a_large_expression_is_named_by_its_actions(shapes: Mapping[str, float],
 @given(st.floats(0, SMALL_PX), st.floats(0, 0.2), st.sampled_from(sorted(EVIDENCE)))
 def test_a_small_motion_is_named_by_the_network_alone(px: float, size: float, action: str) -> None:
     probabilities = {"negative": 0.2, "positive": 0.5, "surprise": 0.3}
-    named = fused(probabilities, px, Actions({action: size}, 0.5, size, 0.0, 0.0))
+    named = fused(probabilities, px, Actions({action: size}, 0.5, size, 10 * size, 0.0, 0.0))
     assert named.drawn == probabilities and named.none == 0
 
 
 def test_evidence_counts_more_the_larger_the_motion() -> None:
-    weights = [fused(EVEN, px, seen({"browDown": 0.1})).probabilities["negative"] for px in (1.5, 1.8, 2.5, 3.0)]
+    weights = [
+        fused(EVEN, px, seen({"browDown": 0.1}, cheek_left=-1.0)).probabilities["negative"] for px in (1.5, 1.8, 2.5, 3.0)
+    ]
     assert weights == sorted(weights) and weights[0] < weights[1] < weights[-1]
+
+
+def test_lips_that_move_far_are_no_small_motion() -> None:
+    sure = {"negative": 0.9, "positive": 0.05, "surprise": 0.05}
+    assert fused(sure, 1.0, seen({}, lower_lip=2.0)).drawn == sure
+    assert fused(sure, 1.0, seen({"mouthPucker": 0.2}, lower_lip=5.0)).drawn["negative"] < 0.6
 
 
 def test_the_network_counts_less_the_larger_the_motion() -> None:
     sure = {"negative": 0.9, "positive": 0.05, "surprise": 0.05}
-    said = [fused(sure, px, seen({})).drawn["negative"] for px in (1.5, 2.0, 4.0, 8.0)]
+    said = [fused(sure, px, seen({}, cheek_left=-1.0)).drawn["negative"] for px in (1.5, 2.0, 4.0, 8.0)]
     assert said == sorted(said, reverse=True) and said[0] == 0.9 and said[-1] < 0.6
 
 
