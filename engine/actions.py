@@ -156,8 +156,8 @@ def seen_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
 def fused(probabilities: Mapping[str, float], intensity: float, actions: Actions | None) -> Named:
     """The network's probabilities for a motion of an intensity (pixels of the crop), with what the actions say.
 
-    Unchanged where it is no larger than SMALL_PX by flow, regions and mesh, where nothing is known of actions, and for a network
-    of other classes than CLASSES.
+    Unchanged where it is no larger than SMALL_PX by flow, regions and mesh, without actions, and for a network of other
+    classes than CLASSES.
     """
     if actions is None or (over := _size(intensity, actions) - SMALL_PX) <= 0 or set(probabilities) != set(CLASSES):
         return Named(dict(probabilities), 0.0)
