@@ -1,10 +1,10 @@
 """Which motions of a face are expressions, and from when to when: what the pipeline asks.
 
 Two look at the face side by side. The spotter follows every motion that stands out and measures its onset, apex and offset
-closely; it knows nothing of speech. The judge knows what expressions of real people look like and what else faces do, half a
-second later; its stretches are rougher. A stretch of the judge is an expression: it takes the moments of the spotter's span that
-it overlaps by half, or else those that the spotter reads from the same motion. Spans that no stretch overlaps are motion, no
-expression. What the spotter would announce is announced once the judge's early answer agrees.
+closely; it knows nothing of speech. The judge knows what expressions of real people look like and what else faces do, half
+a second later; its stretches are rougher. A stretch of the judge is an expression: it takes the moments of the spotter's
+span that it overlaps by half, or else those that the spotter reads from the same motion. Spans that no stretch overlaps are
+motion, no expression. What the spotter would announce is announced once the judge's early answer is sure.
 """
 
 from __future__ import annotations

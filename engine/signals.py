@@ -1,9 +1,9 @@
 """What a face's regions and eyes do, as the judge of expressions sees it: thirty rows a second, whatever the frame rate.
 
-A row tells of each of ten regions how fast it moves, how far it stands from where it stood on average over the last quarter of
-a second, second and four seconds, and how noisy it is; and, where a mesh looks at the face, how head, lids, gaze and jaw change.
-Long videos that are published as the flow of facial regions have the first part too: this is the common form in which they,
-recorded video and a camera are judged.
+A row tells of each of ten regions how fast it moves, how far it stands from where it stood on average over the last quarter
+of a second, second and four seconds, and how noisy it is; and, where a mesh looks at the face, how head, lids, gaze and jaw
+change. Long videos that are published as the flow of facial regions have the first part too: this is the common form in
+which they, recorded video and a camera are judged.
 """
 
 from __future__ import annotations

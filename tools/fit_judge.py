@@ -6,52 +6,52 @@ Each video becomes tapes once: faces are located and registered as in live analy
 later call goes on with the tapes that are there. People of the split "test" are held out: nothing is fitted to them, and what
 is printed and written on the card is measured on them. People without a split are divided by a hash of their name.
 
-What is known of a clip comes from its truth file or labels.csv. Clips without either are taken as free of expressions where
-manifest.csv says speech, quiet, blinks or gestures, and left out otherwise.
+A clip's expressions come from its truth file or labels.csv. Without either it is taken as free of them where manifest.csv says
+speech, quiet, blinks or gestures, and left out otherwise.
 """
 
 from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from engine.errors import ApexError, ConfigError, InputError
+from engine.errors import ApexError, InputError
 from engine.signals import HZ
-from engine.types import F64
+from engine.types import F32, F64
 from tools.commands import check_target, say_error
 
 if TYPE_CHECKING:
-    from engine.judge import JudgeCard, Thresholds
+    from engine.judge import JudgeCard, Sensitivity, Thresholds
     from tools.bench_clips.real.folder import RealClip
     from training.judge import JudgeNet
+    from training.spotting import Interval
     from training.tapes import Mixed, Tape
 
-FREE_OF_EXPRESSIONS = {"speech": "speech", "quiet": "quiet", "blinks": "quiet", "gestures": "quiet"}
-"""Kinds of clips that count as showing no expression, and what their tapes are called."""
-
+FREE_OF_EXPRESSIONS = {"speech": "speech", "quiet": "quiet", "blinks": "quiet", "gestures": "quiet"}  # kinds of clips, of tapes
 HELD_OUT = 4  # of so many people without a split one is held out
 SHORTEST_S = 1.0
+FEW = 20  # stretches fewer than these cannot be calibrated
+SENSITIVITIES: dict[Sensitivity, tuple[float, float, float, float]] = {
+    "low": (0.9, 0.7, 0.7, 0.5),
+    "normal": (0.8, 0.5, 0.6, 0.3),
+    "high": (0.6, 0.3, 0.5, 0.3),
+}
+"""Thresholds (high, low, micro_high, micro_low), chosen on people held out from the fit (training/LEDGER.md)."""
+
 ADDED, SEED_ADDED = 0.6, 7  # how often a place of a held-out tape gets an expression, and the draw of it
-SHARES = {"flow": 5.0, "people": 7.0, "rendered": 4.0}
-"""How often a window is drawn from each."""
+SHARES = {"flow": 4.0, "people": 8.0, "injected": 1.5, "rendered": 3.0}  # how often a window is drawn from each
 
 LICENCE = "research only: fitted to CAS(ME)^2 and SAMM Long Videos, released for non-commercial research (LICENSE-WEIGHTS)"
 
 
-@dataclass(eq=False)
-class _Run:
-    """One face as long as it is seen without a break."""
-
-    t: list[float] = field(default_factory=list)
-    moved: list[F64] = field(default_factory=list)
-    seen: list[F64] = field(default_factory=list)
+_Run = list[tuple[float, F64, F64]]  # time, displacement and mesh of one face as long as it is seen without a break
 
 
 def split_of(clip: RealClip) -> str:
@@ -67,14 +67,13 @@ def tapes_of(clip: RealClip, longest_s: float) -> list[Tape]:
     from training.judge import Known, is_micro
     from training.tapes import Tape
 
-    kind = "rendered" if clip.truths else FREE_OF_EXPRESSIONS.get(clip.kind)
+    free = FREE_OF_EXPRESSIONS.get(clip.kind)
+    kind = free if not clip.truths else "injected" if free else "rendered"
     tapes = []
     for run in _runs(clip.path, longest_s) if kind else ():
-        at = np.arange(run.t[0], run.t[-1] + 1e-9, 1 / HZ)
-        displacement, mesh = (
-            np.stack([np.interp(at, run.t, column) for column in np.array(values).T], 1).astype(np.float32)
-            for values in (run.moved, run.seen)
-        )
+        t, *parts = (np.array(part) for part in zip(*run, strict=True))
+        at = np.arange(t[0], t[-1] + 1e-9, 1 / HZ)
+        displacement, mesh = (np.stack([np.interp(at, t, column) for column in part.T], 1).astype(np.float32) for part in parts)
         known = tuple(
             Known((one.onset - at[0]) * HZ, (one.offset - at[0]) * HZ, is_micro(one.onset, one.offset))
             for one in clip.truths
@@ -92,7 +91,8 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
     from engine.spotter import BREAK_S
     from stream.source import open_video
 
-    locator, ended = FaceLocator(PipelineSettings().landmarks), []
+    locator = FaceLocator(PipelineSettings().landmarks)
+    ended: list[_Run] = []
     watched: dict[int, tuple[Registrar, _Run]] = {}
     try:
         with open_video(path) as video:
@@ -101,18 +101,16 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
                     break
                 for face in locator.locate(frame):
                     known = watched.get(face.id)
-                    if known is None or frame.gap or (known[1].t and not 0 < frame.t - known[1].t[-1] <= BREAK_S):
-                        known = watched[face.id] = Registrar(), _Run()
+                    if known is None or frame.gap or (known[1] and not 0 < frame.t - known[1][-1][0] <= BREAK_S):
+                        known = watched[face.id] = Registrar(), []
                         ended.append(known[1])
                     registrar, run = known
                     crop = registrar.register(frame, face)
                     if crop is not None:
-                        run.t.append(frame.t)
-                        run.moved.append(moved(crop))
-                        run.seen.append(seen(crop))
+                        run.append((frame.t, moved(crop), seen(crop)))
     finally:
         locator.close()
-    yield from (run for run in ended if run.t and run.t[-1] - run.t[0] >= SHORTEST_S)
+    yield from (run for run in ended if run and run[-1][0] - run[0][0] >= SHORTEST_S)
 
 
 def collect(folders: Sequence[Path], into: Path, longest_s: float) -> None:
@@ -132,12 +130,15 @@ def collect(folders: Sequence[Path], into: Path, longest_s: float) -> None:
         raise InputError(f"in both splits: {', '.join(both)}; give all clips of a person the same split")
     have_face_model()
     for number, (clip, split) in enumerate(clips, start=1):
-        path = into / split / f"{clip.path.parent.name}-{clip.name.replace('/', '-')}.npz"
+        name = f"{clip.path.parent.name}-{clip.name.replace('/', '-')}.npz"
+        path, other = into / split / name, into / {"tune": "test", "test": "tune"}[split] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if other.is_file():  # the manifest has changed since
+            other.replace(path)
         if path.is_file():
             continue
         with native_noise_hidden():
             tapes = tapes_of(clip, longest_s)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_tapes(path, tapes)
         typer.echo(f"{number}/{len(clips)} {clip.name}: {len(tapes)} tapes, {_minutes(tapes):.1f} min, {split}", err=True)
 
@@ -161,49 +162,73 @@ def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> Mixed:
     from training.tapes import LiveTapes, LongVideos, Mixed, expressions
 
     real = expressions(flow)
-    groups: dict[str, list[Tape]] = {"people": [], "rendered": []}
+    groups: dict[str, list[Tape]] = {name: [] for name in SHARES}
     for tape in tapes:
-        groups["rendered" if tape.kind == "rendered" else "people"].append(tape)
+        groups[tape.kind if tape.kind in groups else "people"].append(tape)
     parts: list[tuple[LongVideos | LiveTapes, float]] = [(LongVideos(flow), SHARES["flow"])] if flow else []
     return Mixed(parts + [(LiveTapes(some, real), SHARES[name]) for name, some in groups.items() if some])
 
 
-def measure(net: JudgeNet, tapes: Sequence[Tape], thresholds: Thresholds) -> dict[str, float]:
-    """What a network finds in held-out tapes: false stretches a minute by kind, F1 (overlap of at least half) of expressions
-    that are added to them, and of those known in rendered clips."""
+def measure(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> dict[str, float]:
+    """On held-out tapes with their answers, by kind: false stretches a minute, or F1 of known expressions (IoU >= .5)."""
+    from training.spotting import score
+
+    out = {}
+    for kind in dict.fromkeys(tape.kind for tape, _ in answered):
+        mine = [(tape, answers) for tape, answers in answered if tape.kind == kind]
+        if any(tape.known for tape, _ in mine):
+            pairs = ((_intervals(answers, thresholds), _truth(tape)) for tape, answers in mine)
+            out[f"{kind}_f1"] = score(pairs).f1
+        else:
+            found = sum(len(_intervals(answers, thresholds)) for _, answers in mine)
+            out[f"{kind}_false_a_minute"] = found / max(_minutes([tape for tape, _ in mine]), 1e-9)
+    return out
+
+
+def _truth(tape: Tape) -> list[Interval]:
+    from training.spotting import Interval
+
+    return [Interval(one.onset, one.offset + 1) for one in tape.known]
+
+
+def _intervals(answers: F32, thresholds: Thresholds) -> list[Interval]:
     from engine.judge import stretches_of
-    from training.judge import answers_to
-    from training.spotting import Interval, score
-    from training.tapes import added, rows_of
+    from training.spotting import Interval
 
-    def found(tape: Tape) -> list[Interval]:
-        answers = answers_to(net, rows_of(tape.displacement, tape.mesh))
-        return [Interval(one.start * HZ, one.end * HZ + 1) for one in stretches_of(answers, thresholds)]
-
-    def f1(those: Sequence[Tape]) -> float:
-        return score((found(tape), [Interval(one.onset, one.offset + 1) for one in tape.known]) for tape in those).f1
-
-    out, rng = {}, np.random.default_rng(SEED_ADDED)
-    for kind in ("speech", "quiet"):
-        mine = [tape for tape in tapes if tape.kind == kind]
-        if mine:
-            out[f"{kind}_minutes"] = _minutes(mine)
-            out[f"{kind}_false_a_minute"] = sum(len(found(tape)) for tape in mine) / _minutes(mine)
-            out[f"{kind}_added_f1"] = f1([added(tape, ADDED, rng) for tape in mine])
-    rendered = [tape for tape in tapes if tape.kind == "rendered"]
-    return out | ({"rendered_f1": f1(rendered)} if rendered else {})
+    return [Interval(one.start * HZ, one.end * HZ + 1) for one in stretches_of(answers, thresholds)]
 
 
-def ship(net: JudgeNet, out: Path, thresholds: Thresholds, scores: Mapping[str, float | str], data: str) -> JudgeCard:
-    """Write the network and its card beside it. Raises OutputError where that fails."""
+def calibrate(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> tuple[float, float]:
+    """Slope and shift from the logit of a stretch's answer to that of the chance that it overlaps a known expression, by the
+    likeliest fit (Platt 1999) over held-out tapes; (1, 0) where there are too few stretches."""
+    from engine.judge import stretches_of
+    from training.spotting import overlap
+
+    logits, right = [], []
+    for tape, answers in answered:
+        found = stretches_of(answers, thresholds)
+        known = overlap(_intervals(answers, thresholds), _truth(tape)) if found and tape.known else np.zeros((len(found), 1))
+        for one, shared in zip(found, known.max(axis=1), strict=True):
+            answer = min(max(one.answer, 1e-6), 1 - 1e-6)
+            logits.append(np.log(answer / (1 - answer)))
+            right.append(float(shared > 0))
+    if len(right) < FEW or len(set(right)) < 2:
+        return 1.0, 0.0
+    x, y, w = np.column_stack([logits, np.ones(len(logits))]), np.array(right), np.array([1.0, 0.0])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-x @ w))
+        w = w + np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2), x.T @ (y - p) - 1e-3 * (w - [1, 0]))
+    return round(float(w[0]), 4), round(float(w[1]), 4)
+
+
+def ship(net: Sequence[JudgeNet], out: Path, **known: Any) -> JudgeCard:
+    """Write the network and its card, known fields and its name, licence and hash, beside it."""
     from engine.judge import JudgeCard
     from engine.weights import sha256_of
     from training.judge import write_onnx
 
     write_onnx(net, out)
-    card = JudgeCard(
-        name=out.stem, thresholds=thresholds, data=data, licence=LICENCE, sha256=sha256_of(out), scores=dict(scores)
-    )
+    card = JudgeCard(name=out.stem, licence=LICENCE, sha256=sha256_of(out), **known)
     out.with_suffix(".json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return card
 
@@ -220,19 +245,16 @@ def main(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the fit.")] = 1200,
     seed: Annotated[int, typer.Option(min=0, help="Of the first parameters and all draws.")] = 0,
-    thresholds: Annotated[str, typer.Option(help="high, low, micro_high, micro_low.")] = "0.8,0.6,0.6,0.4",
+    networks: Annotated[int, typer.Option(min=1, help="Networks whose answers are averaged.")] = 2,
+    everyone: Annotated[bool, typer.Option(help="Once measured, fit what is shipped to the people held out too.")] = True,
     longest: Annotated[float, typer.Option(min=1, help="Seconds of each video that are used.")] = 90.0,
 ) -> None:
     """Collect tapes, fit the judge, measure it on people held out, write network and card."""
     from engine.judge import Thresholds
-    from training.judge import fit
+    from training.judge import answers_to, fit
     from training.spot_flow import other_videos
-    from training.tapes import of_flow
+    from training.tapes import added, of_flow, rows_of
 
-    try:
-        chosen = Thresholds(**dict(zip(Thresholds.model_fields, map(float, thresholds.split(",")), strict=True)))
-    except ValueError as wrong:
-        raise ConfigError(f"thresholds are four numbers between 0 and 1 with commas between, not {thresholds!r}") from wrong
     check_target(out, "--out")
     if clips:
         collect(clips, tapes, longest)
@@ -246,11 +268,24 @@ def main(
         if step % max(steps // 20, 1) == 0:
             typer.echo(f"step {step} of {steps}, loss {loss:.4f}", err=True)
 
-    net = fit(draw_from(tune, videos), steps, seed, progress=say)
-    scores = measure(net, test, chosen)
-    for name, value in scores.items():
-        typer.echo(f"{name} {value:.3f}")
-    card = ship(net, out, chosen, {"protocol": f"{people[1]} people and clips held out", "seed": float(seed), **scores}, data)
+    def fitted(those: Sequence[Tape]) -> list[JudgeNet]:
+        return [fit(draw_from(those, videos), steps, seed + k, progress=say) for k in range(networks)]
+
+    nets, rng = fitted(tune), np.random.default_rng(SEED_ADDED)
+    more = [replace(added(tape, ADDED, rng), kind="added") for tape in test if tape.kind in FREE_OF_EXPRESSIONS.values()]
+    answered = [(tape, answers_to(nets, rows_of(tape.displacement, tape.mesh))) for tape in [*test, *more]]
+    chosen = {name: Thresholds(**dict(zip(Thresholds.model_fields, four, strict=True))) for name, four in SENSITIVITIES.items()}
+    scores: dict[str, float | str] = {
+        f"{name}_{figure}": round(value, 4)
+        for name, thresholds in chosen.items()
+        for figure, value in measure(answered, thresholds).items()
+    }
+    typer.echo("\n".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    calibration = calibrate(answered, chosen["high"])
+    protocol: dict[str, float | str] = {"protocol": f"{people[1]} people and clips held out", "seed": float(seed)}
+    if everyone:
+        nets, protocol["shipped"] = fitted([*tune, *test]), "networks fitted the same way to the people held out too"
+    card = ship(nets, out, thresholds=chosen, calibration=calibration, scores=protocol | scores, data=data)
     typer.echo(f"{out}: {card.name}@sha256:{card.sha256[:12]}")
 
 

@@ -84,6 +84,7 @@ class JudgeNet(nn.Module):
         self.leave = nn.Linear(CHANNELS, len(ANSWERS) * FOLD)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """See the class."""
         x = self.enter(rows.reshape(rows.shape[0], -1, FOLD * WIDTH))
         for block in self.blocks:
             x = block(x)
@@ -125,6 +126,7 @@ def fit(
     seed: int,
     net: JudgeNet | None = None,
     rate: float = RATE,
+    *,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> JudgeNet:
     """A network fitted for so many steps to windows drawn with seed; from net on where one is given, which stays as it is.
@@ -180,32 +182,37 @@ def _filled(one: Window, rng: np.random.Generator) -> tuple[F32, F32, F32]:
     )
 
 
-def answers_to(net: JudgeNet, rows: F32) -> F32:
-    """[n, 5] what a network answers about each of rows [n, WIDTH]: those of the future shifted back to their moment."""
+def answers_to(net: JudgeNet | Sequence[JudgeNet], rows: F32) -> F32:
+    """[n, 5] what a network, or the mean of several, answers about each of rows [n, WIDTH], shifted back to their moment."""
     count = len(rows)
     more = LOOK + (count + LOOK) % FOLD
     with torch.no_grad():
-        out = torch.sigmoid(net(torch.from_numpy(np.pad(rows, ((0, more), (0, 0)), mode="edge"))[None]))[0].numpy()
+        padded = torch.from_numpy(np.pad(rows, ((0, more), (0, 0)), mode="edge"))[None]
+        out = np.mean([torch.sigmoid(one(padded))[0].numpy() for one in _several(net)], axis=0)
     shifted = out[LOOK : LOOK + count].copy()
     shifted[:, 4] = out[EARLY : EARLY + count, 4]
-    return shifted
+    return np.asarray(shifted, np.float32)
 
 
 class _Answering(nn.Module):
-    def __init__(self, net: JudgeNet) -> None:
+    def __init__(self, nets: Sequence[JudgeNet]) -> None:
         super().__init__()
-        self.net = net
+        self.nets = nn.ModuleList(nets)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(self.net(rows))
+        return torch.stack([torch.sigmoid(net(rows)) for net in self.nets]).mean(0)
 
 
-def write_onnx(net: JudgeNet, path: Path) -> None:
-    """The network as ONNX: rows [1, n, WIDTH] float32 -> answers [1, n, 5], any even n."""
+def _several(net: JudgeNet | Sequence[JudgeNet]) -> list[JudgeNet]:
+    return [net] if isinstance(net, JudgeNet) else list(net)
+
+
+def write_onnx(net: JudgeNet | Sequence[JudgeNet], path: Path) -> None:
+    """A network, or the mean of several, as ONNX: rows [1, n, WIDTH] float32 -> answers [1, n, 5], any even n."""
     example = torch.zeros(1, 2 * FOLD * LOOK, WIDTH)
     length = torch.export.Dim("half", min=2)
     program = torch.onnx.export(
-        _Answering(net.eval()).eval(),
+        _Answering(_several(net)).eval(),
         (example,),
         input_names=["rows"],
         output_names=["answers"],

@@ -95,4 +95,4 @@ def intervals(networks: Sequence[JudgeNet], video: LongVideo) -> list[Spotted]:
 def spotted(stretch: Stretch, fps: float) -> Spotted:
     """A stretch, whose last row counts, in frames of a video."""
     start = round(stretch.start * fps)
-    return Spotted(start, max(round((stretch.end + 1 / HZ) * fps), start + 1), probability=stretch.probability)
+    return Spotted(start, max(round((stretch.end + 1 / HZ) * fps), start + 1), probability=stretch.answer)

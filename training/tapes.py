@@ -19,7 +19,9 @@ from engine.types import F32, F64
 from training.datasets.long_video import LongVideo
 from training.judge import SCALE, WINDOW, Known, Window, is_micro, window
 
-LONGEST_S = 60.0
+FREE_OF_EXPRESSIONS = ("speech", "quiet")
+"""Kinds of tapes to which expressions are added."""
+
 FLOW_REGIONS = ((0, 1), (2,), (3,), (4, 5), (6,), (7,), (8,), (9,), (10,), (11,))
 """Which of the twelve regions of published flow make each of `engine.signals.REGIONS`."""
 
@@ -28,7 +30,8 @@ FLOW_REGIONS = ((0, 1), (2,), (3,), (4, 5), (6,), (7,), (8,), (9,), (10,), (11,)
 class Tape:
     """One face, thirty rows a second: displacement [n, 20] in pixels, what a mesh saw [n, 7] or None, the expressions known.
 
-    kind says what the person does: speech, quiet, rendered, or flow (a long video of a laboratory).
+    kind says what the person does: speech or quiet (no expressions), injected (the same with known expressions put into the
+    video), rendered (a photograph that a renderer moves), or flow (a long video of a laboratory).
     """
 
     name: str
@@ -123,6 +126,7 @@ ACTIONS: dict[str, dict[str, tuple[float, float]]] = {
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
 MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
+PACE = (0.8, 1.3)
 MICRO_SHARE = 0.55
 MICRO_LENGTH_S, MACRO_LENGTH_S = (0.17, 0.5), (0.5, 4.0)
 
@@ -220,6 +224,7 @@ class LongVideos:
         self._with = [k for k, tape in enumerate(tapes) if tape.known] or list(range(len(tapes)))
 
     def __call__(self, rng: np.random.Generator) -> Window:
+        """One window."""
         k = self._with[rng.integers(len(self._with))] if rng.random() < 0.7 else int(rng.integers(len(self._tapes)))
         tape, rows = self._tapes[k]
         most = max(len(rows) - WINDOW, 0)
@@ -244,7 +249,11 @@ class LiveTapes:
         self._share = often / often.sum()
 
     def __call__(self, rng: np.random.Generator) -> Window:
+        """One window."""
         tape = self._tapes[rng.choice(len(self._tapes), p=self._share)]
+        free = tape.kind in FREE_OF_EXPRESSIONS
+        if free:
+            tape = stretched(tape, rng)
         at = int(rng.integers(0, max(len(tape.displacement) - WINDOW, 0) + 1))
         stop = at + WINDOW
         part = replace(
@@ -253,13 +262,27 @@ class LiveTapes:
             mesh=None if tape.mesh is None or rng.random() < 0.15 else tape.mesh[at:stop],
             known=_within(tape.known, at, min(stop, len(tape.displacement)) - at),
         )
-        if tape.kind != "rendered":
+        if free:
             part = added(part, rng.choice([0, 0.3, 0.8], p=[0.3, 0.3, 0.4]), rng, self._real)
             if rng.random() < 0.3:
                 noise = rng.normal(0, rng.uniform(0, 0.08), part.displacement.shape)
                 part = replace(part, displacement=part.displacement + noise.astype(np.float32))
         rows = rows_of(part.displacement * np.float32(rng.uniform(0.8, 1.25)), part.mesh)
         return window(rows, part.known, quiet=self._quiet if tape.kind == "speech" else 1.0)
+
+
+def stretched(tape: Tape, rng: np.random.Generator) -> Tape:
+    """A stretch of a tape without known expressions, at another pace: people speak and blink faster or slower."""
+    pace = rng.uniform(*PACE)
+    count = min(int(np.ceil((WINDOW + 1) * pace)), len(tape.displacement))
+    first = int(rng.integers(0, len(tape.displacement) - count + 1))
+    at = np.arange(0, count - 1 + 1e-9, pace)
+
+    def paced(values: F32) -> F32:
+        part = values[first : first + count]
+        return np.stack([np.interp(at, np.arange(count), column) for column in part.T], 1).astype(np.float32)
+
+    return replace(tape, displacement=paced(tape.displacement), mesh=None if tape.mesh is None else paced(tape.mesh))
 
 
 class Mixed:
@@ -271,6 +294,7 @@ class Mixed:
         self._shares = shares / shares.sum()
 
     def __call__(self, rng: np.random.Generator) -> Window:
+        """One window."""
         return self._parts[rng.choice(len(self._parts), p=self._shares)](rng)
 
 

@@ -47,7 +47,7 @@ def test_a_stretch_reaches_down_to_the_lower_threshold() -> None:
     """Of the mean of three rows: at an edge two thirds of .7 lie below it."""
     row = answers((20, 60, 0.7, 0), (35, 45, 0.95, 0))
     (one,) = stretches_of(row, THRESHOLDS)
-    assert rows([one]) == [(21, 59)] and one.probability == pytest.approx(0.95)
+    assert rows([one]) == [(21, 59)] and one.answer == pytest.approx(0.95)
     assert stretches_of(answers((20, 60, 0.75, 0)), THRESHOLDS) == []
 
 
@@ -123,7 +123,7 @@ def test_what_is_judged_in_pieces_is_what_is_judged_at_once(count: int) -> None:
     assert whole or count < 100
     found = judged(Judge(network), displacement, mesh)
     assert rows(found) == rows(whole)
-    assert np.allclose([one.probability for one in found], [one.probability for one in whole], atol=1e-3)
+    assert np.allclose([one.answer for one in found], [one.answer for one in whole], atol=1e-3)
 
 
 def test_after_the_end_it_begins_again() -> None:

@@ -23,7 +23,10 @@ from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_si
 from tools.clips import ClipSpec, preset
 from training.spotting import Interval, match
 
-NAMES = "type v id stream face state kind onset apex offset label probabilities confidence intensity model speaking expression_probability"
+NAMES = (
+    "type v id stream face state kind onset apex offset label probabilities confidence intensity model speaking "
+    "expression_probability"
+)
 Make = Callable[..., Pipeline]
 Located = list[tuple[Frame, list[Face]]]
 
