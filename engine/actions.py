@@ -8,7 +8,7 @@ unweighted average recall .86 by the actions alone. Only actions that begin coun
 counts as far as brows or lids rise with it: a syllable opens it too.
 
 A large motion with little evidence, of the mouth alone, with the lips of speech, or that ends an expression is likely none of
-the classes. Its probabilities are drawn towards uniform, so that confidence falls. The weights were chosen on 62 people who talk
+the classes. Its probabilities are drawn towards uniform, so that confidence falls. Weights were chosen on 62 people who talk
 or sit still (none kept back) and on the 14 people's pictures turned into clips (neutral, expression, neutral), and checked on
 such clips of the 12 others.
 """
