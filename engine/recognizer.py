@@ -1,6 +1,7 @@
 """Onset and apex crops -> which expression, how sure, how strong.
 
 The flow between the two moments, less what is left in it of the head's motion, becomes the network's input (`engine.features`).
+What facial actions the mesh saw is added to the answer for a large motion (`engine.actions`).
 Each moment is the mean of the crops within a few hundredths of a second, which halves the camera's noise and costs nothing.
 Many moments at once go to the GPU as one batch, where there is one (`engine.candidates`).
 """
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from engine.actions import CLASSES, Actions, by_actions, fused, seen_actions
 from engine.align import keypoints
 from engine.chain import chained_flow, spread_out
 from engine.config import RecognizerSettings
@@ -47,6 +49,9 @@ AT_ONCE = 64
 MOST_TURNED = 1 / 3
 """Units of turn (`Crop.turn`) per pixel of the largest regional motion from which on a change is called the head's: a turn
 leaves 1.5 px a unit at most (`engine.turning.MOST_ANSWER`), and an expression is more than twice that."""
+
+HEADS_OWN = ("turned away", "changed too much")
+"""Reasons for which the flow names nothing, but clear facial actions still may; none is clear behind a hand."""
 
 UNREGISTERED_PX = 2.0  # a median disagreement of the head's patches of so much: they lie on something else
 
@@ -114,8 +119,8 @@ class Recognizer:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
 
         Where the direct flow does not explain the change it is chained over some of the moments in between (`engine.chain`).
-        Nothing is named where that does not explain it either; nor where the head turned so far that the change may be its
-        own, if the flow is chained or both ends stand on different reference pictures.
+        Nothing is named by the flow where that does not explain it either; nor where the head turned so far that the change may
+        be its own, if the flow is chained or both ends stand on different reference pictures. Facial actions may name it then.
         Raises ArrayError for crops that are none, BackendError where no backend of the network is left.
         """
         return self.recognize_many([Moment(onset, apex, between)])[0]
@@ -133,21 +138,38 @@ class Recognizer:
         seen = self._seen(moments)
         given = [one.given for one in seen if one.given is not None]
         answers = iter(self._run(np.stack(given))) if given else iter(())
-        return (self._answer(one, None if one.given is None else next(answers)) for one in seen)
+        return (
+            self._answer(one, moment, None if one.given is None else next(answers))
+            for one, moment in zip(seen, moments, strict=True)
+        )
 
     def _run(self, given: F32) -> F32:
         """The network's answers [N, classes] to inputs [N, 3, H, W]."""
         return self.runner(given)
 
-    def _answer(self, seen: _Seen, answer: F32 | None) -> Recognition:
-        classes = self.card.classes
+    def _answer(self, seen: _Seen, moment: Moment, answer: F32 | None) -> Recognition:
+        classes, below = self.card.classes, self._settings.uncertain_below
+        actions = seen_actions(moment.onset, moment.apex)
         if answer is None:
-            even = 1 / len(classes)
-            return Recognition("uncertain", dict.fromkeys(classes, even), even, seen.strength, seen.flow, seen.why)
-        probabilities = {name: float(p) for name, p in zip(classes, answer, strict=True)}
-        label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
-        why = "not sure" if label == "uncertain" else None
-        return Recognition(label, probabilities, confidence, seen.strength, seen.flow, why)
+            return self._unnamed(seen, actions)
+        named = fused({name: float(p) for name, p in zip(classes, answer, strict=True)}, seen.strength, actions)
+        label, confidence = self.card.label(named.drawn, below)
+        why = None
+        if label == "uncertain":
+            unlike = self.card.label(named.probabilities, below)[0] != "uncertain"
+            why = "unlike known expressions" if unlike else "not sure"
+        return Recognition(label, named.drawn, confidence, seen.strength, seen.flow, why)
+
+    def _unnamed(self, seen: _Seen, actions: Actions | None) -> Recognition:
+        """The answer where the flow names nothing: what the actions say, if they are clear, else uncertain."""
+        classes = self.card.classes
+        if actions is not None and seen.why in HEADS_OWN and set(classes) == set(CLASSES):
+            said = by_actions(actions).drawn
+            label, confidence = self.card.label(said, self._settings.uncertain_below)
+            if label != "uncertain":
+                return Recognition(label, {name: said[name] for name in classes}, confidence, seen.strength, seen.flow)
+        even = 1 / len(classes)
+        return Recognition("uncertain", dict.fromkeys(classes, even), even, seen.strength, seen.flow, seen.why)
 
     def _seen(self, moments: Sequence[Moment]) -> list[_Seen]:
         if self._flow_backend == "gpu":
