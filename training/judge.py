@@ -97,8 +97,9 @@ def is_micro(onset_s: float, offset_s: float) -> bool:
     return offset_s - onset_s <= MICRO_LIMIT_S + 1e-6
 
 
-def window(rows: F32, known: Sequence[Known], *, weight: float = 1.0, quiet: float = 1.0) -> Window:
-    """A window over rows with the expressions known in them; weight counts for all of it, quiet for what is no expression."""
+def window(rows: F32, known: Sequence[Known], *, quiet: float = 1.0, unwarmed: float = UNWARMED) -> Window:
+    """A window over rows with the expressions known in them; quiet is the weight of what is no expression, unwarmed that of
+    the first second."""
     count = len(rows)
     answers = np.zeros((count + LOOK, len(ANSWERS)), np.float32)
     weights = np.ones(count + LOOK, np.float32)
@@ -112,8 +113,8 @@ def window(rows: F32, known: Sequence[Known], *, weight: float = 1.0, quiet: flo
             _mark(answers, first + LOOK, last + LOOK, 3)
             weights[max(first - 5 + LOOK, 0) : max(last + 6 + LOOK, 0)] = MICRO
     weights[answers[:, 0] == 0] *= quiet
-    weights[: round(HZ)] *= UNWARMED
-    return Window(rows, answers[:count], weight * weights[:count])
+    weights[: round(HZ)] *= unwarmed
+    return Window(rows, answers[:count], weights[:count])
 
 
 def _mark(answers: F32, first: int, last: int, answer: int) -> None:

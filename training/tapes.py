@@ -14,10 +14,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from engine.errors import InputError
+from engine.judge import LOOK
 from engine.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, WIDTH
 from engine.types import F32, F64
 from training.datasets.long_video import LongVideo
-from training.judge import SCALE, WINDOW, Known, Window, is_micro, window
+from training.judge import SCALE, UNWARMED, WINDOW, Known, Window, is_micro, window
 
 FREE_OF_EXPRESSIONS = ("speech", "quiet")
 """Kinds of tapes to which expressions are added."""
@@ -127,6 +128,7 @@ ACTIONS: dict[str, dict[str, tuple[float, float]]] = {
 OF_THE_BROWS = ("brow_raise", "brow_lower")
 MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
 PACE = (0.8, 1.3)
+SHORT, SHORT_S, NOTHING_POSED = 0.2, (1.0, 4.0), 0.35  # share of short clips, their length, and share without an expression
 MICRO_SHARE = 0.55
 MICRO_LENGTH_S, MACRO_LENGTH_S = (0.17, 0.5), (0.5, 4.0)
 
@@ -262,13 +264,40 @@ class LiveTapes:
             mesh=None if tape.mesh is None or rng.random() < 0.15 else tape.mesh[at:stop],
             known=_within(tape.known, at, min(stop, len(tape.displacement)) - at),
         )
-        if free:
+        short = free and rng.random() < SHORT
+        if short:
+            part = held(part, rng)
+        elif free:
             part = added(part, rng.choice([0, 0.3, 0.8], p=[0.3, 0.3, 0.4]), rng, self._real)
-            if rng.random() < 0.3:
-                noise = rng.normal(0, rng.uniform(0, 0.08), part.displacement.shape)
-                part = replace(part, displacement=part.displacement + noise.astype(np.float32))
+        if free and rng.random() < 0.3:
+            noise = rng.normal(0, rng.uniform(0, 0.08), part.displacement.shape)
+            part = replace(part, displacement=part.displacement + noise.astype(np.float32))
         rows = rows_of(part.displacement * np.float32(rng.uniform(0.8, 1.25)), part.mesh)
-        return window(rows, part.known, quiet=self._quiet if tape.kind == "speech" else 1.0)
+        if short:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], LOOK, axis=0)])  # as live analysis ends
+        return window(
+            rows, part.known, quiet=self._quiet if tape.kind == "speech" else 1.0, unwarmed=1.0 if short else UNWARMED
+        )
+
+
+def held(tape: Tape, rng: np.random.Generator) -> Tape:
+    """The start of a tape as a short clip, in which mostly one expression is posed and held to the end."""
+    count = min(int(rng.uniform(*SHORT_S) * HZ), len(tape.displacement))
+    part = replace(
+        tape, displacement=tape.displacement[:count], mesh=None if tape.mesh is None else tape.mesh[:count], known=()
+    )
+    onset = int(rng.uniform(0.1, 0.6) * count)
+    rise = int(rng.uniform(0.2, 0.9) * HZ)
+    if rng.random() < NOTHING_POSED or onset + rise > count - 6:
+        return part
+    names = list(ACTIONS)
+    where = _pattern(names[rng.integers(len(names))], rng)
+    if rng.random() < 0.3:
+        where = where + rng.uniform(0.3, 0.9) * _pattern(names[rng.integers(len(names))], rng)
+    ramp = (1 - np.cos(np.pi * np.clip((np.arange(count) - onset) / rise, 0, 1))) / 2
+    height = np.exp(rng.uniform(*np.log(MACRO_PX)))
+    moved = part.displacement + (ramp[:, None] * (height * where).ravel()).astype(np.float32)
+    return replace(part, displacement=moved, known=(Known(onset, count - 1, is_micro(0, (count - 1 - onset) / HZ)),))
 
 
 def stretched(tape: Tape, rng: np.random.Generator) -> Tape:
