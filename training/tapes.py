@@ -122,11 +122,22 @@ ACTIONS: dict[str, dict[str, tuple[float, float]]] = {
         "upper_lip": (0, 0.1),
         "lower_lip": (0, -0.1),
     },
+    "surprise": {
+        "brow_inner_left": (0, -0.8),
+        "brow_inner_right": (0, -0.8),
+        "brow_outer_left": (0, -0.5),
+        "brow_outer_right": (0, -0.5),
+        "lower_lip": (0, 1),
+        "lip_corner_left": (0.1, 0.3),
+        "lip_corner_right": (-0.1, 0.3),
+    },
 }
-"""Where facial actions move the regions (right, down), after FACS: AU1+2, AU4, AU6+12, AU9+10, AU15; the largest about 1."""
+"""Where facial actions move the regions (right, down), after FACS: AU1+2, AU4, AU6+12, AU9+10, AU15, AU1+2+26; the largest about
+1."""
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
 MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
+JAW_A_PX = 0.4  # how far the mesh sees the jaw drop (`engine.signals.SEEN`) for a pixel of the lower lip
 PACE = (0.8, 1.3)
 SHORT, SHORT_S, NOTHING_POSED = 0.2, (1.0, 4.0), 0.35  # share of short clips, their length, and share without an expression
 MICRO_SHARE = 0.55
@@ -136,18 +147,27 @@ MICRO_LENGTH_S, MACRO_LENGTH_S = (0.17, 0.5), (0.5, 4.0)
 def added(tape: Tape, rate: float, rng: np.random.Generator, real: Sequence[F32] = ()) -> Tape:
     """The tape with expressions added, each of its places taken with probability rate; real [n, 20] are displacements of
     expressions of real people, taken as often as made ones."""
-    place, known = tape.displacement.copy(), list(tape.known)
+    place, moved, known = tape.displacement, np.zeros_like(tape.displacement), list(tape.known)
     at = int(rng.uniform(0.3, 2.5) * HZ)
     while at < len(place) - 8:
         if rng.random() < rate:
             motion = _of_people(real, rng) if len(real) and rng.random() < 0.4 else _made(tape.kind == "speech", rng)
             motion = motion[: len(place) - at]
-            place[at : at + len(motion)] += motion
+            moved[at : at + len(motion)] += motion
             length = (len(motion) - 1) / HZ
             known.append(Known(at, at + len(motion) - 1, is_micro(0, length)))
             at += len(motion)
         at += int(rng.uniform(0.5, 4.0) * HZ)
-    return replace(tape, displacement=place, known=tuple(known))
+    return _moved(tape, moved, known)
+
+
+def _moved(tape: Tape, moved: F32, known: Sequence[Known]) -> Tape:
+    """The tape with a motion [n, 20] added; the mesh sees of it that the jaw drops."""
+    mesh = tape.mesh
+    if mesh is not None:
+        mesh = mesh.copy()
+        mesh[:, SEEN.index("jaw")] += JAW_A_PX * np.clip(moved[:, 2 * REGIONS.index("lower_lip") + 1], 0, None)
+    return replace(tape, displacement=tape.displacement + moved, mesh=mesh, known=tuple(known))
 
 
 def _of_people(real: Sequence[F32], rng: np.random.Generator) -> F32:
@@ -296,8 +316,8 @@ def held(tape: Tape, rng: np.random.Generator) -> Tape:
         where = where + rng.uniform(0.3, 0.9) * _pattern(names[rng.integers(len(names))], rng)
     ramp = (1 - np.cos(np.pi * np.clip((np.arange(count) - onset) / rise, 0, 1))) / 2
     height = np.exp(rng.uniform(*np.log(MACRO_PX)))
-    moved = part.displacement + (ramp[:, None] * (height * where).ravel()).astype(np.float32)
-    return replace(part, displacement=moved, known=(Known(onset, count - 1, is_micro(0, (count - 1 - onset) / HZ)),))
+    moved = (ramp[:, None] * (height * where).ravel()).astype(np.float32)
+    return _moved(part, moved, [Known(onset, count - 1, is_micro(0, (count - 1 - onset) / HZ))])
 
 
 def stretched(tape: Tape, rng: np.random.Generator) -> Tape:

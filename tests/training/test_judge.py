@@ -25,8 +25,8 @@ def test_a_window_by_hand() -> None:
 def test_a_micro_expression_and_what_is_next_to_it_weigh_more() -> None:
     made = window(np.zeros((100, WIDTH), np.float32), [Known(40, 50, micro=True)], weight=2.0, quiet=0.5)
     assert np.flatnonzero(made.answers[:, 3]).tolist() == list(range(40 + LOOK, 51 + LOOK))
-    assert made.weights[40 + LOOK] == 2 * MICRO and made.weights[40 + LOOK - 5] == pytest.approx(2 * 0.5 * MICRO)
-    assert made.weights[99] == 1.0
+    assert made.weights[40 + LOOK] == MICRO and made.weights[40 + LOOK - 5] == pytest.approx(0.5 * MICRO)
+    assert made.weights[99] == 0.5
 
 
 def test_an_expression_that_began_before_the_window_is_marked_as_far_as_it_is_seen() -> None:
