@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.judge import LOOK
-from engine.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, WIDTH
+from engine.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, SEEN, WIDTH
 from engine.types import F32, F64
 from training.datasets.long_video import LongVideo
 from training.judge import SCALE, UNWARMED, WINDOW, Known, Window, is_micro, window
@@ -132,8 +132,8 @@ ACTIONS: dict[str, dict[str, tuple[float, float]]] = {
         "lip_corner_right": (-0.1, 0.3),
     },
 }
-"""Where facial actions move the regions (right, down), after FACS: AU1+2, AU4, AU6+12, AU9+10, AU15, AU1+2+26; the largest about
-1."""
+"""Where facial actions move the regions (right, down), after FACS: AU1+2, AU4, AU6+12, AU9+10, AU15, AU1+2+26; the largest
+about 1."""
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
 MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
