@@ -40,8 +40,8 @@ SHORTEST_S = 1.0
 FEW = 20  # stretches fewer than these cannot be calibrated
 SENSITIVITIES: dict[Sensitivity, tuple[float, float, float, float]] = {
     "low": (0.9, 0.7, 0.7, 0.5),
-    "normal": (0.8, 0.5, 0.6, 0.3),
-    "high": (0.6, 0.3, 0.5, 0.3),
+    "normal": (0.75, 0.4, 0.6, 0.3),
+    "high": (0.6, 0.35, 0.5, 0.3),
 }
 """Thresholds (high, low, micro_high, micro_low), chosen on people held out from the fit (training/LEDGER.md)."""
 
@@ -243,9 +243,9 @@ def main(
     flow: Annotated[
         Path | None, typer.Option(help="Folder of published region flow (casme2-squared.npz, samm-lv.npz).")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the fit.")] = 1200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the fit.")] = 1600,
     seed: Annotated[int, typer.Option(min=0, help="Of the first parameters and all draws.")] = 0,
-    networks: Annotated[int, typer.Option(min=1, help="Networks whose answers are averaged.")] = 2,
+    networks: Annotated[int, typer.Option(min=1, help="Networks whose answers are averaged.")] = 3,
     everyone: Annotated[bool, typer.Option(help="Once measured, fit what is shipped to the people held out too.")] = True,
     longest: Annotated[float, typer.Option(min=1, help="Seconds of each video that are used.")] = 90.0,
 ) -> None:
