@@ -69,7 +69,7 @@ class JudgeCard(Hashed):
         """The probability that a motion with this greatest answer is an expression."""
         slope, shift = self.calibration
         answer = min(max(answer, 1e-6), 1 - 1e-6)
-        return 1 / (1 + math.exp(-(slope * math.log(answer / (1 - answer)) + shift)))
+        return 1 / (1 + math.exp(min(-(slope * math.log(answer / (1 - answer)) + shift), 500.0)))
 
 
 @dataclass(frozen=True)

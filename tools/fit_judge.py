@@ -215,9 +215,11 @@ def calibrate(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> t
     if len(right) < FEW or len(set(right)) < 2:
         return 1.0, 0.0
     x, y, w = np.column_stack([logits, np.ones(len(logits))]), np.array(right), np.array([1.0, 0.0])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-x @ w))
-        w = w + np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2), x.T @ (y - p) - 1e-3 * (w - [1, 0]))
+    for _ in range(200):
+        p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + 0.1 * np.eye(2)
+        step = np.linalg.solve(curvature, x.T @ (y - p) - 0.1 * (w - [1, 0]))
+        w = w + step * min(1.0, 0.5 / max(float(np.abs(step).max()), 1e-12))  # short steps: far from the end Newton's overshoot
     return round(float(w[0]), 4), round(float(w[1]), 4)
 
 
