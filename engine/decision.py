@@ -116,7 +116,7 @@ class Decision:
         marks = extent or self.spotter.extent(stretch.start, stretch.end)
         if rival is not None and overlap(_stretch(rival), stretch) >= HALF and rival.offset is not None:
             marks, truncated = (rival.onset, rival.apex, rival.offset), rival.truncated
-        if marks is None:
+        if marks is None:  # a smile that fades is no sorrow
             return []
         ordinal = self._number(stretch)
         self._waiting = [span for span in self._waiting if overlap(_stretch(span), stretch) <= 0]

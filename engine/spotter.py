@@ -208,12 +208,15 @@ class Spotter:
 
     def extent(self, start: float, end: float) -> tuple[Mark, Mark, Mark] | None:
         """Onset, apex and offset of the motion from start to end, seconds: the apex is where the face stands furthest from the
-        line between both ends. None where less than three rows of that time are remembered."""
+        line between both ends. None where less than three rows of that time are remembered, or where the face only goes back to
+        how it usually rests."""
         tape = self._tape
         first, last = tape.first_at(start), min(tape.first_at(end), tape.size - 1)
         if last - first < 2:
             return None
         motion = self._motion(first, last + 1)
+        if self._home is not None and self._returns(motion[0] - self._home, motion[-1] - self._home):
+            return None
         share = ((tape.t[first : last + 1] - tape.t[first]) / (tape.t[last] - tape.t[first]))[:, None]
         away = motion - (motion[0] + share * (motion[-1] - motion[0]))
         peak = first + int(np.square(away).sum(axis=1).argmax())
