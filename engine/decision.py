@@ -118,12 +118,13 @@ class Decision:
             marks, truncated = (rival.onset, rival.apex, rival.offset), rival.truncated
         if marks is None:  # a smile that fades is no sorrow
             return []
+        if self.spotter.lids_alone(*marks):
+            return []
         ordinal = self._number(stretch)
         self._waiting = [span for span in self._waiting if overlap(_stretch(span), stretch) <= 0]
         self._taken = [*self._taken[-3:], stretch]
-        onset, apex, offset = marks
         probability = self._network.card.probability(stretch.answer)
-        return [Span(0, ordinal, "final", onset, apex, offset, truncated, probability)]
+        return [Span(0, ordinal, "final", *marks, truncated, probability)]
 
     def _number(self, stretch: Stretch) -> int:
         """The ordinal of a stretch: the announced one's, if that is what it is."""

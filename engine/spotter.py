@@ -56,6 +56,10 @@ SETTLE_S = 0.12  # where it must stay this long before an offset is believed,
 SETTLE_FALLS = 1.2  # and this many times as long as it took from half its height
 STILL_S = 0.35  # a curve that has not moved for so long rests, at whatever level below half
 UNREST_S = 4.0  # memory of a region's usual unrest
+USUAL_LIDS_S = 3.0  # lids are usually as far open as the 75th percentile over so long before a motion,
+LIDS_REACH_S = 0.1  # closed where they fall, so near its apex,
+CLOSED_LIDS = 0.65  # below this share of that,
+LIDS_MOVE_PX = 2.0  # and move the skin around them no further
 SAME_PX = 1e-4  # a picture in which no region has moved so far is the one before, repeated
 NOISE_S = 2.0  # memory of a region's noise from frame to frame
 FIRST_UNREST_PX = 0.08  # what is assumed of a face just met
@@ -221,6 +225,21 @@ class Spotter:
         away = motion - (motion[0] + share * (motion[-1] - motion[0]))
         peak = first + int(np.square(away).sum(axis=1).argmax())
         return self._mark(first), self._mark(min(max(peak, first + 1), last)), self._mark(last)
+
+    def lids_alone(self, onset: Mark, apex: Mark, offset: Mark) -> bool:
+        """Whether a motion is that of lids that close: they are closed at its apex, and nothing moves far but the skin around
+        the eyes, which follows them."""
+        tape, lids = self._tape, self._lids
+        first, peak, last = (min(tape.first_at(mark.t), tape.size - 1) for mark in (onset, apex, offset))
+        before, at = lids.first_at(onset.t - USUAL_LIDS_S), lids.first_at(apex.t - LIDS_REACH_S)
+        if last <= first or lids.first_at(apex.t + LIDS_REACH_S) <= at:
+            return False
+        lowest = float(lids.row[at : lids.first_at(apex.t + LIDS_REACH_S), 0].min())
+        if lowest > CLOSED_LIDS * percentile(lids.row[before : lids.first_at(offset.t) + 1, 0], 75):
+            return False
+        ends = self._motion(first, last + 1)[[0, -1]]
+        size = _lengths(self._motion(peak, peak + 1)[0] - ends.mean(axis=0))
+        return bool(size.max() < LIDS_MOVE_PX and size[~_AROUND_EYES].max() < 0.6 * size.max())
 
     def finish(self) -> list[Span]:
         """The source, the face or time breaks off here: ends what is open and starts from rest."""

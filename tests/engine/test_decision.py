@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,36 @@ def test_an_announced_span_becomes_final_whatever_the_judge_says_later(crop: Cro
 def test_two_expressions_have_two_ordinals(crop: Crop) -> None:
     spans = finals(decide(sequence(crop, TIMES, [RAISE, Pulse(5.5, 5.8, 6.2)]), Decision(SpotterSettings(), ByHand())))
     assert [span.ordinal for span in spans] == [0, 1]
+
+
+def test_lids_that_close_are_no_expression_however_long(crop: Crop) -> None:
+    def closed(t: float) -> float:
+        return 0.05 if 3.0 < t < 5.0 else 0.3
+
+    follows = Pulse(3.0, 3.6, 5.1, px=0.9)
+    assert decide(sequence(crop, TIMES, [follows], lids=closed), Decision(SpotterSettings(), ByHand(early=False))) == []
+    both = finals(
+        decide(sequence(crop, TIMES, [Pulse(3.0, 3.6, 5.1, px=3.5)], lids=closed), Decision(SpotterSettings(), ByHand()))
+    )
+    assert len(both) == 1
+
+
+def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
+    class Twice(ByHand):
+        """Sees the rise and the fall of one expression, not what lies between them."""
+
+        def __call__(self, rows: F32) -> F32:
+            out = super().__call__(rows)
+            speed = np.abs(rows[:, BROW % (2 * len(REGIONS))]) > 0.02
+            out[LOOK:, 0] = np.where(speed[:-LOOK], 0.9, 0.02)
+            return out
+
+    crops = sequence(crop, TIMES, noise=0.0005)
+    held = [
+        replace(one, motion=Pulse(3.0, 3.4, 99).at(np.array([one.mark.t]))[0].astype(np.float32))
+        if one.mark.t < 5.0
+        else replace(one, motion=Pulse(4.6, 5.0, 5.4).at(np.array([one.mark.t]))[0].astype(np.float32))
+        for one in crops
+    ]
+    spans = finals(decide(held, Decision(SpotterSettings(), Twice(early=False))))
+    assert len(spans) == 1 and spans[0].onset.t == pytest.approx(3.0, abs=0.15)
