@@ -88,6 +88,7 @@ const COLUMNS = {
   p_surprise: (e) => e.probabilities.surprise,
   model: (e) => e.model,
   why: (e) => e.why,
+  expression_probability: (e) => e.expression_probability,
 };
 
 /** A value as a cell; text that a spreadsheet would run as a formula is quoted. */

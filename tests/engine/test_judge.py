@@ -91,7 +91,14 @@ class Fitted(JudgeNetwork):
         self.net = JudgeNet().eval()
         with torch.no_grad():
             self.net.leave.weight *= 12
-        card = {"name": "random", "thresholds": THRESHOLDS, "data": "none", "licence": "none", "sha256": "0" * 64}
+        card = {
+            "name": "random",
+            "thresholds": {"normal": THRESHOLDS},
+            "calibration": (1, 0),
+            "data": "none",
+            "licence": "none",
+            "sha256": "0" * 64,
+        }
         self.card = JudgeCard.model_validate(card)
 
     def __call__(self, rows: F32) -> F32:
@@ -163,5 +170,5 @@ def test_a_network_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     path.write_bytes(b"no network")
     digest = hashlib.sha256(b"no network").hexdigest()
     path.with_suffix(".json").write_text(json.dumps({"name": "half a card", "sha256": digest}))
-    with pytest.raises(WeightsError, match=r"the card of .*judge\.onnx cannot be used: Field required"):
+    with pytest.raises(WeightsError, match=r"judge\.json cannot be used: thresholds: Field required"):
         JudgeNetwork(path)

@@ -67,7 +67,7 @@ def test_the_command_fits_measures_and_writes_network_and_card(tapes: Path, tmp_
     done = CliRunner().invoke(app, ["--tapes", str(tapes), "--out", str(out), "--steps", "3"])
     assert done.exit_code == 0, done.output
     card = JudgeCard.model_validate_json(out.with_suffix(".json").read_text())
-    assert card.sha256 == sha256_of(out) and card.thresholds["normal"].high == 0.8 and "research only" in card.licence
+    assert card.sha256 == sha256_of(out) and card.thresholds["normal"].high == 0.75 and "research only" in card.licence
     for name in ("normal_speech_false_a_minute", "normal_added_f1", "high_rendered_f1"):
         assert name in card.scores and name in done.stdout
     assert "step 3 of 3" in done.stderr

@@ -23,7 +23,7 @@ def test_a_window_by_hand() -> None:
 
 
 def test_a_micro_expression_and_what_is_next_to_it_weigh_more() -> None:
-    made = window(np.zeros((100, WIDTH), np.float32), [Known(40, 50, micro=True)], weight=2.0, quiet=0.5)
+    made = window(np.zeros((100, WIDTH), np.float32), [Known(40, 50, micro=True)], quiet=0.5)
     assert np.flatnonzero(made.answers[:, 3]).tolist() == list(range(40 + LOOK, 51 + LOOK))
     assert made.weights[40 + LOOK] == MICRO and made.weights[40 + LOOK - 5] == pytest.approx(0.5 * MICRO)
     assert made.weights[99] == 0.5

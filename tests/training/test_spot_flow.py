@@ -56,7 +56,14 @@ def test_what_is_evaluated_is_what_is_live(fitted: JudgeNet) -> None:
 
     class InMemory(JudgeNetwork):
         def __init__(self) -> None:
-            card = {"name": "fitted", "thresholds": THRESHOLDS, "data": "made", "licence": "none", "sha256": "0" * 64}
+            card = {
+                "name": "fitted",
+                "thresholds": {"normal": THRESHOLDS},
+                "calibration": (1, 0),
+                "data": "made",
+                "licence": "none",
+                "sha256": "0" * 64,
+            }
             self.card = JudgeCard.model_validate(card)
 
         def __call__(self, rows: F32) -> F32:

@@ -22,7 +22,7 @@ from tools.commands.analyze import folder_names
 from tools.overview import WIDTH
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = ["events.csv", "events.jsonl", "events.vtt", "summary.json"]
+FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "summary.json"]
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def small(path: Path, count: int = 5) -> Path:
     return write_video(path, stepping(64, 48, count))
 
 
-def test_a_video_becomes_four_files_and_a_table(rendered_clip: Path, tmp_path: Path) -> None:
+def test_a_video_becomes_five_files_and_a_table(rendered_clip: Path, tmp_path: Path) -> None:
     ended = run(rendered_clip, "--out", tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == "", "a library's own messages reached the user"
