@@ -176,7 +176,7 @@ def measure(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> dic
     out = {}
     for kind in dict.fromkeys(tape.kind for tape, _ in answered):
         mine = [(tape, answers) for tape, answers in answered if tape.kind == kind]
-        if any(tape.known for tape, _ in mine):
+        if kind not in FREE_OF_EXPRESSIONS.values():
             pairs = ((_intervals(answers, thresholds), _truth(tape)) for tape, answers in mine)
             out[f"{kind}_f1"] = score(pairs).f1
         else:
