@@ -127,7 +127,7 @@ def test_lids_that_close_are_no_expression_however_long(crop: Crop) -> None:
     follows = Pulse(3.0, 3.6, 5.1, px=0.9)
     assert decide(sequence(crop, TIMES, [follows], lids=closed), Decision(SpotterSettings(), ByHand(early=False))) == []
     both = finals(
-        decide(sequence(crop, TIMES, [Pulse(3.0, 3.6, 5.1, px=3.5)], lids=closed), Decision(SpotterSettings(), ByHand()))
+        decide(sequence(crop, TIMES, [Pulse(3.0, 3.6, 5.1, px=6.0)], lids=closed), Decision(SpotterSettings(), ByHand()))
     )
     assert len(both) == 1
 
