@@ -3,12 +3,13 @@
 Two look at the face side by side. The spotter follows every motion that stands out and measures its onset, apex and offset
 closely; it knows nothing of speech. The judge knows what expressions of real people look like and what else faces do, half
 a second later; its stretches are rougher. A stretch of the judge is an expression: it takes the moments of the spotter's
-span that it overlaps by half, or else those that the spotter reads from the same motion. Spans that no stretch overlaps are
-motion, no expression. What the spotter would announce is announced once the judge's early answer is sure.
+span that it overlaps by half, or else those that the spotter reads from the same motion. Where both found it and nobody
+speaks, a lower answer of the judge is enough. Spans that no stretch overlaps are motion, no expression. What the spotter would announce is announced once the judge's early answer is sure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from engine.config import SpotterSettings
@@ -17,6 +18,7 @@ from engine.spotter import BREAK_S, Spotter
 from engine.types import Activity, Crop, Mark, Span
 
 ANNOUNCES = 0.9  # the early answer from which on a span is announced before the judge is sure
+SPOKEN_SHARE = 1 / 3  # a face that spoke for so much of a span speaks in it
 LATE_S = 0.1  # a stretch that ends so near a break was cut by it
 
 
@@ -29,14 +31,21 @@ class _Announced:
 
 
 class Decision:
-    """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
+    """Follows one face; `observe` takes its crops in order, `finish` ends what is open. spoke tells in which share of the time
+    from start to end the face spoke.
 
     `motions` are those that turned out to be no expressions; whoever reads them empties the list.
     """
 
-    def __init__(self, settings: SpotterSettings | None = None, network: JudgeNetwork | None = None) -> None:
+    def __init__(
+        self,
+        settings: SpotterSettings | None = None,
+        network: JudgeNetwork | None = None,
+        spoke: Callable[[float, float], float] = lambda start, end: 0.0,
+    ) -> None:
         settings = settings or SpotterSettings()
         self.spotter = Spotter(settings)
+        self._spoke = spoke
         self._network = network or judge_network(settings.judge)
         self._judge = Judge(self._network, settings.sensitivity, settings.longest_s)
         self._waiting: list[Span] = []  # the spotter's final spans that no stretch has taken yet
@@ -113,9 +122,15 @@ class Decision:
     def _expression(self, stretch: Stretch, *, truncated: bool, extent: tuple[Mark, Mark, Mark] | None = None) -> list[Span]:
         """A stretch has become sure: the final span."""
         rival = max(self._waiting, key=lambda span: overlap(_stretch(span), stretch), default=None)
-        marks = extent or self.spotter.extent(stretch.start, stretch.end)
-        if rival is not None and overlap(_stretch(rival), stretch) >= HALF and rival.offset is not None:
+        marks: tuple[Mark, Mark, Mark] | None
+        if rival is not None and rival.offset is not None and overlap(_stretch(rival), stretch) >= HALF:
             marks, truncated = (rival.onset, rival.apex, rival.offset), rival.truncated
+            if not stretch.sure and self._spoke(stretch.start, stretch.end) >= SPOKEN_SHARE:
+                return []
+        elif stretch.sure:
+            marks = extent or self.spotter.extent(stretch.start, stretch.end)
+        else:
+            return []
         if marks is None:  # a smile that fades is no sorrow
             return []
         if self.spotter.lids_alone(*marks):

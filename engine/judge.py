@@ -40,7 +40,8 @@ SHARED = 0.3  # a short stretch that overlaps a long one so far takes its place,
 
 
 class Thresholds(BaseModel):
-    """Answers at which a stretch begins to count, and down to which it reaches."""
+    """Answers at which a stretch begins to count, and down to which it reaches; agreed is the lower one at which it counts where
+    the spotter found the same motion and nobody speaks (none: that changes nothing)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,6 +49,7 @@ class Thresholds(BaseModel):
     low: float = Field(gt=0, lt=1)
     micro_high: float = Field(gt=0, lt=1)
     micro_low: float = Field(gt=0, lt=1)
+    agreed: float = Field(1.0, gt=0, le=1)
 
 
 Sensitivity = Literal["low", "normal", "high"]
@@ -74,11 +76,12 @@ class JudgeCard(Hashed):
 
 @dataclass(frozen=True)
 class Stretch:
-    """From when to when a face shows an expression, seconds, and the greatest answer in between."""
+    """From when to when a face shows an expression, seconds, the greatest answer in between, and whether that is enough alone."""
 
     start: float
     end: float
     answer: float
+    sure: bool = True
 
 
 class JudgeNetwork:
@@ -102,10 +105,10 @@ def judge_network(weights: Path | None = None) -> JudgeNetwork:
 
 
 class _Track:
-    """Stretches of one answer: where it passes `high`, as far as it stays above `low`."""
+    """Stretches of one answer: where it passes `agreed`, as far as it stays above `low`; sure from `high` on."""
 
-    def __init__(self, high: float, low: float, longest_s: float) -> None:
-        self.high, self.low, self.longest_s = high, low, longest_s
+    def __init__(self, high: float, low: float, agreed: float, longest_s: float) -> None:
+        self.high, self.low, self.agreed, self.longest_s = high, low, min(agreed, high), longest_s
         self._start: float | None = None
         self._best, self._end = 0.0, 0.0
 
@@ -127,17 +130,17 @@ class _Track:
     def close(self) -> Stretch | None:
         """Ends what is open; returns it if it counts."""
         start, self._start = self._start, None
-        if start is None or self._best <= self.high or self._end - start < SHORTEST_S - 1e-6:
+        if start is None or self._best <= self.agreed or self._end - start < SHORTEST_S - 1e-6:
             return None
-        return Stretch(start, self._end, self._best)
+        return Stretch(start, self._end, self._best, self._best > self.high)
 
 
 class Stretches:
     """Answers -> stretches, in order of time, each as soon as no open one can change it."""
 
     def __init__(self, thresholds: Thresholds, longest_s: float = 8.0) -> None:
-        self._long = _Track(thresholds.high, thresholds.low, longest_s)
-        self._short = _Track(thresholds.micro_high, thresholds.micro_low, longest_s)
+        self._long = _Track(thresholds.high, thresholds.low, thresholds.agreed, longest_s)
+        self._short = _Track(thresholds.micro_high, thresholds.micro_low, thresholds.micro_high, longest_s)
         self._smooth: list[tuple[float, float, float]] = []
         self._found: list[Stretch] = []
         self._brief: list[Stretch] = []
@@ -209,6 +212,7 @@ class Judge:
         self._start_t = 0.0
         self._stretches = Stretches(self.thresholds, self._longest_s)
         self.early = 0.0
+        self._ended = False
 
     @property
     def judged_until(self) -> float:
@@ -226,6 +230,8 @@ class Judge:
 
     def take(self, t: float, displacement: F64, mesh: F64 | None) -> list[Stretch]:
         """`observe` for displacement [20] in pixels and mesh [7] of a moment (`engine.signals`)."""
+        if self._ended:
+            self._begin()
         if not self._signals.size:
             self._start_t = t
         self._signals.take(t, displacement, mesh)
@@ -234,13 +240,13 @@ class Judge:
 
     def finish(self) -> list[Stretch]:
         """The source, the face or time breaks off: the last row is taken to go on, what is open ends."""
-        if not self._signals.size:
+        if not self._signals.size or self._ended:
             return []
         last, known = self._signals.rows[-1:], self._dropped + self._signals.size
         want = known + LOOK + (known + LOOK) % FOLD
         rows = np.concatenate([self._signals.rows, np.repeat(last, want - known, axis=0)])
         spans = self._answer(rows, want) + self._stretches.finish()
-        self._begin()
+        self._ended = True
         return spans
 
     def peak(self, start: float, end: float, answer: str = "expression") -> float:

@@ -219,7 +219,9 @@ class Pipeline:
         watch = self._faces.get(face.id)
         if watch is None:
             longest = self.settings.spotter.longest_s
-            watch = self._faces[face.id] = _Watch(Decision(self.settings.spotter, self._judge), Ring(longest + 4.0))
+            activity = ActivityWatch()
+            decision = Decision(self.settings.spotter, self._judge, activity.spoke)
+            watch = self._faces[face.id] = _Watch(decision, Ring(longest + 4.0), activity)
             self._ids.add(face.id)
         if watch.registrar is None:
             watch.registrar = Registrar()
