@@ -3,8 +3,9 @@
 Two look at the face side by side. The spotter follows every motion that stands out and measures its onset, apex and offset
 closely; it knows nothing of speech. The judge knows what expressions of real people look like and what else faces do, half
 a second later; its stretches are rougher. A stretch of the judge is an expression: it takes the moments of the spotter's
-span that it overlaps by half, or else those that the spotter reads from the same motion. Where both found it and nobody
-speaks, a lower answer of the judge is enough. Spans that no stretch overlaps are motion, no expression. What the spotter would announce is announced once the judge's early answer is sure.
+span that it overlaps by half, or else those that the spotter reads from the same motion. Spans that no stretch overlaps are
+motion, unless nobody speaks and the judge's answer comes near its threshold in them. What the spotter would announce is
+announced once the judge's early answer is sure.
 """
 
 from __future__ import annotations
@@ -125,12 +126,8 @@ class Decision:
         marks: tuple[Mark, Mark, Mark] | None
         if rival is not None and rival.offset is not None and overlap(_stretch(rival), stretch) >= HALF:
             marks, truncated = (rival.onset, rival.apex, rival.offset), rival.truncated
-            if not stretch.sure and self._spoke(stretch.start, stretch.end) >= SPOKEN_SHARE:
-                return []
-        elif stretch.sure:
-            marks = extent or self.spotter.extent(stretch.start, stretch.end)
         else:
-            return []
+            marks = extent or self.spotter.extent(stretch.start, stretch.end)
         if marks is None:  # a smile that fades is no sorrow
             return []
         if self.spotter.lids_alone(*marks):
@@ -161,14 +158,26 @@ class Decision:
             if not ended and (self._judge.judged_until < span.offset.t or (since is not None and since < span.offset.t)):
                 continue
             self._waiting.remove(span)
-            probability = self._network.card.probability(self._judge.peak(span.onset.t, span.offset.t))
+            answer = self._judge.peak(span.onset.t, span.offset.t)
+            probability = self._network.card.probability(answer)
             announced = self._announced
             if announced is not None and announced.span.ordinal == span.ordinal:
                 self._announced = None
                 spans.append(replace(span, ordinal=announced.ordinal, probability=probability))
-            elif all(overlap(_stretch(span), stretch) <= 0 for stretch in self._taken):
+            elif any(overlap(_stretch(span), stretch) > 0 for stretch in self._taken):
+                continue
+            elif answer > self._judge.thresholds.agreed and self._silent(span):
+                spans.append(replace(span, ordinal=self._ordinal, probability=probability))
+                self._ordinal += 1
+            else:
                 self.motions.append(Activity(self._face, "motion", span.onset, span.offset, probability))
         return spans
+
+    def _silent(self, span: Span) -> bool:
+        """Whether the face does not speak in a final span, and shows more than lids that close."""
+        assert span.offset is not None, "final spans have an offset"
+        spoke = self._spoke(span.onset.t, max(span.offset.t, span.onset.t + 1e-3)) >= SPOKEN_SHARE
+        return not spoke and not self.spotter.lids_alone(span.onset, span.apex, span.offset)
 
 
 def _stretch(span: Span) -> Stretch:

@@ -40,8 +40,8 @@ SHARED = 0.3  # a short stretch that overlaps a long one so far takes its place,
 
 
 class Thresholds(BaseModel):
-    """Answers at which a stretch begins to count, and down to which it reaches; agreed is the lower one at which it counts where
-    the spotter found the same motion and nobody speaks (none: that changes nothing)."""
+    """Answers at which a stretch begins to count, and down to which it reaches; agreed is enough where the spotter found a motion
+    and nobody speaks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,12 +76,11 @@ class JudgeCard(Hashed):
 
 @dataclass(frozen=True)
 class Stretch:
-    """From when to when a face shows an expression, seconds, the greatest answer in between, and whether that is enough alone."""
+    """From when to when a face shows an expression, seconds, and the greatest answer in between."""
 
     start: float
     end: float
     answer: float
-    sure: bool = True
 
 
 class JudgeNetwork:
@@ -105,10 +104,10 @@ def judge_network(weights: Path | None = None) -> JudgeNetwork:
 
 
 class _Track:
-    """Stretches of one answer: where it passes `agreed`, as far as it stays above `low`; sure from `high` on."""
+    """Stretches of one answer: where it passes `high`, as far as it stays above `low`."""
 
-    def __init__(self, high: float, low: float, agreed: float, longest_s: float) -> None:
-        self.high, self.low, self.agreed, self.longest_s = high, low, min(agreed, high), longest_s
+    def __init__(self, high: float, low: float, longest_s: float) -> None:
+        self.high, self.low, self.longest_s = high, low, longest_s
         self._start: float | None = None
         self._best, self._end = 0.0, 0.0
 
@@ -130,17 +129,17 @@ class _Track:
     def close(self) -> Stretch | None:
         """Ends what is open; returns it if it counts."""
         start, self._start = self._start, None
-        if start is None or self._best <= self.agreed or self._end - start < SHORTEST_S - 1e-6:
+        if start is None or self._best <= self.high or self._end - start < SHORTEST_S - 1e-6:
             return None
-        return Stretch(start, self._end, self._best, self._best > self.high)
+        return Stretch(start, self._end, self._best)
 
 
 class Stretches:
     """Answers -> stretches, in order of time, each as soon as no open one can change it."""
 
     def __init__(self, thresholds: Thresholds, longest_s: float = 8.0) -> None:
-        self._long = _Track(thresholds.high, thresholds.low, thresholds.agreed, longest_s)
-        self._short = _Track(thresholds.micro_high, thresholds.micro_low, thresholds.micro_high, longest_s)
+        self._long = _Track(thresholds.high, thresholds.low, longest_s)
+        self._short = _Track(thresholds.micro_high, thresholds.micro_low, longest_s)
         self._smooth: list[tuple[float, float, float]] = []
         self._found: list[Stretch] = []
         self._brief: list[Stretch] = []

@@ -15,7 +15,7 @@ from engine.types import F32, Crop, Frame, Span
 from tests.engine.test_spotter import SMILE, Pulse, agree, finals, sequence
 from tests.faces import photo
 
-SAME = Thresholds(high=0.6, low=0.4, micro_high=0.6, micro_low=0.4)
+SAME = Thresholds(high=0.6, low=0.4, micro_high=0.6, micro_low=0.4, agreed=0.5)
 CARD = JudgeCard(
     name="by hand",
     thresholds={"low": SAME, "normal": SAME, "high": SAME},
@@ -151,3 +151,16 @@ def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
     ]
     spans = finals(decide(held, Decision(SpotterSettings(), Twice(early=False))))
     assert len(spans) == 1 and spans[0].onset.t == pytest.approx(3.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("answer", "spoke", "found"), [(0.55, 0.2, 1), (0.55, 0.4, 0), (0.45, 0.0, 0)])
+def test_a_weaker_answer_is_enough_where_the_spotter_agrees_and_nobody_speaks(
+    crop: Crop, answer: float, spoke: float, found: int
+) -> None:
+    class Unsure(ByHand):
+        def __call__(self, rows: F32) -> F32:
+            return np.minimum(super().__call__(rows), np.float32(answer))
+
+    one = Decision(SpotterSettings(), Unsure(), lambda start, end: spoke)
+    spans = finals(decide(sequence(crop, TIMES, [RAISE]), one))
+    assert len(spans) == found and len(one.motions) == 1 - found

@@ -136,7 +136,7 @@ def test_what_is_judged_in_pieces_is_what_is_judged_at_once(count: int) -> None:
 def test_after_the_end_it_begins_again() -> None:
     judge, (displacement, mesh) = Judge(Fitted()), walk(500)
     first = judged(judge, displacement, mesh)
-    assert judge.since is None and judge.judged_until == -np.inf
+    assert judge.since is None
     assert rows(judged(judge, displacement, mesh)) == rows(first)
     assert Judge(Fitted()).finish() == []
 
