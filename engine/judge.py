@@ -40,8 +40,8 @@ SHARED = 0.3  # a short stretch that overlaps a long one so far takes its place,
 
 
 class Thresholds(BaseModel):
-    """Answers at which a stretch begins to count, and down to which it reaches; agreed is enough where the spotter found a motion
-    and nobody speaks."""
+    """Answers at which a stretch begins to count, and down to which it reaches; agreed is enough where the spotter found a
+    motion and nobody speaks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
