@@ -17,7 +17,7 @@ const ACTIVITIES = {
   gaze: { name: "looking elsewhere", property: "--act-gaze" },
   head_turn: { name: "turning", property: "--act-turn" },
   covered: { name: "covered", property: "--act-covered" },
-  motion: { name: "other motion", property: "--class-other" },
+  motion: { name: "other motion", property: "--act-motion" },
 };
 
 export const ACTIVITY_KINDS = Object.keys(ACTIVITIES);
