@@ -25,7 +25,7 @@ LATE_S = 0.1  # a stretch that ends so near a break was cut by it
 
 @dataclass(eq=False)
 class _Announced:
-    """A span of the spotter that was told before it was over."""
+    """A span of the spotter that was announced before it was over."""
 
     span: Span
     ordinal: int
