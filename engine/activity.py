@@ -11,8 +11,8 @@ Each kind has a measure of 0 to 1 (`ActivityWatch.signals`), and levels of it at
     head_turn    change of yaw, pitch or roll within TURN_S               .5, .25
     covered      share of the face that looks otherwise than usual        .5, .3
 
-Lids that are lowered but not closed while the eyes look down are a glance, no blink. An activity is told once it is over, with
-the moment it began; speech is sure only half a second after its start.
+Lids that are lowered but not closed while the eyes look down are a glance, no blink. An activity is reported once it is over,
+with the moment it began; speech is sure only half a second after its start.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Decision:
         self._last, self._face = crop.mark, crop.face
         self._hear(self.spotter.observe(crop))
         for stretch in self._judge.observe(crop):
-            spans += self._expression(stretch, truncated=False)
+            spans += self._expression(stretch, truncated=stretch.cut)
         return spans + self._announce(crop.mark.t) + self._settle()
 
     def finish(self) -> list[Span]:
@@ -89,11 +89,11 @@ class Decision:
         last = self._last
         if last is not None:
             stretches = self._judge.finish()
-            extents = [self.spotter.extent(one.start, one.end) for one in stretches]
-            self._hear(self.spotter.finish())
-            for stretch, extent in zip(stretches, extents, strict=True):
-                spans += self._expression(stretch, truncated=stretch.end > last.t - LATE_S, extent=extent)
+            self._hear(self.spotter.end())
+            for stretch in stretches:
+                spans += self._expression(stretch, truncated=stretch.end > last.t - LATE_S)
             spans += self._settle(ended=True)
+            self.spotter.forget()
         self._waiting, self._taken, self._hoped, self._announced, self._last = [], [], None, None, None
         return spans
 
@@ -111,6 +111,9 @@ class Decision:
         hoped = self._hoped
         if hoped is None or self._announced is not None:
             return []
+        if any(overlap(_stretch(hoped), stretch) > 0 for stretch in self._taken):
+            self._hoped = None  # it was final before it was announced
+            return []
         probability = self._judge.peak(hoped.onset.t, now, "early")
         if probability < ANNOUNCES:
             return []
@@ -120,15 +123,15 @@ class Decision:
         self._ordinal += 1
         return [span]
 
-    def _expression(self, stretch: Stretch, *, truncated: bool, extent: tuple[Mark, Mark, Mark] | None = None) -> list[Span]:
+    def _expression(self, stretch: Stretch, *, truncated: bool) -> list[Span]:
         """A stretch has become sure: the final span."""
         rival = max(self._waiting, key=lambda span: overlap(_stretch(span), stretch), default=None)
         marks: tuple[Mark, Mark, Mark] | None
         if rival is not None and rival.offset is not None and overlap(_stretch(rival), stretch) >= HALF:
             marks, truncated = (rival.onset, rival.apex, rival.offset), rival.truncated
         else:
-            marks = extent or self.spotter.extent(stretch.start, stretch.end)
-        if marks is None:  # a smile that fades is no sorrow
+            marks = self.spotter.extent(stretch.start, stretch.end)
+        if marks is None:  # too short, or the face only goes back to rest: a smile that fades is no expression of its own
             return []
         if self.spotter.lids_alone(*marks):
             return []
@@ -142,8 +145,10 @@ class Decision:
         """The ordinal of a stretch: the announced one's, if that is what it is."""
         announced = self._announced
         if announced is not None:
-            same = [span for span in self._waiting if span.ordinal == announced.span.ordinal]
-            if any(overlap(_stretch(span), stretch) > 0 for span in (announced.span, *same)):
+            same = [_stretch(span) for span in self._waiting if span.ordinal == announced.span.ordinal]
+            now = self._last.t if self._last is not None else announced.span.apex.t
+            going_on = Stretch(announced.span.onset.t, max(now, announced.span.apex.t), 0.0)
+            if any(overlap(span, stretch) > 0 for span in same or [going_on]):
                 self._announced = None
                 return announced.ordinal
         self._ordinal += 1

@@ -76,11 +76,12 @@ class JudgeCard(Hashed):
 
 @dataclass(frozen=True)
 class Stretch:
-    """From when to when a face shows an expression, seconds, and the greatest answer in between."""
+    """From when to when a face shows an expression, seconds, and the greatest answer in between; cut: it goes on for longer."""
 
     start: float
     end: float
     answer: float
+    cut: bool = False
 
 
 class JudgeNetwork:
@@ -110,6 +111,7 @@ class _Track:
         self.high, self.low, self.longest_s = high, low, longest_s
         self._start: float | None = None
         self._best, self._end = 0.0, 0.0
+        self._held = False  # what was cut goes on
 
     @property
     def since(self) -> float | None:
@@ -119,11 +121,16 @@ class _Track:
     def take(self, t: float, value: float) -> Stretch | None:
         """One more answer; returns the stretch that it ends."""
         if value > self.low:
+            if self._held:
+                return None
             if self._start is None:
                 self._start, self._best = t, 0.0
             self._best, self._end = max(self._best, value), t
             if t - self._start < self.longest_s:
                 return None
+            self._held = True
+            return self.close()
+        self._held = False
         return self.close()
 
     def close(self) -> Stretch | None:
@@ -131,7 +138,7 @@ class _Track:
         start, self._start = self._start, None
         if start is None or self._best <= self.high or self._end - start < SHORTEST_S - 1e-6:
             return None
-        return Stretch(start, self._end, self._best)
+        return Stretch(start, self._end, self._best, self._held)
 
 
 class Stretches:
@@ -159,7 +166,9 @@ class Stretches:
         (_, a, b), (t, c, d), (_, e, f) = self._smooth
         del self._smooth[0]
         self._keep(self._long.take(t, (a + c + e) / 3), self._short.take(t, (b + d + f) / 3))
-        return self._settled() if self._long.since is None and self._short.since is None else []
+        brief = self._short.since
+        open_ = self._long.since is not None or (brief is not None and t - brief <= MICRO_LIMIT_S)  # longer ones do not count
+        return [] if open_ else self._settled()
 
     def finish(self) -> list[Stretch]:
         """Ends what is open."""

@@ -243,6 +243,12 @@ class Spotter:
 
     def finish(self) -> list[Span]:
         """The source, the face or time breaks off here: ends what is open and starts from rest."""
+        spans = self.end()
+        self.forget()
+        return spans
+
+    def end(self) -> list[Span]:
+        """Ends what is open, as `finish` does; what was seen can still be asked for until `forget`."""
         spans: list[Span] = []
         while self._smoothed < self._raw.size:
             self._smooth(self._smoothed)
@@ -250,13 +256,16 @@ class Spotter:
             spans += self._step()
         if self._state is not State.QUIET:
             spans += self._meet(Meets.BREAKS)
+        return spans
+
+    def forget(self) -> None:
+        """Starts from rest."""
         for tape in (self._raw, self._tape, self._lids):
             tape.size = 0
         self._smoothed = 0
         self._home = None
         self._quiet_since = -np.inf
         self.loudness = self.moved_px = 0.0
-        return spans
 
     # --- what the machine sees -------------------------------------------------------------------------------------------
 

@@ -79,7 +79,11 @@ def tapes_of(clip: RealClip, longest_s: float) -> list[Tape]:
             for one in clip.truths
             if one.offset > at[0] and one.onset < at[-1]
         )
-        tapes.append(Tape(clip.name.replace("|", "_"), clip.person or clip.name, str(kind), displacement, mesh, known))
+        tapes.append(
+            Tape(
+                clip.name.replace("|", "_"), (clip.person or clip.name).replace("|", "_"), str(kind), displacement, mesh, known
+            )
+        )
     return tapes
 
 

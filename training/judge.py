@@ -132,7 +132,7 @@ def fit(
 ) -> JudgeNet:
     """A network fitted for so many steps to windows drawn with seed; from net on where one is given, which stays as it is.
 
-    progress is told the step done and its loss. Raises nothing of its own.
+    progress is called with the step done and its loss. Raises nothing of its own.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)

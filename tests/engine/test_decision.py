@@ -164,3 +164,21 @@ def test_a_weaker_answer_is_enough_where_the_spotter_agrees_and_nobody_speaks(
     one = Decision(SpotterSettings(), Unsure(), lambda start, end: spoke)
     spans = finals(decide(sequence(crop, TIMES, [RAISE]), one))
     assert len(spans) == found and len(one.motions) == 1 - found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_announced_expression_ends_once_and_no_motion_is_two(crop: Crop, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    onsets = np.cumsum(rng.uniform(0.5, 1.8, 6))
+    pulses = [Pulse(t, t + rng.uniform(0.1, 0.4), t + rng.uniform(0.5, 1.5), px=rng.uniform(0.8, 4)) for t in onsets]
+    spans = decide(sequence(crop, np.arange(0, 12, 1 / 30), pulses, seed=seed), Decision(SpotterSettings(), ByHand(BROW)))
+    ends = [span.ordinal for span in finals(spans)]
+    assert ends and len(ends) == len(set(ends))
+    assert {span.ordinal for span in spans if span.state == "provisional"} <= set(ends)
+    assert all(span.offset is not None and span.onset.t <= span.apex.t <= span.offset.t for span in finals(spans))
+
+
+def test_lids_that_close_at_the_end_are_no_expression(crop: Crop) -> None:
+    follows = Pulse(3.0, 3.6, 5.1, px=0.9)
+    crops = sequence(crop, TIMES[TIMES < 4.2], [follows], lids=lambda t: 0.05 if t > 3.0 else 0.3)
+    assert finals(decide(crops, Decision(SpotterSettings(), ByHand(early=False)))) == []

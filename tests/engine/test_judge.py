@@ -60,7 +60,9 @@ def test_stretches_shorter_than_an_expression_and_times_that_do_not_begin_at_0()
 def test_a_stretch_ends_after_the_longest_time() -> None:
     stretches = Stretches(THRESHOLDS, longest_s=1.0)
     found = [one for k in range(80) for one in stretches.take(k / HZ, 0.9, 0.0)] + stretches.finish()
-    assert len(found) == 3 and all(one.end - one.start <= 1.0 + 1e-6 for one in found)
+    assert len(found) == 1 and found[0].cut and found[0].end - found[0].start <= 1.0 + 1e-6, (
+        "what goes on is no other expression"
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,3 +174,9 @@ def test_a_network_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps({"name": "half a card", "sha256": digest}))
     with pytest.raises(WeightsError, match=r"judge\.json cannot be used: thresholds: Field required"):
         JudgeNetwork(path)
+
+
+def test_a_short_answer_that_lasts_holds_nothing_back() -> None:
+    stretches = Stretches(THRESHOLDS, longest_s=1.0)
+    found = [one for k in range(90) for one in stretches.take(k / HZ, 0.9 if k < 45 else 0.0, 0.9 if k > 10 else 0.0)]
+    assert len(found) == 1 and stretches.since is None or stretches.since > 0.3
