@@ -179,4 +179,4 @@ def test_a_network_that_cannot_be_used_says_why(tmp_path: Path) -> None:
 def test_a_short_answer_that_lasts_holds_nothing_back() -> None:
     stretches = Stretches(THRESHOLDS, longest_s=1.0)
     found = [one for k in range(90) for one in stretches.take(k / HZ, 0.9 if k < 45 else 0.0, 0.9 if k > 10 else 0.0)]
-    assert len(found) == 1 and stretches.since is None or stretches.since > 0.3
+    assert len(found) == 1
