@@ -1,10 +1,10 @@
 """How likely it is, moment by moment, that a face shows an expression, and from when to when it does.
 
 A small temporal convolution looks at the rows of `engine.signals`, causal but for half a second: what it says of a moment
-it says LOOK_S later. It was fitted on expressions of real people, on what real faces do besides (speech, blinks,
-glances, turns of the head), and on rendered clips (training/judge.py). Where its answer passes a threshold, and as long as it stays above a lower
-one, lies a stretch; short stretches have answers and thresholds of their own, since a micro-expression is a quieter thing.
-One answer comes early, EARLY_S after its moment, for what is announced before it is over.
+it says LOOK_S later. It was fitted on expressions of real people, on what real faces do besides (speech, blinks, glances,
+turns of the head) and on rendered clips (training/judge.py). Where its answer passes a threshold, and as long as it stays
+above a lower one, lies a stretch; short stretches have answers and thresholds of their own, since a micro-expression is a
+quieter thing. One answer comes early, EARLY_S after its moment, for what is announced before it is over.
 """
 
 from __future__ import annotations
