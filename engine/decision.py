@@ -51,7 +51,7 @@ class Decision:
         self._judge = Judge(self._network, settings.sensitivity, settings.longest_s)
         self._waiting: list[Span] = []  # the spotter's final spans that no stretch has taken yet
         self._taken: list[Stretch] = []  # the last stretches that became expressions
-        self._hoped: Span | None = None  # what the spotter would announce
+        self._candidate: Span | None = None  # what the spotter would announce
         self._announced: _Announced | None = None
         self._ordinal = 0
         self._last: Mark | None = None
@@ -78,7 +78,7 @@ class Decision:
         if self._last is not None and crop.mark.t - self._last.t > BREAK_S:
             spans += self.finish()
         self._last, self._face = crop.mark, crop.face
-        self._hear(self.spotter.observe(crop))
+        self._collect(self.spotter.observe(crop))
         for stretch in self._judge.observe(crop):
             spans += self._expression(stretch, truncated=stretch.cut)
         return spans + self._announce(crop.mark.t) + self._settle()
@@ -89,46 +89,46 @@ class Decision:
         last = self._last
         if last is not None:
             stretches = self._judge.finish()
-            self._hear(self.spotter.end())
+            self._collect(self.spotter.end())
             for stretch in stretches:
                 spans += self._expression(stretch, truncated=stretch.end > last.t - LATE_S)
             spans += self._settle(ended=True)
             self.spotter.forget()
-        self._waiting, self._taken, self._hoped, self._announced, self._last = [], [], None, None, None
+        self._waiting, self._taken, self._candidate, self._announced, self._last = [], [], None, None, None
         return spans
 
-    def _hear(self, spans: list[Span]) -> None:
+    def _collect(self, spans: list[Span]) -> None:
         """What the spotter says: it waits for the judge."""
         for span in spans:
             if span.state == "provisional":
-                self._hoped = span
+                self._candidate = span
             else:
                 self._waiting.append(span)
-                self._hoped = None
+                self._candidate = None
 
     def _announce(self, now: float) -> list[Span]:
         """The span that the spotter would announce, if the judge's early answer agrees by now."""
-        hoped = self._hoped
-        if hoped is None or self._announced is not None:
+        candidate = self._candidate
+        if candidate is None or self._announced is not None:
             return []
-        if any(overlap(_stretch(hoped), stretch) > 0 for stretch in self._taken):
-            self._hoped = None  # it was final before it was announced
+        if any(overlap(_stretch(candidate), stretch) > 0 for stretch in self._taken):
+            self._candidate = None  # it was final before it was announced
             return []
-        probability = self._judge.peak(hoped.onset.t, now, "early")
+        probability = self._judge.peak(candidate.onset.t, now, "early")
         if probability < ANNOUNCES:
             return []
-        self._hoped = None
-        span = replace(hoped, ordinal=self._ordinal, probability=self._network.card.probability(probability))
-        self._announced = _Announced(hoped, self._ordinal)
+        self._candidate = None
+        span = replace(candidate, ordinal=self._ordinal, probability=self._network.card.probability(probability))
+        self._announced = _Announced(candidate, self._ordinal)
         self._ordinal += 1
         return [span]
 
     def _expression(self, stretch: Stretch, *, truncated: bool) -> list[Span]:
         """A stretch has become sure: the final span."""
-        rival = max(self._waiting, key=lambda span: overlap(_stretch(span), stretch), default=None)
+        overlapping = max(self._waiting, key=lambda span: overlap(_stretch(span), stretch), default=None)
         marks: tuple[Mark, Mark, Mark] | None
-        if rival is not None and rival.offset is not None and overlap(_stretch(rival), stretch) >= HALF:
-            marks, truncated = (rival.onset, rival.apex, rival.offset), rival.truncated
+        if overlapping is not None and overlapping.offset is not None and overlap(_stretch(overlapping), stretch) >= HALF:
+            marks, truncated = (overlapping.onset, overlapping.apex, overlapping.offset), overlapping.truncated
         else:
             marks = self.spotter.extent(stretch.start, stretch.end)
         if marks is None:  # too short, or the face only goes back to rest: a smile that fades is no expression of its own

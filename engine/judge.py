@@ -202,7 +202,7 @@ def overlap(a: Stretch, b: Stretch) -> float:
 class Judge:
     """Follows one face: `observe` takes its crops in order, `finish` ends what is open.
 
-    After each call `early` is the latest early answer; `likelihood` tells of any time that was judged.
+    `peak` says how high an answer rose in any time that was judged.
     """
 
     def __init__(self, network: JudgeNetwork, sensitivity: Sensitivity = "normal", longest_s: float = 8.0) -> None:
@@ -219,7 +219,6 @@ class Judge:
         self._dropped = 0  # rows of the stream that are forgotten
         self._start_t = 0.0
         self._stretches = Stretches(self.thresholds, self._longest_s)
-        self.early = 0.0
         self._ended = False
 
     @property
@@ -277,7 +276,6 @@ class Judge:
         window = min(MEMORY + new + new % FOLD, len(rows) - len(rows) % FOLD)
         answers = self._network(rows[len(rows) - window :])[-new:]
         self._answers = np.concatenate([self._answers, answers])
-        self.early = float(answers[-1, ANSWERS.index("early")])
         spans: list[Stretch] = []
         for k, row in enumerate(answers, self._answered - LOOK):
             if k >= 0:

@@ -18,7 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 from engine.activity import ActivityWatch
 from engine.align import Registrar
 from engine.config import PipelineSettings, load_settings, parse_settings
-from engine.decision import Decision
+from engine.decision import SPOKEN_SHARE, Decision
 from engine.judge import judge_network
 from engine.kernels import machine_code
 from engine.landmarks import FaceLocator
@@ -32,7 +32,6 @@ GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 EVIDENCE = 8  # of so many spans recognized last, the pictures are kept
-SPOKEN_SHARE = 1 / 3  # of an expression during which the face must speak for it to count as speaking
 MOST_ACTIVITIES = 4096  # that wait to be asked for
 
 

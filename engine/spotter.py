@@ -26,7 +26,7 @@ of high signal to noise; onset and offset are where that curve bends out of its 
 whatever the level of that rest and however it drifts.
 
 A blink moves brow and cheek by a few tenths of a pixel. Lids that close in the middle of a short motion around the eyes
-alone say that it was one: it is counted, not reported.
+alone say that it was one: it is not reported.
 
 After the outline of the training-free methods of MEGC 2021 (regional optical flow, nose as the head, peaks by prominence), made
 causal. Everything is measured in pixels of the crop and seconds of the source, so frame rate does not matter.
@@ -142,8 +142,8 @@ class _Open:
 class Spotter:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
-    After each call `loudness` is how loud the face was (1 is the threshold), `moved_px` the largest regional motion in
-    pixels of the crop, and `blinks` how many blinks were seen.
+    After each call `loudness` is how loud the face was (1 is the threshold) and `moved_px` the largest regional motion in
+    pixels of the crop.
     """
 
     def __init__(self, settings: SpotterSettings | None = None) -> None:
@@ -163,10 +163,8 @@ class Spotter:
         self._state = State.QUIET
         self._open: _Open | None = None
         self._ordinal = 0
-        self._lid_closed_t = -np.inf
         self.loudness = 0.0
         self.moved_px = 0.0
-        self.blinks = 0
         self._actions: dict[str, Callable[[int], list[Span]]] = {
             "open": self._begin,
             "announce": self._announce,
@@ -416,18 +414,8 @@ class Spotter:
         return []
 
     def _see_lids(self, crop: Crop) -> None:
-        """Counts a blink when the eyes open again after closing for less than half a second."""
+        """Keeps how far the eyes are open."""
         self._lids.append(crop.mark.frame, crop.mark.t, np.array([crop.eye_opening]))
-        lids, now = self._lids, self._lids.size - 1
-        first = lids.first_at(crop.mark.t - 3.0)
-        usual = percentile(lids.row[first : now + 1, 0], 75)
-        closed = crop.eye_opening < 0.7 * usual
-        if closed and not np.isfinite(self._lid_closed_t):
-            self._lid_closed_t = crop.mark.t
-        elif not closed and np.isfinite(self._lid_closed_t):
-            if crop.mark.t - self._lid_closed_t < 0.5:
-                self.blinks += 1
-            self._lid_closed_t = -np.inf
 
     # --- what the machine does -------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from tools.pictures import FaceTrail
 
 
-def known_sensitivity(word: str | None) -> str | None:
-    """A word of the settings' sensitivity, or none; raises BadParameter for another."""
-    if word not in (None, *SENSITIVITIES):
-        raise typer.BadParameter(f"{word!r} is none of {', '.join(SENSITIVITIES)}")
-    return word
+def one_of(words: Sequence[str]) -> Callable[[str | None], str | None]:
+    """The check of an option that takes one of words, or nothing; it raises BadParameter for another."""
+
+    def checked(word: str | None) -> str | None:
+        if word is not None and word not in words:
+            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
+        return word
+
+    return checked
 
 
 SENSITIVITIES = ("low", "normal", "high")
@@ -39,18 +43,11 @@ SensitivityOption = Annotated[
     typer.Option(
         "--sensitivity",
         metavar="|".join(SENSITIVITIES),
-        callback=known_sensitivity,
+        callback=one_of(SENSITIVITIES),
         help="How readily a motion is called an expression: low for few false alarms, high for few misses.",
         show_default="normal",
     ),
 ]
-
-
-def known_network(network: str | None) -> str | None:
-    """The name of a network that comes with the project, or none; raises BadParameter for another."""
-    if network is not None and network not in NAMES:
-        raise typer.BadParameter(f"{network!r} is none of {', '.join(NAMES)}")
-    return network
 
 
 Network = Annotated[
@@ -58,7 +55,7 @@ Network = Annotated[
     typer.Option(
         "--network",
         metavar="|".join(NAMES),
-        callback=known_network,
+        callback=one_of(NAMES),
         help="Whose shipped weights to use.",
         show_default=NAMES[0],
     ),
