@@ -167,7 +167,7 @@ class Stretches:
         del self._smooth[0]
         self._keep(self._long.take(t, (a + c + e) / 3), self._short.take(t, (b + d + f) / 3))
         brief = self._short.since
-        open_ = self._long.since is not None or (brief is not None and t - brief <= MICRO_LIMIT_S)  # longer ones do not count
+        open_ = self._long.since is not None or (brief is not None and t - brief < MICRO_LIMIT_S + 1.5 / HZ)  # longer ones do not count
         return [] if open_ else self._settled()
 
     def finish(self) -> list[Stretch]:

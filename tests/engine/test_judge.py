@@ -180,3 +180,12 @@ def test_a_short_answer_that_lasts_holds_nothing_back() -> None:
     stretches = Stretches(THRESHOLDS, longest_s=1.0)
     found = [one for k in range(90) for one in stretches.take(k / HZ, 0.9 if k < 45 else 0.0, 0.9 if k > 10 else 0.0)]
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("rows_short", range(10, 18))
+def test_a_long_and_a_short_answer_to_one_motion_are_one_stretch(rows_short: int) -> None:
+    """Also where the short one lasts just as long as a micro-expression may, and ends after the long one."""
+    stretches = Stretches(THRESHOLDS)
+    answers = [(0.95 if 30 <= k < 30 + 14 else 0.0, 0.95 if 30 <= k < 30 + rows_short else 0.0) for k in range(90)]
+    found = [one for k, (long, short) in enumerate(answers) for one in stretches.take(k / HZ, long, short)]
+    assert len(found) == 1
