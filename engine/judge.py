@@ -166,9 +166,9 @@ class Stretches:
         (_, a, b), (t, c, d), (_, e, f) = self._smooth
         del self._smooth[0]
         self._keep(self._long.take(t, (a + c + e) / 3), self._short.take(t, (b + d + f) / 3))
-        brief = self._short.since
-        open_ = self._long.since is not None or (brief is not None and t - brief < MICRO_LIMIT_S + 1.5 / HZ)  # longer ones do not count
-        return [] if open_ else self._settled()
+        brief = self._short.since  # longer than a micro-expression may last, it does not count
+        waits = brief is not None and t - brief < MICRO_LIMIT_S + 1.5 / HZ
+        return [] if waits or self._long.since is not None else self._settled()
 
     def finish(self) -> list[Stretch]:
         """Ends what is open."""
