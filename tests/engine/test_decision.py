@@ -153,6 +153,13 @@ def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
     assert len(spans) == 1 and spans[0].onset.t == pytest.approx(3.0, abs=0.15)
 
 
+def test_an_expression_while_the_face_goes_back_to_rest_is_one(crop: Crop) -> None:
+    fading, raised = Pulse(1.0, 2.0, 5.0, px=6.0, where=SMILE), Pulse(3.0, 3.4, 3.9)
+    crops = sequence(crop, TIMES, [fading, raised], noise=0.001)
+    spans = finals(decide(crops, Decision(SpotterSettings(floor_px=50.0), ByHand(early=False))))
+    assert len(spans) == 1 and spans[0].apex.t == pytest.approx(3.4, abs=0.1)
+
+
 @pytest.mark.parametrize(("answer", "spoke", "found"), [(0.55, 0.2, 1), (0.55, 0.4, 0), (0.45, 0.0, 0)])
 def test_a_weaker_answer_is_enough_where_the_spotter_agrees_and_nobody_speaks(
     crop: Crop, answer: float, spoke: float, found: int
