@@ -31,13 +31,13 @@ class ByHand(JudgeNetwork):
     """Says that a face shows an expression while a region stands higher than over the last second; by itself that is the brow.
     Early answers can be kept back."""
 
-    def __init__(self, *columns: int, early: bool = True, least: float = 0.1) -> None:
-        self.card, self._columns, self._early, self._least = CARD, list(columns or (BROW,)), early, least
+    def __init__(self, *columns: int, early: bool = True, least: float = 0.1, answer: float = 0.9) -> None:
+        self.card, self._columns, self._early, self._least, self._answer = CARD, list(columns or (BROW,)), early, least, answer
 
     def __call__(self, rows: F32) -> F32:
         moves = rows[:, self._columns].min(axis=1) < -self._least
         out = np.full((len(rows), len(ANSWERS)), 0.02, np.float32)
-        out[LOOK:, 0] = np.where(moves[:-LOOK], 0.9, 0.02)
+        out[LOOK:, 0] = np.where(moves[:-LOOK], self._answer, 0.02)
         if self._early:
             out[EARLY:, 4] = np.where(moves[:-EARLY], 0.95, 0.02)
         return out
@@ -130,6 +130,13 @@ def test_lids_that_close_are_no_expression_however_long(crop: Crop) -> None:
         decide(sequence(crop, TIMES, [Pulse(3.0, 3.6, 5.1, px=6.0)], lids=closed), Decision(SpotterSettings(), ByHand()))
     )
     assert len(both) == 1
+
+
+def test_a_blink_within_brows_that_move_hides_no_sure_expression(crop: Crop) -> None:
+    crops = sequence(crop, TIMES, [RAISE], lids=lambda t: 0.05 if 3.3 < t < 3.5 else 0.3)
+    settings = SpotterSettings(floor_px=50.0)  # the judge alone
+    assert len(finals(decide(crops, Decision(settings, ByHand(early=False, answer=0.97))))) == 1
+    assert finals(decide(crops, Decision(settings, ByHand(early=False)))) == []
 
 
 def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
