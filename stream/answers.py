@@ -266,8 +266,9 @@ def refusal(refused: Refusal) -> Response:
     answer = text(refused.status, refused.sentence)
     if refused.status == 401:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="apexstream"'
-    if refused.status == 503:
-        answer.headers["Retry-After"] = "10"
+    wait = {503: "10", 429: "1"}.get(refused.status)
+    if wait is not None:
+        answer.headers["Retry-After"] = wait
     return answer
 
 
