@@ -312,6 +312,37 @@ def test_an_analysis_that_outlives_its_stream_leaves_no_trace(sessions: list[Ses
     assert sink.states("desk") == ["live"] and processed == []
 
 
+def test_a_browsers_place_is_free_once_its_thread_has_ended(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "STOP_S", 0.01)
+    go_on = threading.Event()
+
+    class Long(Pipeline):
+        def locate(self, frame: Frame) -> list[Face]:
+            assert go_on.wait(PATIENCE_S)
+            return []
+
+    make: Make = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
+    session = Session(LiveSettings(), Collected(), make=make)
+    sessions.append(session)
+    session.start()
+    before = len(own_threads())
+    for number in range(MOST_BROWSERS):
+        feed = mailbox()
+        session.add_browser(f"b{number}", feed)
+        feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
+        session.remove_browser(f"b{number}")
+    with pytest.raises(InputError, match="show their camera already"):
+        session.add_browser("one too many", mailbox())
+    with pytest.raises(InputError, match="'b0' already"):
+        session.add_browser("b0", mailbox())
+    assert len(own_threads()) - before == MOST_BROWSERS
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("analysis of b"):
+            thread.join(PATIENCE_S)
+    session.add_browser("b0", mailbox())
+
+
 def test_the_end_does_not_wait_for_a_browsers_network() -> None:
     loading, go_on = threading.Event(), threading.Event()
     told: list[str] = []
