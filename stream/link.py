@@ -22,7 +22,7 @@ from engine.types import Frame
 from stream.address import Address
 from stream.channel import ClosedError
 from stream.clock import SourceClock
-from stream.decoding import Decoding, picture_track, rate_of
+from stream.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of
 from stream.feed import Arrival
 from stream.mailbox import Mailbox
 from stream.source import open_video
@@ -108,12 +108,14 @@ class Link:
                 self.over, self.detail = True, video.problem or ""
             return
         address, limits = self._address, (self._open_s, self._read_s)
-        with av.open(address.target, format=address.format, options=address.options, timeout=limits) as container:
+        with av.open(address.target, format=address.format, options={**address.options, **LIMITS}, timeout=limits) as container:
             recorded = address.kind == "http" and bool(container.duration)
             self.paced |= recorded or container.format.name == "hls"
             self._decoding = decoding = _decoding(address, container)
             timeless = container.format.name in _WITHOUT_CLOCK
             yield map(_timed_by_arrival, decoding) if timeless else decoding
+            if decoding.too_large:
+                raise SourceError(f"{address.shown}: {TOO_LARGE}")
             if decoding.failure is not None:
                 raise decoding.failure
             self.over = decoding.frames > 0 and (recorded or address.kind == "pattern")

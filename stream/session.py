@@ -29,6 +29,8 @@ from stream.worker import Inbox, Make, Processed, Worker
 log = logging.getLogger(__name__)
 
 MOST_BROWSERS = 4
+WAITING_BYTES = 256 << 20
+"""Of a source's pictures that wait for its analysis: twelve up to 4K, five of the largest."""
 LOAD_S = 60.0
 """A browser whose pipeline takes longer to load is turned away."""
 STOP_S = 2.0
@@ -187,7 +189,12 @@ class Session:
 
     def _prepare(self, source: SourceSettings) -> _Stream:
         newest = parse_address(source.url).live
-        mailbox: Mailbox[Arrival] = Mailbox(self.settings.queued_frames, newest=newest)
+        mailbox: Mailbox[Arrival] = Mailbox(
+            self.settings.queued_frames,
+            newest=newest,
+            most_bytes=WAITING_BYTES,
+            weigh=lambda arrival: arrival.frame.pixels.nbytes,
+        )
         capture = Capture(source, mailbox, self.tell)
         worker = self._worker(source.name, mailbox, lambda error: self._loaded(capture, error))
         return _Stream(source.name, worker, mailbox.close, capture)

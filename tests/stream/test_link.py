@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from stream.address import parse_address
+from stream.decoding import TOO_LARGE
 from stream.feed import Arrival
 from stream.link import Link
 from tests.videos import stepping, write_video
@@ -45,12 +48,15 @@ class Files(SimpleHTTPRequestHandler):
         if self.path == "/locked":
             self.send_error(401)
         elif self.path == "/camera":
-            self._send_pictures()
+            self._send_pictures(Path(self.directory, "picture.jpg").read_bytes())
+        elif self.path == "/huge":
+            small = Path(self.directory, "picture.jpg").read_bytes()
+            size = small.index(b"\xff\xc0") + 5
+            self._send_pictures(small[:size] + struct.pack(">HH", 16_000, 16_000) + small[size + 4 : -2] + bytes(4 << 20))
         else:
             super().do_GET()
 
-    def _send_pictures(self) -> None:
-        picture = Path(self.directory, "picture.jpg").read_bytes()
+    def _send_pictures(self, picture: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
@@ -144,6 +150,14 @@ def test_what_a_server_refuses_is_told(web: str, page: str, said: str) -> None:
     link = linked(f"{web}/{page}")
     assert read(link) == []
     assert said in link.detail
+
+
+def test_a_camera_of_huge_pictures_is_refused_before_one_is_decoded(web: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    link = linked(f"{web}/huge")
+    assert read(link) == []
+    assert link.detail == f"{web}/huge: {TOO_LARGE}"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB; one such picture has 375,000"
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
