@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -32,7 +32,7 @@ from websockets.typing import Subprotocol
 from engine.errors import ApexError, ConfigError, InputError
 from stream import wire
 from stream.accept import AT_ONCE, Admission, Counted, ListeningSocket, listeners, room_for
-from stream.answers import Answers, Facts, Page, page_files, refusal, text
+from stream.answers import Answers, Facts
 from stream.camera import BrowserCameras, serve_camera
 from stream.connection import CLOSE_S, PAUSE_BYTES, Client, Framer, House, factory
 from stream.feed import PreviewWish
@@ -40,6 +40,7 @@ from stream.guard import Guard, Need, RefusalLog, tls_context, unknown_host
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
+from stream.response import Page, Streamed, page_files, refusal, text
 from stream.wire import Message, PreviewRequest, Subscribe
 
 ANSWER_S = 60.0
@@ -197,6 +198,11 @@ class Server:
         for server in self._servers:
             await server.wait_closed()
 
+    @property
+    def clients(self) -> Set[Client]:
+        """The connections past TLS."""
+        return self._house.open
+
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """The largest and most frequent pictures of stream that anybody asks for; from any thread."""
         return self._wishes.get(stream)
@@ -233,7 +239,23 @@ class Server:
         reason = {HTTPStatus.NOT_FOUND: "path", HTTPStatus.METHOD_NOT_ALLOWED: "method"}.get(HTTPStatus(answer.status_code))
         if reason is not None and not request.path.startswith("/evidence/"):
             self._refusals.tell(reason, client.address, request.path.partition("?")[0])
+        if isinstance(answer, Streamed):
+            await self._stream(client, answer)
         return answer
+
+    async def _stream(self, client: Client, answer: Streamed) -> None:
+        """Send an answer piece by piece, as fast as the client takes them; where one cannot be made, it is broken off."""
+        client.transport.write(answer.head())
+        try:
+            async with contextlib.aclosing(answer.pieces) as pieces:
+                async for piece in pieces:
+                    if client.protocol.state is not State.CONNECTING:
+                        return
+                    client.transport.write(answer.piece(piece))
+                    await client.drain()
+        except ApexError as error:
+            log.error("an answer was broken off: %s", error)
+            client.cut_off("store")
 
     def _admit(self, client: Client, path: str, query: str) -> Response | None:
         if path not in SOCKETS or (path == "/camera" and self._cameras is None):

@@ -24,6 +24,7 @@ from stream.feed import Arrival, Sink, SourceStatus
 from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
 from stream.shared import Sharing
+from stream.threads import give_back_memory
 from stream.worker import Inbox, Make, Processed, Worker
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,7 @@ class Session:
         _end(stream, time.monotonic() + STOP_S)
         with self._lock:
             self._sink.removed(name)
+        give_back_memory()
 
     def tell(self, status: SourceStatus) -> None:
         """Send a source's status to the sink; where its analysis fails, with that in place of its own.

@@ -213,6 +213,17 @@ def test_a_browser_whose_network_does_not_load_is_turned_away(sessions: list[Ses
     assert session.running == 0
 
 
+def test_what_a_browser_needed_goes_back_to_the_machine(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    session = Session(LiveSettings(), Collected())
+    sessions.append(session)
+    session.start()
+    session.add_browser("desk", mailbox())
+    monkeypatch.setattr(session_module, "give_back_memory", lambda: given_back.append(len(own_threads())))
+    session.remove_browser("desk")
+    assert given_back == [0], "once its thread has ended"
+
+
 def test_nobody_comes_in_at_the_end() -> None:
     session = Session(LiveSettings(), Collected())
     session.start()
