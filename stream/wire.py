@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from engine.errors import InputError
 from stream.feed import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
-from stream.reader import LAST_SEQ
+from stream.shape import LAST_SEQ
 
 VERSION = 1
 SUBPROTOCOL = "apexstream.v1"

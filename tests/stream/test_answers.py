@@ -13,7 +13,7 @@ import stream.answers
 from engine.errors import OutputError
 from stream.connection import PAUSE_BYTES
 from stream.live_config import TOKEN_VARIABLE
-from tests.events import decided, stored
+from tests.events import DAMAGED, damage, decided, stored
 from tests.listening import (
     Listening,
     ask,
@@ -211,6 +211,23 @@ def test_an_answer_of_many_pages_is_like_one_of_one(tmp_path: Path, monkeypatch:
                 assert whole.headers["content-length"] == str(len(whole.body))
                 assert paged.body == whole.body, query
                 assert paged.headers.get("content-disposition") == whole.headers.get("content-disposition")
+
+    run(test)
+
+
+def test_a_damaged_event_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.answers, "PAGE", 2)
+
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            fill(service, 7)
+            for seq, body in zip((2, 3, 7), DAMAGED, strict=False):
+                damage(service.store.path, seq, body)
+            for format_ in ("jsonl", "csv"):
+                answer = await ask(service.port, f"/api/events?format={format_}")
+                assert (answer.status, len(answer.body.splitlines())) == (200, 4 + (format_ == "csv"))
+            whole = (await ask(service.port, "/api/events")).json()
+            assert ([one["seq"] for one in whole["events"]], whole["last"], whole["more"]) == ([1, 4, 5, 6], 6, False)
 
     run(test)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import InputError, OutputError
-from stream.reader import LAST_SEQ
+from stream.shape import LAST_SEQ
 from tools.commands.events import possible
 
 if TYPE_CHECKING:
