@@ -256,6 +256,8 @@ class Server:
         except ApexError as error:
             log.error("an answer was broken off: %s", error)
             client.cut_off("store")
+        except OSError:
+            return  # the client has gone
 
     def _admit(self, client: Client, path: str, query: str) -> Response | None:
         if path not in SOCKETS or (path == "/camera" and self._cameras is None):

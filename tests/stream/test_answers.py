@@ -245,7 +245,7 @@ def test_old_clients_and_those_who_ask_for_the_head(tmp_path: Path) -> None:
     run(test)
 
 
-def test_answers_that_nobody_reads_hold_a_page_each(tmp_path: Path) -> None:
+def test_answers_that_nobody_reads_hold_a_page_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with listening(tmp_path) as service:
             fill(service, 3000, model="m" * 2000)
@@ -267,6 +267,7 @@ def test_answers_that_nobody_reads_hold_a_page_each(tmp_path: Path) -> None:
             await until(lambda: not clients, "all to be gone")
 
     run(test)
+    assert not [record for record in caplog.records if record.exc_info], "who goes is no error"
 
 
 def test_more_answers_than_can_be_sent_at_once_are_put_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
