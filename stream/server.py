@@ -36,7 +36,7 @@ from stream.answers import Answers, Facts
 from stream.camera import BrowserCameras, serve_camera
 from stream.connection import CLOSE_S, PAUSE_BYTES, Client, Framer, House, factory
 from stream.feed import PreviewWish
-from stream.guard import Guard, Need, RefusalLog, tls_context, unknown_host
+from stream.guard import Guard, Need, Refusal, RefusalLog, tls_context, unknown_host
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
@@ -46,6 +46,10 @@ from stream.wire import Message, PreviewRequest, Subscribe
 ANSWER_S = 60.0
 """How long an answer over HTTP may take to be fetched."""
 PING_S = 20.0
+MOST_CAMERAS = 16
+"""Sockets of browsers' cameras, those that are let in or turned away just then among them: their pictures wait in memory."""
+MOST_FRAMES = 4
+"""Frames of a client that wait to be looked at; it is read no further before that."""
 HANDSHAKE_S = 5.0
 """How long a client may take over TLS's handshake."""
 SOCKETS = ("/", "/camera")
@@ -175,6 +179,7 @@ class Server:
             ping_timeout=PING_S,
             close_timeout=CLOSE_S,
             max_size=self._settings.max_message_bytes,
+            max_queue=MOST_FRAMES,
             write_limit=PAUSE_BYTES,
             logger=library_log,
             **tls,
@@ -264,6 +269,10 @@ class Server:
             self._refusals.tell("path", client.address, path)
             return text(404, "There is no socket here.")
         client.on_camera = path == "/camera"
+        if sum(one.on_camera for one in self.clients) > MOST_CAMERAS:
+            client.on_camera = False
+            self._refusals.tell("crowded", client.address, path)
+            return refusal(Refusal(503, "crowded", "Too many browsers show their camera or are about to; try again later."))
         try:
             client.since, client.asked = wire.read_query("" if client.on_camera else query)
         except InputError as error:

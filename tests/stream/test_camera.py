@@ -23,6 +23,7 @@ from stream.camera import MOST_BYTES, MOST_PER_S, MOST_SCANS, MOST_SIDE, STALLED
 from stream.channel import ClosedError
 from stream.feed import Arrival, SourceStatus
 from stream.live_config import TOKEN_VARIABLE
+from stream.server import MOST_CAMERAS
 from tests.listening import TOKEN, Listening, listening, run, until
 
 OFFER = json.dumps({"type": "camera", "v": 1, "name": "my face", "consent": True})
@@ -362,6 +363,24 @@ def test_names_and_places_are_limited(tmp_path: Path) -> None:
                 await second.wait_closed()
                 assert second.close_code == 1008
             assert list(cameras.feeds) == ["my face"]
+
+    run(test)
+
+
+def test_sockets_of_cameras_are_few(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with listening(tmp_path, cameras=Cameras()) as service, contextlib.AsyncExitStack() as crowd:
+            shown = [await crowd.enter_async_context(camera(service)) for _ in range(MOST_CAMERAS)]
+            with pytest.raises(InvalidStatus) as refused:
+                await camera(service)
+            assert refused.value.response.status_code == 503
+            async with connect(service.uri):
+                pass
+            await shown[0].close()
+            await until(lambda: len(service.server.clients) == MOST_CAMERAS - 1, "one to be gone")
+            async with camera(service) as late:
+                await late.send(OFFER)
+                assert (await next_of(late, "status"))["stream"] == "my face"
 
     run(test)
 
