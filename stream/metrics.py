@@ -59,6 +59,7 @@ class Metrics:
             "apexstream_store_seconds", "Storing a batch of final events, durably.", buckets=LATENCY_S, registry=at
         )
         self._stored = Gauge("apexstream_store_bytes", "Size of the event store on disk.", registry=at)
+        self._damaged = Gauge("apexstream_store_damaged", "Stored events that cannot be read and were left out.", registry=at)
         self._seq = Gauge("apexstream_store_seq", "Number of the last stored event.", registry=at)
 
     def status(self, status: SourceStatus) -> None:
@@ -102,6 +103,10 @@ class Metrics:
         """Where the store's size in bytes and its last seq are read when asked for."""
         self._stored.set_function(size)
         self._seq.set_function(seq)
+
+    def count_damaged(self, damaged: Callable[[], float]) -> None:
+        """Where the number of stored events that cannot be read is read when asked for."""
+        self._damaged.set_function(damaged)
 
     def stored(self, events: int, seconds: float) -> None:
         """A batch of so many events was stored in so many seconds."""
