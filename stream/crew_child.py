@@ -4,7 +4,8 @@
 
 Nothing here waits for the other process but the one thread that writes to it. If that process is slow, events wait for it; of
 signals, activities, pictures, statuses and logs the oldest are left out, so that memory does not grow. If it is gone, this
-one ends at once, and if it says so, in order: it alone decides, a Ctrl-C or SIGTERM that reaches the whole group is left to it.
+one ends at once, and if it says so, in order: it alone decides, a signal
+that reaches the whole group is left to it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from logging.handlers import QueueHandler
 from typing import IO, Any
 
 from engine.errors import ApexError, InputError
+from stream.ending import ENDED_BY
 from stream.feed import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 from stream.lean import load_less
 from stream.live_config import LiveSettings
@@ -159,7 +161,7 @@ def begin(pipe: int) -> None:
     Orders come from standard input. What is told goes to the descriptor `pipe`, which was standard output: what starts this has
     moved it, so that libraries that print do so to the errors, from their import on.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDED_BY:
         signal.signal(number, signal.SIG_IGN)
     code = 1
     try:

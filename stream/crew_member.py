@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.errors import BackendError
 from stream.crew_child import Message, Orders, Wishes, hear, say
+from stream.ending import ENDED_BY
 from stream.feed import Sink, SourceStatus
 from stream.live_config import TOKEN_VARIABLE, LiveSettings, SourceSettings
 from stream.worker import Make, Processed
@@ -263,11 +264,11 @@ def _started(name: str) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """What is started inside hears neither Ctrl-C nor SIGTERM, from its first moment on."""
+    """What is started inside hears none of the signals that end the service, from its first moment on."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(ENDED_BY))
     try:
         yield
     finally:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -219,17 +217,10 @@ def folder_names(videos: list[Path]) -> list[str]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that work can end in order; a second Ctrl-C interrupts at once."""
+    """An event that the first signal sets, so that work can end in order; a second Ctrl-C ends the process at once."""
+    from stream.ending import Ending
+
     stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with Ending(limit_s=None) as ending:
+        ending.on_end(stop.set)
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

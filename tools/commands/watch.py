@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import ssl
 import sys
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,15 +136,16 @@ async def _watch(remote: Remote, place: Place, wish: Subscribe, show: _Show, res
 
 
 async def _until_stopped(work: Any) -> None:
-    """Do work until it ends or Ctrl-C or SIGTERM ends it."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
+    """Do work until it ends or a signal ends it."""
+    from stream.ending import Ending
+
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    with Ending() as ending:
+        ending.on_end(partial(loop.call_soon_threadsafe, task.cancel))
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
 
 
 def _noted(path: Path | None) -> Place | None:
