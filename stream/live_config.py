@@ -5,7 +5,7 @@ A settings file is TOML; all but the sources may be left out:
     queued_frames, evidence_events, processes
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
     [server]                             host, port, token_file, certificate, key, origins, ...
-    [store]                              folder, keep_days, keep_bytes
+    [store]                              folder, keep_days, keep_bytes, recreate
     [landmarks] [spotter] [recognizer]   as in every settings file (`engine.config`)
 """
 
@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
+from stream.private import kept_private
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
 """Environment variable that holds the service's token where neither settings nor a file do."""
@@ -125,6 +126,7 @@ class ServerSettings(Settings):
 
 
 def _read_token(path: Path) -> str:
+    kept_private(path)
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -138,6 +140,7 @@ class StoreSettings(Settings):
     folder: Path | None = Field(None, description="folder for the events; default: the user's data folder")
     keep_days: float | None = Field(90.0, gt=0, description="older events are removed")
     keep_bytes: int | None = Field(1 << 30, ge=1 << 16, description="the oldest events are removed where the store is larger")
+    recreate: bool = Field(False, description="a new file is begun where the events' file is removed while the service runs")
 
     def place(self) -> Path:
         """The folder in use."""

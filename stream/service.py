@@ -107,7 +107,7 @@ class Service:
         loop = asyncio.get_running_loop()
         stack.enter_context(opencv_on_one_thread())
         keep = self.settings.store
-        self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes)
+        self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes, recreate=keep.recreate)
         stack.callback(lambda: self.hub.at_rest(self.store.close))
         self.hub = Hub(
             self.store,
@@ -118,7 +118,7 @@ class Service:
             replayed=self.figures.replayed,
             stored=self.figures.stored,
         )
-        self.figures.measure_store(lambda: self.store.path.stat().st_size, lambda: self.hub.seq)
+        self.figures.measure_store(lambda: self.store.size, lambda: self.hub.seq, lambda: self.hub.problem is not None)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # heard even if nobody waits
         sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)
