@@ -13,9 +13,7 @@ GET and HEAD only. Every answer closes its connection.
 from __future__ import annotations
 
 import asyncio
-import csv
 import hashlib
-import io
 import json
 import mimetypes
 import time
@@ -31,6 +29,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from engine.errors import ApexError, InputError
+from engine.text import csv_line
 from stream import metrics, wire
 from stream.feed import SourceStatus
 from stream.guard import Need, Refusal
@@ -287,28 +286,21 @@ def _encoded(told: Mapping[str, Any], format_: str) -> tuple[bytes, str]:
         return _json(told), "application/json"
     if format_ == "jsonl":
         return b"".join(_json(event) + b"\n" for event in told["events"]), "application/jsonl; charset=utf-8"
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(API_COLUMNS)
-    writer.writerows(csv_row(event) for event in told["events"])
-    return table.getvalue().encode(), "text/csv; charset=utf-8"
+    rows = [API_COLUMNS, *map(csv_row, told["events"])]
+    return "".join(map(csv_line, rows)).encode(), "text/csv; charset=utf-8"
 
 
 def csv_row(event: Mapping[str, Any]) -> list[object]:
-    """A stored event's values in the order of API_COLUMNS; text that a spreadsheet would run as a formula is quoted."""
+    """A stored event's values in the order of API_COLUMNS."""
     row: list[object] = [event.get(name, "") for name in API_COLUMNS[:3]]
-    row += [_harmless(event[name]) for name in CSV_COLUMNS[:7]]
+    row += [event[name] for name in CSV_COLUMNS[:7]]
     for mark in (event["onset"], event["apex"], event["offset"]):
         row += ["", ""] if mark is None else [mark["frame"], f"{mark['t']:.6f}"]
     offset = event["offset"]
     row.append("" if offset is None else f"{offset['t'] - event['onset']['t']:.6f}")
     row += [str(event.get(name, False)).lower() for name in ("truncated", "speaking")]
     row += [event["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, _harmless(event["model"]), event.get("why", ""), event.get("expression_probability", "")]
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    return [*row, event["model"], event.get("why", ""), event.get("expression_probability", "")]
 
 
 def _json(value: object) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from engine.errors import OutputError
+from engine.text import csv_line, plain
 from stream.reader import LAST_SEQ
 
 if TYPE_CHECKING:
@@ -146,10 +146,7 @@ def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
 def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     from stream.answers import API_COLUMNS, csv_row
 
-    for row in chain([API_COLUMNS], map(csv_row, found)):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(row)
-        yield text.getvalue()
+    return map(csv_line, chain([API_COLUMNS], map(csv_row, found)))
 
 
 def _table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -173,7 +170,7 @@ def _rendered(shown: Iterable[dict[str, Any]]) -> str:
     for name, justify in COLUMNS.items():
         table.add_column(name, justify=justify, no_wrap=True)
     for event in shown:
-        table.add_row(*cells(event))
+        table.add_row(*map(plain, cells(event)))
     text = io.StringIO()
     Console(file=text, width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False).print(table)
     return text.getvalue()

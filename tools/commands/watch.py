@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import InputError, OutputError
+from engine.text import plain
 from stream.reader import LAST_SEQ
 from tools.commands.events import possible
 
@@ -95,7 +96,7 @@ class _Show:
             return False
         final = message["state"] == "final"
         if final or self._provisional:
-            print(json.dumps(message, ensure_ascii=False) if self._as_json else line(message), flush=True)
+            print(json.dumps(message, ensure_ascii=False) if self._as_json else plain(line(message)), flush=True)
         if final and self._left is not None:
             self._left -= 1
         return bool(final)
@@ -109,7 +110,7 @@ class _Show:
     @staticmethod
     def tell(sentence: str) -> None:
         """News that are no events."""
-        print(f"apexstream: {sentence}", file=sys.stderr, flush=True)
+        print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def line(event: dict[str, Any]) -> str:

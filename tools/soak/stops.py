@@ -175,17 +175,22 @@ def _wrong(state: State, answers: bool, took: float, code: int, said: str) -> st
 
 
 def soak(
-    named: dict[str, State], times: int, seed: int = 0, tell: Callable[[str, Ends], None] = lambda name, ends: None
+    named: dict[str, State], times: int, seed: int = 0, tell: Callable[[str, dict[str, Ends]], None] = lambda name, found: None
 ) -> dict[str, Ends]:
-    """End the service so many times in each of the states."""
-    chance, found = random.Random(seed), {name: Ends() for name in named}
-    for name, state in named.items():
-        for _ in range(times):
-            took, code, wrong = stopped(state, chance)
-            found[name].seconds.append(took)
-            found[name].codes[code] += 1
-            found[name].problems += [wrong] if wrong else []
-        tell(name, found[name])
+    """End the service so many times in each of the states; to be called on the main thread."""
+    chance, found = random.Random(seed), dict[str, Ends]()
+    before = signal.signal(signal.SIGHUP, lambda number, frame: None)  # nohup's "ignored" would be the service's, too
+    try:
+        for name, state in named.items():
+            found[name] = ends = Ends()
+            for _ in range(times):
+                took, code, wrong = stopped(state, chance)
+                ends.seconds.append(took)
+                ends.codes[code] += 1
+                ends.problems += [wrong] if wrong else []
+            tell(name, found)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     return found
 
 
@@ -222,23 +227,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             raise SystemExit(f"there is no state {unknown[0]}; there are {', '.join(known)}")
         named = {name: state for name, state in known.items() if name in (options.state or known)}
-        found = soak(
-            named,
-            max(1, options.times),
-            options.seed,
-            lambda name, ends: console.print(f"{name}: {len(ends.seconds)} stops, {len(ends.problems)} problems"),
-        )
+
+        def tell(name: str, found: dict[str, Ends]) -> None:
+            console.print(f"{name}: {len(found[name].seconds)} stops, {len(found[name].problems)} problems")
+            if options.json is not None:
+                chosen = "".join(f" --state {name}" for name in options.state or ())
+                command = f"python -m tools.soak.stops --times {options.times} --seed {options.seed}{chosen}"
+                facts = {"command": command, "minutes": round((time.monotonic() - began) / 60, 1), "states": record(found)}
+                options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+        found = soak(named, max(1, options.times), options.seed, tell)
     table = Table("state", "stops", "exit codes", "median s", "longest s", "problems", title="The service ended")
     for name, ends in found.items():
         codes = ", ".join(f"{code}: {count}" for code, count in sorted(ends.codes.items()))
         seconds = (f"{float(np.median(ends.seconds)):.2f}", f"{max(ends.seconds):.2f}")
         table.add_row(name, str(len(ends.seconds)), codes, *seconds, str(len(ends.problems)))
     console.print(table)
-    if options.json is not None:
-        chosen = "".join(f" --state {name}" for name in options.state or ())
-        command = f"python -m tools.soak.stops --times {options.times} --seed {options.seed}{chosen}"
-        facts = {"command": command, "minutes": round((time.monotonic() - began) / 60, 1), "states": record(found)}
-        options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return int(any(ends.problems for ends in found.values()))
 
 
