@@ -92,6 +92,8 @@ def test_there_are_shipped_settings() -> None:
         ("sources = [3]", r"the first source is a table of settings$"),
         ("server = 3", r"server is a table of settings$"),
         ("[servr]\nport = 1", r"there is no setting servr; there are sources, server, .*, landmarks, spotter, recognizer$"),
+        ("[store]\nfolder = 'a\\u0000b'".replace("'", '"'), "store: folder is no possible path: it holds a character NUL"),
+        ("[server]\ntoken_file = 'a\\u0000b'".replace("'", '"'), "server: token_file is no possible path"),
         ("[pipeline]\na = 1", r"there is no setting pipeline; there are sources, "),
     ],
 )
