@@ -4,7 +4,9 @@
     csv_line   a row of a table                                  no cell is a formula
     cue        words of a WebVTT cue                             no markup, no end of the cue
 
-HTML is escaped by the templates that make it; JSON escapes what it must by itself.
+    json_line  a value as JSON in one line                       the same text, what `plain` would change escaped
+
+HTML is escaped by the templates that make it.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from __future__ import annotations
 import csv
 import html
 import io
+import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -54,6 +58,11 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON in one line; other letters than ASCII as they are."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def cue(text: object) -> str:

@@ -73,6 +73,11 @@ class SourceSettings(Settings):
             return {**content, "name": default_name(str(content["url"]))}
         return content
 
+    @property
+    def holds_a_secret(self) -> bool:
+        """Whether it says a password itself, apart from its address or in it."""
+        return self.password is not None or "@" in self.url or "=" in self.url.partition("?")[2]
+
     def secret(self) -> str | None:
         """The password, from the settings or the environment. Raises ConfigError where the variable is not set."""
         if self.password_env is None:
@@ -186,7 +191,10 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     sources = live.get("sources")
     if isinstance(sources, list) and all(isinstance(source, dict) for source in sources):
         live["sources"] = _told_apart(sources)
-    return _validated({**live, "pipeline": content}, str(path))
+    settings = _validated({**live, "pipeline": content}, str(path))
+    if settings.server.token is not None or any(source.holds_a_secret for source in settings.sources):
+        kept_private(path)
+    return settings
 
 
 def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, ...]:

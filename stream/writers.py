@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import OutputError
-from engine.text import csv_line, cue
+from engine.text import csv_line, cue, json_line
 from engine.types import Activity, Event
 
 SHORTEST_CUE_S = 0.04
@@ -56,13 +56,13 @@ class EventFiles:
 
     def write(self, event: Event) -> None:
         """Keep one final event."""
-        self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
+        self._lines.append(json_line(event.as_dict()) + "\n")
         self.events.append(event)
         self._rows.append(csv_line(csv_row(event)))
 
     def note(self, activity: Activity) -> None:
         """Keep one activity."""
-        self._acts.append(json.dumps(activity.as_dict(self.stream), ensure_ascii=False) + "\n")
+        self._acts.append(json_line(activity.as_dict(self.stream)) + "\n")
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class _LineFile:
         self._end = 0
 
     def append(self, line: str) -> None:
-        data = line.encode(errors="backslashreplace")  # what is no text in a file's name, as JSON and Python write it
+        data = line.encode()
         with _told(self._path):
             try:
                 left = data

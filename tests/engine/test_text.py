@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import pytest
 
-from engine.text import cell_text, csv_line, cue, plain, plain_lines
+from engine.text import cell_text, csv_line, cue, json_line, plain, plain_lines
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,13 @@ def test_numbers_and_words_stay_as_they_are(value: object) -> None:
     (row,) = csv.reader([csv_line([value, "b"])])
     assert row == [str(value), "b"]
     assert cell_text(row[0]) == str(value)
+
+
+def test_json_is_the_same_text() -> None:
+    value = {"a": "Zürich\x1b[2J\x9b\u202e\udcff", "b": [1, None]}
+    line = json_line(value)
+    assert line == '{"a": "Zürich\\u001b[2J\\u009b\\u202e\\udcff", "b": [1, null]}'
+    assert json.loads(line) == value and line.encode()
 
 
 def test_a_cue_has_no_markup_and_no_second_line() -> None:

@@ -118,6 +118,22 @@ def test_credentials_show_up_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert secret not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("[[sources]]\nurl = 'rtsp://me:word@h/a'", 0o600),
+        ("[[sources]]\nurl = 'rtsp://h/a'\npassword = 'word'", 0o600),
+        ("[server]\ntoken = 'a-token-of-old'", 0o600),
+        ("[[sources]]\nurl = 'rtsp://h/a'\npassword_env = 'WORD'", 0o644),
+    ],
+)
+def test_settings_that_hold_a_secret_are_their_owners(tmp_path: Path, text: str, mode: int) -> None:
+    path = written(tmp_path, text)
+    path.chmod(0o644)
+    load_live_settings(path)
+    assert path.stat().st_mode & 0o777 == mode
+
+
 def test_a_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     source = SourceSettings(url="rtsp://camera.local/a", username="me", password_env="CAMERA_PASSWORD")
     monkeypatch.delenv("CAMERA_PASSWORD", raising=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
 from collections import deque
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from engine.errors import OutputError
-from engine.text import csv_line, plain
+from engine.text import csv_line, json_line, plain
 from stream.reader import LAST_SEQ
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _write(pieces: Iterable[str], out: Path | None) -> None:
 
 
 def _as_json(event: dict[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False)
+    return json_line(event)
 
 
 def _jsonl(found: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import InputError, OutputError
-from engine.text import plain
+from engine.text import json_line, plain
 from stream.reader import LAST_SEQ
 from tools.commands.events import possible
 
@@ -96,7 +96,7 @@ class _Show:
             return False
         final = message["state"] == "final"
         if final or self._provisional:
-            print(json.dumps(message, ensure_ascii=False) if self._as_json else plain(line(message)), flush=True)
+            print(json_line(message) if self._as_json else plain(line(message)), flush=True)
         if final and self._left is not None:
             self._left -= 1
         return bool(final)
