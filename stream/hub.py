@@ -429,7 +429,7 @@ class Hub:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._doubt.wait(), WATCH_S - LOOK_S)
             now = time.monotonic()
-            thorough = self._doubt.is_set() or self._failure is not None or now - examined >= EXAMINE_S
+            thorough = self._doubt.is_set() or self._unreadable or now - examined >= EXAMINE_S
             self._doubt.clear()
             try:
                 await self._looked(partial(self._store.check, thorough=thorough))

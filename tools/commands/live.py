@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -98,10 +99,12 @@ def live(
     own camera on the page.
 
     Listening at another address than this machine's own demands a token: --token-file, or the environment variable
-    APEXSTREAM_TOKEN. Ctrl-C ends the service. Every final event is stored before it is sent; `apexstream events` lists them.
+    APEXSTREAM_TOKEN. Ctrl-C, SIGTERM and SIGHUP end the service in order, a second Ctrl-C at once. Every final event is stored
+    before it is sent; `apexstream events` lists them.
     """
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
+    from stream.ending import Ending, left_in_order
     from stream.live_config import load_live_settings
 
     debug = bool(ctx.obj["debug"])
@@ -116,7 +119,8 @@ def live(
     )
     settings = settings.model_copy(update={"pipeline": pipeline})
     have_face_model(pipeline.landmarks.model)
-    with native_noise_hidden(not debug):
+    with native_noise_hidden(not debug), Ending() as ending:
+        ending.on_end(partial(left_in_order, 0))  # before the service is there, and behind it, nothing is lost by that
         log_to_stderr(debug)
         from stream.crew import how_many
         from stream.lean import load_less

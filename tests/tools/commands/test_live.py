@@ -129,10 +129,13 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capfd: pytest.Capt
 def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
     settings = tmp_path / "live.toml"
     settings.write_text(
-        f"[[sources]]\nname = 'still'\nurl = '{PATTERN}'\n[[sources]]\nname = 'far'\nurl = 'rtsp://u:pass@127.0.0.1:1/a'\n"
+        f"[[sources]]\nname = 'still'\nurl = '{PATTERN}'\n[[sources]]\nname = 'far'\nurl = 'rtsp://u:s3cret@127.0.0.1:1/a'\n"
+        "[[sources]]\nname = 'path'\nurl = 'rtsp://127.0.0.1:1/user=admin&password=s3cret'\n"
+        "[[sources]]\nname = 'key'\nurl = 'rtmp://127.0.0.1:1/live/s3cret'\n"
+        "[[sources]]\nname = 'graph'\nurl = 'lavfi:movie=rtsp\\://u\\:s3cret@127.0.0.1\\:1/a'\n"
     )
     command = [sys.executable, "-m", "tools.cli", "live", "--config", str(settings)]
-    command += ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "data")]
+    command += ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--processes", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
@@ -141,7 +144,8 @@ def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
             for line in process.stderr:
                 log.append(line)
                 seen = "".join(log)
-                if "still: live (160 x 120)" in seen and "far: reconnecting" in seen:
+                troubled = all(f"{name}: reconnecting" in seen for name in ("far", "path", "key", "graph"))
+                if "still: live (160 x 120)" in seen and troubled:
                     break
             process.send_signal(signal.SIGTERM)
             log += process.stderr.readlines()
@@ -151,7 +155,7 @@ def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
     assert "page     http://127.0.0.1:" in said and "events   ws://127.0.0.1:" in said
     assert f"sources  still: {PATTERN}" in said and "far: rtsp://127.0.0.1:1/a" in said
     assert str(tmp_path / "data" / "events.sqlite3") in said
-    assert "pass" not in said + "".join(log)
+    assert "s3cret" not in said + "".join(log)
     assert "ended in" in log[-1]
 
 
