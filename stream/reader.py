@@ -175,12 +175,18 @@ def gone(path: Path) -> str:
     return f"{path} was removed or replaced while it was in use"
 
 
-def examine(path: Path) -> None:
-    """Look through a store's file by a connection of its own, which remembers nothing of it. Raises LostError, OutputError."""
+def examine(path: Path, identity: str, last: int) -> None:
+    """Look through a store's file by a connection of its own, which remembers nothing of it.
+
+    Raises LostError where it is damaged, or not the store of that identity with events up to last; OutputError.
+    """
     with told(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise LostError(damaged(path, found))
+        if found != "ok":
+            raise LostError(damaged(path, found))
+        pages = Pages(db, path)
+        if pages.identity() != identity or pages.last() < last:
+            raise LostError(gone(path))
 
 
 @contextlib.contextmanager

@@ -150,7 +150,7 @@ class Store:
             raise LostError(damaged(self.path, "it was overwritten"))
         if thorough and self.size <= CHECKED_BYTES:
             try:
-                examine(self.path)
+                examine(self.path, self.identity, self.last)
             except LostError as error:
                 self._damage = str(error)
         if self._damage is not None:

@@ -127,16 +127,33 @@ def overwritten(folder: Path) -> None:
         file.write(bytes(100))
 
 
-def overwritten_behind_its_beginning(folder: Path) -> None:
-    with sqlite3.connect(folder / FILE) as other:
+def without_its_log(folder: Path) -> None:
+    """What is in SQLite's log would mend the file."""
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    other.close()
+
+
+def overwritten_behind_its_beginning(folder: Path) -> None:
+    without_its_log(folder)
     with (folder / FILE).open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 4096)
 
 
-@pytest.mark.parametrize("harm", [removed, folder_removed, replaced, overwritten, overwritten_behind_its_beginning])
+def overwritten_by_another_store(folder: Path) -> None:
+    with Store(folder.parent / "other") as other:
+        other.append([stored(7)])
+    without_its_log(folder)
+    (folder / FILE).write_bytes(other.path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *(removed, folder_removed, replaced),
+        *(overwritten, overwritten_behind_its_beginning, overwritten_by_another_store),
+    ],
+)
 def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "events"
     with Store(folder) as kept:
