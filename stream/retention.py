@@ -40,6 +40,13 @@ class TrustedClock:
         self._believed = now - at if newest is None or -JUMP_S <= now - newest <= AWAY_S else None
         self._claimed, self._since = now - at, at
 
+    def stamp(self) -> float:
+        """Unix seconds for what is stored now; while the wall clock is not believed, as it went on before it was set."""
+        wall, steady = self._wall(), self._steady()
+        if self._believed is None or abs(wall - steady - self._believed) <= JUMP_S:
+            return wall
+        return self._believed + steady
+
     def now(self) -> float | None:
         """Unix seconds; None while the wall clock is not believed."""
         wall, steady = self._wall(), self._steady()

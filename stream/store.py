@@ -20,7 +20,6 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -46,6 +45,11 @@ BUSY_S = 0.25
 """How long writing waits where another program holds the file; the service tries again, and its end cannot wait for long."""
 DAY_S = 86400.0
 _MAGIC = b"SQLite format 3\0"
+_OLD = """SELECT seq FROM events WHERE stored_at < ? AND seq < coalesce(
+    (SELECT seq FROM events WHERE +stored_at >= ? AND +stored_at <= ? ORDER BY seq LIMIT 1), 9223372036854775807
+) ORDER BY seq LIMIT ?"""
+"""Events that are too old and came before all that are not: a stamp from a clock that was years behind makes none old. (+: the
+first that is young is near the beginning of the table, which the index by time does not know.)"""
 _SIZES = ("page_size", "page_count", "freelist_count")
 
 _TABLES = f"""
@@ -251,7 +255,7 @@ class Store:
         Each is an event's JSON form without seq. Raises OutputError; then none of them is kept and none has a seq. LostError is
         one of them: what is written into a file that was removed is not stored.
         """
-        rows = [_row(event) for event in events]
+        rows = [_row(event, self._clock.stamp()) for event in events]
         self.check()
         with told(self.path), self._transaction():
             insert = "INSERT INTO events (stored_at, stream, kind, label, body) VALUES (?, ?, ?, ?, ?)"
@@ -278,8 +282,7 @@ class Store:
         removed, now = 0, self._time()
         with told(self.path):
             if self._keep_s is not None and now is not None:
-                doomed = "SELECT seq FROM events WHERE stored_at < ? ORDER BY stored_at LIMIT ?"
-                removed = self._remove(doomed, (now - self._keep_s, PRUNED_AT_ONCE))
+                removed = self._remove(_OLD, (now - self._keep_s, now - self._keep_s, now, PRUNED_AT_ONCE))
             if not removed and self._keep_bytes is not None:
                 removed = self._remove("SELECT seq FROM events ORDER BY seq LIMIT ?", (self._too_many(self._keep_bytes),))
             if removed:
@@ -343,9 +346,9 @@ class Store:
         self.close()
 
 
-def _row(event: dict[str, Any]) -> tuple[float, str, str | None, str, str]:
+def _row(event: dict[str, Any], at: float) -> tuple[float, str, str | None, str, str]:
     body = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return time.time(), event["stream"], event["kind"], event["label"], body
+    return at, event["stream"], event["kind"], event["label"], body
 
 
 def _locked(folder: Path) -> int:

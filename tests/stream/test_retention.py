@@ -71,5 +71,16 @@ def test_a_clock_far_from_the_newest_event_is_to_prove_itself() -> None:
         assert clock.now() == machine.wall
 
 
+def test_what_is_stored_while_a_clock_is_wrong_has_the_time_it_was_before() -> None:
+    machine = Machine()
+    clock = machine.clock(NOW - 60)
+    machine.run(30)
+    right = machine.wall
+    assert clock.stamp() == right
+    machine.run(30, set_by=200 * DAY_S)
+    assert clock.stamp() == right + 30
+    assert machine.clock(NOW).stamp() == machine.wall, "there is no better one"
+
+
 def test_the_steady_clock_goes_on() -> None:
     assert steady_time() <= steady_time()

@@ -107,6 +107,17 @@ def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> No
         assert opened_with_a_wrong_clock.prune() == 0
 
 
+def test_an_event_stored_by_a_clock_that_was_years_behind_is_not_old(tmp_path: Path) -> None:
+    with Store(tmp_path, keep_days=30) as kept:
+        kept.append([stored(number) for number in range(5)])
+        with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as aged:
+            aged.execute("UPDATE events SET stored_at = stored_at - 31 * 86400 WHERE seq = 1")
+            aged.execute("UPDATE events SET stored_at = 0 WHERE seq = 3")
+            aged.execute("UPDATE events SET stored_at = stored_at + 1e9 WHERE seq = 4")
+        assert (kept.prune(), kept.prune()) == (1, 0)
+        assert seqs(kept.since(0)) == [2, 3, 4, 5]
+
+
 def removed(folder: Path) -> None:
     for path in folder.glob(f"{FILE}*"):
         path.unlink()
