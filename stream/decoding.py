@@ -15,7 +15,10 @@ from av.stream import Disposition
 from engine.types import Frame
 from stream.clock import SourceClock
 from stream.fields import Deinterlacer
-from stream.pixels import upright_pixels
+from stream.pixels import Orientation, upright_pixels
+
+STILL_SHARE = 0.05
+"""A track of pictures that is this much shorter than another one is a cover or a thumbnail of it."""
 
 
 class Decoding:
@@ -30,7 +33,7 @@ class Decoding:
         self.start: float | None = None
         self.end: float | None = None
         self.size = (track.codec_context.width, track.codec_context.height)
-        self.rotation = 0
+        self.orientation = Orientation()
         self.pixel_format = "unknown"
         self.frames = self.errors = self.damaged = self.read = 0
         self.failure: av.error.FFmpegError | None = None
@@ -79,13 +82,18 @@ class Decoding:
             self._lost = True
             return []
 
+    def _aspect(self) -> float | None:
+        """Width over height of a pixel as stored, as the container says or else the stream; None where neither does."""
+        aspect = self._track.sample_aspect_ratio or self._track.codec_context.sample_aspect_ratio
+        return float(aspect) if aspect else None
+
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        layout, pixels = upright_pixels(picture)
+        self.orientation = Orientation.of(picture)
+        layout, pixels = upright_pixels(picture, self.orientation, self._aspect())
         own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
         t, gap = self.clock.stamp(own, lost=self._lost)
         frame = Frame(index=self.frames, t=t, pixels=pixels, layout=layout, gap=gap)
         self._lost = False
-        self.rotation = picture.rotation
         self.pixel_format = picture.format.name
         self.size = (frame.width, frame.height)
         self.start = t if self.start is None else self.start
@@ -95,11 +103,38 @@ class Decoding:
 
 
 def picture_track(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first track of moving pictures that can be decoded (the cover of a song is none); None where there is none."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
-            return stream
-    return None
+    """The track of moving pictures to read: the default one, else the longest, else the first; None where there is none.
+
+    The cover of a song is no such track, and a single picture is none where there are more.
+    """
+    tracks = [
+        track
+        for track in container.streams.video
+        if not track.disposition & Disposition.attached_pic and track.codec_context is not None
+    ]
+    lengths = [seconds_of(track) or 0.0 for track in tracks]
+    longest = max(lengths, default=0.0)
+    moving = [
+        track
+        for track, length in zip(tracks, lengths, strict=True)
+        if track.frames != 1 and rate_of(track) and not (0 < length < STILL_SHARE * longest)
+    ]
+    chosen = [track for track in moving if track.disposition & Disposition.default]
+    rivals = chosen or moving or tracks
+    return max(rivals, key=lambda track: round(seconds_of(track) or 0.0), default=None)
+
+
+def seconds_of(track: av.VideoStream) -> float | None:
+    """The length of the track as the container states it; None where it states none."""
+    parts = track.metadata.get("DURATION", "").split(":")  # Matroska: hours:minutes:seconds
+    base = float(track.time_base or 0)
+    try:
+        seconds = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        return track.duration * base if track.duration and base else None
+    if "NUMBER_OF_FRAMES" not in track.metadata:
+        seconds -= (track.start_time or 0) * base  # FFmpeg writes the end there, mkvmerge the length
+    return seconds if seconds > 0 else None
 
 
 def rate_of(track: av.VideoStream) -> float | None:

@@ -19,13 +19,11 @@ import av.error
 from engine.errors import SourceError
 from engine.types import Frame
 from stream.clock import SourceClock
-from stream.decoding import Decoding, picture_track, rate_of
+from stream.decoding import Decoding, picture_track, rate_of, seconds_of
+from stream.pixels import square_size
 
 EARLY_END_S = 0.5
 """A file whose pictures end this much before its declared end was cut off."""
-
-SQUARE = 0.01
-"""Pixels whose sides differ by less than this share count as square: encoders round."""
 
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
@@ -74,19 +72,25 @@ class _Declared:
     length: float | None
     end: float | None
     pixel_shape: str | None
+    track: int
+    tracks: int
 
     @classmethod
     def of(cls, stream: av.VideoStream, format_names: str) -> _Declared:
-        length, base = _seconds(stream), float(stream.time_base or 0)
+        length, base = seconds_of(stream), float(stream.time_base or 0)
         indexed = bool(_INDEXED & set(format_names.split(",")))
-        shape = stream.codec_context.sample_aspect_ratio
+        shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        square = not shape or square_size(1000, 1000, float(shape)) == (1000, 1000)
+        pictures = stream.container.streams.video
         return cls(
             codec=stream.codec_context.name,
             fps=rate_of(stream),
             frames=int(stream.frames),
             length=length,
             end=(stream.start_time or 0) * base + length if length and indexed else None,
-            pixel_shape=f"{shape.numerator}:{shape.denominator}" if shape and abs(shape - 1) > SQUARE else None,
+            pixel_shape=None if square else f"{shape.numerator}:{shape.denominator}",
+            track=1 + pictures.index(stream),
+            tracks=len(pictures),
         )
 
 
@@ -141,7 +145,7 @@ class VideoSource:
             pixel_format=read.pixel_format,
             width=read.size[0],
             height=read.size[1],
-            rotation=read.rotation,
+            rotation=read.orientation.rotation,
             fps=self._fps,
             start=read.start,
             end=read.end,
@@ -180,8 +184,12 @@ class VideoSource:
             yield f"{_count(fields.interlaced, 'picture')} interlaced and left so, yadif is missing ({fields.refusal})"
         elif fields.interlaced:
             yield f"{_count(fields.interlaced, 'picture')} interlaced; they were deinterlaced (yadif)"
+        if self._decoding.orientation.mirrored:
+            yield "the file says that its pictures are shown mirrored; so they were analysed"
         if self._declared.pixel_shape:
-            yield f"pixels are not square ({self._declared.pixel_shape}); faces are measured as stored"
+            yield f"pixels are not square ({self._declared.pixel_shape}); the pictures were stretched until they are"
+        if self._declared.tracks > 1:
+            yield f"the file has {self._declared.tracks} tracks of pictures; number {self._declared.track} was read"
 
 
 def decoder_threads(pixels: int) -> int:
@@ -198,17 +206,6 @@ def open_video(path: str | Path, *, threads: int = 0) -> VideoSource:
     Raises SourceError in one sentence for no such file, a folder, an empty file, what is no video, and sound alone.
     """
     return VideoSource(Path(path), threads=threads)
-
-
-def _seconds(stream: av.VideoStream) -> float | None:
-    """The length of the track as the container states it; None where it states none."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    parts = stream.metadata.get("DURATION", "").split(":")  # Matroska: hours:minutes:seconds
-    try:
-        return sum(float(part) * 60**power for power, part in enumerate(reversed(parts))) or None
-    except ValueError:
-        return None
 
 
 def _count(number: int, noun: str) -> str:
