@@ -7,7 +7,9 @@ The source's own clock is kept: the first stamp need not be zero. What can be wr
     stamps out of order             containers that store B-frames without presentation times: from the first disorder on, the
                                     frames take the stamps of the packets read ahead, smallest first
     a jump of > 1 s and > 3 steps   kept, and the frame is marked as coming after a gap
-    a jump back by > 1 s            the source began a new clock: kept, and marked as a gap
+    a jump back by > 1 s            the source began a new clock: marked as a gap; kept for a live source (see `Timeline`), while
+                                    in a recording time goes on a step after the last frame
+    a leap ahead by > 1 h           in a recording likewise: no recording stands still for so long
     pictures lost to damage         marked as a gap when more than 3 steps are missing
 """
 
@@ -15,9 +17,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from dataclasses import dataclass
 from statistics import median
 
 GAP_S = 1.0
+LEAP_S = 3600.0
 GAP_STEPS = 3.0
 DEFAULT_STEP_S = 1 / 25
 OTHER_RATE = 0.25
@@ -48,19 +52,35 @@ class SlowRate:
         return slow_rate(self._fps)
 
 
+@dataclass(frozen=True)
+class NewClock:
+    """Where a recording's stamps begin anew: at the frame of the time t, seconds, whose own stamp is another."""
+
+    frame: int
+    t: float
+    stamp: float
+
+
 class SourceClock:
     """Stamps the frames of one source; step_s is the declared time from frame to frame, None where none is declared.
 
-    sort says beforehand that the container's stamps are those of storage, not of presentation.
+    sort says beforehand that the container's stamps are those of storage, not of presentation. recorded says that no wall clock
+    tells how much time passed where the stamps begin anew: time goes on then, and `anew` keeps where. covered is how long the
+    pictures last, gaps left out.
     """
 
-    def __init__(self, step_s: float | None, *, sort: bool = False) -> None:
+    def __init__(self, step_s: float | None, *, sort: bool = False, recorded: bool = False) -> None:
         usable = step_s is not None and 1e-3 <= step_s <= 60
         self.nominal_s = step_s if usable and step_s is not None else DEFAULT_STEP_S
         self.invented = 0
         self.disordered = False
         self._sort = sort
+        self._recorded = recorded
         self.gaps = 0
+        self.covered = 0.0
+        self.anew: list[NewClock] = []
+        self._offset = 0.0
+        self._count = 0
         self._last: float | None = None
         self._steps: deque[float] = deque(maxlen=15)
         self._ahead: list[float] = []
@@ -75,12 +95,15 @@ class SourceClock:
         last = self._last
         if last is None:
             return self._advance(self._first(t), gap=False)
-        if t is not None and t < last - GAP_S:
-            self._ahead = [ahead for ahead in self._ahead if t < ahead < last]
+        step = median(self._steps) if self._steps else self.nominal_s
+        if t is not None and (t < last - GAP_S or (self._recorded and t > last + LEAP_S)):
+            self._ahead = [ahead for ahead in self._ahead if abs(ahead - t) < abs(ahead - last) and ahead > t]
             heapq.heapify(self._ahead)
+            if self._recorded:
+                self._offset += last + step - t
+                self.anew.append(NewClock(self._count, t + self._offset, t))
             return self._advance(t, gap=True)
         t = self._repaired(t, last)
-        step = median(self._steps) if self._steps else self.nominal_s
         far = t - last > GAP_STEPS * step * 1.001
         gap = far and (lost or t - last > GAP_S)
         if not gap:
@@ -107,11 +130,14 @@ class SourceClock:
         return t
 
     def _advance(self, t: float, *, gap: bool) -> tuple[float, bool]:
+        if self._last is not None and not gap:
+            self.covered += t - self._last
         self._last = t
+        self._count += 1
         self.gaps += gap
         while self._ahead and self._ahead[0] <= t:
             heapq.heappop(self._ahead)
-        return t, gap
+        return t + self._offset, gap
 
 
 class Timeline:

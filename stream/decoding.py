@@ -17,6 +17,8 @@ from stream.clock import SourceClock
 from stream.fields import Deinterlacer
 from stream.pixels import Orientation, upright_pixels
 
+LATE_PICTURE_S = 30.0
+"""Sound that begins this much before the first picture has another clock."""
 STILL_SHARE = 0.05
 """A track of pictures that is this much shorter than another one is a cover or a thumbnail of it."""
 
@@ -24,13 +26,14 @@ STILL_SHARE = 0.05
 class Decoding:
     """The frames of a container's picture track, once, in order of presentation; its attributes tell how it went so far.
 
-    errors counts packets that could not be decoded, damaged the broken pictures left out after the first good one; failure is
+    origin is where a player's clock begins; errors counts packets that could not be decoded, damaged the broken pictures left out after the first good one; failure is
     what ended the reading before its end, None where nothing did; read counts packets.
     """
 
     def __init__(self, container: av.container.InputContainer, track: av.VideoStream, clock: SourceClock) -> None:
         self.clock = clock
         self.start: float | None = None
+        self.origin = 0.0
         self.end: float | None = None
         self.size = (track.codec_context.width, track.codec_context.height)
         self.orientation = Orientation()
@@ -82,6 +85,13 @@ class Decoding:
             self._lost = True
             return []
 
+    def _begins(self, first: float) -> float:
+        """Where a player's clock begins, seconds of the source: with the first sound or picture; first is the first picture's."""
+        begins = self._container.start_time
+        if begins is None or not first - LATE_PICTURE_S <= begins / av.time_base <= first:
+            return first
+        return float(begins / av.time_base)
+
     def _aspect(self) -> float | None:
         """Width over height of a pixel as stored, as the container says or else the stream; None where neither does."""
         aspect = self._track.sample_aspect_ratio or self._track.codec_context.sample_aspect_ratio
@@ -96,7 +106,9 @@ class Decoding:
         self._lost = False
         self.pixel_format = picture.format.name
         self.size = (frame.width, frame.height)
-        self.start = t if self.start is None else self.start
+        if self.start is None:
+            self.start = t
+            self.origin = self._begins(t)
         self.end = t
         self.frames += 1
         return frame

@@ -18,12 +18,15 @@ import av.error
 
 from engine.errors import SourceError
 from engine.types import Frame
-from stream.clock import SourceClock
+from stream.clock import NewClock, SourceClock
 from stream.decoding import Decoding, picture_track, rate_of, seconds_of
 from stream.pixels import square_size
 
 EARLY_END_S = 0.5
 """A file whose pictures end this much before its declared end was cut off."""
+
+MOST_CLOCKS = 3
+"""So many new clocks are told one by one."""
 
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
@@ -34,7 +37,10 @@ _INDEXED = {"mp4", "matroska", "avi", "asf"}
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds."""
+    """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
+
+    covered is how long the pictures last, gaps left out; clocks says where the file's own stamps begin anew.
+    """
 
     path: str
     codec: str
@@ -45,6 +51,8 @@ class VideoFacts:
     fps: float | None
     start: float | None
     end: float | None
+    covered: float
+    clocks: tuple[NewClock, ...]
     frames: int
     expected_frames: int | None
     gaps: int
@@ -57,7 +65,8 @@ class VideoFacts:
         out = asdict(self)
         duration = None if self.start is None or self.end is None else round(self.end - self.start, 6)
         out["duration"] = duration
-        out["measured_fps"] = round((self.frames - 1) / duration, 3) if duration and duration > 0 else None
+        steps = self.frames - 1 - self.gaps
+        out["measured_fps"] = round(steps / self.covered, 3) if self.covered > 0 and steps > 0 else None
         out["warnings"] = list(self.warnings)
         return out
 
@@ -80,7 +89,7 @@ class _Declared:
         length, base = seconds_of(stream), float(stream.time_base or 0)
         indexed = bool(_INDEXED & set(format_names.split(",")))
         shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-        square = not shape or square_size(1000, 1000, float(shape)) == (1000, 1000)
+        square = shape is None or not shape or square_size(1000, 1000, float(shape)) == (1000, 1000)
         pictures = stream.container.streams.video
         return cls(
             codec=stream.codec_context.name,
@@ -88,7 +97,7 @@ class _Declared:
             frames=int(stream.frames),
             length=length,
             end=(stream.start_time or 0) * base + length if length and indexed else None,
-            pixel_shape=None if square else f"{shape.numerator}:{shape.denominator}",
+            pixel_shape=None if square or shape is None else f"{shape.numerator}:{shape.denominator}",
             track=1 + pictures.index(stream),
             tracks=len(pictures),
         )
@@ -109,7 +118,8 @@ class VideoSource:
         context.thread_count = threads or decoder_threads(context.width * context.height)
         self._declared = _Declared.of(self._stream, self._container.format.name)
         self._fps = self._declared.fps
-        clock = SourceClock(1 / self._fps if self._fps else None, sort=self._container.format.name == "avi")
+        stored = self._container.format.name == "avi"
+        clock = SourceClock(1 / self._fps if self._fps else None, sort=stored, recorded=True)
         self._decoding = Decoding(self._container, self._stream, clock)
 
     def __enter__(self) -> VideoSource:
@@ -133,7 +143,14 @@ class VideoSource:
         declared = self._declared
         if declared.frames:
             return declared.frames
+        if self._decoding.clock.anew:
+            return None
         return round(declared.length * self._fps) if declared.length and self._fps else None
+
+    @property
+    def origin(self) -> float:
+        """Where a player's clock begins, seconds of the frames' time; known once the first frame was read."""
+        return self._decoding.origin
 
     @property
     def facts(self) -> VideoFacts:
@@ -149,6 +166,8 @@ class VideoSource:
             fps=self._fps,
             start=read.start,
             end=read.end,
+            covered=round(read.clock.covered, 6),
+            clocks=tuple(read.clock.anew),
             frames=read.frames,
             expected_frames=self.expected_frames,
             gaps=read.clock.gaps,
@@ -166,7 +185,8 @@ class VideoSource:
         rest = f"the rest was read ({_count(read.frames, 'frame')})"
         end, last = self._declared.end, read.end
         slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
-        if read.finished and end is not None and last is not None and last < end - slack:
+        whole = not read.finished or read.clock.anew or (self._declared.frames and read.frames >= self._declared.frames)
+        if not whole and end is not None and last is not None and last < end - slack:
             stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
             return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
         return f"{self.path}: {damage}{rest}" if damage else None
@@ -177,6 +197,13 @@ class VideoSource:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
         elif clock.invented:
             yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
+        for new in clock.anew[:MOST_CLOCKS]:
+            yield (
+                f"time stamps begin anew at frame {new.frame}: {new.stamp:.3f} s follows {new.t:.3f} s; "
+                "times go on from there, and nothing is compared across"
+            )
+        if len(clock.anew) > MOST_CLOCKS:
+            yield f"time stamps begin anew {len(clock.anew) - MOST_CLOCKS} times more"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
         fields = self._decoding.fields

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import OutputError
-from engine.types import Activity, Event
+from engine.types import Activity, Event, Mark
 
 SHORTEST_CUE_S = 0.04
 CSV_LABELS = ("negative", "positive", "surprise")
@@ -27,6 +27,8 @@ CSV_COLUMNS = (
     *(f"p_{label}" for label in CSV_LABELS),
     *("model", "why", "expression_probability"),
 )
+FILE_COLUMNS = (*CSV_COLUMNS, "onset_played", "apex_played", "offset_played")
+"""What events.csv has: the times in a player's clock beside those of the source's own."""
 
 
 class EventFiles:
@@ -41,6 +43,7 @@ class EventFiles:
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
+        self.origin = 0.0
         write_atomically(folder / "summary.json", as_json({"complete": False}))
         (folder / "events.vtt").unlink(missing_ok=True)
         self._lines = _LineFile(folder / "events.jsonl")
@@ -48,28 +51,32 @@ class EventFiles:
         try:
             self._rows = _LineFile(folder / "events.csv")
             self._open.append(self._rows)
-            self._rows.append(_csv_line(CSV_COLUMNS))
+            self._rows.append(_csv_line(FILE_COLUMNS))
             self._acts = _LineFile(folder / "activity.jsonl")
             self._open.append(self._acts)
         except OutputError:
             self.close()
             raise
 
-    def write(self, event: Event) -> None:
-        """Keep one final event."""
-        self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
+    def write(self, event: Event, origin: float = 0.0) -> None:
+        """Keep one final event; origin is the source time at which a player's clock is 0."""
+        self.origin = origin
+        marks = {"onset": event.onset, "apex": event.apex, "offset": event.offset}
+        fields = event.as_dict() | {"played": {name: _played(mark, origin) for name, mark in marks.items()}}
+        self._lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
         self.events.append(event)
-        self._rows.append(_csv_line(csv_row(event)))
+        self._rows.append(_csv_line(csv_row(event, origin)))
 
-    def note(self, activity: Activity) -> None:
-        """Keep one activity."""
-        self._acts.append(json.dumps(activity.as_dict(self.stream), ensure_ascii=False) + "\n")
+    def note(self, activity: Activity, origin: float = 0.0) -> None:
+        """Keep one activity; origin as for an event."""
+        played = {"start": _played(activity.start, origin), "end": _played(activity.end, origin)}
+        self._acts.append(json.dumps(activity.as_dict(self.stream) | {"played": played}, ensure_ascii=False) + "\n")
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the subtitles and the summary, and close."""
         self.close()
-        write_atomically(self.folder / "events.vtt", subtitles(self.events))
+        write_atomically(self.folder / "events.vtt", subtitles(self.events, self.origin))
         write_atomically(self.folder / "summary.json", as_json(summary))
 
     def close(self) -> None:
@@ -105,8 +112,9 @@ class _LineFile:
             self._file.close()
 
 
-def csv_row(event: Event) -> list[object]:
-    """An event's values in the order of CSV_COLUMNS; other labels than CSV_LABELS are in events.jsonl alone."""
+def csv_row(event: Event, origin: float = 0.0) -> list[object]:
+    """An event's values in the order of FILE_COLUMNS; other labels than CSV_LABELS are in events.jsonl alone. origin is the
+    source time at which a player's clock is 0."""
     fields = event.as_dict()
     row: list[object] = [fields[name] for name in CSV_COLUMNS[:7]]
     for mark in (event.onset, event.apex, event.offset):
@@ -114,20 +122,28 @@ def csv_row(event: Event) -> list[object]:
     row.append("" if event.offset is None else f"{event.offset.t - event.onset.t:.6f}")
     row += [str(event.truncated).lower(), str(event.speaking).lower()]
     row += [fields["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, event.model, event.why or "", fields.get("expression_probability", "")]
+    row += [event.model, event.why or "", fields.get("expression_probability", "")]
+    for mark in (event.onset, event.apex, event.offset):
+        row.append("" if mark is None else f"{mark.t - origin:.6f}")
+    return row
 
 
-def subtitles(events: list[Event]) -> str:
-    """WebVTT: a cue for each event with an offset, in order of onset; what lies before the clock's zero cannot be shown."""
+def subtitles(events: list[Event], origin: float = 0.0) -> str:
+    """WebVTT: a cue for each event with an offset, in order of onset, in the time of a player whose clock is 0 at origin;
+    what lies before that cannot be shown."""
     cues = ["WEBVTT", ""]
     for event in sorted(events, key=lambda e: (e.onset.t, e.face)):
-        if event.offset is None or event.offset.t < 0:
+        if event.offset is None or event.offset.t < origin:
             continue
-        start = max(event.onset.t, 0.0)
-        end = max(event.offset.t, start + SHORTEST_CUE_S)
+        start = max(event.onset.t - origin, 0.0)
+        end = max(event.offset.t - origin, start + SHORTEST_CUE_S)
         cues += [f"{_cue_time(start)} --> {_cue_time(end)}"]
         cues += [f"{event.label} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
     return "\n".join(cues)
+
+
+def _played(mark: Mark | None, origin: float) -> float | None:
+    return None if mark is None else round(mark.t - origin, 6)
 
 
 def as_json(value: dict[str, Any]) -> str:
