@@ -14,7 +14,7 @@ This is the only module that imports dlib; MediaPipe's models are behind `engine
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -22,7 +22,7 @@ import numpy as np
 
 from engine import mesh
 from engine.config import LandmarkSettings
-from engine.continuity import Continuity, SceneContinuity, Step
+from engine.continuity import Continuity, Leaps, SceneContinuity, Step
 from engine.glance import FaceGlance, SceneGlance
 from engine.mesh import FaceMesh, MeshModels, Region, region_around
 from engine.types import F32, U8, Face, Frame
@@ -80,7 +80,8 @@ def _box_of(region: Region) -> Box:
 @dataclass
 class _Track:
     """One followed face: where it is looked for next, when it was seen and looked for last, and what the mesh saw of it then,
-    None where it saw no face; how the frame at hand follows the one before, and whether it shows what the mesh saw."""
+    None where it saw no face; how the frame at hand follows the one before, whether it shows another moment (`Leaps`), and
+    whether it shows what the mesh saw."""
 
     id: int
     region: Region
@@ -90,7 +91,9 @@ class _Track:
     seen: FaceMesh | None = None
     glance: FaceGlance | None = None
     continuity: Continuity | None = None
+    leaps: Leaps = field(default_factory=Leaps)
     step: Step = "next"
+    apart: bool = False
     as_seen: bool = False
 
 
@@ -145,6 +148,8 @@ class FaceLocator:
         is another face, of another id, and the detectors search for all of them at once."""
         for track in self._tracks:
             track.step = "next" if track.continuity is None else track.continuity.step(frame.grey)
+            change = 0.0 if track.continuity is None else track.continuity.change
+            track.apart = track.leaps.take(frame.t, track.step, change, doubtful=frame.doubtful)
             track.as_seen &= track.step == "repeat"
         kept = [track for track in self._tracks if track.step != "cut"] if self._whole.is_another(frame.grey) else self._tracks
         cut = len(kept) < len(self._tracks)
@@ -153,11 +158,14 @@ class FaceLocator:
         return cut
 
     def _shown(self) -> list[Face]:
-        """The faces, those marked of which the frame repeats the picture."""
-        repeated = {track.id for track in self._tracks if track.step == "repeat"}
-        if not repeated:
+        """The faces, those marked of which the frame repeats the picture or shows another moment."""
+        marked = {track.id: track for track in self._tracks if track.step == "repeat" or track.apart}
+        if not marked:
             return self._faces
-        return [replace(face, repeated=True) if face.id in repeated else face for face in self._faces]
+        return [
+            replace(face, repeated=marked[face.id].step == "repeat", apart=marked[face.id].apart) if face.id in marked else face
+            for face in self._faces
+        ]
 
     def look_around(self, frame: Frame) -> None:
         """Looks for new faces in the frame that was located last, if it is time to; the next look of the mesh has them.
@@ -171,8 +179,8 @@ class FaceLocator:
     def _is_due(self, track: _Track, frame: Frame) -> bool:
         """Whether the mesh looks at a face in this frame: it is new or it is time, or eyes or mouth changed since it did. The
         very picture that it saw, repeated, tells nothing."""
-        if track.as_seen:
-            return False
+        if track.as_seen or track.apart:
+            return track.apart
         since, settings = frame.t - track.looked_t + _EARLY_S, self._settings
         is_new = track.seen is not None and all(face.id != track.id for face in self._faces)
         if is_new or since >= 1 / settings.mesh_hz:

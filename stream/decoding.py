@@ -6,6 +6,7 @@ Recorded files (`source`) and connections to live sources (`link`) read through 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import av
@@ -19,6 +20,9 @@ from stream.pixels import Orientation, upright_pixels
 
 LATE_PICTURE_S = 30.0
 """Sound that begins this much before the first picture has another clock."""
+_STREAMED = {"mpegts", "mpeg", "rtsp", "rtp", "hls", "flv", "live_flv", "sdp"}
+"""Formats that were sent or broadcast: a picture that is missing was lost on the way, and those that lean on it show it."""
+
 STILL_SHARE = 0.05
 """A track of pictures that is this much shorter than another one is a cover or a thumbnail of it."""
 
@@ -26,7 +30,8 @@ STILL_SHARE = 0.05
 class Decoding:
     """The frames of a container's picture track, once, in order of presentation; its attributes tell how it went so far.
 
-    origin is where a player's clock begins; errors counts packets that could not be decoded, damaged the broken pictures left out after the first good one; failure is
+    origin is where a player's clock begins. errors counts packets that could not be decoded, corrupt those that came damaged,
+    damaged the broken pictures left out after the first good one, resized how often the pictures changed their size; failure is
     what ended the reading before its end, None where nothing did; read counts packets.
     """
 
@@ -38,13 +43,15 @@ class Decoding:
         self.size = (track.codec_context.width, track.codec_context.height)
         self.orientation = Orientation()
         self.pixel_format = "unknown"
-        self.frames = self.errors = self.damaged = self.read = 0
+        self.frames = self.errors = self.damaged = self.corrupt = self.resized = self.read = 0
         self.failure: av.error.FFmpegError | None = None
         self.finished = False
         self.fields = Deinterlacer()
         self._container = container
         self._track = track
         self._lost = False
+        self._doubtful = False
+        self._on_the_way = container.format.name in _STREAMED
 
     def __iter__(self) -> Iterator[Frame]:
         for picture in self._pictures():
@@ -71,6 +78,9 @@ class Decoding:
                 yield from self._decoded(None)
                 return
             self.read += 1
+            if packet.is_corrupt:
+                self.corrupt += 1
+                self._doubtful = True
             if packet.size and packet.pts is not None and packet.time_base:
                 self.clock.read_ahead(float(packet.pts * packet.time_base))
             yield from self._decoded(packet)
@@ -85,8 +95,13 @@ class Decoding:
             self._lost = True
             return []
 
+    @property
+    def lost(self) -> int:
+        """How many pictures are missing that were lost on the way."""
+        return self.clock.missing if self._on_the_way else 0
+
     def _begins(self, first: float) -> float:
-        """Where a player's clock begins, seconds of the source: with the first sound or picture; first is the first picture's."""
+        """Where a player's clock begins, seconds of the source: with the first sound, or with the first picture."""
         begins = self._container.start_time
         if begins is None or not first - LATE_PICTURE_S <= begins / av.time_base <= first:
             return first
@@ -101,8 +116,14 @@ class Decoding:
         self.orientation = Orientation.of(picture)
         layout, pixels = upright_pixels(picture, self.orientation, self._aspect())
         own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
+        holes = self.clock.holes
         t, gap = self.clock.stamp(own, lost=self._lost)
-        frame = Frame(index=self.frames, t=t, pixels=pixels, layout=layout, gap=gap)
+        self._doubtful |= self._lost or (self._on_the_way and self.clock.holes > holes)
+        frame = Frame(self.frames, t, pixels, layout, doubtful=self._doubtful)
+        resized = self.frames > 0 and (frame.width, frame.height) != self.size
+        frame = replace(frame, gap=gap or resized)
+        self.resized += resized
+        self._doubtful &= not picture.key_frame
         self._lost = False
         self.pixel_format = picture.format.name
         self.size = (frame.width, frame.height)

@@ -39,7 +39,7 @@ _INDEXED = {"mp4", "matroska", "avi", "asf"}
 class VideoFacts:
     """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
 
-    covered is how long the pictures last, gaps left out; clocks says where the file's own stamps begin anew.
+    covered is how long the pictures last, in so many steps, gaps left out; clocks says where the file's own stamps begin anew.
     """
 
     path: str
@@ -52,10 +52,12 @@ class VideoFacts:
     start: float | None
     end: float | None
     covered: float
+    steps: int
     clocks: tuple[NewClock, ...]
     frames: int
     expected_frames: int | None
     gaps: int
+    lost_frames: int
     decode_errors: int
     damaged_frames: int
     warnings: tuple[str, ...]
@@ -65,8 +67,8 @@ class VideoFacts:
         out = asdict(self)
         duration = None if self.start is None or self.end is None else round(self.end - self.start, 6)
         out["duration"] = duration
-        steps = self.frames - 1 - self.gaps
-        out["measured_fps"] = round(steps / self.covered, 3) if self.covered > 0 and steps > 0 else None
+        out["measured_fps"] = round(self.steps / self.covered, 3) if self.covered > 0 and self.steps > 0 else None
+        del out["steps"]
         out["warnings"] = list(self.warnings)
         return out
 
@@ -167,10 +169,12 @@ class VideoSource:
             start=read.start,
             end=read.end,
             covered=round(read.clock.covered, 6),
+            steps=max(0, read.frames - 1 - read.clock.gaps),
             clocks=tuple(read.clock.anew),
             frames=read.frames,
             expected_frames=self.expected_frames,
-            gaps=read.clock.gaps,
+            gaps=read.clock.gaps + read.resized + (read.clock.holes if read.lost else 0),
+            lost_frames=read.lost,
             decode_errors=read.errors,
             damaged_frames=read.damaged,
             warnings=tuple(self._warnings()),
@@ -204,6 +208,15 @@ class VideoSource:
             )
         if len(clock.anew) > MOST_CLOCKS:
             yield f"time stamps begin anew {len(clock.anew) - MOST_CLOCKS} times more"
+        if self._decoding.lost:
+            yield (
+                f"{_count(self._decoding.lost, 'picture')} missing in {_count(clock.holes, 'place')}, lost on the way to this "
+                "file; where they show, the motion on one side is not compared with that on the other"
+            )
+        if self._decoding.resized:
+            yield f"the size of the pictures changes {_count(self._decoding.resized, 'time')}; nothing is compared across"
+        if self._decoding.corrupt:
+            yield f"{_count(self._decoding.corrupt, 'packet')} came damaged"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
         fields = self._decoding.fields
