@@ -40,9 +40,9 @@ class Frame:
 
     pixels is [H, W] for layout "grey", [H, W, 3] for "rgb", [H * 3 / 2, W] for "i420" (planar YUV 4:2:0, H and W even; the
     first H rows are the luma). index counts decoded frames from 0; t is the source's time in seconds. gap says that the
-    source lost pictures or jumped in time just before this frame; doubtful that pictures were lost since the last key picture, so
-    that errors show up to the next one: what jumps did not move. voice is the share of the moments around it in which a voice
-    sounds, 0 to 1, None where nothing is known of the sound.
+    source lost pictures or jumped in time just before this frame; doubtful that pictures were lost since the last key picture,
+    so that errors show up to the next one: what jumps did not move. voice is the share of the moments around it in which a
+    voice sounds, 0 to 1, None where nothing is known of the sound.
     """
 
     index: int

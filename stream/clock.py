@@ -41,8 +41,8 @@ def slow_rate(fps: float) -> str:
     if fps <= 0 or fps >= MICRO_FPS:
         return ""
     return (
-        f"micro-expressions cannot be seen at {fps:.0f} frames/s: nothing shorter than 3 frames ({LEAST_STEPS / fps:.2f} s) is, "
-        "and they last half a second at most and rise within a tenth or two; record at least 25 frames/s"
+        f"micro-expressions cannot be seen at {fps:.0f} frames/s: nothing shorter than 3 frames ({LEAST_STEPS / fps:.2f} s) is"
+        ", and they last half a second at most and rise within a tenth or two; record at least 25 frames/s"
     )
 
 

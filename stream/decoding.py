@@ -16,6 +16,7 @@ from av.stream import Disposition
 from engine.types import Frame
 from stream.clock import SourceClock
 from stream.fields import Deinterlacer
+from stream.lighting import Flashing
 from stream.pixels import Orientation, upright_pixels
 
 LATE_PICTURE_S = 30.0
@@ -47,9 +48,10 @@ class Decoding:
         self.failure: av.error.FFmpegError | None = None
         self.finished = False
         self.fields = Deinterlacer()
+        self.flashing = Flashing()
         self._container = container
         self._track = track
-        self._lost = False
+        self._lost = self._gap = False
         self._doubtful = False
         self._on_the_way = container.format.name in _STREAMED
 
@@ -60,10 +62,18 @@ class Decoding:
                 self._lost = True
                 continue
             for whole in self.fields.take(picture):
-                yield self._frame(whole)
+                yield from self._lit(self._frame(whole))
         for whole in self.fields.flush():
-            yield self._frame(whole)
+            yield from self._lit(self._frame(whole))
         self.finished = True
+
+    def _lit(self, frame: Frame) -> Iterator[Frame]:
+        """The frame, unless it is one of those between the flashes of a light."""
+        if self.flashing.is_dark(frame.grey):
+            self._gap |= frame.gap
+        else:
+            yield replace(frame, gap=True) if self._gap else frame
+            self._gap = False
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._track)

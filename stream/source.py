@@ -58,6 +58,7 @@ class VideoFacts:
     expected_frames: int | None
     gaps: int
     lost_frames: int
+    unlit_frames: int
     decode_errors: int
     damaged_frames: int
     warnings: tuple[str, ...]
@@ -175,6 +176,7 @@ class VideoSource:
             expected_frames=self.expected_frames,
             gaps=read.clock.gaps + read.resized + (read.clock.holes if read.lost else 0),
             lost_frames=read.lost,
+            unlit_frames=read.flashing.unlit,
             decode_errors=read.errors,
             damaged_frames=read.damaged,
             warnings=tuple(self._warnings()),
@@ -196,6 +198,11 @@ class VideoSource:
         return f"{self.path}: {damage}{rest}" if damage else None
 
     def _warnings(self) -> Iterator[str]:
+        yield from self._of_the_clock()
+        yield from self._of_the_way()
+        yield from self._of_the_pictures()
+
+    def _of_the_clock(self) -> Iterator[str]:
         clock = self._decoding.clock
         if clock.invented and clock.invented == self._decoding.frames:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
@@ -208,28 +215,40 @@ class VideoSource:
             )
         if len(clock.anew) > MOST_CLOCKS:
             yield f"time stamps begin anew {len(clock.anew) - MOST_CLOCKS} times more"
-        if self._decoding.lost:
-            yield (
-                f"{_count(self._decoding.lost, 'picture')} missing in {_count(clock.holes, 'place')}, lost on the way to this "
-                "file; where they show, the motion on one side is not compared with that on the other"
-            )
-        if self._decoding.resized:
-            yield f"the size of the pictures changes {_count(self._decoding.resized, 'time')}; nothing is compared across"
-        if self._decoding.corrupt:
-            yield f"{_count(self._decoding.corrupt, 'packet')} came damaged"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
-        fields = self._decoding.fields
+
+    def _of_the_way(self) -> Iterator[str]:
+        read = self._decoding
+        if read.lost:
+            yield (
+                f"{_count(read.lost, 'picture')} missing in {_count(read.clock.holes, 'place')}, lost on the way to this file; "
+                "where that shows, what is before is not compared with what comes after"
+            )
+        if read.corrupt:
+            yield f"{_count(read.corrupt, 'packet')} came damaged"
+        if self._declared.tracks > 1:
+            yield f"the file has {self._declared.tracks} tracks of pictures; number {self._declared.track} was read"
+
+    def _of_the_pictures(self) -> Iterator[str]:
+        read, fields = self._decoding, self._decoding.fields
+        if read.resized:
+            yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across"
+        interlaced = fields.interlaced + fields.woven
+        flag = "" if fields.interlaced else ", though the file does not say so"
         if fields.refusal is not None:
-            yield f"{_count(fields.interlaced, 'picture')} interlaced and left so, yadif is missing ({fields.refusal})"
-        elif fields.interlaced:
-            yield f"{_count(fields.interlaced, 'picture')} interlaced; they were deinterlaced (yadif)"
-        if self._decoding.orientation.mirrored:
+            yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({fields.refusal})"
+        elif interlaced:
+            yield f"{_count(interlaced, 'picture')} interlaced{flag}; they were deinterlaced (yadif)"
+        if read.orientation.mirrored:
             yield "the file says that its pictures are shown mirrored; so they were analysed"
         if self._declared.pixel_shape:
             yield f"pixels are not square ({self._declared.pixel_shape}); the pictures were stretched until they are"
-        if self._declared.tracks > 1:
-            yield f"the file has {self._declared.tracks} tracks of pictures; number {self._declared.track} was read"
+        if read.flashing.unlit:
+            yield (
+                f"{_count(read.flashing.unlit, 'picture')} of {read.frames} dark between the flashes of a light (an infrared "
+                "camera?); the lit ones were analysed"
+            )
 
 
 def decoder_threads(pixels: int) -> int:

@@ -36,11 +36,12 @@ def summarize(
 ) -> dict[str, Any]:
     """The content of summary.json; problem is None when the whole video was analysed. Times in seconds."""
     facts = video.as_dict()
+    lit = 1 - video.unlit_frames / max(1, video.frames)
     return {
         "format": 1,
         "complete": problem is None,
         "problem": problem,
-        "notes": list(notes(facts["measured_fps"] or 0.0, statistics)),
+        "notes": list(notes((facts["measured_fps"] or 0.0) * lit, statistics)),
         "stream": stream,
         "video": facts,
         "events": count_events(events),
