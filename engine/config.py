@@ -49,7 +49,9 @@ class LandmarkSettings(Settings):
         gt=0,
         description="seconds of source time between looks for new faces while one is followed and the picture changes",
     )
-    keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")
+    keep_s: float = Field(
+        1.0, ge=0, description="seconds a lost face keeps its id; one that returns later has it again if it looks like it"
+    )
     model: Path | None = Field(
         None,
         description="where MediaPipe's face_landmarker.task lies (that very file); default: APEXSTREAM_FACE_MODEL, else the "

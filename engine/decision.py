@@ -34,7 +34,7 @@ class _Announced:
 
 class Decision:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open. spoke tells in which share of the time
-    from start to end the face spoke.
+    from start to end the face spoke; ordinal is that of the first span: a face that returns has had some before.
 
     `motions` are those that turned out to be no expressions; whoever reads them empties the list.
     """
@@ -44,6 +44,7 @@ class Decision:
         settings: SpotterSettings | None = None,
         network: JudgeNetwork | None = None,
         spoke: Callable[[float, float], float] = lambda start, end: 0.0,
+        ordinal: int = 0,
     ) -> None:
         settings = settings or SpotterSettings()
         self.spotter = Spotter(settings)
@@ -54,10 +55,15 @@ class Decision:
         self._taken: list[Stretch] = []  # the last stretches that became expressions
         self._candidate: Span | None = None  # what the spotter would announce
         self._announced: _Announced | None = None
-        self._ordinal = 0
+        self._ordinal = ordinal
         self._last: Mark | None = None
         self._face = 0
         self.motions: list[Activity] = []
+
+    @property
+    def ordinal(self) -> int:
+        """That of the next span."""
+        return self._ordinal
 
     @property
     def loudness(self) -> float:

@@ -108,6 +108,7 @@ class Pipeline:
             "truncated": 0,
         }
         self._ids: set[int] = set()
+        self._ordinals: dict[int, int] = {}  # the next span's, of faces that left
         self._activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
         self._acted: Counter[ActivityKind] = Counter()
         self._evidence: dict[str, Evidence] = {}
@@ -224,7 +225,7 @@ class Pipeline:
         if watch is None:
             longest = self.settings.spotter.longest_s
             activity = ActivityWatch()
-            decision = Decision(self.settings.spotter, self._judge, activity.spoke)
+            decision = Decision(self.settings.spotter, self._judge, activity.spoke, self._ordinals.get(face.id, 0))
             watch = self._faces[face.id] = _Watch(decision, Ring(longest + 4.0), activity)
             self._ids.add(face.id)
         events: list[Event] = []
@@ -321,6 +322,7 @@ class Pipeline:
                 events += self._finish(id_, watch)
             if away < 0 or away > self.settings.landmarks.keep_s + 2.0:
                 del self._faces[id_]
+                self._ordinals[id_] = watch.decision.ordinal
         return events
 
     def _finish(self, face: int, watch: _Watch, resumes: float = -math.inf) -> list[Event]:
