@@ -7,7 +7,7 @@
     lavfi:GRAPH                 a picture that FFmpeg draws itself (lavfi:testsrc=size=640x480:rate=30)
     anything else               a video file
 
-A password that holds / ? # or @ is written with %2F %3F %23 %40, or given apart from the address.
+A password that holds % / ? # or @ is written with %25 %2F %3F %23 %40, or given apart from the address.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _PROTOCOLS = {
 
 _SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http", "rtmp": "rtmp", "rtmps": "rtmp"}
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^\s'\"]*", re.IGNORECASE)
+_STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _DEVICE = re.compile(r"/dev/video\d+")
 _ANALYSIS_US = "500000"
 """How much of a stream FFmpeg looks at before it lets go of the first picture; its own 5 s would delay each return."""
@@ -108,13 +109,13 @@ def _network(source: str, transport: Transport, username: str | None, password: 
     try:
         parts = urlsplit(source)
         unquoted = parts.port is not None and "@" not in parts.netloc and "@" in source
-        usable = bool(parts.hostname) and parts.port != 0 and not unquoted
+        usable = bool(parts.hostname) and parts.port != 0 and not unquoted and not _unescaped(source)
     except ValueError:
         usable = False
     if not usable:
         raise SourceError(
             f"the {source.partition('://')[0]} address has no usable host and port;"
-            " in a user name or password write / ? # and @ as %2F %3F %23 and %40"
+            " in a user name or password write % / ? # and @ as %25 %2F %3F %23 and %40, or give them apart from the address"
         )
     user = unquote(parts.username or "") if username is None else username
     word = unquote(parts.password or "") if password is None else password
@@ -132,6 +133,13 @@ def _network(source: str, transport: Transport, username: str | None, password: 
         options=options,
         secrets=_secrets(word, parts.query),
     )
+
+
+def _unescaped(source: str) -> bool:
+    """Whether an address holds marks that may be part of a password or not: what stands for what, only its writer knows."""
+    rest = source.partition("://")[2]
+    login = rest.rpartition("@")[0].partition("/")[0]
+    return "#" in source or "@" in login or _STRAY_PERCENT.search(login) is not None
 
 
 def _secrets(password: str, query: str) -> tuple[str, ...]:

@@ -77,6 +77,14 @@ def test_credentials_reach_ffmpeg_and_nobody_else(source: str, username: str | N
     assert address.redact("error at rtsp://adm!n:x@cam.local/live?a=b twice") == "error at rtsp://cam.local/live twice"
 
 
+@pytest.mark.parametrize("name", ["rtsp://admin:p%40s%23s%25@cam/x", "http://admin:p%40s%23s%25@cam/x"])
+def test_a_password_with_odd_marks_works_escaped_or_apart(name: str) -> None:
+    bare = name.replace("admin:p%40s%23s%25@", "")
+    escaped, apart = parse_address(name), parse_address(bare, username="admin", password="p@s#s%")
+    assert escaped.target == apart.target == name
+    assert not [secret for secret in ("p@s#s%", "p%40s%23s%25") if secret in f"{escaped.shown} {escaped!r} {apart!r}"]
+
+
 def test_a_pattern_that_names_an_address_hides_its_credentials() -> None:
     assert "secret" not in repr(parse_address("lavfi:movie=rtsp://me:secret@cam/live"))
 
@@ -88,10 +96,14 @@ def test_a_pattern_that_names_an_address_hides_its_credentials() -> None:
         ("ftp://host/x", "ftp:// are not known"),
         ("rtsp://", "no usable host and port"),
         ("rtsp://cam:99999/x", "no usable host and port"),
-        ("rtsp://me:pa#secret@cam/x", "write / \\? # and @ as"),
-        ("rtsp://me:secret/x@cam/x", "write / \\? # and @ as"),
-        ("rtsp://me:12/secret@cam/x", "write / \\? # and @ as"),
-        ("rtsp://me:12?secret@cam/x", "write / \\? # and @ as"),
+        ("rtsp://me:pa#secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:secret/x@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:12/secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:p@ss#secret%rd@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:p@secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:secret%@cam/x", "write % / \\? # and @ as"),
+        ("http://me:secret%zz@cam/x", "or give them apart"),
+        ("rtsp://me:12?secret@cam/x", "write % / \\? # and @ as"),
         ("http://[::1/x", "no usable host and port"),
         ("lavfi: ", "graph"),
     ],
