@@ -111,7 +111,7 @@ def load_settings(path: Path) -> PipelineSettings:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises ConfigError where it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"the settings file {path} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -68,7 +68,7 @@ def analyze(
     """
     settings = settings or AnalysisSettings()
     with opencv_on_one_thread(), open_video(path, threads=settings.reading.decode_threads) as source:
-        files = EventFiles(folder, stream or path.stem)
+        files = EventFiles(folder, stream or path.stem, path)
         try:
             return _Analysis(source, files, settings, files.stream, stop or threading.Event()).run(progress, seen)
         finally:

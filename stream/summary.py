@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from engine.types import ACTIVITY_KINDS, Activity, Event
@@ -43,6 +44,7 @@ def summarize(
         "problem": problem,
         "notes": list(notes((facts["measured_fps"] or 0.0) * lit, statistics)),
         "stream": stream,
+        "file": str(Path(video.path).resolve()),
         "video": facts,
         "events": count_events(events),
         "activities": count_activities(activities),

@@ -32,19 +32,21 @@ FILE_COLUMNS = (*CSV_COLUMNS, "onset_played", "apex_played", "offset_played")
 
 
 class EventFiles:
-    """The five files in one folder, which is made if need be; stream names the source of activities.
+    """The five files in one folder, which is made if need be; stream names the source of activities, video is
+    the file that is analysed.
 
     Raises OutputError when something cannot be written.
     """
 
-    def __init__(self, folder: Path, stream: str = "video") -> None:
+    def __init__(self, folder: Path, stream: str = "video", video: Path | None = None) -> None:
         self.folder, self.stream = folder, stream
         with _told(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
         self.origin = 0.0
-        write_atomically(folder / "summary.json", as_json({"complete": False}))
+        whose = {} if video is None else {"file": str(video.resolve())}
+        write_atomically(folder / "summary.json", as_json({"complete": False, **whose}))
         (folder / "events.vtt").unlink(missing_ok=True)
         self._lines = _LineFile(folder / "events.jsonl")
         self._open = [self._lines]
@@ -110,6 +112,15 @@ class _LineFile:
     def close(self) -> None:
         with _told(self._path):
             self._file.close()
+
+
+def analysed_in(folder: Path) -> Path | None:
+    """The video whose analysis left its files in a folder; None where that holds none, or none that says so."""
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return Path(found["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def csv_row(event: Event, origin: float = 0.0) -> list[object]:

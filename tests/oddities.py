@@ -3,49 +3,56 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
-import av.filter
 import cv2
 import numpy as np
 
 from tests.videos import Picture, write_video
-from tools.clips import ClipSpec, Truth, plan, preset, render_frames
+from tools.clips import ClipSpec, preset, render_frames
 
 FPS = 30
 SIZE = (320, 240)
-TIME_BASE = Fraction(1, 90_000)
 
 
-def base_spec(photo: str = "hopper", seed: int = 4, duration_s: float = 10.0, n_events: int = 3) -> ClipSpec:
-    """Three expressions, the second of which is under way at 5 s, on a face that sways, turns and blinks."""
+FRAMES = 195
+"""Six and a half seconds."""
+
+
+def base_spec(photo: str = "hopper", seed: int = 4) -> ClipSpec:
+    """Three expressions in ten seconds on a face that sways, turns and blinks: a micro from 2.8 to 3.2 s, another from 4.2 to
+    5.4 s, and one after the frames that are used."""
     return preset(
-        *("benchmark", photo, FPS, seed, duration_s),
-        **{"size": SIZE, "eye_px": 64, "n_events": n_events, "macro_fraction": 0.5},
+        *("benchmark", photo, FPS, seed, 10.0),
+        **{"size": SIZE, "eye_px": 64, "n_events": 3, "macro_fraction": 0.5},
         **{"micro_px": (2.0, 3.0), "macro_px": (3.0, 5.0)},
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """The clip that all others are made from: its file, its pictures [H, W, 3] RGB, what is true of it, and a free folder."""
+    """The clip that all others are made from: its file, its pictures [H, W, 3] RGB, and a folder for the others."""
 
     path: Path
     pictures: Sequence[Picture]
-    truth: Truth
     folder: Path
 
 
-def make_base(folder: Path, seed: int = 4) -> Base:
+def make_base(folder: Path) -> Base:
     """Render it once."""
-    spec = base_spec(seed=seed)
-    pictures = [picture for _, picture in render_frames(spec)]
-    return Base(h264(folder / "base.mp4", pictures), pictures, plan(spec), folder)
+    pictures = pictures_of(base_spec(), FRAMES)
+    return Base(h264(folder / "base.mp4", pictures), pictures, folder)
+
+
+def pictures_of(spec: ClipSpec, count: int) -> list[Picture]:
+    """The first pictures of a rendered clip."""
+    return [picture for _, picture in islice(render_frames(spec), count)]
 
 
 def h264(path: Path, pictures: Iterable[Picture], **settings: Any) -> Path:
@@ -143,44 +150,106 @@ def frozen(pictures: Sequence[Picture], start_s: float, end_s: float) -> list[Pi
     return [pictures[first] if first <= number < last else picture for number, picture in enumerate(pictures)]
 
 
-def filtered(path: Path, source: Path, steps: Sequence[tuple[str, str]], **settings: Any) -> Path:
-    """The video through filters of FFmpeg and encoded again as H.264."""
-    options = {"preset": "veryfast", "crf": "18", "threads": "1", **settings.pop("options", {})}
-    with av.open(str(source)) as reading, av.open(str(path), "w") as writing:
-        track = reading.streams.video[0]
-        graph = av.filter.Graph()
-        graph.link_nodes(
-            graph.add_buffer(template=track), *(graph.add(*step) for step in steps), graph.add("buffersink")
-        ).configure()
-        stream = None
-        for picture in _pulled(graph, reading.decode(track)):
-            if stream is None:
-                stream = writing.add_stream("libx264", rate=settings.get("rate", FPS), options=options)
-                stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.format.name
-                if "aspect" in settings:
-                    stream.codec_context.sample_aspect_ratio = settings["aspect"]
-            picture.pict_type = 0
-            writing.mux(stream.encode(picture))
-        assert stream is not None
-        writing.mux(stream.encode(None))
-    return path
+def woven(pictures: Sequence[Picture]) -> list[Picture]:
+    """Every two pictures, half a frame apart, as the two fields of one."""
+    out = []
+    for first, second in zip(pictures[::2], pictures[1::2], strict=False):
+        frame = first.copy()
+        frame[1::2] = second[1::2]
+        out.append(frame)
+    return out
 
 
-def _pulled(graph: av.filter.Graph, pictures: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    for picture in [*pictures, None]:
-        graph.push(picture)
-        while True:
-            try:
-                pulled = graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                break
-            assert isinstance(pulled, av.VideoFrame)
-            yield pulled
+def crossing(left: Sequence[Picture], right: Sequence[Picture], start_s: float, end_s: float) -> list[Picture]:
+    """Two faces that change places from one moment to another, the left one in front: [240, 640, 3]."""
+    share = np.clip((np.arange(len(left)) / FPS - start_s) / (end_s - start_s), 0, 1)
+    places = 140 + 360 * share * share * (3 - 2 * share)
+    return [
+        _put(_put(_backdrop(), behind, 640 - round(x)), before, round(x))
+        for before, behind, x in zip(left, right, places, strict=True)
+    ]
+
+
+def leaving(left: Sequence[Picture], right: Sequence[Picture], start_s: float, end_s: float) -> list[Picture]:
+    """Two faces, of which the right one is away from one moment to another: [240, 640, 3]."""
+    out = []
+    for number, (stays, leaves) in enumerate(zip(left, right, strict=True)):
+        picture = _put(_backdrop(), stays, 140)
+        out.append(picture if start_s <= number / FPS < end_s else _put(picture, leaves, 500))
+    return out
+
+
+def _backdrop() -> Picture:
+    grain = np.random.default_rng(0).normal(110, 60, (SIZE[1], 2 * SIZE[0], 3)).astype(np.float32)
+    return np.clip(cv2.GaussianBlur(grain, (0, 0), 8), 0, 255).astype(np.uint8)
+
+
+def _put(canvas: Picture, picture: Picture, x: int) -> Picture:
+    """The head of a picture over the canvas, its middle at x."""
+    head = picture[2:238, 75:245].astype(np.float32)
+    mask = np.zeros(head.shape[:2], np.float32)
+    cv2.ellipse(mask, (85, 118), (77, 112), 0, 0, 360, 1.0, -1)
+    soft = cv2.GaussianBlur(mask, (0, 0), 3)[..., None]
+    out = canvas.copy()
+    place = out[2:238, x - 85 : x + 85]
+    place[:] = soft * head + (1 - soft) * place
+    return out
 
 
 def resized(pictures: Sequence[Picture], width: int, height: int) -> list[Picture]:
     """The pictures at another size."""
     return [np.asarray(cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA), np.uint8) for one in pictures]
+
+
+def mixed_mjpeg(path: Path, first: Sequence[Picture], second: Sequence[Picture]) -> Path:
+    """An AVI of JPEG pictures, the first ones 4:2:2, the others 4:2:0."""
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("mjpeg", rate=FPS)
+        assert isinstance(track, av.VideoStream)
+        track.width, track.height, track.pix_fmt = SIZE[0], SIZE[1], "yuvj422p"
+        for number, picture in enumerate([*first, *second]):
+            encoder = av.CodecContext.create("mjpeg", "w")
+            assert isinstance(encoder, av.VideoCodecContext)
+            encoder.width, encoder.height, encoder.time_base = SIZE[0], SIZE[1], Fraction(1, FPS)
+            encoder.pix_fmt = "yuvj422p" if number < len(first) else "yuvj420p"
+            encoder.options = {"qmin": "2", "qmax": "4"}
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=encoder.pix_fmt)
+            for packet in [*encoder.encode(frame), *encoder.encode(None)]:
+                packet.pts = packet.dts = number
+                packet.duration, packet.time_base, packet.stream = 1, Fraction(1, FPS), track
+                container.mux(packet)
+    return path
+
+
+def without_index(source: Path, target: Path) -> Path:
+    """The AVI file as a recorder leaves it that was switched off: its index, at the end, is missing."""
+    data = source.read_bytes()
+    target.write_bytes(data[: data.rindex(b"idx1")])
+    return target
+
+
+def without_duration(source: Path, target: Path) -> Path:
+    """A video of a browser's recorder: it is written on the fly, and nobody goes back to say how long it became."""
+    live = {"live": "1"}
+    with (
+        target.open("wb") as file,
+        av.open(str(source)) as reading,
+        av.open(_Pipe(file), "w", format="webm", options=live) as writing,
+    ):
+        track = reading.streams.video[0]
+        copy = writing.add_stream_from_template(track)
+        for packet in reading.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                writing.mux(packet)
+    return target
+
+
+class _Pipe:
+    """A file in which nobody can go back."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write = file.write
 
 
 def joined(path: Path, *parts: Path) -> Path:
