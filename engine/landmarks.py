@@ -48,6 +48,7 @@ _CLOSE = 0.8  # faces whose centres are so many widths apart may be taken for ea
 _LOOK_S = 0.5  # pause between looks at who it is
 _DOUBT_S = 0.5  # who looks like nobody known for so long is somebody new
 _REMEMBERED = 16  # faces that left
+_OTHER_SHAPE = 0.02  # frames whose sides differ by less in proportion are of one shape
 _ALIKE = 0.4  # least ratio of the widths of two boxes of one face
 _FROM_BOX = 1.5  # side of the region of a face in widths of its box
 _WIDER_THAN_HOG = 1.1  # that box in widths of the one that dlib draws
@@ -137,6 +138,7 @@ class FaceLocator:
         self._scene_t = -np.inf
         self._helped = False  # whether somebody looks around between frames
         self._faces: list[Face] = []
+        self._size = (0, 0)
         self._gone: dict[int, Looks] = {}  # faces that left, by id
 
     @property
@@ -149,6 +151,7 @@ class FaceLocator:
         faces are returned again: their `t` tells when they were seen."""
         if frame.t < self._mesh_t:
             self._restart()
+        self._resize(frame)
         cut = self._step(frame)
         due = [track for track in self._tracks if frame.gap or self._is_due(track, frame)]
         if not due and not cut and frame.t - self._mesh_t + _EARLY_S < 1 / self._settings.mesh_hz:
@@ -166,6 +169,20 @@ class FaceLocator:
         ]
         self._faces.sort(key=lambda face: face.id)
         return self._shown()
+
+    def _resize(self, frame: Frame) -> None:
+        """Where the frames have another size than before, and the same shape, faces are looked for in the place that is theirs
+        now."""
+        before, self._size = self._size, (frame.width, frame.height)
+        by = frame.width / before[0] if before[0] else 1.0
+        if by == 1.0 or abs(frame.height / before[1] / by - 1) > _OTHER_SHAPE:
+            return
+        for track in self._tracks:
+            region, box = track.region, track.box
+            track.region = replace(region, x=by * region.x, y=by * region.y, side=by * region.side)
+            track.box = (by * box[0], by * box[1], by * box[2])
+            track.glance = track.continuity = None
+        self._scene = None
 
     def _step(self, frame: Frame) -> bool:
         """Sees how the frame follows the one before, face by face; whether there was a cut: what is there now in a face's place
