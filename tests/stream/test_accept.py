@@ -221,6 +221,22 @@ def test_handshakes_that_never_finish_keep_nobody_out(tmp_path: Path, caplog: py
     assert not [record for record in caplog.records if record.exc_info]
 
 
+def test_who_has_begun_to_speak_is_kept_before_those_who_are_silent(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with listening(tmp_path, max_connections=20) as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(b"GET /healthz HTTP/1.1\r\n")
+            await until(lambda: any(client.begun for client in service.server.clients), "its first line to be there")
+            silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(3 * NEW[0])]
+            writer.write(b"Host: localhost\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+            for _, other in silent:
+                other.close()
+            writer.close()
+
+    run(test)
+
+
 SMALL = """
 import asyncio, pathlib, resource, sys
 from tests.listening import listening
