@@ -19,6 +19,7 @@ from engine.spotter import BREAK_S, Spotter
 from engine.types import Activity, Crop, Mark, Span
 
 ANNOUNCES = 0.9  # the early answer from which on a span is announced before the judge is sure
+SURE = 0.95  # an answer from which on lids that close go with an expression; lids alone of people and on photographs reach .82
 SPOKEN_SHARE = 1 / 3  # a face that spoke for so much of a span speaks in it
 LATE_S = 0.1  # a stretch that ends so near a break was cut by it
 
@@ -133,7 +134,7 @@ class Decision:
             marks = self.spotter.extent(stretch.start, stretch.end)
         if marks is None:  # too short, or the face only goes back to rest: a smile that fades is no expression of its own
             return []
-        if self.spotter.lids_alone(*marks):
+        if stretch.answer < SURE and self.spotter.lids_alone(*marks):
             return []
         ordinal = self._number(stretch)
         self._waiting = [span for span in self._waiting if overlap(_stretch(span), stretch) <= 0]
