@@ -13,8 +13,6 @@ fetches them, so that an answer that nobody reads holds one page in memory, howe
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -25,6 +23,7 @@ from urllib.parse import parse_qs, unquote
 from websockets.http11 import Request, Response
 
 from engine.errors import ApexError, InputError
+from engine.text import csv_line
 from stream import metrics, wire
 from stream.feed import SourceStatus
 from stream.guard import Need
@@ -280,26 +279,20 @@ def _closing(format_: str, page: _PageOfEvents, seq: int) -> bytes:
 
 
 def _table(rows: Iterable[Sequence[object]]) -> bytes:
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(rows)
-    return table.getvalue().encode()
+    return "".join(map(csv_line, rows)).encode()
 
 
 def csv_row(event: Mapping[str, Any]) -> list[object]:
-    """A stored event's values in the order of API_COLUMNS; text that a spreadsheet would run as a formula is quoted."""
+    """A stored event's values in the order of API_COLUMNS."""
     row: list[object] = [event.get(name, "") for name in API_COLUMNS[:3]]
-    row += [_harmless(event[name]) for name in CSV_COLUMNS[:7]]
+    row += [event[name] for name in CSV_COLUMNS[:7]]
     for mark in (event["onset"], event["apex"], event["offset"]):
         row += ["", ""] if mark is None else [mark["frame"], f"{mark['t']:.6f}"]
     offset = event["offset"]
     row.append("" if offset is None else f"{offset['t'] - event['onset']['t']:.6f}")
     row += [str(event.get(name, False)).lower() for name in ("truncated", "speaking")]
     row += [event["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, _harmless(event["model"]), event.get("why", ""), event.get("expression_probability", "")]
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    return [*row, event["model"], event.get("why", ""), event.get("expression_probability", "")]
 
 
 def _json(value: object) -> bytes:

@@ -45,6 +45,10 @@ class Bounds(TypedDict, total=False):
     kinds: Sequence[str] | None
 
 
+class LostError(OutputError):
+    """A store's file is not what it was when it was opened: removed, replaced, overwritten, damaged."""
+
+
 class Reader:
     """The events in folder, read only, whether or not a service writes there. Raises InputError where there are none."""
 
@@ -60,13 +64,20 @@ class Reader:
             check_ours(self._db, self.path)
             self._pages = Pages(self._db, self.path)
             self.identity = self._pages.identity()
+            self._file = self.path.stat()
             undo.pop_all()
 
     def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
         """Events after seq within bounds, in ascending order, seq among their fields.
 
-        Raises OutputError where the file is damaged.
+        Raises OutputError where the file is damaged, LostError where another or none is in its place.
         """
+        try:
+            there = os.path.samestat(self.path.stat(), self._file)
+        except OSError:
+            there = False
+        if not there:
+            raise LostError(gone(self.path))
         return self._pages.since(seq, **bounds)
 
     def last(self) -> int:
@@ -102,7 +113,10 @@ class Pages:
     def identity(self) -> str:
         """What tells this store from others."""
         with told(self._path):
-            return str(self._db.execute("SELECT value FROM identity").fetchone()[0])
+            row = self._db.execute("SELECT value FROM identity").fetchone()
+        if row is None:
+            raise LostError(damaged(self._path, "it has lost its identity"))
+        return str(row[0])
 
     def last(self) -> int:
         """The last seq that was given, 0 before the first."""
@@ -184,6 +198,25 @@ def damaged(path: Path, reason: str) -> str:
     return f"{path} is damaged ({' '.join(reason.split())}); move it away to begin anew, or put a copy in its place"
 
 
+def gone(path: Path) -> str:
+    """That a file is not there any more, or is another one."""
+    return f"{path} was removed or replaced while it was in use"
+
+
+def examine(path: Path, identity: str, last: int) -> None:
+    """Look through a store's file by a connection of its own, which remembers nothing of it.
+
+    Raises LostError where it is damaged, or not the store of that identity with events up to last; OutputError.
+    """
+    with told(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise LostError(damaged(path, found))
+        pages = Pages(db, path)
+        if pages.identity() != identity or pages.last() < last:
+            raise LostError(gone(path))
+
+
 @contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
     """Whatever SQLite or the system reports, as OutputError."""
@@ -192,10 +225,10 @@ def told(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "")
         if code == "SQLITE_NOTADB":
-            sentence = f"{path} is not a store of events; choose another folder"
-        elif code.startswith("SQLITE_CORRUPT"):
-            sentence = damaged(path, str(error))
-        elif code == "SQLITE_FULL":
+            raise LostError(f"{path} is not a store of events; choose another folder") from error
+        if code.startswith("SQLITE_CORRUPT"):
+            raise LostError(damaged(path, str(error))) from error
+        if code == "SQLITE_FULL":
             sentence = f"{path} cannot grow: the disk is full"
         elif code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             sentence = f"{path} is held by another program ({error})"

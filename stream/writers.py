@@ -8,8 +8,6 @@ at the end.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import OutputError
+from engine.text import csv_line, cue, json_line
 from engine.types import Activity, Event
 
 SHORTEST_CUE_S = 0.04
@@ -48,7 +47,7 @@ class EventFiles:
         try:
             self._rows = _LineFile(folder / "events.csv")
             self._open.append(self._rows)
-            self._rows.append(_csv_line(CSV_COLUMNS))
+            self._rows.append(csv_line(CSV_COLUMNS))
             self._acts = _LineFile(folder / "activity.jsonl")
             self._open.append(self._acts)
         except OutputError:
@@ -57,13 +56,13 @@ class EventFiles:
 
     def write(self, event: Event) -> None:
         """Keep one final event."""
-        self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
+        self._lines.append(json_line(event.as_dict()) + "\n")
         self.events.append(event)
-        self._rows.append(_csv_line(csv_row(event)))
+        self._rows.append(csv_line(csv_row(event)))
 
     def note(self, activity: Activity) -> None:
         """Keep one activity."""
-        self._acts.append(json.dumps(activity.as_dict(self.stream), ensure_ascii=False) + "\n")
+        self._acts.append(json_line(activity.as_dict(self.stream)) + "\n")
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -126,7 +125,7 @@ def subtitles(events: list[Event]) -> str:
         start = max(event.onset.t, 0.0)
         end = max(event.offset.t, start + SHORTEST_CUE_S)
         cues += [f"{_cue_time(start)} --> {_cue_time(end)}"]
-        cues += [f"{event.label} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
+        cues += [f"{cue(event.label)} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
     return "\n".join(cues)
 
 
@@ -140,17 +139,11 @@ def write_atomically(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with _told(path):
         try:
-            scratch.write_text(text, encoding="utf-8", newline="")
+            scratch.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
             scratch.replace(path)
         except OSError:
             scratch.unlink(missing_ok=True)
             raise
-
-
-def _csv_line(values: tuple[str, ...] | list[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
 
 
 def _cue_time(t: float) -> str:

@@ -19,6 +19,7 @@ from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
 from stream.session import MOST_BROWSERS, Session
 from stream.worker import Make
+from tests.blinking import Blinking
 from tests.faces import Clip, grey_picture, render
 from tests.live import PATIENCE_S, Collected, Ready, arrivals
 from tools.clips import preset, write_clip
@@ -378,3 +379,30 @@ def test_the_end_does_not_wait_for_a_browsers_network() -> None:
     joining.join(PATIENCE_S)
     assert told == ["desk: the analysis cannot begin (the service is ending)"]
     go_on.set()
+
+
+def test_an_analysis_that_hangs_is_stalled_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "STALLED_S", 1.0)
+    monkeypatch.setattr(session_module, "REPLACED_S", 2.0)
+    go_on = threading.Event()
+
+    class Hanging(Blinking):
+        def locate(self, frame: Frame) -> list[Face]:
+            if ".r" not in self.session and self.stream == "s0":
+                go_on.wait(PATIENCE_S)
+            return super().locate(frame)
+
+    sink = Collected()
+    session = Session(settings(PATTERN, PATTERN), sink, make=Hanging)  # type: ignore[arg-type]
+    session.start()
+    try:
+        sink.until(lambda: sink.states("s0")[-1:] == ["stalled"], "the hanging analysis to be told")
+        sink.until(lambda: sink.finals("s0"), "an event of the one in its place")
+        sink.until(lambda: sink.states("s0")[-1] == "live", "the source to be well again")
+        assert "hangs and is replaced" in caplog.text and "stalled" not in sink.states("s1")
+    finally:
+        go_on.set()
+        assert session.stop(PATIENCE_S)
+    assert all(".r1" in one.event.id for one in sink.events if one.event.stream == "s0"), "the one that hung says no more"

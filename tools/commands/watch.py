@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import ssl
 import sys
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.errors import InputError, OutputError
+from engine.text import json_line, plain
 from stream.shape import LAST_SEQ
 from tools.commands.events import possible
 
@@ -95,7 +96,7 @@ class _Show:
             return False
         final = message["state"] == "final"
         if final or self._provisional:
-            print(json.dumps(message, ensure_ascii=False) if self._as_json else line(message), flush=True)
+            print(json_line(message) if self._as_json else plain(line(message)), flush=True)
         if final and self._left is not None:
             self._left -= 1
         return bool(final)
@@ -109,7 +110,7 @@ class _Show:
     @staticmethod
     def tell(sentence: str) -> None:
         """News that are no events."""
-        print(f"apexstream: {sentence}", file=sys.stderr, flush=True)
+        print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def line(event: dict[str, Any]) -> str:
@@ -136,15 +137,16 @@ async def _watch(remote: Remote, place: Place, wish: Subscribe, show: _Show, res
 
 
 async def _until_stopped(work: Any) -> None:
-    """Do work until it ends or Ctrl-C or SIGTERM ends it."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
+    """Do work until it ends or a signal ends it."""
+    from stream.ending import Ending
+
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    with Ending() as ending:
+        ending.on_end(partial(loop.call_soon_threadsafe, task.cancel))
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
 
 
 def _noted(path: Path | None) -> Place | None:
