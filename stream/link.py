@@ -76,6 +76,12 @@ class Link:
         return 0 if decoding is None else decoding.read
 
     @property
+    def refused(self) -> bool:
+        """Whether it ended because of what the source is, which another attempt will hardly find changed."""
+        decoding, outbound = self._decoding, self._outbound
+        return (decoding is not None and decoding.too_large) or (outbound is not None and bool(outbound.refused))
+
+    @property
     def alive(self) -> bool:
         """Whether the thread still holds the source."""
         return self._thread.is_alive()
