@@ -56,7 +56,9 @@ class LandmarkSettings(Settings):
         gt=0,
         description="seconds of source time between looks for new faces while one is followed and the picture changes",
     )
-    keep_s: float = Field(1.0, ge=0, description="seconds a lost face keeps its id")
+    keep_s: float = Field(
+        1.0, ge=0, description="seconds a lost face keeps its id; one that returns later has it again if it looks like it"
+    )
     model: Path | None = Field(
         None,
         description="where MediaPipe's face_landmarker.task lies (that very file); default: APEXSTREAM_FACE_MODEL, else the "
@@ -116,7 +118,7 @@ def load_settings(path: Path) -> PipelineSettings:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises ConfigError where it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"the settings file {path} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

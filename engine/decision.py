@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from engine.config import SpotterSettings
 from engine.judge import HALF, Judge, JudgeNetwork, Stretch, judge_network, overlap
 from engine.spotter import BREAK_S, Spotter
-from engine.types import Activity, Crop, Mark, Span
+from engine.types import MICRO_LIMIT_S, Activity, Crop, Mark, Span
 
 ANNOUNCES = 0.9  # the early answer from which on a span is announced before the judge is sure
 SURE = 0.95  # an answer from which on lids that close go with an expression; lids alone of people and on photographs reach .82
 SPOKEN_SHARE = 1 / 3  # a face that spoke for so much of a span speaks in it
+LEAST_STEPS = 3  # pictures after its onset that an expression takes at least: one or two may be noise
 LATE_S = 0.1  # a stretch that ends so near a break was cut by it
 
 
@@ -34,7 +35,7 @@ class _Announced:
 
 class Decision:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open. spoke tells in which share of the time
-    from start to end the face spoke.
+    from start to end the face spoke; ordinal is that of the first span: a face that returns has had some before.
 
     `motions` are those that turned out to be no expressions; whoever reads them empties the list.
     """
@@ -44,6 +45,7 @@ class Decision:
         settings: SpotterSettings | None = None,
         network: JudgeNetwork | None = None,
         spoke: Callable[[float, float], float] = lambda start, end: 0.0,
+        ordinal: int = 0,
     ) -> None:
         settings = settings or SpotterSettings()
         self.spotter = Spotter(settings)
@@ -54,10 +56,15 @@ class Decision:
         self._taken: list[Stretch] = []  # the last stretches that became expressions
         self._candidate: Span | None = None  # what the spotter would announce
         self._announced: _Announced | None = None
-        self._ordinal = 0
+        self._ordinal = ordinal
         self._last: Mark | None = None
         self._face = 0
         self.motions: list[Activity] = []
+
+    @property
+    def ordinal(self) -> int:
+        """That of the next span."""
+        return self._ordinal
 
     @property
     def loudness(self) -> float:
@@ -116,7 +123,8 @@ class Decision:
             self._candidate = None  # it was final before it was announced
             return []
         probability = self._judge.peak(candidate.onset.t, now, "early")
-        if probability < ANNOUNCES:
+        lately = Mark(0, candidate.apex.t - MICRO_LIMIT_S)
+        if probability < ANNOUNCES or self.spotter.steps(lately, candidate.apex) < LEAST_STEPS:
             return []
         self._candidate = None
         span = replace(candidate, ordinal=self._ordinal, probability=self._network.card.probability(probability))
@@ -136,22 +144,34 @@ class Decision:
             return []
         if stretch.answer < SURE and self.spotter.lids_alone(*marks):
             return []
-        ordinal = self._number(stretch)
-        self._waiting = [span for span in self._waiting if overlap(_stretch(span), stretch) <= 0]
+        brief = self.spotter.steps(marks[0], marks[2]) < LEAST_STEPS
+        announced = self._is_announced(stretch)
         self._taken = [*self._taken[-3:], stretch]
+        if brief and not announced:
+            return []
+        if brief:
+            marks = (marks[0], marks[1], self.spotter.after(marks[0], LEAST_STEPS))
+        ordinal = self._number(announced)
+        self._waiting = [span for span in self._waiting if overlap(_stretch(span), stretch) <= 0]
         probability = self._network.card.probability(stretch.answer)
         return [Span(0, ordinal, "final", *marks, truncated, probability)]
 
-    def _number(self, stretch: Stretch) -> int:
-        """The ordinal of a stretch: the announced one's, if that is what it is."""
+    def _is_announced(self, stretch: Stretch) -> bool:
+        """Whether a stretch is what was announced."""
         announced = self._announced
-        if announced is not None:
-            same = [_stretch(span) for span in self._waiting if span.ordinal == announced.span.ordinal]
-            now = self._last.t if self._last is not None else announced.span.apex.t
-            going_on = Stretch(announced.span.onset.t, max(now, announced.span.apex.t), 0.0)
-            if any(overlap(span, stretch) > 0 for span in same or [going_on]):
-                self._announced = None
-                return announced.ordinal
+        if announced is None:
+            return False
+        same = [_stretch(span) for span in self._waiting if span.ordinal == announced.span.ordinal]
+        now = self._last.t if self._last is not None else announced.span.apex.t
+        going_on = Stretch(announced.span.onset.t, max(now, announced.span.apex.t), 0.0)
+        return any(overlap(span, stretch) > 0 for span in same or [going_on])
+
+    def _number(self, announced: bool) -> int:
+        """The ordinal of a stretch: the announced one's, if that is what it is."""
+        known = self._announced
+        if announced and known is not None:
+            self._announced = None
+            return known.ordinal
         self._ordinal += 1
         return self._ordinal - 1
 
@@ -172,7 +192,11 @@ class Decision:
                 spans.append(replace(span, ordinal=announced.ordinal, probability=probability))
             elif any(overlap(_stretch(span), stretch) > 0 for stretch in self._taken):
                 continue
-            elif answer > self._judge.thresholds.agreed and self._silent(span):
+            elif (
+                answer > self._judge.thresholds.agreed
+                and self._silent(span)
+                and self.spotter.steps(span.onset, span.offset) >= LEAST_STEPS
+            ):
                 spans.append(replace(span, ordinal=self._ordinal, probability=probability))
                 self._ordinal += 1
             else:

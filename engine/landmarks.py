@@ -14,15 +14,16 @@ This is the only module that imports dlib; MediaPipe's models are behind `engine
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
 import numpy as np
 
 from engine import mesh
+from engine.appearance import OTHER, SAME, Looks, look_of
 from engine.config import LandmarkSettings
-from engine.continuity import Continuity, SceneContinuity, Step
+from engine.continuity import Continuity, Leaps, SceneContinuity, Step
 from engine.glance import FaceGlance, SceneGlance
 from engine.mesh import FaceMesh, MeshModels, Region, region_around
 from engine.types import F32, U8, Face, Frame
@@ -43,6 +44,11 @@ _SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when 
 _PATIENCE = 2.0  # in pauses between searches: so long `locate` leaves them to whoever has time for it
 _STALE_S = 5.0  # the detectors search again after so long, whatever they saw; where nothing changed, not before
 _PART, _HEAD = 0.5, 0.8  # a box of less than this share of a face's width is a part of it within so many widths of its centre
+_CLOSE = 0.8  # faces whose centres are so many widths apart may be taken for each other
+_LOOK_S = 0.5  # pause between looks at who it is
+_DOUBT_S = 0.5  # who looks like nobody known for so long is somebody new
+_REMEMBERED = 16  # faces that left
+_OTHER_SHAPE = 0.02  # frames whose sides differ by less in proportion are of one shape
 _ALIKE = 0.4  # least ratio of the widths of two boxes of one face
 _FROM_BOX = 1.5  # side of the region of a face in widths of its box
 _WIDER_THAN_HOG = 1.1  # that box in widths of the one that dlib draws
@@ -64,6 +70,11 @@ def same_face(a: Box, b: Box) -> bool:
     return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * size and min(a[2], b[2]) > _ALIKE * size
 
 
+def _near(a: Box, b: Box) -> bool:
+    """Whether one of two faces may be taken for the other."""
+    return float(np.hypot(a[0] - b[0], a[1] - b[1])) < _CLOSE * max(a[2], b[2])
+
+
 def inside(a: Box, b: Box) -> bool:
     """Whether box a lies within box b or, much smaller, on the head around it: an eye is no face of its own, nor is a curl.
 
@@ -77,10 +88,13 @@ def _box_of(region: Region) -> Box:
     return region.x, region.y, region.side / _FROM_BOX
 
 
-@dataclass
+@dataclass(eq=False)
 class _Track:
     """One followed face: where it is looked for next, when it was seen and looked for last, and what the mesh saw of it then,
-    None where it saw no face; how the frame at hand follows the one before, and whether it shows what the mesh saw."""
+    None where it saw no face; how the frame at hand follows the one before, whether it shows another moment (`Leaps`), and
+    whether it shows what the mesh saw. looks are how the face looked; close says that another one came close since that was
+    compared, doubted_since since when it looks like somebody else.
+    """
 
     id: int
     region: Region
@@ -90,8 +104,19 @@ class _Track:
     seen: FaceMesh | None = None
     glance: FaceGlance | None = None
     continuity: Continuity | None = None
+    leaps: Leaps = field(default_factory=Leaps)
     step: Step = "next"
+    apart: bool = False
     as_seen: bool = False
+    looks: Looks = field(default_factory=Looks)
+    look_t: float = -math.inf
+    close: bool = False
+    doubted_since: float | None = None
+
+    @property
+    def shows(self) -> bool:
+        """Whether the mesh saw a face and nothing speaks against its being this one."""
+        return self.seen is not None and self.doubted_since is None
 
 
 class FaceLocator:
@@ -113,6 +138,8 @@ class FaceLocator:
         self._scene_t = -np.inf
         self._helped = False  # whether somebody looks around between frames
         self._faces: list[Face] = []
+        self._size = (0, 0)
+        self._gone: dict[int, Looks] = {}  # faces that left, by id
 
     @property
     def backend(self) -> str:
@@ -124,6 +151,7 @@ class FaceLocator:
         faces are returned again: their `t` tells when they were seen."""
         if frame.t < self._mesh_t:
             self._restart()
+        self._resize(frame)
         cut = self._step(frame)
         due = [track for track in self._tracks if frame.gap or self._is_due(track, frame)]
         if not due and not cut and frame.t - self._mesh_t + _EARLY_S < 1 / self._settings.mesh_hz:
@@ -136,15 +164,33 @@ class FaceLocator:
             self._follow(track, frame)
         self._forget(frame.t)
         self._search(frame, _PATIENCE if self._helped else 1.0)
-        self._faces = [Face(k.id, k.seen.points, k.looked_t, k.seen.blendshapes) for k in self._tracks if k.seen is not None]
+        self._faces = [
+            Face(k.id, k.seen.points, k.looked_t, k.seen.blendshapes) for k in self._tracks if k.seen is not None and k.shows
+        ]
         self._faces.sort(key=lambda face: face.id)
         return self._shown()
+
+    def _resize(self, frame: Frame) -> None:
+        """Where the frames have another size than before, and the same shape, faces are looked for in the place that is theirs
+        now."""
+        before, self._size = self._size, (frame.width, frame.height)
+        by = frame.width / before[0] if before[0] else 1.0
+        if by == 1.0 or abs(frame.height / before[1] / by - 1) > _OTHER_SHAPE:
+            return
+        for track in self._tracks:
+            region, box = track.region, track.box
+            track.region = replace(region, x=by * region.x, y=by * region.y, side=by * region.side)
+            track.box = (by * box[0], by * box[1], by * box[2])
+            track.glance = track.continuity = None
+        self._scene = None
 
     def _step(self, frame: Frame) -> bool:
         """Sees how the frame follows the one before, face by face; whether there was a cut: what is there now in a face's place
         is another face, of another id, and the detectors search for all of them at once."""
         for track in self._tracks:
             track.step = "next" if track.continuity is None else track.continuity.step(frame.grey)
+            change = 0.0 if track.continuity is None else track.continuity.change
+            track.apart = track.leaps.take(frame.t, track.step, change, doubtful=frame.doubtful)
             track.as_seen &= track.step == "repeat"
         kept = [track for track in self._tracks if track.step != "cut"] if self._whole.is_another(frame.grey) else self._tracks
         cut = len(kept) < len(self._tracks)
@@ -153,11 +199,14 @@ class FaceLocator:
         return cut
 
     def _shown(self) -> list[Face]:
-        """The faces, those marked of which the frame repeats the picture."""
-        repeated = {track.id for track in self._tracks if track.step == "repeat"}
-        if not repeated:
+        """The faces, those marked of which the frame repeats the picture or shows another moment."""
+        marked = {track.id: track for track in self._tracks if track.step == "repeat" or track.apart}
+        if not marked:
             return self._faces
-        return [replace(face, repeated=True) if face.id in repeated else face for face in self._faces]
+        return [
+            replace(face, repeated=marked[face.id].step == "repeat", apart=marked[face.id].apart) if face.id in marked else face
+            for face in self._faces
+        ]
 
     def look_around(self, frame: Frame) -> None:
         """Looks for new faces in the frame that was located last, if it is time to; the next look of the mesh has them.
@@ -171,10 +220,10 @@ class FaceLocator:
     def _is_due(self, track: _Track, frame: Frame) -> bool:
         """Whether the mesh looks at a face in this frame: it is new or it is time, or eyes or mouth changed since it did. The
         very picture that it saw, repeated, tells nothing."""
-        if track.as_seen:
-            return False
+        if track.as_seen or track.apart:
+            return track.apart
         since, settings = frame.t - track.looked_t + _EARLY_S, self._settings
-        is_new = track.seen is not None and all(face.id != track.id for face in self._faces)
+        is_new = track.shows and all(face.id != track.id for face in self._faces)
         if is_new or since >= 1 / settings.mesh_hz:
             return True
         eyes_due, mouth_due = since >= 1 / settings.alert_hz, since >= 1 / settings.mouth_hz
@@ -194,12 +243,14 @@ class FaceLocator:
     def close(self) -> None:
         """Frees the models."""
         self._models.close()
-        self._tracks, self._faces = [], []
+        self._tracks, self._faces, self._gone = [], [], {}
 
     def _restart(self) -> None:
         self._mesh_t = self._search_t = self._scene_t = -np.inf
         self._helped = False
         self._whole = SceneContinuity()
+        for track in self._tracks:
+            self._remember(track)
         self._tracks, self._faces = [], []
 
     def _follow(self, track: _Track, frame: Frame) -> None:
@@ -217,8 +268,67 @@ class FaceLocator:
             return
         track.region, track.box, track.seen_t = region_around(seen.points), face_box(seen.points), frame.t
         track.continuity = Continuity(frame.grey, track.box)
+        self._see_who(track, seen, frame)
         if max(self._settings.alert_hz, self._settings.mouth_hz) > self._settings.mesh_hz:
             track.glance = FaceGlance(frame.grey, seen.points)
+
+    def _see_who(self, track: _Track, seen: FaceMesh, frame: Frame) -> None:
+        """Compares how a face looks with how it looked, where another one is so close that it may be that one."""
+        rivals = [k for k in self._tracks if k is not track and _near(k.box, track.box)]
+        track.close |= bool(rivals)
+        if not track.close and frame.t - track.look_t < _LOOK_S - _EARLY_S:
+            return
+        track.look_t, look = frame.t, look_of(frame.grey, seen.points)
+        like = track.looks.likeness(look)
+        if not track.close or (like >= SAME and all(k.looks.likeness(look) < OTHER for k in rivals)):
+            track.looks.add(look)
+        if not track.close:
+            return
+        if like >= SAME:
+            track.apart |= track.doubted_since is not None
+            track.doubted_since, track.close = None, bool(rivals)
+            return
+        track.doubted_since = frame.t if track.doubted_since is None else track.doubted_since
+        if not rivals:
+            self._rename(track, look, like, frame.t)
+
+    def _rename(self, track: _Track, look: F32, like: float, now: float) -> None:
+        """Gives a face that looks like somebody else the id of who that is, or after a while a new one."""
+        missing = {k.id: k for k in self._tracks if k is not track and not k.shows}
+        known = {id_: k.looks for id_, k in missing.items()} | self._gone
+        best = max(known, key=lambda id_: known[id_].likeness(look), default=None)
+        if best is not None and known[best].likeness(look) >= max(SAME, like):
+            other = missing.get(best)
+            if other is not None:
+                track.id, track.looks, other.id, other.looks = other.id, other.looks, track.id, track.looks
+            else:
+                self._remember(track)
+                track.id, track.looks = best, self._gone.pop(best)
+        elif track.doubted_since is None or now - track.doubted_since < _DOUBT_S:
+            return
+        else:
+            self._remember(track)
+            track.id, track.looks = self._new_id(), Looks()
+        track.looks.add(look)
+        track.doubted_since, track.close, track.apart = None, False, True
+
+    def _returned(self, frame: Frame, seen: FaceMesh) -> tuple[int, Looks]:
+        """The id and looks of a face just found: of one that left, if it looks like that one, else new ones."""
+        look = look_of(frame.grey, seen.points)
+        best = max(self._gone, key=lambda id_: self._gone[id_].likeness(look), default=None)
+        if best is None or self._gone[best].likeness(look) < SAME:
+            return self._new_id(), Looks()
+        return best, self._gone.pop(best)
+
+    def _remember(self, track: _Track) -> None:
+        """Keeps how a face looked that left."""
+        self._gone[track.id] = track.looks
+        while len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
 
     def _look(self, frame: Frame, region: Region) -> FaceMesh | None:
         """What the mesh sees in a region; None where that is no face, or none inside the frame and of the size asked for."""
@@ -251,11 +361,14 @@ class FaceLocator:
     def _forget(self, now: float) -> None:
         """Drops faces lost for longer than `keep_s`, the newer of two that are one face, and parts of a face."""
         kept: list[_Track] = []
-        for track in (k for k in self._tracks if k.seen is not None):
+        for track in sorted((k for k in self._tracks if k.seen is not None), key=lambda k: not k.shows):
             rivals = [k for k in kept if inside(track.box, k.box) or inside(k.box, track.box)]
             if not any(k.box[2] > _ALIKE * track.box[2] for k in rivals):
                 kept = [k for k in kept if k not in rivals] + [track]
         kept += [k for k in self._tracks if k.seen is None and now - k.seen_t <= self._settings.keep_s]
+        for track in self._tracks:
+            if track not in kept:
+                self._remember(track)
         self._tracks = sorted(kept, key=lambda k: k.id)
 
     def _search(self, frame: Frame, patience: float = 1.0) -> None:
@@ -279,9 +392,9 @@ class FaceLocator:
             if known:
                 self._take(known[0], seen, frame)
             elif seen is not None:
-                track = _Track(self._next_id, region, box, frame.t, frame.t)
+                id_, looks = self._returned(frame, seen)
+                track = _Track(id_, region, box, frame.t, frame.t, looks=looks)
                 self._take(track, seen, frame)
-                self._next_id += 1
                 self._tracks.append(track)
 
     def _is_same_scene(self, frame: Frame) -> bool:

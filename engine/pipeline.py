@@ -9,6 +9,7 @@ thread of its own and hand its result to `advance`: `feed` is nothing but the tw
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting f
 GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
+UNSURE_S = 0.2  # after a break the face is watched for so long before a motion is taken to begin: it may have before
 EVIDENCE = 8  # of so many spans recognized last, the pictures are kept
 MOST_ACTIVITIES = 4096  # that wait to be asked for
 
@@ -58,7 +60,8 @@ class _Answered:
 
 @dataclass(eq=False)
 class _Watch:
-    """All that is kept of one face."""
+    """All that is kept of one face. What begins before unsure_until, just after a break, was under way before it; announced is
+    the last span that was told before it was over."""
 
     decision: Decision
     ring: Ring[Crop]
@@ -66,6 +69,8 @@ class _Watch:
     registrar: Registrar | None = None
     seen_t: float = 0.0
     last: _Answered | None = None
+    unsure_until: float = -math.inf
+    announced: int = -1
 
 
 class Pipeline:
@@ -103,6 +108,7 @@ class Pipeline:
             "truncated": 0,
         }
         self._ids: set[int] = set()
+        self._ordinals: dict[int, int] = {}  # the next span's, of faces that left
         self._activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
         self._acted: Counter[ActivityKind] = Counter()
         self._evidence: dict[str, Evidence] = {}
@@ -158,7 +164,7 @@ class Pipeline:
             step = frame.t - self._t
             if frame.gap or step <= 0 or step > max(GAP_S, GAP_STEPS * self._step):
                 self._counts["gaps"] += 1
-                events += self._break_off()
+                events += self._break_off(frame.t)
             self._step = step
         self._t = frame.t
         self._counts["frames"] += 1
@@ -219,24 +225,32 @@ class Pipeline:
         if watch is None:
             longest = self.settings.spotter.longest_s
             activity = ActivityWatch()
-            decision = Decision(self.settings.spotter, self._judge, activity.spoke)
+            decision = Decision(self.settings.spotter, self._judge, activity.spoke, self._ordinals.get(face.id, 0))
             watch = self._faces[face.id] = _Watch(decision, Ring(longest + 4.0), activity)
             self._ids.add(face.id)
+        events: list[Event] = []
+        if face.apart and watch.registrar is not None:
+            self._counts["gaps"] += 1
+            events += self._finish(face.id, watch, resumes=frame.t)
         if watch.registrar is None:
             watch.registrar = Registrar()
         crop = watch.registrar.register(frame, face)
         if crop is None:
-            return []
+            return events
         watch.seen_t = frame.t
         watch.ring.append(frame.t, crop)
         self._note(watch.activity.observe(crop, voice=frame.voice))
-        return self._recognize(watch, face.id, watch.decision.observe(crop))
+        return events + self._recognize(watch, face.id, watch.decision.observe(crop))
 
     def _recognize(self, watch: _Watch, face: int, spans: list[Span]) -> list[Event]:
         self._note(watch.decision.motions)
         watch.decision.motions.clear()
         events: list[Event] = []
         for span in spans:
+            if span.onset.t < watch.unsure_until and span.ordinal != watch.announced:
+                continue
+            if span.state == "provisional":
+                watch.announced = span.ordinal
             self._counts[span.state] += 1
             self._counts["truncated"] += span.truncated
             answer, behind = self._recognized(watch, span.onset, span.apex)
@@ -308,18 +322,21 @@ class Pipeline:
                 events += self._finish(id_, watch)
             if away < 0 or away > self.settings.landmarks.keep_s + 2.0:
                 del self._faces[id_]
+                self._ordinals[id_] = watch.decision.ordinal
         return events
 
-    def _finish(self, face: int, watch: _Watch) -> list[Event]:
+    def _finish(self, face: int, watch: _Watch, resumes: float = -math.inf) -> list[Event]:
+        """Ends what a face has open; resumes is when it goes on, where it was seen all the while."""
         self._note(watch.activity.finish())
         events = self._recognize(watch, face, watch.decision.finish())
         watch.registrar, watch.last = None, None
         watch.ring.clear()
+        watch.unsure_until = resumes + UNSURE_S
         return events
 
-    def _break_off(self) -> list[Event]:
+    def _break_off(self, resumes: float = -math.inf) -> list[Event]:
         """A gap, a jump in time or the end: nothing on this side may be paired with anything on the other."""
         events: list[Event] = []
         for id_, watch in self._faces.items():
-            events += self._finish(id_, watch)
+            events += self._finish(id_, watch, resumes)
         return events

@@ -196,6 +196,14 @@ class Spotter:
         self._trim(t)
         return spans
 
+    def steps(self, onset: Mark, offset: Mark) -> int:
+        """How many pictures of the face came after the onset, up to the offset."""
+        return self._tape.first_at(offset.t) - self._tape.first_at(onset.t)
+
+    def after(self, onset: Mark, steps: int) -> Mark:
+        """The picture that came so many after the onset, or the last."""
+        return self._mark(min(self._tape.first_at(onset.t) + steps, self._tape.size - 1))
+
     def foreseen(self) -> tuple[Mark, Mark] | None:
         """Onset and apex of the span that would be announced if the open one turned with the next crop; None where none would.
 

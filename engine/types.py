@@ -40,8 +40,9 @@ class Frame:
 
     pixels is [H, W] for layout "grey", [H, W, 3] for "rgb", [H * 3 / 2, W] for "i420" (planar YUV 4:2:0, H and W even; the
     first H rows are the luma). index counts decoded frames from 0; t is the source's time in seconds. gap says that the
-    source lost pictures or jumped in time just before this frame. voice is the share of the moments around it in which a voice
-    sounds, 0 to 1, None where nothing is known of the sound.
+    source lost pictures or jumped in time just before this frame; doubtful that pictures were lost since the last key picture,
+    so that errors show up to the next one: what jumps did not move. voice is the share of the moments around it in which a
+    voice sounds, 0 to 1, None where nothing is known of the sound.
     """
 
     index: int
@@ -50,6 +51,7 @@ class Frame:
     layout: Layout = "rgb"
     gap: bool = False
     voice: float | None = None
+    doubtful: bool = False
 
     def __post_init__(self) -> None:
         shape, layout = self.pixels.shape, self.layout
@@ -99,13 +101,15 @@ class Face:
     """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
     frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them; blendshapes, 0 to 1,
     by the names of `engine.mesh.BLENDSHAPE_NAMES`, seen then too. repeated says that the frame shows the same picture of the
-    face as the one before."""
+    face as the one before; apart that it shows another moment, not the next one: the picture stood still and jumped, or lost
+    pictures were made up for."""
 
     id: int
     points: F32
     t: float
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     repeated: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@
     anything else               a video file
 
 A stream's key, the last part of an RTMP path, is kept as secret as a password, and so is what a path or a filter gives as
-password=..., key=... and the like. A password that holds / ? # or @ is written with %2F %3F %23 %40, or given apart from
-the address.
+password=..., key=... and the like. A password that holds % / ? # or @ is written with %25 %2F %3F %23 %40, or given apart
+from the address.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _SECRET = re.compile(
     r"\b(\w*(?:user|login|pass|pwd|psw|token|secret|key|auth|sign|session)\w*?)(=|%3D)([^&;:,/?#\s'\"]+)", re.IGNORECASE
 )
 """A name that speaks of a secret, and what is given for it; several run together (user=a_password=b) are one."""
+_STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _DEVICE = re.compile(r"/dev/video\d+")
 _ANALYSIS_US = "500000"
 """How much of a stream FFmpeg looks at before it lets go of the first picture; its own 5 s would delay each return."""
@@ -120,13 +121,13 @@ def _network(source: str, transport: Transport, username: str | None, password: 
     try:
         parts = urlsplit(source)
         unquoted = parts.port is not None and "@" not in parts.netloc and "@" in source
-        usable = bool(parts.hostname) and parts.port != 0 and not unquoted
+        usable = bool(parts.hostname) and parts.port != 0 and not unquoted and not _unescaped(source)
     except ValueError:
         usable = False
     if not usable:
         raise SourceError(
             f"the {source.partition('://')[0]} address has no usable host and port;"
-            " in a user name or password write / ? # and @ as %2F %3F %23 and %40"
+            " in a user name or password write % / ? # and @ as %25 %2F %3F %23 and %40, or give them apart from the address"
         )
     user = unquote(parts.username or "") if username is None else username
     word = unquote(parts.password or "") if password is None else password
@@ -144,6 +145,13 @@ def _network(source: str, transport: Transport, username: str | None, password: 
         options=options,
         secrets=_secrets(word, parts.query, _hidden_in_path(base, parts.path)),
     )
+
+
+def _unescaped(source: str) -> bool:
+    """Whether an address holds marks that may be part of a password or not: what stands for what, only its writer knows."""
+    rest = source.partition("://")[2]
+    login = rest.rpartition("@")[0].partition("/")[0]
+    return "#" in source or "@" in login or _STRAY_PERCENT.search(login) is not None
 
 
 def _secrets(password: str, query: str, hidden: Collection[str]) -> tuple[str, ...]:

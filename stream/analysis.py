@@ -68,7 +68,7 @@ def analyze(
     """
     settings = settings or AnalysisSettings()
     with opencv_on_one_thread(), open_video(path, threads=settings.reading.decode_threads) as source:
-        files = EventFiles(folder, stream or path.stem)
+        files = EventFiles(folder, stream or path.stem, path)
         try:
             return _Analysis(source, files, settings, files.stream, stop or threading.Event()).run(progress, seen)
         finally:
@@ -161,9 +161,9 @@ class _Analysis:
     def _keep(self, events: list[Event]) -> None:
         for event in events:
             if event.state == "final":
-                self.files.write(event)
+                self.files.write(event, self.source.origin)
         for activity in self.pipeline.activities():
-            self.files.note(activity)
+            self.files.note(activity, self.source.origin)
 
     def _leave_summary(self, error: BaseException) -> None:
         """After a failure: the summary so far, if it still can be written; the failure itself is what the user hears of."""

@@ -5,6 +5,9 @@
         └──────────┴──> reconnecting ──> live              it is tried again for ever
                    └──> ended                ended         a file or a pattern came to its end, or the capture was stopped
 
+A camera that sends the very same picture for stall_s seconds has stalled too; it is connected again for that once, until its
+picture changes.
+
 Two threads serve a source: the link's reads and never waits for anybody else, this one gives each picture its place in time and
 in order and hands it on. It alone touches what is below; other threads see `status` and `stop`.
 """
@@ -45,6 +48,9 @@ KEY_PICTURE_S = 30.0
 
 READ_MARGIN_S = 1.0
 """How much longer FFmpeg waits than this module does, so that a stall is told as one."""
+
+SAMPLE_STEP = 8
+"""Every so manieth pixel along both sides is compared with the picture before."""
 
 MOST_LEFT_BEHIND = 2
 """Abandoned connections that may be ending while another is tried."""
@@ -97,6 +103,7 @@ class Capture:
         self._reported = -math.inf
         self._slow_rate = SlowRate()
         self._away = False
+        self._stillness = Stillness()
         self._thread = threading.Thread(target=self._run, name=f"capture {source.name}", daemon=True)
 
     @property
@@ -172,6 +179,8 @@ class Capture:
                 return False
             self._hand_on(arrival, link, first=first)
             first = False
+            if self.address.live and not link.paced and self._stillness.stalls(arrival, self._settings.stall_s):
+                return True
         return False
 
     @staticmethod
@@ -209,7 +218,8 @@ class Capture:
     def _wait_for_next_attempt(self, detail: str, *, stalled: bool, refused: bool) -> None:
         self._away = self._status.frames > 0
         self._recent.clear()
-        silence = f"no picture came for {self._settings.stall_s:g} s"
+        seconds = f"{self._settings.stall_s:g} s"
+        silence = f"the picture has not changed for {seconds}" if self._stillness.known else f"no picture came for {seconds}"
         self._tell("stalled" if stalled else "reconnecting", silence if stalled else detail)
         self._stopping.wait(REFUSED_WAIT_S if refused else self._back_off.next())
         while len(self._left) >= MOST_LEFT_BEHIND and not self._stopping.is_set():
@@ -232,6 +242,29 @@ class Capture:
             since=was.since if state == was.state else time.time(),
         )
         self._told(self._status)
+
+
+class Stillness:
+    """Whether a source's picture stands still: no camera sends the very same one twice, unless it or what lies between hangs.
+
+    known says that it was said already of the picture that still stands.
+    """
+
+    def __init__(self) -> None:
+        self.known = False
+        self._seen = b""
+        self._since = 0.0
+
+    def stalls(self, arrival: Arrival, limit_s: float) -> bool:
+        """Whether the picture has been the same for so long, said once until it changes."""
+        frame = arrival.frame
+        seen = frame.grey[::SAMPLE_STEP, ::SAMPLE_STEP].tobytes()
+        if seen != self._seen:
+            self.known, self._seen, self._since = False, seen, arrival.arrived
+        if self.known or arrival.arrived - self._since < limit_s:
+            return False
+        self.known = True
+        return True
 
 
 class Pace:

@@ -7,20 +7,31 @@ The source's own clock is kept: the first stamp need not be zero. What can be wr
     stamps out of order             containers that store B-frames without presentation times: from the first disorder on, the
                                     frames take the stamps of the packets read ahead, smallest first
     a jump of > 1 s and > 3 steps   kept, and the frame is marked as coming after a gap
-    a jump back by > 1 s            the source began a new clock: kept, and marked as a gap
+    a jump back by > 1 s            the source began a new clock: marked as a gap; kept for a live source (see `Timeline`),
+                                    while in a recording time goes on a step after the last frame
+    a leap ahead by > 1 h           in a recording likewise: no recording stands still for so long
     pictures lost to damage         marked as a gap when more than 3 steps are missing
+    pictures lost on the way        counted, where a steady rate misses some
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
+from dataclasses import dataclass
 from statistics import median
 
 GAP_S = 1.0
+LEAP_S = 3600.0
 GAP_STEPS = 3.0
+STEADY_STEPS = 8
+STEADY_SHARE = 0.75
+UNEVEN = 0.2
+"""A rate is steady where three of four of the last steps differ from their median by less than this share."""
 DEFAULT_STEP_S = 1 / 25
 OTHER_RATE = 0.25
+LEAST_STEPS = 3
+"""What is shorter than so many frames is no event (`engine.decision`)."""
 MICRO_FPS = 20.0
 """Below so many frames a second the spotter's average over +-0.05 s holds one frame alone, and a rise of 0.1 s two."""
 
@@ -30,8 +41,8 @@ def slow_rate(fps: float) -> str:
     if fps <= 0 or fps >= MICRO_FPS:
         return ""
     return (
-        f"micro-expressions cannot be seen at {fps:.0f} frames/s: they last half a second at most and rise within a tenth or "
-        "two, which takes at least 25 frames/s; only longer expressions are found"
+        f"micro-expressions cannot be seen at {fps:.0f} frames/s: nothing shorter than 3 frames ({LEAST_STEPS / fps:.2f} s) is"
+        ", and they last half a second at most and rise within a tenth or two; record at least 25 frames/s"
     )
 
 
@@ -48,19 +59,36 @@ class SlowRate:
         return slow_rate(self._fps)
 
 
+@dataclass(frozen=True)
+class NewClock:
+    """Where a recording's stamps begin anew: at the frame of the time t, seconds, whose own stamp is another."""
+
+    frame: int
+    t: float
+    stamp: float
+
+
 class SourceClock:
     """Stamps the frames of one source; step_s is the declared time from frame to frame, None where none is declared.
 
-    sort says beforehand that the container's stamps are those of storage, not of presentation.
+    sort says beforehand that the container's stamps are those of storage, not of presentation. recorded says that no wall clock
+    tells how much time passed where the stamps begin anew: time goes on then, and `anew` keeps where. covered is how long the
+    pictures last, gaps left out; missing how many pictures a steady rate lacks, in so many holes.
     """
 
-    def __init__(self, step_s: float | None, *, sort: bool = False) -> None:
+    def __init__(self, step_s: float | None, *, sort: bool = False, recorded: bool = False) -> None:
         usable = step_s is not None and 1e-3 <= step_s <= 60
         self.nominal_s = step_s if usable and step_s is not None else DEFAULT_STEP_S
         self.invented = 0
         self.disordered = False
         self._sort = sort
+        self._recorded = recorded
         self.gaps = 0
+        self.covered = 0.0
+        self.missing = self.holes = 0
+        self.anew: list[NewClock] = []
+        self._offset = 0.0
+        self._count = 0
         self._last: float | None = None
         self._steps: deque[float] = deque(maxlen=15)
         self._ahead: list[float] = []
@@ -75,17 +103,30 @@ class SourceClock:
         last = self._last
         if last is None:
             return self._advance(self._first(t), gap=False)
-        if t is not None and t < last - GAP_S:
-            self._ahead = [ahead for ahead in self._ahead if t < ahead < last]
+        step = median(self._steps) if self._steps else self.nominal_s
+        if t is not None and (t < last - GAP_S or (self._recorded and t > last + LEAP_S)):
+            self._ahead = [ahead for ahead in self._ahead if abs(ahead - t) < abs(ahead - last) and ahead > t]
             heapq.heapify(self._ahead)
+            if self._recorded:
+                self._offset += last + step - t
+                self.anew.append(NewClock(self._count, t + self._offset, t))
             return self._advance(t, gap=True)
         t = self._repaired(t, last)
-        step = median(self._steps) if self._steps else self.nominal_s
+        self._look_for_hole(t - last, step)
         far = t - last > GAP_STEPS * step * 1.001
         gap = far and (lost or t - last > GAP_S)
         if not gap:
             self._steps.append(t - last)
         return self._advance(t, gap=gap)
+
+    def _look_for_hole(self, step: float, usual: float) -> None:
+        """Counts the pictures that are missing in a step, where the steps before it were alike."""
+        steps = self._steps
+        steady = len(steps) >= STEADY_STEPS and sum(abs(one / usual - 1) < UNEVEN for one in steps) >= STEADY_SHARE * len(steps)
+        lacks = round(step / usual) - 1
+        if steady and lacks >= 1 and abs(step / usual - round(step / usual)) < UNEVEN:
+            self.holes += 1
+            self.missing += lacks
 
     def _first(self, t: float | None) -> float:
         self.invented += t is None
@@ -107,11 +148,14 @@ class SourceClock:
         return t
 
     def _advance(self, t: float, *, gap: bool) -> tuple[float, bool]:
+        if self._last is not None and not gap:
+            self.covered += t - self._last
         self._last = t
+        self._count += 1
         self.gaps += gap
         while self._ahead and self._ahead[0] <= t:
             heapq.heappop(self._ahead)
-        return t, gap
+        return t + self._offset, gap
 
 
 class Timeline:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import av
@@ -16,7 +17,16 @@ from av.stream import Disposition
 from engine.types import Frame
 from stream.clock import SourceClock
 from stream.fields import Deinterlacer
-from stream.pixels import upright_pixels
+from stream.lighting import Flashing
+from stream.pixels import Orientation, upright_pixels
+
+LATE_PICTURE_S = 30.0
+"""Sound that begins this much before the first picture has another clock."""
+_STREAMED = {"mpegts", "mpeg", "rtsp", "rtp", "hls", "flv", "live_flv", "sdp"}
+"""Formats that were sent or broadcast: a picture that is missing was lost on the way, and those that lean on it show it."""
+
+STILL_SHARE = 0.05
+"""A track of pictures that is this much shorter than another one is a cover or a thumbnail of it."""
 
 MOST_PIXELS = 8192 * 4352
 """The largest picture that is decoded: that of level 6.2, the highest of H.264 and of HEVC."""
@@ -30,7 +40,8 @@ REFUSED_AT_MOST = 3
 class Decoding:
     """The frames of a container's picture track, once, in order of presentation; its attributes tell how it went so far.
 
-    errors counts packets that could not be decoded, damaged the broken pictures left out after the first good one; failure is
+    origin is where a player's clock begins. errors counts packets that could not be decoded, corrupt those that came damaged,
+    damaged the broken pictures left out after the first good one, resized how often the pictures changed their size; failure is
     what ended the reading before its end, None where nothing did; read counts packets; too_large says that it ended because its
     pictures are larger than MOST_PIXELS, none of which is decoded.
     """
@@ -38,17 +49,21 @@ class Decoding:
     def __init__(self, container: av.container.InputContainer, track: av.VideoStream, clock: SourceClock) -> None:
         self.clock = clock
         self.start: float | None = None
+        self.origin = 0.0
         self.end: float | None = None
         self.size = (track.codec_context.width, track.codec_context.height)
-        self.rotation = 0
+        self.orientation = Orientation()
         self.pixel_format = "unknown"
-        self.frames = self.errors = self.damaged = self.read = 0
+        self.frames = self.errors = self.damaged = self.corrupt = self.resized = self.read = 0
         self.failure: av.error.FFmpegError | None = None
         self.finished = False
         self.fields = Deinterlacer()
+        self.flashing = Flashing()
         self._container = container
         self._track = track
-        self._lost = False
+        self._lost = self._gap = False
+        self._doubtful = False
+        self._on_the_way = container.format.name in _STREAMED
         self.too_large = self.size[0] * self.size[1] > MOST_PIXELS
         self._refused = 0
         track.codec_context.options = LIMITS
@@ -60,10 +75,18 @@ class Decoding:
                 self._lost = True
                 continue
             for whole in self.fields.take(picture):
-                yield self._frame(whole)
+                yield from self._lit(self._frame(whole))
         for whole in self.fields.flush():
-            yield self._frame(whole)
+            yield from self._lit(self._frame(whole))
         self.finished = True
+
+    def _lit(self, frame: Frame) -> Iterator[Frame]:
+        """The frame, unless it is one of those between the flashes of a light."""
+        if self.flashing.is_dark(frame.grey):
+            self._gap |= frame.gap
+        else:
+            yield replace(frame, gap=True) if self._gap else frame
+            self._gap = False
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._track)
@@ -78,6 +101,9 @@ class Decoding:
                 yield from self._decoded(None)
                 return
             self.read += 1
+            if packet.is_corrupt:
+                self.corrupt += 1
+                self._doubtful = True
             if packet.size and packet.pts is not None and packet.time_base:
                 self.clock.read_ahead(float(packet.pts * packet.time_base))
             yield from self._decoded(packet)
@@ -97,27 +123,79 @@ class Decoding:
         self._refused = 0
         return pictures
 
+    @property
+    def lost(self) -> int:
+        """How many pictures are missing that were lost on the way."""
+        return self.clock.missing if self._on_the_way else 0
+
+    def _begins(self, first: float) -> float:
+        """Where a player's clock begins, seconds of the source: with the first sound, or with the first picture."""
+        begins = self._container.start_time
+        if begins is None or not first - LATE_PICTURE_S <= begins / av.time_base <= first:
+            return first
+        return float(begins / av.time_base)
+
+    def _aspect(self) -> float | None:
+        """Width over height of a pixel as stored, as the container says or else the stream; None where neither does."""
+        aspect = self._track.sample_aspect_ratio or self._track.codec_context.sample_aspect_ratio
+        return float(aspect) if aspect else None
+
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        layout, pixels = upright_pixels(picture)
+        self.orientation = Orientation.of(picture)
+        layout, pixels = upright_pixels(picture, self.orientation, self._aspect())
         own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
+        holes = self.clock.holes
         t, gap = self.clock.stamp(own, lost=self._lost)
-        frame = Frame(index=self.frames, t=t, pixels=pixels, layout=layout, gap=gap)
+        self._doubtful |= self._lost or (self._on_the_way and self.clock.holes > holes)
+        frame = Frame(self.frames, t, pixels, layout, doubtful=self._doubtful)
+        resized = self.frames > 0 and (frame.width, frame.height) != self.size
+        frame = replace(frame, gap=gap or resized)
+        self.resized += resized
+        self._doubtful &= not picture.key_frame
         self._lost = False
-        self.rotation = picture.rotation
         self.pixel_format = picture.format.name
         self.size = (frame.width, frame.height)
-        self.start = t if self.start is None else self.start
+        if self.start is None:
+            self.start = t
+            self.origin = self._begins(t)
         self.end = t
         self.frames += 1
         return frame
 
 
 def picture_track(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first track of moving pictures that can be decoded (the cover of a song is none); None where there is none."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
-            return stream
-    return None
+    """The track of moving pictures to read: the default one, else the longest, else the first; None where there is none.
+
+    The cover of a song is no such track, and a single picture is none where there are more.
+    """
+    tracks = [
+        track
+        for track in container.streams.video
+        if not track.disposition & Disposition.attached_pic and track.codec_context is not None
+    ]
+    lengths = [seconds_of(track) or 0.0 for track in tracks]
+    longest = max(lengths, default=0.0)
+    moving = [
+        track
+        for track, length in zip(tracks, lengths, strict=True)
+        if track.frames != 1 and rate_of(track) and not (0 < length < STILL_SHARE * longest)
+    ]
+    chosen = [track for track in moving if track.disposition & Disposition.default]
+    rivals = chosen or moving or tracks
+    return max(rivals, key=lambda track: round(seconds_of(track) or 0.0), default=None)
+
+
+def seconds_of(track: av.VideoStream) -> float | None:
+    """The length of the track as the container states it; None where it states none."""
+    parts = track.metadata.get("DURATION", "").split(":")  # Matroska: hours:minutes:seconds
+    base = float(track.time_base or 0)
+    try:
+        seconds = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        return track.duration * base if track.duration and base else None
+    if "NUMBER_OF_FRAMES" not in track.metadata:
+        seconds -= (track.start_time or 0) * base  # FFmpeg writes the end there, mkvmerge the length
+    return seconds if seconds > 0 else None
 
 
 def rate_of(track: av.VideoStream) -> float | None:

@@ -3,33 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import av
 import av.error
 import av.filter
+import numpy as np
+import numpy.typing as npt
+
+SAMPLED_COLUMNS = 80
+CHECKED = 5  # every so manieth picture is compared with the next
+MOVED = 12  # grey levels by which the upper field changes where something moves
+LEAST_VOTES = 2000  # pixels that moved
+WOVEN = 0.62
+"""Share of the moving pixels whose lower field shows the moment of its own upper field rather than that of the next one, below
+which pictures are two moments woven into one: half of them there, .71 and more in a hundred progressive videos of people."""
+SURE_VOTES = 20_000
+
+
+class Weave:
+    """Whether pictures that are not flagged as interlaced are so all the same: in which of two pictures the lower field belongs
+    to the upper one, by vote of the pixels that move."""
+
+    def __init__(self) -> None:
+        self.found = False
+        self._votes = self._own = 0
+        self._count = 0
+        self._before: npt.NDArray[np.int16] | None = None
+
+    def look(self, picture: av.VideoFrame) -> None:
+        """Takes the next picture; `found` says whether pictures are woven, as far as it is known by now."""
+        name = picture.format.name
+        if (
+            self.found
+            or self._votes >= SURE_VOTES
+            or not name.startswith(("yuv4", "yuvj4", "nv1"))
+            or name[-2:] in ("le", "be")
+        ):
+            return
+        self._count += 1
+        turn = self._count % CHECKED
+        if turn not in (0, 1):
+            return
+        plane = picture.planes[0]
+        lines = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
+        height = plane.height // 2 * 2
+        seen = lines[:height, : plane.width : max(1, plane.width // SAMPLED_COLUMNS)].astype(np.int16)
+        before, self._before = self._before, seen if turn == 0 else None
+        if turn == 1 and before is not None and before.shape == seen.shape:
+            self._vote(before, seen)
+
+    def _vote(self, before: npt.NDArray[np.int16], now: npt.NDArray[np.int16]) -> None:
+        upper, lower, after = before[::2], before[1::2][:-1], now[::2]
+        here, there = ((field[:-1] + field[1:]) // 2 for field in (upper, after))
+        moves = np.abs(there - here) > MOVED
+        self._votes += int(moves.sum())
+        self._own += int((np.abs(lower - here) < np.abs(lower - there))[moves].sum())
+        self.found = self._votes >= LEAST_VOTES and self._own < WOVEN * self._votes
 
 
 class Deinterlacer:
-    """FFmpeg's yadif over those pictures that are flagged as interlaced; the others pass as they are.
+    """FFmpeg's yadif over those pictures that are flagged as interlaced, or over all once `Weave` finds that they are without
+    being flagged; the others pass as they are.
 
     Until the first interlaced picture nothing is touched. From there on pictures come one later, since yadif looks at the
-    next one too. `interlaced` counts them; `refusal` says why they are left combed, None where they are not.
+    next one too. `interlaced` counts those that were flagged, `woven` those that were not; `refusal` says why they are left
+    combed, None where they are not.
     """
 
     def __init__(self) -> None:
-        self.interlaced = 0
+        self.interlaced = self.woven = 0
         self.refusal: str | None = None
         self._graph: av.filter.Graph | None = None
-        self._shape: tuple[int, int, str] | None = None
+        self._shape: tuple[int, int, str, bool] | None = None
+        self._weave = Weave()
 
     def take(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
         """The pictures that are whole once this one came, in order; times and rotation stay theirs."""
         self.interlaced += picture.interlaced_frame
-        shape = picture.width, picture.height, picture.format.name
+        if not self.interlaced:
+            self._weave.look(picture)
+        woven = self._weave.found and not picture.interlaced_frame
+        self.woven += woven
+        shape = picture.width, picture.height, picture.format.name, self._weave.found
         if self._graph is not None and shape != self._shape:
             yield from self.flush()
-        if self._graph is None and picture.interlaced_frame and self.refusal is None:
-            self._open(picture)
+        if self._graph is None and (picture.interlaced_frame or woven) and self.refusal is None:
+            self._open(picture, every=self._weave.found)
             self._shape = shape
         if self._graph is None:
             yield picture
@@ -44,14 +104,14 @@ class Deinterlacer:
             graph.push(None)
             yield from self._pulled(graph)
 
-    def _open(self, picture: av.VideoFrame) -> None:
+    def _open(self, picture: av.VideoFrame, *, every: bool) -> None:
         graph = av.filter.Graph()
         try:
             steps = (
                 graph.add_buffer(
                     width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base
                 ),
-                graph.add("yadif", "deint=interlaced"),
+                graph.add("yadif", "deint=all" if every else "deint=interlaced"),
                 graph.add("buffersink"),
             )
             graph.link_nodes(*steps).configure()

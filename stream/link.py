@@ -28,6 +28,9 @@ from stream.mailbox import Mailbox
 from stream.outbound import Outbound, guards
 from stream.source import open_video
 
+_PICTURES = "mjpeg"
+"""FFmpeg's name of JPEG pictures one behind the other, whatever lies between them."""
+
 _WITHOUT_CLOCK = {"mpjpeg", "mjpeg", "h264", "hevc"}
 """Formats whose pictures come without times; FFmpeg counts them at a rate that it makes up."""
 
@@ -96,9 +99,7 @@ class Link:
 
     def _run(self) -> None:
         try:
-            with self._opened() as frames:
-                for frame in frames:
-                    self.frames.put(Arrival(frame, time.monotonic(), time.time()))
+            self._read()
         except ClosedError:
             return
         except SourceError as error:
@@ -111,8 +112,24 @@ class Link:
                 self.over, self.detail = False, f"{self._address.shown} {led}; name that as the source, if it is meant"
             self.frames.close()
 
+    def _read(self) -> None:
+        """Hand on all there is. What HTTP sends in parts, as cameras do, but not as parts are written (no boundary before the
+        first one, no headers), is read once more as pictures with something between them."""
+        try:
+            self._hand_on()
+        except av.error.InvalidDataError:
+            led = self._outbound is not None and self._outbound.refused
+            if led or self._address.kind != "http" or (self._decoding is not None and self._decoding.frames):
+                raise
+            self._hand_on(_PICTURES)
+
+    def _hand_on(self, form: str | None = None) -> None:
+        with self._opened(form) as frames:
+            for frame in frames:
+                self.frames.put(Arrival(frame, time.monotonic(), time.time()))
+
     @contextmanager
-    def _opened(self) -> Iterator[Iterable[Frame]]:
+    def _opened(self, form: str | None) -> Iterator[Iterable[Frame]]:
         if self._address.kind == "file":
             with open_video(Path(self._address.target)) as video:
                 yield video
@@ -121,7 +138,7 @@ class Link:
         address, limits = self._address, (self._open_s, self._read_s)
         with (
             self._guarded() as options,
-            av.open(address.target, format=address.format, options=options, timeout=limits) as container,
+            av.open(address.target, format=form or address.format, options=options, timeout=limits) as container,
         ):
             recorded = address.kind == "http" and bool(container.duration)
             self.paced |= recorded or container.format.name == "hls"
@@ -132,6 +149,8 @@ class Link:
                 raise SourceError(f"{address.shown}: {TOO_LARGE}")
             if decoding.failure is not None:
                 raise decoding.failure
+            if container.format.name == _PICTURES and not decoding.frames:
+                raise SourceError(f"{address.shown} sends no pictures that can be read")
             self.over = decoding.frames > 0 and (recorded or address.kind == "pattern")
             self.detail = "" if self.over else f"{address.shown} ended the stream"
 

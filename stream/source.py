@@ -18,14 +18,15 @@ import av.error
 
 from engine.errors import SourceError
 from engine.types import Frame
-from stream.clock import SourceClock
-from stream.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of
+from stream.clock import NewClock, SourceClock
+from stream.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of, seconds_of
+from stream.pixels import square_size
 
 EARLY_END_S = 0.5
 """A file whose pictures end this much before its declared end was cut off."""
 
-SQUARE = 0.01
-"""Pixels whose sides differ by less than this share count as square: encoders round."""
+MOST_CLOCKS = 3
+"""So many new clocks are told one by one."""
 
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
@@ -36,7 +37,10 @@ _INDEXED = {"mp4", "matroska", "avi", "asf"}
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds."""
+    """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
+
+    covered is how long the pictures last, in so many steps, gaps left out; clocks says where the file's own stamps begin anew.
+    """
 
     path: str
     codec: str
@@ -47,9 +51,14 @@ class VideoFacts:
     fps: float | None
     start: float | None
     end: float | None
+    covered: float
+    steps: int
+    clocks: tuple[NewClock, ...]
     frames: int
     expected_frames: int | None
     gaps: int
+    lost_frames: int
+    unlit_frames: int
     decode_errors: int
     damaged_frames: int
     warnings: tuple[str, ...]
@@ -59,7 +68,8 @@ class VideoFacts:
         out = asdict(self)
         duration = None if self.start is None or self.end is None else round(self.end - self.start, 6)
         out["duration"] = duration
-        out["measured_fps"] = round((self.frames - 1) / duration, 3) if duration and duration > 0 else None
+        out["measured_fps"] = round(self.steps / self.covered, 3) if self.covered > 0 and self.steps > 0 else None
+        del out["steps"]
         out["warnings"] = list(self.warnings)
         return out
 
@@ -74,19 +84,25 @@ class _Declared:
     length: float | None
     end: float | None
     pixel_shape: str | None
+    track: int
+    tracks: int
 
     @classmethod
     def of(cls, stream: av.VideoStream, format_names: str) -> _Declared:
-        length, base = _seconds(stream), float(stream.time_base or 0)
+        length, base = seconds_of(stream), float(stream.time_base or 0)
         indexed = bool(_INDEXED & set(format_names.split(",")))
-        shape = stream.codec_context.sample_aspect_ratio
+        shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        square = shape is None or not shape or square_size(1000, 1000, float(shape)) == (1000, 1000)
+        pictures = stream.container.streams.video
         return cls(
             codec=stream.codec_context.name,
             fps=rate_of(stream),
             frames=int(stream.frames),
             length=length,
             end=(stream.start_time or 0) * base + length if length and indexed else None,
-            pixel_shape=f"{shape.numerator}:{shape.denominator}" if shape and abs(shape - 1) > SQUARE else None,
+            pixel_shape=None if square or shape is None else f"{shape.numerator}:{shape.denominator}",
+            track=1 + pictures.index(stream),
+            tracks=len(pictures),
         )
 
 
@@ -105,7 +121,8 @@ class VideoSource:
         context.thread_count = threads or decoder_threads(context.width * context.height)
         self._declared = _Declared.of(self._stream, self._container.format.name)
         self._fps = self._declared.fps
-        clock = SourceClock(1 / self._fps if self._fps else None, sort=self._container.format.name == "avi")
+        stored = self._container.format.name == "avi"
+        clock = SourceClock(1 / self._fps if self._fps else None, sort=stored, recorded=True)
         self._decoding = Decoding(self._container, self._stream, clock)
 
     def __enter__(self) -> VideoSource:
@@ -131,7 +148,14 @@ class VideoSource:
         declared = self._declared
         if declared.frames:
             return declared.frames
+        if self._decoding.clock.anew:
+            return None
         return round(declared.length * self._fps) if declared.length and self._fps else None
+
+    @property
+    def origin(self) -> float:
+        """Where a player's clock begins, seconds of the frames' time; known once the first frame was read."""
+        return self._decoding.origin
 
     @property
     def facts(self) -> VideoFacts:
@@ -143,13 +167,18 @@ class VideoSource:
             pixel_format=read.pixel_format,
             width=read.size[0],
             height=read.size[1],
-            rotation=read.rotation,
+            rotation=read.orientation.rotation,
             fps=self._fps,
             start=read.start,
             end=read.end,
+            covered=round(read.clock.covered, 6),
+            steps=max(0, read.frames - 1 - read.clock.gaps),
+            clocks=tuple(read.clock.anew),
             frames=read.frames,
             expected_frames=self.expected_frames,
-            gaps=read.clock.gaps,
+            gaps=read.clock.gaps + read.resized + (read.clock.holes if read.lost else 0),
+            lost_frames=read.lost,
+            unlit_frames=read.flashing.unlit,
             decode_errors=read.errors,
             damaged_frames=read.damaged,
             warnings=tuple(self._warnings()),
@@ -164,26 +193,64 @@ class VideoSource:
         rest = f"the rest was read ({_count(read.frames, 'frame')})"
         end, last = self._declared.end, read.end
         slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
-        if read.finished and end is not None and last is not None and last < end - slack:
+        whole = not read.finished or read.clock.anew or (self._declared.frames and read.frames >= self._declared.frames)
+        if not whole and end is not None and last is not None and last < end - slack:
             stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
             return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
         return f"{self.path}: {damage}{rest}" if damage else None
 
     def _warnings(self) -> Iterator[str]:
+        yield from self._of_the_clock()
+        yield from self._of_the_way()
+        yield from self._of_the_pictures()
+
+    def _of_the_clock(self) -> Iterator[str]:
         clock = self._decoding.clock
         if clock.invented and clock.invented == self._decoding.frames:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
         elif clock.invented:
             yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
+        for new in clock.anew[:MOST_CLOCKS]:
+            yield (
+                f"time stamps begin anew at frame {new.frame}: {new.stamp:.3f} s follows {new.t:.3f} s; "
+                "times go on from there, and nothing is compared across"
+            )
+        if len(clock.anew) > MOST_CLOCKS:
+            yield f"time stamps begin anew {len(clock.anew) - MOST_CLOCKS} times more"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
-        fields = self._decoding.fields
+
+    def _of_the_way(self) -> Iterator[str]:
+        read = self._decoding
+        if read.lost:
+            yield (
+                f"{_count(read.lost, 'picture')} missing in {_count(read.clock.holes, 'place')}, lost on the way to this file; "
+                "where that shows, what is before is not compared with what comes after"
+            )
+        if read.corrupt:
+            yield f"{_count(read.corrupt, 'packet')} came damaged"
+        if self._declared.tracks > 1:
+            yield f"the file has {self._declared.tracks} tracks of pictures; number {self._declared.track} was read"
+
+    def _of_the_pictures(self) -> Iterator[str]:
+        read, fields = self._decoding, self._decoding.fields
+        if read.resized:
+            yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across"
+        interlaced = fields.interlaced + fields.woven
+        flag = "" if fields.interlaced else ", though the file does not say so"
         if fields.refusal is not None:
-            yield f"{_count(fields.interlaced, 'picture')} interlaced and left so, yadif is missing ({fields.refusal})"
-        elif fields.interlaced:
-            yield f"{_count(fields.interlaced, 'picture')} interlaced; they were deinterlaced (yadif)"
+            yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({fields.refusal})"
+        elif interlaced:
+            yield f"{_count(interlaced, 'picture')} interlaced{flag}; they were deinterlaced (yadif)"
+        if read.orientation.mirrored:
+            yield "the file says that its pictures are shown mirrored; so they were analysed"
         if self._declared.pixel_shape:
-            yield f"pixels are not square ({self._declared.pixel_shape}); faces are measured as stored"
+            yield f"pixels are not square ({self._declared.pixel_shape}); the pictures were stretched until they are"
+        if read.flashing.unlit:
+            yield (
+                f"{_count(read.flashing.unlit, 'picture')} of {read.frames} dark between the flashes of a light (an infrared "
+                "camera?); the lit ones were analysed"
+            )
 
 
 def decoder_threads(pixels: int) -> int:
@@ -200,17 +267,6 @@ def open_video(path: str | Path, *, threads: int = 0) -> VideoSource:
     Raises SourceError in one sentence for no such file, a folder, an empty file, what is no video, and sound alone.
     """
     return VideoSource(Path(path), threads=threads)
-
-
-def _seconds(stream: av.VideoStream) -> float | None:
-    """The length of the track as the container states it; None where it states none."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    parts = stream.metadata.get("DURATION", "").split(":")  # Matroska: hours:minutes:seconds
-    try:
-        return sum(float(part) * 60**power for power, part in enumerate(reversed(parts))) or None
-    except ValueError:
-        return None
 
 
 def _count(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from engine.types import ACTIVITY_KINDS, Activity, Event
@@ -36,12 +37,14 @@ def summarize(
 ) -> dict[str, Any]:
     """The content of summary.json; problem is None when the whole video was analysed. Times in seconds."""
     facts = video.as_dict()
+    lit = 1 - video.unlit_frames / max(1, video.frames)
     return {
         "format": 1,
         "complete": problem is None,
         "problem": problem,
-        "notes": list(notes(facts["measured_fps"] or 0.0, statistics)),
+        "notes": list(notes((facts["measured_fps"] or 0.0) * lit, statistics)),
         "stream": stream,
+        "file": str(Path(video.path).resolve()),
         "video": facts,
         "events": count_events(events),
         "activities": count_activities(activities),

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import OutputError
 from engine.text import csv_line, cue, json_line
-from engine.types import Activity, Event
+from engine.types import Activity, Event, Mark
 
 SHORTEST_CUE_S = 0.04
 CSV_LABELS = ("negative", "positive", "surprise")
@@ -26,49 +26,58 @@ CSV_COLUMNS = (
     *(f"p_{label}" for label in CSV_LABELS),
     *("model", "why", "expression_probability"),
 )
+FILE_COLUMNS = (*CSV_COLUMNS, "onset_played", "apex_played", "offset_played")
+"""What events.csv has: the times in a player's clock beside those of the source's own."""
 
 
 class EventFiles:
-    """The five files in one folder, which is made if need be; stream names the source of activities.
+    """The five files in one folder, which is made if need be; stream names the source of activities, video is
+    the file that is analysed.
 
     Raises OutputError when something cannot be written.
     """
 
-    def __init__(self, folder: Path, stream: str = "video") -> None:
+    def __init__(self, folder: Path, stream: str = "video", video: Path | None = None) -> None:
         self.folder, self.stream = folder, stream
         with _told(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
-        write_atomically(folder / "summary.json", as_json({"complete": False}))
+        self.origin = 0.0
+        whose = {} if video is None else {"file": str(video.resolve())}
+        write_atomically(folder / "summary.json", as_json({"complete": False, **whose}))
         (folder / "events.vtt").unlink(missing_ok=True)
         self._lines = _LineFile(folder / "events.jsonl")
         self._open = [self._lines]
         try:
             self._rows = _LineFile(folder / "events.csv")
             self._open.append(self._rows)
-            self._rows.append(csv_line(CSV_COLUMNS))
+            self._rows.append(csv_line(FILE_COLUMNS))
             self._acts = _LineFile(folder / "activity.jsonl")
             self._open.append(self._acts)
         except OutputError:
             self.close()
             raise
 
-    def write(self, event: Event) -> None:
-        """Keep one final event."""
-        self._lines.append(json_line(event.as_dict()) + "\n")
+    def write(self, event: Event, origin: float = 0.0) -> None:
+        """Keep one final event; origin is the source time at which a player's clock is 0."""
+        self.origin = origin
+        marks = {"onset": event.onset, "apex": event.apex, "offset": event.offset}
+        fields = event.as_dict() | {"played": {name: _played(mark, origin) for name, mark in marks.items()}}
+        self._lines.append(json_line(fields) + "\n")
         self.events.append(event)
-        self._rows.append(csv_line(csv_row(event)))
+        self._rows.append(csv_line(csv_row(event, origin)))
 
-    def note(self, activity: Activity) -> None:
-        """Keep one activity."""
-        self._acts.append(json_line(activity.as_dict(self.stream)) + "\n")
+    def note(self, activity: Activity, origin: float = 0.0) -> None:
+        """Keep one activity; origin as for an event."""
+        played = {"start": _played(activity.start, origin), "end": _played(activity.end, origin)}
+        self._acts.append(json_line(activity.as_dict(self.stream) | {"played": played}) + "\n")
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the subtitles and the summary, and close."""
         self.close()
-        write_atomically(self.folder / "events.vtt", subtitles(self.events))
+        write_atomically(self.folder / "events.vtt", subtitles(self.events, self.origin))
         write_atomically(self.folder / "summary.json", as_json(summary))
 
     def close(self) -> None:
@@ -104,8 +113,18 @@ class _LineFile:
             self._file.close()
 
 
-def csv_row(event: Event) -> list[object]:
-    """An event's values in the order of CSV_COLUMNS; other labels than CSV_LABELS are in events.jsonl alone."""
+def analysed_in(folder: Path) -> Path | None:
+    """The video whose analysis left its files in a folder; None where that holds none, or none that says so."""
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return Path(found["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def csv_row(event: Event, origin: float = 0.0) -> list[object]:
+    """An event's values in the order of FILE_COLUMNS; other labels than CSV_LABELS are in events.jsonl alone. origin is the
+    source time at which a player's clock is 0."""
     fields = event.as_dict()
     row: list[object] = [fields[name] for name in CSV_COLUMNS[:7]]
     for mark in (event.onset, event.apex, event.offset):
@@ -113,20 +132,28 @@ def csv_row(event: Event) -> list[object]:
     row.append("" if event.offset is None else f"{event.offset.t - event.onset.t:.6f}")
     row += [str(event.truncated).lower(), str(event.speaking).lower()]
     row += [fields["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, event.model, event.why or "", fields.get("expression_probability", "")]
+    row += [event.model, event.why or "", fields.get("expression_probability", "")]
+    for mark in (event.onset, event.apex, event.offset):
+        row.append("" if mark is None else f"{mark.t - origin:.6f}")
+    return row
 
 
-def subtitles(events: list[Event]) -> str:
-    """WebVTT: a cue for each event with an offset, in order of onset; what lies before the clock's zero cannot be shown."""
+def subtitles(events: list[Event], origin: float = 0.0) -> str:
+    """WebVTT: a cue for each event with an offset, in order of onset, in the time of a player whose clock is 0 at origin;
+    what lies before that cannot be shown."""
     cues = ["WEBVTT", ""]
     for event in sorted(events, key=lambda e: (e.onset.t, e.face)):
-        if event.offset is None or event.offset.t < 0:
+        if event.offset is None or event.offset.t < origin:
             continue
-        start = max(event.onset.t, 0.0)
-        end = max(event.offset.t, start + SHORTEST_CUE_S)
+        start = max(event.onset.t - origin, 0.0)
+        end = max(event.offset.t - origin, start + SHORTEST_CUE_S)
         cues += [f"{_cue_time(start)} --> {_cue_time(end)}"]
         cues += [f"{cue(event.label)} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
     return "\n".join(cues)
+
+
+def _played(mark: Mark | None, origin: float) -> float | None:
+    return None if mark is None else round(mark.t - origin, 6)
 
 
 def as_json(value: dict[str, Any]) -> str:

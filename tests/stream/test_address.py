@@ -112,6 +112,14 @@ def test_a_servers_message_steers_no_terminal() -> None:
     assert parse_address("rtsp://h/a").redact("no\x1b[2J such\x9bstream\n") == "no\\x1b[2J such\\x9bstream"
 
 
+@pytest.mark.parametrize("name", ["rtsp://admin:p%40s%23s%25@cam/x", "http://admin:p%40s%23s%25@cam/x"])
+def test_a_password_with_odd_marks_works_escaped_or_apart(name: str) -> None:
+    bare = name.replace("admin:p%40s%23s%25@", "")
+    escaped, apart = parse_address(name), parse_address(bare, username="admin", password="p@s#s%")
+    assert escaped.target == apart.target == name
+    assert not [secret for secret in ("p@s#s%", "p%40s%23s%25") if secret in f"{escaped.shown} {escaped!r} {apart!r}"]
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -119,10 +127,14 @@ def test_a_servers_message_steers_no_terminal() -> None:
         ("ftp://host/x", "ftp:// are not known"),
         ("rtsp://", "no usable host and port"),
         ("rtsp://cam:99999/x", "no usable host and port"),
-        ("rtsp://me:pa#secret@cam/x", "write / \\? # and @ as"),
-        ("rtsp://me:secret/x@cam/x", "write / \\? # and @ as"),
-        ("rtsp://me:12/secret@cam/x", "write / \\? # and @ as"),
-        ("rtsp://me:12?secret@cam/x", "write / \\? # and @ as"),
+        ("rtsp://me:pa#secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:secret/x@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:12/secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:p@ss#secret%rd@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:p@secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:secret%@cam/x", "write % / \\? # and @ as"),
+        ("http://me:secret%zz@cam/x", "or give them apart"),
+        ("rtsp://me:12?secret@cam/x", "write % / \\? # and @ as"),
         ("http://[::1/x", "no usable host and port"),
         ("lavfi: ", "graph"),
     ],

@@ -25,7 +25,19 @@ from tests.videos import stepping, write_video
 SOON_S = 30.0
 """Longest wait for what should happen at once: reached only by a test that fails."""
 
-BOUNDARY = b"--picture\r\nContent-Type: image/jpeg\r\n\r\n"
+BOUNDARY = b"--picture\r\n"
+HEADERS = b"Content-Type: image/jpeg\r\n\r\n"
+PART = BOUNDARY + HEADERS
+WAYS = {
+    "/camera": (PART, PART),
+    "/basic": (PART, PART),
+    "/no-first-boundary": (HEADERS, PART),
+    "/no-first-headers": (b"", PART),
+    "/no-headers": (BOUNDARY + b"\r\n", BOUNDARY + b"\r\n"),
+    "/no-empty-line": (BOUNDARY, BOUNDARY),
+}
+"""What cameras send before the first picture and before every other one, by path."""
+LOGIN = b64encode(b"me:p@s#s").decode()
 
 
 def linked(source: str, **limits: float) -> Link:
@@ -60,22 +72,29 @@ class Files(SimpleHTTPRequestHandler):
             assert self.headers["Authorization"] == f"Basic {b64encode(b'me:secret').decode()}"
             self.path = "/clip.mp4"
             super().do_GET()
-        elif self.path == "/camera":
-            self._send_pictures(Path(self.directory, "picture.jpg").read_bytes())
+        elif self.path == "/basic" and self.headers.get("Authorization") != f"Basic {LOGIN}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.end_headers()
+        elif self.path in WAYS:
+            self._send_pictures(*WAYS[self.path])
         elif self.path == "/huge":
             small = Path(self.directory, "picture.jpg").read_bytes()
             size = small.index(b"\xff\xc0") + 5
-            self._send_pictures(small[:size] + struct.pack(">HH", 16_000, 16_000) + small[size + 4 : -2] + bytes(4 << 20))
+            huge = small[:size] + struct.pack(">HH", 16_000, 16_000) + small[size + 4 : -2] + bytes(4 << 20)
+            self._send_pictures(PART, PART, huge)
         else:
             super().do_GET()
 
-    def _send_pictures(self, picture: bytes) -> None:
+    def _send_pictures(self, first: bytes, before: bytes, picture: bytes | None = None) -> None:
+        picture = picture or Path(self.directory, "picture.jpg").read_bytes()
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
         try:
+            self.wfile.write(first + picture + b"\r\n")
             while True:
-                self.wfile.write(BOUNDARY + picture + b"\r\n")
+                self.wfile.write(before + picture + b"\r\n")
         except OSError:
             return
 
@@ -130,6 +149,23 @@ def test_pictures_without_times_have_the_time_of_their_arrival(web: str) -> None
     assert not link.paced
     link.join(SOON_S)
     assert not link.alive
+
+
+@pytest.mark.parametrize("way", [*WAYS])
+def test_pictures_by_http_are_read_however_a_camera_writes_its_parts(web: str, way: str) -> None:
+    link = linked(f"{web.replace('//', '//me:p%40s%23s@')}{way}")
+    arrivals = [link.frames.get(SOON_S) for _ in range(5)]
+    link.abandon()
+    assert None not in arrivals, link.detail
+    link.join(SOON_S)
+
+
+@pytest.mark.parametrize("login", ["", "me:secret@"])
+def test_a_camera_that_wants_another_login_says_so(web: str, login: str) -> None:
+    link = linked(f"{web.replace('//', f'//{login}')}/basic")
+    assert read(link) == []
+    assert "refuses the user name or password" in link.detail
+    assert "secret" not in link.detail
 
 
 def test_a_play_list_does_not_lead_to_files_of_this_machine(web: str) -> None:

@@ -12,7 +12,10 @@ import pytest
 
 from engine.errors import OutputError
 from engine.types import Activity, Event, Mark
-from stream.writers import CSV_COLUMNS, EventFiles, as_json, csv_row, subtitles, write_atomically
+from stream.writers import FILE_COLUMNS, EventFiles, as_json, csv_row, subtitles, write_atomically
+
+PLAYED = {"played": {"onset": 4.004, "apex": 4.204, "offset": 4.438}}
+"""What a file adds to EVENT where a player's clock is the source's."""
 
 EVENT = Event(
     id="a1",
@@ -40,7 +43,7 @@ def test_events_are_on_disk_as_they_come(tmp_path: Path) -> None:
     for number in range(3):
         event = replace(EVENT, id=f"e{number}")
         files.write(event)
-        assert lines(files.folder / "events.jsonl")[-1] == event.as_dict()
+        assert lines(files.folder / "events.jsonl")[-1] == event.as_dict() | PLAYED
         assert len((files.folder / "events.csv").read_text().splitlines()) == number + 2
     files.close()
 
@@ -50,7 +53,9 @@ def test_activities_are_on_disk_as_they_come(tmp_path: Path) -> None:
     spoken, blinked = Activity(0, "speech", Mark(10, 0.4), Mark(40, 1.6)), Activity(1, "blink", Mark(50, 2.0), Mark(54, 2.1))
     for number, activity in enumerate((spoken, blinked), 1):
         files.note(activity)
-        assert lines(tmp_path / "activity.jsonl")[-1] == activity.as_dict("lobby")
+        assert lines(tmp_path / "activity.jsonl")[-1] == activity.as_dict("lobby") | {
+            "played": {"start": activity.start.t, "end": activity.end.t}
+        }
         assert len(lines(tmp_path / "activity.jsonl")) == number
     assert files.activities == [spoken, blinked]
     files.close()
@@ -87,7 +92,7 @@ def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False
     )
     assert ended.returncode == -9
-    assert lines(tmp_path / "events.jsonl") == [EVENT.as_dict()]
+    assert lines(tmp_path / "events.jsonl") == [EVENT.as_dict() | PLAYED]
     assert json.loads((tmp_path / "summary.json").read_text())["complete"] is False
 
 
@@ -98,7 +103,7 @@ def test_csv_reads_back(tmp_path: Path) -> None:
     files.close()
     with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
         first, second = csv.DictReader(file)
-    assert list(first) == list(CSV_COLUMNS)
+    assert list(first) == list(FILE_COLUMNS)
     assert (first["stream"], first["label"], first["kind"]) == ("clip, one", "surprise", "micro")
     assert (first["onset_frame"], float(first["onset_t"])) == ("120", 4.004)
     assert float(first["duration_s"]) == pytest.approx(0.434)
@@ -122,8 +127,21 @@ def test_hostile_names_are_neither_formulas_nor_markup(tmp_path: Path) -> None:
     assert "&lt;v Eve&gt;--&gt; x\\n\\nNOTE" in cues and cues.count(" --> ") == 2
 
 
+def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event(tmp_path: Path) -> None:
+    files = EventFiles(tmp_path)
+    files.write(EVENT, -3.77)
+    files.note(Activity(0, "blink", Mark(50, -2.0), Mark(54, -1.9)), -3.77)
+    files.finish({})
+    assert lines(tmp_path / "events.jsonl")[0]["played"] == {"onset": 7.774, "apex": 7.974, "offset": 8.208}
+    assert lines(tmp_path / "activity.jsonl")[0]["played"] == {"start": 1.77, "end": 1.87}
+    assert "00:00:07.774 --> 00:00:08.208" in (tmp_path / "events.vtt").read_text()
+    with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["onset_t"], row["onset_played"], row["offset_played"]) == ("4.004000", "7.774000", "8.208000")
+
+
 def test_csv_rows_fit_the_header() -> None:
-    assert len(csv_row(EVENT)) == len(csv_row(replace(EVENT, offset=None, kind=None))) == len(CSV_COLUMNS)
+    assert len(csv_row(EVENT)) == len(csv_row(replace(EVENT, offset=None, kind=None))) == len(FILE_COLUMNS)
 
 
 def test_subtitles_hold_valid_cues_in_order() -> None:
@@ -147,7 +165,7 @@ def test_no_event_gives_files_without_events(tmp_path: Path) -> None:
     EventFiles(tmp_path).finish({"complete": True})
     assert (tmp_path / "events.jsonl").read_text() == ""
     assert (tmp_path / "events.vtt").read_text() == "WEBVTT\n"
-    assert (tmp_path / "events.csv").read_text() == ",".join(CSV_COLUMNS) + "\n"
+    assert (tmp_path / "events.csv").read_text() == ",".join(FILE_COLUMNS) + "\n"
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -178,7 +196,7 @@ def test_a_full_disk_keeps_whole_lines_and_is_told(tmp_path: Path) -> None:
     )
     assert "events.jsonl cannot be written: file too large" in ended.stdout
     kept = lines(tmp_path / "events.jsonl")
-    assert kept == [EVENT.as_dict()] * len(kept)
+    assert kept == [EVENT.as_dict() | PLAYED] * len(kept)
     assert len(kept) >= 2
 
 

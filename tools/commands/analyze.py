@@ -99,7 +99,7 @@ def analyze(
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
         load_less()
         failed = False
-        for video, name in zip(videos, folder_names(videos), strict=True):
+        for video, name in zip(videos, folder_names(videos, out), strict=True):
             if stop.is_set():
                 say_error(f"{video}: not analysed, stopped by the user")
                 failed = True
@@ -203,14 +203,17 @@ def show(report: Report) -> None:
         )
 
 
-def folder_names(videos: list[Path]) -> list[str]:
-    """A folder name for each video: its stem, or stem-2, stem-3 ... where an earlier one took it (whatever the case)."""
+def folder_names(videos: list[Path], out: Path) -> list[str]:
+    """A name for each video's folder in out: its stem, or stem-2, stem-3 ... where another video took it (whatever the case),
+    now or in an earlier run."""
+    from stream.writers import analysed_in
+
     taken: set[str] = set()
     names = []
     for video in videos:
         stem = video.stem.strip(".") or "video"
         name, number = stem, 1
-        while name.casefold() in taken:
+        while name.casefold() in taken or analysed_in(out / name) not in (None, video.resolve()):
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())

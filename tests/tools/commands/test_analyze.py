@@ -123,9 +123,45 @@ def test_names_that_would_collide_are_told_apart(tmp_path: Path, capsys: pytest.
     assert [summary(tmp_path / "out" / name)["video"]["frames"] for name in ("clip", "clip-2")] == [3, 4]
 
 
-def test_folder_names() -> None:
+def test_folder_names(tmp_path: Path) -> None:
     videos = ["a.mp4", "b/a.mp4", "A.avi", "a-2.mp4", "..mp4", ".hidden", "two.dots.mp4"]
-    assert folder_names([Path(video) for video in videos]) == ["a", "a-2", "A-3", "a-2-2", "video", "hidden", "two.dots"]
+    assert folder_names([Path(video) for video in videos], tmp_path) == [
+        "a",
+        "a-2",
+        "A-3",
+        "a-2-2",
+        "video",
+        "hidden",
+        "two.dots",
+    ]
+
+
+def test_a_later_run_overwrites_no_other_video_of_that_name(tmp_path: Path) -> None:
+    """The same video's results are replaced, those of another folder's or ending's stay."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    first, second, third = small(tmp_path / "a" / "x.mp4", 3), small(tmp_path / "b" / "x.mp4", 4), small(tmp_path / "x.mkv", 5)
+    for video in (first, second, third, second):
+        assert exits(video, "--out", tmp_path / "out") == 0
+    counts = {path.name: summary(path)["video"]["frames"] for path in (tmp_path / "out").iterdir()}
+    assert counts == {"x": 3, "x-2": 4, "x-3": 5}
+
+
+@pytest.mark.parametrize(
+    "name", ["Grüße 你好.mp4", "%20d.mp4", "a%03d.mp4", "=1+1.mp4", "@SUM(1).mp4", "-dash.mp4", "two  spaces .mp4"]
+)
+def test_odd_names_are_read_and_written_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    small(tmp_path / "plain.mp4", 3).rename(tmp_path / name)
+    assert exits("--out", "out", "--", name) == 0
+    assert summary(tmp_path / "out" / Path(name).stem)["video"]["frames"] == 3
+
+
+def test_settings_of_other_editors_are_read(tmp_path: Path) -> None:
+    config = tmp_path / "a.toml"
+    config.write_bytes(b"\xef\xbb\xbf[reading]\r\nqueued_frames = 3\r\n")
+    assert exits(small(tmp_path / "clip.mp4"), "--out", tmp_path / "out", "--config", config) == 0
+    assert summary(tmp_path / "out" / "clip")["settings"]["reading"]["queued_frames"] == 3
 
 
 def test_settings_reach_the_analysis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
