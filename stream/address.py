@@ -28,9 +28,9 @@ from stream.feed import SourceKind
 Transport = Literal["tcp", "udp"]
 
 _PROTOCOLS = {
-    "rtsp": "rtsp,rtsps,rtp,tcp,udp,tls,http,https,httpproxy",
+    "rtsp": "rtsp,rtsps,rtp,tcp,udp,tls,httpproxy",
     "http": "http,https,httpproxy,tcp,tls,crypto,data",
-    "rtmp": "rtmp,rtmps,rtmpt,rtmpe,http,https,tcp,tls",
+    "rtmp": "rtmp,rtmps,tcp,tls,httpproxy",
 }
 """What FFmpeg may follow from an address of a kind: a play list must not lead it to this machine's files."""
 

@@ -124,6 +124,11 @@ class Hub:
         return self._held + len(self._waiting)
 
     @property
+    def damaged(self) -> int:
+        """Stored events that were left out so far because they cannot be read."""
+        return 0 if self._reader is None else self._reader.damaged
+
+    @property
     def subscribers(self) -> int:
         """How many get everything that is sent, those still catching up not among them."""
         return len(self._subscribers)

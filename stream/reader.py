@@ -7,22 +7,26 @@ OutputError, one sentence that says which file and what to do.
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, cast
 
 from engine.errors import InputError, OutputError
+from stream.shape import read_stored
 
 FILE = "events.sqlite3"
 APPLICATION = 0x41504558
 """SQLite's application_id of our files: "APEX"."""
 SCHEMA = 1
-LAST_SEQ = 2**63 - 1
-"""The largest number that SQLite gives."""
+NAMED = 10
+"""Damaged events that are named in the log, one by one."""
+
+log = logging.getLogger(__name__)
 
 
 class Bounds(TypedDict, total=False):
@@ -80,6 +84,11 @@ class Reader:
         """The last seq that was given, 0 before the first."""
         return self._pages.last()
 
+    @property
+    def damaged(self) -> int:
+        """How many events were left out so far because what is stored of them cannot be read."""
+        return len(self._pages.damaged)
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
@@ -92,10 +101,14 @@ class Reader:
 
 
 class Pages:
-    """Reading, for whoever holds a connection. Raises OutputError, as `told` does."""
+    """Reading, for whoever holds a connection. Raises OutputError, as `told` does.
+
+    An event that is damaged in itself is left out, counted in damaged by its seq, and logged.
+    """
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db, self._path = db, path
+        self.damaged: set[int] = set()
 
     def identity(self) -> str:
         """What tells this store from others."""
@@ -130,10 +143,25 @@ class Pages:
             if names is not None:
                 where.append(f"{column} IN ({', '.join('?' * len(names))})")
                 values.extend(names)
-        query = f"SELECT seq, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
-        with told(self._path):
-            rows = self._db.execute(query, [*values, bounds.get("limit", 500)]).fetchall()
-        return [numbered(json.loads(body), number) for number, body in rows]
+        query = f"SELECT seq, CAST(body AS BLOB) FROM events WHERE {' AND '.join(where)} ORDER BY seq"
+        with told(self._path), contextlib.closing(self._db.execute(query, values)) as rows:
+            return list(islice(self._readable(rows), bounds.get("limit", 500)))
+
+    def _readable(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
+        """The events in rows, those left out that cannot be read."""
+        for number, body in rows:
+            try:
+                event = read_stored(body)
+            except ValueError as error:
+                self._leave_out(number, error)
+            else:
+                yield numbered(event, number)
+
+    def _leave_out(self, number: int, error: ValueError) -> None:
+        if number not in self.damaged:
+            self.damaged.add(number)
+            if len(self.damaged) <= NAMED:
+                log.warning("event %d in %s is damaged and left out (%s)", number, self._path, " ".join(str(error).split()))
 
 
 def numbered(event: dict[str, Any], seq: int) -> dict[str, Any]:

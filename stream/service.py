@@ -122,6 +122,7 @@ class Service:
             stored=self.figures.stored,
         )
         self.figures.measure_store(lambda: self.store.size, lambda: self.hub.seq, lambda: self.hub.problem is not None)
+        self.figures.count_damaged(lambda: self.hub.damaged)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # heard even if nobody waits
         sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)

@@ -25,6 +25,7 @@ from stream.heartbeat import REPLACED_S, STALLED_S, Lookout
 from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
 from stream.shared import Sharing
+from stream.threads import give_back_memory
 from stream.worker import Inbox, Make, Processed, Worker
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 MOST_BROWSERS = 4
 MOST_REPLACED = 3
 """How often an analysis that hangs is replaced, a stream: each that hangs for good keeps its thread and its memory."""
+WAITING_BYTES = 256 << 20
+"""Of a source's pictures that wait for its analysis: twelve up to 4K, five of the largest."""
 LOAD_S = 60.0
 """A browser whose pipeline takes longer to load is turned away."""
 STOP_S = 2.0
@@ -107,8 +110,9 @@ class Session:
         self.settings = settings
         self._sink, self._processed, self._make = sink, processed, make or Sharing().made
         self._name = name or uuid4().hex[:12]
-        self._lock = threading.RLock()  # guards _streams, _stopped, each stream's told and problem, and the order of statuses
+        self._lock = threading.RLock()  # guards the next three, each stream's told and problem, and the order of statuses
         self._streams: dict[str, _Stream] = {}
+        self._leaving: list[_Stream] = []  # browsers that have gone, until their threads have ended
         self._stopped = False
         self._loading: Loading | None = None
         self._lookout = Lookout(self._look, "look at analyses")
@@ -157,6 +161,7 @@ class Session:
         _end(stream, time.monotonic() + STOP_S)
         with self._lock:
             self._sink.removed(name)
+        give_back_memory()
 
     def tell(self, status: SourceStatus) -> None:
         """Send a source's status to the sink; where its analysis fails, with that in place of its own.
@@ -175,7 +180,7 @@ class Session:
         Idempotent.
         """
         with self._lock:
-            streams, self._stopped = [] if self._stopped else list(self._streams.values()), True
+            streams, self._stopped = [] if self._stopped else [*self._streams.values(), *self._leaving], True
         self._lookout.stop()
         if not streams:
             return True
@@ -196,7 +201,12 @@ class Session:
 
     def _prepare(self, source: SourceSettings) -> _Stream:
         newest = parse_address(source.url).live
-        mailbox: Mailbox[Arrival] = Mailbox(self.settings.queued_frames, newest=newest)
+        mailbox: Mailbox[Arrival] = Mailbox(
+            self.settings.queued_frames,
+            newest=newest,
+            most_bytes=WAITING_BYTES,
+            weigh=lambda arrival: arrival.frame.pixels.nbytes,
+        )
         capture = Capture(source, mailbox, self.tell)
         worker = self._worker(source.name, mailbox, lambda error: self._loaded(capture, error))
         return _Stream(source.name, worker, mailbox, mailbox.close, capture)
@@ -225,14 +235,20 @@ class Session:
     def _check_room(self, name: str) -> None:
         if self._stopped:
             raise InputError("the service is ending")
-        if name in self._streams:
+        self._leaving = [stream for stream in self._leaving if not stream.worker.join(0)]
+        leaving = [stream.name for stream in self._leaving]
+        if name in self._streams or name in leaving:
             raise InputError(f"there is a stream called {name!r} already; choose another name")
-        if sum(stream.capture is None for stream in self._streams.values()) >= MOST_BROWSERS:
+        if sum(stream.capture is None for stream in self._streams.values()) + len(leaving) >= MOST_BROWSERS:
             raise InputError(f"{MOST_BROWSERS} browsers show their camera already; try again later")
 
     def _forget(self, name: str) -> _Stream | None:
+        """Take a browser's stream off the list; its place is free once its thread has ended."""
         with self._lock:
-            return self._streams.pop(name, None)
+            stream = self._streams.pop(name, None)
+            if stream is not None:
+                self._leaving.append(stream)
+            return stream
 
     def _analysed(self, name: str, seconds: float, waiting: int) -> None:
         if name in self._streams:  # else it outlives its end, and has no figures any more

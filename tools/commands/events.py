@@ -18,7 +18,7 @@ import typer
 
 from engine.errors import OutputError
 from engine.text import csv_line, json_line, plain
-from stream.reader import LAST_SEQ
+from stream.shape import LAST_SEQ
 
 if TYPE_CHECKING:
     from stream.reader import Reader
@@ -100,6 +100,9 @@ def events(
             end=_moment(end),
         )
         _write(WRITERS[form](found), out)
+        if reader.damaged:
+            were = "event is" if reader.damaged == 1 else "events are"
+            print(f"apexstream: {reader.damaged} stored {were} damaged and left out", file=sys.stderr)
 
 
 def _pages(reader: Reader, since: int, **bounds: Any) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ import typer
 
 from engine.errors import InputError, OutputError
 from engine.text import json_line, plain
-from stream.reader import LAST_SEQ
+from stream.shape import LAST_SEQ
 from tools.commands.events import possible
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _noted(path: Path | None) -> Place | None:
         place = Place(**json.loads(path.read_text(encoding="utf-8")))
         if not (isinstance(place.seq, int) and 0 <= place.seq <= LAST_SEQ and isinstance(place.store, str)):
             raise ValueError("seq is a number from 0 and store a name")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no note of --resume ({error}); remove it to begin anew") from error
     return place
 
