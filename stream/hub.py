@@ -126,7 +126,7 @@ class Hub:
     @property
     def damaged(self) -> int:
         """Stored events that were left out so far because they cannot be read."""
-        return 0 if self._reader is None else self._reader.damaged
+        return self._reader.damaged if self._reader else 0
 
     @property
     def subscribers(self) -> int:

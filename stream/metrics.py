@@ -59,8 +59,8 @@ class Metrics:
             "apexstream_store_seconds", "Storing a batch of final events, durably.", buckets=LATENCY_S, registry=at
         )
         self._stored = Gauge("apexstream_store_bytes", "Size of the event store on disk.", registry=at)
-        self._problem = Gauge("apexstream_store_problem", "1 while events cannot be stored.", registry=at)
         self._damaged = Gauge("apexstream_store_damaged", "Stored events that cannot be read and were left out.", registry=at)
+        self._problem = Gauge("apexstream_store_problem", "1 while events cannot be stored.", registry=at)
         self._seq = Gauge("apexstream_store_seq", "Number of the last stored event.", registry=at)
 
     def status(self, status: SourceStatus) -> None:

@@ -31,10 +31,10 @@ from stream.worker import Inbox, Make, Processed, Worker
 log = logging.getLogger(__name__)
 
 MOST_BROWSERS = 4
-MOST_REPLACED = 3
-"""How often an analysis that hangs is replaced, a stream: each that hangs for good keeps its thread and its memory."""
 WAITING_BYTES = 256 << 20
 """Of a source's pictures that wait for its analysis: twelve up to 4K, five of the largest."""
+MOST_REPLACED = 3
+"""How often an analysis that hangs is replaced, a stream: each that hangs for good keeps its thread and its memory."""
 LOAD_S = 60.0
 """A browser whose pipeline takes longer to load is turned away."""
 STOP_S = 2.0

@@ -78,8 +78,8 @@ def test_numbers_that_are_looked_up_when_asked_for() -> None:
     assert found["apexstream_subscribers", ()] == 2
     assert found["apexstream_store_bytes", ()] == 4096
     assert found["apexstream_store_seq", ()] == 17
-    assert found["apexstream_store_problem", ()] == 1
     assert found["apexstream_store_damaged", ()] == 5
+    assert found["apexstream_store_problem", ()] == 1
     assert found["apexstream_subscribers_dropped_total", ()] == 1
     assert found["apexstream_events_replayed_total", ()] == 40
     assert found["apexstream_store_seconds_sum", ()] == 0.02
