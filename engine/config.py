@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import ConfigError
 from engine.features import INPUTS
@@ -33,6 +33,13 @@ class Settings(BaseModel):
     """Base: frozen, and a key nobody knows is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _possible_paths(self) -> Self:
+        impossible = next((name for name, value in self if isinstance(value, Path) and "\0" in str(value)), None)
+        if impossible is not None:
+            raise ValueError(f"{impossible} is no possible path: it holds a character NUL")
+        return self
 
 
 class LandmarkSettings(Settings):
@@ -116,6 +123,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the settings file {path} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the settings file {path} is no valid TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"the settings file {path} is nested deeper than any settings are") from error
 
 
 def parse_settings(content: dict[str, Any], where: str = "settings") -> PipelineSettings:

@@ -19,6 +19,7 @@ from engine.spotter import BREAK_S, Spotter
 from engine.types import MICRO_LIMIT_S, Activity, Crop, Mark, Span
 
 ANNOUNCES = 0.9  # the early answer from which on a span is announced before the judge is sure
+SURE = 0.95  # an answer from which on lids that close go with an expression; lids alone of people and on photographs reach .82
 SPOKEN_SHARE = 1 / 3  # a face that spoke for so much of a span speaks in it
 LEAST_STEPS = 3  # pictures after its onset that an expression takes at least: one or two may be noise
 LATE_S = 0.1  # a stretch that ends so near a break was cut by it
@@ -141,7 +142,7 @@ class Decision:
             marks = self.spotter.extent(stretch.start, stretch.end)
         if marks is None:  # too short, or the face only goes back to rest: a smile that fades is no expression of its own
             return []
-        if self.spotter.lids_alone(*marks):
+        if stretch.answer < SURE and self.spotter.lids_alone(*marks):
             return []
         brief = self.spotter.steps(marks[0], marks[2]) < LEAST_STEPS
         announced = self._is_announced(stretch)

@@ -71,6 +71,7 @@ CHANGE_PX = 8.0  # and so is one of this length over all regions, pixels
 STANDS_OUT = 1.05  # loudness of an apex against the line between its feet
 BRIDGE_SHARE = 0.9  # expressions hardly move the bridge of the nose: what moves it as much as the rest is a turn of the head
 RETURN_COSINE = 0.7  # a motion that points so straight to the usual rest is a return
+DETOUR = 0.5  # one that meanwhile leaves the straight way by this share of its length is more than that
 HOME_S = 8.0  # memory of how the face usually rests
 ANNOUNCED = 1.35  # and loudness of one that is told without its offset
 
@@ -219,17 +220,18 @@ class Spotter:
     def extent(self, start: float, end: float) -> tuple[Mark, Mark, Mark] | None:
         """Onset, apex and offset of the motion from start to end, seconds: the apex is where the face stands furthest from the
         line between both ends. None where less than three rows of that time are remembered, or where the face only goes back to
-        how it usually rests."""
+        how it usually rests, without going elsewhere meanwhile."""
         tape = self._tape
         first, last = tape.first_at(start), min(tape.first_at(end), tape.size - 1)
         if last - first < 2:
             return None
         motion = self._motion(first, last + 1)
-        if self._home is not None and self._returns(motion[0] - self._home, motion[-1] - self._home):
-            return None
         share = ((tape.t[first : last + 1] - tape.t[first]) / (tape.t[last] - tape.t[first]))[:, None]
-        away = motion - (motion[0] + share * (motion[-1] - motion[0]))
-        peak = first + int(np.square(away).sum(axis=1).argmax())
+        away = np.linalg.norm(motion - (motion[0] + share * (motion[-1] - motion[0])), axis=1)
+        straight = away.max() < DETOUR * float(np.linalg.norm(motion[-1] - motion[0]))
+        if straight and self._home is not None and self._returns(motion[0] - self._home, motion[-1] - self._home):
+            return None
+        peak = first + int(away.argmax())
         return self._mark(first), self._mark(min(max(peak, first + 1), last)), self._mark(last)
 
     def lids_alone(self, onset: Mark, apex: Mark, offset: Mark) -> bool:

@@ -7,32 +7,40 @@
     lavfi:GRAPH                 a picture that FFmpeg draws itself (lavfi:testsrc=size=640x480:rate=30)
     anything else               a video file
 
-A password that holds % / ? # or @ is written with %25 %2F %3F %23 %40, or given apart from the address.
+A stream's key, the last part of an RTMP path, is kept as secret as a password, and so is what a path or a filter gives as
+password=..., key=... and the like. A password that holds % / ? # or @ is written with %25 %2F %3F %23 %40, or given apart
+from the address.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from engine.errors import SourceError
+from engine.text import plain
 from stream.feed import SourceKind
 
 Transport = Literal["tcp", "udp"]
 
 _PROTOCOLS = {
-    "rtsp": "rtsp,rtsps,rtp,tcp,udp,tls,http,https,httpproxy",
+    "rtsp": "rtsp,rtsps,rtp,tcp,udp,tls,httpproxy",
     "http": "http,https,httpproxy,tcp,tls,crypto,data",
-    "rtmp": "rtmp,rtmps,rtmpt,rtmpe,http,https,tcp,tls",
+    "rtmp": "rtmp,rtmps,tcp,tls,httpproxy",
 }
 """What FFmpeg may follow from an address of a kind: a play list must not lead it to this machine's files."""
 
 _SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http", "rtmp": "rtmp", "rtmps": "rtmp"}
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^\s'\"]*", re.IGNORECASE)
 _STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
+_SECRET = re.compile(
+    r"\b(\w*(?:user|login|pass|pwd|psw|token|secret|key|auth|sign|session)\w*?)(=|%3D)([^&;:,/?#\s'\"]+)", re.IGNORECASE
+)
+"""A name that speaks of a secret, and what is given for it; several run together (user=a_password=b) are one."""
 _DEVICE = re.compile(r"/dev/video\d+")
 _ANALYSIS_US = "500000"
 """How much of a stream FFmpeg looks at before it lets go of the first picture; its own 5 s would delay each return."""
@@ -61,10 +69,10 @@ class Address:
 
     def redact(self, text: str) -> str:
         """The text of another's message in one line, without what this address keeps to itself."""
-        text = " ".join(text.replace(self.target, self.shown).split())
+        text = plain(" ".join(text.replace(self.target, self.shown).split()))
         for secret in self.secrets:
             text = text.replace(secret, "***")
-        return _URL.sub(lambda url: _without_credentials(url.group(0)), text)
+        return _shown(text)
 
 
 def parse_address(
@@ -102,7 +110,11 @@ def _webcam(number: int) -> Address:
 def _pattern(graph: str) -> Address:
     if not graph.strip():
         raise SourceError("lavfi: is followed by a graph of FFmpeg's filters, as in lavfi:testsrc=rate=30")
-    return Address("pattern", f"lavfi:{_URL.sub(lambda url: _without_credentials(url.group(0)), graph)}", graph, "lavfi")
+    bare = graph.replace("\\", "")  # filters read an address's : only as \:
+    read = bare if _URL.search(bare) else graph
+    secrets = [part for url in _URL.finditer(read) for part in _parts_to_hide(url.group(0))]
+    secrets += [found.group(3) for found in _SECRET.finditer(read)]
+    return Address("pattern", f"lavfi:{_shown(read)}", graph, "lavfi", secrets=_sorted(secrets))
 
 
 def _network(source: str, transport: Transport, username: str | None, password: str | None) -> Address:
@@ -128,10 +140,10 @@ def _network(source: str, transport: Transport, username: str | None, password: 
         options |= {"rtsp_transport": transport, "allowed_media_types": "video"}
     return Address(
         kind="rtsp" if base == "rtsp" else "http",
-        shown=f"{parts.scheme}://{host}{parts.path}",
+        shown=f"{parts.scheme}://{host}{_shown_path(base, parts.path)}",
         target=f"{parts.scheme}://{login}{host}{parts.path}{query}",
         options=options,
-        secrets=_secrets(word, parts.query),
+        secrets=_secrets(word, parts.query, _hidden_in_path(base, parts.path)),
     )
 
 
@@ -142,14 +154,49 @@ def _unescaped(source: str) -> bool:
     return "#" in source or "@" in login or _STRAY_PERCENT.search(login) is not None
 
 
-def _secrets(password: str, query: str) -> tuple[str, ...]:
+def _secrets(password: str, query: str, hidden: Collection[str]) -> tuple[str, ...]:
+    return _sorted([password, quote(password, safe=""), query, unquote(query), *hidden, *map(unquote, hidden)])
+
+
+def _sorted(secrets: Collection[str]) -> tuple[str, ...]:
     """What must not be seen, longest first, so that no part of one is left behind by another."""
-    found = {password, quote(password, safe=""), query, unquote(query)} - {""}
-    return tuple(sorted(found, key=len, reverse=True))
+    return tuple(sorted({*secrets} - {""}, key=len, reverse=True))
+
+
+def _hidden_in_path(base: str, path: str) -> list[str]:
+    """What of a path is secret: what it gives for a password, and the key of an RTMP stream, behind the application's name."""
+    given = [found.group(3) for found in _SECRET.finditer(path)]
+    if base == "rtmp":
+        given.append(path.strip("/").partition("/")[2])
+    parts = [part for value in given for part in re.split(r"_[a-z]+=|/", value, flags=re.IGNORECASE)]
+    return [*given, *(part for part in parts if len(part) > 3)]  # a number of a channel stands in many a message
+
+
+def _shown_path(base: str, path: str) -> str:
+    if base == "rtmp":
+        application, slash, key = path.lstrip("/").partition("/")
+        return f"{'/' if path else ''}{application}{slash}{'***' if key else ''}"
+    return _SECRET.sub(r"\1\2***", path)
+
+
+def _shown(text: str) -> str:
+    """The text with nothing in it that addresses and filters keep secret."""
+    return _SECRET.sub(r"\1\2***", _URL.sub(lambda url: _without_credentials(url.group(0)), text))
+
+
+def _parts_to_hide(url: str) -> list[str]:
+    """User, password, query and key of an address within a text."""
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    login, at, host = place.rpartition("@")
+    _, _, path = host.partition("/")
+    hidden = _hidden_in_path(_SCHEMES.get(scheme.lower(), ""), f"/{path}")
+    return [login, *login.split(":", 1)[1:], query, *hidden] if at else [query, *hidden]
 
 
 def _without_credentials(url: str) -> str:
     """A URL with all that may hold a secret left out: user, password and query."""
     scheme, _, rest = url.partition("://")
     place, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+    shown = _shown_path(_SCHEMES.get(scheme.lower(), ""), f"{slash}{path}")
+    return f"{scheme}://{place.rpartition('@')[2]}{shown}"

@@ -7,51 +7,36 @@
                                  json: {"v", "events": [...], "last": seq to go on from, "more": whether there is more, "seq"}
     /evidence/<event>/<picture>.png   onset, apex, flow
 
-GET and HEAD only. Every answer closes its connection.
+GET and HEAD only. Every answer closes its connection. Events are read, encoded and sent a page at a time, at the pace of who
+fetches them, so that an answer that nobody reads holds one page in memory, however long it is.
 """
 
 from __future__ import annotations
 
-import asyncio
-import csv
-import hashlib
-import io
 import json
-import mimetypes
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
-from importlib import resources
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
-from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from engine.errors import ApexError, InputError
+from engine.text import csv_line
 from stream import metrics, wire
 from stream.feed import SourceStatus
-from stream.guard import Need, Refusal
+from stream.guard import Need
+from stream.response import Page, Streamed, respond, send_page, text
 from stream.writers import CSV_COLUMNS, CSV_LABELS
 
 MOST_EVENTS = 10_000
 SOME_EVENTS = 500
-PAGE_TYPES = (".html", ".css", ".js", ".svg", ".png", ".ico", ".webmanifest", ".woff2", ".txt")
+PAGE = 100
+"""Events read, encoded and sent at once."""
+MOST_STREAMED = 256
+"""Answers of several pages that are being sent at once; one more is put off (503)."""
 API_COLUMNS = ("seq", "emitted_at", "latency_ms", *CSV_COLUMNS)
-SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; media-src 'self' blob:; font-src 'self'; manifest-src 'self'; worker-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-"""On every answer: nothing of another origin is loaded, no other page may frame this one or read from it."""
 
 
 class Facts(Protocol):
@@ -95,32 +80,6 @@ class Facts(Protocol):
         """A PNG behind an event; None where there is none."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A file of the page."""
-
-    body: bytes
-    kind: str
-    etag: str
-
-
-def page_files(package: str = "stream", folder: str = "dashboard") -> dict[str, Page]:
-    """The page's files by path, "/" among them; those of other types than PAGE_TYPES are left out."""
-    root = resources.files(package) / folder
-    files = {f"/{item.name}": item for item in (root.iterdir() if root.is_dir() else ()) if item.name.endswith(PAGE_TYPES)}
-    pages = {path: _page(path, item.read_bytes()) for path, item in files.items() if item.is_file()}
-    if "/index.html" in pages:
-        pages["/"] = pages["/index.html"]
-    return pages
-
-
-def _page(path: str, body: bytes) -> Page:
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    if kind.startswith("text/") or kind.endswith(("javascript", "json")):
-        kind += "; charset=utf-8"
-    return Page(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-
-
 Route = Callable[[Request], Awaitable[Response]]
 
 
@@ -129,6 +88,7 @@ class Answers:
 
     def __init__(self, facts: Facts, figures: metrics.Metrics, pages: Mapping[str, Page]) -> None:
         self._facts, self._figures, self._pages = facts, figures, pages
+        self._streaming = 0
         self._routes: dict[str, Route] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -156,6 +116,7 @@ class Answers:
             answer = text(400, str(error))
         except ApexError as error:
             answer = text(503, str(error))
+            answer.headers["Retry-After"] = "10"
         if request.method == "HEAD":
             answer.body = b""
         return answer
@@ -164,7 +125,7 @@ class Answers:
         if path in self._routes:
             return await self._routes[path](request)
         if path in self._pages:
-            return _file(self._pages[path], request.headers)
+            return send_page(self._pages[path], request.headers)
         if path.startswith("/evidence/"):
             return self._evidence(path)
         return text(404, "There is nothing here.")
@@ -195,16 +156,39 @@ class Answers:
 
     async def _events(self, request: Request) -> Response:
         asked = _Asked.read(request.path.partition("?")[2])
+        first = await self._page(asked, asked.since, asked.limit)
+        if not first.rest:
+            body, kind = _written(asked.format, first, self._facts.seq), KINDS[asked.format]
+            return _attached(respond(200, body, kind), asked.format)
+        if self._streaming >= MOST_STREAMED:
+            raise _BusyError("too many stored events are being fetched; try again later")
+        whole = _attached(respond(200, b"", KINDS[asked.format]), asked.format)
+        del whole.headers["Content-Length"]
+        if request.method == "HEAD":
+            return whole
+        if request.protocol != "HTTP/1.0":
+            whole.headers["Transfer-Encoding"] = "chunked"
+        return Streamed(200, whole.reason_phrase, whole.headers, pieces=self._pieces(asked, first))
+
+    async def _page(self, asked: _Asked, since: int, left: int) -> _PageOfEvents:
+        """The next events of an answer to which so many may still be added."""
+        size = min(PAGE, left)
         many = {"streams": asked.streams, "kinds": asked.kinds, "labels": asked.labels}
-        found = await self._facts.stored(asked.since, limit=asked.limit + 1, **many)
-        events, more = found[: asked.limit], len(found) > asked.limit
-        last = events[-1]["seq"] if events else asked.since
-        told = {"v": wire.VERSION, "events": events, "last": last, "more": more, "seq": self._facts.seq}
-        body, kind = await asyncio.to_thread(_encoded, told, asked.format)
-        answer = respond(200, body, kind)
-        if asked.format != "json":
-            answer.headers["Content-Disposition"] = f'attachment; filename="events.{asked.format}"'
-        return answer
+        found = await self._facts.stored(since, limit=size + 1, **many)
+        events, more = found[:size], len(found) > size
+        return _PageOfEvents(events, events[-1]["seq"] if events else since, more, left - size if more else 0)
+
+    async def _pieces(self, asked: _Asked, page: _PageOfEvents) -> AsyncGenerator[bytes, None]:
+        """The body, page by page."""
+        self._streaming += 1
+        try:
+            yield _opening(asked.format) + _encoded(asked.format, page.events)
+            while page.rest:
+                page = await self._page(asked, page.last, page.rest)
+                yield b"," * (asked.format == "json" and bool(page.events)) + _encoded(asked.format, page.events)
+            yield _closing(asked.format, page, self._facts.seq)
+        finally:
+            self._streaming -= 1
 
     def _evidence(self, path: str) -> Response:
         parts = [unquote(part) for part in path.split("/")[2:]]
@@ -213,6 +197,20 @@ class Answers:
             if found is not None:
                 return respond(200, found, "image/png")
         return text(404, "There is no such picture; those of the last events are kept, in memory alone.")
+
+
+class _BusyError(ApexError):
+    """An answer that may be had later."""
+
+
+@dataclass(frozen=True)
+class _PageOfEvents:
+    """Events, the seq of the last one, whether there are more in the store, and how many of those are still asked for."""
+
+    events: list[dict[str, Any]]
+    last: int
+    more: bool
+    rest: int
 
 
 @dataclass(frozen=True)
@@ -245,70 +243,56 @@ class _Asked:
         return cls(since, int(limit), format_, given.get("stream"), given.get("kind"), given.get("label"))
 
 
-def respond(status: int, body: bytes, kind: str) -> Response:
-    """An answer that no cache keeps, with the headers of SECURITY."""
-    headers = Headers(SECURITY)
-    headers["Date"] = formatdate(usegmt=True)
-    headers["Connection"] = "close"
-    headers["Content-Type"] = kind
-    headers["Content-Length"] = str(len(body))
-    headers["Cache-Control"] = "no-store"
-    return Response(status, HTTPStatus(status).phrase, headers, body)
+KINDS = {"json": "application/json", "jsonl": "application/jsonl; charset=utf-8", "csv": "text/csv; charset=utf-8"}
 
 
-def text(status: int, sentence: str) -> Response:
-    """A sentence as an answer."""
-    return respond(status, f"{sentence}\n".encode(), "text/plain; charset=utf-8")
-
-
-def refusal(refused: Refusal) -> Response:
-    """The answer to whom the guard refuses."""
-    answer = text(refused.status, refused.sentence)
-    if refused.status == 401:
-        answer.headers["WWW-Authenticate"] = 'Bearer realm="apexstream"'
-    if refused.status == 503:
-        answer.headers["Retry-After"] = "10"
+def _attached(answer: Response, format_: str) -> Response:
+    if format_ != "json":
+        answer.headers["Content-Disposition"] = f'attachment; filename="events.{format_}"'
     return answer
 
 
-def _file(page: Page, headers: Headers) -> Response:
-    known = any(page.etag in value for value in headers.get_all("If-None-Match"))
-    answer = respond(304 if known else 200, b"" if known else page.body, page.kind)
-    if known:
-        del answer.headers["Content-Length"]
-    del answer.headers["Cache-Control"]
-    answer.headers["Cache-Control"] = "no-cache"
-    answer.headers["ETag"] = page.etag
-    return answer
+def _written(format_: str, page: _PageOfEvents, seq: int) -> bytes:
+    """A whole body of one page."""
+    return _opening(format_) + _encoded(format_, page.events) + _closing(format_, page, seq)
 
 
-def _encoded(told: Mapping[str, Any], format_: str) -> tuple[bytes, str]:
+def _opening(format_: str) -> bytes:
+    """What comes before the first event."""
+    if format_ == "csv":
+        return _table([API_COLUMNS])
+    return b'{"v":%d,"events":[' % wire.VERSION if format_ == "json" else b""
+
+
+def _encoded(format_: str, events: Sequence[Mapping[str, Any]]) -> bytes:
+    """Events in a row."""
+    if format_ == "csv":
+        return _table(csv_row(event) for event in events)
     if format_ == "json":
-        return _json(told), "application/json"
-    if format_ == "jsonl":
-        return b"".join(_json(event) + b"\n" for event in told["events"]), "application/jsonl; charset=utf-8"
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(API_COLUMNS)
-    writer.writerows(csv_row(event) for event in told["events"])
-    return table.getvalue().encode(), "text/csv; charset=utf-8"
+        return b",".join(map(_json, events))
+    return b"".join(_json(event) + b"\n" for event in events)
+
+
+def _closing(format_: str, page: _PageOfEvents, seq: int) -> bytes:
+    """What comes behind the last event."""
+    return b"]," + _json({"last": page.last, "more": page.more, "seq": seq})[1:] if format_ == "json" else b""
+
+
+def _table(rows: Iterable[Sequence[object]]) -> bytes:
+    return "".join(map(csv_line, rows)).encode()
 
 
 def csv_row(event: Mapping[str, Any]) -> list[object]:
-    """A stored event's values in the order of API_COLUMNS; text that a spreadsheet would run as a formula is quoted."""
+    """A stored event's values in the order of API_COLUMNS."""
     row: list[object] = [event.get(name, "") for name in API_COLUMNS[:3]]
-    row += [_harmless(event[name]) for name in CSV_COLUMNS[:7]]
+    row += [event[name] for name in CSV_COLUMNS[:7]]
     for mark in (event["onset"], event["apex"], event["offset"]):
         row += ["", ""] if mark is None else [mark["frame"], f"{mark['t']:.6f}"]
     offset = event["offset"]
     row.append("" if offset is None else f"{offset['t'] - event['onset']['t']:.6f}")
     row += [str(event.get(name, False)).lower() for name in ("truncated", "speaking")]
     row += [event["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, _harmless(event["model"]), event.get("why", ""), event.get("expression_probability", "")]
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    return [*row, event["model"], event.get("why", ""), event.get("expression_probability", "")]
 
 
 def _json(value: object) -> bytes:

@@ -7,7 +7,6 @@ after a wait that grows; it goes on after the last event received. What no other
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import ssl
@@ -23,6 +22,7 @@ from websockets.typing import Subprotocol
 
 from engine.errors import InputError, SourceError
 from stream import wire
+from stream.shape import read_message
 from stream.wire import Subscribe
 
 SILENCE_S = 15.0
@@ -187,13 +187,13 @@ async def _received(connection: ClientConnection, silence_s: float) -> dict[str,
             async with asyncio.timeout(silence_s):
                 raw = await connection.recv()
             if isinstance(raw, str):
-                return {"type": "", **json.loads(raw)}
+                return read_message(raw)
     except TimeoutError as error:
         connection.transport.abort()
         raise _LostError(f"nothing was heard for {silence_s:g} s") from error
     except ConnectionClosed as error:
         raise _LostError(_reason(error)) from error
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise SourceError(f"what was received is no message of apexstream: {error}") from error
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,8 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
-from stream.guard import REQUEST_S, Bucket, Counted, Refusal, RefusalLog
+from stream.accept import NO_LINGER, Admission, Counted, plain_address
+from stream.guard import REQUEST_S, Bucket, Refusal, RefusalLog
 from stream.wire import Subscribe
 
 CLOSE_S = 2.0
@@ -33,11 +33,8 @@ STUCK_S = 20.0
 PAUSE_BYTES = 32 * 1024
 SEND_BUFFER = 256 * 1024
 """The kernel's share of what waits for a client; left to itself it grows to megabytes, which hide that nobody reads."""
-RESERVE = 64
-"""Connections above the limit that are still answered (503); beyond them they are cut off."""
 MOST_HEAD = 64 * 1024
 """Bytes of a request; the library bounds lines and their number, which come to a mebibyte."""
-NO_LINGER = struct.pack("ii", 1, 0)
 BROKEN = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG)
 BAD_REQUEST = "400 Bad Request", "This is no request that can be served: HTTP/1.1, GET or HEAD, without a body.\n"
 BAD_HEAD = "431 Request Header Fields Too Large", "The request is longer than any that is answered here.\n"
@@ -52,7 +49,7 @@ class House:
     buffer_bytes: int
     counted: Counted
     refusals: RefusalLog
-    most: int
+    admission: Admission
     open: set[Client] = field(default_factory=set)
     dropped: Callable[[], None] = lambda: None
 
@@ -111,17 +108,12 @@ class Client(ServerConnection):
     # What asyncio and the library call.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection in, and start the clock for its request."""
-        peer = transport.get_extra_info("peername")
-        self.address = str(peer[0]).removeprefix("::ffff:") if peer else "unknown"
-        self.crowded = self.house.counted.enter(self.address)
+        """Start the clock for the request."""
+        self.address = plain_address(transport.get_extra_info("peername"))
         self.house.open.add(self)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         super().connection_made(transport)
-        if self.house.counted.total > self.house.most + RESERVE:
-            self.cut_off("crowded")
-        else:
-            self._after("request", REQUEST_S, partial(self.cut_off, "slow"))
+        self._after("request", REQUEST_S, partial(self.cut_off, "slow"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count the connection out."""
@@ -130,7 +122,8 @@ class Client(ServerConnection):
         if self.protocol.close_sent is not None and self.protocol.close_sent.code in BROKEN:
             self._tell("frame")
         self.house.open.discard(self)
-        self.house.counted.leave(self.address)
+        if self.request is not None:
+            self.house.counted.leave(self.address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -151,6 +144,8 @@ class Client(ServerConnection):
         """The request, then one frame after another, control frames and fragments too, within the rate."""
         if self.request is None:
             self._stop("request")
+            self.crowded = self.house.counted.enter(self.address)
+            self.house.admission.settled(self.transport.get_extra_info("socket").fileno())
         elif not self._bucket.take():
             if "close" not in self._timers:
                 self.turn_away("rate", CloseCode.POLICY_VIOLATION, "too many messages a second")

@@ -23,6 +23,7 @@ from stream.address import parse_address
 from stream.crew_child import FLUSH_S
 from stream.crew_member import KILL_S, Member
 from stream.feed import Sink, SourceStatus
+from stream.heartbeat import Lookout
 from stream.live_config import LiveSettings, SourceSettings
 from stream.session import STOP_S, Feed, Loading, Session, Sources
 from stream.worker import Make, Processed
@@ -77,6 +78,7 @@ class Crew:
             for number, share in enumerate(shares, 1)
             if share.sources
         ]
+        self._lookout = Lookout(self._look, "look at processes")
 
     def start(self, ready: Callable[[Exception | None], None] = lambda error: None) -> None:
         """Start the processes; returns at once. As `Session.start`, but for errors of the processes, also told to ready."""
@@ -87,6 +89,11 @@ class Crew:
             self._sink.status(status)
         for member in self._members:
             member.start(statuses, loading.done)
+        self._lookout.start()
+
+    def _look(self) -> None:
+        for member in self._members:
+            member.look()
 
     def add_browser(self, name: str, feed: Feed) -> None:
         """Analyse a browser's pictures, in this process; as `Session.add_browser`."""
@@ -112,6 +119,7 @@ class Crew:
                 return True
             self._stopped = True
         until = time.monotonic() + timeout - KILL_S
+        self._lookout.stop(KILL_S)
         for member in self._members:
             member.end(max(0.1, timeout - KILL_S - FLUSH_S))
         ended = self._here.stop(timeout)

@@ -4,7 +4,8 @@
 
 Nothing here waits for the other process but the one thread that writes to it. If that process is slow, events wait for it; of
 signals, activities, pictures, statuses and logs the oldest are left out, so that memory does not grow. If it is gone, this
-one ends at once, and if it says so, in order: it alone decides, a Ctrl-C or SIGTERM that reaches the whole group is left to it.
+one ends at once, and if it says so, in order: it alone decides, a signal
+that reaches the whole group is left to it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from logging.handlers import QueueHandler
 from typing import IO, Any
 
 from engine.errors import ApexError, InputError
+from stream.ending import ENDED_BY
 from stream.feed import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.heartbeat import BEAT_S
 from stream.lean import load_less
 from stream.live_config import LiveSettings
 from stream.session import Session
@@ -79,16 +82,16 @@ class Outbox:
         with self._changed:
             self._figures.append((stream, seconds, waiting))
 
-    def take(self) -> list[Message] | None:
-        """All that waits, waited for; None once closed and empty."""
+    def take(self, timeout: float | None = None) -> list[Message] | None:
+        """All that waits, waited for up to timeout seconds; None once closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._waiting))
+            came = self._changed.wait_for(lambda: self._closed or bool(self._waiting), timeout)
             taken = list(self._waiting.values())
             if self._figures:
                 taken.append(("processed", tuple(self._figures)))
             self._waiting.clear()
             self._figures.clear()
-            return taken or None
+            return taken if taken or not came else None
 
     def close(self) -> None:
         """Nothing comes any more."""
@@ -159,7 +162,7 @@ def begin(pipe: int) -> None:
     Orders come from standard input. What is told goes to the descriptor `pipe`, which was standard output: what starts this has
     moved it, so that libraries that print do so to the errors, from their import on.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDED_BY:
         signal.signal(number, signal.SIG_IGN)
     code = 1
     try:
@@ -219,7 +222,7 @@ def hear(of: IO[bytes]) -> Any:
 
 
 def _send(outbox: Outbox, told: IO[bytes]) -> None:
-    while (messages := outbox.take()) is not None:
+    while (messages := outbox.take(BEAT_S)) is not None:
         try:
             say(messages, told)
         except OSError:  # nobody reads any more; who hears for this process learns of it as well

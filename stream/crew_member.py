@@ -16,7 +16,9 @@ from typing import Any
 
 from engine.errors import BackendError
 from stream.crew_child import Message, Orders, Wishes, hear, say
+from stream.ending import ENDED_BY
 from stream.feed import Sink, SourceStatus
+from stream.heartbeat import LOADING_S, REPLACED_S, STALLED_S, Pulse
 from stream.live_config import TOKEN_VARIABLE, LiveSettings, SourceSettings
 from stream.worker import Make, Processed
 
@@ -55,9 +57,10 @@ class Member:
     ) -> None:
         self.number, self._settings, self._sink = number, settings, sink
         self._processed, self._make, self._name = processed, make, name
-        self._lock = threading.Lock()  # guards _process and _talks, and what is sent
+        self._lock = threading.Lock()  # guards _process, _talks and _silent, and what is sent
         self._process: subprocess.Popen[bytes] | None = None
         self._talks = False  # it has said something: before that it could not listen, nor has it anything to lose
+        self._pulse, self._silent = Pulse(), False
         self._stopping = threading.Event()
         self._loaded: Callable[[Exception | None], None] | None = None
         # Of the thread alone:
@@ -96,6 +99,33 @@ class Member:
             if self._process is not None:
                 self._process.kill()
 
+    def look(self) -> None:
+        """See whether the process gives signs of life: its sources are stalled where it does not, and it is killed in the end.
+
+        To be called every `heartbeat.LOOK_S`, on one thread.
+        """
+        silent_s = self._pulse.silent_s()
+        with self._lock:
+            if self._process is None or self._stopping.is_set():
+                return
+            if silent_s >= (REPLACED_S if self._talks and self._loaded is None else LOADING_S):
+                log.error("process %d of the sources has given no sign of life for %g s and is killed", self.number, silent_s)
+                self._process.kill()
+            elif silent_s >= STALLED_S and self._talks and not self._silent:
+                self._silent = True
+                detail = "the process of its analysis gives no sign of life; it is replaced if that lasts"
+                for status in list(self._told.values()):
+                    if status.state != "ended":
+                        self._sink.status(replace(status, state="stalled", detail=detail, fps=0.0, since=time.time()))
+
+    def _hear(self) -> None:
+        """A sign of life; what was told of a silent process is taken back."""
+        self._pulse.beat()
+        with self._lock:
+            silent, self._talks, self._silent = self._silent, True, False
+            for status in list(self._told.values()) if silent else ():
+                self._sink.status(status)
+
     @property
     def pid(self) -> int | None:
         """The process, while there is one."""
@@ -128,13 +158,14 @@ class Member:
     def _live(self, sources: tuple[SourceSettings, ...]) -> str:
         """One process, from its start to its end; why it ended."""
         self._lives += 1
+        self._pulse.beat()
         self._wishes, self._problem = {}, ""
         try:
             process = _started(f"apexstream sources {self.number}")
         except OSError as error:
             return f"none can be started: {error.strerror}"
         with self._lock:
-            self._process, self._talks = process, False
+            self._process, self._talks, self._silent = process, False, False
             if self._stopping.is_set():
                 process.kill()
         try:
@@ -157,8 +188,7 @@ class Member:
             say(self._orders(sources), process.stdin)
         while True:
             messages = hear(process.stdout)
-            with self._lock:
-                self._talks = True
+            self._hear()
             for message in messages:
                 self._bring(message)
             self._ask_for_pictures(sources)
@@ -263,11 +293,11 @@ def _started(name: str) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """What is started inside hears neither Ctrl-C nor SIGTERM, from its first moment on."""
+    """What is started inside hears none of the signals that end the service, from its first moment on."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(ENDED_BY))
     try:
         yield
     finally:

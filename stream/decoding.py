@@ -5,6 +5,7 @@ Recorded files (`source`) and connections to live sources (`link`) read through 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -27,13 +28,22 @@ _STREAMED = {"mpegts", "mpeg", "rtsp", "rtp", "hls", "flv", "live_flv", "sdp"}
 STILL_SHARE = 0.05
 """A track of pictures that is this much shorter than another one is a cover or a thumbnail of it."""
 
+MOST_PIXELS = 8192 * 4352
+"""The largest picture that is decoded: that of level 6.2, the highest of H.264 and of HEVC."""
+LIMITS = {"max_pixels": str(MOST_PIXELS)}
+"""For `av.open`, which decodes pictures to see what they are, and for decoders."""
+TOO_LARGE = "its pictures are larger than any that are decoded here (8192 x 4352 pixels)"
+REFUSED_AT_MOST = 3
+"""Pictures in a row that the decoder refuses for their size before the source is given up; one may just be damaged."""
+
 
 class Decoding:
     """The frames of a container's picture track, once, in order of presentation; its attributes tell how it went so far.
 
     origin is where a player's clock begins. errors counts packets that could not be decoded, corrupt those that came damaged,
     damaged the broken pictures left out after the first good one, resized how often the pictures changed their size; failure is
-    what ended the reading before its end, None where nothing did; read counts packets.
+    what ended the reading before its end, None where nothing did; read counts packets; too_large says that it ended because its
+    pictures are larger than MOST_PIXELS, none of which is decoded.
     """
 
     def __init__(self, container: av.container.InputContainer, track: av.VideoStream, clock: SourceClock) -> None:
@@ -54,6 +64,9 @@ class Decoding:
         self._lost = self._gap = False
         self._doubtful = False
         self._on_the_way = container.format.name in _STREAMED
+        self.too_large = self.size[0] * self.size[1] > MOST_PIXELS
+        self._refused = 0
+        track.codec_context.options = LIMITS
 
     def __iter__(self) -> Iterator[Frame]:
         for picture in self._pictures():
@@ -77,7 +90,7 @@ class Decoding:
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._track)
-        while True:
+        while not self.too_large:
             try:
                 packet = next(packets)
             except StopIteration:
@@ -97,13 +110,18 @@ class Decoding:
 
     def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         try:
-            return list(self._track.decode(packet))
+            pictures = list(self._track.decode(packet))
         except av.error.EOFError:
             return []
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
             self.errors += 1
             self._lost = True
+            sizeless = error.errno == errno.EINVAL and not self._track.codec_context.width  # as a decoder leaves it
+            self._refused = self._refused + 1 if sizeless else 0
+            self.too_large = self._refused >= REFUSED_AT_MOST
             return []
+        self._refused = 0
+        return pictures
 
     @property
     def lost(self) -> int:

@@ -19,7 +19,6 @@ import hmac
 import ipaddress
 import logging
 import re
-import resource
 import socket
 import ssl
 import time
@@ -35,12 +34,13 @@ from stream.wire import TOKEN_SUBPROTOCOL
 
 REQUEST_S = 10.0
 """How long a client may take over its request, TLS's own handshake aside."""
-PER_ADDRESS = 256
-"""The most connections of one address at once; this machine's own (a proxy, tests) are bounded by the overall limit alone."""
-OTHER_FILES = 256
-"""Files kept back for all that is no subscriber: sources, store, answers to those beyond the limit."""
+GUESSES_PER_S = 5.0
+"""Wrong tokens taken from an address; beyond that its tokens are not looked at, right or wrong."""
 LOG_EVERY_S = 60.0
+LINE_EVERY_S = 1.0
+"""Time between two lines about one reason, whatever the addresses."""
 LOGGED_AT_MOST = 4096
+BRAKED_AT_MOST = 4096
 _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(:[0-9]{1,5})?")
 
 Need = Literal["nothing", "host", "token", "socket", "camera"]
@@ -68,14 +68,16 @@ class Refusal:
 class Guard:
     """Decides about requests by the server's settings. Raises ConfigError where they would leave the service open."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.token = settings.access_token()
         require_safe_binding(settings.host, self.token)
+        self._clock = clock
+        self._guesses: OrderedDict[str, Bucket] = OrderedDict()  # by address
         self._hosts = {name.lower() for name in (*settings.hosts, settings.host, "localhost")}
         self._origins = {origin.lower().rstrip("/") for origin in settings.origins}
 
-    def refuse(self, headers: Headers, need: Need) -> Refusal | None:
-        """Why a request with these headers may not have what it asks for; None where it may."""
+    def refuse(self, headers: Headers, need: Need, address: str = "") -> Refusal | None:
+        """Why a request with these headers, from address, may not have what it asks for; None where it may."""
         if need == "nothing":
             return None
         host = headers.get_all("Host")
@@ -85,10 +87,9 @@ class Guard:
             )
         if need == "host":
             return None
-        if self.token is not None and not self._shows_token(headers):
-            return Refusal(
-                401, "token", "The token is missing or wrong: send it as Authorization: Bearer, or type it into the page."
-            )
+        refused = self._refuse_token(headers, address)
+        if refused is not None:
+            return refused
         if need == "token":
             return None
         return self._refuse_origin(headers.get_all("Origin"), host[0], own_only=need == "camera")
@@ -99,12 +100,33 @@ class Guard:
         name = (found["address"] or found["name"]) if found is not None else ""
         return name in self._hosts or is_address(name)
 
-    def _shows_token(self, headers: Headers) -> bool:
+    def _refuse_token(self, headers: Headers, address: str) -> Refusal | None:
+        """Wrong tokens are counted by address; none at all is no guess."""
+        if self.token is None:
+            return None
+        given = self._tokens(headers)
+        guesses = self._guesses.get(group(address))
+        if given and guesses is not None and guesses.empty:
+            return Refusal(429, "guesses", "Too many wrong tokens came from your address; try again in a second.")
+        if len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "replace"), self.token.encode()):
+            return None
+        if given:
+            self._count_guess(group(address))
+        return Refusal(
+            401, "token", "The token is missing or wrong: send it as Authorization: Bearer, or type it into the page."
+        )
+
+    def _count_guess(self, place: str) -> None:
+        self._guesses.setdefault(place, Bucket(GUESSES_PER_S, clock=self._clock)).take()
+        self._guesses.move_to_end(place)
+        if len(self._guesses) > BRAKED_AT_MOST:
+            self._guesses.popitem(last=False)
+
+    @staticmethod
+    def _tokens(headers: Headers) -> list[str]:
         given = [value[7:].strip() for value in headers.get_all("Authorization") if value[:7].lower() == "bearer "]
         offered = [part.strip() for value in headers.get_all("Sec-WebSocket-Protocol") for part in value.split(",")]
-        given += [part.removeprefix(TOKEN_SUBPROTOCOL) for part in offered if part.startswith(TOKEN_SUBPROTOCOL)]
-        expected = (self.token or "").encode()
-        return len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "replace"), expected)
+        return given + [part.removeprefix(TOKEN_SUBPROTOCOL) for part in offered if part.startswith(TOKEN_SUBPROTOCOL)]
 
     def _refuse_origin(self, origins: list[str], host: str, *, own_only: bool) -> Refusal | None:
         refusal = Refusal(
@@ -139,6 +161,17 @@ def unknown_host(host: str) -> ConfigError:
 def is_loopback(host: str) -> bool:
     """Whether host is this machine's own address, which no other machine can reach."""
     return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def group(address: str) -> str:
+    """What counts as one client: an IPv4 address, the network of 64 bits that one client of IPv6 is given as a whole."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4 or found.is_loopback:
+        return address
+    return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
 
 
 def is_address(name: str) -> bool:
@@ -184,79 +217,49 @@ class Bucket:
 
     def take(self) -> bool:
         """Whether one more is within the rate."""
-        now = self._clock()
-        self._left = min(self._most, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
+        if self.empty:
             return False
         self._left -= 1
         return True
 
-
-class Counted:
-    """How many connections there are, overall and by address."""
-
-    def __init__(self, most: int, per_address: int = PER_ADDRESS) -> None:
-        self._most, self._per_address = most, per_address
-        self._by_address: dict[str, int] = {}
-        self.total = 0
-
-    def enter(self, address: str) -> Refusal | None:
-        """Count one in; says why where that is one too many, counted all the same."""
-        self.total += 1
-        here = self._by_address[address] = self._by_address.get(address, 0) + 1
-        if self.total > self._most:
-            return Refusal(503, "crowded", "Too many connections; try again later.")
-        if here > self._per_address and not is_loopback(address):
-            return Refusal(503, "crowded", "Too many connections from your address; try again later.")
-        return None
-
-    def leave(self, address: str) -> None:
-        """Count one out."""
-        self.total -= 1
-        left = self._by_address.get(address, 0) - 1
-        if left > 0:
-            self._by_address[address] = left
-        else:
-            self._by_address.pop(address, None)
-
-
-def room_for(connections: int) -> int:
-    """How many of so many connections this process can hold; its limit of open files is raised for them as far as it may be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    room = connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - OTHER_FILES))
-    if room < connections:
-        log.warning(
-            "at most %d connections at once: this process may open %d files, and %d are kept back", room, soft, OTHER_FILES
-        )
-    return room
+    @property
+    def empty(self) -> bool:
+        """Whether one more would be too many."""
+        now = self._clock()
+        self._left = min(self._most, self._left + (now - self._at) * self._rate)
+        self._at = now
+        return self._left < 1
 
 
 class RefusalLog:
-    """Says why somebody was refused, once for each reason and address in a minute, then how often it came again."""
+    """Says why somebody was refused: once for each reason and address in a minute, once a second for each reason, then how
+    often it came again."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, counted: Callable[[str], None] | None = None) -> None:
         self._clock, self._counted = clock, counted
         self._seen: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        self._lines: dict[str, tuple[float, int]] = {}  # by reason: when the last one was written, what came too soon after it
 
     def tell(self, reason: str, address: str, detail: str = "") -> None:
         """One refusal; detail must hold no secret (no query, no header)."""
         if self._counted is not None:
             self._counted(reason)
-        now, key = self._clock(), (reason, address)
+        now, key = self._clock(), (reason, group(address))
         at, silent = self._seen.get(key, (-LOG_EVERY_S, 0))
         if now - at < LOG_EVERY_S:
             self._seen[key] = (at, silent + 1)
             return
+        written, unsaid = self._lines.get(reason, (-LINE_EVERY_S, 0))
+        if now - written < LINE_EVERY_S:
+            self._lines[reason] = (written, unsaid + 1)
+            return
+        self._lines[reason] = (now, 0)
         self._seen[key] = (now, 0)
         self._seen.move_to_end(key)
         if len(self._seen) > LOGGED_AT_MOST:
             self._seen.popitem(last=False)
         again = f" ({silent} more in the last minute)" if silent else ""
+        again += f" ({unsaid} more of other addresses)" if unsaid else ""
         log.warning("refused %s: %s%s%s", address, REASONS.get(reason, reason), f", {detail[:200]!r}" if detail else "", again)
 
     def __len__(self) -> int:
@@ -267,7 +270,9 @@ REASONS: Mapping[str, str] = {
     "host": "the Host header names no host of ours",
     "origin": "a page of another origin",
     "token": "no token, or a wrong one",
+    "guesses": "too many wrong tokens",
     "crowded": "too many connections",
+    "files": "this process may open no more files",
     "slow": "the request did not come in time",
     "request": "no HTTP request that can be served",
     "path": "nothing there",

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar, Unpack
 from engine.errors import OutputError
 from stream import wire
 from stream.feed import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
-from stream.reader import Bounds, Reader, numbered
+from stream.reader import Bounds, LostError, Reader, numbered
 from stream.store import Store
 from stream.wire import Message
 
@@ -42,6 +42,14 @@ HEARTBEAT_S = 5.0
 RETRY_S = (0.25, 5.0)
 """The first and the longest wait between tries to store."""
 PRUNE_S = 60.0
+WATCH_S = 2.0
+"""How often it is looked whether the store's file is in its place; besides, whenever something could not be read."""
+LOOK_S = 0.2
+"""The least time between two looks, whoever asks for them by reading what cannot be read."""
+EXAMINE_S = 300.0
+"""How often that file is read, too: 31 ms for 31 MiB, in which nothing is stored."""
+HUNG_S = 5.0
+"""A disk that takes longer for a look is told to hang."""
 
 
 class Subscriber(Protocol):
@@ -96,14 +104,16 @@ class Hub:
         self.seq = store.last
         self.lost = 0
         self._failure: str | None = None
+        self._unreadable = False  # that failure is one of the store's file: what is in it is not to be had either
         self._held = 0
-        self._store, self._reader = store, Reader(store.path.parent)
+        self._store = store
+        self._reader: Reader | None = Reader(store.path.parent)  # of the reading thread; None while the store is opened again
         self._model, self._version = model, version
         self._evidence, self._sent, self._replayed, self._stored = evidence, sent, replayed, stored
         self._bound, self._heartbeat_s = backlog, heartbeat_s
         self._subscribers: dict[Subscriber, None] = {}
         self._waiting: deque[_Turn] = deque()
-        self._posted, self._closing = asyncio.Event(), asyncio.Event()
+        self._posted, self._closing, self._doubt = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._write = ThreadPoolExecutor(1, "store")
         self._read = ThreadPoolExecutor(1, "replay")
         self._written: Future[None] | None = None  # once `run` has ended: done when the store is in no thread's hand any more
@@ -112,6 +122,11 @@ class Hub:
     def backlog(self) -> int:
         """Events that wait to be stored, those in hand among them."""
         return self._held + len(self._waiting)
+
+    @property
+    def damaged(self) -> int:
+        """Stored events that were left out so far because they cannot be read."""
+        return self._reader.damaged if self._reader else 0
 
     @property
     def subscribers(self) -> int:
@@ -213,13 +228,27 @@ class Hub:
         """Stored events, as `Store.since`. Raises OutputError where they cannot be read, OSError where the service ends."""
         if self._closing.is_set():
             raise ConnectionAbortedError("the service ends")
-        return await self._on(self._read, partial(self._look_up, since, bounds))
+        if self._unreadable:
+            raise OutputError(str(self.problem))
+        try:
+            return await self._on(self._read, partial(self._look_up, since, bounds))
+        except OutputError:
+            self._doubt.set()
+            raise
 
     def _look_up(self, since: int, bounds: Bounds) -> list[dict[str, Any]]:
         """On the reading thread; at the end those that still wait for it are done with at once."""
         if self._closing.is_set():
             raise ConnectionAbortedError("the service ends")
+        if self._reader is None:
+            self._reader = Reader(self._store.path.parent)
         return self._reader.since(since, **bounds)
+
+    def _stop_reading(self) -> None:
+        """On the reading thread."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def publish(self, message: Message) -> None:
         """Send message to all who want it."""
@@ -244,7 +273,7 @@ class Hub:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                others = [group.create_task(self._beat()), group.create_task(self._prune())]
+                others = [group.create_task(work()) for work in (self._beat, self._prune, self._watch)]
                 await self._publish_posted()
                 for task in others:
                     task.cancel()
@@ -257,7 +286,7 @@ class Hub:
 
     def _let_go(self) -> Future[None]:
         """End both threads behind what they have in hand, without waiting for it; done when that of the store has ended."""
-        self._read.submit(self._reader.close)
+        self._read.submit(self._stop_reading)
         self._read.shutdown(wait=False)
         written = self._write.submit(lambda: None)
         self._write.shutdown(wait=False)
@@ -295,7 +324,7 @@ class Hub:
             try:
                 numbers = await self._append(events) if events else []
             except OutputError as error:
-                batch = self._failed(str(error), batch)
+                batch = self._failed(error, batch)
                 if self._closing.is_set():
                     self._held = 0
                     self._waiting.extendleft(reversed(batch))
@@ -348,26 +377,31 @@ class Hub:
         lost = f", {self.lost} are lost" if self.lost else ""
         return f"events cannot be stored ({self._failure}): {self.backlog} wait in memory{lost}"
 
-    def _failed(self, reason: str, batch: list[_Turn]) -> list[_Turn]:
+    def _failed(self, error: OutputError, batch: list[_Turn]) -> list[_Turn]:
         """Tell it, once a failure, send what needs no store among all that waits, and return the batch's final events."""
-        first, self._failure = self._failure is None, reason
         unstored = [turn for turn in (*batch, *self._waiting) if not turn.final]
         batch = [turn for turn in batch if turn.final]
         self._waiting = deque(turn for turn in self._waiting if turn.final)
         self._held = len(batch)
         for turn in unstored:
             self._send_unstored(turn)
+        self._tell_failure(error)
+        return batch
+
+    def _tell_failure(self, error: OutputError) -> None:
+        first, self._failure, self._unreadable = self._failure is None, str(error), isinstance(error, LostError)
+        if self._unreadable:
+            self._doubt.set()
         if first:
             log.error("%s", self.problem)
             self.publish(wire.error("store", self.problem))
             self._tell_heartbeat()
-        return batch
 
     def _works(self) -> None:
         """Tell, once, that events are stored again, and how many were lost for want of room."""
         if self._failure is None and not self.lost:
             return
-        lost, self._failure, self.lost = self.lost, None, 0
+        lost, self._failure, self._unreadable, self.lost = self.lost, None, False, 0
         log.warning("events are stored again; %d were lost", lost)
         if lost:
             self.publish(wire.error("lost", f"{lost} events were lost while they could not be stored"))
@@ -391,6 +425,46 @@ class Hub:
             except OutputError as error:
                 log.warning("old events were not removed: %s", error)
             await asyncio.sleep(PRUNE_S)
+
+    async def _watch(self) -> None:
+        """Notice what goes wrong with the store though nothing is stored or read, and mend it where that can be done."""
+        examined = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), WATCH_S - LOOK_S)
+            now = time.monotonic()
+            thorough = self._doubt.is_set() or self._unreadable or now - examined >= EXAMINE_S
+            self._doubt.clear()
+            try:
+                await self._looked(partial(self._store.check, thorough=thorough))
+            except OutputError as error:
+                await self._troubled(error)
+            else:
+                examined = now if thorough else examined
+                if not self.backlog:
+                    self._works()
+
+    async def _looked(self, look: Callable[[], None]) -> None:
+        """Have the storing thread look; tell where that takes too long, as it does where the disk hangs."""
+        looking = asyncio.ensure_future(self._on(self._write, look))
+        done, _ = await asyncio.wait({looking}, timeout=HUNG_S)
+        if not done:
+            self._tell_failure(OutputError(f"{self._store.path}: the disk has not answered for {HUNG_S:g} s"))
+        await looking
+
+    async def _troubled(self, error: OutputError) -> None:
+        """Open the store once more where that helps, else tell what ails it."""
+        if isinstance(error, LostError):
+            await self._on(self._read, self._stop_reading)
+            try:
+                await self._on(self._write, self._store.reopen)
+                return
+            except OutputError as remaining:
+                error = error if isinstance(remaining, LostError) else remaining
+        if not self._held:
+            self._failed(error, [])
+        self._doubt.clear()  # looked at already
 
     async def _on(self, thread: ThreadPoolExecutor, work: Callable[[], R]) -> R:
         """What work returns, done on one of the hub's threads."""

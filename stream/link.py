@@ -22,9 +22,10 @@ from engine.types import Frame
 from stream.address import Address
 from stream.channel import ClosedError
 from stream.clock import SourceClock
-from stream.decoding import Decoding, picture_track, rate_of
+from stream.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of
 from stream.feed import Arrival
 from stream.mailbox import Mailbox
+from stream.outbound import Outbound, guards
 from stream.source import open_video
 
 _PICTURES = "mjpeg"
@@ -66,6 +67,7 @@ class Link:
         self._address = address
         self._open_s, self._read_s = open_s, read_s
         self._decoding: Decoding | None = None
+        self._outbound: Outbound | None = None
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"read {address.shown}", daemon=True)
         self._thread.start()
@@ -99,6 +101,9 @@ class Link:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is this source's matter, and told as its state
             self.detail = self._told(error)
         finally:
+            if self._outbound is not None and self._outbound.refused:
+                led = f"leads to {self._outbound.refused}, a host of a private network"
+                self.over, self.detail = False, f"{self._address.shown} {led}; name that as the source, if it is meant"
             self.frames.close()
 
     def _read(self) -> None:
@@ -124,12 +129,17 @@ class Link:
                 self.over, self.detail = True, video.problem or ""
             return
         address, limits = self._address, (self._open_s, self._read_s)
-        with av.open(address.target, format=form or address.format, options=address.options, timeout=limits) as container:
+        with (
+            self._guarded() as options,
+            av.open(address.target, format=form or address.format, options=options, timeout=limits) as container,
+        ):
             recorded = address.kind == "http" and bool(container.duration)
             self.paced |= recorded or container.format.name == "hls"
             self._decoding = decoding = _decoding(address, container)
             timeless = container.format.name in _WITHOUT_CLOCK
             yield map(_timed_by_arrival, decoding) if timeless else decoding
+            if decoding.too_large:
+                raise SourceError(f"{address.shown}: {TOO_LARGE}")
             if decoding.failure is not None:
                 raise decoding.failure
             if container.format.name == _PICTURES and not decoding.frames:
@@ -137,9 +147,20 @@ class Link:
             self.over = decoding.frames > 0 and (recorded or address.kind == "pattern")
             self.detail = "" if self.over else f"{address.shown} ended the stream"
 
+    @contextmanager
+    def _guarded(self) -> Iterator[dict[str, str]]:
+        """The options for FFmpeg; meanwhile what it fetches by HTTP goes where the source may lead, and nowhere else."""
+        options, host = {**self._address.options, **LIMITS}, guards(self._address.target)
+        if not host:
+            yield options
+            return
+        with Outbound(host) as self._outbound:
+            yield {**options, "http_proxy": self._outbound.address, "http_persistent": "0", "http_multiple": "0"}
+
     def _told(self, error: Exception) -> str:
         """What an error of FFmpeg's means for this source, in a sentence without credentials."""
-        shown = self._address.shown
+        shown, outbound = self._address.shown, self._outbound
+        error = error if outbound is None else outbound.failure or error
         if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
             return f"{shown} refuses the user name or password"
         if isinstance(error, av.error.HTTPNotFoundError):

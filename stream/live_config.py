@@ -5,7 +5,7 @@ A settings file is TOML; all but the sources may be left out:
     queued_frames, evidence_events, processes
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
     [server]                             host, port, token_file, certificate, key, origins, ...
-    [store]                              folder, keep_days, keep_bytes
+    [store]                              folder, keep_days, keep_bytes, recreate
     [landmarks] [spotter] [recognizer]   as in every settings file (`engine.config`)
 """
 
@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
+from stream.private import kept_private
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
 """Environment variable that holds the service's token where neither settings nor a file do."""
@@ -71,6 +72,11 @@ class SourceSettings(Settings):
         if isinstance(content, dict) and content.get("name") is None and "url" in content:
             return {**content, "name": default_name(str(content["url"]))}
         return content
+
+    @property
+    def holds_a_secret(self) -> bool:
+        """Whether it says a password itself, apart from its address or in it."""
+        return self.password is not None or "@" in self.url or "=" in self.url.partition("?")[2]
 
     def secret(self) -> str | None:
         """The password, from the settings or the environment. Raises ConfigError where the variable is not set."""
@@ -125,6 +131,7 @@ class ServerSettings(Settings):
 
 
 def _read_token(path: Path) -> str:
+    kept_private(path)
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -138,6 +145,7 @@ class StoreSettings(Settings):
     folder: Path | None = Field(None, description="folder for the events; default: the user's data folder")
     keep_days: float | None = Field(90.0, gt=0, description="older events are removed")
     keep_bytes: int | None = Field(1 << 30, ge=1 << 16, description="the oldest events are removed where the store is larger")
+    recreate: bool = Field(False, description="a new file is begun where the events' file is removed while the service runs")
 
     def place(self) -> Path:
         """The folder in use."""
@@ -183,7 +191,10 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     sources = live.get("sources")
     if isinstance(sources, list) and all(isinstance(source, dict) for source in sources):
         live["sources"] = _told_apart(sources)
-    return _validated({**live, "pipeline": content}, str(path))
+    settings = _validated({**live, "pipeline": content}, str(path))
+    if settings.server.token is not None or any(source.holds_a_secret for source in settings.sources):
+        kept_private(path)
+    return settings
 
 
 def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, ...]:

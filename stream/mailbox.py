@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from stream.channel import ClosedError
@@ -19,29 +20,33 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """At most capacity items wait."""
+    """At most capacity items wait, of at most so many bytes together as weigh tells of each; one may always wait."""
 
-    def __init__(self, capacity: int, *, newest: bool) -> None:
+    def __init__(self, capacity: int, *, newest: bool, most_bytes: int = 0, weigh: Callable[[T], int] = lambda item: 0) -> None:
         if capacity < 1:
             raise ValueError(f"a mailbox holds one item at least, not {capacity}")
         self.capacity = capacity
         self.newest = newest
+        self._most_bytes, self._weigh = most_bytes, weigh
         self._changed = threading.Condition()  # guards all fields below
         self._items: deque[T] = deque()
+        self._bytes = 0
         self._closed = False
         self._dropped = 0
 
     def put(self, item: T) -> None:
         """Leave item. Raises ClosedError once the mailbox is closed or abandoned, while waiting for room too."""
+        weight = self._weigh(item)
         with self._changed:
             if not self.newest:
-                self._changed.wait_for(lambda: self._closed or len(self._items) < self.capacity)
+                self._changed.wait_for(lambda: self._closed or self._has_room(weight))
             if self._closed:
                 raise ClosedError
-            if len(self._items) == self.capacity:
-                self._items.popleft()
+            while not self._has_room(weight):
+                self._bytes -= self._weigh(self._items.popleft())
                 self._dropped += 1
             self._items.append(item)
+            self._bytes += weight
             self._changed.notify_all()
 
     def get(self, timeout: float | None = None) -> T | None:
@@ -52,8 +57,12 @@ class Mailbox(Generic[T]):
             if not self._items:
                 return None
             item = self._items.popleft()
+            self._bytes -= self._weigh(item)
             self._changed.notify_all()
             return item
+
+    def _has_room(self, weight: int) -> bool:
+        return not self._items or (len(self._items) < self.capacity and self._bytes + weight <= self._most_bytes)
 
     def close(self) -> None:
         """Take no more; what waits can still be got."""
@@ -66,6 +75,7 @@ class Mailbox(Generic[T]):
         with self._changed:
             self._closed = True
             self._items.clear()
+            self._bytes = 0
             self._changed.notify_all()
 
     @property

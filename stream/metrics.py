@@ -59,6 +59,8 @@ class Metrics:
             "apexstream_store_seconds", "Storing a batch of final events, durably.", buckets=LATENCY_S, registry=at
         )
         self._stored = Gauge("apexstream_store_bytes", "Size of the event store on disk.", registry=at)
+        self._damaged = Gauge("apexstream_store_damaged", "Stored events that cannot be read and were left out.", registry=at)
+        self._problem = Gauge("apexstream_store_problem", "1 while events cannot be stored.", registry=at)
         self._seq = Gauge("apexstream_store_seq", "Number of the last stored event.", registry=at)
 
     def status(self, status: SourceStatus) -> None:
@@ -98,10 +100,15 @@ class Metrics:
         self._connections.set_function(connections)
         self._subscribers.set_function(subscribers)
 
-    def measure_store(self, size: Callable[[], float], seq: Callable[[], float]) -> None:
-        """Where the store's size in bytes and its last seq are read when asked for."""
+    def measure_store(self, size: Callable[[], float], seq: Callable[[], float], problem: Callable[[], bool]) -> None:
+        """Where the store's size in bytes, its last seq and whether it has a problem are read when asked for."""
         self._stored.set_function(size)
         self._seq.set_function(seq)
+        self._problem.set_function(problem)
+
+    def count_damaged(self, damaged: Callable[[], float]) -> None:
+        """Where the number of stored events that cannot be read is read when asked for."""
+        self._damaged.set_function(damaged)
 
     def stored(self, events: int, seconds: float) -> None:
         """A batch of so many events was stored in so many seconds."""

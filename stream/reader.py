@@ -7,22 +7,26 @@ OutputError, one sentence that says which file and what to do.
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, cast
 
 from engine.errors import InputError, OutputError
+from stream.shape import read_stored
 
 FILE = "events.sqlite3"
 APPLICATION = 0x41504558
 """SQLite's application_id of our files: "APEX"."""
 SCHEMA = 1
-LAST_SEQ = 2**63 - 1
-"""The largest number that SQLite gives."""
+NAMED = 10
+"""Damaged events that are named in the log, one by one."""
+
+log = logging.getLogger(__name__)
 
 
 class Bounds(TypedDict, total=False):
@@ -41,6 +45,10 @@ class Bounds(TypedDict, total=False):
     kinds: Sequence[str] | None
 
 
+class LostError(OutputError):
+    """A store's file is not what it was when it was opened: removed, replaced, overwritten, damaged."""
+
+
 class Reader:
     """The events in folder, read only, whether or not a service writes there. Raises InputError where there are none."""
 
@@ -56,18 +64,30 @@ class Reader:
             check_ours(self._db, self.path)
             self._pages = Pages(self._db, self.path)
             self.identity = self._pages.identity()
+            self._file = self.path.stat()
             undo.pop_all()
 
     def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
         """Events after seq within bounds, in ascending order, seq among their fields.
 
-        Raises OutputError where the file is damaged.
+        Raises OutputError where the file is damaged, LostError where another or none is in its place.
         """
+        try:
+            there = os.path.samestat(self.path.stat(), self._file)
+        except OSError:
+            there = False
+        if not there:
+            raise LostError(gone(self.path))
         return self._pages.since(seq, **bounds)
 
     def last(self) -> int:
         """The last seq that was given, 0 before the first."""
         return self._pages.last()
+
+    @property
+    def damaged(self) -> int:
+        """How many events were left out so far because what is stored of them cannot be read."""
+        return len(self._pages.damaged)
 
     def close(self) -> None:
         """Close the file."""
@@ -81,15 +101,22 @@ class Reader:
 
 
 class Pages:
-    """Reading, for whoever holds a connection. Raises OutputError, as `told` does."""
+    """Reading, for whoever holds a connection. Raises OutputError, as `told` does.
+
+    An event that is damaged in itself is left out, counted in damaged by its seq, and logged.
+    """
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db, self._path = db, path
+        self.damaged: set[int] = set()
 
     def identity(self) -> str:
         """What tells this store from others."""
         with told(self._path):
-            return str(self._db.execute("SELECT value FROM identity").fetchone()[0])
+            row = self._db.execute("SELECT value FROM identity").fetchone()
+        if row is None:
+            raise LostError(damaged(self._path, "it has lost its identity"))
+        return str(row[0])
 
     def last(self) -> int:
         """The last seq that was given, 0 before the first."""
@@ -116,10 +143,25 @@ class Pages:
             if names is not None:
                 where.append(f"{column} IN ({', '.join('?' * len(names))})")
                 values.extend(names)
-        query = f"SELECT seq, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
-        with told(self._path):
-            rows = self._db.execute(query, [*values, bounds.get("limit", 500)]).fetchall()
-        return [numbered(json.loads(body), number) for number, body in rows]
+        query = f"SELECT seq, CAST(body AS BLOB) FROM events WHERE {' AND '.join(where)} ORDER BY seq"
+        with told(self._path), contextlib.closing(self._db.execute(query, values)) as rows:
+            return list(islice(self._readable(rows), bounds.get("limit", 500)))
+
+    def _readable(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
+        """The events in rows, those left out that cannot be read."""
+        for number, body in rows:
+            try:
+                event = read_stored(body)
+            except ValueError as error:
+                self._leave_out(number, error)
+            else:
+                yield numbered(event, number)
+
+    def _leave_out(self, number: int, error: ValueError) -> None:
+        if number not in self.damaged:
+            self.damaged.add(number)
+            if len(self.damaged) <= NAMED:
+                log.warning("event %d in %s is damaged and left out (%s)", number, self._path, " ".join(str(error).split()))
 
 
 def numbered(event: dict[str, Any], seq: int) -> dict[str, Any]:
@@ -156,6 +198,25 @@ def damaged(path: Path, reason: str) -> str:
     return f"{path} is damaged ({' '.join(reason.split())}); move it away to begin anew, or put a copy in its place"
 
 
+def gone(path: Path) -> str:
+    """That a file is not there any more, or is another one."""
+    return f"{path} was removed or replaced while it was in use"
+
+
+def examine(path: Path, identity: str, last: int) -> None:
+    """Look through a store's file by a connection of its own, which remembers nothing of it.
+
+    Raises LostError where it is damaged, or not the store of that identity with events up to last; OutputError.
+    """
+    with told(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise LostError(damaged(path, found))
+        pages = Pages(db, path)
+        if pages.identity() != identity or pages.last() < last:
+            raise LostError(gone(path))
+
+
 @contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
     """Whatever SQLite or the system reports, as OutputError."""
@@ -164,10 +225,10 @@ def told(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "")
         if code == "SQLITE_NOTADB":
-            sentence = f"{path} is not a store of events; choose another folder"
-        elif code.startswith("SQLITE_CORRUPT"):
-            sentence = damaged(path, str(error))
-        elif code == "SQLITE_FULL":
+            raise LostError(f"{path} is not a store of events; choose another folder") from error
+        if code.startswith("SQLITE_CORRUPT"):
+            raise LostError(damaged(path, str(error))) from error
+        if code == "SQLITE_FULL":
             sentence = f"{path} cannot grow: the disk is full"
         elif code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             sentence = f"{path} is held by another program ({error})"

@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -31,20 +31,27 @@ from websockets.typing import Subprotocol
 
 from engine.errors import ApexError, ConfigError, InputError
 from stream import wire
-from stream.answers import Answers, Facts, Page, page_files, refusal, text
+from stream.accept import AT_ONCE, Admission, Counted, ListeningSocket, listeners, room_for
+from stream.answers import Answers, Facts
 from stream.camera import BrowserCameras, serve_camera
 from stream.connection import CLOSE_S, PAUSE_BYTES, Client, Framer, House, factory
 from stream.feed import PreviewWish
-from stream.guard import REQUEST_S, Counted, Guard, Need, RefusalLog, room_for, tls_context, unknown_host
+from stream.guard import Guard, Need, Refusal, RefusalLog, tls_context, unknown_host
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
+from stream.response import Page, Streamed, page_files, refusal, text
 from stream.wire import Message, PreviewRequest, Subscribe
 
 ANSWER_S = 60.0
 """How long an answer over HTTP may take to be fetched."""
 PING_S = 20.0
-BACKLOG = 1024
+MOST_CAMERAS = 16
+"""Sockets of browsers' cameras, those that are let in or turned away just then among them: their pictures wait in memory."""
+MOST_FRAMES = 4
+"""Frames of a client that wait to be looked at; it is read no further before that."""
+HANDSHAKE_S = 5.0
+"""How long a client may take over TLS's handshake."""
 SOCKETS = ("/", "/camera")
 
 log = logging.getLogger(__name__)
@@ -108,28 +115,28 @@ class Server:
         self._tls = tls_context(settings.certificate, settings.key)
         self._answers = Answers(facts, self.figures, page_files() if pages is None else pages)
         self._refusals = RefusalLog(counted=self.figures.refused)
-        most = room_for(settings.max_connections)
-        counted = Counted(most)
+        room = room_for(settings.max_connections)
+        self._admission = Admission(room, self._refusals.tell)
         self._house = House(
             messages_per_s=settings.messages_per_s,
             buffer_bytes=settings.buffer_bytes,
-            counted=counted,
+            counted=Counted(room.most),
             refusals=self._refusals,
-            most=most,
+            admission=self._admission,
             dropped=self.figures.dropped,
         )
-        self.figures.count_connections(lambda: counted.total, lambda: hub.subscribers)
+        self.figures.count_connections(lambda: self._admission.total, lambda: hub.subscribers)
         self._framer = Framer()
         self._listeners: set[Listener] = set()
         self._wishes: Mapping[str, PreviewWish] = {}  # replaced as a whole, so that any thread may read it
-        self._server: Listening | None = None
+        self._servers: list[Listening] = []  # one for each address of the host
 
     @property
     def port(self) -> int:
         """The port in use."""
-        if self._server is None:
+        if not self._servers:
             raise ConfigError("the server has not been started")
-        return int(next(iter(self._server.sockets)).getsockname()[1])
+        return int(next(iter(self._servers[0].sockets)).getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -140,28 +147,11 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises ConfigError where the address cannot be had."""
         settings = self._settings
-        tls: dict[str, Any] = {} if self._tls is None else {"ssl_handshake_timeout": REQUEST_S, "ssl_shutdown_timeout": CLOSE_S}
         try:
-            self._server = await serve(
-                self._serve,
-                settings.host,
-                settings.port,
-                ssl=self._tls,
-                backlog=BACKLOG,
-                process_request=self._decide,
-                select_subprotocol=_subprotocol,
-                create_connection=factory(self._house),
-                compression=None,
-                server_header=None,
-                open_timeout=ANSWER_S,
-                ping_interval=PING_S,
-                ping_timeout=PING_S,
-                close_timeout=CLOSE_S,
-                max_size=settings.max_message_bytes,
-                write_limit=PAUSE_BYTES,
-                logger=library_log,
-                **tls,
+            bound = listeners(
+                settings.host, settings.port, lambda family: ListeningSocket(family, self._admission, self._refusals.tell)
             )
+            self._servers = [await self._serve_at(listener) for listener in bound]
         except (socket.gaierror, UnicodeError) as error:
             raise unknown_host(settings.host) from error
         except OSError as error:
@@ -170,26 +160,60 @@ class Server:
                 f"{settings.host}:{settings.port} cannot be listened at ({reason}); choose another with --listen HOST:PORT"
             ) from error
 
+    async def _serve_at(self, listener: ListeningSocket) -> Listening:
+        tls: dict[str, Any] = (
+            {} if self._tls is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": CLOSE_S}
+        )
+        return await serve(
+            self._serve,
+            sock=listener,
+            ssl=self._tls,
+            backlog=AT_ONCE,
+            process_request=self._decide,
+            select_subprotocol=_subprotocol,
+            create_connection=factory(self._house),
+            compression=None,
+            server_header=None,
+            open_timeout=ANSWER_S,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+            close_timeout=CLOSE_S,
+            max_size=self._settings.max_message_bytes,
+            max_queue=MOST_FRAMES,
+            write_limit=PAUSE_BYTES,
+            logger=library_log,
+            **tls,
+        )
+
     async def stop(self, within: float = 2.0) -> None:
         """Take no more connections and close those there are with 1001; who has not gone within so many seconds is cut off."""
-        if self._server is None:
-            return
-        self._server.close(code=CloseCode.GOING_AWAY, reason="the service is ending")
+        for server in self._servers:
+            server.close(code=CloseCode.GOING_AWAY, reason="the service is ending")
         self._cut_off(only_silent=True)
         try:
             async with asyncio.timeout(within):
-                await self._server.wait_closed()
+                await self._all_closed()
         except TimeoutError:
             self._cut_off(only_silent=False)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await self._server.wait_closed()
+                    await self._all_closed()
+
+    async def _all_closed(self) -> None:
+        for server in self._servers:
+            await server.wait_closed()
+
+    @property
+    def clients(self) -> Set[Client]:
+        """The connections past TLS."""
+        return self._house.open
 
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """The largest and most frequent pictures of stream that anybody asks for; from any thread."""
         return self._wishes.get(stream)
 
     def _cut_off(self, *, only_silent: bool) -> None:
+        self._admission.end_new()
         for client in list(self._house.open):
             if client.request is None or not only_silent:
                 client.reset()
@@ -204,7 +228,7 @@ class Server:
             return refusal(client.crowded)
         path, _, query = request.path.partition("?")
         upgrade = any("websocket" in value.lower() for value in request.headers.get_all("Upgrade"))
-        refused = self._guard.refuse(request.headers, self._need(path, upgrade=upgrade))
+        refused = self._guard.refuse(request.headers, self._need(path, upgrade=upgrade), client.address)
         if refused is not None:
             self._refusals.tell(refused.reason, client.address, path)
             return refusal(refused)
@@ -220,13 +244,35 @@ class Server:
         reason = {HTTPStatus.NOT_FOUND: "path", HTTPStatus.METHOD_NOT_ALLOWED: "method"}.get(HTTPStatus(answer.status_code))
         if reason is not None and not request.path.startswith("/evidence/"):
             self._refusals.tell(reason, client.address, request.path.partition("?")[0])
+        if isinstance(answer, Streamed):
+            await self._stream(client, answer)
         return answer
+
+    async def _stream(self, client: Client, answer: Streamed) -> None:
+        """Send an answer piece by piece, as fast as the client takes them; where one cannot be made, it is broken off."""
+        client.transport.write(answer.head())
+        try:
+            async with contextlib.aclosing(answer.pieces) as pieces:
+                async for piece in pieces:
+                    if client.protocol.state is not State.CONNECTING:
+                        return
+                    client.transport.write(answer.piece(piece))
+                    await client.drain()
+        except ApexError as error:
+            log.error("an answer was broken off: %s", error)
+            client.cut_off("store")
+        except OSError:
+            return  # the client has gone
 
     def _admit(self, client: Client, path: str, query: str) -> Response | None:
         if path not in SOCKETS or (path == "/camera" and self._cameras is None):
             self._refusals.tell("path", client.address, path)
             return text(404, "There is no socket here.")
         client.on_camera = path == "/camera"
+        if sum(one.on_camera for one in self.clients) > MOST_CAMERAS:
+            client.on_camera = False
+            self._refusals.tell("crowded", client.address, path)
+            return refusal(Refusal(503, "crowded", "Too many browsers show their camera or are about to; try again later."))
         try:
             client.since, client.asked = wire.read_query("" if client.on_camera else query)
         except InputError as error:

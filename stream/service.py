@@ -2,7 +2,7 @@
 
     threads of the session --Sink--> the loop: hub (stored, numbered) --> sockets
 
-`serve` runs it until Ctrl-C or SIGTERM. It ends in this order, so that nothing is lost: the sources are closed and their open
+`serve` runs it until a signal ends it. It ends in this order, so that nothing is lost: the sources are closed and their open
 events flushed, the hub stores and sends them, the sockets are closed with 1001, the store is closed; all within three seconds.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -26,11 +25,13 @@ from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
 from stream.address import parse_address
 from stream.crew import at_work
+from stream.ending import Ending
 from stream.evidence import Shelf
 from stream.feed import PreviewWish, SourceStatus
 from stream.hub import Hub
 from stream.live_config import LiveSettings
 from stream.metrics import Metrics
+from stream.private import kept_private
 from stream.server import Server
 from stream.store import Store
 from stream.threads import loaded_for_good, opencv_on_one_thread
@@ -106,8 +107,10 @@ class Service:
         """Start everything, in the order in which it can be relied on; the stack ends it the other way round."""
         loop = asyncio.get_running_loop()
         stack.enter_context(opencv_on_one_thread())
+        if self.settings.server.key is not None:
+            kept_private(self.settings.server.key)
         keep = self.settings.store
-        self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes)
+        self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes, recreate=keep.recreate)
         stack.callback(lambda: self.hub.at_rest(self.store.close))
         self.hub = Hub(
             self.store,
@@ -118,7 +121,8 @@ class Service:
             replayed=self.figures.replayed,
             stored=self.figures.stored,
         )
-        self.figures.measure_store(lambda: self.store.path.stat().st_size, lambda: self.hub.seq)
+        self.figures.measure_store(lambda: self.store.size, lambda: self.hub.seq, lambda: self.hub.problem is not None)
+        self.figures.count_damaged(lambda: self.hub.damaged)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # heard even if nobody waits
         sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)
@@ -202,17 +206,18 @@ class Service:
 
 
 def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make | None = None) -> None:
-    """Run the service until Ctrl-C or SIGTERM; started is called once it answers. Raises what `Service` raises."""
-    asyncio.run(_serve(settings, started, make))
+    """Run the service until a signal ends it; started is called once it answers. Raises what `Service` raises."""
+    with Ending() as ending:
+        asyncio.run(_serve(settings, started, make, ending))
 
 
-async def _serve(settings: LiveSettings, started: Callable[[Service], None], make: Make | None) -> None:
-    with ended_by_signals() as stop:
-        async with Service(settings, make=make) as service:
-            started(service)
-            await first(stop.wait(), _at_work(service))
-            began = time.monotonic()
-            log.info("ending")
+async def _serve(settings: LiveSettings, started: Callable[[Service], None], make: Make | None, ending: Ending) -> None:
+    stop = _set_by(ending)
+    async with Service(settings, make=make) as service:
+        started(service)
+        await first(stop.wait(), _at_work(service))
+        began = time.monotonic()
+        log.info("ending")
     log.info("ended in %.1f s", time.monotonic() - began)
 
 
@@ -238,23 +243,15 @@ async def first(*ways: Any) -> None:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[asyncio.Event]:
-    """An event of the running loop that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    """An event of the running loop that the first of `ending.ENDED_BY` sets; a second Ctrl-C ends the process at once."""
+    with Ending(limit_s=None) as ending:
+        yield _set_by(ending)
+
+
+def _set_by(ending: Ending) -> asyncio.Event:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-        stop.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, partial(on_signal, number))
-    try:
-        yield stop
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+    ending.on_end(partial(loop.call_soon_threadsafe, stop.set))
+    return stop
 
 
 def model_of(settings: RecognizerSettings) -> str:

@@ -21,14 +21,20 @@ from engine.errors import InputError
 from stream.address import parse_address
 from stream.capture import Capture
 from stream.feed import Arrival, Sink, SourceStatus
+from stream.heartbeat import REPLACED_S, STALLED_S, Lookout
 from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
 from stream.shared import Sharing
+from stream.threads import give_back_memory
 from stream.worker import Inbox, Make, Processed, Worker
 
 log = logging.getLogger(__name__)
 
 MOST_BROWSERS = 4
+WAITING_BYTES = 256 << 20
+"""Of a source's pictures that wait for its analysis: twelve up to 4K, five of the largest."""
+MOST_REPLACED = 3
+"""How often an analysis that hangs is replaced, a stream: each that hangs for good keeps its thread and its memory."""
 LOAD_S = 60.0
 """A browser whose pipeline takes longer to load is turned away."""
 STOP_S = 2.0
@@ -67,17 +73,21 @@ class Sources(Protocol):
 
 @dataclass(eq=False)
 class _Stream:
-    """One source at work; told and problem are the last that capture and worker said, guarded by the session's lock.
+    """One source at work; told and problem are the last that capture and worker said, guarded by the session's lock;
+    so are worker, stuck (it does not end its frame) and replaced (how many workers were given up for that).
 
     give_up ends the wait for a browser's pipeline.
     """
 
     name: str
     worker: Worker
+    inbox: Inbox
     close: Callable[[], None]
     capture: Capture | None = None
     told: SourceStatus | None = None
     problem: str = ""
+    stuck: bool = False
+    replaced: int = 0
     give_up: Callable[[Exception], None] = lambda error: None
 
 
@@ -100,10 +110,12 @@ class Session:
         self.settings = settings
         self._sink, self._processed, self._make = sink, processed, make or Sharing().made
         self._name = name or uuid4().hex[:12]
-        self._lock = threading.RLock()  # guards _streams, _stopped, each stream's told and problem, and the order of statuses
+        self._lock = threading.RLock()  # guards the next three, each stream's told and problem, and the order of statuses
         self._streams: dict[str, _Stream] = {}
+        self._leaving: list[_Stream] = []  # browsers that have gone, until their threads have ended
         self._stopped = False
         self._loading: Loading | None = None
+        self._lookout = Lookout(self._look, "look at analyses")
 
     def start(self, ready: Callable[[Exception | None], None] = lambda error: None) -> None:
         """Begin to load the pipelines; each source is opened as soon as its own is there. Returns at once.
@@ -119,6 +131,7 @@ class Session:
             if stream.capture is not None:
                 self.tell(stream.capture.status)
             stream.worker.start()
+        self._lookout.start()
 
     def add_browser(self, name: str, feed: Feed) -> None:
         """Analyse a browser's pictures as the stream `name`; returns once its pipeline is loaded.
@@ -126,7 +139,7 @@ class Session:
         Raises InputError where the name is taken, there are too many, or the pipeline does not load.
         """
         loaded: Mailbox[Exception | None] = Mailbox(1, newest=True)
-        stream = _Stream(name, self._worker(name, feed, loaded.put), feed.close, give_up=loaded.put)
+        stream = _Stream(name, self._worker(name, feed, loaded.put), feed, feed.close, give_up=loaded.put)
         with self._lock:
             self._check_room(name)
             self._streams[name] = stream
@@ -148,6 +161,7 @@ class Session:
         _end(stream, time.monotonic() + STOP_S)
         with self._lock:
             self._sink.removed(name)
+        give_back_memory()
 
     def tell(self, status: SourceStatus) -> None:
         """Send a source's status to the sink; where its analysis fails, with that in place of its own.
@@ -158,7 +172,7 @@ class Session:
             stream = self._streams.get(status.stream)
             if stream is not None:
                 stream.told = status
-                self._sink.status(_merged(status, stream.problem))
+                self._sink.status(_merged(status, stream))
 
     def stop(self, timeout: float = STOP_S) -> bool:
         """End all sources: their last events are flushed to the sink. True when every thread has ended within timeout seconds.
@@ -166,7 +180,8 @@ class Session:
         Idempotent.
         """
         with self._lock:
-            streams, self._stopped = [] if self._stopped else list(self._streams.values()), True
+            streams, self._stopped = [] if self._stopped else [*self._streams.values(), *self._leaving], True
+        self._lookout.stop()
         if not streams:
             return True
         until = time.monotonic() + timeout
@@ -186,10 +201,15 @@ class Session:
 
     def _prepare(self, source: SourceSettings) -> _Stream:
         newest = parse_address(source.url).live
-        mailbox: Mailbox[Arrival] = Mailbox(self.settings.queued_frames, newest=newest)
+        mailbox: Mailbox[Arrival] = Mailbox(
+            self.settings.queued_frames,
+            newest=newest,
+            most_bytes=WAITING_BYTES,
+            weigh=lambda arrival: arrival.frame.pixels.nbytes,
+        )
         capture = Capture(source, mailbox, self.tell)
         worker = self._worker(source.name, mailbox, lambda error: self._loaded(capture, error))
-        return _Stream(source.name, worker, mailbox.close, capture)
+        return _Stream(source.name, worker, mailbox, mailbox.close, capture)
 
     def _loaded(self, capture: Capture, error: Exception | None) -> None:
         """A pipeline is there, or cannot be."""
@@ -199,13 +219,13 @@ class Session:
         if self._loading is not None:
             self._loading.done(error)
 
-    def _worker(self, name: str, inbox: Inbox, loaded: Callable[[Exception | None], None]) -> Worker:
+    def _worker(self, name: str, inbox: Inbox, loaded: Callable[[Exception | None], None], *, replaced: int = 0) -> Worker:
         return Worker(
             name,
             self.settings.pipeline,
             inbox,
             self._sink,
-            session=self._name,
+            session=f"{self._name}.r{replaced}" if replaced else self._name,
             told=lambda problem: self._ailing(name, problem),
             loaded=loaded,
             processed=self._analysed,
@@ -215,14 +235,20 @@ class Session:
     def _check_room(self, name: str) -> None:
         if self._stopped:
             raise InputError("the service is ending")
-        if name in self._streams:
+        self._leaving = [stream for stream in self._leaving if not stream.worker.join(0)]
+        leaving = [stream.name for stream in self._leaving]
+        if name in self._streams or name in leaving:
             raise InputError(f"there is a stream called {name!r} already; choose another name")
-        if sum(stream.capture is None for stream in self._streams.values()) >= MOST_BROWSERS:
+        if sum(stream.capture is None for stream in self._streams.values()) + len(leaving) >= MOST_BROWSERS:
             raise InputError(f"{MOST_BROWSERS} browsers show their camera already; try again later")
 
     def _forget(self, name: str) -> _Stream | None:
+        """Take a browser's stream off the list; its place is free once its thread has ended."""
         with self._lock:
-            return self._streams.pop(name, None)
+            stream = self._streams.pop(name, None)
+            if stream is not None:
+                self._leaving.append(stream)
+            return stream
 
     def _analysed(self, name: str, seconds: float, waiting: int) -> None:
         if name in self._streams:  # else it outlives its end, and has no figures any more
@@ -237,14 +263,40 @@ class Session:
                 return
             stream.problem = problem
             if stream.told is not None:
-                self._sink.status(_merged(stream.told, problem))
+                self._sink.status(_merged(stream.told, stream))
+
+    def _look(self) -> None:
+        """See to analyses that do not end their frame: told as stalled, and replaced where it lasts."""
+        with self._lock:
+            for stream in list(self._streams.values()):
+                stuck_s = stream.worker.stuck_s()
+                if stream.stuck is not (stuck_s >= STALLED_S):
+                    stream.stuck = not stream.stuck
+                    said = f"the analysis has been at one frame for {stuck_s:g} s; it is replaced if that lasts"
+                    self._ailing(stream.name, said if stream.stuck else "")
+                if stuck_s >= REPLACED_S and stream.replaced < MOST_REPLACED and not self._stopped:
+                    self._replace(stream)
+
+    def _replace(self, stream: _Stream) -> None:
+        """Give up a stream's worker, whose thread ends once its frame does, and have another take its frames."""
+        log.error("%s: its analysis hangs and is replaced; what was open in it is lost", stream.name)
+        stream.replaced += 1
+        stream.worker.leave()
+        worker = self._worker(stream.name, stream.inbox, lambda error: self._took_over(stream, error), replaced=stream.replaced)
+        stream.worker = worker
+        worker.start()
+
+    def _took_over(self, stream: _Stream, error: Exception | None) -> None:
+        if error is not None:
+            self._ailing(stream.name, f"its analysis cannot begin once more ({error})")
 
 
-def _merged(status: SourceStatus, problem: str) -> SourceStatus:
+def _merged(status: SourceStatus, stream: _Stream) -> SourceStatus:
     """The source's status, where the analysis fails with that in place of its own."""
-    if not problem:
+    if not stream.problem:
         return status
-    return replace(status, state="ended" if status.state == "ended" else "reconnecting", detail=problem)
+    state = status.state if status.state == "ended" else "stalled" if stream.stuck else "reconnecting"
+    return replace(status, state=state, detail=stream.problem)
 
 
 class Loading:

@@ -19,7 +19,7 @@ import av.error
 from engine.errors import SourceError
 from engine.types import Frame
 from stream.clock import NewClock, SourceClock
-from stream.decoding import Decoding, picture_track, rate_of, seconds_of
+from stream.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of, seconds_of
 from stream.pixels import square_size
 
 EARLY_END_S = 0.5
@@ -137,6 +137,8 @@ class VideoSource:
 
     def __iter__(self) -> Iterator[Frame]:
         yield from self._decoding
+        if self._decoding.too_large:
+            raise SourceError(f"{self.path}: {TOO_LARGE}")
         if not self._decoding.frames:
             raise SourceError(f"{self.path}: no picture in this file can be decoded; it is damaged or cut off")
 
@@ -278,7 +280,7 @@ def _open(path: Path) -> av.container.InputContainer:
             raise SourceError(f"{path} is a folder; a video file is expected")
         if path.is_file() and not path.stat().st_size:
             raise SourceError(f"{path} is empty (0 bytes); a video file is expected")
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file", **LIMITS})
     except FileNotFoundError:
         raise SourceError(f"{path}: there is no such file") from None
     except PermissionError:

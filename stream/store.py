@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
+import logging
 import os
 import shutil
 import sqlite3
-import time
+import stat
+import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from engine.errors import OutputError
-from stream.reader import APPLICATION, FILE, SCHEMA, Bounds, Pages, check_ours, damaged, told
+from stream.private import kept_private, same_file
+from stream.reader import APPLICATION, FILE, SCHEMA, Bounds, LostError, Pages, check_ours, damaged, examine, gone, told
+from stream.retention import TrustedClock
+
+log = logging.getLogger(__name__)
 
 LOCK = "events.lock"
 CHECKED_BYTES = 256 << 20
@@ -37,6 +44,12 @@ PRUNED_AT_ONCE = 2000
 BUSY_S = 0.25
 """How long writing waits where another program holds the file; the service tries again, and its end cannot wait for long."""
 DAY_S = 86400.0
+_MAGIC = b"SQLite format 3\0"
+_OLD = """SELECT seq FROM events WHERE stored_at < ? AND seq < coalesce(
+    (SELECT seq FROM events WHERE +stored_at >= ? AND +stored_at <= ? ORDER BY seq LIMIT 1), 9223372036854775807
+) ORDER BY seq LIMIT ?"""
+"""Events that are too old and came before all that are not: a stamp from a clock that was years behind makes none old. (+: the
+first that is young is near the beginning of the table, which the index by time does not know.)"""
 _SIZES = ("page_size", "page_count", "freelist_count")
 
 _TABLES = f"""
@@ -58,25 +71,147 @@ PRAGMA user_version = {SCHEMA};
 class Store:
     """The events in folder, which is made if need be; opening it twice at once is an error.
 
-    keep_days and keep_bytes are what `prune` leaves: events no older, a file no larger; None: no bound. Raises OutputError.
+    keep_days and keep_bytes are what `prune` leaves: events no older, a file no larger; None: no bound. recreate: `reopen` may
+    begin a new file where this one is gone. Raises OutputError.
     """
 
-    def __init__(self, folder: Path, *, keep_days: float | None = None, keep_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_days: float | None = None,
+        keep_bytes: int | None = None,
+        recreate: bool = False,
+        clock: Callable[[float | None], TrustedClock] = TrustedClock,
+    ) -> None:
         self.path = folder / FILE
+        self.identity, self.last = uuid.uuid4().hex, 0  # of a new file
         self._keep_s = None if keep_days is None else keep_days * DAY_S
-        self._keep_bytes = keep_bytes
+        self._keep_bytes, self._recreate = keep_bytes, recreate
+        self._damage: str | None = None
+        self._believes = True
         with contextlib.ExitStack() as undo:
             self._lock = _locked(folder)
-            undo.callback(os.close, self._lock)
-            with told(self.path):
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # for its owner alone; its log gets the same mode
-                self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-                undo.callback(self._db.close)
-                self._open()
-            self._pages = Pages(self._db, self.path)
-            self.identity = self._pages.identity()
-            self.last = self._pages.last()
+            undo.callback(lambda: os.close(self._lock))
+            self._lock_beside = _locked_beside(folder)
+            undo.callback(self._let_go_beside)
+            self._connect()
+            undo.callback(self._disconnect)
+            self._clock = clock(self._newest())
             undo.pop_all()
+
+    def _connect(self) -> None:
+        """Open the file, a new one where there is none. The handle is closed after SQLite's own: closing one takes SQLite's
+        locks away."""
+        with contextlib.ExitStack() as undo, told(self.path):
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # for its owner alone; its log gets the same mode
+            undo.callback(os.close, self._file)
+            for path in (self.path, *self._logs):
+                kept_private(path)
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            undo.callback(self._db.close)
+            self._open()
+            self._pages = Pages(self._db, self.path)
+            self.identity, self.last = self._pages.identity(), self._pages.last()
+            self._log_files = {path: path.stat() for path in self._logs}
+            undo.pop_all()
+
+    def _disconnect(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # what it has of a removed file goes with it
+            self._db.close()
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    @property
+    def _logs(self) -> tuple[Path, Path]:
+        return Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk, without SQLite's log; 0 where the file is gone. From any thread."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def check(self, *, thorough: bool = False) -> None:
+        """Raise LostError where the file, or the log that belongs to it, is not in its place any more or not what it was.
+
+        thorough: read it, too, up to `CHECKED_BYTES`. Until such a look finds it well again, nothing is appended to a file that
+        was found damaged.
+        """
+        if not same_file(self.path, self._file):
+            raise LostError(gone(self.path))
+        if thorough:
+            self._damage = None
+        self._check_content(thorough=thorough)
+        self._check_logs()
+        self._keep_lock()
+
+    def _check_content(self, *, thorough: bool = False) -> None:
+        if os.pread(self._file, len(_MAGIC), 0) != _MAGIC:
+            raise LostError(damaged(self.path, "it was overwritten"))
+        if thorough and self.size <= CHECKED_BYTES:
+            try:
+                examine(self.path, self.identity, self.last)
+            except LostError as error:
+                self._damage = str(error)
+        if self._damage is not None:
+            raise LostError(self._damage)
+
+    def _check_logs(self) -> None:
+        for path, file in self._log_files.items():
+            if not path.exists() or not os.path.samestat(path.stat(), file):
+                raise LostError(gone(path))
+
+    def _keep_lock(self) -> None:
+        """Lock the folder once more where its lock, or the folder, was removed. Raises OutputError."""
+        if not same_file(self.path.parent / LOCK, self._lock):
+            lock = _locked(self.path.parent)
+            os.close(self._lock)
+            self._lock = lock
+
+    def reopen(self) -> None:
+        """Go on after LostError, as far as that can be: with the same file where only its log is gone, or, where the file is
+        gone and `recreate` allows it, with a new one that goes on with name and numbers; what was in the old one is not in it.
+
+        No other connection of this process may be open. Raises OutputError where it cannot.
+        """
+        if same_file(self.path, self._file):
+            self._check_content()
+            with told(self.path):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        elif self._file >= 0 and (self.path.exists() or not self._recreate):
+            raise LostError(gone(self.path))
+        identity, last, new = self.identity, self.last, not self.path.exists()
+        if new:
+            self._clear_place()
+        self._disconnect()
+        self._connect()
+        if new:
+            self._go_on(identity, last)
+            log.warning("%s was gone and is begun anew behind event %d; what it held is lost", self.path, last)
+
+    def _clear_place(self) -> None:
+        """Remove what belongs to a file that is gone. Raises OutputError."""
+        self._keep_lock()
+        with told(self.path):
+            for path in self._logs:
+                path.unlink(missing_ok=True)
+
+    def _go_on(self, identity: str, last: int) -> None:
+        """Give a new file another's name and let its numbers begin behind last."""
+        with told(self.path), self._transaction():
+            self._db.execute("UPDATE identity SET value = ?", (identity,))
+            self._db.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (last,))
+        self.identity, self.last = identity, last
+
+    def _newest(self) -> float | None:
+        """When the newest event was stored, Unix seconds."""
+        with told(self.path):
+            row = self._db.execute("SELECT stored_at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        return None if row is None else float(row[0])
 
     def _open(self) -> None:
         if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
@@ -89,7 +224,7 @@ class Store:
             if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
                 for statement in _TABLES.strip().split(";\n"):
                     self._db.execute(statement)
-                self._db.execute("INSERT INTO identity VALUES (?)", (uuid.uuid4().hex,))
+                self._db.execute("INSERT INTO identity VALUES (?)", (self.identity,))
         if self.path.stat().st_size <= CHECKED_BYTES:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
@@ -117,12 +252,20 @@ class Store:
     def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
         """Keep events, all or none, and return their seq in order; they are durable when it returns.
 
-        Each is an event's JSON form without seq. Raises OutputError; then none of them is kept and none has a seq.
+        Each is an event's JSON form without seq. Raises OutputError; then none of them is kept and none has a seq. LostError is
+        one of them: what is written into a file that was removed is not stored.
         """
-        rows = [_row(event) for event in events]
+        rows = [_row(event, self._clock.stamp()) for event in events]
+        self.check()
         with told(self.path), self._transaction():
             insert = "INSERT INTO events (stored_at, stream, kind, label, body) VALUES (?, ?, ?, ?, ?)"
             numbers = [int(self._db.execute(insert, row).lastrowid or 0) for row in rows]
+        try:
+            self.check()
+        except OutputError:
+            with contextlib.suppress(sqlite3.Error):  # the file may come back, and they will be appended again
+                self._db.execute("DELETE FROM events WHERE seq > ?", (self.last,))
+            raise
         self.last = numbers[-1] if numbers else self.last
         return numbers
 
@@ -133,18 +276,26 @@ class Store:
     def prune(self) -> int:
         """Remove events that retention no longer keeps, oldest first, at most `PRUNED_AT_ONCE`; how many it removed.
 
-        Call it until it returns 0. Raises OutputError.
+        None is removed for its age while the machine's clock is not believed (`stream.retention`). Call it until it returns 0.
+        Raises OutputError.
         """
-        removed = 0
+        removed, now = 0, self._time()
         with told(self.path):
-            if self._keep_s is not None:
-                doomed = "SELECT seq FROM events WHERE stored_at < ? ORDER BY stored_at LIMIT ?"
-                removed = self._remove(doomed, (time.time() - self._keep_s, PRUNED_AT_ONCE))
+            if self._keep_s is not None and now is not None:
+                removed = self._remove(_OLD, (now - self._keep_s, now - self._keep_s, now, PRUNED_AT_ONCE))
             if not removed and self._keep_bytes is not None:
                 removed = self._remove("SELECT seq FROM events ORDER BY seq LIMIT ?", (self._too_many(self._keep_bytes),))
             if removed:
                 self._db.executescript("PRAGMA incremental_vacuum")  # execute would give back one page and stop
         return removed
+
+    def _time(self) -> float | None:
+        now = self._clock.now()
+        if self._believes != (now is not None):
+            self._believes = now is not None
+            if now is None and self._keep_s is not None:
+                log.warning("the clock of this machine was set; until it has gone on from there for a day, no event is too old")
+        return now
 
     def _too_many(self, keep_bytes: int) -> int:
         """How many of the oldest events to remove now so that the file comes to keep_bytes."""
@@ -175,9 +326,18 @@ class Store:
     def close(self) -> None:
         """Close the file and let others use the folder; more than once is the same as once."""
         if self._lock >= 0:
-            self._db.close()
+            self._disconnect()
+            self._let_go_beside()
             os.close(self._lock)
             self._lock = -1
+
+    def _let_go_beside(self) -> None:
+        if self._lock_beside is not None:
+            handle, path = self._lock_beside
+            self._lock_beside = None
+            with contextlib.suppress(OSError):
+                path.unlink()
+            os.close(handle)
 
     def __enter__(self) -> Self:
         return self
@@ -186,9 +346,9 @@ class Store:
         self.close()
 
 
-def _row(event: dict[str, Any]) -> tuple[float, str, str | None, str, str]:
+def _row(event: dict[str, Any], at: float) -> tuple[float, str, str | None, str, str]:
     body = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return time.time(), event["stream"], event["kind"], event["label"], body
+    return at, event["stream"], event["kind"], event["label"], body
 
 
 def _locked(folder: Path) -> int:
@@ -198,12 +358,43 @@ def _locked(folder: Path) -> int:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise OutputError(f"{folder} cannot keep events: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise OutputError(f"{str(folder)!r} cannot keep events: no folder has such a name ({error})") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OutputError(f"{folder} is in use by another service; stop that one or choose another folder") from error
+        _lock(handle, folder)
     except OSError as error:
-        os.close(handle)
         raise OutputError(f"{folder} cannot be locked: {(error.strerror or str(error)).lower()}; use a local folder") from error
     return handle
+
+
+def _lock(handle: int, folder: Path) -> None:
+    """Lock a file that was opened, or close it and raise what keeps it from that."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            raise OutputError(f"{folder} is in use by another service; stop that one or choose another folder") from error
+        raise
+
+
+def _locked_beside(folder: Path) -> tuple[int, Path] | None:
+    """A second lock in the place of the folder's path, which is still held where the folder was removed and made once more.
+
+    The handle and its file, in this user's own part of the folder for temporary files; None where there is no such part.
+    """
+    place = Path(tempfile.gettempdir()) / f"apexstream-{os.getuid()}"
+    path = place / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.lock"
+    while True:
+        try:
+            place.mkdir(mode=0o700, exist_ok=True)
+            owned = place.lstat()
+            if not stat.S_ISDIR(owned.st_mode) or owned.st_uid != os.getuid():
+                return None
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            _lock(handle, folder)
+        except OSError:
+            return None
+        if same_file(path, handle):
+            return handle, path
+        os.close(handle)  # whoever had it has just removed it

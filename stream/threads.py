@@ -54,7 +54,12 @@ def loaded_for_good() -> None:
     """
     gc.collect()
     gc.freeze()
+    give_back_memory()
+
+
+def give_back_memory() -> None:
+    """Return to the machine what was freed: glibc keeps it, in an arena a thread, and threads that come and go pile it up."""
     if sys.platform == "linux":
-        give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own; musl has none
-        if give_back is not None:
-            give_back(ctypes.c_size_t(0))
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own; musl has none
+        if trim is not None:
+            trim(ctypes.c_size_t(0))

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from engine.errors import InputError
 from stream.feed import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
-from stream.reader import LAST_SEQ
+from stream.shape import LAST_SEQ
 
 VERSION = 1
 SUBPROTOCOL = "apexstream.v1"
@@ -142,7 +142,7 @@ def read_preview(data: bytes) -> tuple[dict[str, Any], bytes]:
         (length,) = _LENGTH.unpack_from(data)
         end = _LENGTH.size + length
         header = json.loads(data[_LENGTH.size : end])
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, RecursionError) as error:
         raise InputError(f"a preview of {len(data)} bytes cannot be read: {error}") from error
     if not isinstance(header, dict) or end > len(data):
         raise InputError(f"a preview of {len(data)} bytes is torn or has no JSON object for its header")

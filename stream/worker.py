@@ -18,6 +18,7 @@ from engine.config import PipelineSettings
 from engine.pipeline import Evidence as Behind
 from engine.types import ActivityKind, Event, Face
 from stream.feed import Acted, Arrival, Decided, Evidence, FaceTrace, Signal, Sink
+from stream.heartbeat import Pulse
 from stream.preview import PreviewMaker
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Worker:
         self._session, self._pipelines = session, 0
         self._pipeline: Pipeline | None = None
         self._stopping = threading.Event()
+        self._pulse, self._at_frame, self._left = Pulse(), False, False
         self._wait_s, self._sound_at = FIRST_WAIT_S, 0.0
         self._well = True
         self._arrived = 0.0
@@ -96,6 +98,16 @@ class Worker:
     def hurry(self) -> None:
         """The service is ending: wait for nothing any more. The source is to close the mailbox."""
         self._stopping.set()
+
+    def stuck_s(self) -> float:
+        """For how many seconds it has been at one frame; to be called every `heartbeat.LOOK_S`, on one thread."""
+        if not self._at_frame:
+            self._pulse.beat()
+        return self._pulse.silent_s()
+
+    def leave(self) -> None:
+        """Another has taken its place: it takes no frame any more and hands nothing over."""
+        self._left = True
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end, which comes once the mailbox is closed and empty; False where it did not come in time.
@@ -115,7 +127,7 @@ class Worker:
             return
         try:
             self._loaded(None)
-            while (arrival := self._inbox.get()) is not None:
+            while not self._left and (arrival := self._inbox.get()) is not None:
                 self._take(arrival)
             self._end()
         except Exception as error:  # a defect of ours: told, and no other source feels it
@@ -129,11 +141,16 @@ class Worker:
         if self._pipeline is None and not self._retry():
             return
         self._arrived = arrival.arrived
+        self._at_frame = True
         try:
             self._analyse(arrival)
         except Exception as error:  # noqa: BLE001 - whatever breaks one frame's analysis, the source goes on
-            self._failed(error)
+            if not self._left:
+                self._failed(error)
             return
+        finally:
+            self._at_frame = False
+            self._pulse.beat()
         if not self._well and arrival.arrived >= self._sound_at:
             self._well, self._wait_s = True, FIRST_WAIT_S
             self._told("")
@@ -142,7 +159,10 @@ class Worker:
         pipeline, frame, began = self._pipeline, arrival.frame, time.monotonic()
         assert pipeline is not None
         faces = pipeline.locate(frame)
-        self._hand_over(pipeline.advance(frame, faces))
+        events = [] if self._left else pipeline.advance(frame, faces)
+        if self._left:
+            return
+        self._hand_over(events)
         self._tell_activities()
         signal = self._traces.note(arrival, faces, pipeline)
         if signal is not None:
@@ -210,6 +230,8 @@ class Worker:
 
     def _end(self) -> None:
         """The source has ended: what is still open becomes final."""
+        if self._left:
+            return
         self._save_open()
         signal = self._traces.rest()
         if signal is not None:

@@ -8,8 +8,6 @@ at the end.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import OutputError
+from engine.text import csv_line, cue, json_line
 from engine.types import Activity, Event, Mark
 
 SHORTEST_CUE_S = 0.04
@@ -53,7 +52,7 @@ class EventFiles:
         try:
             self._rows = _LineFile(folder / "events.csv")
             self._open.append(self._rows)
-            self._rows.append(_csv_line(FILE_COLUMNS))
+            self._rows.append(csv_line(FILE_COLUMNS))
             self._acts = _LineFile(folder / "activity.jsonl")
             self._open.append(self._acts)
         except OutputError:
@@ -65,14 +64,14 @@ class EventFiles:
         self.origin = origin
         marks = {"onset": event.onset, "apex": event.apex, "offset": event.offset}
         fields = event.as_dict() | {"played": {name: _played(mark, origin) for name, mark in marks.items()}}
-        self._lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
+        self._lines.append(json_line(fields) + "\n")
         self.events.append(event)
-        self._rows.append(_csv_line(csv_row(event, origin)))
+        self._rows.append(csv_line(csv_row(event, origin)))
 
     def note(self, activity: Activity, origin: float = 0.0) -> None:
         """Keep one activity; origin as for an event."""
         played = {"start": _played(activity.start, origin), "end": _played(activity.end, origin)}
-        self._acts.append(json.dumps(activity.as_dict(self.stream) | {"played": played}, ensure_ascii=False) + "\n")
+        self._acts.append(json_line(activity.as_dict(self.stream) | {"played": played}) + "\n")
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -149,7 +148,7 @@ def subtitles(events: list[Event], origin: float = 0.0) -> str:
         start = max(event.onset.t - origin, 0.0)
         end = max(event.offset.t - origin, start + SHORTEST_CUE_S)
         cues += [f"{_cue_time(start)} --> {_cue_time(end)}"]
-        cues += [f"{event.label} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
+        cues += [f"{cue(event.label)} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
     return "\n".join(cues)
 
 
@@ -167,17 +166,11 @@ def write_atomically(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with _told(path):
         try:
-            scratch.write_text(text, encoding="utf-8", newline="")
+            scratch.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
             scratch.replace(path)
         except OSError:
             scratch.unlink(missing_ok=True)
             raise
-
-
-def _csv_line(values: tuple[str, ...] | list[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
 
 
 def _cue_time(t: float) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +53,31 @@ def decided(number: int, **changes: Any) -> Decided:
 def stored(number: int, **changes: Any) -> dict[str, Any]:
     """The event's JSON form as the store takes it."""
     return {**an_event(number, **changes).as_dict(), "emitted_at": "2026-01-31T09:00:00.123Z", "latency_ms": 38.2}
+
+
+DAMAGED: list[bytes] = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff\xfe\xfd",
+    b"[" * 100_000,
+    b'{"type":"expression"}',
+    json.dumps({**stored(1), "onset": None}).encode(),
+    json.dumps({**stored(1), "stream": 7}).encode(),
+    json.dumps({**stored(1), "probabilities": [1]}).encode(),
+    json.dumps({**stored(1), "intensity": float("nan")}).encode(),
+    json.dumps({**stored(1), "later": float("inf")}).encode(),
+    json.dumps({**stored(1), "label": "\ud800"}).encode(),
+    json.dumps({**stored(1), "emitted_at": "never"}).encode(),
+]
+"""Bodies of stored events that cannot be sent on."""
+
+
+def damage(path: Path, seq: int, body: object) -> None:
+    """Overwrite what is stored of an event."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE events SET body = ? WHERE seq = ?", (body, seq))
 
 
 def seqs(events: Sequence[Mapping[str, object]]) -> list[object]:

@@ -16,13 +16,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from stream.answers import Page
 from stream.camera import BrowserCameras
 from stream.feed import SourceStatus
 from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
 from stream.reader import Reader
+from stream.response import Page
 from stream.server import Server
 from stream.store import Store
 from tests.events import decided
@@ -74,6 +74,7 @@ class Listening:
     hub: Hub
     facts: KnownFacts
     figures: Metrics
+    store: Store
 
     @property
     def port(self) -> int:
@@ -109,7 +110,7 @@ async def listening(
         publisher = asyncio.create_task(hub.run())
         await server.start()
         try:
-            yield Listening(server, hub, facts, figures)
+            yield Listening(server, hub, facts, figures, store)
         finally:
             await server.stop()
             hub.close()
@@ -164,7 +165,21 @@ def parsed(data: bytes) -> Answer:
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if headers.get("transfer-encoding") == "chunked":
+        body = _joined(body)
     return Answer(int(first.split(" ")[1]) if first.startswith("HTTP/") else 0, headers, body)
+
+
+def _joined(chunks: bytes) -> bytes:
+    """A chunked body as a whole. Raises ValueError where its end is missing."""
+    body = b""
+    while chunks != b"0\r\n\r\n":
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size, 16)
+        if not length or rest[length : length + 2] != b"\r\n":
+            raise ValueError(f"the answer is cut off after {len(body)} bytes")
+        body, chunks = body + rest[:length], rest[length + 2 :]
+    return body
 
 
 UPGRADE = (

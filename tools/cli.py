@@ -6,7 +6,6 @@ never for the listing: `apexstream --help` answers in under half a second.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -92,7 +91,7 @@ def _options(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 all done, 1 something failed, 2 wrong usage."""
+    """Run the command line and exit: 0 all done, 1 something failed, 2 wrong usage, 130 a second Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
     ours = args[: args.index("--")] if "--" in args else args
     debug = "--debug" in ours
@@ -119,12 +118,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run() -> None:
-    """`main`, for a process of its own: it ends a third of a second sooner, as what is still there is not gone through once
-    more for what could be freed."""
+    """`main`, for a process of its own, which ends with it whatever libraries' threads are still at."""
+    from stream.ending import AT_ONCE, left_in_order
+
     try:
         main()
-    finally:
-        gc.freeze()
+    except SystemExit as ended:
+        left_in_order(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except KeyboardInterrupt:
+        left_in_order(AT_ONCE)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from engine.text import plain
 from engine.types import Event, Mark
 
 PIPED_WIDTH = 120
@@ -124,7 +125,7 @@ def event_table(events: Iterable[Event]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for event in events:
         notes = (event.why, "cut short" if event.truncated else None)
-        label = event.label + "".join(f" ({note})" for note in notes if note)
+        label = plain(event.label + "".join(f" ({note})" for note in notes if note))
         times = [_seconds(mark) for mark in (event.onset, event.apex, event.offset)]
         table.add_row(str(event.face), *times, event.kind or "", label, f"{event.confidence:.2f}", f"{event.intensity:.2f}")
     return table

@@ -185,7 +185,7 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as cause:
         raise ConfigError(f"the recipe {path} cannot be read: {cause.strerror}") from cause
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as cause:
         raise ConfigError(f"the recipe {path} is not valid TOML: {cause}") from cause
     except ValidationError as wrong:
         first = wrong.errors()[0]

@@ -17,7 +17,6 @@ Everything stands in one JSON value, `summary.json`, which `apexstream export` r
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError, OutputError
+from engine.text import csv_line
 from training.answers import F64, Answers, gather
 from training.calibration import DRAWS, LEAST_THRESHOLD, PRECISION, Calibration, calibrate
 from training.datasets import CLASSES, FlowMaps
@@ -261,8 +261,7 @@ def write_predictions(found: Assessment, path: Path) -> None:
             row += [CLASSES[int(chances.argmax())], *(f"{p:.4f}" for p in chances)]
         rows.append(row)
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([head, *rows])
+        path.write_text("".join(map(csv_line, [head, *rows])), encoding="utf-8", newline="")
     except OSError as cause:
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.errors import ApexError, BackendError, WeightsError
 from engine.runtime.contract import answered, checked
+from engine.runtime.graph import check_graph
 from engine.types import F32
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:
         raise BackendError(f"eager PyTorch needs {missing.name}; install apexstream[train]") from missing
     from engine.models.committee import assemble
 
+    check_graph(weights)
     try:
         model = onnx.load(str(weights))
         description = json.loads({p.key: p.value for p in model.metadata_props}["apexstream"])

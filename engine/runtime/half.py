@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import WeightsError
+from engine.runtime.graph import check_graph
 from engine.runtime.ort import folded
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def prepared(weights: Path, *, half: bool) -> bytes:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    check_graph(weights)
     try:
         kept = _kept(onnx.load(str(weights)).graph)
         model: ModelProto = onnx.load_model_from_string(folded(weights))

@@ -19,6 +19,7 @@ import numpy as np
 from engine.errors import BackendError, WeightsError
 from engine.runtime import gpu
 from engine.runtime.contract import answered, checked
+from engine.runtime.graph import check_graph
 from engine.types import F32
 
 PROVIDERS: dict[str, list[Any]] = {
@@ -72,6 +73,7 @@ def folded(weights: Path) -> bytes:
     """The network of a file as ONNX, with everything that depends on parameters alone worked out. Raises WeightsError."""
     import onnxruntime  # type: ignore[import-untyped]
 
+    check_graph(weights)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
         options = onnxruntime.SessionOptions()
@@ -88,6 +90,7 @@ def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvide
     """The session of a file on one thread, by these providers and no others. Raises BackendError or WeightsError."""
     import onnxruntime
 
+    check_graph(weights)
     asked = [provider if isinstance(provider, str) else provider[0] for provider in providers]
     if absent := [name for name in asked if name not in onnxruntime.get_available_providers()]:
         raise BackendError(f"this ONNX Runtime has no {', '.join(absent)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,10 @@ JUDGE = "judge"
 """The network that tells expressions from what else faces do (`engine.judge`); it names no class."""
 
 
+_WORDS = r"^\w[\w .+-]{0,63}$"
+"""Names of networks and classes: they go into tables, subtitles, terminals and pages."""
+
+
 class Hashed(BaseModel):
     """Base of cards: frozen, and bound to the content of one file."""
 
@@ -37,7 +41,7 @@ AnyCard = TypeVar("AnyCard", bound=Hashed)
 class Card(Hashed):
     """What is known of a network: how it is fed, what it answers, how good it is, what it may be used for."""
 
-    name: str
+    name: str = Field(pattern=_WORDS)
     network: str
     """Architecture, a name that `engine.models.build` knows."""
     options: dict[str, Any]
@@ -45,7 +49,7 @@ class Card(Hashed):
     """Networks averaged in the file."""
     kernel: dict[str, int | float] | None = None
     """The kernel machine beside them: its `centres` (how many) and its `share` of the logits."""
-    classes: tuple[str, ...] = Field(min_length=2)
+    classes: tuple[Annotated[str, Field(pattern=_WORDS)], ...] = Field(min_length=2, max_length=64)
     """In the order of the output's columns."""
     input: InputKind
     """What it is fed with, one of `engine.features.INPUTS`."""

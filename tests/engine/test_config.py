@@ -57,3 +57,16 @@ def test_settings_are_frozen() -> None:
 
 def test_every_architecture_can_be_asked_for() -> None:
     assert [RecognizerSettings.model_validate({"network": name}).network for name in NAMES] == list(NAMES)
+
+
+def test_settings_nested_without_end_are_told_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    for text in ("a = " + "[" * 5000 + "]" * 5000, "a = " + "{a = " * 5000 + "1" + "}" * 5000):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"deep\.toml is nested deeper"):
+            read_toml(path)
+
+
+def test_a_path_that_no_system_has_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="model is no possible path"):
+        parse_settings({"landmarks": {"model": "a\0b"}})

@@ -31,13 +31,13 @@ class ByHand(JudgeNetwork):
     """Says that a face shows an expression while a region stands higher than over the last second; by itself that is the brow.
     Early answers can be kept back."""
 
-    def __init__(self, *columns: int, early: bool = True, least: float = 0.1) -> None:
-        self.card, self._columns, self._early, self._least = CARD, list(columns or (BROW,)), early, least
+    def __init__(self, *columns: int, early: bool = True, least: float = 0.1, answer: float = 0.9) -> None:
+        self.card, self._columns, self._early, self._least, self._answer = CARD, list(columns or (BROW,)), early, least, answer
 
     def __call__(self, rows: F32) -> F32:
         moves = rows[:, self._columns].min(axis=1) < -self._least
         out = np.full((len(rows), len(ANSWERS)), 0.02, np.float32)
-        out[LOOK:, 0] = np.where(moves[:-LOOK], 0.9, 0.02)
+        out[LOOK:, 0] = np.where(moves[:-LOOK], self._answer, 0.02)
         if self._early:
             out[EARLY:, 4] = np.where(moves[:-EARLY], 0.95, 0.02)
         return out
@@ -132,6 +132,13 @@ def test_lids_that_close_are_no_expression_however_long(crop: Crop) -> None:
     assert len(both) == 1
 
 
+def test_a_blink_within_brows_that_move_hides_no_sure_expression(crop: Crop) -> None:
+    crops = sequence(crop, TIMES, [RAISE], lids=lambda t: 0.05 if 3.3 < t < 3.5 else 0.3)
+    settings = SpotterSettings(floor_px=50.0)  # the judge alone
+    assert len(finals(decide(crops, Decision(settings, ByHand(early=False, answer=0.97))))) == 1
+    assert finals(decide(crops, Decision(settings, ByHand(early=False)))) == []
+
+
 def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
     class Twice(ByHand):
         """Sees the rise and the fall of one expression, not what lies between them."""
@@ -151,6 +158,13 @@ def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
     ]
     spans = finals(decide(held, Decision(SpotterSettings(), Twice(early=False))))
     assert len(spans) == 1 and spans[0].onset.t == pytest.approx(3.0, abs=0.15)
+
+
+def test_an_expression_while_the_face_goes_back_to_rest_is_one(crop: Crop) -> None:
+    fading, raised = Pulse(1.0, 2.0, 5.0, px=6.0, where=SMILE), Pulse(3.0, 3.4, 3.9)
+    crops = sequence(crop, TIMES, [fading, raised], noise=0.001)
+    spans = finals(decide(crops, Decision(SpotterSettings(floor_px=50.0), ByHand(early=False))))
+    assert len(spans) == 1 and spans[0].apex.t == pytest.approx(3.4, abs=0.1)
 
 
 @pytest.mark.parametrize(("answer", "spoke", "found"), [(0.55, 0.2, 1), (0.55, 0.4, 0), (0.45, 0.0, 0)])

@@ -15,7 +15,7 @@ from stream.address import parse_address
         ("RTSPS://cam:322/live", ("rtsp", "rtsps://cam:322/live", None, "rtsps://cam:322/live")),
         ("rtsp://[::1]:554/a", ("rtsp", "rtsp://[::1]:554/a", None, "rtsp://[::1]:554/a")),
         ("https://host/@me/live.m3u8", ("http", "https://host/@me/live.m3u8", None, "https://host/@me/live.m3u8")),
-        ("rtmp://host/app/key", ("http", "rtmp://host/app/key", None, "rtmp://host/app/key")),
+        ("rtmp://host/app/key", ("http", "rtmp://host/app/key", None, "rtmp://host/app/***")),
         ("lavfi:testsrc=rate=30", ("pattern", "testsrc=rate=30", "lavfi", "lavfi:testsrc=rate=30")),
         (" clips/one.mp4 ", ("file", "clips/one.mp4", None, "clips/one.mp4")),
         ("0.mp4", ("file", "0.mp4", None, "0.mp4")),
@@ -85,8 +85,39 @@ def test_a_password_with_odd_marks_works_escaped_or_apart(name: str) -> None:
     assert not [secret for secret in ("p@s#s%", "p%40s%23s%25") if secret in f"{escaped.shown} {escaped!r} {apart!r}"]
 
 
-def test_a_pattern_that_names_an_address_hides_its_credentials() -> None:
-    assert "secret" not in repr(parse_address("lavfi:movie=rtsp://me:secret@cam/live"))
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://h:554/user=admin&password=s3cret&channel=1.sdp", "rtsp://h:554/user=***&password=***&channel=1.sdp"),
+        ("rtsp://h/user=admin_password=s3cret_channel=1_stream=0.sdp", "rtsp://h/user=***"),
+        ("rtsp://h/live;token=s3cret;a=b", "rtsp://h/live;token=***;a=b"),
+        ("http://h/auth_key=s3cret/video.mjpg", "http://h/auth_key=***/video.mjpg"),
+        ("http://h/a%3Fpwd%3Ds3cret", "http://h/a%3Fpwd%3D***"),
+        ("rtmp://h/live2/s3cret", "rtmp://h/live2/***"),
+        ("rtmps://h:443/live/a/s3cret?x=y", "rtmps://h:443/live/***"),
+        ("rtmp://h/app", "rtmp://h/app"),
+        (r"lavfi:movie=rtsp\://u\:s3cret@h", "lavfi:movie=rtsp://h"),
+        (r"lavfi:movie=rtsp\\://u\\:s3cret@h/a\:f=rtsp,scale=2:2", "lavfi:movie=rtsp://h/a:f=rtsp,scale=2:2"),
+        ("lavfi:movie=rtsp://me:s3cret@cam/live", "lavfi:movie=rtsp://cam/live"),
+        (r"lavfi:movie=rtmp\://h/live/s3cret", "lavfi:movie=rtmp://h/live/***"),
+        (r"lavfi:drawtext=text='a\:b'", r"lavfi:drawtext=text='a\:b'"),
+    ],
+)
+def test_secrets_besides_user_and_password_are_nowhere_seen(source: str, shown: str) -> None:
+    address = parse_address(source)
+    assert address.shown == shown
+    for text in (
+        address.target,
+        f"cannot open '{source}'",
+        f"{address.target}: refused",
+        "s3cret" if "s3cret" in source else "",
+    ):
+        assert "s3cret" not in address.redact(text)
+    assert "s3cret" not in repr(address)
+
+
+def test_a_servers_message_steers_no_terminal() -> None:
+    assert parse_address("rtsp://h/a").redact("no\x1b[2J such\x9bstream\n") == "no\\x1b[2J such\\x9bstream"
 
 
 @pytest.mark.parametrize(

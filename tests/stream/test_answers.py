@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import stream.answers
+from engine.errors import OutputError
+from stream.connection import PAUSE_BYTES
 from stream.live_config import TOKEN_VARIABLE
-from tests.events import decided
+from tests.events import DAMAGED, damage, decided, stored
 from tests.listening import (
+    Listening,
     ask,
     listening,
+    parsed,
+    raw,
     run,
     until,
 )
@@ -176,3 +186,125 @@ def test_what_cannot_be_asked_for(tmp_path: Path, query: str) -> None:
             assert (await ask(service.port, f"/api/events?{query}")).status == 400
 
     run(test)
+
+
+# Answers of several pages
+
+
+def fill(service: Listening, number: int, **fields: Any) -> None:
+    """So many events in the store, without their having been sent."""
+    service.store.append([stored(k, **fields) for k in range(number)])
+
+
+@pytest.mark.parametrize("format_", ["json", "jsonl", "csv"])
+def test_an_answer_of_many_pages_is_like_one_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            fill(service, 250)
+            for query in ("limit=10000", "limit=101", "limit=201&since=3", "limit=250", "limit=249"):
+                path = f"/api/events?format={format_}&{query}"
+                monkeypatch.setattr(stream.answers, "PAGE", 100)
+                paged = await ask(service.port, path)
+                assert (paged.status, paged.headers["transfer-encoding"]) == (200, "chunked")
+                monkeypatch.setattr(stream.answers, "PAGE", 10_000)
+                whole = await ask(service.port, path)
+                assert whole.headers["content-length"] == str(len(whole.body))
+                assert paged.body == whole.body, query
+                assert paged.headers.get("content-disposition") == whole.headers.get("content-disposition")
+
+    run(test)
+
+
+def test_a_damaged_event_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.answers, "PAGE", 2)
+
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            fill(service, 7)
+            for seq, body in zip((2, 3, 7), DAMAGED, strict=False):
+                damage(service.store.path, seq, body)
+            for format_ in ("jsonl", "csv"):
+                answer = await ask(service.port, f"/api/events?format={format_}")
+                assert (answer.status, len(answer.body.splitlines())) == (200, 4 + (format_ == "csv"))
+            whole = (await ask(service.port, "/api/events")).json()
+            assert ([one["seq"] for one in whole["events"]], whole["last"], whole["more"]) == ([1, 4, 5, 6], 6, False)
+
+    run(test)
+
+
+def test_old_clients_and_those_who_ask_for_the_head(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            fill(service, 250)
+            head = await ask(service.port, "/api/events?format=jsonl", method="HEAD")
+            assert (head.status, head.body) == (200, b"")
+            old = parsed(await raw(service.port, b"GET /api/events?format=jsonl HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+            assert "transfer-encoding" not in old.headers
+            assert len(old.body.splitlines()) == 250
+
+    run(test)
+
+
+def test_answers_that_nobody_reads_hold_a_page_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            fill(service, 3000, model="m" * 2000)
+            page = len((await ask(service.port, f"/api/events?limit={stream.answers.PAGE}")).body)
+            unread = []
+            for _ in range(60):
+                plain = socket.socket()
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                plain.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", service.port))
+                plain.send(b"GET /api/events?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                unread.append(plain)
+            clients = service.server.clients
+            await until(lambda: len(clients) == 60 and all(client.waiting() for client in clients), "all to be stuck")
+            assert max(client.waiting() for client in clients) <= page + 2 * PAUSE_BYTES
+            assert (await ask(service.port, "/healthz")).status == 200
+            for plain in unread:
+                plain.close()
+            await until(lambda: not clients, "all to be gone")
+
+    run(test)
+    assert not [record for record in caplog.records if record.exc_info], "who goes is no error"
+
+
+def test_more_answers_than_can_be_sent_at_once_are_put_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.answers, "MOST_STREAMED", 1)
+
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            fill(service, 3000, model="m" * 2000)
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port, limit=1024)
+            writer.write(b"GET /api/events?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await reader.readuntil(b"\r\n")
+            late = await ask(service.port, "/api/events?limit=10000")
+            assert (late.status, late.headers["retry-after"]) == (503, "10")
+            assert (await ask(service.port, "/api/events?limit=10")).status == 200, "a page is always to be had"
+            writer.close()
+            await until(lambda: not service.server.clients, "the first to be gone")
+            assert (await ask(service.port, "/api/events?limit=10000")).status == 200
+
+    run(test)
+
+
+def test_an_answer_that_cannot_be_ended_is_broken_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            fill(service, 250)
+            read = service.facts.stored
+
+            async def failing(since: int, **bounds: Any) -> list[dict[str, Any]]:
+                if since >= 200:
+                    raise OutputError("the store is damaged")
+                return await read(since, **bounds)
+
+            service.facts.stored = failing
+            answer = await raw(service.port, b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert not answer.endswith(b"0\r\n\r\n")
+            assert (await ask(service.port, "/api/events?since=240")).status == 503
+
+    with caplog.at_level(logging.ERROR):
+        run(test)
+    assert "an answer was broken off: the store is damaged" in caplog.text

@@ -19,10 +19,11 @@ from websockets.typing import Origin, Subprotocol
 
 import stream.camera
 from engine.errors import InputError
-from stream.camera import MOST_BYTES, MOST_PER_S, MOST_SIDE, STALLED_S, WAITING, Feed, jpeg_size
+from stream.camera import MOST_BYTES, MOST_PER_S, MOST_SCANS, MOST_SIDE, STALLED_S, WAITING, Feed, jpeg_size
 from stream.channel import ClosedError
 from stream.feed import Arrival, SourceStatus
 from stream.live_config import TOKEN_VARIABLE
+from stream.server import MOST_CAMERAS
 from tests.listening import TOKEN, Listening, listening, run, until
 
 OFFER = json.dumps({"type": "camera", "v": 1, "name": "my face", "consent": True})
@@ -109,6 +110,33 @@ def test_what_is_no_picture_is_refused_before_it_is_decoded(data: bytes) -> None
     assert heard == ["broken"]
     assert len(feed) == 0
     assert feed.status().detail == "1 pictures could not be used"
+
+
+def scans(number: int) -> bytes:
+    """A progressive JPEG of the largest size with so many scans, the last of which is repeated."""
+    black = np.zeros((MOST_SIDE, MOST_SIDE, 3), np.uint8)
+    whole = cv2.imencode(".jpg", black, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * (number - whole.count(b"\xff\xda")) + whole[-2:]
+
+
+def test_a_picture_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+    feed = Feed("me")
+    bomb = scans(40_000)
+    assert len(bomb) < MOST_BYTES
+    with pytest.raises(InputError, match=f"at most {MOST_SCANS} scans"):
+        feed.offer(picture(1.0, bomb))
+    assert len(feed) == 0
+    feed.offer(picture(1.1, scans(10)))
+    got = feed.get(1)
+    assert got is not None
+    assert got.frame.pixels.shape == (MOST_SIDE, MOST_SIDE, 3)
+
+
+@pytest.mark.parametrize("process", [0xC3, 0xC5, 0xC9, 0xCA, 0xCF])
+def test_lossless_and_arithmetic_jpegs_are_refused(process: int) -> None:
+    with pytest.raises(InputError, match="a picture is"):
+        Feed("me").offer(picture(1.0, jpeg().replace(b"\xff\xc0", bytes([0xFF, process]), 1)))
 
 
 def test_a_damaged_picture_is_counted_and_passed_over() -> None:
@@ -335,6 +363,24 @@ def test_names_and_places_are_limited(tmp_path: Path) -> None:
                 await second.wait_closed()
                 assert second.close_code == 1008
             assert list(cameras.feeds) == ["my face"]
+
+    run(test)
+
+
+def test_sockets_of_cameras_are_few(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with listening(tmp_path, cameras=Cameras()) as service, contextlib.AsyncExitStack() as crowd:
+            shown = [await crowd.enter_async_context(camera(service)) for _ in range(MOST_CAMERAS)]
+            with pytest.raises(InvalidStatus) as refused:
+                await camera(service)
+            assert refused.value.response.status_code == 503
+            async with connect(service.uri):
+                pass
+            await shown[0].close()
+            await until(lambda: len(service.server.clients) == MOST_CAMERAS - 1, "one to be gone")
+            async with camera(service) as late:
+                await late.send(OFFER)
+                assert (await next_of(late, "status"))["stream"] == "my face"
 
     run(test)
 

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+import stream.accept
 import stream.connection
 from stream.live_config import TOKEN_VARIABLE
 from tests.events import decided
@@ -254,9 +255,9 @@ def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
 def test_far_too_many_connections_are_cut_off(tmp_path: Path) -> None:
     async def test() -> None:
         async with listening(tmp_path, max_connections=3) as service:
-            most = 3 + stream.connection.RESERVE
+            most = 3 + stream.accept.NEW[0]
             streams = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(most + 20)]
-            await until(lambda: service.figure("apexstream_connections") <= most, "those beyond the reserve to be gone")
+            await until(lambda: service.figure("apexstream_connections") <= most, "those beyond the bound to be gone")
             for _, writer in streams:
                 writer.close()
             await until(lambda: service.figure("apexstream_connections") == 0, "all to be gone")

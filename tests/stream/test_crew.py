@@ -120,6 +120,23 @@ def test_a_process_that_dies_is_started_anew(crews: list[Crew], monkeypatch: pyt
     assert len(ids) == len(set(ids)), "no event of the new life is called like one of the old"
 
 
+def test_a_process_that_hangs_is_stalled_and_replaced_if_that_lasts(crews: list[Crew], monkeypatch: pytest.MonkeyPatch) -> None:
+    crew, sink = two_at_work(crews, Blinking)
+    victim = crew.pids[0]
+    os.kill(victim, signal.SIGSTOP)
+    began = time.monotonic()
+    sink.until(lambda: sink.states("s0")[-1] == "stalled", "its silence to be told")
+    assert time.monotonic() - began < 10, "five seconds where the machine has nothing else to do"
+    os.kill(victim, signal.SIGCONT)
+    sink.until(lambda: sink.states("s0")[-1] == "live", "its return")
+    monkeypatch.setattr(crew_member, "REPLACED_S", 4.0)
+    monkeypatch.setattr(crew_member, "FIRST_WAIT_S", 0.05)
+    os.kill(victim, signal.SIGSTOP)
+    sink.until(lambda: sink.states("s0")[-3:] == ["stalled", "reconnecting", "live"], "another process")
+    assert sink.states("s1") == ["starting", "live"], "the others do not notice"
+    assert victim not in crew.pids and not psutil.pid_exists(victim)
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "said"),
     [

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+import stream.decoding
 from stream.clock import SourceClock
 from stream.decoding import Decoding, picture_track, rate_of
 from tests.videos import quadrants, stepping, write_tone, write_video
@@ -37,6 +38,28 @@ def test_of_a_file_cut_off_the_rest_is_read_and_the_damage_counted(tmp_path: Pat
         frames = list(decoding)
     assert 5 < len(frames) < 40
     assert decoding.errors > 0
+
+
+def test_pictures_beyond_the_bound_are_refused_by_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.decoding, "MOST_PIXELS", 64 * 48 - 1)
+    with av.open(str(write_video(tmp_path / "clip.mp4", stepping(64, 48, 12), rate=25))) as container:
+        track = picture_track(container)
+        assert track is not None
+        decoding = Decoding(container, track, SourceClock(1 / 25))
+        assert list(decoding) == []
+    assert decoding.too_large
+    assert decoding.read == 0, "not a packet is read"
+
+
+def test_a_decoder_allocates_no_picture_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.decoding, "LIMITS", {"max_pixels": str(64 * 48 - 1)})
+    path = write_video(tmp_path / "clip.avi", stepping(64, 48, 12), codec="mjpeg", pix_fmt="yuvj420p")
+    with av.open(str(path)) as container:
+        track = picture_track(container)
+        assert track is not None
+        decoding = Decoding(container, track, SourceClock(1 / 25))
+        assert list(decoding) == []
+    assert decoding.errors >= 1
 
 
 def test_sound_has_no_track_of_pictures_and_a_cover_is_none(tmp_path: Path) -> None:

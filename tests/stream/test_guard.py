@@ -1,27 +1,27 @@
 from __future__ import annotations
 
 import logging
-import resource
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 from websockets.datastructures import Headers
 
+import stream.guard
 from engine.errors import ConfigError
 from stream.guard import (
+    BRAKED_AT_MOST,
+    GUESSES_PER_S,
+    LINE_EVERY_S,
     LOG_EVERY_S,
     LOGGED_AT_MOST,
-    OTHER_FILES,
     REASONS,
     Bucket,
-    Counted,
     Guard,
     Need,
     RefusalLog,
+    group,
     is_loopback,
-    room_for,
     tls_context,
 )
 from stream.live_config import TOKEN_VARIABLE, ServerSettings
@@ -225,58 +225,13 @@ def test_a_bucket_lets_the_rate_through_and_twice_as_many_at_once() -> None:
     assert sum(bucket.take() for _ in range(100)) == 20
 
 
-def test_connections_are_counted_overall_and_by_address() -> None:
-    counted = Counted(5, per_address=2)
-    assert counted.enter("10.0.0.1") is None
-    assert counted.enter("10.0.0.1") is None
-    assert counted.enter("10.0.0.1") is not None
-    assert counted.enter("10.0.0.2") is None
-    assert counted.enter("127.0.0.1") is None
-    assert counted.enter("127.0.0.1") is not None, "a sixth, of five at most"
-    for _ in range(3):
-        counted.leave("10.0.0.1")
-    assert counted.total == 3
-    assert counted.enter("10.0.0.1") is None
-
-
-def test_this_machine_is_bounded_overall_alone() -> None:
-    counted = Counted(100, per_address=2)
-    assert all(counted.enter("127.0.0.1") is None for _ in range(100))
-
-
-@pytest.fixture
-def files() -> Iterator[Callable[[int, int], None]]:
-    """Sets this process' limits of open files (soft, hard as far as it may), and puts the soft one back."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield lambda soft, hard: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, max(soft, hard)))
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_the_limit_of_open_files_is_raised_for_the_connections(files: Callable[[int, int], None]) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files(600, hard)
-    assert room_for(800) == 800
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (800 + OTHER_FILES, hard)
-    assert room_for(100) == 100
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (800 + OTHER_FILES, hard), "never lowered"
-
-
-def test_fewer_connections_are_let_in_where_it_cannot_be_raised(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
-    with caplog.at_level(logging.WARNING, "stream.guard"):
-        assert room_for(2000) == 1024 - OTHER_FILES
-    assert "at most 768 connections" in caplog.text
-
-
 def test_refusals_are_logged_once_a_minute_by_reason_and_address(caplog: pytest.LogCaptureFixture) -> None:
     clock, heard = Clock(), list[str]()
     log = RefusalLog(clock=clock, counted=heard.append)
     with caplog.at_level(logging.WARNING, "stream.guard"):
         for _ in range(50):
             log.tell("token", "10.0.0.1", "/metrics")
+        clock.now += LINE_EVERY_S
         log.tell("token", "10.0.0.2")
         log.tell("host", "10.0.0.1")
         assert len(caplog.records) == 3
@@ -287,6 +242,54 @@ def test_refusals_are_logged_once_a_minute_by_reason_and_address(caplog: pytest.
     assert heard.count("token") == 52
 
 
+def test_many_addresses_make_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    clock, heard = Clock(), list[str]()
+    log = RefusalLog(clock=clock, counted=heard.append)
+    with caplog.at_level(logging.WARNING, "stream.guard"):
+        for second in range(3):
+            for number in range(100):
+                log.tell("crowded", f"10.0.{second}.{number}")
+            clock.now += LINE_EVERY_S
+    assert len(caplog.records) == 3
+    assert "(99 more of other addresses)" in caplog.records[1].getMessage()
+    assert heard.count("crowded") == 300
+
+
+def test_the_network_of_a_client_of_ipv6_is_one_address(caplog: pytest.LogCaptureFixture) -> None:
+    assert group("2001:db8:1:2::1") == group("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
+    assert group("2001:db8:1:3::1") != group("2001:db8:1:2::1")
+    assert group("fe80::1%eth0") == group("fe80::2%eth0")
+    assert (group("10.0.0.1"), group("::1"), group("unknown")) == ("10.0.0.1", "::1", "unknown")
+    log = RefusalLog(clock=Clock())
+    with caplog.at_level(logging.WARNING, "stream.guard"):
+        for k in range(100):
+            log.tell("token", f"2001:db8::{k:x}")
+    assert len(caplog.records) == 1
+
+
+def test_guessing_is_braked_by_address() -> None:
+    clock = Clock()
+    guard = Guard(ServerSettings(token=TOKEN), clock=clock)
+
+    def ask(token: str | None, address: str) -> int:
+        given = [] if token is None else [("Authorization", f"Bearer {token}")]
+        refused = guard.refuse(Headers([("Host", "localhost"), *given]), "token", address)
+        return 200 if refused is None else refused.status
+
+    burst = int(2 * GUESSES_PER_S)
+    assert {ask(None, "10.0.0.1") for _ in range(100)} == {401}, "no token is no guess"
+    answers = [ask(f"guess-{k}", "2001:db8::1") for k in range(526)]
+    assert (answers.count(401), answers.count(429)) == (burst, 526 - burst)
+    assert ask(TOKEN, "2001:db8::2") == 429, "a guess that is right would be answered like any other"
+    assert ask(None, "2001:db8::2") == 401
+    assert ask(TOKEN, "10.0.0.1") == 200
+    clock.now += 1
+    assert ask(TOKEN, "2001:db8::2") == 200
+    for k in range(BRAKED_AT_MOST + 100):
+        ask("guess", f"10.1.{k // 256}.{k % 256}")
+    assert ask(TOKEN, "10.0.0.1") == 200
+
+
 def test_a_log_line_holds_no_line_break_of_a_stranger(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "stream.guard"):
         RefusalLog().tell("path", "10.0.0.1", "/x\r\nrefused 1.2.3.4: forged" + "y" * 10_000)
@@ -294,8 +297,10 @@ def test_a_log_line_holds_no_line_break_of_a_stranger(caplog: pytest.LogCaptureF
     assert len(caplog.text) < 500
 
 
-def test_the_log_of_refusals_stays_small() -> None:
-    log = RefusalLog(clock=Clock())
+def test_the_log_of_refusals_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    log = RefusalLog(clock=clock)
+    monkeypatch.setattr(stream.guard, "LINE_EVERY_S", 0.0)
     for k in range(LOGGED_AT_MOST + 100):
         log.tell("host", f"10.0.{k // 256}.{k % 256}")
     assert len(log) == LOGGED_AT_MOST

@@ -553,3 +553,90 @@ def test_figures_are_told(store: Store) -> None:
     assert (sent, again) == (["expression"], [2])
     assert kept[0][0] == 1
     assert kept[0][1] >= 0
+
+
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
+    monkeypatch.setattr(hub_module, "WATCH_S", 0.02)
+    monkeypatch.setattr(hub_module, "LOOK_S", 0.01)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_store_that_is_removed_is_told_everywhere_and_nothing_claimed_stored(tmp_path: Path) -> None:
+    folder, away = tmp_path / "events", tmp_path / "away"
+    with Store(folder) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                hub.post(decided(1))
+                await client.until(lambda: client.seqs == [1])
+                folder.rename(away)
+                await client.until(lambda: hub.problem is not None)
+                assert "was removed or replaced" in str(hub.problem)
+                assert client.of("error")[0]["code"] == "store" and client.of("heartbeat")[-1]["problem"] == hub.problem
+                with pytest.raises(OutputError, match="was removed or replaced"):
+                    await hub.stored(0)
+                hub.post(decided(2))
+                await client.until(lambda: hub.backlog == 1 and "1 wait in memory" in str(hub.problem))
+                assert client.seqs == [1]
+                away.rename(folder)
+                await client.until(lambda: client.seqs == [1, 2])
+                assert hub.problem is None
+                assert [event["seq"] for event in await hub.stored(0)] == [1, 2]
+
+        on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_new_file_is_begun_where_it_may_and_the_clients_go_on(tmp_path: Path) -> None:
+    with Store(tmp_path, recreate=True) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                hub.post(decided(1))
+                await client.until(lambda: client.seqs == [1])
+                for path in tmp_path.glob("events.sqlite3*"):
+                    path.unlink()
+                hub.post(decided(2))
+                await client.until(lambda: client.seqs == [1, 2])
+                await client.until(lambda: hub.problem is None)
+                assert [event["seq"] for event in await hub.stored(0)] == [2]
+
+        on_a_loop(body)
+    with Reader(tmp_path) as kept:
+        assert [event["id"] for event in kept.since(0)] == ["lobby-2"]
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_file_that_is_overwritten_is_noticed_though_nothing_happens(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                with store.path.open("r+b") as file:
+                    file.write(bytes(4096))
+                await Client().until(lambda: "is damaged" in str(hub.problem))
+                with pytest.raises(OutputError, match="is damaged"):
+                    await hub.stored(0)
+
+        on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_disk_that_hangs_is_told_and_once_it_answers_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "HUNG_S", 0.02)
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                answers = threading.Event()
+                hub._write.submit(answers.wait)
+                await Client().until(lambda: "the disk has not answered" in str(hub.problem))
+                answers.set()
+                await Client().until(lambda: hub.problem is None)
+
+        on_a_loop(body)

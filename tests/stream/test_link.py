@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import socket
+import struct
 import threading
 import time
 from base64 import b64encode
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from stream.address import parse_address
+from stream.decoding import TOO_LARGE
 from stream.feed import Arrival
 from stream.link import Link
 from tests.videos import stepping, write_video
@@ -58,16 +61,33 @@ class Files(SimpleHTTPRequestHandler):
         if self.path == "/locked":
             self.send_error(401)
         elif self.path == "/basic" and self.headers.get("Authorization") != f"Basic {LOGIN}":
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
-            self.end_headers()
+            self._ask_for_login()
         elif self.path in WAYS:
-            self._send_pictures(*WAYS[self.path])
+            self._send_pictures(Path(self.directory, "picture.jpg").read_bytes(), *WAYS[self.path])
+        elif self.path.startswith("/to?"):
+            self.send_response(302)
+            self.send_header("Location", self.path.partition("?")[2])
+            self.end_headers()
+        elif self.path == "/guarded" and self.headers.get("Authorization") is None:
+            self._ask_for_login()
+        elif self.path == "/guarded":
+            assert self.headers["Authorization"] == f"Basic {b64encode(b'me:secret').decode()}"
+            self.path = "/clip.mp4"
+            super().do_GET()
+        elif self.path == "/huge":
+            small = Path(self.directory, "picture.jpg").read_bytes()
+            size = small.index(b"\xff\xc0") + 5
+            huge = small[:size] + struct.pack(">HH", 16_000, 16_000) + small[size + 4 : -2] + bytes(4 << 20)
+            self._send_pictures(huge, PART, PART)
         else:
             super().do_GET()
 
-    def _send_pictures(self, first: bytes, before: bytes) -> None:
-        picture = Path(self.directory, "picture.jpg").read_bytes()
+    def _ask_for_login(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+        self.end_headers()
+
+    def _send_pictures(self, picture: bytes, first: bytes, before: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
@@ -179,6 +199,48 @@ def test_what_a_server_refuses_is_told(web: str, page: str, said: str) -> None:
     link = linked(f"{web}/{page}")
     assert read(link) == []
     assert said in link.detail
+
+
+def test_a_redirect_to_the_same_host_and_a_password_lead_to_the_source(web: str) -> None:
+    host = web.partition("://")[2]
+    for source in (f"{web}/to?{web}/clip.mp4", f"{web}/to?/clip.mp4", f"http://me:secret@{host}/guarded"):
+        link = linked(source)
+        assert (len(read(link)), link.detail) == (20, ""), source
+
+
+@pytest.fixture
+def neighbour() -> Iterator[socket.socket]:
+    """A port of this machine that nobody may be led to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@pytest.mark.parametrize("way", ["redirect", "list", "list of lists", "key"])
+def test_a_source_leads_to_no_other_host_of_this_network(web: str, folder: Path, neighbour: socket.socket, way: str) -> None:
+    victim = f"http://127.0.0.1:{neighbour.getsockname()[1]}/admin?do=it"
+    begin = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
+    lists = {
+        "list": f"{begin}#EXTINF:1,\n{victim}.ts\n#EXT-X-ENDLIST\n",
+        "list of lists": f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{victim}.m3u8\n",
+        "key": f'{begin}#EXT-X-KEY:METHOD=AES-128,URI="{victim}"\n#EXTINF:1,\nclip0.ts\n#EXT-X-ENDLIST\n',
+    }
+    (folder / "lead.m3u8").write_text(lists.get(way, ""))
+    local = web.replace("127.0.0.1", "localhost")
+    link = linked(f"{local}/to?{victim}" if way == "redirect" else f"{local}/lead.m3u8")
+    assert read(link) == []
+    assert not link.over
+    assert "leads to 127.0.0.1, a host of a private network" in link.detail
+    with pytest.raises(BlockingIOError):
+        neighbour.accept()
+
+
+def test_a_camera_of_huge_pictures_is_refused_before_one_is_decoded(web: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    link = linked(f"{web}/huge")
+    assert read(link) == []
+    assert link.detail == f"{web}/huge: {TOO_LARGE}"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB; one such picture has 375,000"
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])

@@ -92,6 +92,8 @@ def test_there_are_shipped_settings() -> None:
         ("sources = [3]", r"the first source is a table of settings$"),
         ("server = 3", r"server is a table of settings$"),
         ("[servr]\nport = 1", r"there is no setting servr; there are sources, server, .*, landmarks, spotter, recognizer$"),
+        ("[store]\nfolder = 'a\\u0000b'".replace("'", '"'), "store: folder is no possible path: it holds a character NUL"),
+        ("[server]\ntoken_file = 'a\\u0000b'".replace("'", '"'), "server: token_file is no possible path"),
         ("[pipeline]\na = 1", r"there is no setting pipeline; there are sources, "),
     ],
 )
@@ -114,6 +116,22 @@ def test_credentials_show_up_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError) as caught:
         load_live_settings(written(tmp_path, f"[[sources]]\nurl = 'rtsp://m:{secret}@h/a'\npassword = '{secret}'\nstall_s = 0"))
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("[[sources]]\nurl = 'rtsp://me:word@h/a'", 0o600),
+        ("[[sources]]\nurl = 'rtsp://h/a'\npassword = 'word'", 0o600),
+        ("[server]\ntoken = 'a-token-of-old'", 0o600),
+        ("[[sources]]\nurl = 'rtsp://h/a'\npassword_env = 'WORD'", 0o644),
+    ],
+)
+def test_settings_that_hold_a_secret_are_their_owners(tmp_path: Path, text: str, mode: int) -> None:
+    path = written(tmp_path, text)
+    path.chmod(0o644)
+    load_live_settings(path)
+    assert path.stat().st_mode & 0o777 == mode
 
 
 def test_a_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,3 +91,24 @@ def test_what_is_abandoned_is_lost() -> None:
 def test_a_mailbox_holds_something() -> None:
     with pytest.raises(ValueError, match="one item at least"):
         Mailbox[int](0, newest=True)
+
+
+def test_large_items_are_bounded_by_their_bytes() -> None:
+    box: Mailbox[bytes] = Mailbox(10, newest=True, most_bytes=100, weigh=len)
+    for size in (40, 40, 20, 30):
+        box.put(b"x" * size)
+    assert (len(box), box.dropped) == (3, 1)
+    box.put(b"x" * 500)
+    assert (len(box), box.dropped) == (1, 4), "one may always wait"
+    box.put(b"x" * 60)
+    box.put(b"x" * 40)
+    assert [len(box.get() or b"") for _ in range(2)] == [60, 40]
+
+
+def test_put_waits_for_room_in_bytes_where_nothing_may_be_lost() -> None:
+    box: Mailbox[bytes] = Mailbox(10, newest=False, most_bytes=100, weigh=len)
+    box.put(b"x" * 60)
+    second = on_a_thread(lambda: box.put(b"x" * 60))
+    assert not second.wait(0.05)
+    box.get()
+    assert second.wait(SOON_S)

@@ -65,7 +65,8 @@ def test_what_threads_report() -> None:
 def test_numbers_that_are_looked_up_when_asked_for() -> None:
     metrics, here = Metrics(), [3.0, 2.0, 4096.0, 17.0]
     metrics.count_connections(lambda: here[0], lambda: here[1])
-    metrics.measure_store(lambda: here[2], lambda: here[3])
+    metrics.measure_store(lambda: here[2], lambda: here[3], lambda: True)
+    metrics.count_damaged(lambda: 5)
     metrics.dropped()
     metrics.replayed(40)
     metrics.stored(3, 0.02)
@@ -77,6 +78,8 @@ def test_numbers_that_are_looked_up_when_asked_for() -> None:
     assert found["apexstream_subscribers", ()] == 2
     assert found["apexstream_store_bytes", ()] == 4096
     assert found["apexstream_store_seq", ()] == 17
+    assert found["apexstream_store_damaged", ()] == 5
+    assert found["apexstream_store_problem", ()] == 1
     assert found["apexstream_subscribers_dropped_total", ()] == 1
     assert found["apexstream_events_replayed_total", ()] == 40
     assert found["apexstream_store_seconds_sum", ()] == 0.02

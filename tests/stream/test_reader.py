@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from engine.errors import InputError
 from stream.reader import FILE, Reader
 from stream.store import Store
-from tests.events import seqs, stored
+from tests.events import DAMAGED, damage, seqs, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +46,22 @@ def test_readers_see_what_is_written_while_they_are_open(store: Store) -> None:
         store.append([stored(1)])
         assert (reader.last(), seqs(reader.since(0))) == (1, [1])
         assert reader.identity == store.identity
+
+
+@pytest.mark.parametrize("body", [*DAMAGED, 17, "\x00"])
+def test_a_damaged_event_is_left_out_counted_and_told_once(
+    store: Store, caplog: pytest.LogCaptureFixture, body: object
+) -> None:
+    store.append([stored(number) for number in range(1, 8)])
+    damage(store.path, 2, body)
+    damage(store.path, 3, body)
+    with Reader(store.path.parent) as reader, caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert seqs(reader.since(0)) == [1, 4, 5, 6, 7]
+            assert seqs(reader.since(0, limit=3)) == [1, 4, 5], "a page is full while there is more"
+            assert reader.since(1, upto=3) == []
+        assert reader.damaged == 2
+    assert [f"event {number} in" in line for number, line in zip((2, 3), caplog.messages, strict=True)] == [True, True]
 
 
 def test_readers_write_nothing(store: Store) -> None:

@@ -17,7 +17,7 @@ from engine.errors import ConfigError
 from stream.feed import Preview, PreviewWish
 from stream.live_config import TOKEN_VARIABLE
 from stream.wire import read_preview
-from tests.events import decided
+from tests.events import damage, decided
 from tests.listening import (
     OURS,
     TOKEN,
@@ -186,6 +186,23 @@ def test_events_reach_all_and_since_resumes(tmp_path: Path) -> None:
                     await connect(service.uri + query, subprotocols=OURS)
                 assert refused.value.response.status_code == 400
             assert service.figure("apexstream_events_replayed_total") == 2
+
+    run(test)
+
+
+def test_a_damaged_event_ends_no_replay(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with listening(tmp_path) as service:
+            for number in range(4):
+                service.hub.post(decided(number))
+            await until(lambda: service.hub.seq == 4, "the events to be stored")
+            damage(service.store.path, 2, "{")
+            async with joined(service, "?since=0") as late:
+                assert [(await next_of(late, "expression"))["seq"] for _ in range(3)] == [1, 3, 4]
+                await next_of(late, "status")
+                service.hub.post(decided(4))
+                assert (await next_of(late, "expression"))["seq"] == 5
+            assert service.hub.damaged == 1
 
     run(test)
 

@@ -257,6 +257,31 @@ def test_the_end_waits_neither_for_a_held_store_nor_for_a_client_that_stays(
         assert again.append([stored(1)]) == [again.last], "nobody holds it any more"
 
 
+def test_a_store_that_is_gone_is_told_alike_at_every_address(tmp_path: Path) -> None:
+    async def asked(url: str) -> tuple[int, str]:
+        try:
+            return 200, (await fetched(url)).decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+
+    async def main() -> None:
+        async with serving(tmp_path) as service, joined(service) as client:
+            service.hub.post(decided(1))
+            await heard(client, type="expression")
+            for path in tmp_path.glob("events.sqlite3*"):
+                path.unlink()
+            problem = (await heard(client, type="error", code="store"))["message"]
+            assert "was removed or replaced" in problem
+            assert await asked(f"{service.url}readyz") == (503, problem + "\n")
+            assert json.loads((await asked(f"{service.url}api/streams"))[1])["problem"] == problem
+            code, figures = await asked(f"{service.url}metrics")
+            assert code == 200 and "apexstream_store_problem 1.0" in figures and "apexstream_store_bytes 0.0" in figures
+            code, said = await asked(f"{service.url}api/events")
+            assert code == 503 and "was removed or replaced" in said
+
+    asyncio.run(main())
+
+
 def test_each_stage_of_the_end_has_what_the_ones_before_it_left(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as service:

@@ -19,6 +19,7 @@ from stream.live_config import LiveSettings, SourceSettings
 from stream.mailbox import Mailbox
 from stream.session import MOST_BROWSERS, Session
 from stream.worker import Make
+from tests.blinking import Blinking
 from tests.faces import Clip, grey_picture, render
 from tests.live import PATIENCE_S, Collected, Ready, arrivals
 from tools.clips import preset, write_clip
@@ -213,6 +214,17 @@ def test_a_browser_whose_network_does_not_load_is_turned_away(sessions: list[Ses
     assert session.running == 0
 
 
+def test_what_a_browser_needed_goes_back_to_the_machine(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    session = Session(LiveSettings(), Collected())
+    sessions.append(session)
+    session.start()
+    session.add_browser("desk", mailbox())
+    monkeypatch.setattr(session_module, "give_back_memory", lambda: given_back.append(len(own_threads())))
+    session.remove_browser("desk")
+    assert given_back == [0], "once its thread has ended"
+
+
 def test_nobody_comes_in_at_the_end() -> None:
     session = Session(LiveSettings(), Collected())
     session.start()
@@ -312,6 +324,37 @@ def test_an_analysis_that_outlives_its_stream_leaves_no_trace(sessions: list[Ses
     assert sink.states("desk") == ["live"] and processed == []
 
 
+def test_a_browsers_place_is_free_once_its_thread_has_ended(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "STOP_S", 0.01)
+    go_on = threading.Event()
+
+    class Long(Pipeline):
+        def locate(self, frame: Frame) -> list[Face]:
+            assert go_on.wait(PATIENCE_S)
+            return []
+
+    make: Make = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
+    session = Session(LiveSettings(), Collected(), make=make)
+    sessions.append(session)
+    session.start()
+    before = len(own_threads())
+    for number in range(MOST_BROWSERS):
+        feed = mailbox()
+        session.add_browser(f"b{number}", feed)
+        feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
+        session.remove_browser(f"b{number}")
+    with pytest.raises(InputError, match="show their camera already"):
+        session.add_browser("one too many", mailbox())
+    with pytest.raises(InputError, match="'b0' already"):
+        session.add_browser("b0", mailbox())
+    assert len(own_threads()) - before == MOST_BROWSERS
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("analysis of b"):
+            thread.join(PATIENCE_S)
+    session.add_browser("b0", mailbox())
+
+
 def test_the_end_does_not_wait_for_a_browsers_network() -> None:
     loading, go_on = threading.Event(), threading.Event()
     told: list[str] = []
@@ -336,3 +379,30 @@ def test_the_end_does_not_wait_for_a_browsers_network() -> None:
     joining.join(PATIENCE_S)
     assert told == ["desk: the analysis cannot begin (the service is ending)"]
     go_on.set()
+
+
+def test_an_analysis_that_hangs_is_stalled_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "STALLED_S", 1.0)
+    monkeypatch.setattr(session_module, "REPLACED_S", 2.0)
+    go_on = threading.Event()
+
+    class Hanging(Blinking):
+        def locate(self, frame: Frame) -> list[Face]:
+            if ".r" not in self.session and self.stream == "s0":
+                go_on.wait(PATIENCE_S)
+            return super().locate(frame)
+
+    sink = Collected()
+    session = Session(settings(PATTERN, PATTERN), sink, make=Hanging)  # type: ignore[arg-type]
+    session.start()
+    try:
+        sink.until(lambda: sink.states("s0")[-1:] == ["stalled"], "the hanging analysis to be told")
+        sink.until(lambda: sink.finals("s0"), "an event of the one in its place")
+        sink.until(lambda: sink.states("s0")[-1] == "live", "the source to be well again")
+        assert "hangs and is replaced" in caplog.text and "stalled" not in sink.states("s1")
+    finally:
+        go_on.set()
+        assert session.stop(PATIENCE_S)
+    assert all(".r1" in one.event.id for one in sink.events if one.event.stream == "s0"), "the one that hung says no more"

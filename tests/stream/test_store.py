@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.errors import OutputError
 from stream import store as store_module
-from stream.reader import FILE, Reader
+from stream.reader import FILE, LostError, Reader
+from stream.retention import CONFIRM_S, TrustedClock
 from stream.service import STORE_S
-from stream.store import BUSY_S, Store
+from stream.store import BUSY_S, LOCK, Store
 from tests.events import seqs, stored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +77,205 @@ def test_retention_by_size_removes_the_oldest_and_shrinks_the_file(tmp_path: Pat
         assert left == list(range(3001 - len(left), 3001)), "the newest are left, none missing between"
         assert 200 < len(left) < 1000
     assert bound / 2 < (tmp_path / FILE).stat().st_size <= bound
+
+
+def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> None:
+    """200 days ahead for half a minute, and back; then a year on, for good."""
+    machine = {"wall": time.time(), "steady": 0.0}
+
+    def clock(newest: float | None) -> TrustedClock:
+        return TrustedClock(newest, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
+
+    with Store(tmp_path, keep_days=90, clock=clock) as kept:
+        kept.append([stored(number) for number in range(14)])
+        machine["wall"] += 200 * 86_400
+        for _ in range(3):
+            machine["steady"] += 10
+            machine["wall"] += 10
+            assert kept.prune() == 0
+        machine["wall"] -= 200 * 86_400
+        assert kept.prune() == 0
+        machine["wall"] += 365 * 86_400
+        assert kept.prune() == 0
+        machine["wall"] += CONFIRM_S
+        machine["steady"] += CONFIRM_S
+        assert kept.prune() == 14
+    machine["wall"] = time.time() + 200 * 86_400
+    with Store(tmp_path / "other", keep_days=90) as other:
+        other.append([stored(1)])
+    with Store(tmp_path / "other", keep_days=90, clock=clock) as opened_with_a_wrong_clock:
+        assert opened_with_a_wrong_clock.prune() == 0
+
+
+def test_an_event_stored_by_a_clock_that_was_years_behind_is_not_old(tmp_path: Path) -> None:
+    with Store(tmp_path, keep_days=30) as kept:
+        kept.append([stored(number) for number in range(5)])
+        with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as aged:
+            aged.execute("UPDATE events SET stored_at = stored_at - 31 * 86400 WHERE seq = 1")
+            aged.execute("UPDATE events SET stored_at = 0 WHERE seq = 3")
+            aged.execute("UPDATE events SET stored_at = stored_at + 1e9 WHERE seq = 4")
+        assert (kept.prune(), kept.prune()) == (1, 0)
+        assert seqs(kept.since(0)) == [2, 3, 4, 5]
+
+
+def removed(folder: Path) -> None:
+    for path in folder.glob(f"{FILE}*"):
+        path.unlink()
+
+
+def folder_removed(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def replaced(folder: Path) -> None:
+    path = folder / FILE
+    shutil.copy(path, folder / "copy")
+    (folder / "copy").replace(path)
+
+
+def overwritten(folder: Path) -> None:
+    with (folder / FILE).open("r+b") as file:
+        file.write(bytes(100))
+
+
+def without_its_log(folder: Path) -> None:
+    """What is in SQLite's log would mend the file."""
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def overwritten_behind_its_beginning(folder: Path) -> None:
+    without_its_log(folder)
+    with (folder / FILE).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+
+
+def overwritten_by_another_store(folder: Path) -> None:
+    with Store(folder.parent / "other") as other:
+        other.append([stored(7)])
+    without_its_log(folder)
+    (folder / FILE).write_bytes(other.path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *(removed, folder_removed, replaced),
+        *(overwritten, overwritten_behind_its_beginning, overwritten_by_another_store),
+    ],
+)
+def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    with Store(folder) as kept:
+        kept.append([stored(1)])
+        kept.check(thorough=True)
+        harm(folder)
+        with pytest.raises(LostError, match=r"was removed or replaced|is damaged"):
+            kept.check(thorough=True)
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+        with pytest.raises(LostError):
+            kept.reopen()
+        assert kept.last == 1
+
+
+def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
+    path, away = tmp_path / FILE, tmp_path / "away"
+    with Store(tmp_path) as kept:
+        kept.append([stored(1)])
+        path.rename(away)
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+        away.rename(path)
+        kept.check(thorough=True)
+        assert kept.append([stored(2)]) == [2]
+        assert seqs(kept.since(0)) == [1, 2]
+
+
+def test_an_event_written_while_the_file_goes_is_not_stored_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file goes between the event's transaction and the look behind it, and comes back."""
+    with Store(tmp_path) as kept:
+        look, looks = kept.check, iter([False, True, False, False])
+
+        def check() -> None:
+            if next(looks):
+                raise LostError("gone")
+            look()
+
+        monkeypatch.setattr(kept, "check", check)
+        with pytest.raises(LostError):
+            kept.append([stored(1)])
+        kept.append([stored(1)])
+        assert [event["id"] for event in kept.since(0)] == ["lobby-1"]
+
+
+@pytest.mark.parametrize("harm", [removed, folder_removed])
+def test_a_new_file_goes_on_where_it_may(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    with Store(folder, recreate=True) as kept:
+        kept.append([stored(1), stored(2)])
+        identity = kept.identity
+        harm(folder)
+        kept.reopen()
+        assert kept.append([stored(3)]) == [3]
+        assert (kept.identity, seqs(kept.since(0))) == (identity, [3])
+        with pytest.raises(OutputError, match="in use by another service"):
+            Store(folder)
+    with Store(folder) as again:
+        assert (again.identity, again.last) == (identity, 3)
+
+
+def test_another_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    with Store(tmp_path, recreate=True) as kept:
+        replaced(tmp_path)
+        with pytest.raises(LostError):
+            kept.reopen()
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+def test_a_log_that_is_lost_is_begun_anew_without_loss(ending: str, tmp_path: Path) -> None:
+    with Store(tmp_path) as kept:
+        kept.append([stored(1)])
+        Path(f"{kept.path}{ending}").unlink()
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+        kept.reopen()
+        assert kept.append([stored(2)]) == [2]
+        assert seqs(kept.since(0)) == [1, 2]
+
+
+@pytest.mark.parametrize("harm", [folder_removed, lambda folder: (folder / LOCK).unlink()])
+def test_a_removed_folder_lets_no_second_service_start(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    with Store(folder):
+        harm(folder)
+        with pytest.raises(OutputError, match="in use by another service"):
+            Store(folder)
+    with Store(folder):
+        pass
+
+
+def test_a_store_that_everybody_could_read_is_its_owners_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Store(tmp_path) as kept:
+        path = kept.path
+    path.chmod(0o666)
+    with Store(tmp_path):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert "could be used by every user of this machine (mode 0666)" in caplog.text
+
+
+def test_a_store_without_its_identity_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with Store(tmp_path) as kept:
+        kept._db.execute("DELETE FROM identity")
+    for opened in (Store, Reader):
+        with pytest.raises(OutputError, match=r"is damaged \(it has lost its identity\)"):
+            opened(tmp_path)
+
+
+def test_a_folder_of_an_impossible_name_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no folder has such a name"):
+        Store(tmp_path / "a\0b")
 
 
 def test_pruning_goes_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

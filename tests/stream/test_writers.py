@@ -123,6 +123,19 @@ def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event
     with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert (row["onset_t"], row["onset_played"], row["offset_played"]) == ("4.004000", "7.774000", "8.208000")
+def test_hostile_names_are_neither_formulas_nor_markup(tmp_path: Path) -> None:
+    hostile = replace(EVENT, stream="=HYPERLINK(1)", label="@SUM(1)", model="+cmd|' /C calc'!A0", why="a\x1b[2Jb")
+    files = EventFiles(tmp_path)
+    files.write(hostile)
+    files.write(replace(EVENT, onset=Mark(0, -3.77), label="<v Eve>--> x\n\nNOTE", stream="\udcff.mp4"))
+    files.finish({})
+    with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert [first[name] for name in ("stream", "label", "model")] == ["'=HYPERLINK(1)", "'@SUM(1)", "'+cmd|' /C calc'!A0"]
+    assert first["why"] == "a\\x1b[2Jb" and second["onset_t"] == "-3.770000" and second["stream"] == "\\udcff.mp4"
+    assert lines(tmp_path / "events.jsonl")[0]["stream"] == "=HYPERLINK(1)", "JSON has it as it is"
+    cues = (tmp_path / "events.vtt").read_text()
+    assert "&lt;v Eve&gt;--&gt; x\\n\\nNOTE" in cues and cues.count(" --> ") == 2
 
 
 def test_csv_rows_fit_the_header() -> None:

@@ -115,3 +115,10 @@ def test_what_would_only_fail_once_fitting_has_begun_is_refused(change: dict[str
     given = {"name": "x", "model": {"name": "ahmsa"}, "fit": {"epochs": 1, "batch": 2, "learning_rate": 0.1}, **change}
     with pytest.raises(ValueError, match=says):
         Recipe.model_validate(given)
+
+
+def test_a_recipe_nested_without_end_is_told_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text("a = " + "[" * 5000)
+    with pytest.raises(ConfigError, match=r"deep\.toml is not valid TOML"):
+        read_recipe(path)

@@ -6,11 +6,17 @@ import sys
 from pathlib import Path
 
 from engine.errors import OutputError
+from engine.text import plain, plain_lines
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Lines on stdout, or on stderr, that steer no terminal, whatever names they hold."""
+    print(plain_lines(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def say_error(sentence: object) -> None:
     """One failure, on stderr."""
-    print(f"apexstream: error: {sentence}", file=sys.stderr, flush=True)
+    print(f"apexstream: error: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def unforeseen(error: Exception) -> str:

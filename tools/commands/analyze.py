@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.errors import ApexError
 from engine.models import NAMES
-from tools.commands import say_error, unforeseen
+from engine.text import plain
+from tools.commands import say, say_error, unforeseen
 from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
@@ -106,7 +105,7 @@ def analyze(
                 failed = True
                 continue
             if name != video.stem:
-                typer.echo(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
+                say(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
             try:
                 failed |= not _analyze_one(video, out / name, settings, stop, pictures)
             except Exception as error:  # noqa: BLE001 - told to the user; the videos after it are analysed all the same
@@ -156,7 +155,7 @@ def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: th
 
     trail = _trail(video) if pictures else None
     seen = None if trail is None else trail.note
-    with progress_bar(video.name) as progress:
+    with progress_bar(plain(video.name)) as progress:
         report = run(video, folder, settings, stream=folder.name, progress=progress, seen=seen, stop=stop)
     show(report)
     if report.problem is not None:
@@ -177,7 +176,7 @@ def _draw(report: Report, trail: FaceTrail) -> None:
     from tools.overview import write_report_pictures
 
     overview = write_report_pictures(report, trail)
-    typer.echo(f"  pictures: {overview} and {len(report.events)} of events beside it")
+    say(f"  pictures: {overview} and {len(report.events)} of events beside it")
 
 
 def show(report: Report) -> None:
@@ -189,17 +188,19 @@ def show(report: Report) -> None:
     console = table_console()
     duration = video["duration"] or 0.0
     console.print(
-        f"{report.path}: {count} event{'s' * (count != 1)} in {video['frames']} frames ({duration:.1f} s), "
-        f"{summary['frames_per_s']:.0f} frames/s; results in {report.folder}",
+        f"{plain(report.path)}: {count} event{'s' * (count != 1)} in {video['frames']} frames ({duration:.1f} s), "
+        f"{summary['frames_per_s']:.0f} frames/s; results in {plain(report.folder)}",
         markup=False,
         soft_wrap=True,
     )
     for warning in [*video["warnings"], *summary["notes"]]:
-        console.print(f"  note: {warning}", markup=False, soft_wrap=True)
+        console.print(f"  note: {plain(warning)}", markup=False, soft_wrap=True)
     if count:
         console.print(event_table(report.events[:SHOWN_EVENTS]))
     if count > SHOWN_EVENTS:
-        console.print(f"  ... and {count - SHOWN_EVENTS} more in {report.folder / 'events.csv'}", markup=False, soft_wrap=True)
+        console.print(
+            f"  ... and {count - SHOWN_EVENTS} more in {plain(report.folder / 'events.csv')}", markup=False, soft_wrap=True
+        )
 
 
 def folder_names(videos: list[Path], out: Path) -> list[str]:
@@ -222,17 +223,10 @@ def folder_names(videos: list[Path], out: Path) -> list[str]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that work can end in order; a second Ctrl-C interrupts at once."""
+    """An event that the first signal sets, so that work can end in order; a second Ctrl-C ends the process at once."""
+    from stream.ending import Ending
+
     stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with Ending(limit_s=None) as ending:
+        ending.on_end(stop.set)
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

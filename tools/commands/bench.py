@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tools.commands import check_target
+from tools.commands import check_target, say
 from tools.commands.fetch import have_face_model
 from tools.commands.live import number_of_processes
 from tools.quiet import native_noise_hidden
@@ -92,7 +92,7 @@ def bench(
     with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
         plan = replace(QUICK if quick else FULL, processes=processes, video=video)
         try:
-            rows.extend(measured(plan, wanted, Path(folder), lambda said: typer.echo(f"  {said} ...", err=True)))
+            rows.extend(measured(plan, wanted, Path(folder), lambda said: say(f"  {said} ...", err=True)))
         except Exception as error:  # noqa: BLE001 - raised again once what was measured until then is shown and written
             failure = error
     found["load_at_the_end"] = machine.load()

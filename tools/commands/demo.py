@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.types import U8, Event, Mark
+from tools.commands import say
 from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
@@ -84,7 +85,7 @@ def _render(spec: ClipSpec, out: Path) -> Truth:
 
     _make_folder(out)
     clip, count = out / "clip.mp4", plan(spec).frames
-    typer.echo(f"rendering {spec.duration_s:g} s of a face with known expressions: {clip}")
+    say(f"rendering {spec.duration_s:g} s of a face with known expressions: {clip}")
     with progress_bar("rendering") as progress:
         return write_clip(spec, clip, lambda done: progress(done + 1, count, 0))
 
@@ -99,7 +100,7 @@ async def _play(out: Path, truth: Truth, *, page: bool, stay: bool) -> None:
     trail = FaceTrail()
     with ended_by_signals() as stop:
         async with playing(out / "clip.mp4", out / "store", seen=trail.note) as player:
-            typer.echo(f"playing it as a live source; the page that shows it: {player.service.url}")
+            say(f"playing it as a live source; the page that shows it: {player.service.url}")
             if page:
                 webbrowser.open(player.service.url)
             with progress_bar("playing") as progress:
@@ -108,16 +109,16 @@ async def _play(out: Path, truth: Truth, *, page: bool, stay: bool) -> None:
             overview = await asyncio.to_thread(write_pictures, out, rows, report, trail)
             _show(rows, truth)
             _tell(overview, player.latency_ms)
-            typer.echo(f"recognized {sum(row.recognized for row in rows)} of {len(truth.events)}")
+            say(f"recognized {sum(row.recognized for row in rows)} of {len(truth.events)}")
             if stay:
-                typer.echo(f"the page stays at {player.service.url}; Ctrl-C ends it", err=True)
+                say(f"the page stays at {player.service.url}; Ctrl-C ends it", err=True)
                 await stop.wait()
 
 
 def _tell(overview: Path, latency_ms: Sequence[float]) -> None:
     if latency_ms:
-        typer.echo(f"from the frame that decided to the event being sent: {median(latency_ms):.0f} ms in the median")
-    typer.echo(f"truth above what was recognized: {overview.resolve()}; a picture of each beside it")
+        say(f"from the frame that decided to the event being sent: {median(latency_ms):.0f} ms in the median")
+    say(f"truth above what was recognized: {overview.resolve()}; a picture of each beside it")
 
 
 def has_display() -> bool:

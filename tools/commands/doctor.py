@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import typer
 
 from engine.errors import ApexError
+from tools.commands import say
 from tools.quiet import native_noise_hidden
 
 Standing = Literal["ok", "info", "failed"]
@@ -46,10 +47,10 @@ def doctor(
         findings = examine()
     failed = [finding for finding in findings if finding.standing == "failed"]
     if as_json:
-        typer.echo(json.dumps({"works": not failed, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        say(json.dumps({"works": not failed, "findings": [asdict(finding) for finding in findings]}, indent=2))
     else:
         _print(findings)
-        typer.echo(f"\nVideos can{'not' if failed else ''} be analysed here.")
+        say(f"\nVideos can{'not' if failed else ''} be analysed here.")
     if failed:
         raise typer.Exit(1)
 
@@ -293,6 +294,6 @@ def _print(findings: list[Finding]) -> None:
     for finding in findings:
         if finding.topic != topic:
             topic = finding.topic
-            typer.echo(f"\n{topic}")
+            say(f"\n{topic}")
         mark = {"ok": "ok    ", "info": "      ", "failed": "FAILED"}[finding.standing]
-        typer.echo(f"  {mark} {finding.name}: {finding.detail}")
+        say(f"  {mark} {finding.name}: {finding.detail}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tools.commands import say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -75,13 +77,13 @@ def evaluate(
     try:
         results = judge(select_on_test=select_on_test)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
+        say(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
         raise typer.Exit(1) from None
     header, _ = loso.read_record(record)
     found = assess(header, results, maps, precision=precision, groups=groups)
     page = _written(found, maps, out, loso.makers(record, results))
     _show(found.summary)
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")
 
 
 def _written(found: Assessment, maps: FlowMaps, out: Path, makers: list[dict[str, Any]]) -> Path:
@@ -101,12 +103,12 @@ def _show(summary: dict[str, Any]) -> None:
 
     from training.report import without_maps
 
-    typer.echo(summary["protocol"])
+    say(summary["protocol"])
     for table in _tables(summary):
         Console().print(table)
     for sentence in without_maps(summary):
-        typer.echo(sentence)
-    typer.echo(_confidence(summary))
+        say(sentence)
+    say(_confidence(summary))
 
 
 def _tables(summary: dict[str, Any]) -> Iterator[Table]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
-import json
 import os
 import sys
 from collections import deque
@@ -19,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from engine.errors import OutputError
-from stream.reader import LAST_SEQ
+from engine.text import csv_line, json_line, plain
+from stream.shape import LAST_SEQ
 
 if TYPE_CHECKING:
     from stream.reader import Reader
@@ -101,6 +100,9 @@ def events(
             end=_moment(end),
         )
         _write(WRITERS[form](found), out)
+        if reader.damaged:
+            were = "event is" if reader.damaged == 1 else "events are"
+            print(f"apexstream: {reader.damaged} stored {were} damaged and left out", file=sys.stderr)
 
 
 def _pages(reader: Reader, since: int, **bounds: Any) -> Iterator[dict[str, Any]]:
@@ -128,7 +130,7 @@ def _write(pieces: Iterable[str], out: Path | None) -> None:
 
 
 def _as_json(event: dict[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False)
+    return json_line(event)
 
 
 def _jsonl(found: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -146,10 +148,7 @@ def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
 def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     from stream.answers import API_COLUMNS, csv_row
 
-    for row in chain([API_COLUMNS], map(csv_row, found)):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(row)
-        yield text.getvalue()
+    return map(csv_line, chain([API_COLUMNS], map(csv_row, found)))
 
 
 def _table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -173,7 +172,7 @@ def _rendered(shown: Iterable[dict[str, Any]]) -> str:
     for name, justify in COLUMNS.items():
         table.add_column(name, justify=justify, no_wrap=True)
     for event in shown:
-        table.add_row(*cells(event))
+        table.add_row(*map(plain, cells(event)))
     text = io.StringIO()
     Console(file=text, width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False).print(table)
     return text.getvalue()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tools.commands import check_target
+from tools.commands import check_target, say
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -44,13 +44,13 @@ def export(
     if run.suffix == ".onnx":
         if backend != "tensorrt" or out or evaluation or data:
             raise typer.BadParameter(f"{run} is exported already; give --backend tensorrt, and no other option, to compile it")
-        typer.echo(_compiled(run))
+        say(_compiled(run))
         return
     if out is None:
         raise typer.BadParameter("say with --out which .onnx file to write")
     _write(run, out, evaluation, data)
     if backend == "tensorrt":
-        typer.echo(_compiled(out))
+        say(_compiled(out))
 
 
 def _check_compiles() -> None:
@@ -100,7 +100,7 @@ def _write(run: Path, out: Path, evaluation: Path | None, data: Path | None) -> 
     held = ", ".join(f"{name} {sum(classes.values())}" for name, classes in told["databases"].items())
     facts = {"data": f"{told['maps']} flow maps of {told['subjects']} subjects ({held})", "licence": licence(told["databases"])}
     card = write_card(out, recipe, {**facts, **judged}, kernel_of(network))
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {card.model_id}, runtimes agree within {worst:.1e}")
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {card.model_id}, runtimes agree within {worst:.1e}")
 
 
 def licence(databases: Collection[str]) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tools.commands import say
+
 
 def fetch(
     from_file: Annotated[
@@ -30,7 +32,7 @@ def fetch(
     with bytes_bar("reading the face model" if from_file else "fetching the face model") as progress:
         path = face_model.take(from_file, progress=progress) if from_file else face_model.ensure(progress=progress)
     bundle.read()
-    typer.echo(f"the face model is there: {path}")
+    say(f"the face model is there: {path}")
 
 
 def have_face_model(setting: Path | None = None) -> None:

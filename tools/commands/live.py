@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from engine.text import plain_lines
+from tools.commands import say
 from tools.commands.analyze import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
 from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
@@ -28,6 +32,7 @@ def _address(listen: str | None) -> str | None:
     return listen
 
 
+ADVICE = "put the address into an environment variable and give env:NAME, or into a settings file (password_env)"
 SWITCH_S = 0.0005
 """How long one of Python's threads may keep the others waiting. A source has three, and each comes back from its libraries ten
 times a frame: with Python's own 5 ms, eight sources drop twice as many frames."""
@@ -39,7 +44,8 @@ def live(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, or lavfi:GRAPH (a test picture).",
+            help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
+            "env:NAME: what that environment variable holds, as for an address with a password.",
             show_default=False,
         ),
     ] = None,
@@ -93,10 +99,12 @@ def live(
     own camera on the page.
 
     Listening at another address than this machine's own demands a token: --token-file, or the environment variable
-    APEXSTREAM_TOKEN. Ctrl-C ends the service. Every final event is stored before it is sent; `apexstream events` lists them.
+    APEXSTREAM_TOKEN. Ctrl-C, SIGTERM and SIGHUP end the service in order, a second Ctrl-C at once. Every final event is stored
+    before it is sent; `apexstream events` lists them.
     """
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
+    from stream.ending import Ending, left_in_order
     from stream.live_config import load_live_settings
 
     debug = bool(ctx.obj["debug"])
@@ -111,7 +119,8 @@ def live(
     )
     settings = settings.model_copy(update={"pipeline": pipeline})
     have_face_model(pipeline.landmarks.model)
-    with native_noise_hidden(not debug):
+    with native_noise_hidden(not debug), Ending() as ending:
+        ending.on_end(partial(left_in_order, 0))  # before the service is there, and behind it, nothing is lost by that
         log_to_stderr(debug)
         from stream.crew import how_many
         from stream.lean import load_less
@@ -144,14 +153,29 @@ def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transpo
     from stream.address import parse_address
     from stream.live_config import sources_from
 
-    for url in urls:
+    given, urls = urls, [_from_environment(url) for url in urls]
+    for typed, url in zip(given, urls, strict=True):
         address = parse_address(url)
+        if typed == url and address.secrets:
+            say(f"apexstream: warning: every user of this machine can see the password of {address.shown}: {ADVICE}", err=True)
         if address.kind == "file" and not Path(url).is_file():
             what = "is a folder" if Path(url).is_dir() else "is no file"
             raise SourceError(f"{address.shown} {what}; a webcam's number, rtsp://..., http://... or a video file is expected")
     if not urls:
         return settings
     return settings.model_copy(update={"sources": sources_from(urls, loop=loop, transport=transport)})
+
+
+def _from_environment(url: str) -> str:
+    """What an environment variable holds, where a source is given as env:NAME. Raises SourceError where there is none."""
+    from engine.errors import SourceError
+
+    if not url.startswith("env:"):
+        return url
+    found = os.environ.get(url.removeprefix("env:"), "").strip()
+    if not found:
+        raise SourceError(f"{url}: there is no such environment variable; it is to hold the source's address")
+    return found
 
 
 def served_at(
@@ -189,30 +213,33 @@ def number_of_processes(given: str) -> int | Literal["auto"]:
 
 def log_to_stderr(debug: bool) -> None:
     """One line for each thing that happens, with its time."""
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%H:%M:%S",
-        force=True,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
     for noisy in ("asyncio", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _Plain(logging.Formatter):
+    """Lines that steer no terminal, whatever names and messages they hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_lines(super().format(record))
 
 
 def announce(service: Service, *, open_page: bool) -> None:
     """Say where the page is, what is watched, and where events go."""
     stored = service.hub.seq
     kept = f"{stored} so far" if stored else "none yet"
-    typer.echo(f"apexstream {service.version}, {service.model}")
-    typer.echo(f"  page     {service.url}")
-    typer.echo(f"  events   {service.events_url} (apexstream watch {service.events_url})")
+    say(f"apexstream {service.version}, {service.model}")
+    say(f"  page     {service.url}")
+    say(f"  events   {service.events_url} (apexstream watch {service.events_url})")
     for index, (name, where) in enumerate(service.sources):
-        typer.echo(f"  {'' if index else 'sources':8} {name}: {where}")
+        say(f"  {'' if index else 'sources':8} {name}: {where}")
     if not service.sources:
-        typer.echo("  sources  none given: open the page and show this device's camera")
-    typer.echo(f"  stored   {service.store.path} ({kept})")
-    typer.echo("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")
+        say("  sources  none given: open the page and show this device's camera")
+    say(f"  stored   {service.store.path} ({kept})")
+    say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")
     sys.stdout.flush()
     if open_page:
         webbrowser.open(service.url)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tools.commands import say
 from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
@@ -51,7 +52,7 @@ def prepare(
         with native_noise_hidden(not ctx.obj["debug"]), _bar() as progress:
             outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; finished clips are kept in {out}, the same command goes on", err=True)
+        say(f"stopped; finished clips are kept in {out}, the same command goes on", err=True)
         raise typer.Exit(1) from None
     _show(chosen.title, outcome)
     if not outcome.made:
@@ -85,17 +86,17 @@ def _show(title: str, outcome: Outcome) -> None:
     counts = Counter(clip.label for clip, _ in outcome.made)
     held = ", ".join(f"{name} {counts[i]}" for i, name in enumerate(CLASSES))
     subjects = len({clip.subject for clip, _ in outcome.made})
-    typer.echo(f"{title}: {len(outcome.made)} flow maps of {subjects} subjects ({held}): {outcome.folder}")
+    say(f"{title}: {len(outcome.made)} flow maps of {subjects} subjects ({held}): {outcome.folder}")
     unsure = [clip.key for clip, flow in outcome.made if not flow.sure]
     if unsure:
-        typer.echo(f"  of these, live analysis would call {len(unsure)} uncertain (clips.csv: alike, one_reference)")
+        say(f"  of these, live analysis would call {len(unsure)} uncertain (clips.csv: alike, one_reference)")
     for note in outcome.notes:
-        typer.echo(f"  note: {note}")
+        say(f"  note: {note}")
     why = Counter(each.why for each in outcome.left_out)
     parts = f"{why['class']} of other classes, {why['table']} by the table, {why['pictures']} for their pictures"
-    typer.echo(f"  left out: {parts}; each with its reason in {outcome.folder / 'skipped.csv'}")
+    say(f"  left out: {parts}; each with its reason in {outcome.folder / 'skipped.csv'}")
     lost = [each for each in outcome.left_out if each.why == "pictures"]
     for each in lost[:SHOWN]:
-        typer.echo(f"    {each.name}: {each.reason}")
+        say(f"    {each.name}: {each.reason}")
     if len(lost) > SHOWN:
-        typer.echo(f"    ... and {len(lost) - SHOWN} more")
+        say(f"    ... and {len(lost) - SHOWN} more")

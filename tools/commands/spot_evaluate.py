@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tools.commands import check_target
+from tools.commands import check_target, say
 from tools.commands.fetch import have_face_model
 from tools.quiet import native_noise_hidden
 
@@ -89,11 +89,11 @@ def spot_evaluate(
 
 def _show_data(videos: LongVideos) -> None:
     """What is judged, and what is not."""
-    typer.echo(videos.summary)
+    say(videos.summary)
     for title, lost in (("named by the table but absent", videos.absent), ("rows left out", videos.left_out)):
         if lost:
             more = " ..." if len(lost) > SHOWN else ""
-            typer.echo(f"  {title}: {len(lost)} ({'; '.join(lost[:SHOWN])}{more})")
+            say(f"  {title}: {len(lost)} ({'; '.join(lost[:SHOWN])}{more})")
 
 
 def _others(videos: LongVideos, data: Path) -> Sequence[LongVideo]:
@@ -102,7 +102,7 @@ def _others(videos: LongVideos, data: Path) -> Sequence[LongVideo]:
 
     others = other_videos(videos.database.name, data)
     if others:
-        typer.echo(f"fitted first to {len(others)} videos of {', '.join(sorted({video.database for video in others}))}")
+        say(f"fitted first to {len(others)} videos of {', '.join(sorted({video.database for video in others}))}")
     return others
 
 
@@ -113,8 +113,8 @@ def _show(videos: LongVideos, rows: Mapping[str, Judged]) -> None:
     for table in _tables(videos.database.name, rows):
         console.print(table)
     for sentence in _notes(videos, rows):
-        typer.echo(sentence)
-    typer.echo(f"overall F1 {_short(rows['overall'].pooled.f1)}")
+        say(sentence)
+    say(f"overall F1 {_short(rows['overall'].pooled.f1)}")
 
 
 def _tables(database: str, rows: Mapping[str, Judged]) -> Iterator[Table]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tools.commands import say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -48,10 +50,10 @@ def train(
     try:
         network, losses = _fitted(used, maps, out, console)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; pre-trained starts are kept in {out}, the same command fits anew from them", err=True)
+        say(f"stopped; pre-trained starts are kept in {out}, the same command fits anew from them", err=True)
         raise typer.Exit(1) from None
     save_run(out, used, network, maps, losses)
-    typer.echo(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")
+    say(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")
 
 
 def _fitted(recipe: Recipe, maps: FlowMaps, out: Path, console: Console) -> tuple[Committee, Losses]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import ssl
 import sys
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.errors import InputError, OutputError
-from stream.reader import LAST_SEQ
+from engine.text import json_line, plain
+from stream.shape import LAST_SEQ
 from tools.commands.events import possible
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class _Show:
             return False
         final = message["state"] == "final"
         if final or self._provisional:
-            print(json.dumps(message, ensure_ascii=False) if self._as_json else line(message), flush=True)
+            print(json_line(message) if self._as_json else plain(line(message)), flush=True)
         if final and self._left is not None:
             self._left -= 1
         return bool(final)
@@ -109,7 +110,7 @@ class _Show:
     @staticmethod
     def tell(sentence: str) -> None:
         """News that are no events."""
-        print(f"apexstream: {sentence}", file=sys.stderr, flush=True)
+        print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def line(event: dict[str, Any]) -> str:
@@ -136,15 +137,16 @@ async def _watch(remote: Remote, place: Place, wish: Subscribe, show: _Show, res
 
 
 async def _until_stopped(work: Any) -> None:
-    """Do work until it ends or Ctrl-C or SIGTERM ends it."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
+    """Do work until it ends or a signal ends it."""
+    from stream.ending import Ending
+
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    with Ending() as ending:
+        ending.on_end(partial(loop.call_soon_threadsafe, task.cancel))
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
 
 
 def _noted(path: Path | None) -> Place | None:
@@ -157,7 +159,7 @@ def _noted(path: Path | None) -> Place | None:
         place = Place(**json.loads(path.read_text(encoding="utf-8")))
         if not (isinstance(place.seq, int) and 0 <= place.seq <= LAST_SEQ and isinstance(place.store, str)):
             raise ValueError("seq is a number from 0 and store a name")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no note of --resume ({error}); remove it to begin anew") from error
     return place
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import ApexError
 from engine.types import F64
-from stream.guard import room_for
+from stream.accept import room_for
 
 EVENT = b'{"type":"expression","v":1,"seq":'
 CONNECT_S = 60.0

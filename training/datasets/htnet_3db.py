@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from engine.errors import InputError
@@ -23,6 +22,7 @@ from engine.features import SIDE
 from engine.types import F32
 from training.datasets import CLASSES, FlowMaps, keypoints
 from training.datasets.keypoints import COLUMNS
+from training.datasets.pictures import decoded
 from training.datasets.subjects import refuse_two_spellings
 
 TABLE = "combined_3_class2_for_optical_flow.csv"
@@ -132,10 +132,10 @@ def _file(folder: Path, name: str) -> Path | None:
 
 def _map(path: Path) -> F32:
     try:
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+        picture = decoded(path.read_bytes())
     except OSError as cause:
         raise InputError(f"the map {path} cannot be read: {cause.strerror}") from cause
     if picture is None or picture.shape != (SIDE, SIDE, 3):
         size = "no picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
         raise InputError(f"{path} is {size}; a colour picture of {SIDE} x {SIDE} is expected")
-    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1), np.float32) / np.float32(255)
+    return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255)

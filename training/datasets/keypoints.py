@@ -13,6 +13,7 @@ from engine.errors import InputError
 from engine.features import SIDE
 from engine.landmarks import FaceLocator
 from engine.types import F32, U8, Frame
+from training.datasets.pictures import decoded
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """In the order of `engine.features.CANONICAL_KEYPOINTS`."""
@@ -40,13 +41,12 @@ def find(faces: Mapping[str, Path]) -> dict[str, F32]:
 
 def _read(path: Path) -> U8:
     try:
-        data = np.fromfile(path, np.uint8)
+        picture = decoded(path.read_bytes())
     except OSError as cause:
         raise InputError(f"the face {path} cannot be read: {cause.strerror}") from cause
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
-        raise InputError(f"the face {path} is no picture")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+        raise InputError(f"the face {path} is no picture (JPEG, PNG or BMP)")
+    return picture
 
 
 def _five_points(locator: FaceLocator, picture: U8, number: int, path: Path) -> F32:

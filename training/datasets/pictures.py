@@ -21,6 +21,8 @@ from engine.types import U8
 from training.datasets.clips import Clip, Release
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
+"""What the files of pictures begin with."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,27 @@ def read_picture(path: Path) -> U8:
         data = path.read_bytes()
     except OSError as cause:
         raise InputError(f"the picture {path} cannot be read: {cause.strerror}") from cause
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    picture = decoded(data)
     if picture is None:
-        raise InputError(f"{path} is no picture")
+        raise InputError(f"{path} is no picture (JPEG, PNG or BMP)")
     if _cut_short(data):
         raise InputError(f"the picture {path} ends too early; copy it again")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    return picture
+
+
+def decoded(data: bytes) -> U8 | None:
+    """[H, W, 3] RGB; None for what is no JPEG, PNG or BMP.
+
+    OpenCV goes by content, not by name, and knows many formats that no database has: what it decodes of those, JPEG 2000 with
+    its CVE-2025-53644 among them, is no business of ours.
+    """
+    if not data.startswith(FORMATS):
+        return None
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a header that asks for more than there can be
+        return None
+    return None if picture is None else np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _cut_short(data: bytes) -> bool:

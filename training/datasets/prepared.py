@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from engine.errors import InputError, OutputError
 from engine.features import SIDE
+from engine.text import cell_text, csv_line
 from training.datasets import CLASSES, FlowMaps
 from training.datasets.clips import Clip, LeftOut
 from training.datasets.flow import ClipFlow, looked_at, settings, versions
@@ -174,7 +175,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            held, rows = tuple(reader.fieldnames or ()), list(reader)
+            held, rows = tuple(reader.fieldnames or ()), [_texts(row) for row in reader]
     except (OSError, UnicodeDecodeError) as cause:
         raise InputError(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
     if held != tuple(columns) or any(None in row.values() for row in rows):
@@ -182,6 +183,10 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if "class" in columns and any(row["class"] not in CLASSES for row in rows):
         raise InputError(f"{path} names a class that is none of {', '.join(CLASSES)}; the same `apexstream prepare` mends it")
     return rows
+
+
+def _texts(row: dict[str, str]) -> dict[str, str]:
+    return {column: cell_text(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
 
 
 def _row(clip: Clip, flow: ClipFlow) -> tuple[object, ...]:
@@ -229,9 +234,7 @@ def _digest(clip: Clip, source: ClipFolder) -> str:
 
 
 def _table(rows: Iterable[Sequence[object]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
+    return "".join(map(csv_line, rows)).encode()
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -48,6 +48,18 @@ def test_below_the_threshold_the_label_is_uncertain(chance: float, label: str) -
     assert said == (label, top)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"name": "=HYPERLINK(1)"}, {"name": "a\x1b[2J"}, {"classes": ["<b>", "ok"]}, {"classes": ["a\nb", "ok"]}]
+)
+def test_a_card_whose_names_are_no_words_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = tmp_path / "network.onnx"
+    shutil.copy(default_weights(), path)
+    card = json.loads(default_weights().with_suffix(".json").read_text()) | changes
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match=rf"cannot be used: {next(iter(changes))}"):
+        load_card(path)
+
+
 def test_another_file_under_the_cards_name_is_refused(tmp_path: Path) -> None:
     path = copied(tmp_path)
     path.write_bytes(path.read_bytes() + b"\0")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream.store import Store
-from tests.events import stored
+from tests.events import damage, stored
 from tools.cli import main
 from tools.commands import events as events_module
 
@@ -138,6 +138,14 @@ def test_events_can_be_listed_while_the_service_has_them_open(data: Path, capsys
         store.append([stored(5)])
         assert run("--data", data, "--format", "jsonl", "--since", 4) == 0
     assert seqs(capsys.readouterr().out) == [5]
+
+
+def test_a_damaged_event_is_left_out_and_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(data / "events.sqlite3", 2, "{")
+    assert run("--data", data, "--format", "jsonl") == 0
+    shown = capsys.readouterr()
+    assert seqs(shown.out) == [1, 3, 4]
+    assert "1 stored event is damaged and left out" in shown.err
 
 
 def test_the_users_own_folder_is_the_default(

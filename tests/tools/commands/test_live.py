@@ -16,7 +16,7 @@ from stream.live_config import LiveSettings, ServerSettings, load_live_settings
 from tests.live import PATIENCE_S
 from tests.videos import stepping, write_video
 from tools.cli import main
-from tools.commands.live import HERE, served_at, split_address, with_processes, with_sources
+from tools.commands.live import HERE, log_to_stderr, served_at, split_address, with_processes, with_sources
 
 ROOT = Path(__file__).resolve().parents[3]
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
@@ -129,10 +129,13 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capfd: pytest.Capt
 def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
     settings = tmp_path / "live.toml"
     settings.write_text(
-        f"[[sources]]\nname = 'still'\nurl = '{PATTERN}'\n[[sources]]\nname = 'far'\nurl = 'rtsp://u:pass@127.0.0.1:1/a'\n"
+        f"[[sources]]\nname = 'still'\nurl = '{PATTERN}'\n[[sources]]\nname = 'far'\nurl = 'rtsp://u:s3cret@127.0.0.1:1/a'\n"
+        "[[sources]]\nname = 'path'\nurl = 'rtsp://127.0.0.1:1/user=admin&password=s3cret'\n"
+        "[[sources]]\nname = 'key'\nurl = 'rtmp://127.0.0.1:1/live/s3cret'\n"
+        "[[sources]]\nname = 'graph'\nurl = 'lavfi:movie=rtsp\\://u\\:s3cret@127.0.0.1\\:1/a'\n"
     )
     command = [sys.executable, "-m", "tools.cli", "live", "--config", str(settings)]
-    command += ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "data")]
+    command += ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--processes", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
@@ -141,7 +144,8 @@ def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
             for line in process.stderr:
                 log.append(line)
                 seen = "".join(log)
-                if "still: live (160 x 120)" in seen and "far: reconnecting" in seen:
+                troubled = all(f"{name}: reconnecting" in seen for name in ("far", "path", "key", "graph"))
+                if "still: live (160 x 120)" in seen and troubled:
                     break
             process.send_signal(signal.SIGTERM)
             log += process.stderr.readlines()
@@ -151,8 +155,30 @@ def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
     assert "page     http://127.0.0.1:" in said and "events   ws://127.0.0.1:" in said
     assert f"sources  still: {PATTERN}" in said and "far: rtsp://127.0.0.1:1/a" in said
     assert str(tmp_path / "data" / "events.sqlite3") in said
-    assert "pass" not in said + "".join(log)
+    assert "s3cret" not in said + "".join(log)
     assert "ended in" in log[-1]
+
+
+def test_an_address_with_a_password_may_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOOR", "rtsp://u:s3cret@door.local/a")
+    found = with_sources(LiveSettings(), ["env:DOOR", "rtsp://u:0ther@hall.local/a"], loop=False, transport="tcp").sources
+    assert [(source.name, source.url) for source in found] == [
+        ("door.local", "rtsp://u:s3cret@door.local/a"),
+        ("hall.local", "rtsp://u:0ther@hall.local/a"),
+    ]
+    told = capsys.readouterr().err
+    assert told.count("every user of this machine can see the password of rtsp://hall.local/a") == told.count("\n") == 1
+    assert "0ther" not in told and "s3cret" not in told
+    with pytest.raises(SourceError, match="env:NONE: there is no such environment variable"):
+        with_sources(LiveSettings(), ["env:NONE"], loop=False, transport="tcp")
+
+
+def test_a_log_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr(debug=False)
+    logging.getLogger("stream").warning("%s is live", "a\x1b[2Jb\x9bc")
+    assert "a\\x1b[2Jb\\x9bc is live" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,7 @@ def test_it_goes_on_where_it_was_the_last_time(data: Path, tmp_path: Path, capsy
         '{"seq": 3}',
         '{"seq": -1, "store": "x"}',
         '{"seq": 3, "store": "x", "more": 1}',
+        "[" * 100_000,
     ],
 )
 def test_a_note_that_is_none_is_told(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:

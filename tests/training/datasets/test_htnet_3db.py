@@ -107,7 +107,7 @@ def test_a_map_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.M
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(np, "fromfile", refused)
+    monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(InputError, match=r"\.png cannot be read: Permission denied"):
         load(folder)
 

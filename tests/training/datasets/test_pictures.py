@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from engine.errors import InputError
 from training.datasets.clips import Clip
 from training.datasets.databases import DATABASES
-from training.datasets.pictures import ClipFolder, PictureFolders, read_picture
+from training.datasets.pictures import ClipFolder, PictureFolders, decoded, read_picture
 
 
 def clip(*folders: str, database: str = "casme2", onset: int | None = 46) -> Clip:
@@ -175,3 +176,25 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
             read_picture(tmp_path / f"{name}.jpg")
     with pytest.raises(InputError, match=r"gone\.jpg cannot be read: No such file"):
         read_picture(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("kind", [".jp2", ".webp", ".tiff", ".ppm", ".hdr"])
+def test_only_formats_of_databases_are_decoded_whatever_the_name(tmp_path: Path, kind: str) -> None:
+    written = cv2.imencode(kind, np.full((64, 64, 3), 90, np.float32 if kind == ".hdr" else np.uint8))[1].tobytes()
+    path = tmp_path / "img1.jpg"
+    path.write_bytes(written)
+    with pytest.raises(InputError, match=r"img1\.jpg is no picture .JPEG, PNG or BMP."):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png", ".bmp"])
+def test_those_of_databases_are(kind: str) -> None:
+    picture = np.full((8, 8, 3), 90, np.uint8)
+    assert np.array_equal(decoded(cv2.imencode(kind, picture)[1].tobytes()), picture)
+
+
+def test_a_header_that_asks_for_too_much_is_no_picture() -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    data[16:24] = b"\x00\x0f\xff\xff" * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
+    assert decoded(bytes(data)) is None

@@ -1,0 +1,128 @@
+"""What a stored event and a received message must have so that nothing here stumbles over them; what else they have is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+LAST_SEQ = 2**63 - 1
+"""The largest number that SQLite gives."""
+
+
+_LARGE = re.compile(rb"[eE]\+?\d\d\d")
+
+
+def _moment(text: str) -> str:
+    try:
+        datetime.fromisoformat(text).astimezone()
+    except OverflowError as error:
+        raise ValueError("no moment that a clock can show") from error
+    return text
+
+
+_Seq = Annotated[int, Field(ge=0, le=LAST_SEQ)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class _Mark(_Shape):
+    frame: int
+    t: float
+
+
+class _Stored(_Shape):
+    type: Literal["expression"]
+    v: int
+    id: str
+    stream: str
+    face: int
+    state: Literal["provisional", "final"]
+    kind: str | None
+    onset: _Mark
+    apex: _Mark
+    offset: _Mark | None
+    label: str
+    probabilities: dict[str, float | None]
+    confidence: float | None
+    intensity: float | None
+    model: str
+    emitted_at: Annotated[str, AfterValidator(_moment)]
+
+
+class _Expression(_Stored):
+    seq: _Seq | None = None
+
+
+class _Hello(_Shape):
+    seq: _Seq
+    store: str
+
+
+class _Heartbeat(_Shape):
+    seq: _Seq
+
+
+class _Status(_Shape):
+    stream: str
+    state: str
+    detail: str
+
+
+class _Error(_Shape):
+    message: str
+
+
+_MESSAGES: dict[str, type[_Shape]] = {
+    "expression": _Expression,
+    "hello": _Hello,
+    "heartbeat": _Heartbeat,
+    "status": _Status,
+    "error": _Error,
+}
+
+
+def read_stored(body: bytes) -> dict[str, Any]:
+    """A stored event from its JSON text. Raises ValueError where it is none that can be sent on."""
+    event = _object(body)
+    _check(_Stored, event)
+    if b"\\u" in body or b"NaN" in body or b"Infinity" in body or _LARGE.search(body):  # half a character, no finite number
+        json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
+    return event
+
+
+def read_message(text: str) -> dict[str, Any]:
+    """A message of the service's from its JSON text; one of a type that is not known here passes. Raises ValueError."""
+    message = _object(text)
+    kind = message.setdefault("type", "")
+    if not isinstance(kind, str):
+        raise ValueError("its type is no text")
+    if kind in _MESSAGES:
+        _check(_MESSAGES[kind], message)
+        if kind == "expression" and message["state"] == "final" and message.get("seq") is None:
+            raise ValueError("a final event has no seq")
+    return message
+
+
+def _object(text: bytes | str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (RecursionError, TypeError) as error:
+        raise ValueError("it is nested too deeply, or no text") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
+def _check(shape: type[_Shape], value: dict[str, Any]) -> None:
+    try:
+        shape.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"] if str(part).isidentifier())[:80]
+        raise ValueError(f"{where or 'it'}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
