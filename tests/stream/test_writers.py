@@ -123,6 +123,8 @@ def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event
     with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert (row["onset_t"], row["onset_played"], row["offset_played"]) == ("4.004000", "7.774000", "8.208000")
+
+
 def test_hostile_names_are_neither_formulas_nor_markup(tmp_path: Path) -> None:
     hostile = replace(EVENT, stream="=HYPERLINK(1)", label="@SUM(1)", model="+cmd|' /C calc'!A0", why="a\x1b[2Jb")
     files = EventFiles(tmp_path)
