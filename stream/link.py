@@ -112,7 +112,9 @@ class Link:
         try:
             self._hand_on()
         except av.error.InvalidDataError:
-            if self._address.kind != "http" or (self._decoding is not None and self._decoding.frames):
+            read = self._decoding is not None and self._decoding.frames
+            led_on = self._outbound is not None and self._outbound.refused
+            if self._address.kind != "http" or read or led_on:
                 raise
             self._hand_on(_PICTURES)
 
