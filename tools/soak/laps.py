@@ -26,6 +26,8 @@ from stream.analysis import analyze
 from tools.soak.endurance import long_video
 
 LAP_S = 60.0
+SMALL: dict[str, Any] = {"size": (320, 240), "eye_px": 64.0}
+"""The clip's pictures: more of them can be analysed in the same time."""
 FPS = 30
 MOST_GROWTH = 0.05
 """Of memory, from the second lap to the last ones."""
@@ -61,7 +63,7 @@ def run(minutes: float, tell: Callable[[int, Lap], None], *, lap_s: float = LAP_
         tell(len(laps), laps[-1])
 
     with tempfile.TemporaryDirectory(prefix="apexstream-soak-") as folder:
-        video = long_video(Path(folder) / "laps.mp4", "hopper", 60 * minutes, clip_s=lap_s)
+        video = long_video(Path(folder) / "laps.mp4", "hopper", 60 * minutes, clip_s=lap_s, **SMALL)
         report = analyze(video, Path(folder) / "results", progress=progress)
     if report.problem is not None:
         raise RuntimeError(report.problem)
