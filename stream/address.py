@@ -36,11 +36,11 @@ _PROTOCOLS = {
 
 _SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http", "rtmp": "rtmp", "rtmps": "rtmp"}
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^\s'\"]*", re.IGNORECASE)
+_STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _SECRET = re.compile(
     r"\b(\w*(?:user|login|pass|pwd|psw|token|secret|key|auth|sign|session)\w*?)(=|%3D)([^&;:,/?#\s'\"]+)", re.IGNORECASE
 )
 """A name that speaks of a secret, and what is given for it; several run together (user=a_password=b) are one."""
-_STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _DEVICE = re.compile(r"/dev/video\d+")
 _ANALYSIS_US = "500000"
 """How much of a stream FFmpeg looks at before it lets go of the first picture; its own 5 s would delay each return."""

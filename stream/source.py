@@ -86,6 +86,7 @@ class _Declared:
     pixel_shape: str | None
     track: int
     tracks: int
+    unindexed: bool
 
     @classmethod
     def of(cls, stream: av.VideoStream, format_names: str) -> _Declared:
@@ -103,6 +104,7 @@ class _Declared:
             pixel_shape=None if square or shape is None else f"{shape.numerator}:{shape.denominator}",
             track=1 + pictures.index(stream),
             tracks=len(pictures),
+            unindexed=format_names == "avi" and len(stream.index_entries) < stream.frames // 2,
         )
 
 
@@ -229,6 +231,8 @@ class VideoSource:
             )
         if read.corrupt:
             yield f"{_count(read.corrupt, 'packet')} came damaged"
+        if self._declared.unindexed:
+            yield "the file has no index (its recorder was switched off?); it was read from end to end all the same"
         if self._declared.tracks > 1:
             yield f"the file has {self._declared.tracks} tracks of pictures; number {self._declared.track} was read"
 

@@ -196,3 +196,13 @@ def test_lids_that_close_at_the_end_are_no_expression(crop: Crop) -> None:
     follows = Pulse(3.0, 3.6, 5.1, px=0.9)
     crops = sequence(crop, TIMES[TIMES < 4.2], [follows], lids=lambda t: 0.05 if t > 3.0 else 0.3)
     assert finals(decide(crops, Decision(SpotterSettings(), ByHand(early=False)))) == []
+
+
+@pytest.mark.parametrize("fps", [5, 10, 30])
+def test_no_expression_has_fewer_than_three_pictures_after_its_onset(crop: Crop, fps: int) -> None:
+    """A brow that goes up for a third of a second: one picture or two at five a second, three at ten."""
+    times = np.arange(0, 8, 1 / fps)
+    spans = decide(sequence(crop, times, [Pulse(3.0, 3.2, 3.4)]), Decision(network=ByHand()))
+    ends = [(span.offset.frame - span.onset.frame, span.kind) for span in spans if span.offset is not None]
+    assert all(steps >= 3 for steps, _ in ends)
+    assert ends or fps == 5

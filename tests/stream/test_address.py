@@ -77,6 +77,14 @@ def test_credentials_reach_ffmpeg_and_nobody_else(source: str, username: str | N
     assert address.redact("error at rtsp://adm!n:x@cam.local/live?a=b twice") == "error at rtsp://cam.local/live twice"
 
 
+@pytest.mark.parametrize("name", ["rtsp://admin:p%40s%23s%25@cam/x", "http://admin:p%40s%23s%25@cam/x"])
+def test_a_password_with_odd_marks_works_escaped_or_apart(name: str) -> None:
+    bare = name.replace("admin:p%40s%23s%25@", "")
+    escaped, apart = parse_address(name), parse_address(bare, username="admin", password="p@s#s%")
+    assert escaped.target == apart.target == name
+    assert not [secret for secret in ("p@s#s%", "p%40s%23s%25") if secret in f"{escaped.shown} {escaped!r} {apart!r}"]
+
+
 @pytest.mark.parametrize(
     ("source", "shown"),
     [
@@ -110,14 +118,6 @@ def test_secrets_besides_user_and_password_are_nowhere_seen(source: str, shown: 
 
 def test_a_servers_message_steers_no_terminal() -> None:
     assert parse_address("rtsp://h/a").redact("no\x1b[2J such\x9bstream\n") == "no\\x1b[2J such\\x9bstream"
-
-
-@pytest.mark.parametrize("name", ["rtsp://admin:p%40s%23s%25@cam/x", "http://admin:p%40s%23s%25@cam/x"])
-def test_a_password_with_odd_marks_works_escaped_or_apart(name: str) -> None:
-    bare = name.replace("admin:p%40s%23s%25@", "")
-    escaped, apart = parse_address(name), parse_address(bare, username="admin", password="p@s#s%")
-    assert escaped.target == apart.target == name
-    assert not [secret for secret in ("p@s#s%", "p%40s%23s%25") if secret in f"{escaped.shown} {escaped!r} {apart!r}"]
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import stream.capture
 import stream.decoding
 from engine.errors import ConfigError, SourceError
-from stream.capture import LONGEST_WAIT_S, BackOff, Capture, Pace
+from engine.types import Frame
+from stream.capture import LONGEST_WAIT_S, BackOff, Capture, Pace, Stillness
 from stream.feed import Arrival, SourceStatus
 from stream.live_config import SourceSettings
 from stream.mailbox import Mailbox
@@ -299,6 +303,47 @@ def test_a_pattern_is_played_in_real_time_and_ends() -> None:
         assert watched.box.get(SOON_S) is None
     assert arrivals[-1].arrived - arrivals[0].arrived > 0.45
     assert watched.states() == ["starting", "live", "ended"]
+
+
+def test_a_picture_that_stands_still_has_stalled_until_it_changes() -> None:
+    stillness = Stillness()
+    pictures = [np.full((16, 16), level, np.uint8) for level in (10, 10, 10, 10, 10, 20, 20, 20)]
+    arrivals = [Arrival(Frame(n, 0.5 * n, picture, "grey"), 100 + 0.5 * n, 0.0) for n, picture in enumerate(pictures)]
+    said = [stillness.stalls(arrival, 1.0) for arrival in arrivals]
+    assert said == [False, False, True, False, False, False, False, True]
+
+
+class StuckCamera(BaseHTTPRequestHandler):
+    """Sends one picture for ever, as a camera does that hangs."""
+
+    picture = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"--picture\r\nContent-Type: image/jpeg\r\n\r\n" + self.picture + b"\r\n")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep quiet."""
+
+
+def test_a_camera_whose_picture_stands_still_is_connected_again_once(tmp_path: Path) -> None:
+    picture = write_video(tmp_path / "one.jpg", stepping(64, 48, 1), codec="mjpeg", pix_fmt="yuvj420p").read_bytes()
+    handler = type("Camera", (StuckCamera,), {"picture": picture})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        with Watched(f"http://127.0.0.1:{server.server_address[1]}/", stall_s=0.3) as watched:
+            assert watched.until(in_state("stalled")).detail == "the picture has not changed for 0.3 s"
+            watched.until(lambda status: status.state == "live" and status.reconnects == 1)
+            known = len(watched.told)
+            watched.until(lambda status: status.state == "live" and status.fps > 0, known)
+            assert watched.states() == ["starting", "live", "stalled", "reconnecting", "live"]
+        server.shutdown()
+        thread.join()
 
 
 def never_there(server: RtspServer) -> Watched:

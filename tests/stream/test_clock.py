@@ -129,6 +129,7 @@ def test_a_file_begun_again_goes_on_a_step_later() -> None:
 def test_a_rate_too_low_for_micro_expressions_is_said(fps: float, said: bool) -> None:
     sentence = slow_rate(fps)
     assert sentence.startswith(f"micro-expressions cannot be seen at {fps:.0f} frames/s:") if said else not sentence
+    assert ("nothing shorter than 3 frames" in sentence) == said
 
 
 def test_a_rate_that_wavers_is_said_once() -> None:
@@ -137,3 +138,35 @@ def test_a_rate_that_wavers_is_said_once() -> None:
     assert len({note(fps) for fps in (10, 9.4, 10.8, 0, 11.9)}) == 1
     assert "at 15 frames/s" in note(15)
     assert note(30) == note(0) == ""
+
+
+@pytest.mark.parametrize("there", [0.0, 40_000.0])
+def test_in_a_recording_time_goes_on_where_stamps_begin_anew(there: float) -> None:
+    clock = SourceClock(0.04, recorded=True)
+    times = [100.0, 100.04, there, there + 0.04, there + 0.08]
+    assert [t for t, _ in stamps(clock, times)] == pytest.approx([100.0, 100.04, 100.08, 100.12, 100.16])
+    (anew,) = clock.anew
+    assert (anew.frame, anew.stamp, anew.t) == (2, there, pytest.approx(100.08))
+    assert (clock.gaps, clock.covered) == (1, pytest.approx(0.12))
+
+
+def test_a_hole_of_a_recording_stays_one() -> None:
+    clock = SourceClock(0.04, recorded=True)
+    assert stamps(clock, [0.0, 0.04, 600.0]) == [(0.0, False), (0.04, False), (600.0, True)]
+    assert not clock.anew
+
+
+@pytest.mark.parametrize(
+    ("times", "missing", "holes"),
+    [
+        ([n / 30 for n in range(40)], 0, 0),
+        ([n / 30 for n in range(40) if n not in (12, 20, 21)], 3, 2),
+        ([round(n / 30, 3) for n in range(40) if n != 30], 1, 1),
+        ([n / 30 for n in range(40) if n != 3], 0, 0),  # before the rate is known
+        ([n / 30 + 0.012 * (n % 2) for n in range(40)], 0, 0),  # a rate that varies
+    ],
+)
+def test_pictures_that_a_steady_rate_lacks_are_counted(times: list[float], missing: int, holes: int) -> None:
+    clock = SourceClock(1 / 30)
+    stamps(clock, times)
+    assert (clock.missing, clock.holes) == (missing, holes)

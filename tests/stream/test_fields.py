@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
-from stream.fields import Deinterlacer
+from stream.fields import Deinterlacer, Weave
 from stream.source import open_video
 from tests.videos import Picture, write_video
 
@@ -48,6 +51,46 @@ def test_interlaced_video_comes_without_combs_and_at_its_times(tmp_path: Path, c
     assert combing(woven(3)[..., 0]) > 3
     assert max(combing(frame.grey) for frame in frames) < 1
     assert video.facts.warnings == ("16 pictures interlaced; they were deinterlaced (yadif)",)
+
+
+def moving(number: int) -> av.VideoFrame:
+    """A whole picture [240, 320] of texture that moves."""
+    return as_frame(np.roll(TEXTURE, 2 * number, axis=1))
+
+
+def fields_of(number: int) -> av.VideoFrame:
+    """The same, of two moments."""
+    picture = np.roll(TEXTURE, 2 * number, axis=1)
+    picture[1::2] = np.roll(TEXTURE, 2 * number + 1, axis=1)[1::2]
+    return as_frame(picture)
+
+
+def as_frame(grey: Picture) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(np.dstack([grey] * 3), format="rgb24").reformat(format="yuv420p")
+
+
+GRAIN = np.random.default_rng(2).normal(0, 1, (240, 320)).astype(np.float32)
+TEXTURE: Picture = np.clip(120 + 400 * cv2.GaussianBlur(GRAIN, (0, 0), 4), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("make", "found"), [(moving, False), (fields_of, True)])
+def test_pictures_of_two_moments_are_found_without_a_flag(make: Callable[[int], av.VideoFrame], found: bool) -> None:
+    weave = Weave()
+    for number in range(60):
+        weave.look(make(number))
+    assert weave.found is found
+
+
+def test_what_is_found_is_made_whole() -> None:
+    fields, whole = Deinterlacer(), []
+    for number in range(60):
+        picture = fields_of(number)
+        picture.pts, picture.time_base = number, Fraction(1, 25)
+        whole += [(shown.time, shown) for shown in fields.take(picture)]
+    whole += [(shown.time, shown) for shown in fields.flush()]
+    assert [t for t, _ in whole] == pytest.approx([number / 25 for number in range(60)])
+    assert 40 < fields.woven < 60
+    assert combing(whole[-1][1].to_ndarray(format="gray")) < combing(fields_of(59).to_ndarray(format="gray")) - 1
 
 
 def test_whole_pictures_pass_at_once_and_untouched() -> None:

@@ -60,34 +60,34 @@ class Files(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/locked":
             self.send_error(401)
+        elif self.path == "/basic" and self.headers.get("Authorization") != f"Basic {LOGIN}":
+            self._ask_for_login()
+        elif self.path in WAYS:
+            self._send_pictures(Path(self.directory, "picture.jpg").read_bytes(), *WAYS[self.path])
         elif self.path.startswith("/to?"):
             self.send_response(302)
             self.send_header("Location", self.path.partition("?")[2])
             self.end_headers()
         elif self.path == "/guarded" and self.headers.get("Authorization") is None:
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
-            self.end_headers()
+            self._ask_for_login()
         elif self.path == "/guarded":
             assert self.headers["Authorization"] == f"Basic {b64encode(b'me:secret').decode()}"
             self.path = "/clip.mp4"
             super().do_GET()
-        elif self.path == "/basic" and self.headers.get("Authorization") != f"Basic {LOGIN}":
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
-            self.end_headers()
-        elif self.path in WAYS:
-            self._send_pictures(*WAYS[self.path])
         elif self.path == "/huge":
             small = Path(self.directory, "picture.jpg").read_bytes()
             size = small.index(b"\xff\xc0") + 5
             huge = small[:size] + struct.pack(">HH", 16_000, 16_000) + small[size + 4 : -2] + bytes(4 << 20)
-            self._send_pictures(PART, PART, huge)
+            self._send_pictures(huge, PART, PART)
         else:
             super().do_GET()
 
-    def _send_pictures(self, first: bytes, before: bytes, picture: bytes | None = None) -> None:
-        picture = picture or Path(self.directory, "picture.jpg").read_bytes()
+    def _ask_for_login(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+        self.end_headers()
+
+    def _send_pictures(self, picture: bytes, first: bytes, before: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()

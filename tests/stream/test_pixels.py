@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from engine.types import Frame, Layout
+from stream.pixels import square_size
 from stream.source import VideoFacts, open_video
+from tests.oddities import with_matrix
 from tests.videos import Picture, quadrants, write_video
 
 COLOUR_TOLERANCE = 20
@@ -88,3 +91,62 @@ def test_rotation_in_the_file_is_applied(tmp_path: Path, rotation: int, pix_fmt:
         assert np.argmax(corners(frames[0].rgb)[:, 0]) == np.argmax(corners(upright).sum(1))
     else:
         assert_alike(frames[0].rgb, upright)
+
+
+SQUARED = [
+    ((1, 0, 0, 1), lambda p: p),
+    ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    ((1, 0, 0, -1), lambda p: p[::-1]),
+    ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+    ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    ((0, -1, 1, 0), np.rot90),
+    ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+    ((0, -1, -1, 0), lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
+]
+"""Display matrices (a, b, c, d), x' = a x + c y and y' = b x + d y, and what they make of a picture."""
+
+
+@pytest.mark.parametrize(("matrix", "shown"), SQUARED, ids=[str(matrix) for matrix, _ in SQUARED])
+def test_each_display_matrix_is_applied_as_a_whole(
+    tmp_path: Path, matrix: tuple[int, int, int, int], shown: Callable[[Picture], Picture]
+) -> None:
+    picture = quadrants(64, 48)
+    path = with_matrix(write_video(tmp_path / "plain.mp4", [picture] * 2), tmp_path / "clip.mp4", matrix)
+    frames, _ = read(path)
+    assert_alike(frames[0].rgb, shown(picture))
+    with open_video(path) as source:
+        list(source)
+        a, b, c, d = matrix
+        mirrored = a * d - b * c < 0
+        assert any("mirrored" in warning for warning in source.facts.warnings) == mirrored
+        before = np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture
+        assert_alike(np.rot90(before, source.facts.rotation // 90), shown(picture))
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [
+        (None, (720, 576)),
+        (16 / 15, (768, 576)),
+        (64 / 45, (1024, 576)),
+        (8 / 9, (720, 648)),
+        (1.005, (720, 576)),
+        (30.0, (720, 576)),
+        (0.01, (720, 576)),
+    ],
+)
+def test_pixels_become_square_and_none_is_lost(aspect: float | None, size: tuple[int, int]) -> None:
+    assert square_size(720, 576, aspect) == size
+
+
+@pytest.mark.parametrize("rotation", [None, 90])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "gray"])
+def test_a_picture_of_oblong_pixels_is_stretched(tmp_path: Path, pix_fmt: str, rotation: int | None) -> None:
+    options = {"x264-params": "sar=4/3"}
+    path = tmp_path / "clip.mp4"
+    write_video(path, [quadrants(48, 48)] * 2, pix_fmt=pix_fmt, options=options, rotation=rotation)
+    frames, facts = read(path)
+    wide = quadrants(64, 48)
+    assert (facts.width, facts.height) == ((64, 48) if rotation is None else (48, 64))
+    if pix_fmt != "gray":
+        assert_alike(frames[0].rgb, wide if rotation is None else np.rot90(wide))

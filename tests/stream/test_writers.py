@@ -112,6 +112,19 @@ def test_csv_reads_back(tmp_path: Path) -> None:
     assert (second["truncated"], second["p_negative"], second["p_positive"]) == ("true", "", "1.0")
 
 
+def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event(tmp_path: Path) -> None:
+    files = EventFiles(tmp_path)
+    files.write(EVENT, -3.77)
+    files.note(Activity(0, "blink", Mark(50, -2.0), Mark(54, -1.9)), -3.77)
+    files.finish({})
+    assert lines(tmp_path / "events.jsonl")[0]["played"] == {"onset": 7.774, "apex": 7.974, "offset": 8.208}
+    assert lines(tmp_path / "activity.jsonl")[0]["played"] == {"start": 1.77, "end": 1.87}
+    assert "00:00:07.774 --> 00:00:08.208" in (tmp_path / "events.vtt").read_text()
+    with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["onset_t"], row["onset_played"], row["offset_played"]) == ("4.004000", "7.774000", "8.208000")
+
+
 def test_hostile_names_are_neither_formulas_nor_markup(tmp_path: Path) -> None:
     hostile = replace(EVENT, stream="=HYPERLINK(1)", label="@SUM(1)", model="+cmd|' /C calc'!A0", why="a\x1b[2Jb")
     files = EventFiles(tmp_path)
@@ -125,19 +138,6 @@ def test_hostile_names_are_neither_formulas_nor_markup(tmp_path: Path) -> None:
     assert lines(tmp_path / "events.jsonl")[0]["stream"] == "=HYPERLINK(1)", "JSON has it as it is"
     cues = (tmp_path / "events.vtt").read_text()
     assert "&lt;v Eve&gt;--&gt; x\\n\\nNOTE" in cues and cues.count(" --> ") == 2
-
-
-def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event(tmp_path: Path) -> None:
-    files = EventFiles(tmp_path)
-    files.write(EVENT, -3.77)
-    files.note(Activity(0, "blink", Mark(50, -2.0), Mark(54, -1.9)), -3.77)
-    files.finish({})
-    assert lines(tmp_path / "events.jsonl")[0]["played"] == {"onset": 7.774, "apex": 7.974, "offset": 8.208}
-    assert lines(tmp_path / "activity.jsonl")[0]["played"] == {"start": 1.77, "end": 1.87}
-    assert "00:00:07.774 --> 00:00:08.208" in (tmp_path / "events.vtt").read_text()
-    with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
-        (row,) = csv.DictReader(file)
-    assert (row["onset_t"], row["onset_played"], row["offset_played"]) == ("4.004000", "7.774000", "8.208000")
 
 
 def test_csv_rows_fit_the_header() -> None:

@@ -85,7 +85,7 @@ def analyze(
 
     Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face
     is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
-    keeps what was found until then.
+    keeps what was found until then. A name that begins with - is written ./-name.
     """
     from stream.config import load_analysis_settings
     from stream.lean import load_less

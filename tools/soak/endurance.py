@@ -68,12 +68,15 @@ class Watched:
     ended_s: float = 0.0
 
 
-def long_video(path: Path, photo: str, seconds: float, *, clip_s: float = CLIP_S) -> Path:
-    """A rendered clip of the photograph, its packets repeated until it lasts so long: one stream whose time goes on."""
+def long_video(path: Path, photo: str, seconds: float, *, clip_s: float = CLIP_S, **changes: Any) -> Path:
+    """A rendered clip of the photograph, its packets repeated until it lasts so long: one stream whose time goes on.
+
+    changes are settings of the clip.
+    """
     from tools.clips import preset, write_clip
 
     clip = path.with_suffix(".part.mp4")
-    write_clip(preset("benchmark", photo, 30, seed=1, duration_s=clip_s, size=(640, 480)), clip)
+    write_clip(preset("benchmark", photo, 30, seed=1, duration_s=clip_s, **{"size": (640, 480), **changes}), clip)
     with av.open(str(clip)) as source, av.open(str(path), "w") as target:
         pictures = source.streams.video[0]
         copy = target.add_stream_from_template(pictures)
