@@ -4,14 +4,15 @@
 
     hang-up        a pattern is watched, and the terminal is closed (SIGHUP)
     silent-rtsp    a network camera accepts and does not answer, answers nonsense, or stops in the middle of its answers
-    huge-picture   a network camera sends pictures of 16,000 x 16,000
+    huge-picture   a network camera sends pictures of 16,000 x 16,000, another one the largest that are taken
     ctrl-c-twice   SIGINT, and again up to .3 s later
     term-int-int   SIGTERM and two SIGINT, together
     starting       SIGTERM while the networks are being loaded
     processes      four sources in processes of their own, SIGTERM
 
-Signals come up to a second after the service answers. Each end must come within 5 s, with exit code 0, or 130 where Ctrl-C came
-twice, and without a traceback. Anything else is a problem, and makes the exit code 1.
+Signals come up to a second after the service is in that state: its log says so, or the camera was asked for pictures. Each end
+must come within 5 s, with exit code 0, or 130 where Ctrl-C came twice, and without a traceback. Anything else is a problem, and
+makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 5.0
 GIVE_UP_S = 30.0
 PATTERN = "lavfi:testsrc=size=320x240:rate=30"
-SIDE = 16_000
+LIVE = "live (320 x 240)"
+SIZES = ((16_000, 16_000), (8192, 4352))
+"""Width and height of huge pictures."""
 _PARTIAL = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n"
 ANSWERS = (
     b"",
@@ -56,7 +59,10 @@ ANSWERS = (
 
 @dataclass(frozen=True)
 class State:
-    """What the service is at when it is ended, and by which signals, with the longest wait between them in seconds."""
+    """What the service is at when it is ended, and by which signals, with the longest wait between them in seconds.
+
+    It is in that state once its log has `live` lines of sources that are live, and asked has counted another request.
+    """
 
     sources: tuple[str, ...]
     signals: tuple[int, ...]
@@ -64,6 +70,8 @@ class State:
     options: tuple[str, ...] = ()
     settled_s: float = 1.0
     codes: tuple[int, ...] = (0,)
+    live: int = 1
+    asked: Callable[[], int] | None = None
 
 
 @dataclass
@@ -90,17 +98,20 @@ class _Bad(socketserver.BaseRequestHandler):
 
 
 class _Huge(socketserver.BaseRequestHandler):
-    """A network camera (MJPEG over HTTP) whose pictures are huge."""
+    """A network camera (MJPEG over HTTP) whose pictures are huge, in each connection of the next of the sizes."""
 
-    picture = b""
+    pictures: tuple[bytes, ...] = ()
+    turn = 0
 
     def handle(self) -> None:
-        head = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(self.picture)
+        type(self).turn += 1
+        picture = self.pictures[type(self).turn % len(self.pictures)]
+        head = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
         with contextlib.suppress(OSError):
             self.request.recv(4096)
             self.request.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
             while True:
-                self.request.sendall(head + self.picture + b"\r\n")
+                self.request.sendall(head + picture + b"\r\n")
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -122,31 +133,38 @@ def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def states(side: int = SIDE) -> Iterator[dict[str, State]]:
+def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State]]:
     """All states by name, what they need being served."""
-    _Huge.picture = cv2.imencode(".jpg", np.full((side, side, 3), 90, np.uint8))[1].tobytes()
+    grey = (np.full((height, width, 3), 90, np.uint8) for width, height in sizes)
+    _Huge.pictures = tuple(cv2.imencode(".jpg", picture)[1].tobytes() for picture in grey)
     with served(_Bad) as bad, served(_Huge) as huge:
         term, interrupt = signal.SIGTERM, signal.SIGINT
         yield {
             "hang-up": State((PATTERN,), (signal.SIGHUP,)),
-            "silent-rtsp": State((f"rtsp://127.0.0.1:{bad}/a", f"rtsp://127.0.0.1:{bad}/b"), (term,)),
-            "huge-picture": State((f"http://127.0.0.1:{huge}/", PATTERN), (term,)),
+            "silent-rtsp": State(
+                (f"rtsp://127.0.0.1:{bad}/a", f"rtsp://127.0.0.1:{bad}/b"), (term,), live=0, asked=lambda: _Bad.turn
+            ),
+            "huge-picture": State((f"http://127.0.0.1:{huge}/", PATTERN), (term,), asked=lambda: _Huge.turn),
             "ctrl-c-twice": State((PATTERN,), (interrupt, interrupt), 0.3, codes=(0, AT_ONCE)),
             "term-int-int": State((PATTERN,), (term, interrupt, interrupt), codes=(0, AT_ONCE)),
-            "starting": State((PATTERN,), (term,), settled_s=0.0),
-            "processes": State((PATTERN,) * 4, (term,), options=("--processes", "2")),
+            "starting": State((PATTERN,), (term,), live=0),
+            "processes": State((PATTERN,) * 4, (term,), options=("--processes", "2"), live=4),
         }
 
 
 def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
     """Start a service, end it: seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
-    with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder, tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder:
+        log = Path(folder) / "log"
         command = [sys.executable, "-m", "tools.cli", "live", *state.sources, *state.options]
         command += ["--listen", "127.0.0.1:0", "--data", folder]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
+        asked = state.asked() if state.asked is not None else 0
+        with log.open("wb") as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
         assert process.stdout is not None
         try:
             answers = any(line.strip().startswith("stored") for line in process.stdout)
+            reached = answers and _reached(state, log, asked)
             time.sleep(chance.uniform(0, state.settled_s))
             began = time.monotonic()
             for index, number in enumerate(state.signals):
@@ -159,14 +177,23 @@ def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
         finally:
             process.kill()
             process.communicate()
-        errors.seek(0)
-        said = errors.read()
-    return took, process.returncode, _wrong(state, answers, took, process.returncode, said)
+        return took, process.returncode, _wrong(state, reached, took, process.returncode, log.read_text(errors="replace"))
 
 
-def _wrong(state: State, answers: bool, took: float, code: int, said: str) -> str:
-    if not answers:
-        return f"it did not start: {said.strip()[-300:]}"
+def _reached(state: State, log: Path, asked: int) -> bool:
+    """Wait until the service is in the state; False where that takes too long."""
+    end = time.monotonic() + GIVE_UP_S
+    while time.monotonic() < end:
+        live = log.read_text(errors="replace").count(LIVE) >= state.live
+        if live and (state.asked is None or state.asked() > asked):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _wrong(state: State, reached: bool, took: float, code: int, said: str) -> str:
+    if not reached:
+        return f"it did not come to that state: {said.strip()[-300:]}"
     if took > LIMIT_S:
         return f"it took {took:.1f} s"
     if code not in state.codes:
@@ -188,7 +215,7 @@ def soak(
                 ends.seconds.append(took)
                 ends.codes[code] += 1
                 ends.problems += [wrong] if wrong else []
-            tell(name, found)
+                tell(name, found)
     finally:
         signal.signal(signal.SIGHUP, before)
     return found
@@ -229,7 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = {name: state for name, state in known.items() if name in (options.state or known)}
 
         def tell(name: str, found: dict[str, Ends]) -> None:
-            console.print(f"{name}: {len(found[name].seconds)} stops, {len(found[name].problems)} problems")
+            if len(found[name].seconds) == options.times:
+                console.print(f"{name}: {options.times} stops, {len(found[name].problems)} problems")
             if options.json is not None:
                 chosen = "".join(f" --state {name}" for name in options.state or ())
                 command = f"python -m tools.soak.stops --times {options.times} --seed {options.seed}{chosen}"

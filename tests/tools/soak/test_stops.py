@@ -9,7 +9,7 @@ NAMES = ("hang-up", "silent-rtsp", "huge-picture", "ctrl-c-twice", "term-int-int
 
 
 def test_it_ends_in_order_from_every_state() -> None:
-    with states(side=4000) as known:
+    with states(sizes=((9000, 300), (2000, 1000))) as known:
         assert tuple(known) == NAMES
         found = soak(known, times=1)
     assert {name: ends.problems for name, ends in found.items()} == {name: [] for name in NAMES}
@@ -18,9 +18,9 @@ def test_it_ends_in_order_from_every_state() -> None:
 
 
 def test_an_end_that_is_not_as_it_must_be_is_a_problem() -> None:
-    impossible = State((PATTERN, "--nonsense"), ())
+    impossible = State((PATTERN, "--nonsense"), (), live=0)
     ends = soak({"nonsense": impossible}, times=1)["nonsense"]
-    assert "it did not start" in ends.problems[0] and ends.codes == {2: 1}
+    assert "it did not come to that state" in ends.problems[0] and ends.codes == {2: 1}
     assert record({"nonsense": ends})["nonsense"]["exit_codes"] == {"2": 1}  # type: ignore[index]
 
 
