@@ -91,10 +91,10 @@ def test_a_long_sound_takes_no_more_memory(tmp_path: Path) -> None:
         assert len(voice._times) < 600
 
 
-@pytest.mark.parametrize("anew", [0.0, 40_000.0])
-def test_where_stamps_begin_anew_the_sound_goes_on_as_the_pictures_do(monkeypatch: pytest.MonkeyPatch, anew: float) -> None:
+@pytest.mark.parametrize("restart", [0.0, 40_000.0])
+def test_where_stamps_restart_the_sound_goes_on_as_the_pictures_do(monkeypatch: pytest.MonkeyPatch, restart: float) -> None:
     second = np.zeros(RATE, np.int16)
-    stamps = [100.0, 101.0, anew, anew + 1.0]
+    stamps = [100.0, 101.0, restart, restart + 1.0]
     monkeypatch.setattr(stream.voice, "_sound", lambda container: iter([(stamp, second) for stamp in stamps]))
     middles = [middle for middle, _ in Voice._listen(cast(Any, None))]
     assert middles == sorted(middles)
