@@ -2,9 +2,10 @@
 
     listening socket --accept--> new (TLS handshake, request) --settled--> served --close--> gone
 
-What is new is bounded by itself: one more ends the oldest, of the address that has the most of them, so that whoever opens
-connections and says nothing ends its own. Beyond the overall bound a connection is reset at once. Descriptors that the process
-has left are never used up here; one is held in hand, so that even without any the queue of the port is emptied.
+What is new is bounded by itself: one more ends the oldest that has not said a word, of the address that has the most of them,
+so that whoever opens connections and says nothing ends its own. Beyond the overall bound a connection is reset at once.
+Descriptors that the process has left are never used up here; one is held in hand, so that even without any the queue of the
+port is emptied.
 
 A connection is counted from accept to the close of its descriptor, whoever closes it. Used on one event loop.
 """
@@ -18,6 +19,7 @@ import os
 import resource
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,13 +34,15 @@ PER_ADDRESS = 256
 """The most connections of one address at once; this machine's own (a proxy, tests) are bounded by the overall limit alone."""
 OTHER_FILES = 256
 """Files kept back for all that is no connection: sources, store, processes; three quarters where there are not so many."""
-NEW = (64, 256)
+NEW = (64, 128)
 """How many connections may be without a request: as many as there may be at all, within these bounds."""
 ENDING = 64
 """Connections beyond the limit that are being answered (503) or ended."""
 NO_LINGER = struct.pack("ii", 1, 0)
 TURNS = 20
 """Turns of the event loop for which a connection waits in the kernel for others to end; usually they take two."""
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
+_RECEIVED = struct.Struct("=128xQ")
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger(__name__)
@@ -117,6 +121,17 @@ class AcceptedSocket(socket.socket):
             self.gone(self)
         super().close()
 
+    @property
+    def silent(self) -> bool:
+        """Whether not a byte has come from it; only Linux can tell (tcpi_bytes_received)."""
+        if _TCP_INFO is None:
+            return False
+        try:
+            told = self.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.size)
+        except OSError:
+            return False
+        return len(told) == _RECEIVED.size and not _RECEIVED.unpack(told)[0]
+
     def end(self) -> None:
         """Break the connection off; who holds the socket reads its end and closes it."""
         with contextlib.suppress(OSError):  # it is broken already
@@ -125,10 +140,18 @@ class AcceptedSocket(socket.socket):
 
 
 class Admission:
-    """The connections there are, within room; told hears why one was not let in or not kept, and its address."""
+    """The connections there are, within room.
 
-    def __init__(self, room: Room, told: Callable[[str, str], None] = lambda reason, address: None) -> None:
-        self._room, self._told = room, told
+    told hears why one was not let in or not kept, and its address; wasted is called for each that closed without a request.
+    """
+
+    def __init__(
+        self,
+        room: Room,
+        told: Callable[[str, str], None] = lambda reason, address: None,
+        wasted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._room, self._told, self._wasted = room, told, wasted
         self._open: dict[int, AcceptedSocket] = {}  # by descriptor
         self._new: dict[str, dict[int, AcceptedSocket]] = {}  # those of them without a request so far, by address, oldest first
         self._waiting = 0
@@ -179,25 +202,29 @@ class Admission:
 
     def _end_oldest(self) -> None:
         crowd = max(self._new.values(), key=len)
-        file, oldest = next(iter(crowd.items()))
+        file, oldest = next(((file, one) for file, one in crowd.items() if one.silent), next(iter(crowd.items())))
         self._forget(file, oldest)
         self._told("crowded", oldest.address)
         self._ending.add(file)
         oldest.end()
 
-    def _forget(self, file: int, connection: AcceptedSocket) -> None:
-        """It is new no more."""
+    def _forget(self, file: int, connection: AcceptedSocket) -> bool:
+        """It is new no more; whether it was."""
         place = group(connection.address)
-        if self._new.get(place, {}).pop(file, None) is not None:
-            self._waiting -= 1
-            if not self._new[place]:
-                del self._new[place]
+        if self._new.get(place, {}).pop(file, None) is None:
+            return False
+        self._waiting -= 1
+        if not self._new[place]:
+            del self._new[place]
+        return True
 
     def _gone(self, connection: AcceptedSocket) -> None:
         file = connection.fileno()
-        self._forget(file, connection)
+        wasted = file in self._ending or self._forget(file, connection)
         self._open.pop(file, None)
         self._ending.discard(file)
+        if wasted:
+            self._wasted()
 
 
 class ListeningSocket(socket.socket):

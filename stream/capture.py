@@ -34,6 +34,9 @@ from stream.mailbox import Mailbox
 
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 2.0
+REFUSED_WAIT_S = 30.0
+"""Before a source is tried again that was refused for what it is."""
+
 STATUS_S = 1.0
 """How often figures are told while nothing changes."""
 
@@ -150,15 +153,15 @@ class Capture:
                 link.abandon()
                 self._left = [left for left in (*self._left, link) if left.alive]
             self._ending, self._over = link.detail, link.over and not self._settings.loop
-            again = link.over
+            again, refused = link.over, link.refused
         except ClosedError:
             raise
         except Exception as error:  # a defect of ours must not take a camera away for good
             self._ending = f"{self.address.shown} was left after an unforeseen error ({type(error).__name__}); the log has more"
-            self._over, again = not self.address.live, False  # a recording would tell all its events again
+            self._over, again, refused = not self.address.live, False, False  # a recording would tell all its events again
             log.exception("%s: unforeseen error", self._settings.name)
         if not (self._stopping.is_set() or self._over or again):
-            self._wait_for_next_attempt(self._ending, stalled)
+            self._wait_for_next_attempt(self._ending, stalled=stalled, refused=refused)
 
     def _follow(self, link: Link) -> bool:
         """Hand on what the link brings until it ends, stalls or the capture stops; whether it stalled."""
@@ -212,13 +215,13 @@ class Capture:
             self._reported = arrived
             self._tell("live")
 
-    def _wait_for_next_attempt(self, detail: str, stalled: bool) -> None:
+    def _wait_for_next_attempt(self, detail: str, *, stalled: bool, refused: bool) -> None:
         self._away = self._status.frames > 0
         self._recent.clear()
         seconds = f"{self._settings.stall_s:g} s"
         silence = f"the picture has not changed for {seconds}" if self._stillness.known else f"no picture came for {seconds}"
         self._tell("stalled" if stalled else "reconnecting", silence if stalled else detail)
-        self._stopping.wait(self._back_off.next())
+        self._stopping.wait(REFUSED_WAIT_S if refused else self._back_off.next())
         while len(self._left) >= MOST_LEFT_BEHIND and not self._stopping.is_set():
             self._stopping.wait(FIRST_WAIT_S)
             self._left = [left for left in self._left if left.alive]

@@ -72,6 +72,11 @@ class Client(ServerConnection):
         self._told_off = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
+    @property
+    def begun(self) -> bool:
+        """Whether something of its request has come."""
+        return self._head > 0
+
     def waiting(self) -> int:
         """Bytes written that the kernel has not taken yet."""
         return self.transport.get_write_buffer_size()

@@ -119,7 +119,7 @@ class Member:
                         self._sink.status(replace(status, state="stalled", detail=detail, fps=0.0, since=time.time()))
 
     def _hear(self) -> None:
-        """A sign of life; what was told of a silent process is taken back."""
+        """A sign of life; a process reported as silent is reported as before."""
         self._pulse.beat()
         with self._lock:
             silent, self._talks, self._silent = self._silent, True, False

@@ -1,7 +1,7 @@
 """How a process ends: in order and within a bound at the first signal, at once at a second Ctrl-C.
 
     SIGINT, SIGTERM, SIGHUP   what is open is ended in order, exit code 0
-    SIGINT once more          the process is gone at once, exit code 130; what was stored stays
+    a second SIGINT           the process is gone at once, exit code 130; what was stored stays
     no end within LIMIT_S     the process is gone, exit code 1
 
 A process that was started with SIGHUP ignored (nohup) goes on ignoring it.

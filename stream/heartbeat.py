@@ -16,7 +16,7 @@ from collections.abc import Callable
 BEAT_S = 1.0
 LOOK_S = 0.5
 STALLED_S = 3.5
-"""Silence after which a source counts as stalled; with a beat and a look, it is told within 5 s."""
+"""Silence after which a source counts as stalled; with a beat and a look, that is reported within 5 s."""
 REPLACED_S = 20.0
 """Silence after which who is silent is replaced: a machine that swaps may take that long."""
 LOADING_S = 120.0

@@ -49,7 +49,7 @@ LOOK_S = 0.2
 EXAMINE_S = 300.0
 """How often that file is read, too: 31 ms for 31 MiB, in which nothing is stored."""
 HUNG_S = 5.0
-"""A disk that takes longer for a look is told to hang."""
+"""A disk that takes longer for a look is reported as hanging."""
 
 
 class Subscriber(Protocol):
@@ -454,7 +454,7 @@ class Hub:
         await looking
 
     async def _troubled(self, error: OutputError) -> None:
-        """Open the store once more where that helps, else tell what ails it."""
+        """Reopen the store where that helps, else report what is wrong with it."""
         if isinstance(error, LostError):
             await self._on(self._read, self._stop_reading)
             try:

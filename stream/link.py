@@ -68,6 +68,7 @@ class Link:
         self._open_s, self._read_s = open_s, read_s
         self._decoding: Decoding | None = None
         self._outbound: Outbound | None = None
+        self._led = ""  # the host it was not to be led to
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"read {address.shown}", daemon=True)
         self._thread.start()
@@ -77,6 +78,11 @@ class Link:
         """How many packets came so far."""
         decoding = self._decoding
         return 0 if decoding is None else decoding.read
+
+    @property
+    def refused(self) -> bool:
+        """Whether it ended because of what the source is, which another attempt will hardly find changed."""
+        return bool(self._led) or (self._decoding is not None and self._decoding.too_large)
 
     @property
     def alive(self) -> bool:
@@ -101,8 +107,8 @@ class Link:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is this source's matter, and told as its state
             self.detail = self._told(error)
         finally:
-            if self._outbound is not None and self._outbound.refused:
-                led = f"leads to {self._outbound.refused}, a host of a private network"
+            if self._led:
+                led = f"leads to {self._led}, a host of a private network"
                 self.over, self.detail = False, f"{self._address.shown} {led}; name that as the source, if it is meant"
             self.frames.close()
 
@@ -112,9 +118,8 @@ class Link:
         try:
             self._hand_on()
         except av.error.InvalidDataError:
-            read = self._decoding is not None and self._decoding.frames
-            led_on = self._outbound is not None and self._outbound.refused
-            if self._address.kind != "http" or read or led_on:
+            led = self._outbound is not None and self._outbound.refused
+            if led or self._address.kind != "http" or (self._decoding is not None and self._decoding.frames):
                 raise
             self._hand_on(_PICTURES)
 
@@ -157,7 +162,10 @@ class Link:
             yield options
             return
         with Outbound(host) as self._outbound:
-            yield {**options, "http_proxy": self._outbound.address, "http_persistent": "0", "http_multiple": "0"}
+            try:
+                yield {**options, "http_proxy": self._outbound.address, "http_persistent": "0", "http_multiple": "0"}
+            finally:
+                self._led = self._led or self._outbound.refused
 
     def _told(self, error: Exception) -> str:
         """What an error of FFmpeg's means for this source, in a sentence without credentials."""

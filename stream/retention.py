@@ -53,7 +53,7 @@ class TrustedClock:
         offset = wall - steady
         if self._believed is None or abs(offset - self._believed) > JUMP_S:
             if abs(offset - self._claimed) > JUMP_S:
-                self._since = steady  # set just now, or set once more
+                self._since = steady  # set just now, or set again
             self._claimed = offset
             if steady - self._since < CONFIRM_S:
                 return None

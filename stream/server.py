@@ -41,6 +41,7 @@ from stream.hub import Hub
 from stream.live_config import ServerSettings
 from stream.metrics import Metrics
 from stream.response import Page, Streamed, page_files, refusal, text
+from stream.threads import Sweep, collect_garbage
 from stream.wire import Message, PreviewRequest, Subscribe
 
 ANSWER_S = 60.0
@@ -116,7 +117,7 @@ class Server:
         self._answers = Answers(facts, self.figures, page_files() if pages is None else pages)
         self._refusals = RefusalLog(counted=self.figures.refused)
         room = room_for(settings.max_connections)
-        self._admission = Admission(room, self._refusals.tell)
+        self._admission = Admission(room, self._refusals.tell, Sweep(collect_garbage).note)
         self._house = House(
             messages_per_s=settings.messages_per_s,
             buffer_bytes=settings.buffer_bytes,

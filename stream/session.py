@@ -266,7 +266,7 @@ class Session:
                 self._sink.status(_merged(stream.told, stream))
 
     def _look(self) -> None:
-        """See to analyses that do not end their frame: told as stalled, and replaced where it lasts."""
+        """Report analyses that do not end their frame as stalled, and replace them where it lasts."""
         with self._lock:
             for stream in list(self._streams.values()):
                 stuck_s = stream.worker.stuck_s()
@@ -288,7 +288,7 @@ class Session:
 
     def _took_over(self, stream: _Stream, error: Exception | None) -> None:
         if error is not None:
-            self._ailing(stream.name, f"its analysis cannot begin once more ({error})")
+            self._ailing(stream.name, f"its analysis cannot be restarted ({error})")
 
 
 def _merged(status: SourceStatus, stream: _Stream) -> SourceStatus:

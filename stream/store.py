@@ -166,7 +166,7 @@ class Store:
                 raise LostError(gone(path))
 
     def _keep_lock(self) -> None:
-        """Lock the folder once more where its lock, or the folder, was removed. Raises OutputError."""
+        """Lock the folder again where its lock, or the folder, was removed. Raises OutputError."""
         if not same_file(self.path.parent / LOCK, self._lock):
             lock = _locked(self.path.parent)
             os.close(self._lock)
@@ -191,7 +191,7 @@ class Store:
         self._connect()
         if new:
             self._go_on(identity, last)
-            log.warning("%s was gone and is begun anew behind event %d; what it held is lost", self.path, last)
+            log.warning("%s was gone; a new file is used from event %d on, what the old one held is lost", self.path, last + 1)
 
     def _clear_place(self) -> None:
         """Remove what belongs to a file that is gone. Raises OutputError."""
@@ -379,7 +379,7 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def _locked_beside(folder: Path) -> tuple[int, Path] | None:
-    """A second lock in the place of the folder's path, which is still held where the folder was removed and made once more.
+    """A second lock in the place of the folder's path, which is still held where the folder was removed and made again.
 
     The handle and its file, in this user's own part of the folder for temporary files; None where there is no such part.
     """

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 import cv2
+
+SWEPT, SWEEP_S = 256, 5.0
 
 
 class _OneThread(AbstractContextManager[None]):
@@ -57,9 +61,42 @@ def loaded_for_good() -> None:
     give_back_memory()
 
 
+def collect_garbage() -> None:
+    """Free what refers to itself in circles, and give it back."""
+    gc.collect()
+    give_back_memory()
+
+
 def give_back_memory() -> None:
     """Return to the machine what was freed: glibc keeps it, in an arena a thread, and threads that come and go pile it up."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own; musl has none
         if trim is not None:
             trim(ctypes.c_size_t(0))
+
+
+class Sweep:
+    """Frees what connections leave behind that ended in TLS's handshake.
+
+    asyncio leaves 0.3 MB of each in a circle, until Python's collector comes by, which may take thousands of them. act is done
+    on a thread, for SWEPT of them at the latest, and SWEEP_S after the first.
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def note(self) -> None:
+        """One more."""
+        self._count += 1
+        if self._count >= SWEPT:
+            self._run()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._run)
+
+    def _run(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._count, self._timer = 0, None
+        asyncio.get_running_loop().run_in_executor(None, self._act)

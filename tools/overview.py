@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from engine.errors import OutputError
+from engine.text import plain
 from engine.types import U8, Event
 from tools.pictures import FaceTrail, Strip, colour_of, write_strips
 
@@ -143,7 +144,7 @@ def draw_overview(path: Path, lanes: Sequence[Lane], *, title: str, facts: str, 
     for lane in lanes:
         _draw_lane(axes, lane, scale, top)
         top += lane.height
-    figure.text(24 / WIDTH, 1 - 30 / height, title, fontsize=19, weight="bold", va="center", parse_math=False)
+    figure.text(24 / WIDTH, 1 - 30 / height, plain(title), fontsize=19, weight="bold", va="center", parse_math=False)
     figure.text(24 / WIDTH, 1 - 64 / height, facts, fontsize=13, color="#555555", va="center", parse_math=False)
     _legend(figure, lanes, height)
     try:

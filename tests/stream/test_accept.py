@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+import stream.server
 from stream.accept import (
     ENDING,
     NEW,
@@ -193,7 +194,9 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_handshakes_that_never_finish_keep_nobody_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[dict[str, Path], ssl.SSLContext]:
+    """A server's settings for TLS, and what its clients trust."""
     issuer = trustme.CA()
     issued = issuer.issue_cert("localhost")
     chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
@@ -201,9 +204,16 @@ def test_handshakes_that_never_finish_keep_nobody_out(tmp_path: Path, caplog: py
     issued.private_key_pem.write_to_path(key)
     trusting = ssl.create_default_context()
     issuer.configure_trust(trusting)
+    return {"certificate": chain, "key": key}, trusting
+
+
+def test_handshakes_that_never_finish_keep_nobody_out(
+    tmp_path: Path, tls: tuple[dict[str, Path], ssl.SSLContext], caplog: pytest.LogCaptureFixture
+) -> None:
+    files, trusting = tls
 
     async def test() -> None:
-        async with listening(tmp_path / "store", certificate=chain, key=key, max_connections=20) as service:
+        async with listening(tmp_path / "store", max_connections=20, **files) as service:
             before = descriptors()
             silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(600)]
             assert (await ask(service.port, "/healthz", tls=trusting)).status == 200
@@ -219,6 +229,39 @@ def test_handshakes_that_never_finish_keep_nobody_out(tmp_path: Path, caplog: py
         run(test)
     assert 1 <= len(caplog.records) <= 20, "a line a second at the most"
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_handshake_has_its_time(
+    tmp_path: Path, tls: tuple[dict[str, Path], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream.server, "HANDSHAKE_S", 0.2)
+
+    async def test() -> None:
+        async with listening(tmp_path / "store", **tls[0]) as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(b"\x16\x03\x01")  # the beginning of a ClientHello
+            async with asyncio.timeout(PATIENCE_S):
+                assert await reader.read() == b""
+            await until(lambda: service.figure("apexstream_connections") == 0, "its place to be free")
+            writer.close()
+
+    run(test)
+
+
+def test_who_has_begun_to_speak_is_kept_before_those_who_are_silent(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with listening(tmp_path, max_connections=20) as service:
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(b"GET /healthz HTTP/1.1\r\n")
+            await until(lambda: any(client.begun for client in service.server.clients), "its first line to be there")
+            silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(3 * NEW[0])]
+            writer.write(b"Host: localhost\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+            for _, other in silent:
+                other.close()
+            writer.close()
+
+    run(test)
 
 
 SMALL = """

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stream.capture
+import stream.decoding
 from engine.errors import ConfigError, SourceError
 from engine.types import Frame
 from stream.capture import LONGEST_WAIT_S, BackOff, Capture, Pace, Stillness
@@ -174,6 +176,18 @@ def test_a_password(caplog: pytest.LogCaptureFixture) -> None:
         assert "wr0ng" not in told + caplog.text + repr(watched.capture.address)
         with Watched(server.url, username="me", password="open sesame") as watched:
             watched.take(3)
+
+
+def test_a_source_that_is_refused_for_its_size_is_told_and_not_hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurried: list[float] = []
+    monkeypatch.setattr(stream.decoding, "MOST_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(stream.capture, "REFUSED_WAIT_S", 0.01)
+    monkeypatch.setattr(BackOff, "next", lambda back_off: hurried.append(0.0) or 0.0)
+    with Watched("lavfi:testsrc=size=64x48:rate=25") as watched:
+        told = watched.until(in_state("reconnecting"))
+        watched.until(in_state("reconnecting"), since=watched.told.index(told) + 1)
+    assert told.detail == f"lavfi:testsrc=size=64x48:rate=25: {stream.decoding.TOO_LARGE}"
+    assert hurried == []
 
 
 def test_a_missing_password_and_an_impossible_source_are_told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,7 @@ def test_a_source_leads_to_no_other_host_of_this_network(web: str, folder: Path,
     local = web.replace("127.0.0.1", "localhost")
     link = linked(f"{local}/to?{victim}" if way == "redirect" else f"{local}/lead.m3u8")
     assert read(link) == []
-    assert not link.over
+    assert (link.over, link.refused) == (False, True)
     assert "leads to 127.0.0.1, a host of a private network" in link.detail
     with pytest.raises(BlockingIOError):
         neighbour.accept()
@@ -239,7 +239,7 @@ def test_a_camera_of_huge_pictures_is_refused_before_one_is_decoded(web: str) ->
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     link = linked(f"{web}/huge")
     assert read(link) == []
-    assert link.detail == f"{web}/huge: {TOO_LARGE}"
+    assert (link.detail, link.refused) == (f"{web}/huge: {TOO_LARGE}", True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB; one such picture has 375,000"
 
 

@@ -76,6 +76,21 @@ def test_sockets_and_the_token(tmp_path: Path) -> None:
     run(test)
 
 
+def test_who_guesses_tokens_is_braked_and_who_has_been_let_in_stays(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with listening(tmp_path, token=TOKEN) as service, joined(service, additional_headers=dict([BEARER])) as client:
+            answers = [await ask(service.port, "/metrics", headers=[("Authorization", f"Bearer guess-{k}")]) for k in range(40)]
+            braked = [answer for answer in answers if answer.status == 429]
+            assert {answer.status for answer in answers} == {401, 429}
+            assert braked[0].headers["retry-after"] == "1"
+            assert service.figure("apexstream_refusals_total", reason="guesses") == len(braked)
+            assert (await ask(service.port, "/")).status == 200
+            service.hub.post(decided(1))
+            assert (await next_of(client, "expression"))["seq"] == 1
+
+    run(test)
+
+
 def test_subprotocols(tmp_path: Path) -> None:
     async def test() -> None:
         async with listening(tmp_path) as service:

@@ -384,8 +384,8 @@ def test_the_end_does_not_wait_for_a_browsers_network() -> None:
 def test_an_analysis_that_hangs_is_stalled_and_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(session_module, "STALLED_S", 1.0)
-    monkeypatch.setattr(session_module, "REPLACED_S", 2.0)
+    monkeypatch.setattr(session_module, "STALLED_S", 2.0)
+    monkeypatch.setattr(session_module, "REPLACED_S", 3.0)
     go_on = threading.Event()
 
     class Hanging(Blinking):

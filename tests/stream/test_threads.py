@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
+import threading
 
 import cv2
 import psutil
 import pytest
 
-from stream.threads import loaded_for_good, opencv_on_one_thread
+from stream import threads
+from stream.threads import SWEPT, Sweep, loaded_for_good, opencv_on_one_thread
 
 
 def test_opencv_has_one_thread_inside_and_its_own_number_again_afterwards() -> None:
@@ -46,3 +49,28 @@ def test_memory_that_only_loading_needed_goes_back_to_the_machine() -> None:
     finally:
         gc.unfreeze()
     assert before - process.memory_info().rss > 48 << 20
+
+
+@pytest.mark.parametrize("notes", [SWEPT, 1])
+def test_what_connections_leave_behind_is_freed_at_their_number_or_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, notes: int
+) -> None:
+    monkeypatch.setattr(threads, "SWEEP_S", 600.0 if notes > 1 else 0.01)
+    acted: list[str] = []
+
+    async def test() -> None:
+        done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def act() -> None:
+            acted.append(threading.current_thread().name)
+            loop.call_soon_threadsafe(done.set)
+
+        sweep = Sweep(act)
+        for _ in range(notes):
+            sweep.note()
+        async with asyncio.timeout(20):
+            await done.wait()
+
+    asyncio.run(test())
+    assert len(acted) == 1
+    assert acted[0] != threading.main_thread().name

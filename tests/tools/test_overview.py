@@ -32,7 +32,7 @@ def boxes(path: Path, label: str) -> list[tuple[int, int, int, int]]:
 
 
 def draw(path: Path, lanes: list[Lane], end: float = 10.0) -> Path:
-    draw_overview(path, lanes, title="clip $x_.mp4", facts="10 s", start=0.0, end=end)
+    draw_overview(path, lanes, title="clip $x_ \x1b[2J\udcff.mp4", facts="10 s", start=0.0, end=end)
     return path
 
 

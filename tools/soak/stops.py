@@ -140,10 +140,10 @@ def states(side: int = SIDE) -> Iterator[dict[str, State]]:
 
 def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
     """Start a service, end it: seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
-    with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder, tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder, tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-m", "tools.cli", "live", *state.sources, *state.options]
         command += ["--listen", "127.0.0.1:0", "--data", folder]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True, cwd=ROOT)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
         assert process.stdout is not None
         try:
             answers = any(line.strip().startswith("stored") for line in process.stdout)
@@ -159,8 +159,8 @@ def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
         finally:
             process.kill()
             process.communicate()
-        told.seek(0)
-        said = told.read()
+        errors.seek(0)
+        said = errors.read()
     return took, process.returncode, _wrong(state, answers, took, process.returncode, said)
 
 
