@@ -70,7 +70,8 @@ START_S = 120.0
 @dataclass(frozen=True)
 class Sample:
     """The service from outside: seconds since the first attack; MiB, descriptors; frames analysed by camera, None where it did
-    not say; seconds /healthz took, None where it did not answer; the machine's load, and CPU seconds of the service so far."""
+    not say; seconds /healthz took, None where it did not answer; the machine's load; seconds that the service has used of cores
+    so far, and those that its threads have waited for one."""
 
     at: float
     memory_mib: float
@@ -79,6 +80,7 @@ class Sample:
     health_s: float | None
     load: float
     cpu_s: float
+    waited_s: float
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,18 @@ def _sampled(service: LiveProcess, target: Target, began: float) -> Sample:
         round(health, 3) if code == 200 else None,
         round(os.getloadavg()[0], 2),
         round(used.cpu_s, 2),
+        round(_waited(service.pids), 2),
     )
+
+
+def _waited(pids: Sequence[int]) -> float:
+    """Seconds that the threads of processes were ready to run and had no core, by Linux' count."""
+    waited = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):  # it has ended meanwhile
+                waited += int(task.read_text().split()[1])
+    return waited / 1e9
 
 
 def _rendered(path: Path, photo: str) -> Path:
@@ -334,6 +347,7 @@ def figures(found: Run) -> dict[str, Any]:
             "p99_s": health[int(0.99 * (len(health) - 1))] if health else None,
             "worst_s": health[-1] if health else None,
         },
+        "machine_before": _machine(found, -float("inf"), 0.0),
         "load": {
             "median": median(one.load for one in found.samples) if found.samples else None,
             "worst": max((one.load for one in found.samples), default=None),
@@ -373,8 +387,7 @@ def _camera(found: Run, name: str, quiet: Sequence[tuple[float, float]]) -> dict
     for start, end in quiet:
         count, seconds = rate(found, name, start, end)
         fps = count / seconds if seconds else 0.0
-        load = [one.load for one in found.samples if start <= one.at <= end]
-        rows.append({"from": round(start, 1), "to": round(end, 1), "fps": round(fps, 2), "load": max(load, default=None)})
+        rows.append({"from": round(start, 1), "to": round(end, 1), "fps": round(fps, 2), **_machine(found, start, end)})
     total = [rate(found, name, start, end) for start, end in quiet]
     seconds = sum(span for _, span in total)
     share = [count / span / before if span and before else 0.0 for count, span in total]
@@ -384,6 +397,20 @@ def _camera(found: Run, name: str, quiet: Sequence[tuple[float, float]]) -> dict
         "windows": len(rows),
         "worst": round(min(share), 3) if share else None,
         "below": [row for row, part in zip(rows, share, strict=True) if part < LEAST_RATE],
+    }
+
+
+def _machine(found: Run, start: float, end: float) -> dict[str, Any]:
+    """How busy the machine was: its load, and for each second what the service used of cores and what it waited for them."""
+    inside = [one for one in found.samples if start <= one.at <= end]
+    if len(inside) < 2:
+        return {"load": None, "cores": None, "waited": None}
+    first, last = inside[0], inside[-1]
+    seconds = last.at - first.at
+    return {
+        "load": max(one.load for one in inside),
+        "cores": round((last.cpu_s - first.cpu_s) / seconds, 2),
+        "waited": round((last.waited_s - first.waited_s) / seconds, 2),
     }
 
 
@@ -417,7 +444,8 @@ def judged(found: Run) -> list[str]:
     for name, camera in of["cameras"].items():
         checks[f"{name}: nothing was analysed before the first attack"] = camera["fps_before"] > 0
         for row in camera["below"]:
-            told = f"{row['fps']} of {camera['fps_before']} frames a second (load {row['load']})"
+            busy = f"load {row['load']}, {row['cores']} cores used, {row['waited']} s a second waited for them"
+            told = f"{row['fps']} of {camera['fps_before']} frames a second ({busy})"
             checks[f"{name}: from {row['from']:.0f} to {row['to']:.0f} s {told}"] = False
     return problems + [sentence for sentence, well in checks.items() if not well]
 

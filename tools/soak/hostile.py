@@ -217,7 +217,7 @@ def bombs(target: Target, chance: random.Random) -> Seen:
     return seen
 
 
-def open_close(target: Target, chance: random.Random, times: int = 8) -> Seen:
+def open_close(target: Target, chance: random.Random, times: int = 12) -> Seen:
     """A browser's camera opened, a few pictures of a face shown, closed; again and again."""
     outcomes = Counter[str]()
     for turn in range(times):

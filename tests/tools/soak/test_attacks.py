@@ -26,7 +26,7 @@ def a_run(**changes: Any) -> Run:
 
 def a_sample(at: float, **changes: Any) -> Sample:
     frames = dict.fromkeys(PHOTOS, round(15 * (at + 30)))
-    return replace(Sample(at, 800.0, 48, frames, 0.02, 4.0, 0.3 * at), **changes)
+    return replace(Sample(at, 800.0, 48, frames, 0.02, 4.0, 0.3 * at, 0.1 * at), **changes)
 
 
 def test_a_sound_run_has_nothing_to_tell() -> None:
@@ -75,7 +75,8 @@ def test_a_camera_that_is_slow_outside_an_attack_is_told_with_the_load() -> None
         return a_sample(at, frames=dict.fromkeys(PHOTOS, 15 * (at + 30) - lost), load=9.0)
 
     told = judged(a_run(samples=[frozen(at) for at in range(-30, 600)]))
-    assert told == [f"{photo}: from 50 to 60 s 7.5 of 15.0 frames a second (load 9.0)" for photo in PHOTOS]
+    busy = "load 9.0, 0.3 cores used, 0.1 s a second waited for them"
+    assert told == [f"{photo}: from 50 to 60 s 7.5 of 15.0 frames a second ({busy})" for photo in PHOTOS]
 
 
 def test_stretches_begin_when_the_last_of_overlapping_attacks_has_ended() -> None:
