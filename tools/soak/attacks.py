@@ -118,9 +118,14 @@ def run(
     named: Sequence[str] = (),
     videos: Sequence[Path] = (),
     baseline_s: float = BASELINE_S,
+    pause_s: tuple[float, float] = PAUSE_S,
     filler: int = FILLER,
 ) -> Run:
-    """Attack a service for so long, by all attacks or those named; videos of faces, two, are rendered where none are given."""
+    """Attack a service for so long, by all attacks or those named; videos of faces, two, are rendered where none are given.
+
+    baseline_s is without attacks at the start, pause_s the shortest and longest time between two; filler events are stored
+    before.
+    """
     found = Run()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apexstream-soak-")))
@@ -143,7 +148,8 @@ def run(
             filler=filler,
             jpegs=pictures_of(videos[0])[0][:60],
         )
-        asyncio.run(_watched(service, target, found, Plan(60 * minutes, seed, named or tuple(ATTACKS), baseline_s), tell))
+        plan = Plan(60 * minutes, seed, named or tuple(ATTACKS), baseline_s, pause_s)
+        asyncio.run(_watched(service, target, found, plan, tell))
         found.stored = list(kept(target))
         found.log = service.log()
     return found
@@ -151,12 +157,13 @@ def run(
 
 @dataclass(frozen=True)
 class Plan:
-    """For how many seconds to attack, with what, after how many seconds without."""
+    """For how many seconds to attack, with what, after how many seconds without and with which pauses."""
 
     seconds: float
     seed: int
     names: Sequence[str]
     baseline_s: float
+    pause_s: tuple[float, float]
 
     def turns(self) -> Iterator[tuple[str, ...]]:
         """Names of attacks, for ever: those of the first round one by one, then now and then two at once."""
@@ -203,7 +210,7 @@ async def _attack(target: Target, found: Run, plan: Plan, began: float, tell: Ca
             found.attacks.append(struck)
             tell(struck)
         done.update(turn)
-        await asyncio.sleep(chance.uniform(*PAUSE_S))
+        await asyncio.sleep(chance.uniform(*plan.pause_s))
         if found.round_s is None and done >= set(plan.names):
             found.round_s = time.monotonic() - began
 

@@ -85,7 +85,7 @@ def test_stretches_begin_when_the_last_of_overlapping_attacks_has_ended() -> Non
 
 
 def test_each_attack_comes_once_a_round_and_never_two_on_the_store() -> None:
-    turns = Plan(60.0, 3, tuple(ATTACKS), 0.0).turns()
+    turns = Plan(60.0, 3, tuple(ATTACKS), 0.0, (0.0, 0.0)).turns()
     assert {next(turns) for _ in ATTACKS} == {(name,) for name in ATTACKS}
     later = [next(turns) for _ in range(300)]
     assert max(map(len, later)) == 2
@@ -93,8 +93,8 @@ def test_each_attack_comes_once_a_round_and_never_two_on_the_store() -> None:
 
 
 def test_a_service_under_attack_loses_nothing(rendered_clip: Path) -> None:
-    names = ("guesses", "damaged")
-    found = run(0.1, 0, named=names, videos=[rendered_clip] * 2, baseline_s=3.0, filler=1000)
+    names = ("names", "damaged")
+    found = run(0.02, 0, named=names, videos=[rendered_clip] * 2, baseline_s=3.0, pause_s=(0.0, 0.1), filler=1000)
     told = [problem for problem in judged(found) if "frames a second" not in problem]  # beside other tests rates tell nothing
     assert told == []
     assert {struck.name for struck in found.attacks} <= set(names) and found.attacks
