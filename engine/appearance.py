@@ -47,6 +47,9 @@ class Looks:
     def __init__(self) -> None:
         self._views: list[F32] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._views)
+
     def likeness(self, look: F32) -> float:
         """How much a look is like the one of them that it is most like, -1 to 1; 1 where there is none yet."""
         return max((float(np.vdot(view, look)) for view in self._views), default=1.0)

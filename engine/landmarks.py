@@ -294,7 +294,7 @@ class FaceLocator:
 
     def _rename(self, track: _Track, look: F32, like: float, now: float) -> None:
         """Gives a face that looks like somebody else the id of who that is, or after a while a new one."""
-        missing = {k.id: k for k in self._tracks if k is not track and not k.shows}
+        missing = {k.id: k for k in self._tracks if k is not track and k.looks and not k.shows}
         known = {id_: k.looks for id_, k in missing.items()} | self._gone
         best = max(known, key=lambda id_: known[id_].likeness(look), default=None)
         if best is not None and known[best].likeness(look) >= max(SAME, like):
@@ -321,8 +321,9 @@ class FaceLocator:
         return best, self._gone.pop(best)
 
     def _remember(self, track: _Track) -> None:
-        """Keeps how a face looked that left."""
-        self._gone[track.id] = track.looks
+        """Keeps how a face looked that left, if that is known."""
+        if track.looks:
+            self._gone[track.id] = track.looks
         while len(self._gone) > _REMEMBERED:
             del self._gone[next(iter(self._gone))]
 

@@ -2,10 +2,10 @@
 
     listening socket --accept--> new (TLS handshake, request) --settled--> served --close--> gone
 
-What is new is bounded by itself: one more ends the oldest that has not said a word, of the address that has the most of them,
-so that whoever opens connections and says nothing ends its own. Beyond the overall bound a connection is reset at once.
-Descriptors that the process has left are never used up here; one is held in hand, so that even without any the queue of the
-port is emptied.
+What is new is bounded by itself: one more ends the oldest that has not said a word among the older half, else the oldest,
+of the address that has most, so that whoever opens connections and says nothing ends its own. Beyond the overall bound a
+connection is reset at once. Descriptors that the process has left are never used up here; one is held in hand, so that even
+without any the queue of the port is emptied.
 
 A connection is counted from accept to the close of its descriptor, whoever closes it. Used on one event loop.
 """
@@ -201,8 +201,9 @@ class Admission:
                 connection.end()
 
     def _end_oldest(self) -> None:
-        crowd = max(self._new.values(), key=len)
-        file, oldest = next(((file, one) for file, one in crowd.items() if one.silent), next(iter(crowd.items())))
+        crowd = list(max(self._new.values(), key=len).items())
+        older = crowd[: -(-len(crowd) // 2)]  # who came just now has had no time to speak
+        file, oldest = next(((file, one) for file, one in older if one.silent), crowd[0])
         self._forget(file, oldest)
         self._told("crowded", oldest.address)
         self._ending.add(file)

@@ -60,8 +60,8 @@ class SlowRate:
 
 
 @dataclass(frozen=True)
-class NewClock:
-    """Where a recording's stamps begin anew: at the frame of the time t, seconds, whose own stamp is another."""
+class Restart:
+    """Where a recording's stamps restart: at the frame of the time t, seconds, whose own stamp is another."""
 
     frame: int
     t: float
@@ -72,7 +72,7 @@ class SourceClock:
     """Stamps the frames of one source; step_s is the declared time from frame to frame, None where none is declared.
 
     sort says beforehand that the container's stamps are those of storage, not of presentation. recorded says that no wall clock
-    tells how much time passed where the stamps begin anew: time goes on then, and `anew` keeps where. covered is how long the
+    tells how much time passed where the stamps restart: time goes on then, and `restarts` keeps where. covered is how long the
     pictures last, gaps left out; missing how many pictures a steady rate lacks, in so many holes.
     """
 
@@ -86,7 +86,7 @@ class SourceClock:
         self.gaps = 0
         self.covered = 0.0
         self.missing = self.holes = 0
-        self.anew: list[NewClock] = []
+        self.restarts: list[Restart] = []
         self._offset = 0.0
         self._count = 0
         self._last: float | None = None
@@ -109,7 +109,7 @@ class SourceClock:
             heapq.heapify(self._ahead)
             if self._recorded:
                 self._offset += last + step - t
-                self.anew.append(NewClock(self._count, t + self._offset, t))
+                self.restarts.append(Restart(self._count, t + self._offset, t))
             return self._advance(t, gap=True)
         t = self._repaired(t, last)
         self._look_for_hole(t - last, step)

@@ -18,15 +18,15 @@ import av.error
 
 from engine.errors import SourceError
 from engine.types import Frame
-from stream.clock import NewClock, SourceClock
+from stream.clock import Restart, SourceClock
 from stream.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of, seconds_of
 from stream.pixels import square_size
 
 EARLY_END_S = 0.5
 """A file whose pictures end this much before its declared end was cut off."""
 
-MOST_CLOCKS = 3
-"""So many new clocks are told one by one."""
+MOST_RESTARTS = 3
+"""So many restarts of the clock are listed one by one."""
 
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
@@ -39,7 +39,7 @@ _INDEXED = {"mp4", "matroska", "avi", "asf"}
 class VideoFacts:
     """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
 
-    covered is how long the pictures last, in so many steps, gaps left out; clocks says where the file's own stamps begin anew.
+    covered is how long the pictures last, in so many steps, gaps left out; clock_restarts says where the file's stamps restart.
     """
 
     path: str
@@ -53,7 +53,7 @@ class VideoFacts:
     end: float | None
     covered: float
     steps: int
-    clocks: tuple[NewClock, ...]
+    clock_restarts: tuple[Restart, ...]
     frames: int
     expected_frames: int | None
     gaps: int
@@ -150,7 +150,7 @@ class VideoSource:
         declared = self._declared
         if declared.frames:
             return declared.frames
-        if self._decoding.clock.anew:
+        if self._decoding.clock.restarts:
             return None
         return round(declared.length * self._fps) if declared.length and self._fps else None
 
@@ -175,7 +175,7 @@ class VideoSource:
             end=read.end,
             covered=round(read.clock.covered, 6),
             steps=max(0, read.frames - 1 - read.clock.gaps),
-            clocks=tuple(read.clock.anew),
+            clock_restarts=tuple(read.clock.restarts),
             frames=read.frames,
             expected_frames=self.expected_frames,
             gaps=read.clock.gaps + read.resized + (read.clock.holes if read.lost else 0),
@@ -195,7 +195,7 @@ class VideoSource:
         rest = f"the rest was read ({_count(read.frames, 'frame')})"
         end, last = self._declared.end, read.end
         slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
-        whole = not read.finished or read.clock.anew or (self._declared.frames and read.frames >= self._declared.frames)
+        whole = not read.finished or read.clock.restarts or (self._declared.frames and read.frames >= self._declared.frames)
         if not whole and end is not None and last is not None and last < end - slack:
             stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
             return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
@@ -212,13 +212,13 @@ class VideoSource:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
         elif clock.invented:
             yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
-        for new in clock.anew[:MOST_CLOCKS]:
+        for restart in clock.restarts[:MOST_RESTARTS]:
             yield (
-                f"time stamps begin anew at frame {new.frame}: {new.stamp:.3f} s follows {new.t:.3f} s; "
+                f"time stamps restart at frame {restart.frame}: {restart.stamp:.3f} s follows {restart.t:.3f} s; "
                 "times go on from there, and nothing is compared across"
             )
-        if len(clock.anew) > MOST_CLOCKS:
-            yield f"time stamps begin anew {len(clock.anew) - MOST_CLOCKS} times more"
+        if len(clock.restarts) > MOST_RESTARTS:
+            yield f"time stamps restart {len(clock.restarts) - MOST_RESTARTS} times more"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import webrtcvad
 
+from stream.clock import GAP_S, LEAP_S
+
 I16 = npt.NDArray[np.int16]
 
 RATE = 16_000
@@ -78,11 +80,19 @@ class Voice:
     def _listen(container: av.container.InputContainer) -> Iterator[tuple[float, bool | None]]:
         """The middle of each window and whether a voice is in it."""
         detector = webrtcvad.Vad(EAGERNESS)
+        first = True
         samples: I16 = np.zeros(0, np.int16)
-        begin = 0.0
-        for start, more in _sound(container):
+        begin = offset = 0.0
+        for stamp, more in _sound(container):
+            start, goes_on = None if stamp is None else stamp + offset, begin + len(samples) / RATE
+            if (
+                start is not None and not first and not -GAP_S <= start - goes_on <= LEAP_S
+            ):  # as the pictures' clock: see `stream.clock`
+                offset += goes_on - start
+                start = goes_on
             if start is not None and abs(start - (begin + len(samples) / RATE)) > DRIFT_S:
                 samples, begin = np.zeros(0, np.int16), start
+            first = False
             samples = np.concatenate([samples, more])
             while len(samples) >= WINDOW:
                 window, samples = samples[:WINDOW], samples[WINDOW:]

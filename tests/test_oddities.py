@@ -184,15 +184,15 @@ def leaping_in_mp4(base: Base) -> Path:
 
 
 @pytest.mark.parametrize("made", [restarting, leaping, leaping_in_mp4])
-def test_stamps_that_begin_anew_are_a_gap_and_time_goes_on(base: Base, made: Callable[[Base], Path]) -> None:
+def test_stamps_that_restart_are_a_gap_and_time_goes_on(base: Base, made: Callable[[Base], Path]) -> None:
     report = run(made(base))
     video = report.summary["video"]
     assert report.problem is None
-    assert (video["frames"], video["gaps"], len(video["clocks"])) == (len(base.pictures), 1, 1)
+    assert (video["frames"], video["gaps"], len(video["clock_restarts"])) == (len(base.pictures), 1, 1)
     assert video["duration"] == pytest.approx(len(base.pictures) / FPS, abs=0.1)
     assert video["measured_fps"] == pytest.approx(FPS, rel=0.01)
     assert video["expected_frames"] in (None, len(base.pictures))
-    assert "time stamps begin anew at frame 150" in notes(report)
+    assert "time stamps restart at frame 150" in notes(report)
     assert [event.label for event in report.events][:1] == ["negative"]
     assert_none_across(report, 5.0)
     times = [(event.onset.t, event.face) for event in report.events]

@@ -213,6 +213,20 @@ def test_an_id_outlives_a_short_loss_and_no_points_are_invented_in_it(locator: M
     assert ids(found[-2:]) == [[0]] * 2
 
 
+def test_faces_side_by_side_from_the_start_keep_their_ids_when_they_leave(locator: Make) -> None:
+    """Who was never seen alone is not taken for anybody else."""
+    one, other = locator(keep_s=0.5), photo("astronaut")[10:260, 120:320]
+    pair = side_by_side(shift=60)
+    blank = grey_picture(*pair.shape[:2])
+    alone = blank.copy()
+    alone[25 : 25 + other.shape[0], 200 : 200 + other.shape[1]] = other
+    found = [one.locate(frame) for frame in frames_of([pair] * 4 + [blank] * 12 + [alone] * 4, FPS)]
+    where = {face.id: face.points[:, 0].mean() for face in found[3]}
+    assert sorted(where) == [0, 1]
+    right = max(where, key=lambda id_: where[id_])
+    assert ids(found[-2:]) == [[right]] * 2
+
+
 def test_after_a_long_loss_an_id_goes_to_who_looks_like_it(locator: Make) -> None:
     """One face returns and has its id again; another one has a new id, whatever place it takes."""
     one = locator(keep_s=0.8)

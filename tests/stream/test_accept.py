@@ -126,6 +126,24 @@ def test_the_one_that_says_nothing_for_longest_gives_way_and_others_addresses_ar
         end.close()
 
 
+def test_a_newcomer_does_not_give_way_to_those_who_spoke_once_and_wait() -> None:
+    """As behind a proxy, where all have one address: many past TLS that never ask, and one who just came."""
+    admission = Admission(Room(100, 4, 100))
+    clients: list[socket.socket] = []
+    accepted: list[AcceptedSocket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for k in range(6):
+            clients.append(socket.create_connection(listener.getsockname()))
+            accepted.append(AcceptedSocket(listener.accept()[0], "127.0.0.1"))
+            assert admission.enter(accepted[-1])
+            if k < 4:
+                clients[-1].sendall(b"\x16")
+                accepted[-1].recv(1)
+    assert [_waits(client) for client in clients] == [False, False, True, True, True, True], "the oldest gave way"
+    for end in (*accepted, *clients):
+        end.close()
+
+
 def _waits(end: socket.socket) -> bool:
     """Whether the other end is open and has said nothing."""
     try:

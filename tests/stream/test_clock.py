@@ -141,19 +141,19 @@ def test_a_rate_that_wavers_is_said_once() -> None:
 
 
 @pytest.mark.parametrize("there", [0.0, 40_000.0])
-def test_in_a_recording_time_goes_on_where_stamps_begin_anew(there: float) -> None:
+def test_in_a_recording_time_goes_on_where_stamps_restart(there: float) -> None:
     clock = SourceClock(0.04, recorded=True)
     times = [100.0, 100.04, there, there + 0.04, there + 0.08]
     assert [t for t, _ in stamps(clock, times)] == pytest.approx([100.0, 100.04, 100.08, 100.12, 100.16])
-    (anew,) = clock.anew
-    assert (anew.frame, anew.stamp, anew.t) == (2, there, pytest.approx(100.08))
+    (restart,) = clock.restarts
+    assert (restart.frame, restart.stamp, restart.t) == (2, there, pytest.approx(100.08))
     assert (clock.gaps, clock.covered) == (1, pytest.approx(0.12))
 
 
 def test_a_hole_of_a_recording_stays_one() -> None:
     clock = SourceClock(0.04, recorded=True)
     assert stamps(clock, [0.0, 0.04, 600.0]) == [(0.0, False), (0.04, False), (600.0, True)]
-    assert not clock.anew
+    assert not clock.restarts
 
 
 @pytest.mark.parametrize(

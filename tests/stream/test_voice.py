@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
 import pytest
 
+import stream.voice
 from engine.types import F64
 from stream.voice import RATE, Voice
 from tests.videos import stepping, write_video
@@ -87,3 +89,13 @@ def test_a_long_sound_takes_no_more_memory(tmp_path: Path) -> None:
         for t in np.arange(0.0, 40.0, 0.1):
             voice.at(float(t))
         assert len(voice._times) < 600
+
+
+@pytest.mark.parametrize("restart", [0.0, 40_000.0])
+def test_where_stamps_restart_the_sound_goes_on_as_the_pictures_do(monkeypatch: pytest.MonkeyPatch, restart: float) -> None:
+    second = np.zeros(RATE, np.int16)
+    stamps = [100.0, 101.0, restart, restart + 1.0]
+    monkeypatch.setattr(stream.voice, "_sound", lambda container: iter([(stamp, second) for stamp in stamps]))
+    middles = [middle for middle, _ in Voice._listen(cast(Any, None))]
+    assert middles == sorted(middles)
+    assert (middles[0], middles[-1]) == (pytest.approx(100.015, abs=0.03), pytest.approx(104, abs=0.1))

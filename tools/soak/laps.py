@@ -33,18 +33,19 @@ MOST_GROWTH = 0.05
 """Of memory, from the second lap to the last ones."""
 LEAST_SPEED = 0.9
 """Of frames for each second of CPU time, likewise."""
-NEAR_S = 0.1
-"""Events of two laps are the same where label and kind are and onsets lie so near."""
+MOST_OTHER = 0.1
+"""Of the laps may have an event more or less than the others: where the face jumps back, another picture of it may become the
+reference, and what is measured against it differs by some hundredths of a pixel."""
 
 
 @dataclass(frozen=True)
 class Lap:
-    """What one lap took and gave: MiB of resident memory at its end, frames for each second of CPU time, and label, kind and
-    onset (seconds from the lap's start) of each of its events."""
+    """What one lap took and gave: MiB of resident memory at its end, frames for each second of CPU time, and label, onset and
+    offset (seconds from the lap's start) of each of its events."""
 
     memory_mib: float
     frames_per_cpu_s: float
-    events: tuple[tuple[str, str, float], ...] = ()
+    events: tuple[tuple[str, float, float], ...] = ()
 
 
 def run(minutes: float, tell: Callable[[int, Lap], None], *, lap_s: float = LAP_S) -> list[Lap]:
@@ -70,9 +71,10 @@ def run(minutes: float, tell: Callable[[int, Lap], None], *, lap_s: float = LAP_
     return [Lap(lap.memory_mib, lap.frames_per_cpu_s, _within(report.events, n, lap_s)) for n, lap in enumerate(laps)]
 
 
-def _within(events: Sequence[Event], lap: int, lap_s: float) -> tuple[tuple[str, str, float], ...]:
+def _within(events: Sequence[Event], lap: int, lap_s: float) -> tuple[tuple[str, float, float], ...]:
     mine = sorted((one for one in events if lap <= one.onset.t / lap_s < lap + 1), key=lambda one: one.onset.t)
-    return tuple((one.label, str(one.kind), round(one.onset.t - lap * lap_s, 3)) for one in mine)
+    begin = lap * lap_s
+    return tuple((one.label, round(one.onset.t - begin, 3), round((one.offset or one.apex).t - begin, 3)) for one in mine)
 
 
 def figures(laps: Sequence[Lap]) -> dict[str, Any]:
@@ -92,8 +94,9 @@ def figures(laps: Sequence[Lap]) -> dict[str, Any]:
 
 
 def _same(one: Lap, other: Lap) -> bool:
+    """Whether two laps have the same events: as many, of the same labels, each overlapping its like."""
     pairs = zip(one.events, other.events, strict=False)
-    return len(one.events) == len(other.events) and all(a[:2] == b[:2] and abs(a[2] - b[2]) <= NEAR_S for a, b in pairs)
+    return len(one.events) == len(other.events) and all(a[0] == b[0] and a[1] <= b[2] and b[1] <= a[2] for a, b in pairs)
 
 
 def judged(found: dict[str, Any]) -> list[str]:
@@ -103,7 +106,7 @@ def judged(found: dict[str, Any]) -> list[str]:
         f"memory grew by {memory['growth']:.1%}": memory["growth"] < MOST_GROWTH,
         f"it ended at {speed['ratio']:.0%} of its speed": speed["ratio"] > LEAST_SPEED,
         "no event was found": found["events_a_lap"] > 0,
-        f"laps {found['other_laps']} have other events": not found["other_laps"],
+        f"laps {found['other_laps']} have other events": len(found["other_laps"]) <= MOST_OTHER * found["laps"],
     }
     return [sentence for sentence, well in checks.items() if not well]
 

@@ -41,16 +41,16 @@ class Usage:
 
 
 class LiveProcess:
-    """`apexstream live SOURCE...` on a free port, with a store that goes when it goes.
+    """`apexstream live SOURCE...` on a free port; store and log are in the folder data, or in one that goes when it goes.
 
     Raises RuntimeError where it does not start.
     """
 
-    def __init__(self, sources: Sequence[str], *options: str) -> None:
+    def __init__(self, sources: Sequence[str], *options: str, data: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="apexstream-soak-")
-        self._log = Path(self._folder.name) / "log"
+        self._log = (data or Path(self._folder.name)) / "log"
         command = [sys.executable, "-m", "tools.cli", "live", *sources, *options]
-        command += ["--listen", "127.0.0.1:0", "--data", self._folder.name]
+        command += ["--listen", "127.0.0.1:0", "--data", str(data or self._folder.name)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self.url = self._address()

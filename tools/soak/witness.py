@@ -24,8 +24,13 @@ PATIENCE_S = 60.0
 
 @dataclass
 class Witness:
-    """A client that keeps every final event it is sent, and says when another one came."""
+    """A client that keeps every final event after since that it is sent, and says when another one came.
 
+    options are those of its connections, as websockets' connect takes them; with ssl it speaks TLS.
+    """
+
+    since: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
     came: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
@@ -33,13 +38,13 @@ class Witness:
     @property
     def seq(self) -> int:
         """Where it goes on."""
-        return int(self.seen[-1]["seq"]) if self.seen else 0
+        return int(self.seen[-1]["seq"]) if self.seen else self.since
 
     async def watch(self, port: int) -> None:
         """Follow, and connect again whenever that ends."""
         while True:
             with contextlib.suppress(OSError, ConnectionClosed, InvalidHandshake, EOFError):
-                async with connected(port, self.seq) as received:
+                async with connected(port, self.seq, **self.options) as received:
                     self.connections += 1
                     async for event in received:
                         self.seen.append(event)
@@ -55,10 +60,11 @@ class Witness:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int, since: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-    """The final events of one connection."""
-    address = f"ws://127.0.0.1:{port}/?type=expression&since={since}"
-    async with connect(address, subprotocols=[Subprotocol(SUBPROTOCOL)], open_timeout=PATIENCE_S, close_timeout=1) as socket_:
+async def connected(port: int, since: int, **options: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """The final events of one connection; options as `Witness` has them."""
+    address = f"{'wss' if 'ssl' in options else 'ws'}://127.0.0.1:{port}/?type=expression&since={since}"
+    given: dict[str, Any] = {"subprotocols": [Subprotocol(SUBPROTOCOL)], "open_timeout": PATIENCE_S, "close_timeout": 1}
+    async with connect(address, **{**given, **options}) as socket_:
 
         async def finals() -> AsyncIterator[dict[str, Any]]:
             async for text in socket_:
