@@ -105,7 +105,7 @@ class Store:
         locks away."""
         with contextlib.ExitStack() as undo, told(self.path):
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # for its owner alone; its log gets the same mode
-            undo.callback(os.close, self._file)
+            undo.callback(self._close_file)
             for path in (self.path, *self._logs):
                 kept_private(path)
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -119,6 +119,9 @@ class Store:
     def _disconnect(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # what it has of a removed file goes with it
             self._db.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
@@ -139,15 +142,16 @@ class Store:
         """Raise LostError where the file, or the log that belongs to it, is not in its place any more or not what it was.
 
         thorough: read it, too, up to `CHECKED_BYTES`. Until such a look finds it well again, nothing is appended to a file that
-        was found damaged.
+        was found damaged. Raises OutputError where the system refuses to look.
         """
         if not same_file(self.path, self._file):
             raise LostError(gone(self.path))
         if thorough:
             self._damage = None
-        self._check_content(thorough=thorough)
-        self._check_logs()
-        self._keep_lock()
+        with told(self.path):
+            self._check_content(thorough=thorough)
+            self._check_logs()
+            self._keep_lock()
 
     def _check_content(self, *, thorough: bool = False) -> None:
         if os.pread(self._file, len(_MAGIC), 0) != _MAGIC:
@@ -162,7 +166,8 @@ class Store:
 
     def _check_logs(self) -> None:
         for path, file in self._log_files.items():
-            if not path.exists() or not os.path.samestat(path.stat(), file):
+            there = _stat(path)
+            if there is None or not os.path.samestat(there, file):
                 raise LostError(gone(path))
 
     def _keep_lock(self) -> None:
@@ -178,13 +183,14 @@ class Store:
 
         No other connection of this process may be open. Raises OutputError where it cannot.
         """
-        if same_file(self.path, self._file):
-            self._check_content()
-            with told(self.path):
+        with told(self.path):
+            new = _stat(self.path) is None
+            if same_file(self.path, self._file):
+                self._check_content()
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        elif self._file >= 0 and (self.path.exists() or not self._recreate):
-            raise LostError(gone(self.path))
-        identity, last, new = self.identity, self.last, not self.path.exists()
+            elif not self._recreate if new else self._file >= 0:
+                raise LostError(gone(self.path))
+        identity, last = self.identity, self.last
         if new:
             self._clear_place()
         self._disconnect()
@@ -344,6 +350,14 @@ class Store:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """What is at path; None where nothing is. Raises OSError where the system does not say."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _row(event: dict[str, Any], at: float) -> tuple[float, str, str | None, str, str]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -622,6 +624,27 @@ def test_a_file_that_is_overwritten_is_noticed_though_nothing_happens(tmp_path: 
                 await Client().until(lambda: "is damaged" in str(hub.problem))
                 with pytest.raises(OutputError, match="is damaged"):
                     await hub.stored(0)
+
+        on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_no_event_is_lost_while_the_system_refuses_to_read_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                with monkeypatch.context() as broken:
+                    broken.setattr(os, "pread", refuse)
+                    await client.until(lambda: "nput/output error" in str(hub.problem))
+                    hub.post(decided(1))
+                    await client.until(lambda: hub.backlog == 1)
+                await client.until(lambda: client.seqs == [1] and hub.problem is None)
 
         on_a_loop(body)
 

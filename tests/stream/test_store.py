@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -178,6 +179,32 @@ def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[P
         with pytest.raises(LostError):
             kept.reopen()
         assert kept.last == 1
+
+
+def test_a_disk_that_refuses_to_be_read_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Store(tmp_path) as store:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "pread", refuse)
+            for look in (store.check, store.reopen, lambda: store.append([stored(1)])):
+                with pytest.raises(OutputError, match=r"events\.sqlite3.*nput/output error"):
+                    look()
+        assert store.append([stored(1)]) == [1]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_reported_as_such(tmp_path: Path) -> None:
+    folder, away = tmp_path / "events", tmp_path / "away"
+    with Store(folder) as store:
+        folder.rename(away)
+        folder.symlink_to("x" * 300)  # fails in stat, for root too, as a folder without rights does for everybody else
+        for look in (store.check, store.reopen):
+            with pytest.raises(OutputError, match=r"events\.sqlite3"):
+                look()
+        folder.unlink()
+        away.rename(folder)
+        assert store.append([stored(1)]) == [1]
 
 
 def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
