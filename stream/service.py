@@ -250,7 +250,12 @@ def ended_by_signals() -> Iterator[asyncio.Event]:
 
 def _set_by(ending: Ending) -> asyncio.Event:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    ending.on_end(partial(loop.call_soon_threadsafe, stop.set))
+
+    def end() -> None:
+        if not loop.is_closed():  # else the service has ended already
+            loop.call_soon_threadsafe(stop.set)
+
+    ending.on_end(end)
     return stop
 
 
