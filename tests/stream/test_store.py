@@ -283,12 +283,12 @@ def test_a_removed_folder_lets_no_second_service_start(harm: Callable[[Path], No
         pass
 
 
-def test_a_store_that_everybody_could_read_is_its_owners_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_everybody_could_read_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Store(tmp_path) as kept:
         path = kept.path
     path.chmod(0o666)
     with Store(tmp_path):
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.stat().st_mode & 0o777 == 0o660
     assert "could be used by every user of this machine (mode 0666)" in caplog.text
 
 
