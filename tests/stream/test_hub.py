@@ -16,6 +16,7 @@ import pytest
 from engine.errors import OutputError
 from engine.types import Activity, Mark
 from stream import hub as hub_module
+from stream import store as store_module
 from stream.feed import Acted, Preview, Signal, SourceStatus
 from stream.hub import Hub
 from stream.reader import Reader
@@ -647,6 +648,34 @@ def test_no_event_is_lost_while_the_system_refuses_to_read_the_store(tmp_path: P
                 await client.until(lambda: client.seqs == [1] and hub.problem is None)
 
         on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> bool:
+        begun.set()
+        return go_on.wait(4 * DEADLINE_S)
+
+    monkeypatch.setattr(store_module, "examine", slow)
+    monkeypatch.setattr(hub_module, "EXAMINE_S", 0.0)
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                await client.until(begun.is_set)
+                hub.post(decided(1))
+                await client.until(lambda: client.seqs == [1])
+
+        try:
+            on_a_loop(body)
+        finally:
+            go_on.set()
 
 
 @pytest.mark.usefixtures("watchful")

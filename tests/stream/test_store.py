@@ -16,10 +16,11 @@ import pytest
 
 from engine.errors import OutputError
 from stream import store as store_module
-from stream.reader import FILE, LostError, Reader
+from stream.hub import HUNG_S
+from stream.reader import FILE, LostError, Reader, examine
 from stream.retention import CONFIRM_S, TrustedClock
 from stream.service import STORE_S
-from stream.store import BUSY_S, LOCK, Store
+from stream.store import BUSY_S, EXAMINED_S, LOCK, Store
 from tests.events import seqs, stored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,10 +171,10 @@ def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[P
     folder = tmp_path / "events"
     with Store(folder) as kept:
         kept.append([stored(1)])
-        kept.check(thorough=True)
+        kept.examine()
         harm(folder)
         with pytest.raises(LostError, match=r"was removed or replaced|is damaged"):
-            kept.check(thorough=True)
+            kept.examine()
         with pytest.raises(LostError):
             kept.append([stored(2)])
         with pytest.raises(LostError):
@@ -188,7 +189,7 @@ def test_a_disk_that_refuses_to_be_read_is_reported_as_such(tmp_path: Path, monk
     with Store(tmp_path) as store:
         with monkeypatch.context() as broken:
             broken.setattr(os, "pread", refuse)
-            for look in (store.check, store.reopen, lambda: store.append([stored(1)])):
+            for look in (store.check, store.examine, store.reopen, lambda: store.append([stored(1)])):
                 with pytest.raises(OutputError, match=r"events\.sqlite3.*nput/output error"):
                     look()
         assert store.append([stored(1)]) == [1]
@@ -207,6 +208,26 @@ def test_a_folder_that_cannot_be_looked_into_is_reported_as_such(tmp_path: Path)
         assert store.append([stored(1)]) == [1]
 
 
+def test_a_look_through_a_large_file_is_cut_short_and_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path) as kept:
+        kept.append([stored(1)])
+        path, identity = kept.path, kept.identity
+    with contextlib.closing(sqlite3.connect(path)) as large:
+        large.execute("CREATE TABLE filler AS SELECT zeroblob(33554432) AS x")
+    assert examine(path, identity, 1, within_s=60.0)
+    assert any(not examine(path, identity, 1, within_s=step / 2000) for step in range(1, 100))
+    with Store(tmp_path) as kept:
+        kept.examine()
+        overwritten_behind_its_beginning(tmp_path)
+        with pytest.raises(LostError):
+            kept.examine()
+        monkeypatch.setattr(store_module, "examine", lambda *_, within_s: within_s > EXAMINED_S)
+        kept.examine()
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+    assert EXAMINED_S < HUNG_S
+
+
 def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
     path, away = tmp_path / FILE, tmp_path / "away"
     with Store(tmp_path) as kept:
@@ -215,7 +236,8 @@ def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None
         with pytest.raises(LostError):
             kept.append([stored(2)])
         away.rename(path)
-        kept.check(thorough=True)
+        kept.examine()
+        kept.check()
         assert kept.append([stored(2)]) == [2]
         assert seqs(kept.since(0)) == [1, 2]
 
