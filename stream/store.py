@@ -29,7 +29,7 @@ from typing import Any, Self, Unpack
 from engine.errors import OutputError
 from stream.private import kept_private, same_file
 from stream.reader import APPLICATION, FILE, SCHEMA, Bounds, LostError, Pages, check_ours, damaged, examine, gone, told
-from stream.retention import TrustedClock
+from stream.retention import TrustedClock, Waited
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Store:
         keep_days: float | None = None,
         keep_bytes: int | None = None,
         recreate: bool = False,
-        clock: Callable[[float | None], TrustedClock] = TrustedClock,
+        clock: Callable[[float | None, Waited | None], TrustedClock] = TrustedClock,
     ) -> None:
         self.path = folder / FILE
         self.identity, self.last = uuid.uuid4().hex, 0  # of a new file
@@ -99,7 +99,7 @@ class Store:
             undo.callback(self._let_go_beside)
             self._connect()
             undo.callback(self._disconnect)
-            self._clock = clock(self._newest())
+            self._clock = clock(self._newest(), self._waited())
             undo.pop_all()
 
     def _connect(self) -> None:
@@ -235,6 +235,19 @@ class Store:
             row = self._db.execute("SELECT stored_at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else float(row[0])
 
+    def _waited(self) -> Waited | None:
+        """What an earlier run kept of a clock that it did not believe."""
+        with told(self.path):
+            row = self._db.execute("SELECT CAST(seen AS REAL), CAST(seconds AS REAL) FROM clock").fetchone()
+        return None if row is None else Waited(*row)
+
+    def _keep_waited(self) -> None:
+        waited = self._clock.waited()
+        with self._transaction():
+            self._db.execute("DELETE FROM clock")
+            if waited is not None:
+                self._db.execute("INSERT INTO clock VALUES (?, ?)", waited)
+
     def _open(self) -> None:
         if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -247,6 +260,7 @@ class Store:
                 for statement in _TABLES.strip().split(";\n"):
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO identity VALUES (?)", (self.identity,))
+            self._db.execute("CREATE TABLE IF NOT EXISTS clock (seen REAL NOT NULL, seconds REAL NOT NULL)")
         if self.path.stat().st_size <= CHECKED_BYTES:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
@@ -301,8 +315,9 @@ class Store:
         None is removed for its age while the machine's clock is not believed (`stream.retention`). Call it until it returns 0.
         Raises OutputError.
         """
-        removed, now = 0, self._time()
+        removed = 0
         with told(self.path):
+            now = self._time()
             if self._keep_s is not None and now is not None:
                 removed = self._remove(_OLD, (now - self._keep_s, now - self._keep_s, now, PRUNED_AT_ONCE))
             if not removed and self._keep_bytes is not None:
@@ -313,10 +328,11 @@ class Store:
 
     def _time(self) -> float | None:
         now = self._clock.now()
-        if self._believes != (now is not None):
-            self._believes = now is not None
-            if now is None and self._keep_s is not None:
-                log.warning("the clock of this machine was set; until it has gone on from there for a day, no event is too old")
+        changed, self._believes = self._believes != (now is not None), now is not None
+        if changed or now is None:
+            self._keep_waited()
+        if changed and now is None and self._keep_s is not None:
+            log.warning("%s; until it has gone on from there for a day of running, no event is too old", self._clock.reason)
         return now
 
     def _too_many(self, keep_bytes: int) -> int:

@@ -18,7 +18,7 @@ from engine.errors import OutputError
 from stream import store as store_module
 from stream.hub import HUNG_S
 from stream.reader import FILE, LostError, Reader, examine
-from stream.retention import CONFIRM_S, TrustedClock
+from stream.retention import CONFIRM_S, TrustedClock, Waited
 from stream.service import STORE_S
 from stream.store import BUSY_S, EXAMINED_S, LOCK, Store
 from tests.events import seqs, stored
@@ -85,8 +85,8 @@ def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> No
     """200 days ahead for half a minute, and back; then a year on, for good."""
     machine = {"wall": time.time(), "steady": 0.0}
 
-    def clock(newest: float | None) -> TrustedClock:
-        return TrustedClock(newest, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
+    def clock(newest: float | None, waited: Waited | None) -> TrustedClock:
+        return TrustedClock(newest, waited, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
 
     with Store(tmp_path, keep_days=90, clock=clock) as kept:
         kept.append([stored(number) for number in range(14)])
@@ -107,6 +107,27 @@ def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> No
         other.append([stored(1)])
     with Store(tmp_path / "other", keep_days=90, clock=clock) as opened_with_a_wrong_clock:
         assert opened_with_a_wrong_clock.prune() == 0
+
+
+def test_a_service_that_runs_for_hours_a_week_removes_old_events_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    machine = {"wall": time.time(), "steady": 0.0}
+
+    def clock(newest: float | None, waited: Waited | None) -> TrustedClock:
+        return TrustedClock(newest, waited, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
+
+    removed = 0
+    for week in range(10):
+        with Store(tmp_path, keep_days=20, clock=clock) as kept:
+            kept.append([stored(week)])
+            for _ in range(16):
+                removed += kept.prune()
+                machine["wall"] += 1800
+                machine["steady"] += 1800
+            removed += kept.prune()
+        machine["wall"] += 7 * 86_400
+        machine["steady"] = 0.0
+    assert removed >= 4
+    assert "by the clock of this machine the newest event is 7 days old" in caplog.text
 
 
 def test_an_event_stored_by_a_clock_that_was_years_behind_is_not_old(tmp_path: Path) -> None:
