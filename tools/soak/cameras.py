@@ -30,8 +30,8 @@ from engine.types import U8
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("huge", "nonsense", "redirect", "endless", "long")
-"""Pictures of 16,000 x 16,000; bytes that are no answer; an answer that leads to this machine's port 1; a part's head without end;
-a picture of two gigabytes."""
+"""Pictures of 16,000 x 16,000; bytes that are no answer; an answer that leads to this machine's port 1; the head of a part, and
+a picture, without end."""
 REFUSE = "refuse"
 SIDE = 16_000
 START_S = 60.0
