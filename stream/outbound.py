@@ -4,6 +4,8 @@ A play list or a redirect may name any host, this machine and its neighbours amo
 fetches through a proxy of ours on this machine, which looks at every host and connects to the very address it looked at:
 
     FFmpeg --GET http://HOST/... or CONNECT HOST--> Outbound --HOST configured, an address of it, or public--> HOST
+
+A redirect of an RTSP server is not checked: FFmpeg follows it by itself.
 """
 
 from __future__ import annotations
