@@ -50,7 +50,7 @@ READ_MARGIN_S = 1.0
 """How much longer FFmpeg waits than this module does, so that a stall is told as one."""
 
 SAMPLE_STEP = 8
-"""Every so manieth pixel along both sides is compared with the picture before."""
+"""Every eighth pixel along both sides is compared with the picture before."""
 
 MOST_LEFT_BEHIND = 2
 """Abandoned connections that may be ending while another is tried."""

@@ -178,7 +178,7 @@ def test_a_password(caplog: pytest.LogCaptureFixture) -> None:
             watched.take(3)
 
 
-def test_a_source_that_is_refused_for_its_size_is_told_and_not_hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_is_refused_for_its_size_is_reported_and_retried_later(monkeypatch: pytest.MonkeyPatch) -> None:
     hurried: list[float] = []
     monkeypatch.setattr(stream.decoding, "MOST_PIXELS", 64 * 48 - 1)
     monkeypatch.setattr(stream.capture, "REFUSED_WAIT_S", 0.01)

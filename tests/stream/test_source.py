@@ -101,7 +101,7 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
     assert source.problem is None
 
 
-def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     write_video(path, [quadrants(64, 48)] * 2, options={"x264-params": "sar=4/3"})
     _, source = read(path)
@@ -115,7 +115,7 @@ def test_names_with_odd_characters(tmp_path: Path) -> None:
     assert len(read(odd)[0]) == 2
 
 
-def test_damaged_packets_are_left_out_and_told(tmp_path: Path) -> None:
+def test_damaged_packets_are_left_out_and_reported(tmp_path: Path) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (60, 96, 128, 3), dtype=np.uint8)
     path = write_video(tmp_path / "clip.mp4", list(noise), options={"g": "10"}, container_options={"movflags": "faststart"})
     frames, source = read(corrupted(path, 0.5))

@@ -177,7 +177,7 @@ class Plan:
 
 
 async def _watched(service: LiveProcess, target: Target, found: Run, plan: Plan, tell: Callable[[Struck], None]) -> None:
-    """Follow, sample, attack; then end the service and see that all clients are told."""
+    """Follow, sample, attack; then end the service and see that all clients hear of it."""
     options = {"ssl": target.tls, "additional_headers": {"Authorization": f"Bearer {target.token}"}}
     clients = [Witness(since=target.filler, options=options) for _ in range(CLIENTS)]
     following = [asyncio.create_task(client.watch(target.port)) for client in clients]
@@ -236,14 +236,14 @@ def _sampled(service: LiveProcess, target: Target, began: float) -> Sample:
     code, _ = target.ask("/healthz")
     health = time.monotonic() - asked
     before = time.monotonic()
-    told, text = target.ask("/metrics")
+    status, text = target.ask("/metrics")
     at = (before + time.monotonic()) / 2 - began
     used = service.usage()
     return Sample(
         round(at, 2),
         round(used.memory_mib, 1),
         used.handles,
-        frames(text.decode()) if told == 200 else None,
+        frames(text.decode()) if status == 200 else None,
         round(health, 3) if code == 200 else None,
         round(os.getloadavg()[0], 2),
         round(used.cpu_s, 2),
@@ -452,8 +452,8 @@ def judged(found: Run) -> list[str]:
         checks[f"{name}: nothing was analysed before the first attack"] = camera["fps_before"] > 0
         for row in camera["below"]:
             busy = f"load {row['load']}, {row['cores']} cores used, {row['waited']} s a second waited for them"
-            told = f"{row['fps']} of {camera['fps_before']} frames a second ({busy})"
-            checks[f"{name}: from {row['from']:.0f} to {row['to']:.0f} s {told}"] = False
+            rates = f"{row['fps']} of {camera['fps_before']} frames a second ({busy})"
+            checks[f"{name}: from {row['from']:.0f} to {row['to']:.0f} s {rates}"] = False
     return problems + [sentence for sentence, well in checks.items() if not well]
 
 

@@ -325,7 +325,7 @@ def stopped(target: Target, chance: random.Random) -> Seen:
             target.over, lambda: any(target.status(name).get("state") == "stalled" for name in target.names), ANSWER_S
         )
         seen.facts["stalled_s"] = took = _since(began)
-        seen.must(f"a stopped process was told after {took} s", stalled and took <= STALLED_WITHIN_S + 0.5)
+        seen.must(f"a stopped process was reported after {took} s", stalled and took <= STALLED_WITHIN_S + 0.5)
         if goes_on:
             target.over.wait(chance.uniform(1, 6))
         else:
@@ -369,7 +369,7 @@ def overwritten(target: Target, chance: random.Random) -> Seen:
     os.close(number)
     noticed = soon(target.over, lambda: target.ask("/readyz")[0] == 503, NOTICED_WITHIN_S)
     seen = Seen({"noticed_s": _since(began)})
-    seen.must(f"an overwritten store was not told within {NOTICED_WITHIN_S:g} s", noticed)
+    seen.must(f"an overwritten store was not reported within {NOTICED_WITHIN_S:g} s", noticed)
     (gone := place / "garbage").mkdir()
     for name in _files(target):
         with contextlib.suppress(FileNotFoundError):
@@ -404,7 +404,7 @@ def camera(target: Target, chance: random.Random) -> Seen:
     try:
         sent = target.cameras.harm(mode, 45.0)  # a source that was refused is tried again after half a minute
         target.over.wait(chance.uniform(2, 5))
-        return Seen({"mode": mode, "sent": sent, "told": target.status("hostile").get("detail")})
+        return Seen({"mode": mode, "sent": sent, "detail": target.status("hostile").get("detail")})
     finally:
         target.cameras.refuse()
 
