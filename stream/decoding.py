@@ -53,6 +53,7 @@ class Decoding:
         self.end: float | None = None
         self.size = (track.codec_context.width, track.codec_context.height)
         self.orientation = Orientation()
+        self._rotation: float | None = None  # as PyAV reads it from the matrix
         self.pixel_format = "unknown"
         self.frames = self.errors = self.damaged = self.corrupt = self.resized = self.read = 0
         self.failure: av.error.FFmpegError | None = None
@@ -156,7 +157,8 @@ class Decoding:
         return float(aspect) if aspect else None
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        self.orientation = Orientation.of(picture)
+        if picture.rotation != self._rotation:  # a picture asked for its matrix stays in memory until garbage is collected
+            self._rotation, self.orientation = picture.rotation, Orientation.of(picture)
         layout, pixels = upright_pixels(picture, self.orientation, self._aspect())
         own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
         self._lost |= self._leans_on_lost(own, key=picture.key_frame)
