@@ -75,8 +75,9 @@ def _blocks(picture: av.VideoFrame) -> npt.NDArray[np.int16]:
     """[even height, SAMPLED_COLUMNS or fewer]: the lines of the grey picture, each averaged over blocks."""
     plane = picture.planes[0]
     lines = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
-    grey = lines[: plane.height // 2 * 2, : plane.width]
+    block = max(1, plane.width // SAMPLED_COLUMNS)
     columns = min(SAMPLED_COLUMNS, plane.width)
+    grey = lines[: plane.height // 2 * 2, : columns * block]  # whole blocks are averaged several times faster
     return cv2.resize(grey, (columns, len(grey)), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 
@@ -84,7 +85,7 @@ def _noise(upper: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> float:
     """The standard deviation of a block's noise, grey levels: lines that lie side by side change alike where something moves,
     and each for itself where there is noise."""
     change = after - upper
-    return float(np.median(np.abs(change[1:] - change[:-1]))) / 2 / 0.6745  # two pictures and two lines: twice one's
+    return float(np.median(np.abs(change[1:] - change[:-1])[::4])) / 2 / 0.6745  # two pictures and two lines: twice one's
 
 
 class Deinterlacer:
