@@ -1,10 +1,11 @@
-"""Where a source on the network may lead: to the host it was configured with, and to public addresses.
+"""Where a source on the network may lead: to the host it was configured with, by name or address, and to public addresses.
 
 A play list or a redirect may name any host, this machine and its neighbours among them. What FFmpeg fetches by HTTP it
 fetches through a proxy of ours on this machine, which looks at every host and connects to the very address it looked at:
 
-    FFmpeg --GET http://HOST/... or CONNECT HOST--> Outbound --HOST configured, or public--> HOST
+    FFmpeg --GET http://HOST/... or CONNECT HOST--> Outbound --HOST configured, an address of it, or public--> HOST
 
+A redirect of an RTSP server is not checked: FFmpeg follows it by itself.
 It counts as well what comes: FFmpeg keeps a head, or a part, that never ends in memory.
 """
 
@@ -125,7 +126,7 @@ class Outbound:
         """A connection to host, or None where it is refused or cannot be had, which is answered."""
         try:
             places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            if host != self._host and not all(is_public(str(place[4][0])) for place in places):
+            if not self._may_reach(host, {str(place[4][0]) for place in places}):
                 self.refused = host
                 _answer(asking, "refused")
                 self.close()
@@ -137,6 +138,21 @@ class Outbound:
             return None
         self.failure = None
         return there
+
+    def _may_reach(self, host: str, addresses: set[str]) -> bool:
+        """Whether all addresses of host are public or the source's own: a recorder writes its address into its play lists."""
+        if host == self._host:
+            return True
+        inner = {address for address in addresses if not is_public(address)}
+        return not inner or inner <= _addresses(self._host)
+
+
+def _addresses(host: str) -> set[str]:
+    """The addresses of a host; none where it has none."""
+    try:
+        return {str(place[4][0]) for place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return set()
 
 
 def is_public(address: str) -> bool:

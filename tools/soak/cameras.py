@@ -3,7 +3,7 @@
     python -m tools.soak.cameras VIDEO...   says "ports [...]": one for each video, then the hostile one's, until its input ends
 
 A camera is live: who reads too slowly misses pictures, and who connects again joins at the picture of that moment. The hostile
-one refuses whoever asks until it is told, by a line of its input, what to send to the next ones: one of MODES.
+one refuses whoever asks until a line of its input says what to send to the next ones: one of MODES.
 """
 
 from __future__ import annotations
