@@ -41,6 +41,8 @@ _SECRET = re.compile(
     r"\b(\w*(?:user|login|pass|pwd|psw|token|secret|key|auth|sign|session)\w*?)(=|%3D)([^&;:,/?#\s'\"]+)", re.IGNORECASE
 )
 """A name that speaks of a secret, and what is given for it; several run together (user=a_password=b) are one."""
+SHORT = 3
+"""What a path or a filter gives for a secret in so few characters is hidden there alone, not anywhere in a message."""
 _DEVICE = re.compile(r"/dev/video\d+")
 _ANALYSIS_US = "500000"
 """How much of a stream FFmpeg looks at before it lets go of the first picture; its own 5 s would delay each return."""
@@ -113,7 +115,7 @@ def _pattern(graph: str) -> Address:
     bare = graph.replace("\\", "")  # filters read an address's : only as \:
     read = bare if _URL.search(bare) else graph
     secrets = [part for url in _URL.finditer(read) for part in _parts_to_hide(url.group(0))]
-    secrets += [found.group(3) for found in _SECRET.finditer(read)]
+    secrets += _telling([found.group(3) for found in _SECRET.finditer(read)])
     return Address("pattern", f"lavfi:{_shown(read)}", graph, "lavfi", secrets=_sorted(secrets))
 
 
@@ -150,8 +152,9 @@ def _network(source: str, transport: Transport, username: str | None, password: 
 def _unescaped(source: str) -> bool:
     """Whether an address holds marks that may be part of a password or not: what stands for what, only its writer knows."""
     rest = source.partition("://")[2]
-    login = rest.rpartition("@")[0].partition("/")[0]
-    return "#" in source or "@" in login or _STRAY_PERCENT.search(login) is not None
+    before = rest.rpartition("@")[0]
+    login = before.partition("/")[0]
+    return "#" in before or "@" in login or _STRAY_PERCENT.search(login) is not None
 
 
 def _secrets(password: str, query: str, hidden: Collection[str]) -> tuple[str, ...]:
@@ -169,7 +172,12 @@ def _hidden_in_path(base: str, path: str) -> list[str]:
     if base == "rtmp":
         given.append(path.strip("/").partition("/")[2])
     parts = [part for value in given for part in re.split(r"_[a-z]+=|/", value, flags=re.IGNORECASE)]
-    return [*given, *(part for part in parts if len(part) > 3)]  # a number of a channel stands in many a message
+    return _telling([*given, *parts])
+
+
+def _telling(values: Collection[str]) -> list[str]:
+    """Those long enough to be looked for in messages: the number of a channel stands in many of them."""
+    return [value for value in values if len(value) > SHORT]
 
 
 def _shown_path(base: str, path: str) -> str:

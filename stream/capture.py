@@ -5,8 +5,8 @@
         └──────────┴──> reconnecting ──> live              it is tried again for ever
                    └──> ended                ended         a file or a pattern came to its end, or the capture was stopped
 
-A camera that sends the very same picture for stall_s seconds has stalled too; it is connected again for that once, until its
-picture changes.
+A camera that sends the very same picture for stall_s seconds has stalled too, and stays so until its picture changes; it is
+connected again for that once.
 
 Two threads serve a source: the link's reads and never waits for anybody else, this one gives each picture its place in time and
 in order and hands it on. It alone touches what is below; other threads see `status` and `stop`.
@@ -50,7 +50,7 @@ READ_MARGIN_S = 1.0
 """How much longer FFmpeg waits than this module does, so that a stall is told as one."""
 
 SAMPLE_STEP = 8
-"""Every so manieth pixel along both sides is compared with the picture before."""
+"""Every eighth pixel along both sides is compared with the picture before."""
 
 MOST_LEFT_BEHIND = 2
 """Abandoned connections that may be ending while another is tried."""
@@ -177,9 +177,10 @@ class Capture:
                 return True
             if arrival is None:
                 return False
+            stalls = self.address.live and not link.paced and self._stillness.stalls(arrival, self._settings.stall_s)
             self._hand_on(arrival, link, first=first)
             first = False
-            if self.address.live and not link.paced and self._stillness.stalls(arrival, self._settings.stall_s):
+            if stalls:
                 return True
         return False
 
@@ -211,15 +212,21 @@ class Capture:
         self._status = replace(
             was, frames=frame.index + 1, width=frame.width, height=frame.height, reconnects=was.reconnects + back
         )
-        if was.state != "live" or arrived - self._reported >= STATUS_S:
+        state: SourceState = "stalled" if self._stillness.known else "live"
+        if was.state != state or arrived - self._reported >= STATUS_S:
             self._reported = arrived
-            self._tell("live")
+            self._tell(state, self._silence if state == "stalled" else "")
+
+    @property
+    def _silence(self) -> str:
+        """Why the source has stalled."""
+        seconds = f"{self._settings.stall_s:g} s"
+        return f"the picture has not changed for {seconds}" if self._stillness.known else f"no picture came for {seconds}"
 
     def _wait_for_next_attempt(self, detail: str, *, stalled: bool, refused: bool) -> None:
         self._away = self._status.frames > 0
         self._recent.clear()
-        seconds = f"{self._settings.stall_s:g} s"
-        silence = f"the picture has not changed for {seconds}" if self._stillness.known else f"no picture came for {seconds}"
+        silence = self._silence
         self._tell("stalled" if stalled else "reconnecting", silence if stalled else detail)
         self._stopping.wait(REFUSED_WAIT_S if refused else self._back_off.next())
         while len(self._left) >= MOST_LEFT_BEHIND and not self._stopping.is_set():

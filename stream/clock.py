@@ -11,7 +11,7 @@ The source's own clock is kept: the first stamp need not be zero. What can be wr
                                     while in a recording time goes on a step after the last frame
     a leap ahead by > 1 h           in a recording likewise: no recording stands still for so long
     pictures lost to damage         marked as a gap when more than 3 steps are missing
-    pictures lost on the way        counted, where a steady rate misses some
+    pictures lost on the way        counted, where a steady rate misses some and the stream itself shows that they were sent
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class SourceClock:
 
     sort says beforehand that the container's stamps are those of storage, not of presentation. recorded says that no wall clock
     tells how much time passed where the stamps restart: time goes on then, and `restarts` keeps where. covered is how long the
-    pictures last, gaps left out; missing how many pictures a steady rate lacks, in so many holes.
+    pictures last, gaps left out; missing how many pictures a steady rate lacks where some were lost, in so many holes, of
+    which short_holes are no gaps; uneven how many it lacks elsewhere, as of a camera that skips some in the dark.
     """
 
     def __init__(self, step_s: float | None, *, sort: bool = False, recorded: bool = False) -> None:
@@ -85,7 +86,7 @@ class SourceClock:
         self._recorded = recorded
         self.gaps = 0
         self.covered = 0.0
-        self.missing = self.holes = 0
+        self.missing = self.holes = self.short_holes = self.uneven = 0
         self.restarts: list[Restart] = []
         self._offset = 0.0
         self._count = 0
@@ -112,21 +113,23 @@ class SourceClock:
                 self.restarts.append(Restart(self._count, t + self._offset, t))
             return self._advance(t, gap=True)
         t = self._repaired(t, last)
-        self._look_for_hole(t - last, step)
         far = t - last > GAP_STEPS * step * 1.001
         gap = far and (lost or t - last > GAP_S)
+        self._look_for_hole(t - last, step, lost=lost, gap=gap)
         if not gap:
             self._steps.append(t - last)
         return self._advance(t, gap=gap)
 
-    def _look_for_hole(self, step: float, usual: float) -> None:
+    def _look_for_hole(self, step: float, usual: float, *, lost: bool, gap: bool) -> None:
         """Counts the pictures that are missing in a step, where the steps before it were alike."""
         steps = self._steps
         steady = len(steps) >= STEADY_STEPS and sum(abs(one / usual - 1) < UNEVEN for one in steps) >= STEADY_SHARE * len(steps)
         lacks = round(step / usual) - 1
         if steady and lacks >= 1 and abs(step / usual - round(step / usual)) < UNEVEN:
-            self.holes += 1
-            self.missing += lacks
+            self.holes += lost
+            self.short_holes += lost and not gap
+            self.missing += lacks * lost
+            self.uneven += lacks * (not lost)
 
     def _first(self, t: float | None) -> float:
         self.invented += t is None

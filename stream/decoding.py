@@ -6,6 +6,7 @@ Recorded files (`source`) and connections to live sources (`link`) read through 
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,15 +16,14 @@ import av.error
 from av.stream import Disposition
 
 from engine.types import Frame
-from stream.clock import SourceClock
+from stream.clock import GAP_S, SourceClock
 from stream.fields import Deinterlacer
 from stream.lighting import Flashing
 from stream.pixels import Orientation, upright_pixels
+from stream.references import References
 
 LATE_PICTURE_S = 30.0
 """Sound that begins this much before the first picture has another clock."""
-_STREAMED = {"mpegts", "mpeg", "rtsp", "rtp", "hls", "flv", "live_flv", "sdp"}
-"""Formats that were sent or broadcast: a picture that is missing was lost on the way, and those that lean on it show it."""
 
 STILL_SHARE = 0.05
 """A track of pictures that is this much shorter than another one is a cover or a thumbnail of it."""
@@ -53,6 +53,7 @@ class Decoding:
         self.end: float | None = None
         self.size = (track.codec_context.width, track.codec_context.height)
         self.orientation = Orientation()
+        self._rotation: float | None = None  # as PyAV reads it from the matrix
         self.pixel_format = "unknown"
         self.frames = self.errors = self.damaged = self.corrupt = self.resized = self.read = 0
         self.failure: av.error.FFmpegError | None = None
@@ -63,7 +64,9 @@ class Decoding:
         self._track = track
         self._lost = self._gap = False
         self._doubtful = False
-        self._on_the_way = container.format.name in _STREAMED
+        self._references = References(track.codec_context.name, track.codec_context.extradata)
+        self._broken: tuple[float, float] | None = None  # times of the first and the last packet that shows a loss
+        self._own = -math.inf
         self.too_large = self.size[0] * self.size[1] > MOST_PIXELS
         self._refused = 0
         track.codec_context.options = LIMITS
@@ -101,9 +104,9 @@ class Decoding:
                 yield from self._decoded(None)
                 return
             self.read += 1
-            if packet.is_corrupt:
-                self.corrupt += 1
-                self._doubtful = True
+            self.corrupt += packet.is_corrupt
+            if packet.size and (self._references.broken(bytes(packet)) or packet.is_corrupt):
+                self._note_loss(packet)
             if packet.size and packet.pts is not None and packet.time_base:
                 self.clock.read_ahead(float(packet.pts * packet.time_base))
             yield from self._decoded(packet)
@@ -123,10 +126,23 @@ class Decoding:
         self._refused = 0
         return pictures
 
-    @property
-    def lost(self) -> int:
-        """How many pictures are missing that were lost on the way."""
-        return self.clock.missing if self._on_the_way else 0
+    def _note_loss(self, packet: av.Packet[Any]) -> None:
+        t = -math.inf if packet.pts is None or not packet.time_base else float(packet.pts * packet.time_base)
+        first, last = self._broken or (t, t)
+        self._broken = min(first, t), max(last, t)
+
+    def _leans_on_lost(self, own: float | None, *, key: bool) -> bool:
+        """Whether the picture shown at own, seconds of the stream, refers to lost ones or comes just behind them."""
+        t = self._own if own is None else own
+        if t < self._own - GAP_S:
+            self._broken = None  # the stamps restart
+        self._own = t
+        if self._broken is None or t < self._broken[0]:
+            return False
+        if key:
+            last = self._broken[1]
+            self._broken = None if t >= last else (last, last)
+        return True
 
     def _begins(self, first: float) -> float:
         """Where a player's clock begins, seconds of the source: with the first sound, or with the first picture."""
@@ -141,12 +157,13 @@ class Decoding:
         return float(aspect) if aspect else None
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        self.orientation = Orientation.of(picture)
+        if picture.rotation != self._rotation:  # a picture asked for its matrix stays in memory until garbage is collected
+            self._rotation, self.orientation = picture.rotation, Orientation.of(picture)
         layout, pixels = upright_pixels(picture, self.orientation, self._aspect())
         own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
-        holes = self.clock.holes
+        self._lost |= self._leans_on_lost(own, key=picture.key_frame)
         t, gap = self.clock.stamp(own, lost=self._lost)
-        self._doubtful |= self._lost or (self._on_the_way and self.clock.holes > holes)
+        self._doubtful |= self._lost
         frame = Frame(self.frames, t, pixels, layout, doubtful=self._doubtful)
         resized = self.frames > 0 and (frame.width, frame.height) != self.size
         frame = replace(frame, gap=gap or resized)

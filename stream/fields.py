@@ -8,47 +8,50 @@ from typing import Any, cast
 import av
 import av.error
 import av.filter
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 SAMPLED_COLUMNS = 80
-CHECKED = 5  # every so manieth picture is compared with the next
-MOVED = 12  # grey levels by which the upper field changes where something moves
-LEAST_VOTES = 2000  # pixels that moved
+"""Each line is averaged over so many blocks, which takes out most of a sensor's noise."""
+CHECK_EVERY = 5
+"""How often two pictures in a row are compared while it is not known whether pictures are woven, in pictures."""
+RECHECK_EVERY = 50
+"""The same once it is known."""
+MOVED = 12
+"""Grey levels by which the upper field changes where something moves; more where noise alone changes it by so much."""
+NOISE_FACTOR = 5.0
+"""What moves changes by so many standard deviations of the noise: one in 1.7 million blocks of Gaussian noise does."""
+LEAST_VOTES = 2000
+"""Blocks that moved before woven pictures are found the first time."""
 WOVEN = 0.62
-"""Share of the moving pixels whose lower field shows the moment of its own upper field rather than that of the next one, below
+"""Share of the moving blocks whose lower field shows the moment of its own upper field rather than that of the next one, below
 which pictures are two moments woven into one: half of them there, .71 and more in a hundred progressive videos of people."""
 SURE_VOTES = 20_000
+"""Blocks that moved after which the votes are counted and a new count begins."""
 
 
 class Weave:
     """Whether pictures that are not flagged as interlaced are so all the same: in which of two pictures the lower field belongs
-    to the upper one, by vote of the pixels that move."""
+    to the upper one, by vote of the places that move. The vote is repeated, for a recording may change."""
 
     def __init__(self) -> None:
         self.found = False
         self._votes = self._own = 0
         self._count = 0
+        self._decided = False
         self._before: npt.NDArray[np.int16] | None = None
 
     def look(self, picture: av.VideoFrame) -> None:
         """Takes the next picture; `found` says whether pictures are woven, as far as it is known by now."""
         name = picture.format.name
-        if (
-            self.found
-            or self._votes >= SURE_VOTES
-            or not name.startswith(("yuv4", "yuvj4", "nv1"))
-            or name[-2:] in ("le", "be")
-        ):
+        if not name.startswith(("yuv4", "yuvj4", "nv1")) or name[-2:] in ("le", "be"):
             return
         self._count += 1
-        turn = self._count % CHECKED
+        turn = self._count % (RECHECK_EVERY if self._decided else CHECK_EVERY)
         if turn not in (0, 1):
             return
-        plane = picture.planes[0]
-        lines = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
-        height = plane.height // 2 * 2
-        seen = lines[:height, : plane.width : max(1, plane.width // SAMPLED_COLUMNS)].astype(np.int16)
+        seen = _blocks(picture)
         before, self._before = self._before, seen if turn == 0 else None
         if turn == 1 and before is not None and before.shape == seen.shape:
             self._vote(before, seen)
@@ -56,10 +59,33 @@ class Weave:
     def _vote(self, before: npt.NDArray[np.int16], now: npt.NDArray[np.int16]) -> None:
         upper, lower, after = before[::2], before[1::2][:-1], now[::2]
         here, there = ((field[:-1] + field[1:]) // 2 for field in (upper, after))
-        moves = np.abs(there - here) > MOVED
+        change = there - here
+        moves = np.abs(change) > max(MOVED, NOISE_FACTOR * _noise(upper, after))
         self._votes += int(moves.sum())
         self._own += int((np.abs(lower - here) < np.abs(lower - there))[moves].sum())
-        self.found = self._votes >= LEAST_VOTES and self._own < WOVEN * self._votes
+        woven = self._own < WOVEN * self._votes
+        if self._votes >= SURE_VOTES:
+            self.found, self._decided = woven, True
+            self._votes = self._own = 0
+        elif not self._decided:
+            self.found = woven and self._votes >= LEAST_VOTES
+
+
+def _blocks(picture: av.VideoFrame) -> npt.NDArray[np.int16]:
+    """[even height, SAMPLED_COLUMNS or fewer]: the lines of the grey picture, each averaged over blocks."""
+    plane = picture.planes[0]
+    lines = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
+    block = max(1, plane.width // SAMPLED_COLUMNS)
+    columns = min(SAMPLED_COLUMNS, plane.width)
+    grey = lines[: plane.height // 2 * 2, : columns * block]  # whole blocks are averaged several times faster
+    return cv2.resize(grey, (columns, len(grey)), interpolation=cv2.INTER_AREA).astype(np.int16)
+
+
+def _noise(upper: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> float:
+    """The standard deviation of a block's noise, grey levels: lines that lie side by side change alike where something moves,
+    and each for itself where there is noise."""
+    change = after - upper
+    return float(np.median(np.abs(change[1:] - change[:-1])[::4])) / 2 / 0.6745  # two pictures and two lines: twice one's
 
 
 class Deinterlacer:

@@ -35,7 +35,9 @@ from stream.wire import TOKEN_SUBPROTOCOL
 REQUEST_S = 10.0
 """How long a client may take over its request, TLS's own handshake aside."""
 GUESSES_PER_S = 5.0
-"""Wrong tokens taken from an address; beyond that its tokens are not looked at, right or wrong."""
+"""Wrong tokens taken from an address; beyond that it hears that there were too many, and only a right one lets it in."""
+LOOKED_AT_PER_S = 50.0
+"""Wrong tokens from an address beyond which its tokens are not looked at, right or wrong: many clients may share it."""
 LOG_EVERY_S = 60.0
 LINE_EVERY_S = 1.0
 """Time between two lines about one reason, whatever the addresses."""
@@ -72,7 +74,7 @@ class Guard:
         self.token = settings.access_token()
         require_safe_binding(settings.host, self.token)
         self._clock = clock
-        self._guesses: OrderedDict[str, Bucket] = OrderedDict()  # by address
+        self._guesses: OrderedDict[str, Guesses] = OrderedDict()  # by address
         self._hosts = {name.lower() for name in (*settings.hosts, settings.host, "localhost")}
         self._origins = {origin.lower().rstrip("/") for origin in settings.origins}
 
@@ -106,21 +108,27 @@ class Guard:
             return None
         given = self._tokens(headers)
         guesses = self._guesses.get(group(address))
-        if given and guesses is not None and guesses.empty:
-            return Refusal(429, "guesses", "Too many wrong tokens came from your address; try again in a second.")
-        if len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "replace"), self.token.encode()):
+        looked_at = guesses is None or not guesses.looked_at.empty
+        if looked_at and len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "replace"), self.token.encode()):
             return None
-        if given:
-            self._count_guess(group(address))
+        if given and not (looked_at and self._count_guess(group(address))):
+            return Refusal(429, "guesses", "Too many wrong tokens came from your address; try again in a second.")
         return Refusal(
             401, "token", "The token is missing or wrong: send it as Authorization: Bearer, or type it into the page."
         )
 
-    def _count_guess(self, place: str) -> None:
-        self._guesses.setdefault(place, Bucket(GUESSES_PER_S, clock=self._clock)).take()
+    def _count_guess(self, place: str) -> bool:
+        """Whether one more wrong token from there is within the rate."""
+        guesses = self._guesses.get(place)
+        if guesses is None:
+            guesses = self._guesses[place] = Guesses(
+                Bucket(GUESSES_PER_S, clock=self._clock), Bucket(LOOKED_AT_PER_S, clock=self._clock)
+            )
         self._guesses.move_to_end(place)
         if len(self._guesses) > BRAKED_AT_MOST:
             self._guesses.popitem(last=False)
+        guesses.looked_at.take()
+        return guesses.answered.take()
 
     @staticmethod
     def _tokens(headers: Headers) -> list[str]:
@@ -229,6 +237,14 @@ class Bucket:
         self._left = min(self._most, self._left + (now - self._at) * self._rate)
         self._at = now
         return self._left < 1
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """Wrong tokens from one address: those that are answered as such, and those that are looked at."""
+
+    answered: Bucket
+    looked_at: Bucket
 
 
 class RefusalLog:

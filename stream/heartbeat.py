@@ -5,7 +5,7 @@
     the store's thread     answers a look                             looked at by the hub       (`stream.hub`)
 
 Silence is counted in looks, not by a clock: where the one who looks was held up itself, as in a machine that was suspended,
-nobody is taken for silent.
+nothing counts as silence.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ EARLY_END_S = 0.5
 MOST_RESTARTS = 3
 """So many restarts of the clock are listed one by one."""
 
+UNEVEN_SHARE = 0.01
+"""So many pictures fewer than a steady rate gives, of those that came, are noted."""
+
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
 
@@ -178,8 +181,8 @@ class VideoSource:
             clock_restarts=tuple(read.clock.restarts),
             frames=read.frames,
             expected_frames=self.expected_frames,
-            gaps=read.clock.gaps + read.resized + (read.clock.holes if read.lost else 0),
-            lost_frames=read.lost,
+            gaps=read.clock.gaps + read.resized + read.clock.short_holes,
+            lost_frames=read.clock.missing,
             unlit_frames=read.flashing.unlit,
             decode_errors=read.errors,
             damaged_frames=read.damaged,
@@ -223,11 +226,16 @@ class VideoSource:
             yield "time stamps are out of order; they were sorted"
 
     def _of_the_way(self) -> Iterator[str]:
-        read = self._decoding
-        if read.lost:
+        read, clock = self._decoding, self._decoding.clock
+        if clock.missing:
             yield (
-                f"{_count(read.lost, 'picture')} missing in {_count(read.clock.holes, 'place')}, lost on the way to this file; "
+                f"{_count(clock.missing, 'picture')} missing in {_count(clock.holes, 'place')}, lost on the way to this file; "
                 "where that shows, what is before is not compared with what comes after"
+            )
+        if clock.uneven > UNEVEN_SHARE * read.frames:
+            yield (
+                f"the rate is uneven: {_count(clock.uneven, 'picture')} fewer than a steady one gives; nothing shows that "
+                "they were lost (cameras skip some in the dark)"
             )
         if read.corrupt:
             yield f"{_count(read.corrupt, 'packet')} came damaged"

@@ -109,7 +109,7 @@ def before_zero(base: Base) -> Path:
 
 
 @pytest.mark.parametrize(("made", "start"), [(ten_hours_later, 36_000), (a_while_later, 2.5), (before_zero, -3.77)])
-def test_subtitles_count_from_the_first_frame_and_both_clocks_are_told(
+def test_subtitles_count_from_the_first_frame_and_both_clocks_are_written(
     base: Base, expected: tuple[Event, ...], made: Callable[[Base], Path], start: float
 ) -> None:
     report = run(made(base))

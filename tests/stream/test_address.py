@@ -85,6 +85,19 @@ def test_a_password_with_odd_marks_works_escaped_or_apart(name: str) -> None:
     assert not [secret for secret in ("p@s#s%", "p%40s%23s%25") if secret in f"{escaped.shown} {escaped!r} {apart!r}"]
 
 
+@pytest.mark.parametrize("mark", ["#t=1", "?a=b#t=1", "#"])
+def test_a_place_within_a_page_is_left_out(mark: str) -> None:
+    address = parse_address(f"http://me:word@cam/x{mark}")
+    assert address.target == f"http://me:word@cam/x{mark.partition('#')[0]}"
+    with pytest.raises(SourceError, match="write % / "):
+        parse_address(f"http://me:word@cam/x{mark}@y")
+
+
+@pytest.mark.parametrize("source", ["http://h/design=4/x", "rtmp://h/app/4", "lavfi:testsrc=design=4"])
+def test_numbers_of_messages_are_no_secrets(source: str) -> None:
+    assert parse_address(source).redact("HTTP error 404 after 4 s") == "HTTP error 404 after 4 s"
+
+
 @pytest.mark.parametrize(
     ("source", "shown"),
     [

@@ -178,7 +178,7 @@ def test_a_password(caplog: pytest.LogCaptureFixture) -> None:
             watched.take(3)
 
 
-def test_a_source_that_is_refused_for_its_size_is_told_and_not_hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_is_refused_for_its_size_is_reported_and_retried_later(monkeypatch: pytest.MonkeyPatch) -> None:
     hurried: list[float] = []
     monkeypatch.setattr(stream.decoding, "MOST_PIXELS", 64 * 48 - 1)
     monkeypatch.setattr(stream.capture, "REFUSED_WAIT_S", 0.01)
@@ -314,9 +314,10 @@ def test_a_picture_that_stands_still_has_stalled_until_it_changes() -> None:
 
 
 class StuckCamera(BaseHTTPRequestHandler):
-    """Sends one picture for ever, as a camera does that hangs."""
+    """Sends one picture over and over, as a camera does that hangs, and another once it is repaired."""
 
-    picture = b""
+    picture, another = b"", b""
+    repaired: threading.Event
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -324,24 +325,33 @@ class StuckCamera(BaseHTTPRequestHandler):
         self.end_headers()
         with suppress(OSError):
             while True:
-                self.wfile.write(b"--picture\r\nContent-Type: image/jpeg\r\n\r\n" + self.picture + b"\r\n")
+                picture = self.another if self.repaired.is_set() else self.picture
+                self.wfile.write(b"--picture\r\nContent-Type: image/jpeg\r\n\r\n" + picture + b"\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet."""
 
 
-def test_a_camera_whose_picture_stands_still_is_connected_again_once(tmp_path: Path) -> None:
-    picture = write_video(tmp_path / "one.jpg", stepping(64, 48, 1), codec="mjpeg", pix_fmt="yuvj420p").read_bytes()
-    handler = type("Camera", (StuckCamera,), {"picture": picture})
+def test_a_camera_whose_picture_stands_still_is_connected_again_once_and_stalled_until_it_changes(tmp_path: Path) -> None:
+    pictures = [
+        write_video(tmp_path / "one.jpg", [picture], codec="mjpeg", pix_fmt="yuvj420p").read_bytes()
+        for picture in stepping(64, 48, 2)
+    ]
+    repaired = threading.Event()
+    handler = type("Camera", (StuckCamera,), {"picture": pictures[0], "another": pictures[1], "repaired": repaired})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         with Watched(f"http://127.0.0.1:{server.server_address[1]}/", stall_s=0.3) as watched:
             assert watched.until(in_state("stalled")).detail == "the picture has not changed for 0.3 s"
-            watched.until(lambda status: status.state == "live" and status.reconnects == 1)
+            back = watched.until(lambda status: status.state not in ("starting", "reconnecting") and status.reconnects == 1)
+            frozen = watched.until(lambda status: status.frames > back.frames, len(watched.told))
+            assert frozen.state == "stalled"
+            assert frozen.detail == "the picture has not changed for 0.3 s"
             known = len(watched.told)
-            watched.until(lambda status: status.state == "live" and status.fps > 0, known)
-            assert watched.states() == ["starting", "live", "stalled", "reconnecting", "live"]
+            repaired.set()
+            watched.until(in_state("live"), known)
+            assert watched.states()[:6] == ["starting", "live", "stalled", "reconnecting", "stalled", "live"]
         server.shutdown()
         thread.join()
 

@@ -168,5 +168,9 @@ def test_a_hole_of_a_recording_stays_one() -> None:
 )
 def test_pictures_that_a_steady_rate_lacks_are_counted(times: list[float], missing: int, holes: int) -> None:
     clock = SourceClock(1 / 30)
-    stamps(clock, times)
-    assert (clock.missing, clock.holes) == (missing, holes)
+    for t in times:
+        clock.stamp(t, lost=True)
+    assert (clock.missing, clock.holes, clock.uneven) == (missing, holes, 0)
+    unproven = SourceClock(1 / 30)
+    stamps(unproven, times)
+    assert (unproven.missing, unproven.holes, unproven.uneven) == (0, 0, missing)

@@ -124,9 +124,7 @@ def test_a_process_that_hangs_is_stalled_and_replaced_if_that_lasts(crews: list[
     crew, sink = two_at_work(crews, Blinking)
     victim = crew.pids[0]
     os.kill(victim, signal.SIGSTOP)
-    began = time.monotonic()
-    sink.until(lambda: sink.states("s0")[-1] == "stalled", "its silence to be told")
-    assert time.monotonic() - began < 10, "five seconds where the machine has nothing else to do"
+    sink.until(lambda: sink.states("s0")[-1] == "stalled", "its silence to be reported")
     os.kill(victim, signal.SIGCONT)
     sink.until(lambda: sink.states("s0")[-1] == "live", "its return")
     monkeypatch.setattr(crew_member, "REPLACED_S", 4.0)

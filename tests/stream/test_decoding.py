@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import av
@@ -70,3 +71,17 @@ def test_sound_has_no_track_of_pictures_and_a_cover_is_none(tmp_path: Path) -> N
         assert track is not None
         track.disposition = av.stream.Disposition.attached_pic
         assert picture_track(container) is None
+
+
+def test_pictures_that_were_read_are_given_back_at_once(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", stepping(64, 48, 60), codec="mjpeg", pix_fmt="yuvj420p")
+    gc.collect()
+    gc.disable()
+    try:
+        with av.open(str(path)) as container:
+            track = picture_track(container)
+            assert track is not None
+            assert len(list(Decoding(container, track, SourceClock(1 / 30)))) == 60
+            assert sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()) < 10
+    finally:
+        gc.enable()

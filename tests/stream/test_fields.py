@@ -81,6 +81,43 @@ def test_pictures_of_two_moments_are_found_without_a_flag(make: Callable[[int], 
     assert weave.found is found
 
 
+def noisy(grey: Picture, sigma: float, seed: int) -> av.VideoFrame:
+    """The picture with a sensor's noise of so many grey levels in each pixel."""
+    rng = np.random.default_rng(seed)
+    return as_frame(np.clip(grey + rng.normal(0, sigma, grey.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("sigma", [5, 8, 12, 20])
+def test_noise_is_no_interlacing(sigma: float) -> None:
+    weave = Weave()
+    for number in range(120):
+        weave.look(noisy(TEXTURE, sigma, number))
+        assert not weave.found
+
+
+@pytest.mark.parametrize("sigma", [5, 8])
+@pytest.mark.parametrize("woven", [False, True])
+def test_noise_hides_neither_kind(sigma: float, woven: bool) -> None:
+    weave = Weave()
+    for number in range(120):
+        picture = np.roll(TEXTURE, 2 * number, axis=1)
+        if woven:
+            picture[1::2] = np.roll(TEXTURE, 2 * number + 1, axis=1)[1::2]
+        weave.look(noisy(picture, sigma, number))
+    assert weave.found is woven
+
+
+def test_what_was_found_is_asked_again() -> None:
+    weave = Weave()
+    found = []
+    for make in (fields_of, moving, fields_of):
+        pictures = [make(number) for number in range(61)]
+        for picture in pictures * 25:
+            weave.look(picture)
+        found.append(weave.found)
+    assert found == [True, False, True]
+
+
 def test_what_is_found_is_made_whole() -> None:
     fields, whole = Deinterlacer(), []
     for number in range(60):

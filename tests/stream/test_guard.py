@@ -285,6 +285,8 @@ def test_guessing_is_braked_by_address() -> None:
     assert ask(TOKEN, "10.0.0.1") == 200
     clock.now += 1
     assert ask(TOKEN, "2001:db8::2") == 200
+    assert {ask(f"guess-{k}", "127.0.0.1") for k in range(12)} == {401, 429}
+    assert ask(TOKEN, "127.0.0.1") == 200, "another's wrong tokens keep nobody out"
     for k in range(BRAKED_AT_MOST + 100):
         ask("guess", f"10.1.{k // 256}.{k % 256}")
     assert ask(TOKEN, "10.0.0.1") == 200

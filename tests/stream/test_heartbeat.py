@@ -16,7 +16,7 @@ def test_silence_is_what_looks_see_of_it() -> None:
     assert [pulse.silent_s() for _ in range(2)] == [0.0, LOOK_S]
 
 
-def test_who_is_silent_is_told_within_five_seconds_and_nobody_who_beats() -> None:
+def test_silence_is_reported_within_five_seconds_and_not_between_two_beats() -> None:
     assert BEAT_S + STALLED_S + LOOK_S <= 5
     assert 2 * (BEAT_S + LOOK_S) < STALLED_S < REPLACED_S < LOADING_S
 

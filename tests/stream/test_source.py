@@ -11,6 +11,7 @@ import pytest
 from engine.errors import SourceError
 from engine.types import Frame
 from stream.source import VideoSource, decoder_threads, open_video
+from tests.oddities import remuxed
 from tests.videos import quadrants, stepping, write_tone, write_video
 
 
@@ -51,6 +52,29 @@ def test_variable_rate_keeps_the_files_times_and_marks_a_lost_second(tmp_path: P
     assert source.facts.gaps == 1
 
 
+def in_the_dark(count: int) -> list[float]:
+    """Times of a camera that takes twice as long over every eighth picture."""
+    return [(number + number // 8) / 30 for number in range(count)]
+
+
+@pytest.mark.parametrize("container", ["mp4", "ts", "flv"])
+def test_a_camera_that_skips_pictures_loses_none(tmp_path: Path, container: str) -> None:
+    frames, source = read(write_video(tmp_path / f"dark.{container}", stepping(64, 48, 90), times=in_the_dark(90)))
+    facts = source.facts
+    assert (len(frames), facts.lost_frames, facts.gaps) == (90, 0, 0)
+    assert not any(frame.doubtful for frame in frames)
+    assert any("the rate is uneven" in warning for warning in facts.warnings)
+
+
+@pytest.mark.parametrize("container", ["mp4", "ts", "flv"])
+def test_pictures_that_others_refer_to_are_missed(tmp_path: Path, container: str) -> None:
+    whole = write_video(tmp_path / "whole.mp4", stepping(64, 48, 90), options={"bf": "0", "g": "30"})
+    part = remuxed(whole, tmp_path / f"part.{container}", lambda t: None if round(t * 30) in (40, 41) else t)
+    frames, source = read(part)
+    assert (len(frames), source.facts.lost_frames, source.facts.gaps) == (88, 2, 1)
+    assert [frame.index for frame in frames if frame.doubtful] == list(range(40, 59))  # up to the next key picture
+
+
 def test_the_sources_clock_is_kept(tmp_path: Path) -> None:
     frames, source = read(write_video(tmp_path / "clip.mkv", stepping(64, 48, 5), times=[7 + n / 30 for n in range(5)]))
     assert frames[0].t == pytest.approx(7, abs=0.001)
@@ -77,7 +101,7 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
     assert source.problem is None
 
 
-def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     write_video(path, [quadrants(64, 48)] * 2, options={"x264-params": "sar=4/3"})
     _, source = read(path)
@@ -91,7 +115,7 @@ def test_names_with_odd_characters(tmp_path: Path) -> None:
     assert len(read(odd)[0]) == 2
 
 
-def test_damaged_packets_are_left_out_and_told(tmp_path: Path) -> None:
+def test_damaged_packets_are_left_out_and_reported(tmp_path: Path) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (60, 96, 128, 3), dtype=np.uint8)
     path = write_video(tmp_path / "clip.mp4", list(noise), options={"g": "10"}, container_options={"movflags": "faststart"})
     frames, source = read(corrupted(path, 0.5))

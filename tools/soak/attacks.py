@@ -27,7 +27,6 @@ import random
 import shutil
 import sqlite3
 import ssl
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -47,7 +46,7 @@ from stream.reader import FILE
 from stream.store import Store
 from tools.soak.cameras import Cameras, pictures_of
 from tools.soak.hostile import ATTACKS, HERE, STORE, Seen, Target, frames
-from tools.soak.running import LiveProcess
+from tools.soak.running import LiveProcess, conclude
 from tools.soak.subscribers import an_event
 from tools.soak.witness import Witness
 
@@ -178,7 +177,7 @@ class Plan:
 
 
 async def _watched(service: LiveProcess, target: Target, found: Run, plan: Plan, tell: Callable[[Struck], None]) -> None:
-    """Follow, sample, attack; then end the service and see that all clients are told."""
+    """Follow, sample, attack; then end the service and see that all clients hear of it."""
     options = {"ssl": target.tls, "additional_headers": {"Authorization": f"Bearer {target.token}"}}
     clients = [Witness(since=target.filler, options=options) for _ in range(CLIENTS)]
     following = [asyncio.create_task(client.watch(target.port)) for client in clients]
@@ -194,6 +193,7 @@ async def _watched(service: LiveProcess, target: Target, found: Run, plan: Plan,
             await sampling
         found.ended_s = await asyncio.to_thread(service.end)
     finally:
+        target.over.set()
         for task in following:
             task.cancel()
         await asyncio.gather(*following, return_exceptions=True)
@@ -236,14 +236,14 @@ def _sampled(service: LiveProcess, target: Target, began: float) -> Sample:
     code, _ = target.ask("/healthz")
     health = time.monotonic() - asked
     before = time.monotonic()
-    told, text = target.ask("/metrics")
+    status, text = target.ask("/metrics")
     at = (before + time.monotonic()) / 2 - began
     used = service.usage()
     return Sample(
         round(at, 2),
         round(used.memory_mib, 1),
         used.handles,
-        frames(text.decode()) if told == 200 else None,
+        frames(text.decode()) if status == 200 else None,
         round(health, 3) if code == 200 else None,
         round(os.getloadavg()[0], 2),
         round(used.cpu_s, 2),
@@ -452,8 +452,8 @@ def judged(found: Run) -> list[str]:
         checks[f"{name}: nothing was analysed before the first attack"] = camera["fps_before"] > 0
         for row in camera["below"]:
             busy = f"load {row['load']}, {row['cores']} cores used, {row['waited']} s a second waited for them"
-            told = f"{row['fps']} of {camera['fps_before']} frames a second ({busy})"
-            checks[f"{name}: from {row['from']:.0f} to {row['to']:.0f} s {told}"] = False
+            rates = f"{row['fps']} of {camera['fps_before']} frames a second ({busy})"
+            checks[f"{name}: from {row['from']:.0f} to {row['to']:.0f} s {rates}"] = False
     return problems + [sentence for sentence, well in checks.items() if not well]
 
 
@@ -485,22 +485,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of, problems = figures(found), judged(found)
     console.print(_table(of))
     console.print(of)
-    if options.json is not None:
-        chosen = "".join(f" --attack {name}" for name in options.attack or ())
-        record = {
-            "command": f"python -m tools.soak.attacks --minutes {options.minutes:g} --seed {options.seed}{chosen}",
-            "cores": os.cpu_count(),
-            "nice": os.nice(0),
-            **of,
-            "problems": problems,
-            "log_of_attacks": [asdict(one) for one in found.attacks],
-            "samples": [asdict(one) for one in found.samples[:: max(1, len(found.samples) // 120)]],
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    chosen = "".join(f" --attack {name}" for name in options.attack or ())
+    record = {
+        "command": f"python -m tools.soak.attacks --minutes {options.minutes:g} --seed {options.seed}{chosen}",
+        "cores": os.cpu_count(),
+        "nice": os.nice(0),
+        **of,
+        "problems": problems,
+        "log_of_attacks": [asdict(one) for one in found.attacks],
+        "samples": [asdict(one) for one in found.samples[:: max(1, len(found.samples) // 120)]],
+    }
+    return conclude(record, problems, options.json)
 
 
 def _table(of: dict[str, Any]) -> Table:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.soak.rtsp import RtspServer
-from tools.soak.running import LiveProcess
+from tools.soak.running import LiveProcess, conclude
 
 MOST_GROWTH = 0.02
 """Of memory, from warmed up to the end."""
@@ -232,19 +231,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"load of the machine: {found['load']} on {os.cpu_count()} cores")
     for stream, source in found["sources"].items():
         console.print(f"{stream}: {source}")
-    if options.json is not None:
-        record = {
-            "command": f"python -m tools.soak.endurance --minutes {options.minutes:g}",
-            "cores": os.cpu_count(),
-            **found,
-            "problems": problems,
-            "samples": [asdict(sample) for sample in seen.samples[:: max(1, len(seen.samples) // 60)]],
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for problem in problems:
-        console.print(f"[red]{problem}[/red]")
-    return 1 if problems else 0
+    record = {
+        "command": f"python -m tools.soak.endurance --minutes {options.minutes:g}",
+        "cores": os.cpu_count(),
+        **found,
+        "problems": problems,
+        "samples": [asdict(sample) for sample in seen.samples[:: max(1, len(seen.samples) // 60)]],
+    }
+    return conclude(record, problems, options.json)
 
 
 if __name__ == "__main__":

@@ -44,14 +44,16 @@ HERE, ATTACKER = "127.0.0.1", "127.0.0.66"
 ANSWER_S = 20.0
 HANDSHAKES = 2400
 IDLE = 150
-UNREAD = 60
+UNREAD, UNREAD_MIB = 60, 150
+"""Answers, and the most memory they may take: a page each, and what a connection with TLS needs."""
+CAMERA_MIB = 300
+"""The most a hostile camera may take: what is read without a picture in it, twice while it grows, and a try after it."""
 STALLED_WITHIN_S = 5.0
 NOTICED_WITHIN_S = 15.0
 LOADING_S = 60.0
 LOOK_S = 0.1
 BOMB_SCANS = 42_878
 SIDE = 1280
-_wait = threading.Event().wait
 HOSTILE_NAMES = (
     "=HYPERLINK(1)",
     "\x1b[2Jgone",
@@ -93,7 +95,8 @@ class Target:
     """A service to be attacked: its port at this machine, TLS of who trusts it, its token, the folder of its store, the cameras
     it reads, the processes it has; events up to seq filler are made up; jpegs are pictures of a face.
 
-    taken holds, by seq, the ids of the events whose rows were damaged; beside is a folder for stores that are taken away.
+    taken holds, by seq, the ids of the events whose rows were damaged; beside is a folder for stores that are taken away. over
+    is set when the run ends, which cuts short whatever an attack waits for.
     """
 
     port: int
@@ -107,6 +110,7 @@ class Target:
     filler: int
     jpegs: Sequence[bytes]
     taken: dict[int, str] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
 
     def ask(self, path: str, *, token: str | None = None, source: str = HERE) -> tuple[int, bytes]:
         """Status and body of an answer; status 0 where there is none. token: another than the right one."""
@@ -173,7 +177,7 @@ def handshakes(target: Target, chance: random.Random, count: int = HANDSHAKES) -
             except OSError:
                 refused += 1
         code, _ = target.ask("/healthz")
-        _wait(chance.uniform(1, 4))
+        target.over.wait(chance.uniform(1, 4))
         left = sum(not _ended(end) for end in ends)
     seen = Seen({"connections": count, "refused": refused, "kept": left, "took_s": _since(began)})
     seen.must(f"/healthz answered {code} beside unfinished handshakes", code == 200)
@@ -192,7 +196,7 @@ def idle(target: Target, chance: random.Random, count: int = IDLE) -> Seen:
             except OSError:
                 refused += 1
         code, _ = target.ask("/healthz")
-        _wait(chance.uniform(1, 4))
+        target.over.wait(chance.uniform(1, 4))
     seen = Seen({"connections": count, "refused": refused})
     seen.must(f"/healthz answered {code} beside idle connections", code == 200)
     return seen
@@ -235,7 +239,7 @@ def open_close(target: Target, chance: random.Random, times: int = 12) -> Seen:
 def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Seen:
     """So many answers of /api/events that nobody reads."""
     request = f"GET /api/events?since=0&limit=10000 HTTP/1.1\r\nHost: {HERE}\r\nAuthorization: Bearer {target.token}\r\n\r\n"
-    before, most = _memory(target), 0.0
+    before = most = _memory(target)
     with ExitStack() as opened:
         for _ in range(count):
             with contextlib.suppress(OSError):
@@ -249,8 +253,10 @@ def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Seen:
         until = time.monotonic() + chance.uniform(4, 8)
         while time.monotonic() < until:
             most = max(most, _memory(target))
-            _wait(0.5)
-    return Seen({"answers": count, "memory_mib_before": round(before), "memory_mib_most": round(most)})
+            target.over.wait(0.5)
+    seen = Seen({"answers": count, "mib": round(most - before)})
+    seen.must(f"unread answers took {most - before:.0f} MiB", most - before <= UNREAD_MIB)
+    return seen
 
 
 def guesses(target: Target, chance: random.Random) -> Seen:
@@ -320,20 +326,24 @@ def stopped(target: Target, chance: random.Random) -> Seen:
     seen = Seen({"goes_on": goes_on})
     os.kill(pid, signal.SIGSTOP)
     try:
-        stalled = _soon(lambda: any(target.status(name).get("state") == "stalled" for name in target.names), ANSWER_S)
+        stalled = soon(
+            target.over, lambda: any(target.status(name).get("state") == "stalled" for name in target.names), ANSWER_S
+        )
         seen.facts["stalled_s"] = took = _since(began)
-        seen.must(f"a stopped process was told after {took} s", stalled and took <= STALLED_WITHIN_S + 0.5)
+        seen.must(f"a stopped process was reported after {took} s", stalled and took <= STALLED_WITHIN_S + 0.5)
         if goes_on:
-            _wait(chance.uniform(1, 6))
+            target.over.wait(chance.uniform(1, 6))
         else:
-            replaced = _soon(lambda: pid not in target.pids(), 2 * REPLACED_S)
+            replaced = soon(target.over, lambda: pid not in target.pids(), 2 * REPLACED_S)
             seen.facts["replaced_s"] = took = _since(began)
             seen.must(f"a stopped process was replaced after {took} s", replaced and took <= REPLACED_S + 5.0)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
     asked = time.monotonic()
-    shown = _soon(lambda: all(_analysed(target, name) > before[name] for name in target.names) and _live(target), LOADING_S)
+    shown = soon(
+        target.over, lambda: all(_analysed(target, name) > before[name] for name in target.names) and _live(target), LOADING_S
+    )
     seen.facts["pictures_again_s"] = _since(asked)
     seen.must(f"no pictures came for {LOADING_S:g} s after a stopped process was gone or went on", shown)
     return seen
@@ -362,9 +372,9 @@ def overwritten(target: Target, chance: random.Random) -> Seen:
         os.pwrite(number, chance.randbytes(4096), 0)
         began = time.monotonic()
     os.close(number)
-    noticed = _soon(lambda: target.ask("/readyz")[0] == 503, NOTICED_WITHIN_S)
+    noticed = soon(target.over, lambda: target.ask("/readyz")[0] == 503, NOTICED_WITHIN_S)
     seen = Seen({"noticed_s": _since(began)})
-    seen.must(f"an overwritten store was not told within {NOTICED_WITHIN_S:g} s", noticed)
+    seen.must(f"an overwritten store was not reported within {NOTICED_WITHIN_S:g} s", noticed)
     (gone := place / "garbage").mkdir()
     for name in _files(target):
         with contextlib.suppress(FileNotFoundError):
@@ -397,9 +407,15 @@ def camera(target: Target, chance: random.Random) -> Seen:
     """The hostile network camera sends huge pictures, or what is no picture."""
     mode = chance.choice(MODES)
     try:
+        before = _memory(target)
         sent = target.cameras.harm(mode, 45.0)  # a source that was refused is tried again after half a minute
-        _wait(chance.uniform(2, 5))
-        return Seen({"mode": mode, "sent": sent, "told": target.status("hostile").get("detail")})
+        most, until = before, time.monotonic() + chance.uniform(2, 5)
+        while time.monotonic() < until:
+            most = max(most, _memory(target))
+            target.over.wait(LOOK_S)
+        seen = Seen({"mode": mode, "sent": sent, "detail": target.status("hostile").get("detail"), "mib": round(most - before)})
+        seen.must(f"a hostile camera took {most - before:.0f} MiB", most - before <= CAMERA_MIB)
+        return seen
     finally:
         target.cameras.refuse()
 
@@ -478,8 +494,12 @@ def _live(target: Target) -> bool:
 
 
 def _memory(target: Target) -> float:
-    """MiB of the service's own process."""
-    return float(psutil.Process(target.pids()[0]).memory_info().rss / 2**20)
+    """MiB of the service and its processes."""
+    found = 0
+    for pid in target.pids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += psutil.Process(pid).memory_info().rss
+    return found / 2**20
 
 
 def _files(target: Target) -> Iterator[str]:
@@ -496,9 +516,9 @@ def _place(target: Target, name: str) -> Path:
 def _went_on(target: Target, seen: Seen, inode: int, began: float) -> Seen:
     """Wait until the service has a new store and is well, then fill that with the made-up events again."""
     path = target.folder / FILE
-    new = _soon(lambda: path.exists() and path.stat().st_ino != inode, NOTICED_WITHIN_S)
+    new = soon(target.over, lambda: path.exists() and path.stat().st_ino != inode, NOTICED_WITHIN_S)
     seen.facts["new_file_s"] = _since(began)
-    well = _soon(target.ready, NOTICED_WITHIN_S)
+    well = soon(target.over, target.ready, NOTICED_WITHIN_S)
     seen.facts["ready_s"] = _since(began)
     seen.must(f"there was no new store within {NOTICED_WITHIN_S:g} s", new)
     seen.must(f"the service was not well again within {NOTICED_WITHIN_S:g} s", well)
@@ -516,13 +536,14 @@ def refill(target: Target) -> None:
             db.execute("INSERT OR IGNORE INTO events SELECT * FROM old.events WHERE seq > ? AND seq <= ?", (seq, seq + 500))
 
 
-def _soon(true: Callable[[], bool], within_s: float) -> bool:
-    """Whether it becomes true within so many seconds."""
+def soon(over: threading.Event, true: Callable[[], bool], within_s: float) -> bool:
+    """Whether it becomes true within so many seconds, and before the run is over."""
     until = time.monotonic() + within_s
     while not true():
         if time.monotonic() > until:
             return False
-        _wait(LOOK_S)
+        if over.wait(LOOK_S):
+            return False
     return True
 
 

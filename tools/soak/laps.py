@@ -8,7 +8,6 @@ events of the lap, from its start. The first lap warms up; the others are compar
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from rich.console import Console
 from engine.types import Event
 from stream.analysis import analyze
 from tools.soak.endurance import long_video
+from tools.soak.running import conclude
 
 LAP_S = 60.0
 SMALL: dict[str, Any] = {"size": (320, 240), "eye_px": 64.0}
@@ -126,18 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = figures(laps)
     problems = judged(found)
     console.print(found)
-    if options.json is not None:
-        record = {
-            "command": f"python -m tools.soak.laps --minutes {options.minutes:g}",
-            **found,
-            "problems": problems,
-            "samples": [asdict(lap) for lap in laps],
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for problem in problems:
-        console.print(f"[red]{problem}[/red]")
-    return 1 if problems else 0
+    record = {
+        "command": f"python -m tools.soak.laps --minutes {options.minutes:g}",
+        **found,
+        "problems": problems,
+        "samples": [asdict(lap) for lap in laps],
+    }
+    return conclude(record, problems, options.json)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from tools.soak.running import LiveProcess
+from tools.soak.running import LiveProcess, conclude
 
 if TYPE_CHECKING:
     from tools.clips import Truth
@@ -178,22 +177,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems = judged(found)
     console.print(_table(found))
     console.print(f"load of the machine {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end; {os.cpu_count()} cores")
-    if options.json is not None:
-        given = f"--seconds {options.seconds:g} --seed {options.seed} --nice {options.nice}"
-        record = {
-            "command": f"python -m tools.soak.latency {given}",
-            "cores": os.cpu_count(),
-            "load": [round(load, 1), round(os.getloadavg()[0], 1)],
-            "judged": {"latency_ms.all.p95": MOST_P95_MS, f"{JUDGED}.p50": MOST_APEX_MS},
-            **found,
-            "ended_s": round(ended_s, 2),
-            "problems": problems,
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for problem in problems:
-        console.print(f"[red]{problem}[/red]")
-    return 1 if problems else 0
+    given = f"--seconds {options.seconds:g} --seed {options.seed} --nice {options.nice}"
+    record = {
+        "command": f"python -m tools.soak.latency {given}",
+        "cores": os.cpu_count(),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "judged": {"latency_ms.all.p95": MOST_P95_MS, f"{JUDGED}.p50": MOST_APEX_MS},
+        **found,
+        "ended_s": round(ended_s, 2),
+        "problems": problems,
+    }
+    return conclude(record, problems, options.json)
 
 
 if __name__ == "__main__":

@@ -165,8 +165,8 @@ def read_picture(path: Path) -> U8:
 def decoded(data: bytes) -> U8 | None:
     """[H, W, 3] RGB; None for what is no JPEG, PNG or BMP.
 
-    OpenCV goes by content, not by name, and knows many formats that no database has: what it decodes of those, JPEG 2000 with
-    its CVE-2025-53644 among them, is no business of ours.
+    OpenCV goes by content, not by name, and knows many formats that no database has; its decoders of those, JPEG 2000 with
+    CVE-2025-53644 among them, are never called.
     """
     if not data.startswith(FORMATS):
         return None

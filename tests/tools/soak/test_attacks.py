@@ -48,7 +48,7 @@ def test_a_sound_run_has_nothing_to_tell() -> None:
         (lambda sound: sound.attacks[3].seen.must("it was told late", well=False), "odd at 60 s: it was told late"),
     ],
 )
-def test_what_is_lost_or_comes_twice_is_told(change: Any, sentence: str) -> None:
+def test_what_is_lost_or_comes_twice_is_reported(change: Any, sentence: str) -> None:
     found = a_run()
     change(found)
     assert sentence in judged(found)
@@ -67,7 +67,7 @@ def test_what_is_held_and_how_it_answers_is_judged() -> None:
     ]
 
 
-def test_a_camera_that_is_slow_outside_an_attack_is_told_with_the_load() -> None:
+def test_a_camera_that_is_slow_outside_an_attack_is_reported_with_the_load() -> None:
     """Frozen for 5 s of the calm from 50 to 60 s, and all through the attack before it, which counts nothing."""
 
     def frozen(at: int) -> Sample:

@@ -23,7 +23,7 @@ def first_bytes(url: str, count: int) -> bytes:
         return got
 
 
-def test_cameras_play_their_video_and_one_is_hostile_when_told(rendered_clip: Path) -> None:
+def test_cameras_play_their_video_and_one_is_hostile_on_request(rendered_clip: Path) -> None:
     pictures, rate = pictures_of(rendered_clip)
     assert rate == 30 and len(pictures) == 240
     with Cameras([rendered_clip]) as cameras:

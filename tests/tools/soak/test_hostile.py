@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import struct
+import threading
 
 import pytest
 
 from engine.errors import InputError
 from stream.camera import MOST_BYTES, Feed
-from tools.soak.hostile import Seen, bombs_made, frames
+from tools.soak.hostile import Seen, bombs_made, frames, soon
 
 
 def test_costly_pictures_are_small_and_refused() -> None:
@@ -29,3 +30,10 @@ def test_only_what_is_not_well_is_a_problem() -> None:
     seen.must("all is well", well=True)
     seen.must("that is bad", well=0)
     assert seen.problems == ["that is bad"]
+
+
+def test_an_attack_stops_waiting_when_the_run_is_over() -> None:
+    over = threading.Event()
+    assert soon(over, lambda: True, 0.0)
+    over.set()
+    assert not soon(over, lambda: False, 1e6)

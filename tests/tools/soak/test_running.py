@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import psutil
@@ -8,7 +9,7 @@ import pytest
 
 from tests.live import PATIENCE_S
 from tools.soak.latency import measure
-from tools.soak.running import LiveProcess
+from tools.soak.running import LiveProcess, conclude
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
 
@@ -64,3 +65,11 @@ def test_a_clips_events_are_measured_from_outside(rendered_clip: Path) -> None:
     for event in events:
         assert event.latency_ms > 0
         assert event.apex_t - 0.1 < event.decided_t < 8.1, "the frame that decided lies in the clip, after the apex"
+
+
+def test_a_soak_ends_with_its_record_and_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "record.json"
+    assert conclude({"figure": 1}, [], path) == 0
+    assert json.loads(path.read_text(encoding="utf-8")) == {"figure": 1}
+    assert conclude({}, ["too slow [median]"], None) == 1
+    assert capsys.readouterr().err == "too slow [median]\n"

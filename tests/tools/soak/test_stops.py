@@ -24,7 +24,7 @@ def test_an_end_that_is_not_as_it_must_be_is_a_problem() -> None:
     assert record({"nonsense": ends})["nonsense"]["exit_codes"] == {"2": 1}  # type: ignore[index]
 
 
-def test_a_state_that_does_not_exist_is_told() -> None:
+def test_a_state_that_does_not_exist_is_refused() -> None:
     with pytest.raises(SystemExit, match="there is no state asleep; there are hang-up"):
         main(["--state", "asleep"])
     assert Ends().codes == {}
