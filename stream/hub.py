@@ -6,7 +6,7 @@
     follow(one, since) stored events after since, as fast as it reads; then everything, from the very step that caught up
 
 What is sent is encoded once. A stream's events are sent in their order. While the store cannot be written (a full disk)
-everybody is told, provisional events go on, and final ones wait in memory, up to a bound, for the next try.
+clients are informed, provisional events go on, and final ones wait in memory, up to a bound, for the next try.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BATCH = 64
 PAGE = 200
 """Stored events read at once for a client that resumes."""
 BACKLOG = 10_000
-"""Final events kept in memory while the store cannot be written, some 10 MB; beyond it the oldest are lost, which is told."""
+"""Final events kept in memory while the store cannot be written, 10 MB; beyond it the oldest are lost, which is reported."""
 HEARTBEAT_S = 5.0
 RETRY_S = (0.25, 5.0)
 """The first and the longest wait between tries to store."""
@@ -333,7 +333,8 @@ class Hub:
                     self._waiting.extendleft(reversed(batch))
                     return False
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._closing.wait()
                 delay = min(2 * delay, longest)
             else:
                 self._held = 0
@@ -434,8 +435,9 @@ class Hub:
         examined = time.monotonic()
         while True:
             await asyncio.sleep(LOOK_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), WATCH_S - LOOK_S)
+            with contextlib.suppress(TimeoutError):  # unlike wait_for, this loses no cancellation that comes at the same time
+                async with asyncio.timeout(WATCH_S - LOOK_S):
+                    await self._doubt.wait()
             now = time.monotonic()
             thorough = self._doubt.is_set() or self._unreadable or now - examined >= EXAMINE_S
             self._doubt.clear()
