@@ -1,7 +1,7 @@
 """One source's analysis: a thread that takes its frames, runs the pipeline, and hands over what comes of them.
 
-A failure inside the pipeline is told, its open events are saved where that is possible, and a new pipeline takes its place; the
-thread itself goes on until its mailbox is closed, and then flushes. Nothing here waits for anything but the next frame.
+A failure inside the pipeline is reported, its open events are saved where that is possible, and a new pipeline takes its place;
+the thread itself goes on until its mailbox is closed, and then flushes. Nothing here waits for anything but the next frame.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Worker:
             while not self._left and (arrival := self._inbox.get()) is not None:
                 self._take(arrival)
             self._end()
-        except Exception as error:  # a defect of ours: told, and no other source feels it
+        except Exception as error:  # a defect of ours: reported, and no other source feels it
             log.debug("the analysis of %s has ended", self.stream, exc_info=error)
             self._told(f"the analysis has ended ({_named(error)})")
             self._inbox.abandon()
@@ -227,7 +227,7 @@ class Worker:
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         try:
             self._renew()
-        except Exception as error:  # noqa: BLE001 - told; the next frame tries again
+        except Exception as error:  # noqa: BLE001 - reported; the next frame tries again
             self._well = False
             self._told(f"the analysis cannot be restarted: {_named(error)}")
             return False

@@ -152,7 +152,7 @@ def test_a_stream_is_gone_behind_its_last_events(store: Store) -> None:
     on_a_loop(body)
 
 
-def test_who_joins_is_told_how_each_source_is_doing(store: Store) -> None:
+def test_who_joins_is_sent_how_each_source_is_doing(store: Store) -> None:
     async def body() -> None:
         hub = Hub(store, model="ahmsa-3db@sha256:0", version="0.1.0")
         hub.post(SourceStatus("lobby", "rtsp", "starting"))
@@ -257,7 +257,7 @@ def test_the_filter_holds_for_replay_and_for_what_follows(store: Store) -> None:
     on_a_loop(body)
 
 
-def test_a_since_from_another_store_is_told_and_followed_from_here_on(store: Store) -> None:
+def test_a_since_from_another_store_is_reported_and_followed_from_here_on(store: Store) -> None:
     store.append([stored(1)])
 
     async def body() -> None:
@@ -322,7 +322,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_full_disk_is_told_events_wait_and_are_sent_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_events_wait_and_are_sent_when_there_is_room(tmp_path: Path) -> None:
     store = filled(tmp_path)
     before = store.last
 
@@ -358,7 +358,7 @@ def test_a_full_disk_is_told_events_wait_and_are_sent_when_there_is_room(tmp_pat
 
 
 @pytest.mark.usefixtures("impatient")
-def test_beyond_its_bound_the_oldest_events_are_lost_and_it_is_told(tmp_path: Path) -> None:
+def test_beyond_its_bound_the_oldest_events_are_lost_and_it_is_reported(tmp_path: Path) -> None:
     store = filled(tmp_path)
 
     async def body() -> None:
@@ -398,7 +398,7 @@ def test_a_service_that_ends_with_a_full_disk_ends_and_says_what_is_lost(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_stream_is_told_to_be_gone_even_where_its_events_cannot_be_stored(tmp_path: Path) -> None:
+def test_a_stream_is_reported_to_be_gone_even_where_its_events_cannot_be_stored(tmp_path: Path) -> None:
     store = filled(tmp_path)
 
     async def body() -> None:
@@ -478,7 +478,7 @@ def test_what_waits_is_stored_before_the_end(store: Store) -> None:
     assert len(store.since(0)) == 200
 
 
-def test_who_catches_up_while_the_service_ends_is_told(store: Store) -> None:
+def test_who_catches_up_while_the_service_ends_gets_an_error(store: Store) -> None:
     store.append([stored(1)])
 
     async def body() -> None:
@@ -525,7 +525,7 @@ def test_old_events_are_removed_while_it_runs(tmp_path: Path) -> None:
     on_a_loop(body)
 
 
-def test_evidence_is_told_where_the_pictures_still_are(store: Store) -> None:
+def test_evidence_is_reported_where_the_pictures_still_are(store: Store) -> None:
     store.append([stored(1), stored(2)])
 
     async def body() -> None:
@@ -537,7 +537,7 @@ def test_evidence_is_told_where_the_pictures_still_are(store: Store) -> None:
     on_a_loop(body)
 
 
-def test_figures_are_told(store: Store) -> None:
+def test_figures_are_reported(store: Store) -> None:
     store.append([stored(1), stored(2)])
     sent: list[str] = []
     kept: list[tuple[int, float]] = []
@@ -565,7 +565,7 @@ def watchful(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
 
 
 @pytest.mark.usefixtures("watchful")
-def test_a_store_that_is_removed_is_told_everywhere_and_nothing_claimed_stored(tmp_path: Path) -> None:
+def test_a_store_that_is_removed_is_reported_everywhere_and_nothing_claimed_stored(tmp_path: Path) -> None:
     folder, away = tmp_path / "events", tmp_path / "away"
     with Store(folder) as store:
 
@@ -679,7 +679,7 @@ def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
 
 
 @pytest.mark.usefixtures("watchful")
-def test_a_disk_that_hangs_is_told_and_once_it_answers_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_hangs_is_reported_and_once_it_answers_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "HUNG_S", 0.02)
     with Store(tmp_path) as store:
 

@@ -125,7 +125,7 @@ def test_credentials_show_up_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("[[sources]]\nurl = 'rtsp://h/a'\npassword = 'word'", True),
         ("[[sources]]\nurl = 'rtsp://h/user=admin&password=word&channel=1'", True),
         ("[[sources]]\nurl = 'http://h/a?channel=1&pwd=word'", True),
-        ("[[sources]]\nurl = 'rtmp://h/live/key'", True),
+        ("[[sources]]\nurl = 'rtmp://h/live/a-long-key'", True),
         ("[[sources]]\nurl = 'rtsp://me:w#rd@h/a'", True),
         ("[server]\ntoken = 'a-token-of-old'", True),
         ("[[sources]]\nurl = 'rtsp://h/a'\npassword_env = 'WORD'", False),

@@ -120,7 +120,7 @@ def test_what_breaks_in_one_source_is_nowhere_else_felt(video: Path, sessions: l
     assert sink.states("s1")[:2] == ["starting", "live"] and "reconnecting" not in sink.states("s1")
 
 
-def test_a_network_that_does_not_load_is_told_once(sessions: list[Session]) -> None:
+def test_a_network_that_does_not_load_is_reported_once(sessions: list[Session]) -> None:
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         raise WeightsError(f"no network for {stream}")
 
@@ -131,7 +131,7 @@ def test_a_network_that_does_not_load_is_told_once(sessions: list[Session]) -> N
     assert "no network for s" in str(ready.error())
 
 
-def test_all_loaded_is_told_once(sessions: list[Session]) -> None:
+def test_all_loaded_is_reported_once(sessions: list[Session]) -> None:
     for urls in ((), (PATTERN, PATTERN)):
         ready, sink = Ready(), Collected()
         session = Session(settings(*urls), sink)
@@ -160,7 +160,7 @@ def test_stopping_while_networks_load_opens_no_source() -> None:
 
 
 @pytest.mark.parametrize("url", ["pigeon://carrier", "rtsp://", "lavfi:"])
-def test_what_is_no_source_is_told_at_once(url: str) -> None:
+def test_what_is_no_source_is_reported_at_once(url: str) -> None:
     with pytest.raises(SourceError):
         Session(settings(url), Collected()).start()
 

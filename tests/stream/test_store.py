@@ -335,7 +335,7 @@ def test_a_store_that_everybody_could_read_is_closed_to_others(tmp_path: Path, c
     assert "could be used by every user of this machine (mode 0666)" in caplog.text
 
 
-def test_a_store_without_its_identity_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_store_without_its_identity_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with Store(tmp_path) as kept:
         kept._db.execute("DELETE FROM identity")
     for opened in (Store, Reader):
@@ -343,7 +343,7 @@ def test_a_store_without_its_identity_is_told_in_one_sentence(tmp_path: Path) ->
             opened(tmp_path)
 
 
-def test_a_folder_of_an_impossible_name_is_told(tmp_path: Path) -> None:
+def test_a_folder_of_an_impossible_name_is_reported(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no folder has such a name"):
         Store(tmp_path / "a\0b")
 
@@ -445,7 +445,7 @@ def scribbled(path: Path) -> None:
     ],
     ids=["foreign", "newer", "text", "torn", "scribbled"],
 )
-def test_a_file_that_cannot_be_used_is_told_in_one_sentence_and_left_alone(tmp_path: Path, spoil, sentence: str) -> None:
+def test_a_file_that_cannot_be_used_is_reported_in_one_sentence_and_left_alone(tmp_path: Path, spoil, sentence: str) -> None:
     spoil(tmp_path / FILE)
     before = (tmp_path / FILE).read_bytes()
     with pytest.raises(OutputError, match=sentence) as caught:
@@ -457,7 +457,7 @@ def test_a_file_that_cannot_be_used_is_told_in_one_sentence_and_left_alone(tmp_p
         Store(tmp_path)
 
 
-def test_a_full_disk_is_told_and_once_there_is_room_it_goes_on(store: Store) -> None:
+def test_a_full_disk_is_reported_and_once_there_is_room_it_goes_on(store: Store) -> None:
     store.append([stored(1)])
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
@@ -487,7 +487,7 @@ def test_the_file_is_its_owners_alone(store: Store) -> None:
     assert set(modes.values()) == {0o600}
 
 
-def test_what_the_system_refuses_to_write_is_told_and_once_it_may_it_goes_on(tmp_path: Path) -> None:
+def test_what_the_system_refuses_to_write_is_reported_and_once_it_may_it_goes_on(tmp_path: Path) -> None:
     """A limit on the size of files stands for a disk that takes no more, in a process of its own."""
     script = """
 import resource, signal, sys
@@ -516,7 +516,7 @@ assert [event["seq"] for event in store.since(0)] == list(range(1, number + 2))
     assert "cannot be written or read: the disk refuses" in ran.stdout
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot keep events"):
         Store(tmp_path / "file" / "folder")

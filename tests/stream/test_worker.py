@@ -166,7 +166,7 @@ def test_pictures_of_the_stream_come_only_when_asked_for(clip: Clip, whole: Whol
     assert all(preview.header["width"] == 160 for preview in sink.previews)
 
 
-def test_a_failure_is_told_and_the_analysis_begun_anew(clip: Clip) -> None:
+def test_a_failure_is_reported_and_the_analysis_begun_anew(clip: Clip) -> None:
     (truth,) = clip.truth.events
     broken: list[float] = []
 

@@ -96,7 +96,7 @@ def test_what_is_shipped_and_exported_passes() -> None:
 
 
 @pytest.mark.parametrize("content", [b"\x3a", b"\x3a\x7f\x00", b"\x80" * 12, b"\x0b\x0c", b"\x3d\x00"])
-def test_what_is_damaged_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_damaged_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"net\.onnx is no ONNX model"):
