@@ -4,8 +4,8 @@
 
 What is new is bounded by itself: one more ends the oldest that has not said a word among the older half, else the oldest,
 of the address that has most, so that whoever opens connections and says nothing ends its own. Beyond the overall bound a
-connection is reset at once. Descriptors that the process has left are never used up here; one is held in hand, so that even
-without any the queue of the port is emptied.
+connection is reset at once. Descriptors that the process has left are never used up here; one is kept in reserve, so that
+even without any the queue of the port is emptied.
 
 A connection is counted from accept to the close of its descriptor, whoever closes it. Used on one event loop.
 """
@@ -117,9 +117,11 @@ class AcceptedSocket(socket.socket):
 
     def close(self) -> None:
         """Close the descriptor."""
-        if self.fileno() >= 0:
-            self.gone(self)
-        super().close()
+        try:
+            if self.fileno() >= 0:
+                self.gone(self)
+        finally:
+            super().close()
 
     @property
     def silent(self) -> bool:
@@ -127,10 +129,10 @@ class AcceptedSocket(socket.socket):
         if _TCP_INFO is None:
             return False
         try:
-            told = self.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.size)
+            info = self.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.size)
         except OSError:
             return False
-        return len(told) == _RECEIVED.size and not _RECEIVED.unpack(told)[0]
+        return len(info) == _RECEIVED.size and not _RECEIVED.unpack(info)[0]
 
     def end(self) -> None:
         """Break the connection off; who holds the socket reads its end and closes it."""
@@ -142,16 +144,16 @@ class AcceptedSocket(socket.socket):
 class Admission:
     """The connections there are, within room.
 
-    told hears why one was not let in or not kept, and its address; wasted is called for each that closed without a request.
+    refused is called with why one was not let in or not kept, and its address; wasted for each that closed without a request.
     """
 
     def __init__(
         self,
         room: Room,
-        told: Callable[[str, str], None] = lambda reason, address: None,
+        refused: Callable[[str, str], None] = lambda reason, address: None,
         wasted: Callable[[], None] = lambda: None,
     ) -> None:
-        self._room, self._told, self._wasted = room, told, wasted
+        self._room, self._refused, self._wasted = room, refused, wasted
         self._open: dict[int, AcceptedSocket] = {}  # by descriptor
         self._new: dict[str, dict[int, AcceptedSocket]] = {}  # those of them without a request so far, by address, oldest first
         self._waiting = 0
@@ -176,7 +178,7 @@ class Admission:
     def enter(self, connection: AcceptedSocket) -> bool:
         """Let a connection in, in place of another if need be; False where it was closed instead."""
         if self.full:
-            self._told("crowded", connection.address)
+            self._refused("crowded", connection.address)
             _reset(connection)
             return False
         file, place = connection.fileno(), group(connection.address)
@@ -205,7 +207,7 @@ class Admission:
         older = crowd[: -(-len(crowd) // 2)]  # who came just now has had no time to speak
         file, oldest = next(((file, one) for file, one in older if one.silent), crowd[0])
         self._forget(file, oldest)
-        self._told("crowded", oldest.address)
+        self._refused("crowded", oldest.address)
         self._ending.add(file)
         oldest.end()
 
@@ -231,9 +233,9 @@ class Admission:
 class ListeningSocket(socket.socket):
     """A port whose connections admission lets in; for `asyncio`'s servers, given as `sock` with AT_ONCE for their backlog."""
 
-    def __init__(self, family: int, admission: Admission, told: Callable[[str, str], None]) -> None:
+    def __init__(self, family: int, admission: Admission, refused: Callable[[str, str], None]) -> None:
         super().__init__(family, socket.SOCK_STREAM)
-        self._admission, self._told = admission, told
+        self._admission, self._refused = admission, refused
         self._pausing = False
         self._spare = _spare()
 
@@ -262,8 +264,8 @@ class ListeningSocket(socket.socket):
         raise BlockingIOError(errno.EAGAIN, "the others are let in at the next turn")
 
     def _shed(self, error: OSError) -> None:
-        """No descriptor is free: reset the next connection with the one in hand. Raises error where that is gone, too."""
-        self._told("files", "any")
+        """No descriptor is free: reset the next connection with the one in reserve. Raises error where that is gone, too."""
+        self._refused("files", "any")
         if self._spare is None:
             self._spare = _spare()
         if self._spare is None:

@@ -49,6 +49,8 @@ class Ending:
         self._nowhere: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
+        if self._limit_s is not None:
+            self._nowhere = Path(os.devnull).open("wb")  # at a signal no descriptor may be free
         hang_up = getattr(signal, "SIGHUP", None)
         for number in ENDED_BY:
             if number == hang_up and signal.getsignal(number) == signal.SIG_IGN:
@@ -77,17 +79,21 @@ class Ending:
                 self._leave(AT_ONCE)
             return
         self._begun = True
-        if self._limit_s is not None:
-            self._bound(self._limit_s)
+        if self._limit_s is not None and self._nowhere is not None:
+            self._bound(self._limit_s, self._nowhere)
         if self._act is not None:
             self._act()
 
-    def _bound(self, limit_s: float) -> None:
-        self._late = threading.Timer(limit_s, self._too_late)
-        self._late.daemon = True
-        self._late.start()
-        self._nowhere = Path(os.devnull).open("wb")  # noqa: SIM115 - needed until this block ends
-        faulthandler.dump_traceback_later(limit_s + LAST_S, exit=True, file=self._nowhere)  # needs no Python to run
+    def _bound(self, limit_s: float, nowhere: IO[bytes]) -> None:
+        late = threading.Timer(limit_s, self._too_late)
+        late.daemon = True
+        try:
+            faulthandler.dump_traceback_later(limit_s + LAST_S, exit=True, file=nowhere)  # needs no Python to run
+            late.start()
+        except (OSError, RuntimeError) as error:  # no thread can be started; the end itself needs none
+            log.warning("the time of the end is not bounded: %s", error)
+        else:
+            self._late = late
 
     def _too_late(self) -> None:
         log.error("not everything has ended within %.1f s; the process is left as it is", self._limit_s)

@@ -47,7 +47,7 @@ WATCH_S = 2.0
 LOOK_S = 0.2
 """The least time between two looks, whoever asks for them by reading what cannot be read."""
 EXAMINE_S = 300.0
-"""How often that file is read, too: 31 ms for 31 MiB, in which nothing is stored."""
+"""How often that file is read, too, beside storing."""
 HUNG_S = 5.0
 """A disk that takes longer for a look is reported as hanging."""
 
@@ -80,7 +80,8 @@ class _Turn:
 
 
 class Hub:
-    """One for a service, used on its loop alone; the store is written on a thread of the hub's, read on a second one.
+    """One for a service, used on its loop alone; the store is written on a thread of the hub's, read on a second one, and
+    examined for damage on a third.
 
     model and version are told in hello. evidence says whether an event's pictures can be had. What becomes figures: sent is
     called with every message that goes to all, replayed with how many stored events were sent again, stored with how many
@@ -116,6 +117,7 @@ class Hub:
         self._posted, self._closing, self._doubt = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._write = ThreadPoolExecutor(1, "store")
         self._read = ThreadPoolExecutor(1, "replay")
+        self._examine = ThreadPoolExecutor(1, "examine")
         self._written: Future[None] | None = None  # once `run` has ended: done when the store is in no thread's hand any more
 
     @property
@@ -285,7 +287,8 @@ class Hub:
         await asyncio.shield(asyncio.wrap_future(self._written))
 
     def _let_go(self) -> Future[None]:
-        """End both threads behind what they have in hand, without waiting for it; done when that of the store has ended."""
+        """End the threads behind what they are at, without waiting for it; done when that of the store has ended."""
+        self._examine.shutdown(wait=False)
         self._read.submit(self._stop_reading)
         self._read.shutdown(wait=False)
         written = self._write.submit(lambda: None)
@@ -437,7 +440,9 @@ class Hub:
             thorough = self._doubt.is_set() or self._unreadable or now - examined >= EXAMINE_S
             self._doubt.clear()
             try:
-                await self._looked(partial(self._store.check, thorough=thorough))
+                if thorough:
+                    await self._looked(self._examine, self._store.examine)
+                await self._looked(self._write, self._store.check)
             except OutputError as error:
                 await self._troubled(error)
             else:
@@ -445,9 +450,9 @@ class Hub:
                 if not self.backlog:
                     self._works()
 
-    async def _looked(self, look: Callable[[], None]) -> None:
-        """Have the storing thread look; tell where that takes too long, as it does where the disk hangs."""
-        looking = asyncio.ensure_future(self._on(self._write, look))
+    async def _looked(self, thread: ThreadPoolExecutor, look: Callable[[], None]) -> None:
+        """Have a thread look; report where that takes too long, as it does where the disk hangs."""
+        looking = asyncio.ensure_future(self._on(thread, look))
         done, _ = await asyncio.wait({looking}, timeout=HUNG_S)
         if not done:
             self._tell_failure(OutputError(f"{self._store.path}: the disk has not answered for {HUNG_S:g} s"))

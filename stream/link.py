@@ -25,7 +25,7 @@ from stream.clock import SourceClock
 from stream.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of
 from stream.feed import Arrival
 from stream.mailbox import Mailbox
-from stream.outbound import Outbound, guards
+from stream.outbound import MOST_AHEAD, Outbound, guards
 from stream.source import open_video
 
 _PICTURES = "mjpeg"
@@ -69,6 +69,7 @@ class Link:
         self._decoding: Decoding | None = None
         self._outbound: Outbound | None = None
         self._led = ""  # the host it was not to be led to
+        self._flooded = False  # it sent and sent, and no picture was in it
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"read {address.shown}", daemon=True)
         self._thread.start()
@@ -82,7 +83,7 @@ class Link:
     @property
     def refused(self) -> bool:
         """Whether it ended because of what the source is, which another attempt will hardly find changed."""
-        return bool(self._led) or (self._decoding is not None and self._decoding.too_large)
+        return bool(self._led) or self._flooded or (self._decoding is not None and self._decoding.too_large)
 
     @property
     def alive(self) -> bool:
@@ -110,6 +111,9 @@ class Link:
             if self._led:
                 led = f"leads to {self._led}, a host of a private network"
                 self.over, self.detail = False, f"{self._address.shown} {led}; name that as the source, if it is meant"
+            elif self._flooded:
+                size = f"{MOST_AHEAD >> 20} MiB"
+                self.over, self.detail = False, f"{self._address.shown} sent {size} without a picture in them; is it a camera?"
             self.frames.close()
 
     def _read(self) -> None:
@@ -118,8 +122,8 @@ class Link:
         try:
             self._hand_on()
         except av.error.InvalidDataError:
-            led = self._outbound is not None and self._outbound.refused
-            if led or self._address.kind != "http" or (self._decoding is not None and self._decoding.frames):
+            ended = self._outbound is not None and (self._outbound.refused or self._outbound.flooded)
+            if ended or self._address.kind != "http" or (self._decoding is not None and self._decoding.frames):
                 raise
             self._hand_on(_PICTURES)
 
@@ -161,11 +165,12 @@ class Link:
         if not host:
             yield options
             return
-        with Outbound(host) as self._outbound:
+        with Outbound(host, lambda: self.packets) as self._outbound:
             try:
                 yield {**options, "http_proxy": self._outbound.address, "http_persistent": "0", "http_multiple": "0"}
             finally:
                 self._led = self._led or self._outbound.refused
+                self._flooded |= self._outbound.flooded
 
     def _told(self, error: Exception) -> str:
         """What an error of FFmpeg's means for this source, in a sentence without credentials."""

@@ -22,14 +22,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
-from engine.errors import ConfigError
-from stream.private import kept_private
+from engine.errors import ConfigError, SourceError
+from stream.address import Address, parse_address
+from stream.private import kept_private, warn_if_open
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
 """Environment variable that holds the service's token where neither settings nor a file do."""
 
 MOST_PROCESSES = 256
 
+_ANY = Address("file", "-", "-")
+"""Of no source in particular: what it leaves out of a text is secret by its name alone."""
 _NAME = re.compile(r"\w[\w .-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{8,256}")
 
@@ -75,8 +78,14 @@ class SourceSettings(Settings):
 
     @property
     def holds_a_secret(self) -> bool:
-        """Whether it says a password itself, apart from its address or in it."""
-        return self.password is not None or "@" in self.url or "=" in self.url.partition("?")[2]
+        """Whether it says a password itself, or its address holds one, a value that its name calls a secret, or an RTMP key."""
+        bare, _, query = self.url.partition("?")
+        try:
+            address = parse_address(bare)
+        except SourceError:
+            return self.password is not None or "@" in self.url
+        named = address.kind != "file" and "***" in _ANY.redact(query)
+        return self.password is not None or bool(address.secrets) or named
 
     def secret(self) -> str | None:
         """The password, from the settings or the environment. Raises ConfigError where the variable is not set."""
@@ -193,7 +202,7 @@ def load_live_settings(path: Path | None) -> LiveSettings:
         live["sources"] = _told_apart(sources)
     settings = _validated({**live, "pipeline": content}, str(path))
     if settings.server.token is not None or any(source.holds_a_secret for source in settings.sources):
-        kept_private(path)
+        warn_if_open(path)
     return settings
 
 

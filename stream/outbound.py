@@ -6,6 +6,7 @@ fetches through a proxy of ours on this machine, which looks at every host and c
     FFmpeg --GET http://HOST/... or CONNECT HOST--> Outbound --HOST configured, an address of it, or public--> HOST
 
 A redirect of an RTSP server is not checked: FFmpeg follows it by itself.
+It counts as well what comes: FFmpeg keeps a head, or a part, that never ends in memory.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import re
 import select
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 CONNECT_S = 10.0
 MOST_HEAD = 64 * 1024
+MOST_AHEAD = 64 << 20
+"""Bytes that may come before there is another packet of pictures; the largest of them has some 20 MiB."""
 MOST_AT_ONCE = 32
 _PIECE = 64 * 1024
 _ANSWERS = {"refused": b"HTTP/1.1 403 Forbidden\r\n", "failed": b"HTTP/1.1 502 Bad Gateway\r\n"}
@@ -34,16 +37,19 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 class Outbound:
     """A proxy at 127.0.0.1 for one connection to a source at host; `address` is what FFmpeg's http_proxy is set to.
 
-    refused is the host that was not connected to, "" where there was none; failure is why the last connection was not made.
+    packets says how many packets of pictures FFmpeg has found so far; where `MOST_AHEAD` bytes come without another one,
+    flooded is set and everything ends. refused is the host that was not connected to, "" where there was none; failure is why
+    the last connection was not made.
     """
 
-    def __init__(self, host: str) -> None:
-        self.refused = ""
+    def __init__(self, host: str, packets: Callable[[], int] = lambda: 0) -> None:
+        self.refused, self.flooded = "", False
         self.failure: OSError | None = None
-        self._host = host.lower()
-        self._lock = threading.Lock()  # guards the two below
+        self._host, self._packets = host.lower(), packets
+        self._lock = threading.Lock()  # guards what follows
         self._open: set[socket.socket] = set()
         self._closed = False
+        self._found, self._ahead = packets(), 0
         if "no_proxy" in os.environ:
             del os.environ["no_proxy"]  # FFmpeg would go past this proxy to the hosts it names
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -95,7 +101,7 @@ class Outbound:
             if there is not None and self._keep(there):
                 (there if request else asking).sendall(request or b"HTTP/1.1 200 Connection established\r\n\r\n")
                 there.sendall(rest)
-                _copy(asking, there)
+                _copy(asking, there, self._count)
         except (OSError, ValueError):
             return  # either side is gone, or what came is no request: FFmpeg hears that the connection ended
         finally:
@@ -104,6 +110,17 @@ class Outbound:
                     with self._lock:
                         self._open.discard(one)
                     one.close()
+
+    def _count(self, size: int) -> None:
+        """So many bytes came from a host. Raises ValueError where they are too many."""
+        with self._lock:
+            found = self._packets()
+            self._ahead = self._ahead + size if found == self._found else size
+            self._found = found
+            self.flooded |= self._ahead > MOST_AHEAD
+        if self.flooded:
+            self.close()
+            raise ValueError("no packet comes of all that is sent")
 
     def _connected(self, asking: socket.socket, host: str, port: int) -> socket.socket | None:
         """A connection to host, or None where it is refused or cannot be had, which is answered."""
@@ -206,8 +223,11 @@ def _answer(asking: socket.socket, what: str) -> None:
     asking.sendall(_ANSWERS[what] + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
 
 
-def _copy(one: socket.socket, other: socket.socket) -> None:
-    """What either sends to the other, until either has ended; how long that may take is FFmpeg's matter."""
+def _copy(one: socket.socket, other: socket.socket, came: Callable[[int], None]) -> None:
+    """What either sends to the other, until either has ended; how long that may take is FFmpeg's matter.
+
+    came hears how many bytes the other sent, and ends it by raising ValueError.
+    """
     one.settimeout(None)
     other.settimeout(None)
     peer = {one.fileno(): (one, other), other.fileno(): (other, one)}
@@ -220,4 +240,6 @@ def _copy(one: socket.socket, other: socket.socket) -> None:
             piece = sender.recv(_PIECE)
             if not piece:
                 return
+            if sender is other:
+                came(len(piece))
             receiver.sendall(piece)

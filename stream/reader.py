@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -203,18 +204,36 @@ def gone(path: Path) -> str:
     return f"{path} was removed or replaced while it was in use"
 
 
-def examine(path: Path, identity: str, last: int) -> None:
-    """Look through a store's file by a connection of its own, which remembers nothing of it.
+def examine(path: Path, identity: str, last: int, *, within_s: float) -> bool:
+    """Look through a store's file by a connection of its own, which remembers nothing of it; True where that was completed in
+    within_s seconds.
 
     Raises LostError where it is damaged, or not the store of that identity with events up to last; OutputError.
     """
     with told(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise LostError(damaged(path, found))
+        complete = _examined(db, path, within_s)
         pages = Pages(db, path)
         if pages.identity() != identity or pages.last() < last:
             raise LostError(gone(path))
+    return complete
+
+
+def _examined(db: sqlite3.Connection, path: Path, within_s: float) -> bool:
+    late = threading.Timer(within_s, db.interrupt)
+    late.daemon = True
+    late.start()
+    try:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_INTERRUPT":
+            raise
+        return False
+    finally:
+        late.cancel()
+        late.join()
+    if found != "ok":
+        raise LostError(damaged(path, found))
+    return True
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from stream.feed import PreviewWish, SourceStatus
 from stream.hub import Hub
 from stream.live_config import LiveSettings
 from stream.metrics import Metrics
-from stream.private import kept_private
+from stream.private import warn_if_open
 from stream.server import Server
 from stream.store import Store
 from stream.threads import loaded_for_good, opencv_on_one_thread
@@ -108,7 +108,7 @@ class Service:
         loop = asyncio.get_running_loop()
         stack.enter_context(opencv_on_one_thread())
         if self.settings.server.key is not None:
-            kept_private(self.settings.server.key)
+            warn_if_open(self.settings.server.key)
         keep = self.settings.store
         self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes, recreate=keep.recreate)
         stack.callback(lambda: self.hub.at_rest(self.store.close))
@@ -250,7 +250,12 @@ def ended_by_signals() -> Iterator[asyncio.Event]:
 
 def _set_by(ending: Ending) -> asyncio.Event:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    ending.on_end(partial(loop.call_soon_threadsafe, stop.set))
+
+    def end() -> None:
+        if not loop.is_closed():  # else the service has ended already
+            loop.call_soon_threadsafe(stop.set)
+
+    ending.on_end(end)
     return stop
 
 

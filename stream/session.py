@@ -219,7 +219,9 @@ class Session:
         if self._loading is not None:
             self._loading.done(error)
 
-    def _worker(self, name: str, inbox: Inbox, loaded: Callable[[Exception | None], None], *, replaced: int = 0) -> Worker:
+    def _worker(
+        self, name: str, inbox: Inbox, loaded: Callable[[Exception | None], None] = lambda error: None, *, replaced: int = 0
+    ) -> Worker:
         return Worker(
             name,
             self.settings.pipeline,
@@ -230,6 +232,7 @@ class Session:
             loaded=loaded,
             processed=self._analysed,
             make=self._make,
+            replacement=replaced > 0,
         )
 
     def _check_room(self, name: str) -> None:
@@ -282,13 +285,8 @@ class Session:
         log.error("%s: its analysis hangs and is replaced; what was open in it is lost", stream.name)
         stream.replaced += 1
         stream.worker.leave()
-        worker = self._worker(stream.name, stream.inbox, lambda error: self._took_over(stream, error), replaced=stream.replaced)
-        stream.worker = worker
-        worker.start()
-
-    def _took_over(self, stream: _Stream, error: Exception | None) -> None:
-        if error is not None:
-            self._ailing(stream.name, f"its analysis cannot be restarted ({error})")
+        stream.worker = self._worker(stream.name, stream.inbox, replaced=stream.replaced)
+        stream.worker.start()
 
 
 def _merged(status: SourceStatus, stream: _Stream) -> SourceStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import sys
@@ -88,12 +89,13 @@ class Sweep:
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self) -> None:
-        """One more."""
+        """One more; nothing happens once no event loop runs any more."""
         self._count += 1
-        if self._count >= SWEPT:
-            self._run()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._run)
+        with contextlib.suppress(RuntimeError):  # the loop, or its executor, has ended
+            if self._count >= SWEPT:
+                self._run()
+            elif self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._run)
 
     def _run(self) -> None:
         if self._timer is not None:

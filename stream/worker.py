@@ -60,7 +60,8 @@ class Worker:
     """The analysis of one stream; `session` makes its events' ids differ from those of other runs.
 
     Called on the worker's thread: `told` with what is wrong with the analysis, "" once it is well again; `loaded` once, when
-    the first pipeline is there (None) or cannot be made (why); `processed` after each frame.
+    the first pipeline is there (None) or cannot be made (why); `processed` after each frame. A replacement takes over a source
+    that is at work: its first pipeline is made at a frame and retried as after a failure, and `loaded` is not called.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Worker:
         loaded: Callable[[Exception | None], None] = lambda error: None,
         processed: Processed = lambda stream, seconds, waiting: None,
         make: Make = made,
+        replacement: bool = False,
     ) -> None:
+        self._replacement = replacement
         self.stream, self.settings = stream, settings
         self._inbox, self._sink, self._told = inbox, sink, told
         self._loaded, self._processed, self._make = loaded, processed, make
@@ -119,14 +122,9 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        try:
-            self._renew()
-        except Exception as error:  # noqa: BLE001 - told to who started this
-            self._inbox.abandon()
-            self._loaded(error)
+        if not self._replacement and not self._begun():
             return
         try:
-            self._loaded(None)
             while not self._left and (arrival := self._inbox.get()) is not None:
                 self._take(arrival)
             self._end()
@@ -136,6 +134,17 @@ class Worker:
             self._inbox.abandon()
         finally:
             self._close()
+
+    def _begun(self) -> bool:
+        """Make the first pipeline and report it; False where it cannot be made."""
+        try:
+            self._renew()
+        except Exception as error:  # noqa: BLE001 - reported to the caller of `start`
+            self._inbox.abandon()
+            self._loaded(error)
+            return False
+        self._loaded(None)
+        return True
 
     def _take(self, arrival: Arrival) -> None:
         if self._pipeline is None and not self._retry():
@@ -198,7 +207,7 @@ class Worker:
     def _failed(self, error: Exception) -> None:
         """Tell it, save the events that were open, and do without a pipeline until the next frame."""
         log.debug("the analysis of %s failed", self.stream, exc_info=error)
-        self._told(f"the analysis failed ({_named(error)}) and is begun anew")
+        self._told(f"the analysis failed ({_named(error)}) and is restarted")
         self._well = False
         self._save_open()
         self._close()
@@ -219,7 +228,8 @@ class Worker:
         try:
             self._renew()
         except Exception as error:  # noqa: BLE001 - told; the next frame tries again
-            self._told(f"the analysis cannot begin anew: {_named(error)}")
+            self._well = False
+            self._told(f"the analysis cannot be restarted: {_named(error)}")
             return False
         self._sound_at = time.monotonic() + SOUND_S
         return True

@@ -126,7 +126,7 @@ def test_the_one_that_says_nothing_for_longest_gives_way_and_others_addresses_ar
         end.close()
 
 
-def test_a_newcomer_does_not_give_way_to_those_who_spoke_once_and_wait() -> None:
+def test_a_new_connection_is_kept_before_those_that_spoke_once_and_wait() -> None:
     """As behind a proxy, where all have one address: many past TLS that never ask, and one who just came."""
     admission = Admission(Room(100, 4, 100))
     clients: list[socket.socket] = []
@@ -169,9 +169,9 @@ def test_beyond_all_bounds_a_connection_is_reset() -> None:
         far.close()
 
 
-def test_without_a_descriptor_the_queue_is_emptied_and_told(files: Callable[[int, int], None]) -> None:
-    told: list[str] = []
-    note = lambda reason, address: told.append(reason)  # noqa: E731
+def test_without_a_descriptor_the_queue_is_emptied_and_reported(files: Callable[[int, int], None]) -> None:
+    refused: list[str] = []
+    note = lambda reason, address: refused.append(reason)  # noqa: E731
     admission = Admission(Room(10, 10, 10), note)
     (listener,) = listeners("127.0.0.1", 0, lambda family: ListeningSocket(family, admission, note))
     listener.listen()
@@ -184,7 +184,7 @@ def test_without_a_descriptor_the_queue_is_emptied_and_told(files: Callable[[int
             hoard.append(os.dup(0))
     with pytest.raises(BlockingIOError):
         listener.accept()
-    assert told == ["files"] * 4, "each of the three, and that no other waits"
+    assert refused == ["files"] * 4, "each of the three, and that no other waits"
     for file in hoard:
         os.close(file)
     for client in clients:
@@ -194,6 +194,20 @@ def test_without_a_descriptor_the_queue_is_emptied_and_told(files: Callable[[int
         accepted, _ = listener.accept()
         accepted.close()
     listener.close()
+
+
+def test_a_connection_is_closed_though_who_counts_it_fails() -> None:
+    def fail(_: AcceptedSocket) -> None:
+        raise RuntimeError("no running event loop")
+
+    near, far = socket.socketpair()
+    accepted = AcceptedSocket(near, "10.0.0.1")
+    accepted.gone = fail
+    with pytest.raises(RuntimeError):
+        accepted.close()
+    assert accepted.fileno() == -1
+    with far:
+        assert far.recv(1) == b""
 
 
 def test_all_addresses_of_a_host_share_a_port() -> None:

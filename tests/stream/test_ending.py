@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_nohup_is_respected() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_an_end_that_takes_too_long_is_cut_off_and_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_that_takes_too_long_is_cut_off_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     gone, left = threading.Event(), list[int]()
 
     def leave(code: int) -> None:
@@ -72,6 +73,37 @@ def test_an_end_in_time_is_not_cut_off() -> None:
     assert ending._late is not None
     ending._late.join(PATIENCE_S)
     assert not left
+
+
+@pytest.mark.parametrize("limit_s", [PATIENCE_S, None])
+def test_it_ends_in_order_though_no_descriptor_is_free(limit_s: float | None) -> None:
+    begun, left = [], list[int]()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Ending(limit_s=limit_s, leave=left.append) as ending:
+        ending.on_end(lambda: begun.append(True))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
+            with pytest.raises(OSError, match="Too many open files"):
+                os.open(os.devnull, os.O_RDONLY)
+            sent(signal.SIGTERM)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (begun, left) == ([True], [])
+
+
+def test_it_ends_in_order_though_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    begun = []
+    with Ending(limit_s=PATIENCE_S) as ending:
+        ending.on_end(lambda: begun.append(True))
+        with monkeypatch.context() as crowded:
+            crowded.setattr(threading.Thread, "start", refuse)
+            sent(signal.SIGTERM)
+    assert begun == [True] and "can't start new thread" in caplog.text
 
 
 def test_a_process_in_which_python_does_not_run_any_more_ends_too() -> None:

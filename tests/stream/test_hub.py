@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ import pytest
 from engine.errors import OutputError
 from engine.types import Activity, Mark
 from stream import hub as hub_module
+from stream import store as store_module
 from stream.feed import Acted, Preview, Signal, SourceStatus
 from stream.hub import Hub
 from stream.reader import Reader
@@ -624,6 +627,55 @@ def test_a_file_that_is_overwritten_is_noticed_though_nothing_happens(tmp_path: 
                     await hub.stored(0)
 
         on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_no_event_is_lost_while_the_system_refuses_to_read_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                with monkeypatch.context() as broken:
+                    broken.setattr(os, "pread", refuse)
+                    await client.until(lambda: "nput/output error" in str(hub.problem))
+                    hub.post(decided(1))
+                    await client.until(lambda: hub.backlog == 1)
+                await client.until(lambda: client.seqs == [1] and hub.problem is None)
+
+        on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> bool:
+        begun.set()
+        return go_on.wait(4 * DEADLINE_S)
+
+    monkeypatch.setattr(store_module, "examine", slow)
+    monkeypatch.setattr(hub_module, "EXAMINE_S", 0.0)
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                await client.until(begun.is_set)
+                hub.post(decided(1))
+                await client.until(lambda: client.seqs == [1])
+
+        try:
+            on_a_loop(body)
+        finally:
+            go_on.set()
 
 
 @pytest.mark.usefixtures("watchful")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
+import socketserver
 import struct
 import threading
 import time
@@ -233,6 +235,45 @@ def test_a_source_leads_to_no_other_host_of_this_network(web: str, folder: Path,
     assert "leads to 0.0.0.0, a host of a private network" in link.detail
     with pytest.raises(BlockingIOError):
         neighbour.accept()
+
+
+MULTIPART = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n--b\r\nContent-Type: image/jpeg\r\n"
+ENDLESS = {
+    "nonsense": (b"", b"\x00\xff\r\n" * 4096),
+    "head": (b"HTTP/1.0 200 OK\r\n", b"X-A: aaaaaaaaaaaaaaaa\r\n" * 500),
+    "part": (MULTIPART + b"\r\n\xff\xd8", b"a" * 65536),
+    "long part": (MULTIPART + b"Content-Length: 2000000000\r\n\r\n\xff\xd8", b"a" * 65536),
+    "picture": (b"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8", b"a" * 65536),
+}
+
+
+class Endless(socketserver.BaseRequestHandler):
+    """Sends the beginning of something, and goes on for ever."""
+
+    first = more = b""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            self.request.recv(4096)
+            self.request.sendall(self.first)
+            while True:
+                self.request.sendall(self.more)
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_host_that_sends_no_end_of_something_is_refused(kind: str) -> None:
+    first, more = ENDLESS[kind]
+    handler = type("Handler", (Endless,), {"first": first, "more": more})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        link = linked(f"http://127.0.0.1:{server.server_address[1]}/")
+        assert read(link) == []
+        server.shutdown()
+        thread.join()
+    assert link.refused and not link.over
+    assert "64 MiB without a picture in them" in link.detail
 
 
 def test_a_camera_of_huge_pictures_is_refused_before_one_is_decoded(web: str) -> None:

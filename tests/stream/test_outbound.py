@@ -11,6 +11,7 @@ import av
 import pytest
 import trustme
 
+import stream.outbound
 from stream.outbound import Outbound, guards, is_public
 
 SOON_S = 20.0
@@ -159,6 +160,25 @@ def test_closing_ends_every_connection(host: socket.socket) -> None:
     assert there.recv(1) == b""
     asking.close()
     there.close()
+
+
+def test_what_comes_without_a_packet_in_it_is_bounded(host: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.outbound, "MOST_AHEAD", 1000)
+    packets = [0]
+    with Outbound("127.0.0.1", lambda: packets[0]) as outbound:
+        asking = asked(outbound, f"CONNECT 127.0.0.1:{host.getsockname()[1]} HTTP/1.1\r\n\r\n")
+        there, _ = host.accept()
+        told = asking.makefile("rb")
+        assert [told.readline(), told.readline()] == [b"HTTP/1.1 200 Connection established\r\n", b"\r\n"]
+        for packets[0] in (1, 2, 3):
+            there.sendall(b"a" * 900)
+            assert told.read(900) == b"a" * 900
+        assert not outbound.flooded
+        there.sendall(b"a" * 900)
+        assert told.read() == b"", "the connection is ended"
+        assert outbound.flooded
+        for one in (told, asking, there):
+            one.close()
 
 
 def test_ffmpeg_takes_no_way_round_it_and_tls_goes_through_it(

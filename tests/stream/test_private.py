@@ -5,37 +5,65 @@ from pathlib import Path
 
 import pytest
 
-from stream.private import kept_private, same_file
+from stream.private import kept_private, same_file, warn_if_open
 
 
-@pytest.mark.parametrize(("mode", "left"), [(0o644, 0o600), (0o666, 0o600), (0o604, 0o600), (0o640, 0o640), (0o600, 0o600)])
-def test_what_everybody_may_read_becomes_its_owners(
-    mode: int, left: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "token"
+def written(folder: Path, mode: int) -> Path:
+    path = folder / "token"
     path.write_text("word")
     path.chmod(mode)
+    return path
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    ("mode", "left"), [(0o644, 0o640), (0o664, 0o660), (0o666, 0o660), (0o604, 0o600), (0o640, 0o640), (0o600, 0o600)]
+)
+def test_other_users_lose_their_rights_and_nobody_else(
+    mode: int, left: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, mode)
     kept_private(path)
-    assert path.stat().st_mode & 0o777 == left
+    assert mode_of(path) == left
     assert ("could be used by every user of this machine" in caplog.text) is (mode != left)
 
 
-def test_a_file_that_is_not_there_is_nobodys(tmp_path: Path) -> None:
+def test_another_users_file_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, 0o644)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    kept_private(path)
+    assert mode_of(path) == 0o644 and "it is another user's" in caplog.text
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
+def test_an_open_secret_is_warned_of_and_its_mode_left(
+    mode: int, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, mode)
+    warn_if_open(path)
+    assert mode_of(path) == mode and ("every user of this machine can use it" in caplog.text) is warned
+
+
+def test_a_file_that_is_not_there_is_no_error(tmp_path: Path) -> None:
     kept_private(tmp_path / "none")
+    warn_if_open(tmp_path / "none")
 
 
-def test_one_that_cannot_be_changed_is_told(
+def test_one_that_cannot_be_changed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(path: Path, mode: int) -> None:
         raise PermissionError("not yours")
 
-    path = tmp_path / "token"
-    path.write_text("word")
-    path.chmod(0o644)
+    path = written(tmp_path, 0o644)
     monkeypatch.setattr(Path, "chmod", refuse)
     kept_private(path)
-    assert "cannot be changed: not yours" in caplog.text
+    assert "stays so: not yours" in caplog.text
 
 
 def test_a_file_is_itself_until_it_is_removed_or_another(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from stream.retention import AWAY_S, CONFIRM_S, JUMP_S, TrustedClock, steady_time
+import time
+
+import pytest
+
+from stream.retention import AWAY_S, CONFIRM_S, CONTINUED_S, JUMP_S, SETTLED_S, TrustedClock, Waited, steady_time
 
 NOW = 1_770_000_000.0
 DAY_S = 86_400.0
@@ -12,8 +16,8 @@ class Machine:
     def __init__(self) -> None:
         self.wall, self.steady = NOW, 1000.0
 
-    def clock(self, newest: float | None) -> TrustedClock:
-        return TrustedClock(newest, wall=lambda: self.wall, steady=lambda: self.steady)
+    def clock(self, newest: float | None, waited: Waited | None = None) -> TrustedClock:
+        return TrustedClock(newest, waited, wall=lambda: self.wall, steady=lambda: self.steady)
 
     def run(self, seconds: float, *, set_by: float = 0.0) -> None:
         self.steady += seconds
@@ -82,5 +86,54 @@ def test_what_is_stored_while_a_clock_is_wrong_has_the_time_it_was_before() -> N
     assert machine.clock(NOW).stamp() == machine.wall, "there is no better one"
 
 
+def test_a_clock_that_the_network_sets_soon_after_the_start_is_followed() -> None:
+    machine = Machine()
+    clock = machine.clock(NOW - 60)
+    machine.run(30, set_by=DAY_S)
+    assert (clock.stamp(), clock.now()) == (machine.wall, machine.wall)
+    machine.run(SETTLED_S, set_by=DAY_S)
+    assert clock.stamp() == machine.wall - DAY_S and clock.now() is None, "later it is to prove itself"
+
+
+def test_a_week_away_is_followed_at_once_and_nothing_removed_on_its_word() -> None:
+    for newest in (NOW - 60, None):
+        machine = Machine()
+        clock = machine.clock(newest)
+        machine.run(30, set_by=7 * DAY_S)
+        assert clock.stamp() == machine.wall and clock.now() is None
+        machine.run(CONFIRM_S)
+        assert clock.now() == machine.wall
+
+
+def test_a_clock_that_is_wrong_soon_after_the_start_is_believed_once_it_is_back() -> None:
+    machine = Machine()
+    clock = machine.clock(NOW - 60)
+    machine.run(30, set_by=20 * DAY_S)
+    assert clock.now() is None
+    machine.run(2 * SETTLED_S, set_by=-20 * DAY_S)
+    assert (clock.stamp(), clock.now()) == (machine.wall, machine.wall)
+
+
+def test_what_a_clock_has_proved_counts_in_the_next_run_unless_it_was_set_between() -> None:
+    for away, carried in ((7 * DAY_S, True), (CONTINUED_S + DAY_S, False), (-DAY_S, False)):
+        machine = Machine()
+        clock = machine.clock(NOW - 7 * DAY_S)
+        machine.run(CONFIRM_S / 2)
+        kept = clock.waited()
+        assert kept == Waited(machine.wall, CONFIRM_S / 2)
+        machine.wall, machine.steady = machine.wall + away, 0.0
+        again = machine.clock(NOW - 7 * DAY_S if away > 0 else NOW - 70 * DAY_S, kept)
+        machine.run(CONFIRM_S / 2)
+        assert (again.now() is not None) is carried, away
+        assert (again.waited() is None) is carried
+
+
 def test_the_steady_clock_goes_on() -> None:
     assert steady_time() <= steady_time()
+
+
+def test_the_steady_clock_goes_on_in_a_suspended_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    monkeypatch.setattr(time, "clock_gettime", lambda number: asked.append(number) or 1.0)
+    assert (steady_time(), asked) == (1.0, [time.CLOCK_MONOTONIC])

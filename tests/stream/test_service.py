@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from engine.errors import ConfigError, OutputError, WeightsError
 from stream.feed import PreviewWish
 from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from stream.reader import Reader
-from stream.service import CLOSE_S, CUT_OFF_S, END_S, STORE_S, Service, model_of
+from stream.service import CLOSE_S, CUT_OFF_S, END_S, STORE_S, Service, ended_by_signals, model_of
 from stream.store import Store
 from stream.wire import read_preview
 from stream.worker import Make, made
@@ -362,3 +362,16 @@ def test_the_model_is_known_before_anything_is_loaded() -> None:
     assert model_of(RecognizerSettings()).startswith("ahmsa-3db@sha256:")
     with pytest.raises(WeightsError):
         model_of(RecognizerSettings(weights=Path("none.onnx")))
+
+
+def test_a_first_signal_after_the_loop_has_ended_is_no_error() -> None:
+    async def enter() -> AbstractContextManager[asyncio.Event]:
+        block = ended_by_signals()
+        block.__enter__()
+        return block
+
+    block = asyncio.run(enter())
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        block.__exit__(None, None, None)

@@ -116,7 +116,7 @@ def test_what_breaks_in_one_source_is_nowhere_else_felt(video: Path, sessions: l
     sink.until(lambda: sink.finals("s1"), "the sound source's event")
     sink.until(lambda: "reconnecting" in sink.states("s0"), "the broken source's state")
     told = next(s for s in sink.statuses if s.stream == "s0" and s.state == "reconnecting")
-    assert "ZeroDivisionError" in told.detail and "begun anew" in told.detail
+    assert "ZeroDivisionError" in told.detail and "restarted" in told.detail
     assert sink.states("s1")[:2] == ["starting", "live"] and "reconnecting" not in sink.states("s1")
 
 
@@ -406,3 +406,34 @@ def test_an_analysis_that_hangs_is_stalled_and_replaced(
         go_on.set()
         assert session.stop(PATIENCE_S)
     assert all(".r1" in one.event.id for one in sink.events if one.event.stream == "s0"), "the one that hung says no more"
+
+
+def test_a_replacement_that_does_not_load_is_tried_again(monkeypatch: pytest.MonkeyPatch, sessions: list[Session]) -> None:
+    monkeypatch.setattr(session_module, "STALLED_S", 0.5)
+    monkeypatch.setattr(session_module, "REPLACED_S", 1.0)
+    go_on = threading.Event()
+    tried: list[str] = []
+
+    class Hanging(Blinking):
+        def locate(self, frame: Frame) -> list[Face]:
+            if ".r" not in self.session:
+                go_on.wait(PATIENCE_S)
+            return super().locate(frame)
+
+    def make(pipeline: PipelineSettings, stream: str, session: str) -> Hanging:
+        tried.append(session)
+        if sum(".r" in one for one in tried) == 1:
+            raise WeightsError("no memory for the network")
+        return Hanging(pipeline, stream, session)
+
+    sink = Collected()
+    session = Session(settings(PATTERN), sink, make=make)  # type: ignore[arg-type]
+    sessions.append(session)
+    session.start()
+    try:
+        sink.until(lambda: sink.finals("s0"), "an event of the replacement")
+        sink.until(lambda: sink.states("s0")[-1] == "live", "the source to be well again")
+    finally:
+        go_on.set()
+    assert "ended" not in sink.states("s0")
+    assert any("cannot be restarted: WeightsError: no memory" in status.detail for status in sink.statuses)

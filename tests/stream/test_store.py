@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -15,10 +16,11 @@ import pytest
 
 from engine.errors import OutputError
 from stream import store as store_module
-from stream.reader import FILE, LostError, Reader
-from stream.retention import CONFIRM_S, TrustedClock
+from stream.hub import HUNG_S
+from stream.reader import FILE, LostError, Reader, examine
+from stream.retention import CONFIRM_S, TrustedClock, Waited
 from stream.service import STORE_S
-from stream.store import BUSY_S, LOCK, Store
+from stream.store import BUSY_S, EXAMINED_S, LOCK, Store
 from tests.events import seqs, stored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,8 +85,8 @@ def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> No
     """200 days ahead for half a minute, and back; then a year on, for good."""
     machine = {"wall": time.time(), "steady": 0.0}
 
-    def clock(newest: float | None) -> TrustedClock:
-        return TrustedClock(newest, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
+    def clock(newest: float | None, waited: Waited | None) -> TrustedClock:
+        return TrustedClock(newest, waited, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
 
     with Store(tmp_path, keep_days=90, clock=clock) as kept:
         kept.append([stored(number) for number in range(14)])
@@ -105,6 +107,27 @@ def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> No
         other.append([stored(1)])
     with Store(tmp_path / "other", keep_days=90, clock=clock) as opened_with_a_wrong_clock:
         assert opened_with_a_wrong_clock.prune() == 0
+
+
+def test_a_service_that_runs_for_hours_a_week_removes_old_events_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    machine = {"wall": time.time(), "steady": 0.0}
+
+    def clock(newest: float | None, waited: Waited | None) -> TrustedClock:
+        return TrustedClock(newest, waited, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
+
+    removed = 0
+    for week in range(10):
+        with Store(tmp_path, keep_days=20, clock=clock) as kept:
+            kept.append([stored(week)])
+            for _ in range(16):
+                removed += kept.prune()
+                machine["wall"] += 1800
+                machine["steady"] += 1800
+            removed += kept.prune()
+        machine["wall"] += 7 * 86_400
+        machine["steady"] = 0.0
+    assert removed >= 4
+    assert "by the clock of this machine the newest event is 7 days old" in caplog.text
 
 
 def test_an_event_stored_by_a_clock_that_was_years_behind_is_not_old(tmp_path: Path) -> None:
@@ -169,15 +192,61 @@ def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[P
     folder = tmp_path / "events"
     with Store(folder) as kept:
         kept.append([stored(1)])
-        kept.check(thorough=True)
+        kept.examine()
         harm(folder)
         with pytest.raises(LostError, match=r"was removed or replaced|is damaged"):
-            kept.check(thorough=True)
+            kept.examine()
         with pytest.raises(LostError):
             kept.append([stored(2)])
         with pytest.raises(LostError):
             kept.reopen()
         assert kept.last == 1
+
+
+def test_a_disk_that_refuses_to_be_read_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Store(tmp_path) as store:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "pread", refuse)
+            for look in (store.check, store.examine, store.reopen, lambda: store.append([stored(1)])):
+                with pytest.raises(OutputError, match=r"events\.sqlite3.*nput/output error"):
+                    look()
+        assert store.append([stored(1)]) == [1]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_reported_as_such(tmp_path: Path) -> None:
+    folder, away = tmp_path / "events", tmp_path / "away"
+    with Store(folder) as store:
+        folder.rename(away)
+        folder.symlink_to("x" * 300)  # fails in stat, for root too, as a folder without rights does for everybody else
+        for look in (store.check, store.reopen):
+            with pytest.raises(OutputError, match=r"events\.sqlite3"):
+                look()
+        folder.unlink()
+        away.rename(folder)
+        assert store.append([stored(1)]) == [1]
+
+
+def test_a_look_through_a_large_file_is_cut_short_and_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path) as kept:
+        kept.append([stored(1)])
+        path, identity = kept.path, kept.identity
+    with contextlib.closing(sqlite3.connect(path)) as large:
+        large.execute("CREATE TABLE filler AS SELECT zeroblob(33554432) AS x")
+    assert examine(path, identity, 1, within_s=60.0)
+    assert any(not examine(path, identity, 1, within_s=step / 2000) for step in range(1, 100))
+    with Store(tmp_path) as kept:
+        kept.examine()
+        overwritten_behind_its_beginning(tmp_path)
+        with pytest.raises(LostError):
+            kept.examine()
+        monkeypatch.setattr(store_module, "examine", lambda *_, within_s: within_s > EXAMINED_S)
+        kept.examine()
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+    assert EXAMINED_S < HUNG_S
 
 
 def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
@@ -188,7 +257,8 @@ def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None
         with pytest.raises(LostError):
             kept.append([stored(2)])
         away.rename(path)
-        kept.check(thorough=True)
+        kept.examine()
+        kept.check()
         assert kept.append([stored(2)]) == [2]
         assert seqs(kept.since(0)) == [1, 2]
 
@@ -256,12 +326,12 @@ def test_a_removed_folder_lets_no_second_service_start(harm: Callable[[Path], No
         pass
 
 
-def test_a_store_that_everybody_could_read_is_its_owners_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_everybody_could_read_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Store(tmp_path) as kept:
         path = kept.path
     path.chmod(0o666)
     with Store(tmp_path):
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.stat().st_mode & 0o777 == 0o660
     assert "could be used by every user of this machine (mode 0666)" in caplog.text
 
 

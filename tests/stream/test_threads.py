@@ -74,3 +74,10 @@ def test_what_connections_leave_behind_is_freed_at_their_number_or_after_a_while
     asyncio.run(test())
     assert len(acted) == 1
     assert acted[0] != threading.main_thread().name
+
+
+@pytest.mark.parametrize("notes", [1, SWEPT])
+def test_a_connection_that_closes_after_the_loop_has_ended_is_no_error(notes: int) -> None:
+    sweep = Sweep(lambda: pytest.fail("nothing is to be freed any more"))
+    for _ in range(notes):
+        sweep.note()

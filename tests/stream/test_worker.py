@@ -177,7 +177,7 @@ def test_a_failure_is_told_and_the_analysis_begun_anew(clip: Clip) -> None:
     later = [Frame(200 + f.index, f.t + 20, f.pixels) for f in clip.frames]
     _, told = work([*arrivals(clip.frames), *arrivals(later)], sink, make=make)
     assert len(broken) == 1
-    assert told[0] == "the analysis failed (ValueError: a frame that nobody foresaw) and is begun anew"
+    assert told[0] == "the analysis failed (ValueError: a frame that nobody foresaw) and is restarted"
     assert told[-1] == "", "it is well again"
     first, *_, last = sink.finals()
     assert first.event.truncated, "what was open at the failure is not lost"
@@ -215,7 +215,7 @@ def test_a_second_pipeline_that_can_not_be_made_is_tried_again(clip: Clip) -> No
 
     sink = Collected()
     _, told = work(arrivals(clip.frames), sink, make=make)
-    assert "the analysis cannot begin anew: WeightsError: gone" in told
+    assert "the analysis cannot be restarted: WeightsError: gone" in told
     assert not failures and sink.finals()
 
 

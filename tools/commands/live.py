@@ -151,12 +151,12 @@ def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transpo
     """
     from engine.errors import SourceError
     from stream.address import parse_address
-    from stream.live_config import sources_from
+    from stream.live_config import SourceSettings, sources_from
 
     given, urls = urls, [_from_environment(url) for url in urls]
     for typed, url in zip(given, urls, strict=True):
         address = parse_address(url)
-        if typed == url and address.secrets:
+        if typed == url and SourceSettings(url=url).holds_a_secret:
             say(f"apexstream: warning: every user of this machine can see the password of {address.shown}: {ADVICE}", err=True)
         if address.kind == "file" and not Path(url).is_file():
             what = "is a folder" if Path(url).is_dir() else "is no file"

@@ -29,8 +29,9 @@ import numpy as np
 from engine.types import U8
 
 ROOT = Path(__file__).resolve().parents[2]
-MODES = ("huge", "nonsense", "redirect", "endless")
-"""Pictures of 16,000 x 16,000; bytes that are no answer; an answer that leads to this machine's port 1; a head without end."""
+MODES = ("huge", "nonsense", "redirect", "endless", "long")
+"""Pictures of 16,000 x 16,000; bytes that are no answer; an answer that leads to this machine's port 1; the head of a part, and
+a picture, without end."""
 REFUSE = "refuse"
 SIDE = 16_000
 START_S = 60.0
@@ -126,8 +127,13 @@ class _Hostile(socketserver.BaseRequestHandler):
             if mode == "redirect":
                 self.request.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
                 return
-            self.request.sendall({"huge": HEAD, "nonsense": b"", "endless": HEAD + b"--b\r\n"}[mode])
-            more = {"huge": part(self.huge), "nonsense": b"\x00\xff\r\n" * 4096, "endless": b"X-A: " + b"a" * 65536}[mode]
+            first, more = {
+                "huge": (HEAD, part(self.huge)),
+                "nonsense": (b"", b"\x00\xff\r\n" * 4096),
+                "endless": (HEAD + b"--b\r\n", b"X-A: " + b"a" * 65536),
+                "long": (HEAD + b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000000\r\n\r\n", b"a" * 65536),
+            }[mode]
+            self.request.sendall(first)
             while type(self).mode == mode:
                 self.request.sendall(more)
 

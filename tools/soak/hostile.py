@@ -44,7 +44,10 @@ HERE, ATTACKER = "127.0.0.1", "127.0.0.66"
 ANSWER_S = 20.0
 HANDSHAKES = 2400
 IDLE = 150
-UNREAD = 60
+UNREAD, UNREAD_MIB = 60, 150
+"""Answers, and the most memory they may take: a page each, and what a connection with TLS needs."""
+CAMERA_MIB = 300
+"""The most a hostile camera may take: what is read without a picture in it, twice while it grows, and a try after it."""
 STALLED_WITHIN_S = 5.0
 NOTICED_WITHIN_S = 15.0
 LOADING_S = 60.0
@@ -236,7 +239,7 @@ def open_close(target: Target, chance: random.Random, times: int = 12) -> Seen:
 def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Seen:
     """So many answers of /api/events that nobody reads."""
     request = f"GET /api/events?since=0&limit=10000 HTTP/1.1\r\nHost: {HERE}\r\nAuthorization: Bearer {target.token}\r\n\r\n"
-    before, most = _memory(target), 0.0
+    before = most = _memory(target)
     with ExitStack() as opened:
         for _ in range(count):
             with contextlib.suppress(OSError):
@@ -251,7 +254,9 @@ def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Seen:
         while time.monotonic() < until:
             most = max(most, _memory(target))
             target.over.wait(0.5)
-    return Seen({"answers": count, "memory_mib_before": round(before), "memory_mib_most": round(most)})
+    seen = Seen({"answers": count, "mib": round(most - before)})
+    seen.must(f"unread answers took {most - before:.0f} MiB", most - before <= UNREAD_MIB)
+    return seen
 
 
 def guesses(target: Target, chance: random.Random) -> Seen:
@@ -402,9 +407,15 @@ def camera(target: Target, chance: random.Random) -> Seen:
     """The hostile network camera sends huge pictures, or what is no picture."""
     mode = chance.choice(MODES)
     try:
+        before = _memory(target)
         sent = target.cameras.harm(mode, 45.0)  # a source that was refused is tried again after half a minute
-        target.over.wait(chance.uniform(2, 5))
-        return Seen({"mode": mode, "sent": sent, "detail": target.status("hostile").get("detail")})
+        most, until = before, time.monotonic() + chance.uniform(2, 5)
+        while time.monotonic() < until:
+            most = max(most, _memory(target))
+            target.over.wait(LOOK_S)
+        seen = Seen({"mode": mode, "sent": sent, "detail": target.status("hostile").get("detail"), "mib": round(most - before)})
+        seen.must(f"a hostile camera took {most - before:.0f} MiB", most - before <= CAMERA_MIB)
+        return seen
     finally:
         target.cameras.refuse()
 
@@ -483,8 +494,12 @@ def _live(target: Target) -> bool:
 
 
 def _memory(target: Target) -> float:
-    """MiB of the service's own process."""
-    return float(psutil.Process(target.pids()[0]).memory_info().rss / 2**20)
+    """MiB of the service and its processes."""
+    found = 0
+    for pid in target.pids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += psutil.Process(pid).memory_info().rss
+    return found / 2**20
 
 
 def _files(target: Target) -> Iterator[str]:
