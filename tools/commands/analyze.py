@@ -89,6 +89,7 @@ def analyze(
     """
     from stream.config import load_analysis_settings
     from stream.lean import load_less
+    from stream.trial import try_opening
 
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
@@ -96,6 +97,7 @@ def analyze(
     pipeline = with_sensitivity(with_network(settings.pipeline, network, weights), sensitivity)
     settings = settings.model_copy(update={"pipeline": with_engines(pipeline)})
     have_face_model(settings.pipeline.landmarks.model)
+    try_opening(settings.pipeline.recognizer.weights)
     with native_noise_hidden(not debug), stopped_by_signals() as stop:
         load_less()
         failed = False

@@ -106,6 +106,7 @@ def live(
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
     from stream.ending import Ending, left_in_order
     from stream.live_config import load_live_settings
+    from stream.trial import try_opening
 
     debug = bool(ctx.obj["debug"])
     settings = load_live_settings(config)
@@ -119,6 +120,7 @@ def live(
     )
     settings = settings.model_copy(update={"pipeline": pipeline})
     have_face_model(pipeline.landmarks.model)
+    try_opening(pipeline.recognizer.weights)
     with native_noise_hidden(not debug), Ending() as ending:
         ending.on_end(partial(left_in_order, 0))  # before the service is there, and behind it, nothing is lost by that
         log_to_stderr(debug)
