@@ -220,7 +220,7 @@ def neighbour() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("way", ["redirect", "list", "list of lists", "key"])
 def test_a_source_leads_to_no_other_host_of_this_network(web: str, folder: Path, neighbour: socket.socket, way: str) -> None:
-    victim = f"http://127.0.0.1:{neighbour.getsockname()[1]}/admin?do=it"
+    victim = f"http://0.0.0.0:{neighbour.getsockname()[1]}/admin?do=it"  # by which this machine is reached, too
     begin = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
     lists = {
         "list": f"{begin}#EXTINF:1,\n{victim}.ts\n#EXT-X-ENDLIST\n",
@@ -232,7 +232,7 @@ def test_a_source_leads_to_no_other_host_of_this_network(web: str, folder: Path,
     link = linked(f"{local}/to?{victim}" if way == "redirect" else f"{local}/lead.m3u8")
     assert read(link) == []
     assert (link.over, link.refused) == (False, True)
-    assert "leads to 127.0.0.1, a host of a private network" in link.detail
+    assert "leads to 0.0.0.0, a host of a private network" in link.detail
     with pytest.raises(BlockingIOError):
         neighbour.accept()
 
