@@ -564,17 +564,24 @@ def watchful(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
     monkeypatch.setattr(hub_module, "LOOK_S", 0.01)
 
 
+@asynccontextmanager
+async def followed(store: Store) -> AsyncIterator[tuple[Hub, Client]]:
+    """A hub that has stored one event, and a client that has it."""
+    async with running(store, heartbeat_s=1000) as hub:
+        client = Client()
+        hub.join(client)
+        hub.post(decided(1))
+        await client.until(lambda: client.seqs == [1])
+        yield hub, client
+
+
 @pytest.mark.usefixtures("watchful")
 def test_a_store_that_is_removed_is_reported_everywhere_and_nothing_claimed_stored(tmp_path: Path) -> None:
     folder, away = tmp_path / "events", tmp_path / "away"
     with Store(folder) as store:
 
         async def body() -> None:
-            async with running(store, heartbeat_s=1000) as hub:
-                client = Client()
-                hub.join(client)
-                hub.post(decided(1))
-                await client.until(lambda: client.seqs == [1])
+            async with followed(store) as (hub, client):
                 folder.rename(away)
                 await client.until(lambda: hub.problem is not None)
                 assert "was removed or replaced" in str(hub.problem)
@@ -597,11 +604,7 @@ def test_a_new_file_is_begun_where_it_may_and_the_clients_go_on(tmp_path: Path) 
     with Store(tmp_path, recreate=True) as store:
 
         async def body() -> None:
-            async with running(store, heartbeat_s=1000) as hub:
-                client = Client()
-                hub.join(client)
-                hub.post(decided(1))
-                await client.until(lambda: client.seqs == [1])
+            async with followed(store) as (hub, client):
                 for path in tmp_path.glob("events.sqlite3*"):
                     path.unlink()
                 hub.post(decided(2))
