@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from engine.activity import ActivityWatch
-from engine.align import Registrar
+from engine.activity.activity import ActivityWatch
 from engine.config import PipelineSettings, load_settings, parse_settings
-from engine.decision import SPOKEN_SHARE, Decision
-from engine.judge import judge_network
+from engine.faces.landmarks import FaceLocator
 from engine.kernels import machine_code
-from engine.landmarks import FaceLocator
-from engine.recognizer import Recognition, Recognizer
+from engine.recognition.recognizer import Recognition, Recognizer
+from engine.registration.align import Registrar
 from engine.ring import Ring
-from engine.spotter import BREAK_S
+from engine.spotting.decision import SPOKEN_SHARE, Decision
+from engine.spotting.judge import judge_network
+from engine.spotting.spotter import BREAK_S
 from engine.types import ACTIVITY_KINDS, F32, U8, Activity, ActivityKind, Crop, Event, Face, Frame, Mark, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face

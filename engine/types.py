@@ -28,7 +28,7 @@ Kind = Literal["micro", "macro"]
 ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered", "motion"]
 
 ACTIVITY_KINDS: tuple[ActivityKind, ...] = get_args(ActivityKind)
-"""What a face does besides expressions; see `engine.activity`."""
+"""What a face does besides expressions; see `engine.activity.activity`."""
 
 MICRO_LIMIT_S = 0.5
 """The longest micro-expression, onset to offset, in seconds (the field's usual border)."""
@@ -125,11 +125,11 @@ class Crop:
     """One face in one frame, the head's motion taken out.
 
     pixels [128, 128] grey; transform [2, 3] takes frame pixels to crop pixels; landmarks [478, 3] are the mesh in crop
-    pixels, z too; motion [R, 2] is how far each region of `engine.align.REGIONS` stands from where it stood on the
+    pixels, z too; motion [R, 2] is how far each region of `engine.registration.align.REGIONS` stands from where it stood on the
     reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] tells how
-    the head is turned against the reference: yaw and pitch of `engine.align.Head` in units of a twentieth, and what the fit
-    leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
-    patches in crop pixels; anchor counts the reference pictures taken so far,
+    the head is turned against the reference: yaw and pitch of `engine.registration.align.Head` in units of a twentieth, and
+    what the fit leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the
+    head's patches in crop pixels; anchor counts the reference pictures taken so far,
     over which motions and turns go on. landmarks, eye_opening and blendshapes (by name, 0 to 1) are what the mesh saw last,
     mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one before, so
     that nothing about motion or noise can be learned from the two. found [R] is the share of each region's patches that were

@@ -21,9 +21,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from engine.errors import InputError, SourceError
-from stream import wire
-from stream.shape import read_message
-from stream.wire import Subscribe
+from stream import protocol as wire
+from stream.events.schema import read_message
+from stream.protocol import Subscribe
 
 SILENCE_S = 15.0
 """A service sends a heartbeat every 5 seconds; who hears nothing for this long is cut off and does not know it."""

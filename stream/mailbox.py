@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from stream.channel import ClosedError
+from stream.queues import ClosedError
 
 T = TypeVar("T")
 

@@ -23,21 +23,21 @@ from typing import Any, Self
 from engine.config import RecognizerSettings
 from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
-from stream.address import parse_address
-from stream.crew import at_work
-from stream.ending import Ending
-from stream.evidence import Shelf
-from stream.feed import PreviewWish, SourceStatus
-from stream.hub import Hub
-from stream.live_config import LiveSettings
-from stream.metrics import Metrics
-from stream.private import warn_if_open
-from stream.server import Server
-from stream.store import Store
-from stream.threads import loaded_for_good, opencv_on_one_thread
-from stream.wire import Message
+from stream.analysis.supervisor import at_work
+from stream.analysis.worker import Make
+from stream.events.evidence import Shelf
+from stream.events.hub import Hub
+from stream.events.store import Store
+from stream.messages import PreviewWish, SourceStatus
+from stream.permissions import warn_if_open
+from stream.process import loaded_for_good, opencv_on_one_thread
+from stream.protocol import Message
+from stream.server.metrics import Metrics
+from stream.server.server import Server
+from stream.settings import LiveSettings
+from stream.shutdown import Ending
+from stream.sources.address import parse_address
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
-from stream.worker import Make
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """What stands between the parts of the service: each knows its neighbours by their protocols alone.
 
-LoopSink    session's threads -> event loop -> hub       (`stream.feed.Sink`)
-KnownFacts  hub, shelf -> server                         (`stream.answers.Facts`)
-Cameras     server -> session, off the loop              (`stream.camera.BrowserCameras`)
+LoopSink    session's threads -> event loop -> hub       (`stream.messages.Sink`)
+KnownFacts  hub, shelf -> server                         (`stream.server.routes.Facts`)
+Cameras     server -> session, off the loop              (`stream.server.camera.BrowserCameras`)
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import OutputError
-from stream.evidence import Shelf
-from stream.feed import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
-from stream.hub import Hub
-from stream.session import Feed, Sources
+from stream.analysis.session import Feed, Sources
+from stream.events.evidence import Shelf
+from stream.events.hub import Hub
+from stream.messages import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 
 
 class LoopSink:

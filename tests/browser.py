@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from playwright.sync_api import Browser, Page, Playwright
 
-from stream.feed import Acted, Decided, Evidence, Signal, SourceStatus
-from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
+from stream.messages import Acted, Decided, Evidence, Signal, SourceStatus
 from stream.service import Service
+from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from tests.live import PATIENCE_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"

@@ -64,7 +64,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 @pytest.fixture(scope="session")
 def rendered_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight seconds of a rendered face with expressions, a truth file beside it: DIR/clip.mp4, DIR/clip.truth.json."""
-    from tools.clips import preset, write_clip
+    from apexstream.clips import preset, write_clip
 
     path = tmp_path_factory.mktemp("rendered") / "clip.mp4"
     write_clip(preset("benchmark", seed=0, duration_s=8, n_events=3), path)

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import openpyxl
 
-from engine.landmarks import FaceLocator, face_box
+from apexstream.clips import preset
+from apexstream.clips.render import Scene
+from apexstream.clips.spec import Action
+from engine.faces.landmarks import FaceLocator, face_box
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.types import F32, U8, Frame
-from tools.clips import preset
-from tools.clips.render import Scene
-from tools.clips.spec import Action
 
 FIRST = 1
 """Number of a scene's first picture, as in most releases."""

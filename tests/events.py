@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from engine.types import Event, Mark
-from stream.feed import Decided, Evidence
+from stream.messages import Decided, Evidence
 
 
 def an_event(

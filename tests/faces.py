@@ -9,15 +9,15 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from engine.align import Registrar
-from engine.features import CROP_SIDE
-from engine.landmarks import FaceLocator
-from engine.recognizer import face_flow
+from apexstream.clips import ClipSpec, Truth, plan, preset, render_frames
+from apexstream.clips.portrait import photograph
+from apexstream.clips.render import Scene
+from apexstream.clips.spec import Action
+from engine.faces.landmarks import FaceLocator
+from engine.recognition.flowmap import CROP_SIDE
+from engine.recognition.recognizer import face_flow
+from engine.registration.align import Registrar
 from engine.types import F32, U8, Crop, Frame
-from tools.clips import ClipSpec, Truth, plan, preset, render_frames
-from tools.clips.portrait import photograph
-from tools.clips.render import Scene
-from tools.clips.spec import Action
 
 EYES = {"hopper": ((223.75, 193.25), (306.0, 190.9)), "astronaut": ((203.5, 102.2), (246.9, 103.9))}
 """Centres of the eyes, (x, y) in pixels of the photographs, measured by hand (left and right of the picture)."""

@@ -16,15 +16,15 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from stream.camera import BrowserCameras
-from stream.feed import SourceStatus
-from stream.hub import Hub
-from stream.live_config import ServerSettings
-from stream.metrics import Metrics
-from stream.reader import Reader
-from stream.response import Page
-from stream.server import Server
-from stream.store import Store
+from stream.events.hub import Hub
+from stream.events.query import Reader
+from stream.events.store import Store
+from stream.messages import SourceStatus
+from stream.server.camera import BrowserCameras
+from stream.server.metrics import Metrics
+from stream.server.response import Page
+from stream.server.server import Server
+from stream.settings import ServerSettings
 from tests.events import decided
 from tests.live import PATIENCE_S
 

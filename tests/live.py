@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from engine.types import Frame
-from stream.feed import Acted, Arrival, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Arrival, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 
 PATIENCE_S = 30.0
 """How long a busy machine may take for what usually takes a moment."""

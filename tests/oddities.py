@@ -14,8 +14,8 @@ import av
 import cv2
 import numpy as np
 
+from apexstream.clips import ClipSpec, preset, render_frames
 from tests.videos import Picture, write_video
-from tools.clips import ClipSpec, preset, render_frames
 
 FPS = 30
 SIZE = (320, 240)

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from stream.live_config import LiveSettings, ServerSettings, StoreSettings
 from stream.service import Service
+from stream.settings import LiveSettings, ServerSettings, StoreSettings
 
 
 @asynccontextmanager

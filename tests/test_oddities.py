@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from engine.types import Event
-from stream.analysis import Report, analyze
+from stream.recorded.analyze import Report, analyze
 from tests import oddities
 from tests.oddities import FPS, Base, h264
 from tests.videos import Picture, write_video

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.features import SIDE, input_grid
+from engine.recognition.flowmap import SIDE, input_grid
 from training.recipe import AugmentSettings
 
 
 def inputs(kind: str, maps: Tensor, keypoints: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
     """Whole maps [B, 3, 28, 28] and their keypoints [B, 5, 2] (map cells) -> varied inputs [B, 3, H, W] of the kind, one of
-    `engine.features.INPUTS`."""
+    `engine.recognition.flowmap.INPUTS`."""
     grid = _grid(kind, keypoints, settings, draw)
     pieces = functional.grid_sample(
         _disturbed(maps, settings, draw), (grid + 0.5) * (2 / SIDE) - 1, padding_mode="border", align_corners=False

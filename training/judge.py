@@ -1,8 +1,8 @@
-"""The judge of expressions: the network behind `engine.judge`, fitted to rows with known expressions.
+"""The judge of expressions: the network behind `engine.spotting.judge`, fitted to rows with known expressions.
 
-Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.judge.LOOK`), so it looks
-that far ahead. It is fitted on windows drawn by a `Draw`, with decoupled weight decay, one cycle of the learning rate, and the
-running mean of the last parameters.
+Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.spotting.judge.LOOK`),
+so it looks that far ahead. It is fitted on windows drawn by a `Draw`, with decoupled weight decay, one cycle of the learning
+rate, and the running mean of the last parameters.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.judge import ANSWERS, EARLY, FOLD, LOOK
-from engine.signals import HZ, WIDTH, mirrored
+from engine.spotting.judge import ANSWERS, EARLY, FOLD, LOOK
+from engine.spotting.signals import HZ, WIDTH, mirrored
 from engine.types import F32, MICRO_LIMIT_S
 
 CHANNELS = 40
@@ -93,7 +93,7 @@ class _Block(nn.Module):
 
 
 class JudgeNet(nn.Module):
-    """Rows [B, n, WIDTH], n even -> logits [B, n, 5] by `engine.judge.ANSWERS`."""
+    """Rows [B, n, WIDTH], n even -> logits [B, n, 5] by `engine.spotting.judge.ANSWERS`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from engine.config import InputKind
 from engine.errors import ConfigError
-from engine.features import INPUTS, SIDE
 from engine.models import NAMES, SIDES
+from engine.recognition.flowmap import INPUTS, SIDE
 
 
 class Strict(BaseModel):
@@ -26,7 +26,7 @@ class ModelSettings(Strict):
     name: str
     members: int = Field(1, ge=1)
     input: InputKind = "five-regions"
-    """What the network is fed with, one of `engine.features.INPUTS`."""
+    """What the network is fed with, one of `engine.recognition.flowmap.INPUTS`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.errors import ConfigError
-from engine.features import CANONICAL_KEYPOINTS, SIDE
+from engine.recognition.flowmap import CANONICAL_KEYPOINTS, SIDE
 from engine.types import F32, F64
 from training.datasets import CLASSES
 from training.units import CLEAR, UNIT_NAMES, Patch, lying, shown

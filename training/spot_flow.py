@@ -1,4 +1,4 @@
-"""Intervals in region flow by the judge of live analysis (`engine.judge`), fitted here to other people.
+"""Intervals in region flow by the judge of live analysis (`engine.spotting.judge`), fitted here to other people.
 
 The network is fitted first to a whole other database, where one lies beside the one that is judged, then to the subjects of
 this one that are not judged. Its answers become intervals by the rules of live analysis, half a second behind the video.
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.judge import Stretch, Thresholds, stretches_of
-from engine.signals import HZ
+from engine.spotting.judge import Stretch, Thresholds, stretches_of
+from engine.spotting.signals import HZ
 from training.datasets.long_tables import LONG_DATABASES
 from training.datasets.long_video import LongVideo, load_flow
 from training.judge import JudgeNet, answers_to, fit

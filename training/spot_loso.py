@@ -16,7 +16,7 @@ import cv2
 from engine.config import PipelineSettings
 from engine.errors import InputError
 from engine.pipeline import Pipeline
-from engine.recognizer import Recognizer
+from engine.recognition.recognizer import Recognizer
 from engine.types import MICRO_LIMIT_S, Event, Frame, Kind
 from training.datasets.long_video import LongVideo
 from training.datasets.pictures import ClipFolder, read_picture

@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from engine.errors import InputError
-from engine.judge import LOOK
-from engine.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, SEEN, WIDTH
+from engine.spotting.judge import LOOK
+from engine.spotting.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, SEEN, WIDTH
 from engine.types import F32, F64
 from training.datasets.long_video import LongVideo
 from training.judge import SCALE, UNWARMED, WINDOW, Known, Window, is_micro, window
@@ -24,7 +24,7 @@ FREE_OF_EXPRESSIONS = ("speech", "quiet")
 """Kinds of tapes to which expressions are added."""
 
 FLOW_REGIONS = ((0, 1), (2,), (3,), (4, 5), (6,), (7,), (8,), (9,), (10,), (11,))
-"""Which of the twelve regions of published flow make each of `engine.signals.REGIONS`."""
+"""Which of the twelve regions of published flow make each of `engine.spotting.signals.REGIONS`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Tape:
 
 
 def rows_of(displacement: F32, mesh: F32 | None) -> F32:
-    """The rows [n, WIDTH] that `engine.signals.Signals` makes of a tape, all at once."""
+    """The rows [n, WIDTH] that `engine.spotting.signals.Signals` makes of a tape, all at once."""
     place = displacement.astype(np.float64)
     velocity = np.clip(np.diff(place, axis=0, prepend=place[:1]), -MOST_PX, MOST_PX)
     place = place[:1] + np.cumsum(velocity, 0)
@@ -137,7 +137,7 @@ about 1."""
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
 MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
-JAW_A_PX = 0.4  # how far the mesh sees the jaw drop (`engine.signals.SEEN`) for a pixel of the lower lip
+JAW_A_PX = 0.4  # how far the mesh sees the jaw drop (`engine.spotting.signals.SEEN`) for a pixel of the lower lip
 PACE = (0.8, 1.3)
 SHORT, SHORT_S, NOTHING_POSED = 0.2, (1.0, 4.0), 0.35  # share of short clips, their length, and share without an expression
 MICRO_SHARE = 0.55

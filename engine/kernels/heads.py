@@ -1,4 +1,4 @@
-"""The robust fit of the head's motion, in machine code. Twin: `engine.head.fit_by_numpy`."""
+"""The robust fit of the head's motion, in machine code. Twin: `engine.registration.head.fit_by_numpy`."""
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 # ruff: noqa: PLR0917
@@ -63,7 +63,7 @@ def normal_equations(design, moved, weight, ridge, square, right):
 
 
 def fit(design, moved, trust, first, stop, finest, ridge, rounds):
-    """The terms [T], the residual and the share that agrees, as `engine.head.fit_by_numpy`.
+    """The terms [T], the residual and the share that agrees, as `engine.registration.head.fit_by_numpy`.
 
     Rows first..stop - 1 are the head's own; ridge [T, T] is added to the square of the least squares; it is weighted anew
     `rounds` times.

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 
 from engine.errors import BackendError
+from engine.faces.view import rgb_window
 from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
 from engine.types import F32, F64, U8, Frame
-from engine.view import rgb_window
 
 _DETECTOR_PX, _MESH_PX = 128, 256
 _GRIDS = ((16, 2), (8, 6))  # cells along a side, anchors a cell

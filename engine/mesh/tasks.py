@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from engine.errors import BackendError
+from engine.faces.view import rgb_window
 from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_around
 from engine.types import F32, U8, Frame
-from engine.view import rgb_window
 
 _WINDOW_PX = 480  # a window twice as long is shrunk
 _MOST_FACES = 32

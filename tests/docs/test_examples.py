@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from stream.store import Store
-from stream.wire import read_client
+from stream.events.store import Store
+from stream.protocol import read_client
 from tests.browser import PATIENCE_MS, RunningService, chromium
 from tests.events import decided, stored
 from tests.live import PATIENCE_S

@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
+from apexstream.clips import ClipSpec, preset
 from engine import Pipeline
-from engine.activity import ActivityWatch
-from engine.align import Registrar
+from engine.activity.activity import ActivityWatch
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from engine.pipeline import EVIDENCE, Evidence
-from engine.recognizer import Recognition, Recognizer
+from engine.recognition.recognizer import Recognition, Recognizer
+from engine.registration.align import Registrar
 from engine.types import ACTIVITY_KINDS, Crop, Event, Face, Frame
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
-from tools.clips import ClipSpec, preset
 from training.spotting import Interval, match
 
 NAMES = (

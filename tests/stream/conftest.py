@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.store import Store
+from stream.events.store import Store
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from websockets.http11 import Request, Response
 
 from engine.errors import InputError, SourceError
 from stream import client as client_module
-from stream import wire
+from stream import protocol as wire
 from stream.client import Place, Remote, follow, socket_url
-from stream.store import Store
-from stream.wire import Subscribe
+from stream.events.store import Store
+from stream.protocol import Subscribe
 from tests.events import decided, stored
 from tests.serving import serving
 

@@ -21,15 +21,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
+from apexstream.clips import Truth, plan, preset, render_frames
 from engine.types import Activity, Mark
-from stream.feed import Acted, Decided, FaceTrace, Signal, SourceStatus
-from stream.live_config import SourceSettings
-from stream.store import Store
+from stream.events.store import Store
+from stream.messages import Acted, Decided, FaceTrace, Signal, SourceStatus
+from stream.settings import SourceSettings
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
 from tests.events import decided, evidence, stored
 from tests.live import PATIENCE_S
 from tests.videos import write_y4m
-from tools.clips import Truth, plan, preset, render_frames
 
 SHOWN = """() => [...document.querySelectorAll("#rows tr")].map((row) => Number(row.dataset.seq))"""
 Event = dict[str, Any]

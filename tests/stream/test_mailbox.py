@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stream.channel import ClosedError
 from stream.mailbox import Mailbox
+from stream.queues import ClosedError
 
 SOON_S = 20.0
 """Longest wait for a thread that should end at once: reached only by a test that fails."""

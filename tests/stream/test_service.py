@@ -26,19 +26,19 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from apexstream.clips import preset, write_clip
 from engine import Pipeline
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import ConfigError, OutputError, WeightsError
-from stream.feed import PreviewWish
-from stream.live_config import LiveSettings, ServerSettings, SourceSettings, StoreSettings
-from stream.reader import Reader
+from stream.analysis.worker import Make, made
+from stream.events.query import Reader
+from stream.events.store import Store
+from stream.messages import PreviewWish
+from stream.protocol import read_preview
 from stream.service import CLOSE_S, CUT_OFF_S, END_S, STORE_S, Service, ended_by_signals, model_of
-from stream.store import Store
-from stream.wire import read_preview
-from stream.worker import Make, made
+from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from tests.events import decided, stored
 from tests.live import PATIENCE_S
-from tools.clips import preset, write_clip
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
 ROOT = Path(__file__).resolve().parents[2]
@@ -319,7 +319,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
 def test_a_signal_ends_the_process_in_order(number: int, video: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    command = [sys.executable, "-m", "tools.cli", "live", str(video), "--loop"]
+    command = [sys.executable, "-m", "apexstream.cli", "live", str(video), "--loop"]
     process = subprocess.Popen(
         [*command, "--listen", f"127.0.0.1:{port}", "--data", str(tmp_path)],
         stdout=subprocess.PIPE,

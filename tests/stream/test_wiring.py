@@ -11,14 +11,14 @@ import pytest
 
 from engine.errors import InputError, OutputError
 from engine.types import Activity, Mark
-from stream.evidence import Shelf
-from stream.feed import Acted, Arrival, Preview, PreviewWish, Signal, SourceStatus
-from stream.hub import Hub
-from stream.live_config import LiveSettings
+from stream.analysis.session import Session
+from stream.events.evidence import Shelf
+from stream.events.hub import Hub
+from stream.events.store import Store
 from stream.mailbox import Mailbox
-from stream.session import Session
-from stream.store import Store
-from stream.wire import Message
+from stream.messages import Acted, Arrival, Preview, PreviewWish, Signal, SourceStatus
+from stream.protocol import Message
+from stream.settings import LiveSettings
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
 from tests.events import decided, evidence, stored
 from tests.live import PATIENCE_S, Collected

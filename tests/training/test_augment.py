@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features import CANONICAL_KEYPOINTS, INPUTS, mirrored, network_input
+from engine.recognition.flowmap import CANONICAL_KEYPOINTS, INPUTS, mirrored, network_input
 from training import augment
 from training.recipe import AugmentSettings
 

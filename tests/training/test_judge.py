@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.judge import ANSWERS, EARLY, LOOK
-from engine.signals import HZ, WIDTH
+from engine.spotting.judge import ANSWERS, EARLY, LOOK
+from engine.spotting.signals import HZ, WIDTH
 from training.judge import MICRO, UNWARMED, WINDOW, JudgeNet, Known, Window, answers_to, fit, is_micro, window, write_onnx
 
 WARM = round(HZ)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features import mirrored
 from engine.models.committee import Committee
 from engine.models.kernel import KernelMachine, compared, gaussian
+from engine.recognition.flowmap import mirrored
 from engine.types import F32
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.judge import Judge, JudgeCard, JudgeNetwork, Stretch
+from engine.spotting.judge import Judge, JudgeCard, JudgeNetwork, Stretch
 from engine.types import F32
 from tests.databases import write_region_flow
 from training.datasets.long_tables import Annotation

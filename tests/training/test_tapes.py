@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.signals import FLOW_WIDTH, HZ, REGIONS, SEEN
+from engine.spotting.signals import FLOW_WIDTH, HZ, REGIONS, SEEN
 from engine.types import F32
 from training.datasets.long_tables import Annotation
 from training.datasets.long_video import LongVideo

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError
-from engine.features import network_input
+from engine.recognition.flowmap import network_input
 from engine.types import F32
 
 CLASSES = ("negative", "positive", "surprise")
@@ -21,8 +21,8 @@ class FlowMaps:
     """N labelled flow maps.
 
     maps [N, 3, 28, 28] float32 (u, v, strain) in 0..1; keypoints [N, 5, 2] float32, (x, y) in map cells (see
-    `engine.features`); labels [N] of CLASSES; names, databases and subjects per map, a subject written "database/subject".
-    absent lists what the table names but the folder does not hold.
+    `engine.recognition.flowmap`); labels [N] of CLASSES; names, databases and subjects per map, a subject written
+    "database/subject". absent lists what the table names but the folder does not hold.
     """
 
     maps: F32
@@ -45,7 +45,7 @@ class FlowMaps:
         return f"{held}; named but absent: {len(self.absent)} ({', '.join(self.absent[:5])}{more})"
 
     def inputs(self, kind: str) -> F32:
-        """[N, 3, H, W], what live analysis would feed a network that takes this kind of `engine.features.INPUTS`."""
+        """[N, 3, H, W], what live analysis would feed a network that takes this kind of `engine.recognition.flowmap.INPUTS`."""
         return np.stack([network_input(kind, m, k) for m, k in zip(self.maps, self.keypoints, strict=True)])
 
     def take(self, indices: npt.ArrayLike) -> FlowMaps:

@@ -20,31 +20,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine import (
-    align,
-    features,
-    glance,
-    head,
-    landmarks,
-    likeness,
-    mesh,
-    patches,
-    quantiles,
-    recognizer,
-    residual,
-    view,
-    warp,
-)
-from engine.align import Registrar
+from engine import mesh, quantiles
 from engine.config import LandmarkSettings
 from engine.errors import InputError
-from engine.features import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
+from engine.faces import glance, landmarks, view
+from engine.faces.landmarks import FaceLocator, face_box
 from engine.kernels import heads as heads_compiled
 from engine.kernels import machine
 from engine.kernels import patches as patches_compiled
 from engine.kernels import sampling as sampling_compiled
-from engine.landmarks import FaceLocator, face_box
-from engine.likeness import ALIKE
 from engine.mesh import bundle as mesh_bundle
 from engine.mesh import contract as mesh_contract
 from engine.mesh import litert as mesh_litert
@@ -54,7 +38,12 @@ from engine.ops.tvl1 import cpu as tvl1_cpu
 from engine.ops.tvl1 import method
 from engine.ops.tvl1.method import METHOD
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognizer import face_flow, intensity
+from engine.recognition import flowmap, likeness, recognizer, residual
+from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
+from engine.recognition.likeness import ALIKE
+from engine.recognition.recognizer import face_flow, intensity
+from engine.registration import align, head, patches, warp
+from engine.registration.align import Registrar
 from engine.types import F32, U8, Crop, Frame
 from training.datasets import pictures
 from training.datasets.clips import Clip, badly_framed
@@ -64,7 +53,7 @@ from training.datasets.pictures import ClipFolder, read_picture
 DECIDING = (
     *(landmarks, mesh, mesh_bundle, mesh_contract, mesh_litert, glance, view, quantiles, head, align, warp, patches),
     *(machine, heads_compiled, patches_compiled, sampling_compiled),
-    *(features, recognizer, likeness, residual, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures),
+    *(flowmap, recognizer, likeness, residual, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures),
 )
 """The modules whose code, with this one's, decides what a map is."""
 
@@ -81,9 +70,9 @@ _APART_S = 1e4  # clips lie so far apart in the locator's time
 class ClipFlow:
     """What one clip gives: whole [3, 28, 28], keypoints [5, 2] in map cells, and how far to trust them.
 
-    alike is how well the flow explains the change (`engine.likeness.explained`); one_reference says that onset and apex were
-    registered to one picture; live analysis names nothing where it is False or alike under its limit. px is the intensity in
-    crop pixels. onset, apex and offset are the pictures' numbers, stamp tells the pictures (`LookedAt.stamp`).
+    alike is how well the flow explains the change (`engine.recognition.likeness.explained`); one_reference says that onset and
+    apex were registered to one picture; live analysis names nothing where it is False or alike under its limit. px is the
+    intensity in crop pixels. onset, apex and offset are the pictures' numbers, stamp tells the pictures (`LookedAt.stamp`).
     """
 
     whole: F32

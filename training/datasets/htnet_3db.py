@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import InputError
-from engine.features import SIDE
+from engine.recognition.flowmap import SIDE
 from engine.types import F32
 from training.datasets import CLASSES, FlowMaps, keypoints
 from training.datasets.keypoints import COLUMNS

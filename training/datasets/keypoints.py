@@ -8,15 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.align import keypoints
 from engine.errors import InputError
-from engine.features import SIDE
-from engine.landmarks import FaceLocator
+from engine.faces.landmarks import FaceLocator
+from engine.recognition.flowmap import SIDE
+from engine.registration.align import keypoints
 from engine.types import F32, U8, Frame
 from training.datasets.pictures import decoded
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-"""In the order of `engine.features.CANONICAL_KEYPOINTS`."""
+"""In the order of `engine.recognition.flowmap.CANONICAL_KEYPOINTS`."""
 
 COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError, OutputError
-from engine.features import SIDE
+from engine.recognition.flowmap import SIDE
 from engine.text import cell_text, csv_line
 from training.datasets import CLASSES, FlowMaps
 from training.datasets.clips import Clip, LeftOut

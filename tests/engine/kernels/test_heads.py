@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.head import CANVAS, Head, fit_by_machine_code, fit_by_numpy, head_design
 from engine.kernels import machine_code
+from engine.registration.head import CANVAS, Head, fit_by_machine_code, fit_by_numpy, head_design
 from engine.types import F64
 
 

@@ -14,9 +14,9 @@ import sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))
 import numpy as np
 from engine import kernels
-from engine.head import CANVAS, fit_head, head_design
-from engine.patches import Patches
-from engine.warp import warp
+from engine.registration.head import CANVAS, fit_head, head_design
+from engine.registration.patches import Patches
+from engine.registration.warp import warp
 rng = np.random.default_rng(0)
 picture = rng.integers(0, 255, (200, 200), np.uint8)
 canvas = warp(picture, np.eye(2, 3))
@@ -36,7 +36,7 @@ def test_without_numba_the_twins_answer(missing: list[str], environment: dict[st
 
 
 def test_numba_is_not_loaded_before_it_is_needed() -> None:
-    script = "import sys, engine.align, engine.spotter; print('numba' in sys.modules)"
+    script = "import sys, engine.registration.align, engine.spotting.spotter; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -54,9 +54,9 @@ print(kernels.machine_code.cache_info().currsize)
 SUMS = """
 import hashlib
 import numpy as np
-from engine.head import fit_head, head_design
-from engine.patches import Patches
-from engine.warp import warp
+from engine.registration.head import fit_head, head_design
+from engine.registration.patches import Patches
+from engine.registration.warp import warp
 rng = np.random.default_rng(0)
 canvas = warp(rng.integers(0, 255, (60, 60), np.uint8), np.array([[3, 0.2, 4], [-0.2, 3, 5]]))
 places = rng.uniform(30, 130, (70, 2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, InputError
-from engine.features import INPUTS, network_input
+from engine.recognition.flowmap import INPUTS, network_input
 from tests.flowmaps import write_dataset
 from training.datasets import CLASSES, htnet_3db, load
 

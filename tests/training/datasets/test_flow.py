@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from apexstream.clips.spec import Action
 from engine.errors import InputError
-from engine.features import CANONICAL_KEYPOINTS, keypoints_to_map, whole_map
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognizer import face_flow
+from engine.recognition.flowmap import CANONICAL_KEYPOINTS, keypoints_to_map, whole_map
+from engine.recognition.recognizer import face_flow
 from engine.types import F32, Frame
 from tests.databases import Shot, face_part, shot, write_picture, write_shot
 from tests.faces import grey_picture, registered
-from tools.clips.spec import Action
 from training.datasets import flow as flow_module
 from training.datasets.clips import Clip
 from training.datasets.flow import ClipFlow, FlowMaker, looked_at

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.features import CANONICAL_KEYPOINTS, SIDE
+from engine.recognition.flowmap import CANONICAL_KEYPOINTS, SIDE
 from engine.types import F32
 from training.datasets import flow as flow_module
 from training.datasets.clips import Clip, LeftOut

@@ -1,0 +1,1 @@
+"""What a face does besides expressions: speech, blinks, gaze, turns of the head."""

@@ -1,0 +1,308 @@
+"""What a face does besides expressions: it speaks, blinks, closes its eyes, looks elsewhere, turns its head, is covered.
+
+Each kind has a measure of 0 to 1 (`ActivityWatch.signals`), and levels of it at which it begins and ends:
+
+    kind         measure                                                  begins, ends
+    -----------  -------------------------------------------------------  ------------
+    speech       how often the mouth reverses, see `engine.activity.speech`        .5, .17
+    blink        lids: 1 less their opening over the usual one            .3, .3, within half a second
+    eyes_closed  the same                                                 .3, .3, longer, and once above .5
+    gaze         change of the eyes' direction from the usual one         .35, .2
+    head_turn    change of yaw, pitch or roll within TURN_S               .5, .25
+    covered      share of the face that looks otherwise than usual        .5, .3
+
+Lids that are lowered but not closed while the eyes look down are a glance, no blink. An activity is reported once it is over,
+with the moment it began; speech is sure only half a second after its start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.activity.speech import NEVER, SPEAKS, Lips
+from engine.quantiles import median, percentile
+from engine.tape import Tape
+from engine.types import F64, Activity, ActivityKind, Crop, Mark
+
+__all__ = ["ACTIVITY_SIGNALS", "Activity", "ActivityKind", "ActivityWatch"]
+
+ACTIVITY_SIGNALS = ("speech", "lids", "gaze", "turn", "covered")
+"""What `ActivityWatch.signals` measures, in order."""
+
+BLINK_S = 0.5  # lids closed for longer are no blink
+USUAL_LIDS_S = 3.0  # the usual opening is the 75th percentile over so long
+CLOSED = 0.3  # lids lowered by this share of it are closed,
+SQUINT = 0.5  # but only ones lowered so far at their lowest are closed for long
+BLINKS = 0.5  # least of the blendshapes eyeBlinkLeft and eyeBlinkRight of closed lids,
+LOWERED = 0.15  # if they are lowered by this share too
+GLANCE_OPEN = 0.5  # lids that leave this share open while the eyes look down
+GLANCE_DOWN = 0.1  # (eyeLookDown less eyeBlink) are lowered for a glance
+USUAL_GAZE_S = 5.0
+GAZE_S = 0.15  # looking elsewhere for less is no glance
+TURN_S = 0.4
+TURNS_DEG = (16.0, 24.0, 12.0)  # yaw, pitch and roll that count as 1; speech alone shakes the mesh's pitch by 5
+FRESH_S = 1e-6  # age of what the mesh saw in this very frame
+LOOK_STEP_S = 0.08
+USUAL_LOOK_S, USUAL_CHANGE_S = 4.0, 10.0  # memory of how the face usually looks, and of how much that changes,
+TURNING_LOOK_S = 0.5  # and of both while the head turns
+LEAST_CHANGE = 1.0  # grey, in spreads of the face's own, by which a part of it may look otherwise,
+CHANGES = 3.0  # or so many times its usual change,
+FIRST_CHANGE = 0.2  # which is assumed at first
+MOUTH_OPEN = 0.15  # jawOpen from which on the mouth may look otherwise
+COVERED_SHARE = 0.4
+COVERED_S = 0.3  # less is none
+SIGMA = 1.4826  # from a median deviation to a standard one
+
+_LEFT_EDGE, _RIGHT_EDGE, _TOP, _UNDER_NOSE = 234, 454, 10, 2  # mesh points that expressions leave alone
+_GRID = 16
+_FACE = (slice(3, 15), slice(3, 13))  # rows and columns of the grid in which every face lies,
+_MOUTH = (slice(7, 12), slice(2, 8))  # and of these the mouth
+
+
+def _halves() -> F64:
+    """[4, parts of the face]: a mean over its upper, lower, left and right half each."""
+    rows, columns = np.indices((12, 10))
+    halves = np.array([rows < 6, rows >= 6, columns < 5, columns >= 5], np.float64).reshape(4, -1)
+    return np.asarray(halves / halves.sum(axis=1, keepdims=True))
+
+
+_HALVES = _halves()
+
+
+class ActivityWatch:
+    """Follows one face; `observe` takes its crops in order, `finish` ends what goes on (a gap, a lost face, the end).
+
+    After each call `signals` [5] has the newest crop's measures by ACTIVITY_SIGNALS; `blinks` counts.
+    """
+
+    def __init__(self) -> None:
+        self.blinks = 0
+        self._face = 0
+        self._spoken: deque[tuple[float, float]] = deque(maxlen=16)
+        self._start()
+
+    def _start(self) -> None:
+        self.signals: F64 = np.zeros(len(ACTIVITY_SIGNALS))
+        self._lips, self._lids, self._gaze, self._turn, self._look = Lips(), _Lids(), _Gaze(), _Turn(), _Look()
+        self._held = (_Held("gaze", 0.35, 0.2, GAZE_S), _Held("head_turn", 0.5, 0.25), _Held("covered", 0.5, 0.3, COVERED_S))
+
+    @property
+    def speaking(self) -> bool:
+        """Whether the face speaks now."""
+        return self._lips.since is not None
+
+    def doing(self) -> dict[ActivityKind, float]:
+        """What the face does now, with when it began, seconds of the source."""
+        now: dict[ActivityKind, float] = {}
+        if self._lips.since is not None:
+            now["speech"] = self._lips.since.t
+        closed = self._lids.closed_since()
+        if closed is not None:
+            now["eyes_closed"] = closed
+        now.update((held.kind, held.since.t) for held in self._held if held.since is not None)
+        return now
+
+    def spoke(self, start: float, end: float) -> float:
+        """Share of the time from start to end (seconds of the source, end > start) in which the face spoke, as far as is known
+        by now."""
+        spans = [*self._spoken]
+        if self._lips.since is not None:
+            spans.append((self._lips.since.t, math.inf))
+        return sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans) / (end - start)
+
+    def observe(self, crop: Crop, *, voice: float | None = None) -> list[Activity]:
+        """The next crop of the face; returns the activities that turned out to be over, in order of their ends.
+
+        voice is that of `engine.types.Frame`: lips speak only while one sounds.
+        """
+        self._face = crop.face
+        done = self._speech(self._lips.observe(crop, voice)) + self._closure(self._lids.observe(crop))
+        gaze = self._gaze.observe(crop, self._lids)
+        turn = self._turn.observe(crop)
+        covered = self._look.observe(crop, turning=turn > 0.25)
+        for held, value in zip(self._held, (gaze, turn, covered), strict=True):
+            done += self._over(held.kind, held.observe(crop.mark, value))
+        speech = min(1.0, self._lips.level / (2 * SPEAKS))
+        self.signals = np.array([speech, self._lids.lowered, gaze, turn, covered])
+        return sorted(done, key=lambda one: one.end.t)
+
+    def finish(self) -> list[Activity]:
+        """Ends what goes on, where it was seen last, and forgets the face's looks and habits; `blinks` and `spoke` stay."""
+        done = self._speech(self._lips.finish()) + self._closure(self._lids.finish())
+        for held in self._held:
+            done += self._over(held.kind, held.finish())
+        self._start()
+        return sorted(done, key=lambda one: one.end.t)
+
+    def _over(self, kind: ActivityKind, span: tuple[Mark, Mark] | None) -> list[Activity]:
+        return [] if span is None else [Activity(self._face, kind, *span)]
+
+    def _speech(self, span: tuple[Mark, Mark] | None) -> list[Activity]:
+        if span is not None:
+            self._spoken.append((span[0].t, span[1].t))
+        return self._over("speech", span)
+
+    def _closure(self, closure: tuple[ActivityKind, Mark, Mark] | None) -> list[Activity]:
+        if closure is None:
+            return []
+        self.blinks += closure[0] == "blink"
+        return self._over(closure[0], closure[1:])
+
+
+@dataclass(eq=False)
+class _Held:
+    """A measure that begins an activity above one level and ends it below another; shorter than `least_s` is none."""
+
+    kind: ActivityKind
+    begins: float
+    ends: float
+    least_s: float = 0.1
+    since: Mark | None = None
+    last: Mark = NEVER
+
+    def observe(self, mark: Mark, value: float) -> tuple[Mark, Mark] | None:
+        if self.since is None and value >= self.begins:
+            self.since = mark
+        if value >= self.ends:
+            self.last = mark
+            return None
+        return self.finish()
+
+    def finish(self) -> tuple[Mark, Mark] | None:
+        since, self.since = self.since, None
+        return None if since is None or self.last.t - since.t < self.least_s else (since, self.last)
+
+
+class _Lids:
+    """Closures of the lids. After each call `lowered` is 1 less their opening over the usual one, 0 to 1; `glances` says that
+    they are lowered because the eyes look down; `closed` that they are closed."""
+
+    def __init__(self) -> None:
+        self.lowered = 0.0
+        self.glances = self.closed = False
+        self._openings = Tape(1)
+        self._since: Mark | None = None
+        self._last = NEVER
+        self._lowest, self._lowest_glances = 0.0, False
+
+    def observe(self, crop: Crop) -> tuple[ActivityKind, Mark, Mark] | None:
+        """The next crop; returns what the lids did, once they open again."""
+        mark, openings = crop.mark, self._openings
+        held = self._since is not None and mark.t - self._since.t > BLINK_S and self._lowest > SQUINT
+        if not held:  # or eyes closed for long would become the usual
+            openings.append(mark.frame, mark.t, np.array([crop.eye_opening]))
+            openings.forget_before(mark.t - USUAL_LIDS_S)
+        usual = percentile(openings.row[openings.first_at(openings.t[openings.size - 1] - USUAL_LIDS_S) : openings.size, 0], 75)
+        self.lowered = min(1.0, max(0.0, 1 - crop.eye_opening / max(usual, 1e-6)))
+        seen = crop.blendshapes.get
+        blinks = min(seen("eyeBlinkLeft", 0.0), seen("eyeBlinkRight", 0.0))
+        down = min(seen("eyeLookDownLeft", 0.0), seen("eyeLookDownRight", 0.0))
+        self.glances = self.lowered < 1 - GLANCE_OPEN and down > blinks + GLANCE_DOWN
+        self.closed = self.lowered > CLOSED or (blinks > BLINKS and self.lowered > LOWERED)
+        if not self.closed:
+            return self.finish()
+        if self._since is None:
+            self._since, self._lowest = mark, 0.0
+        self._last = mark
+        if self.lowered >= self._lowest:
+            self._lowest, self._lowest_glances = self.lowered, self.glances
+        return None
+
+    def closed_since(self) -> float | None:
+        """When eyes closed that have been closed for longer than a blink; None where they have not."""
+        return self._since.t if self._since is not None and self._last.t - self._since.t >= BLINK_S else None
+
+    def finish(self) -> tuple[ActivityKind, Mark, Mark] | None:
+        """Ends a closure."""
+        since, self._since = self._since, None
+        if since is None or self._lowest_glances:
+            return None
+        if self._last.t - since.t < BLINK_S:
+            return "blink", since, self._last
+        return ("eyes_closed", since, self._last) if self._lowest > SQUINT else None
+
+
+class _Gaze:
+    """How far the eyes look from where they usually do, by the blendshapes eyeLook*, 0 to 1."""
+
+    def __init__(self) -> None:
+        self._usual: tuple[float, float] | None = None
+        self._t = 0.0
+        self._value = 0.0
+
+    def observe(self, crop: Crop, lids: _Lids) -> float:
+        if lids.closed and not lids.glances:  # nothing to be seen
+            return self._value
+        seen = crop.blendshapes.get
+        aside = seen("eyeLookOutLeft", 0.0) - seen("eyeLookInLeft", 0.0) + seen("eyeLookInRight", 0.0)
+        aside = (aside - seen("eyeLookOutRight", 0.0)) / 2
+        down = seen("eyeLookDownLeft", 0.0) + seen("eyeLookDownRight", 0.0) - seen("eyeLookUpLeft", 0.0)
+        down = (down - seen("eyeLookUpRight", 0.0)) / 2
+        x, y = self._usual or (aside, down)
+        share = 1 - math.exp((self._t - crop.mark.t) / USUAL_GAZE_S) if self._usual else 1.0
+        self._usual, self._t = (x + share * (aside - x), y + share * (down - y)), crop.mark.t
+        self._value = min(1.0, math.hypot(aside - x, down - y))
+        return self._value
+
+
+class _Turn:
+    """How much the head turned within TURN_S, 1 at TURNS_DEG: yaw and pitch as the mesh sees them, roll by the registration."""
+
+    def __init__(self) -> None:
+        self._poses = Tape(3)
+        self._seen = 0.0, 0.0
+
+    def observe(self, crop: Crop) -> float:
+        mark, poses = crop.mark, self._poses
+        if crop.mesh_age < FRESH_S or not poses.size:
+            across = (crop.landmarks[_RIGHT_EDGE] - crop.landmarks[_LEFT_EDGE]).tolist()
+            along = (crop.landmarks[_UNDER_NOSE] - crop.landmarks[_TOP]).tolist()
+            self._seen = math.atan2(across[2], across[0]), math.atan2(along[2], along[1])
+        roll = math.atan2(crop.transform[1, 0], crop.transform[0, 0])
+        poses.append(mark.frame, mark.t, np.array([*self._seen, roll]))
+        poses.forget_before(mark.t - TURN_S)
+        then = poses.row[poses.first_at(mark.t - TURN_S)].tolist()
+        now = (*self._seen, roll)
+        turns = (abs(math.remainder(b - a, math.tau)) for a, b in zip(then, now, strict=True))
+        return min(1.0, max(math.degrees(turn) / full for turn, full in zip(turns, TURNS_DEG, strict=True)))
+
+
+class _Look:
+    """How much of the face looks otherwise than it usually does, 1 where COVERED_SHARE of a half of it does: a hand before it.
+
+    Now and then the crop, shrunk to a grid, is compared part by part with a slow mean of it. What changes all the time may go
+    on doing so, and an open mouth explains how it looks. The halves are upper, lower, left and right.
+    """
+
+    def __init__(self) -> None:
+        self._usual: F64 | None = None
+        self._change: F64 = np.zeros(0)
+        self._t = -math.inf
+        self._value = 0.0
+
+    def observe(self, crop: Crop, *, turning: bool) -> float:
+        elapsed = crop.mark.t - self._t
+        if elapsed < LOOK_STEP_S:
+            return self._value
+        self._t = crop.mark.t
+        face = np.asarray(cv2.resize(crop.pixels, (_GRID, _GRID), interpolation=cv2.INTER_AREA)[_FACE], np.float64)
+        face = face - median(face.ravel())
+        face = face / max(SIGMA * float(median(np.abs(face).ravel())), 1.0)
+        if self._usual is None:
+            self._usual, self._change = face, np.full(face.shape, FIRST_CHANGE)
+            return 0.0
+        change = np.abs(face - self._usual)
+        other = change > np.maximum(LEAST_CHANGE, CHANGES * self._change)
+        if crop.blendshapes.get("jawOpen", 0.0) > MOUTH_OPEN:
+            other[_MOUTH] = False
+        share = float((_HALVES @ other.ravel()).max())
+        self._value = min(1.0, share / COVERED_SHARE)
+        learned, widened = (1 - math.exp(-elapsed / (TURNING_LOOK_S if turning else s)) for s in (USUAL_LOOK_S, USUAL_CHANGE_S))
+        self._usual = self._usual + learned * (face - self._usual)
+        self._change = self._change + widened * (change - self._change)
+        return self._value

@@ -1,0 +1,1 @@
+"""Frame to faces: detection, landmarks, and who is who from frame to frame."""

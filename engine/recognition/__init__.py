@@ -1,0 +1,1 @@
+"""Onset and apex to a class: flow map, network input, and how sure the answer is."""

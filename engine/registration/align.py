@@ -1,0 +1,294 @@
+"""Faces -> registered crops: the head's motion taken out, what the face does left in.
+
+Landmarks alone are too coarse for this: their jitter of half a pixel is as large as a micro-expression. So they only say
+roughly where the face is. The fine registration follows the face's own texture: some seventy small patches, placed by the
+mesh once on a reference picture of the face, are found again in every frame (Lucas-Kanade, always against the reference, so
+nothing accumulates). Patches on parts that expressions leave alone (bridge of the nose, temples, cheekbones, hairline) say
+how the head moved: a similarity for sway, zoom and roll, and two terms for turning out of the picture plane, which shifts
+near points against far ones. The similarity goes into the crop; the rest is subtracted from the motion of the other
+patches, which is what the spotter sees.
+
+    d(x, y) = (a x - b y + tx + yaw z,  b x + a y + ty + pitch z)
+
+with (x, y) from the middle of the crop and z the mesh's depth. The fit is robust: iteratively reweighted (Geman-McClure),
+its scale annealed from a whole pixel down to the patches' own disagreement, so that it neither locks onto a wrong
+consensus nor follows a cheek that moves. The other patches take part with little weight: between expressions they steady
+the fit. Lids and gaze are no head motion, so the eyes are painted over before patches are sought. Where the reference no
+longer fits the picture a new one is taken, and motions go on from where they stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.quantiles import median
+from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
+from engine.registration.head import CANVAS, MARGIN, Head, apply, compose, fit_head, head_design, similarity
+from engine.registration.patches import Patches
+from engine.registration.warp import warp
+from engine.types import F32, F64, U8, Crop, Face, Frame, Mark
+
+HEAD_POINTS = (
+    *(168, 6, 197, 195, 5),  # bridge of the nose
+    *(127, 34, 143, 234, 93, 116, 123, 356, 264, 372, 454, 323, 345, 352),  # temples and cheekbones
+    *(21, 54, 103, 67, 10, 297, 332, 284, 251),  # hairline
+)
+"""Mesh points that expressions leave (nearly) alone."""
+
+REGIONS: dict[str, tuple[int, ...]] = {
+    "brow_outer_left": (70, 63, 105),
+    "brow_inner_left": (66, 107),
+    "glabella": (9, 8),
+    "brow_inner_right": (336, 296),
+    "brow_outer_right": (334, 293, 300),
+    "forehead": (108, 151, 337),
+    "nose_left": (48, 64, 129),
+    "nose_right": (278, 294, 358),
+    "cheek_left": (36, 50, 205),
+    "cheek_right": (266, 280, 425),
+    "upper_lip": (37, 0, 267),
+    "lip_corner_left": (61, 57, 186),
+    "lip_corner_right": (291, 287, 410),
+    "lower_lip": (84, 17, 314),
+    "chin": (18, 200, 199),
+}
+"""Mesh points of each part that expressions move; left and right are the picture's."""
+
+REGION_NAMES = tuple(REGIONS)
+_BROWS = frozenset(
+    i for name in ("brow_outer_left", "brow_inner_left", "brow_inner_right", "brow_outer_right") for i in REGIONS[name]
+)
+_BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
+
+TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))
+"""Mesh points [P] where patches lie: those of the head, then those of each region."""
+
+HEAD = slice(0, len(HEAD_POINTS))
+"""Which of TRACKED say how the head moves."""
+
+VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(TRACKED))])
+"""How much each of TRACKED counts in the fit of the head's motion, [P]."""
+
+_HEAD_POINTS = np.array(HEAD_POINTS)
+_BRIDGE = slice(0, 5)
+TURN_SCALE = 20.0  # a turn of the head in these units is about one
+_GROUP = np.array([-1] * len(HEAD_POINTS) + [k for k, points in enumerate(REGIONS.values()) for _ in points])
+
+_OF_REGIONS = TRACKED[_GROUP >= 0]
+_SIZES = np.array([len(points) for points in REGIONS.values()])
+_FIRSTS = np.cumsum(_SIZES) - _SIZES
+_MEMBERS = (np.arange(len(REGIONS))[:, None] == _GROUP).astype(np.float64)  # [R, P], 1 where a patch belongs to a region
+
+_MAX_STRAY = 3.0  # pixels a patch may lie from where the mesh puts it, unless it
+_MOST_STRAY = 7.0  # but never more than this: a hand is not the face
+_MAX_STEP = 2.0  # moved no more pixels than this since it was found last
+_MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patch, rather than where it was found last
+_HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather than where it was a frame ago
+_HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mesh puts it
+_CARRY_S = 10.0  # what is carried over a change of reference fades so slowly, or errors of many changes would pile up
+_EYE_LINES = np.array([[(33, 133), (160, 144), (158, 153)], [(263, 362), (387, 373), (385, 380)]])  # width, two heights
+
+
+def keypoints(points: F32) -> F32:
+    """The five points of the map (eyes, nose tip, lip corners; [5, 2]) from mesh points [478, >= 2]."""
+    xy = points[:, :2]
+    eyes = [xy[[33, 133]].mean(axis=0), xy[[362, 263]].mean(axis=0)]
+    return np.asarray([*eyes, xy[1], xy[61], xy[291]], np.float32)
+
+
+def eye_opening(points: F32) -> float:
+    """Height of the eyes over their width, the mean of both (eye aspect ratio, Soukupova and Cech 2016)."""
+    ends = points[_EYE_LINES, :2]  # [2 eyes, 3 lines, 2 ends, 2]
+    lines = np.hypot(*(ends[:, :, 0] - ends[:, :, 1]).transpose(2, 0, 1)).astype(np.float64)
+    return float(np.mean((lines[:, 1] + lines[:, 2]) / (2 * np.maximum(lines[:, 0], 1e-6))))
+
+
+def region_places(landmarks: F32) -> F64:
+    """[R, 3] of where each region lies: the middle of its mesh points, from landmarks [478, 3] in crop pixels."""
+    return np.asarray(np.add.reduceat(landmarks[_OF_REGIONS], _FIRSTS, axis=0) / _SIZES[:, None], np.float64)
+
+
+def _lengths(motion: F64) -> F64:
+    """How far each patch goes [P], of motion [P, 2]."""
+    return np.asarray(np.hypot(motion[:, 0], motion[:, 1]))
+
+
+def without_head(motion: F64, places: F64) -> F64:
+    """Regions' motion [2 R] less as much of it as a motion of the whole head can explain; places [R, 3] as `region_places`.
+
+    The same model and robustness as between frames, now among the regions themselves: what they all share goes, what few of
+    them do stays.
+    """
+    design = head_design(places[:, :2] + MARGIN, places[:, 2] - places[:, 2].mean())
+    moved = motion.reshape(-1, 2)
+    head = fit_head(design, moved, np.ones(len(moved)), slice(0, len(moved)), finest=0.03)
+    return np.asarray((moved - design @ head.terms).ravel())
+
+
+@dataclass(eq=False)
+class _Reference:
+    """What every frame is compared with: mesh and patches on a picture of the face (canvas pixels), how the head moves them,
+    and how far to trust each."""
+
+    landmarks: F64
+    patches: Patches
+    design: F64
+    trust: F64
+    number: int
+
+
+class Registrar:
+    """Registers one face, frame after frame. `register` takes frames in order; a gap or a new id wants a new Registrar."""
+
+    def __init__(self) -> None:
+        self._reference: _Reference | None = None
+        self._anchors = 0
+        self._transform: F64 = np.zeros((2, 3))
+        self._raw: F32 = np.zeros((0, 3), np.float32)
+        self._landmarks: F32 = np.zeros((0, 3), np.float32)  # where the mesh last saw them, in crop pixels
+        self._meshed: F64 = np.zeros((len(TRACKED), 2))  # the motion of each patch by the mesh, the head taken out
+        self._bad = 0
+        self._opening = 0.0
+        self._blendshapes: Mapping[str, float] = {}
+        self._mesh_t = 0.0
+        self._t = 0.0
+        self._motion: F64 = np.zeros((len(TRACKED), 2))  # of each patch against the reference, the head taken out
+        self._missing_s: F64 = np.zeros(len(TRACKED))  # how long each patch has not been found
+        self._turn: F64 = np.zeros(2)  # yaw and pitch against the reference
+        self._carried: F64 = np.zeros((len(TRACKED), 2))  # motion at the last change of reference,
+        self._carried_turn: F64 = np.zeros(2)  # and the turn
+
+    def register(self, frame: Frame, face: Face) -> Crop | None:
+        """The registered crop, or None where the face cannot be followed in this frame."""
+        fresh = face.t == frame.t
+        if fresh:
+            self._raw = face.points
+            self._opening, self._blendshapes, self._mesh_t = eye_opening(face.points), face.blendshapes, face.t
+        if self._reference is None:
+            return self._anchor(frame, face) if fresh else None
+        self._transform = self._predict(fresh)
+        elapsed, self._t = frame.t - self._t, frame.t
+        kept = np.exp(-elapsed / _CARRY_S)
+        self._carried, self._carried_turn = kept * self._carried, kept * self._carried_turn
+        canvas = warp(frame.grey, self._transform)
+        moved, found = self._track(canvas, fresh)
+        reference = self._reference
+        head = fit_head(reference.design, moved, reference.trust * VOTES * found, HEAD)
+        if self._is_bad(head, found):
+            return self._anchor(frame, face) if fresh else None
+        if fresh:
+            self._meshed = self._by_mesh() - reference.design @ head.terms
+        found = self._settle(moved, found, head, elapsed)
+        back = np.asarray(cv2.invertAffineTransform(head.transform), np.float64)
+        self._transform = compose(back, self._transform)
+        if fresh:
+            self._landmarks = self._in_crop()
+        return self._crop(frame, face, found, head)
+
+    def _predict(self, fresh: bool) -> F64:
+        """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
+        if not fresh or self._reference is None:
+            return self._transform
+        here = self._raw[_HEAD_POINTS, :2].astype(np.float64)
+        by_mesh = similarity(here, self._reference.landmarks[_HEAD_POINTS])
+        apart = median(_lengths(apply(by_mesh, here) - apply(self._transform, here)))
+        return by_mesh if apart > _HEAD_JUMP else self._transform
+
+    def _by_mesh(self) -> F64:
+        """Displacement [P, 2] of each patch from the reference, as the mesh has just seen it; the head's motion is in it."""
+        assert self._reference is not None
+        by_mesh = apply(self._transform, self._raw[TRACKED, :2].astype(np.float64))
+        return np.asarray(by_mesh - self._reference.landmarks[TRACKED])
+
+    def _track(self, canvas: U8, fresh: bool) -> tuple[F64, F64]:
+        """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
+        assert self._reference is not None
+        meshed = self._by_mesh() if fresh else self._meshed
+        astray = _lengths(self._motion - meshed) > _MESH_RULES
+        return self._reference.patches.find(canvas, np.where(astray[:, None], meshed, self._motion))
+
+    def _settle(self, moved: F64, found: F64, head: Head, elapsed: float) -> F64:
+        """Takes over each patch's motion less the head's, where that is believable; returns 1 for those, else 0.
+
+        Believable is what is near where the patch was a frame ago or near where the mesh has it. A patch that is not found
+        stays where it was and goes over to the mesh's place within _HOLD_S: a blink passes, a laugh is followed.
+        """
+        assert self._reference is not None
+        by_head = self._reference.design @ head.terms
+        motion, meshed = moved - by_head, self._meshed
+        step, stray = _lengths(motion - self._motion), _lengths(motion - meshed)
+        sure = (found > 0) & ((step < _MAX_STEP) & (stray < _MOST_STRAY) | (stray < _MAX_STRAY))
+        self._missing_s = np.where(sure, 0.0, self._missing_s + elapsed)
+        share = 1 - np.exp(-self._missing_s / _HOLD_S)
+        stand_in = self._motion + (share * min(elapsed / 0.033, 1.0))[:, None] * (meshed - self._motion)
+        self._motion = np.where(sure[:, None], motion, stand_in)
+        return np.asarray(sure, np.float64)
+
+    def _is_bad(self, head: Head, found: F64) -> bool:
+        """Whether the reference no longer fits; a few frames of doubt are allowed."""
+        share = float(np.add.reduce(found[HEAD])) / len(HEAD_POINTS)
+        self._bad = self._bad + 1 if share < 0.5 or head.agree < 0.6 else 0
+        return self._bad >= 4 or share < 0.25
+
+    def _anchor(self, frame: Frame, face: Face) -> Crop:
+        """Takes this frame as the new reference."""
+        self._t = frame.t
+        points = face.points.astype(np.float64)
+        target = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64) + MARGIN
+        self._transform = similarity(keypoints(face.points).astype(np.float64), target)
+        landmarks = apply(self._transform, points[:, :2])
+        scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
+        depth = points[TRACKED, 2] * scale
+        depth = depth - depth[HEAD].mean()
+        places = landmarks[TRACKED].copy()
+        places[[i in _BROWS for i in TRACKED], 1] -= _BROW_LIFT
+        edge = 6.0
+        inside = ((places > edge) & (places < CANVAS - 1 - edge)).all(axis=1)
+        places = np.clip(places, edge, CANVAS - 1 - edge)
+        patches = Patches(warp(frame.grey, self._transform), landmarks, places)
+        design = head_design(places, depth)
+        self._reference = _Reference(landmarks, patches, design, inside * patches.trust, self._anchors)
+        self._anchors += 1
+        self._bad = 0
+        self._carried, self._carried_turn = self._carried + self._motion, self._carried_turn + self._turn
+        self._motion, self._missing_s = np.zeros_like(places), np.zeros(len(places))
+        self._meshed, self._landmarks = np.zeros_like(places), self._in_crop()
+        still = Head(np.zeros(design.shape[2]), 0.0, 1.0)
+        return self._crop(frame, face, np.ones(len(places)), still)
+
+    def _in_crop(self) -> F32:
+        """The mesh's points [478, 3] in crop pixels, through the transform of the frame in which it saw them."""
+        scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
+        places = apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN
+        return np.column_stack([places, self._raw[:, 2] * scale]).astype(np.float32)
+
+    def _crop(self, frame: Frame, face: Face, found: F64, head: Head) -> Crop:
+        reference = self._reference
+        assert reference is not None
+        to_crop = self._transform.copy()
+        to_crop[:, 2] -= MARGIN
+        weight = _MEMBERS * (reference.trust * (0.25 + found) + 1e-6)
+        motion = self._carried + self._motion
+        regions = (weight @ motion) / weight.sum(axis=1, keepdims=True)
+        bridge = motion[_BRIDGE].mean(axis=0)
+        self._turn = head.terms[4:]
+        return Crop(
+            face=face.id,
+            mark=Mark(frame.index, frame.t),
+            pixels=warp(frame.grey, to_crop, CROP_SIDE),
+            transform=to_crop,
+            landmarks=self._landmarks,
+            motion=regions.astype(np.float32),
+            eye_opening=self._opening,
+            turn=np.concatenate([TURN_SCALE * (self._carried_turn + self._turn), bridge]).astype(np.float32),
+            residual=head.residual,
+            anchor=reference.number,
+            blendshapes=self._blendshapes,
+            mesh_age=frame.t - self._mesh_t,
+            repeated=face.repeated,
+            found=((_MEMBERS @ found) / _SIZES).astype(np.float32),
+        )

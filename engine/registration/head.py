@@ -1,0 +1,119 @@
+"""How the head moves: similarities between sets of points, and the robust model of a head that sways, nods and turns.
+
+Points are (x, y) on the canvas, the registered crop with a margin around it, in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.kernels import Compiled, machine_code
+from engine.quantiles import median
+from engine.recognition.flowmap import CROP_SIDE
+from engine.types import F64
+
+MARGIN = 16  # the registration sees this much more than the crop, on each side
+CANVAS = CROP_SIDE + 2 * MARGIN
+
+
+def similarity(source: F64, target: F64) -> F64:
+    """The [2, 3] similarity that takes points [N, 2] to points [N, 2] with least squares (Umeyama 1991, no reflection)."""
+    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
+    s, t = source - mean_s, target - mean_t
+    square = max(float((s * s).sum()), 1e-9)
+    a = float((s * t).sum()) / square
+    b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / square
+    rotation = np.array([[a, -b], [b, a]])
+    return np.column_stack([rotation, mean_t - rotation @ mean_s])
+
+
+def apply(transform: F64, points: F64) -> F64:
+    """Points [N, 2] through a [2, 3] transform."""
+    return np.asarray(points @ transform[:, :2].T + transform[:, 2])
+
+
+def compose(outer: F64, inner: F64) -> F64:
+    """The [2, 3] transform that does inner, then outer."""
+    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """How the head stands against the reference: the fit's terms (a, b, tx, ty, yaw, pitch), the pixels by which the head's
+    patches disagree with it, and the share of them that agree within a pixel."""
+
+    terms: F64
+    residual: float
+    agree: float
+
+    @property
+    def transform(self) -> F64:
+        """The similarity part [2, 3], reference canvas to this frame's canvas."""
+        a, b, tx, ty = self.terms[:4]
+        middle = np.full(2, (CANVAS - 1) / 2)
+        linear = np.array([[1 + a, -b], [b, 1 + a]])
+        return np.column_stack([linear, np.array([tx, ty]) + middle - linear @ middle])
+
+    def motion(self, x: npt.NDArray[Any], y: npt.NDArray[Any], depth: F64) -> F64:
+        """Motion (u, v) at canvas pixels x and y of this depth, all in pixels: [2, ...], `head_design` times terms."""
+        a, b, tx, ty, yaw, pitch = self.terms
+        x, y = x - (CANVAS - 1) / 2, y - (CANVAS - 1) / 2
+        return np.stack([a * x - b * y + tx + yaw * depth, b * x + a * y + ty + pitch * depth])
+
+
+def head_design(points: F64, depth: F64) -> F64:
+    """The linear model of head motion at points [N, 2] (canvas pixels) of depth [N] (pixels): [N, 2, 6] for the terms of
+    `Head`."""
+    x, y = (points - (CANVAS - 1) / 2).T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    across = np.stack([x, -y, one, zero, depth, zero], axis=1)
+    down = np.stack([y, x, zero, one, zero, depth], axis=1)
+    return np.stack([across, down], axis=1)
+
+
+RIDGE = np.diag([1e-6, 1e-6, 1e-8, 1e-8, 5e-3, 5e-3])
+"""[6, 6]: what the square of each term of `Head` costs in the fit; turns are held small, the rest is almost free."""
+
+ROUNDS = 7
+"""Times the fit weighs its points anew."""
+
+
+def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
+    """The robust fit of displacements moved [N, 2], pixels, with weights trust [N] by the model design [N, 2, T] of T terms
+    (T is 6, see `head_design`); `heads` are the rows of the head's own patches, finest the smallest disagreement, in pixels,
+    that counts as one."""
+    code = machine_code()
+    if code is None:
+        return fit_by_numpy(design, moved, trust, heads, finest)
+    return fit_by_machine_code(design, moved, trust, heads, finest, fit=code.fit)
+
+
+def fit_by_numpy(design: F64, moved: F64, trust: F64, heads: slice, finest: float) -> Head:
+    """`fit_head` in numpy."""
+    flat, target = design.reshape(-1, design.shape[2]), moved.ravel()
+    terms: F64 = np.zeros(design.shape[2])
+    residual: F64 = np.zeros(len(moved))
+    weight = trust
+    voters = trust[heads] > 0
+    for k in range(ROUNDS):
+        weighted = (flat * np.repeat(weight, 2)[:, None]).T
+        terms = np.asarray(np.linalg.solve(weighted @ flat + RIDGE, weighted @ target), np.float64)
+        rest = (target - flat @ terms).reshape(-1, 2)
+        residual = np.hypot(rest[:, 0], rest[:, 1])
+        own = 1.5 * float(median(residual[heads][voters])) if voters.any() else 1.0
+        scale = max(own, finest, 0.5**k)
+        weight = trust / (1 + (residual / (2 * scale)) ** 2) ** 2
+    total = max(float(trust[heads].sum()), 1e-9)
+    agree = float((trust[heads] * (residual[heads] < 1.0)).sum()) / total
+    return Head(terms, float(median(residual[heads])), agree)
+
+
+def fit_by_machine_code(design: F64, moved: F64, trust: F64, heads: slice, finest: float, *, fit: Compiled) -> Head:
+    """`fit_head` by the machine code of `engine.kernels.heads`."""
+    arrays = (np.ascontiguousarray(one, np.float64) for one in (design, moved, trust))
+    first, stop, _ = heads.indices(len(moved))
+    return Head(*fit(*arrays, first, stop, finest, RIDGE, ROUNDS))

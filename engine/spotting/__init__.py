@@ -1,0 +1,1 @@
+"""Region motions to spans: onset, apex and offset of what is an expression."""

@@ -1,0 +1,130 @@
+"""Small pictures of a stream for those who watch: the newest frame as JPEG, with what is drawn over it in its pixels.
+
+Nothing is computed while nobody looks, and never more often or larger than asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, REGIONS, SIDE, keypoints_to_crop
+from engine.registration.align import keypoints
+from engine.registration.head import similarity
+from engine.types import F32, F64, U8, Face, Frame
+from stream.messages import Arrival, Preview, PreviewWish, Sink
+
+QUALITY = 80
+"""Of the JPEG, 1 to 100: 640 x 480 become some 40 kB."""
+
+SMALLEST = 64
+"""Pixels of width under which no picture is made."""
+
+CONTOURS: tuple[tuple[int, ...], ...] = (
+    (
+        *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+        *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+    ),
+    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+    (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
+    (46, 53, 52, 65, 55, 107, 66, 105, 63, 70),
+    (276, 283, 282, 295, 285, 336, 296, 334, 293, 300),
+    (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185),
+    (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191),
+)
+"""Closed lines over the mesh: face, eyes, brows, lips outside and inside; left is the picture's."""
+
+_POINTS = np.array([index for line in CONTOURS for index in line])
+_CANONICAL = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64)
+_CELL = CROP_SIDE / SIDE
+
+
+class PreviewMaker:
+    """Makes the previews of one stream, as many as somebody asks for."""
+
+    def __init__(self, stream: str, sink: Sink) -> None:
+        self._stream = stream
+        self._sink = sink
+        self._due = 0.0
+
+    def offer(self, arrival: Arrival, faces: Sequence[Face]) -> None:
+        """Send this frame's picture if one is asked for and due."""
+        wish = self._sink.preview_wish(self._stream)
+        if wish is None or wish.fps <= 0:
+            return
+        step = 1 / wish.fps
+        if arrival.arrived < self._due - step / 4:  # frames do not come like clockwork
+            return
+        self._due = max(self._due, arrival.arrived - step / 4) + step
+        self._sink.preview(draw(self._stream, arrival.frame, faces, wish))
+
+
+def draw(stream: str, frame: Frame, faces: Sequence[Face], wish: PreviewWish) -> Preview:
+    """The frame, no wider than wished for and never enlarged, and the faces in it."""
+    width, height = _size(frame, wish.width)
+    _, data = cv2.imencode(".jpg", _shrunk(frame, width, height), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    header = {
+        "type": "preview",
+        "v": 1,
+        "stream": stream,
+        "t": round(frame.t, 6),
+        "index": frame.index,
+        "width": width,
+        "height": height,
+        "contours": [len(line) for line in CONTOURS],
+        "faces": [_face(face, np.array([width / frame.width, height / frame.height])) for face in faces],
+    }
+    return Preview(stream, header, data.tobytes())
+
+
+def region_boxes(points: F32) -> F64:
+    """[5, 4] boxes (x, y, width, height) of the five regions, in pixels of the frame that the mesh [478, 3] belongs to.
+
+    They are what the network sees of the face (`engine.recognition.flowmap.REGIONS`), drawn upright.
+    """
+    here = keypoints(points).astype(np.float64)
+    placed = similarity(_CANONICAL, here)
+    turn = placed[:, :2] * _CELL
+    scale = float(np.hypot(turn[0, 0], turn[1, 0]))
+    boxes = []
+    for region in REGIONS:
+        x, y = here[region.keypoint] - turn[:, 1] * region.lift
+        wide, high = region.columns * scale, region.rows * scale
+        boxes.append((x - wide / 2, y - high / 2, wide, high))
+    return np.array(boxes)
+
+
+def _size(frame: Frame, asked: int) -> tuple[int, int]:
+    """Width and height of the picture; even where the frame's planes want it."""
+    width = min(max(asked, SMALLEST), frame.width)
+    height = max(2, round(frame.height * width / frame.width))
+    return (width - width % 2, height - height % 2) if frame.layout == "i420" else (width, height)
+
+
+def _face(face: Face, shrink: F64) -> dict[str, Any]:
+    points = (face.points[_POINTS, :2] + 0.5) * shrink - 0.5
+    boxes = region_boxes(face.points) * np.tile(shrink, 2)
+    return {"face": face.id, "landmarks": np.round(points, 1).tolist(), "regions": np.round(boxes, 1).tolist()}
+
+
+def _shrunk(frame: Frame, width: int, height: int) -> U8:
+    """[height, width] grey or [height, width, 3] BGR; planes are shrunk before they become colours."""
+    if frame.layout == "i420":
+        high, wide = frame.height, frame.width
+        chroma = frame.pixels[high:].reshape(2, high // 2, wide // 2)
+        planes = [_resized(frame.pixels[:high], width, height)]
+        planes += [_resized(plane, width // 2, height // 2) for plane in chroma]
+        small = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(-1, width)
+        return np.asarray(cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420), np.uint8)
+    small = _resized(frame.pixels, width, height)
+    return small if frame.layout == "grey" else np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def _resized(picture: U8, width: int, height: int) -> U8:
+    if picture.shape[1] == width and picture.shape[0] == height:
+        return picture
+    how = cv2.INTER_AREA if picture.shape[1] > width else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=how), np.uint8)

@@ -1,0 +1,106 @@
+"""The account of one analysis: what was read, what was found, with what, and how fast."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from engine.types import ACTIVITY_KINDS, Activity, Event
+from stream.recorded.settings import AnalysisSettings
+from stream.sources.clock import slow_rate
+from stream.sources.file import VideoFacts
+
+MANY_REPEATED = 0.1
+"""From this share of repeated frames on the summary says so."""
+
+PACKAGES = ("apexstream", "ai-edge-litert", "av", "numpy", "onnxruntime", "opencv-contrib-python")
+
+
+def summarize(
+    *,
+    stream: str,
+    video: VideoFacts,
+    events: Sequence[Event],
+    activities: Sequence[Activity],
+    statistics: dict[str, int],
+    model: str,
+    backend: str,
+    settings: AnalysisSettings,
+    problem: str | None,
+    started_at: datetime,
+    wall_s: float,
+) -> dict[str, Any]:
+    """The content of summary.json; problem is None when the whole video was analysed. Times in seconds."""
+    facts = video.as_dict()
+    lit = 1 - video.unlit_frames / max(1, video.frames)
+    return {
+        "format": 1,
+        "complete": problem is None,
+        "problem": problem,
+        "notes": list(notes((facts["measured_fps"] or 0.0) * lit, statistics)),
+        "stream": stream,
+        "file": str(Path(video.path).resolve()),
+        "video": facts,
+        "events": count_events(events),
+        "activities": count_activities(activities),
+        "statistics": statistics,
+        "model": model,
+        "backend": backend,
+        "started_at": started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "wall_s": round(wall_s, 3),
+        "frames_per_s": round(video.frames / wall_s, 1) if wall_s > 0 else None,
+        "times_real_time": round(facts["duration"] / wall_s, 2) if facts["duration"] and wall_s > 0 else None,
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def notes(fps: float, statistics: Mapping[str, int]) -> Iterator[str]:
+    """Sentences on what in the video limits what can be found, from its frames a second and the pipeline's statistics."""
+    repeated, seen = statistics.get("repeated", 0), max(1, statistics.get("frames_with_face", 0))
+    share = repeated / seen
+    if share >= MANY_REPEATED:
+        distinct = fps * (1 - share)
+        yield f"{share:.0%} of the frames repeat the one before: the video shows {distinct:.0f} different pictures a second"
+    slow = slow_rate(fps * (1 - share))
+    if slow:
+        yield slow
+
+
+def count_events(events: Sequence[Event]) -> dict[str, Any]:
+    """How many events there are, by label, kind and face."""
+    return {
+        "count": len(events),
+        "by_label": dict(Counter(event.label for event in events)),
+        "by_kind": dict(Counter(str(event.kind) for event in events)),
+        "by_face": {str(face): count for face, count in sorted(Counter(event.face for event in events).items())},
+        "truncated": sum(event.truncated for event in events),
+        "speaking": sum(event.speaking for event in events),
+    }
+
+
+def count_activities(activities: Sequence[Activity]) -> dict[str, Any]:
+    """How often faces did what besides expressions, and for how many seconds, by kind."""
+    return {
+        kind: {
+            "count": sum(one.kind == kind for one in activities),
+            "seconds": round(sum(one.end.t - one.start.t for one in activities if one.kind == kind), 3),
+        }
+        for kind in ACTIVITY_KINDS
+    }
+
+
+def package_versions() -> dict[str, str | None]:
+    """The installed version of each package that decides the result; None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found

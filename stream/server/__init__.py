@@ -1,0 +1,1 @@
+"""The one port of the live service: connections and their limits, HTTP routes, websockets, access."""

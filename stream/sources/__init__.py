@@ -1,0 +1,1 @@
+"""Where frames come from: recorded files, cameras, network streams; with the source's own time."""

@@ -1,0 +1,314 @@
+"""Recorded video, frame by frame, through PyAV.
+
+Every frame is upright (rotation in the file is applied), carries the file's own time (see `clock`), and comes in the cheapest
+layout that holds it: planes as they are decoded ("i420", "grey"), or RGB where planes do not fit. Damaged pictures are left
+out and counted; whatever can be read is delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import av.error
+
+from engine.errors import SourceError
+from engine.types import Frame
+from stream.sources.clock import Restart, SourceClock
+from stream.sources.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of, seconds_of
+from stream.sources.pixels import square_size
+
+EARLY_END_S = 0.5
+"""A file whose pictures end this much before its declared end was cut off."""
+
+MOST_RESTARTS = 3
+"""So many restarts of the clock are listed one by one."""
+
+UNEVEN_SHARE = 0.01
+"""So many pictures fewer than a steady rate gives, of those that came, are noted."""
+
+_NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
+"""ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
+
+_INDEXED = {"mp4", "matroska", "avi", "asf"}
+"""Formats that state their length; that of others is ffmpeg's estimate from what is there."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
+
+    covered is how long the pictures last, in so many steps, gaps left out; clock_restarts says where the file's stamps restart.
+    """
+
+    path: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int
+    fps: float | None
+    start: float | None
+    end: float | None
+    covered: float
+    steps: int
+    clock_restarts: tuple[Restart, ...]
+    frames: int
+    expected_frames: int | None
+    gaps: int
+    lost_frames: int
+    unlit_frames: int
+    decode_errors: int
+    damaged_frames: int
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, with duration (first to last frame, seconds) and measured_fps added."""
+        out = asdict(self)
+        duration = None if self.start is None or self.end is None else round(self.end - self.start, 6)
+        out["duration"] = duration
+        out["measured_fps"] = round(self.steps / self.covered, 3) if self.covered > 0 and self.steps > 0 else None
+        del out["steps"]
+        out["warnings"] = list(self.warnings)
+        return out
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What the container says of its picture track, read once: the track's memory is gone when the container is closed."""
+
+    codec: str
+    fps: float | None
+    frames: int
+    length: float | None
+    end: float | None
+    pixel_shape: str | None
+    track: int
+    tracks: int
+    unindexed: bool
+
+    @classmethod
+    def of(cls, stream: av.VideoStream, format_names: str) -> _Declared:
+        length, base = seconds_of(stream), float(stream.time_base or 0)
+        indexed = bool(_INDEXED & set(format_names.split(",")))
+        shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        square = shape is None or not shape or square_size(1000, 1000, float(shape)) == (1000, 1000)
+        pictures = stream.container.streams.video
+        return cls(
+            codec=stream.codec_context.name,
+            fps=rate_of(stream),
+            frames=int(stream.frames),
+            length=length,
+            end=(stream.start_time or 0) * base + length if length and indexed else None,
+            pixel_shape=None if square or shape is None else f"{shape.numerator}:{shape.denominator}",
+            track=1 + pictures.index(stream),
+            tracks=len(pictures),
+            unindexed=format_names == "avi" and len(stream.index_entries) < stream.frames // 2,
+        )
+
+
+class VideoSource:
+    """The frames of one file, once, in order; `facts` and `problem` tell how reading went so far.
+
+    Raises SourceError where there is nothing to read: no such file, no video, no picture that can be decoded.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        self.path = path
+        self._container = _open(path)
+        self._stream = _picture_track(path, self._container)
+        self._stream.thread_type = "AUTO"
+        context = self._stream.codec_context
+        context.thread_count = threads or decoder_threads(context.width * context.height)
+        self._declared = _Declared.of(self._stream, self._container.format.name)
+        self._fps = self._declared.fps
+        stored = self._container.format.name == "avi"
+        clock = SourceClock(1 / self._fps if self._fps else None, sort=stored, recorded=True)
+        self._decoding = Decoding(self._container, self._stream, clock)
+
+    def __enter__(self) -> VideoSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder; frames already delivered stay valid."""
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield from self._decoding
+        if self._decoding.too_large:
+            raise SourceError(f"{self.path}: {TOO_LARGE}")
+        if not self._decoding.frames:
+            raise SourceError(f"{self.path}: no picture in this file can be decoded; it is damaged or cut off")
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames the file says it has, roughly; None where it does not say."""
+        declared = self._declared
+        if declared.frames:
+            return declared.frames
+        if self._decoding.clock.restarts:
+            return None
+        return round(declared.length * self._fps) if declared.length and self._fps else None
+
+    @property
+    def origin(self) -> float:
+        """Where a player's clock begins, seconds of the frames' time; known once the first frame was read."""
+        return self._decoding.origin
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What is known so far."""
+        read = self._decoding
+        return VideoFacts(
+            path=str(self.path),
+            codec=self._declared.codec,
+            pixel_format=read.pixel_format,
+            width=read.size[0],
+            height=read.size[1],
+            rotation=read.orientation.rotation,
+            fps=self._fps,
+            start=read.start,
+            end=read.end,
+            covered=round(read.clock.covered, 6),
+            steps=max(0, read.frames - 1 - read.clock.gaps),
+            clock_restarts=tuple(read.clock.restarts),
+            frames=read.frames,
+            expected_frames=self.expected_frames,
+            gaps=read.clock.gaps + read.resized + read.clock.short_holes,
+            lost_frames=read.clock.missing,
+            unlit_frames=read.flashing.unlit,
+            decode_errors=read.errors,
+            damaged_frames=read.damaged,
+            warnings=tuple(self._warnings()),
+        )
+
+    @property
+    def problem(self) -> str | None:
+        """One sentence when less was read than the file should hold, else None; complete once the frames are through."""
+        read, damage = self._decoding, ""
+        if read.errors or read.damaged:
+            damage = f"{_count(read.errors, 'packet')} and {_count(read.damaged, 'picture')} are damaged and left out; "
+        rest = f"the rest was read ({_count(read.frames, 'frame')})"
+        end, last = self._declared.end, read.end
+        slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
+        whole = not read.finished or read.clock.restarts or (self._declared.frames and read.frames >= self._declared.frames)
+        if not whole and end is not None and last is not None and last < end - slack:
+            stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
+            return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
+        return f"{self.path}: {damage}{rest}" if damage else None
+
+    def _warnings(self) -> Iterator[str]:
+        yield from self._of_the_clock()
+        yield from self._of_the_way()
+        yield from self._of_the_pictures()
+
+    def _of_the_clock(self) -> Iterator[str]:
+        clock = self._decoding.clock
+        if clock.invented and clock.invented == self._decoding.frames:
+            yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
+        elif clock.invented:
+            yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
+        for restart in clock.restarts[:MOST_RESTARTS]:
+            yield (
+                f"time stamps restart at frame {restart.frame}: {restart.stamp:.3f} s follows {restart.t:.3f} s; "
+                "times go on from there, and nothing is compared across"
+            )
+        if len(clock.restarts) > MOST_RESTARTS:
+            yield f"time stamps restart {len(clock.restarts) - MOST_RESTARTS} times more"
+        if clock.disordered:
+            yield "time stamps are out of order; they were sorted"
+
+    def _of_the_way(self) -> Iterator[str]:
+        read, clock = self._decoding, self._decoding.clock
+        if clock.missing:
+            yield (
+                f"{_count(clock.missing, 'picture')} missing in {_count(clock.holes, 'place')}, lost on the way to this file; "
+                "where that shows, what is before is not compared with what comes after"
+            )
+        if clock.uneven > UNEVEN_SHARE * read.frames:
+            yield (
+                f"the rate is uneven: {_count(clock.uneven, 'picture')} fewer than a steady one gives; nothing shows that "
+                "they were lost (cameras skip some in the dark)"
+            )
+        if read.corrupt:
+            yield f"{_count(read.corrupt, 'packet')} came damaged"
+        if self._declared.unindexed:
+            yield "the file has no index (its recorder was switched off?); it was read from end to end all the same"
+        if self._declared.tracks > 1:
+            yield f"the file has {self._declared.tracks} tracks of pictures; number {self._declared.track} was read"
+
+    def _of_the_pictures(self) -> Iterator[str]:
+        read, fields = self._decoding, self._decoding.fields
+        if read.resized:
+            yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across"
+        interlaced = fields.interlaced + fields.woven
+        flag = "" if fields.interlaced else ", though the file does not say so"
+        if fields.refusal is not None:
+            yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({fields.refusal})"
+        elif interlaced:
+            yield f"{_count(interlaced, 'picture')} interlaced{flag}; they were deinterlaced (yadif)"
+        if read.orientation.mirrored:
+            yield "the file says that its pictures are shown mirrored; so they were analysed"
+        if self._declared.pixel_shape:
+            yield f"pixels are not square ({self._declared.pixel_shape}); the pictures were stretched until they are"
+        if read.flashing.unlit:
+            yield (
+                f"{_count(read.flashing.unlit, 'picture')} of {read.frames} dark between the flashes of a light (an infrared "
+                "camera?); the lit ones were analysed"
+            )
+
+
+def decoder_threads(pixels: int) -> int:
+    """How many threads decode pictures of so many pixels, 0 for one a core.
+
+    Up to 1280 x 720 one keeps up with the analysis; two would take half as much again of the cores that it wants for itself.
+    """
+    return 1 if pixels <= 1280 * 720 else 0
+
+
+def open_video(path: str | Path, *, threads: int = 0) -> VideoSource:
+    """A recorded video as a context manager that iterates frames; threads is the decoder's, 0 as many as its pictures want.
+
+    Raises SourceError in one sentence for no such file, a folder, an empty file, what is no video, and sound alone.
+    """
+    return VideoSource(Path(path), threads=threads)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    """The container at path, or SourceError saying what is there instead."""
+    try:
+        if path.is_dir():
+            raise SourceError(f"{path} is a folder; a video file is expected")
+        if path.is_file() and not path.stat().st_size:
+            raise SourceError(f"{path} is empty (0 bytes); a video file is expected")
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file", **LIMITS})
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file") from None
+    except PermissionError:
+        raise SourceError(f"{path} may not be read; check its permissions") from None
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{path} cannot be read as a video ({said}): it is damaged, cut off, or no video at all") from None
+    if _NO_VIDEO_FORMATS & set(container.format.name.split(",")):
+        container.close()
+        raise SourceError(f"{path} is text, not a video")
+    return container
+
+
+def _picture_track(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    track = picture_track(container)
+    if track is None:
+        container.close()
+        raise SourceError(f"{path} has no pictures (sound alone?); a video is expected")
+    return track

@@ -1,0 +1,175 @@
+"""Network cameras (MJPEG over HTTP) in a process of their own: each plays a video for ever at its own rate, and one is hostile.
+
+    python -m tests.soak.cameras VIDEO...   says "ports [...]": one for each video, then the hostile one's, until its input ends
+
+A camera is live: who reads too slowly misses pictures, and who connects again joins at the picture of that moment. The hostile
+one refuses whoever asks until a line of its input says what to send to the next ones: one of MODES.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import queue
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import cv2
+import numpy as np
+
+from engine.types import U8
+
+ROOT = Path(__file__).resolve().parents[2]
+MODES = ("huge", "nonsense", "redirect", "endless", "long")
+"""Pictures of 16,000 x 16,000; bytes that are no answer; an answer that leads to this machine's port 1; the head of a part, and
+a picture, without end."""
+REFUSE = "refuse"
+SIDE = 16_000
+START_S = 60.0
+HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
+
+
+class Cameras:
+    """The process, from outside; videos are files of one face each. Raises RuntimeError where it does not start."""
+
+    def __init__(self, videos: Sequence[Path]) -> None:
+        self._said: queue.Queue[str] = queue.Queue()
+        command = [sys.executable, "-m", "tests.soak.cameras", *map(str, videos)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT)
+        self._reading = threading.Thread(target=self._read, name="cameras", daemon=True)
+        self._reading.start()
+        first = self._next(START_S)
+        if not first.startswith("ports "):
+            self._process.kill()
+            raise RuntimeError(f"the cameras did not start: {first or 'they said nothing'}")
+        *ports, hostile = json.loads(first.removeprefix("ports "))
+        self.urls = [f"http://127.0.0.1:{port}/" for port in ports]
+        self.hostile_url = f"http://127.0.0.1:{hostile}/"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def harm(self, mode: str, within_s: float) -> bool:
+        """Have the hostile camera send that to whoever asks from now on; whether anybody did within so many seconds."""
+        while self._next(0.0):
+            pass
+        self._tell(mode)
+        return self._next(within_s) == f"sent {mode}"
+
+    def refuse(self) -> None:
+        """Have the hostile camera refuse everybody again."""
+        self._tell(REFUSE)
+
+    def _tell(self, mode: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{mode}\n")
+
+    def _next(self, within_s: float) -> str:
+        with contextlib.suppress(queue.Empty):
+            return self._said.get(timeout=within_s) if within_s else self._said.get_nowait()
+        return ""
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(line.strip())
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+class _Camera(socketserver.BaseRequestHandler):
+    """Plays pictures, rate of them a second, to each client; all see the same one at a time."""
+
+    pictures: Sequence[bytes] = ()
+    rate = 15.0
+    wait = threading.Event().wait
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            self.request.recv(4096)
+            self.request.sendall(HEAD)
+            shown = int(time.monotonic() * self.rate)
+            while True:
+                shown = max(shown + 1, int(time.monotonic() * self.rate))
+                self.wait(max(0.0, shown / self.rate - time.monotonic()))
+                self.request.sendall(part(self.pictures[shown % len(self.pictures)]))
+
+
+class _Hostile(socketserver.BaseRequestHandler):
+    """Does to each client what mode says at that moment."""
+
+    mode = REFUSE
+    huge = b""
+
+    def handle(self) -> None:
+        mode = type(self).mode
+        if mode == REFUSE:
+            return
+        print(f"sent {mode}", flush=True)
+        with contextlib.suppress(OSError):
+            self.request.recv(4096)
+            if mode == "redirect":
+                self.request.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+                return
+            first, more = {
+                "huge": (HEAD, part(self.huge)),
+                "nonsense": (b"", b"\x00\xff\r\n" * 4096),
+                "endless": (HEAD + b"--b\r\n", b"X-A: " + b"a" * 65536),
+                "long": (HEAD + b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000000\r\n\r\n", b"a" * 65536),
+            }[mode]
+            self.request.sendall(first)
+            while type(self).mode == mode:
+                self.request.sendall(more)
+
+
+def part(jpeg: bytes) -> bytes:
+    """A picture as MJPEG over HTTP has it."""
+    return b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg + b"\r\n"
+
+
+def pictures_of(video: Path) -> tuple[list[bytes], float]:
+    """The video's pictures as JPEGs, and how many there are a second."""
+    with av.open(str(video)) as container:
+        rate = float(container.streams.video[0].average_rate or 15)
+        return [_jpeg(frame.to_ndarray(format="bgr24").astype(np.uint8)) for frame in container.decode(video=0)], rate
+
+
+def _jpeg(pixels: U8) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def _serve(videos: Sequence[Path]) -> None:
+    """Run in this process until the input ends."""
+    _Hostile.huge = _jpeg(np.full((SIDE, SIDE, 3), 90, np.uint8))
+    handlers: list[type[socketserver.BaseRequestHandler]] = []
+    for video in videos:
+        pictures, rate = pictures_of(video)
+        handlers.append(type("Camera", (_Camera,), {"pictures": pictures, "rate": rate}))
+    servers = [_Server(("127.0.0.1", 0), handler) for handler in (*handlers, _Hostile)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"ports {json.dumps([server.server_address[1] for server in servers])}", flush=True)
+    for line in sys.stdin:
+        _Hostile.mode = line.strip()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.cameras", description=__doc__)
+    parser.add_argument("videos", nargs="*", type=Path)
+    _serve(parser.parse_args().videos)

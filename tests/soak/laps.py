@@ -1,0 +1,139 @@
+"""Analyses one clip for hours, lap after lap in one file, and looks at what grows, slows down or changes.
+
+A rendered face, its packets repeated until they last as long as asked for: time goes on, the face jumps where a lap begins.
+Measured at the end of each lap: resident memory, frames for each second of CPU time (the machine may have other work), and the
+events of the lap, from its start. The first lap warms up; the others are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from apexstream.bench.running import conclude
+from engine.types import Event
+from stream.recorded.analyze import analyze
+from tests.soak.endurance import long_video
+
+LAP_S = 60.0
+SMALL: dict[str, Any] = {"size": (320, 240), "eye_px": 64.0}
+"""The clip's pictures: more of them can be analysed in the same time."""
+FPS = 30
+MOST_GROWTH = 0.05
+"""Of memory, from the second lap to the last ones."""
+LEAST_SPEED = 0.9
+"""Of frames for each second of CPU time, likewise."""
+MOST_OTHER = 0.1
+"""Of the laps may have an event more or less than the others: where the face jumps back, another picture of it may become the
+reference, and what is measured against it differs by some hundredths of a pixel."""
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What one lap took and gave: MiB of resident memory at its end, frames for each second of CPU time, and label, onset and
+    offset (seconds from the lap's start) of each of its events."""
+
+    memory_mib: float
+    frames_per_cpu_s: float
+    events: tuple[tuple[str, float, float], ...] = ()
+
+
+def run(minutes: float, tell: Callable[[int, Lap], None], *, lap_s: float = LAP_S) -> list[Lap]:
+    """Analyse so many minutes; tell hears of each lap as it ends, without its events."""
+    laps: list[Lap] = []
+    begun = [time.process_time()]
+    frames = round(lap_s * FPS)
+
+    def progress(done: int, expected: int | None, events: int) -> None:
+        if done % frames:
+            return
+        now = time.process_time()
+        memory = psutil.Process().memory_info().rss / (1 << 20)
+        laps.append(Lap(round(memory, 1), round(frames / (now - begun[0]), 1)))
+        begun[0] = now
+        tell(len(laps), laps[-1])
+
+    with tempfile.TemporaryDirectory(prefix="apexstream-soak-") as folder:
+        video = long_video(Path(folder) / "laps.mp4", "hopper", 60 * minutes, clip_s=lap_s, **SMALL)
+        report = analyze(video, Path(folder) / "results", progress=progress)
+    if report.problem is not None:
+        raise RuntimeError(report.problem)
+    return [Lap(lap.memory_mib, lap.frames_per_cpu_s, _within(report.events, n, lap_s)) for n, lap in enumerate(laps)]
+
+
+def _within(events: Sequence[Event], lap: int, lap_s: float) -> tuple[tuple[str, float, float], ...]:
+    mine = sorted((one for one in events if lap <= one.onset.t / lap_s < lap + 1), key=lambda one: one.onset.t)
+    begin = lap * lap_s
+    return tuple((one.label, round(one.onset.t - begin, 3), round((one.offset or one.apex).t - begin, 3)) for one in mine)
+
+
+def figures(laps: Sequence[Lap]) -> dict[str, Any]:
+    """What is judged and recorded; laps from the second on."""
+    warm = laps[1:]
+    some = max(1, len(warm) // 4)
+    usual = max(warm, key=lambda lap: sum(_same(lap, other) for other in warm))
+    memory = [median(lap.memory_mib for lap in part) for part in (warm[:some], warm[-some:])]
+    speed = [median(lap.frames_per_cpu_s for lap in part) for part in (warm[:some], warm[-some:])]
+    return {
+        "laps": len(laps),
+        "memory_mib": {"warm": memory[0], "end": memory[1], "growth": round(memory[1] / memory[0] - 1, 4)},
+        "frames_per_cpu_s": {"warm": speed[0], "end": speed[1], "ratio": round(speed[1] / speed[0], 3)},
+        "events_a_lap": len(usual.events),
+        "other_laps": [number for number, lap in enumerate(laps) if number and not _same(lap, usual)],
+    }
+
+
+def _same(one: Lap, other: Lap) -> bool:
+    """Whether two laps have the same events: as many, of the same labels, each overlapping its like."""
+    pairs = zip(one.events, other.events, strict=False)
+    return len(one.events) == len(other.events) and all(a[0] == b[0] and a[1] <= b[2] and b[1] <= a[2] for a, b in pairs)
+
+
+def judged(found: dict[str, Any]) -> list[str]:
+    """What is not as it must be, in sentences."""
+    memory, speed = found["memory_mib"], found["frames_per_cpu_s"]
+    checks = {
+        f"memory grew by {memory['growth']:.1%}": memory["growth"] < MOST_GROWTH,
+        f"it ended at {speed['ratio']:.0%} of its speed": speed["ratio"] > LEAST_SPEED,
+        "no event was found": found["events_a_lap"] > 0,
+        f"laps {found['other_laps']} have other events": len(found["other_laps"]) <= MOST_OTHER * found["laps"],
+    }
+    return [sentence for sentence, well in checks.items() if not well]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the soak that the command line asks for; 0 where all is as it must be, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.laps", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=180.0, help="how much video (default 180)")
+    parser.add_argument("--json", type=Path, help="file for the record")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+
+    def tell(number: int, lap: Lap) -> None:
+        console.print(f"lap {number}: {lap.memory_mib} MiB, {lap.frames_per_cpu_s} frames for each second of CPU time")
+
+    laps = run(options.minutes, tell)
+    found = figures(laps)
+    problems = judged(found)
+    console.print(found)
+    record = {
+        "command": f"python -m tests.soak.laps --minutes {options.minutes:g}",
+        **found,
+        "problems": problems,
+        "samples": [asdict(lap) for lap in laps],
+    }
+    return conclude(record, problems, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Breaks a live source again and again, and looks for what that leaves behind.
+
+A real RTSP server is killed and started again, frozen, and its connections reset, stalled and stranded on their way, in turns.
+After each return the time to the next frame is measured; before and after, this process's threads, open handles and memory.
+
+Killed, frozen and stalled sources return once their loss has been noticed, and must show pictures within 5 s. A stranded one is
+back at once, yet its old connection is dead without a word: that is noticed only after the source's stall_s, so pictures must
+come within stall_s and 5 s. It is counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from stream.mailbox import Mailbox
+from stream.messages import Arrival, SourceStatus
+from stream.settings import SourceSettings
+from stream.sources.capture import Capture
+from tests.soak.rtsp import RtspServer, TcpProxy
+
+LIMIT_S = 5.0
+"""Frames must come again within this after the source's return, or after stall_s where the loss had to be noticed first."""
+
+MOST_GROWTH = 0.05
+"""Of memory, from warmed up to the end."""
+
+GIVE_UP_S = 60.0
+SETTLE_S = 30.0
+STEADY_FRAMES = 10
+UNNOTICED = "strand"
+HARMS = ("kill", "reset", "freeze", "stall", UNNOTICED)
+"""In the order in which they take turns."""
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What this process holds: threads by Python's count and by the system's, open handles, resident memory in MiB."""
+
+    threads: int
+    system_threads: int
+    handles: int
+    memory_mib: float
+
+
+@dataclass(frozen=True)
+class Return:
+    """One loss and return: how the source was harmed, and seconds from its return to the first frame after it."""
+
+    harm: str
+    seconds: float
+
+
+class Patient:
+    """A capture of a server behind a proxy, which `harm` breaks and mends."""
+
+    def __init__(self, server: RtspServer, proxy: TcpProxy, stall_s: float) -> None:
+        self._server, self._proxy = server, proxy
+        self._box: Mailbox[Arrival] = Mailbox(4, newest=True)
+        url = server.url.replace(f":{server.port}", f":{proxy.port}")
+        self.capture = Capture(SourceSettings(url=url, stall_s=stall_s), self._box, self._hear)
+        self._lost: Mailbox[SourceStatus] = Mailbox(1, newest=True)
+
+    def _hear(self, status: SourceStatus) -> None:
+        if status.state in ("stalled", "reconnecting"):
+            self._lost.put(status)
+
+    def frame(self) -> Arrival:
+        """The next frame. Raises TimeoutError."""
+        arrival = self._box.get(GIVE_UP_S)
+        if arrival is None:
+            raise TimeoutError(self.capture.status.detail)
+        return arrival
+
+    def harm(self, how: str) -> Return:
+        """Break the source, wait until that is noticed, mend it, and wait for its frames; one stranded is back at once."""
+        breaking: dict[str, Callable[[], None]] = {
+            "kill": self._server.kill,
+            "reset": self._proxy.reset,
+            "freeze": self._server.freeze,
+            "stall": self._proxy.stall,
+            UNNOTICED: self._proxy.strand,
+        }
+        mending: dict[str, Callable[[], None]] = {
+            "kill": self._server.start,
+            "freeze": self._server.thaw,
+            "stall": self._proxy.flow,
+        }
+        self._lost, known = Mailbox(1, newest=True), self.capture.status.reconnects
+        breaking[how]()
+        broken = time.monotonic()
+        self._lost.get(GIVE_UP_S)
+        noticed = time.monotonic()
+        mending.get(how, lambda: None)()  # what was reset is well already
+        returned = broken if how == UNNOTICED else time.monotonic()
+        arrival = self.frame()
+        while self.capture.status.reconnects == known or arrival.arrived < max(noticed, returned):
+            if time.monotonic() - returned > GIVE_UP_S:
+                raise TimeoutError(f"no frame came again after the {how}")
+            arrival = self.frame()
+        return Return(how, round(arrival.arrived - returned, 3))
+
+
+def holdings(threads: int | None = None) -> Holdings:
+    """What is held now; given a number of threads, connections left behind are waited for until no more are there."""
+    process = psutil.Process()
+    until = time.monotonic() + SETTLE_S
+    while threads is not None and threading.active_count() > threads and time.monotonic() < until:
+        for thread in threading.enumerate():
+            if thread.name.startswith("read "):
+                thread.join(0.1)
+    gc.collect()
+    return Holdings(
+        threading.active_count(), process.num_threads(), process.num_fds(), round(process.memory_info().rss / 2**20, 2)
+    )
+
+
+def soak(
+    times: int, warm_up: int, stall_s: float, tell: Callable[[int, Return, Holdings], None]
+) -> tuple[list[Return], list[Holdings]]:
+    """Harm a source as often as told; the returns, and what was held after warming up, every tenth time and at the end."""
+    with RtspServer(size=(640, 480)) as server, TcpProxy(server.port) as proxy:
+        patient = Patient(server, proxy, stall_s)
+        patient.capture.start()
+        try:
+            patient.frame()
+            for number in range(warm_up):
+                patient.harm(HARMS[number % len(HARMS)])
+            held = [holdings()]
+            returns = []
+            for number in range(1, times + 1):
+                returns.append(patient.harm(HARMS[number % len(HARMS)]))
+                for _ in range(STEADY_FRAMES):
+                    patient.frame()
+                if number % 10 == 0 or number == times:
+                    held.append(holdings(held[0].threads))
+                tell(number, returns[-1], held[-1])
+        finally:
+            patient.capture.stop()
+    return returns, held
+
+
+def judged(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: float) -> list[str]:
+    """What is not as it must be, in sentences; stall_s is the source's."""
+    before, after = held[0], held[-1]
+    growth = after.memory_mib / before.memory_mib - 1
+    seen = max((each.seconds for each in returns if each.harm != UNNOTICED), default=0.0)
+    unseen = max((each.seconds for each in returns if each.harm == UNNOTICED), default=0.0)
+    allowed = f"stall_s and {LIMIT_S:g} s are allowed"
+    checks = {
+        f"frames came {seen:.1f} s after a return": seen < LIMIT_S,
+        f"frames came {unseen:.1f} s after a connection died unnoticed ({allowed})": unseen < stall_s + LIMIT_S,
+        f"threads grew from {before.threads} to {after.threads}": after.threads <= before.threads,
+        f"handles grew from {before.handles} to {after.handles}": after.handles <= before.handles,
+        f"memory grew by {growth:.1%}": growth < MOST_GROWTH,
+    }
+    return [sentence for sentence, well in checks.items() if not well]
+
+
+def figures(returns: Sequence[Return]) -> dict[str, dict[str, float]]:
+    """How long it took, by harm, and for all whose loss was noticed before the source's return."""
+    noticed = [each.seconds for each in returns if each.harm != UNNOTICED]
+    by_harm = {harm: _spread([each.seconds for each in returns if each.harm == harm]) for harm in HARMS}
+    return {**by_harm, "all noticed": _spread(noticed)}
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    times = sorted(seconds)
+    if not times:
+        return {"times": 0}
+    return {
+        "times": len(times),
+        "median_s": round(median(times), 3),
+        "p95_s": times[min(len(times) - 1, int(0.95 * len(times)))],
+        "worst_s": times[-1],
+    }
+
+
+def _table(found: dict[str, dict[str, float]]) -> Table:
+    table = Table("harm", "times", "median s", "p95 s", "worst s", title="From the source's return to its next frame")
+    for harm, row in found.items():
+        table.add_row(harm, *(f"{value:g}" for value in row.values()))
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the soak that the command line asks for; 0 where all is as it must be, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.reconnect", description=__doc__)
+    parser.add_argument("--times", type=int, default=200, help="how often the source is broken (default 200)")
+    parser.add_argument("--warm-up", type=int, default=8, help="losses before the first count (default 8)")
+    parser.add_argument("--stall", type=float, default=1.0, help="the source's stall_s, in seconds (default 1)")
+    parser.add_argument("--json", type=Path, help="file for the record")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+
+    def tell(number: int, last: Return, held: Holdings) -> None:
+        if number % 10 == 0 or number == options.times:
+            console.print(f"{number}: {last.harm} {last.seconds:.2f} s, {held.handles} handles, {held.memory_mib} MiB")
+
+    began = time.monotonic()
+    returns, held = soak(max(1, options.times), options.warm_up, options.stall, tell)
+    found = figures(returns)
+    problems = judged(returns, held, stall_s=options.stall)
+    console.print(_table(found))
+    console.print(f"before: {held[0]}\nafter:  {held[-1]}")
+    if options.json is not None:
+        record = {
+            "command": f"python -m tests.soak.reconnect --times {options.times} --stall {options.stall:g}",
+            "minutes": round((time.monotonic() - began) / 60, 1),
+            "stall_s": options.stall,
+            "returns": found,
+            "before": asdict(held[0]),
+            "after": asdict(held[-1]),
+            "memory_mib": [each.memory_mib for each in held],
+            "problems": problems,
+        }
+        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,278 @@
+"""Ends the live service again and again, each time in the middle of something, and looks how it ends.
+
+    python -m tests.soak.stops [--times 100] [--state NAME ...] [--seed 0] [--json FILE]
+
+    hang-up        a pattern is watched, and the terminal is closed (SIGHUP)
+    silent-rtsp    a network camera accepts and does not answer, answers nonsense, or stops in the middle of its answers
+    huge-picture   a network camera sends pictures of 16,000 x 16,000, another one the largest that are taken
+    ctrl-c-twice   SIGINT, and again up to .3 s later
+    term-int-int   SIGTERM and two SIGINT, together
+    starting       SIGTERM while the networks are being loaded
+    processes      four sources in processes of their own, SIGTERM
+
+Signals come up to a second after the service is in that state: its log says so, or the camera was asked for pictures. Each end
+must come within 5 s, with exit code 0, or 130 where Ctrl-C came twice, and without a traceback. Anything else is a problem, and
+makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stream.shutdown import AT_ONCE
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 5.0
+GIVE_UP_S = 30.0
+PATTERN = "lavfi:testsrc=size=320x240:rate=30"
+LIVE = "live (320 x 240)"
+SIZES = ((16_000, 16_000), (8192, 4352))
+"""Width and height of huge pictures."""
+_PARTIAL = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n"
+ANSWERS = (
+    b"",
+    b"\x00\xff" * 500,
+    b"HTTP/1.0 200 OK\r\n\r\n<html>",
+    _PARTIAL,
+    b"RTSP/1.0 200 OK\r\nContent-Length: 99999999\r\n\r\n",
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the service is at when it is ended, and by which signals, with the longest wait between them in seconds.
+
+    It is in that state once its log has `live` lines of sources that are live, and asked has counted another request.
+    """
+
+    sources: tuple[str, ...]
+    signals: tuple[int, ...]
+    between_s: float = 0.0
+    options: tuple[str, ...] = ()
+    settled_s: float = 1.0
+    codes: tuple[int, ...] = (0,)
+    live: int = 1
+    asked: Callable[[], int] | None = None
+
+
+@dataclass
+class Ends:
+    """How the ends of one state went."""
+
+    seconds: list[float] = field(default_factory=list)
+    codes: Counter[int] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+class _Bad(socketserver.BaseRequestHandler):
+    """A network camera that answers each connection with the next of ANSWERS, then nothing more."""
+
+    turn = 0
+
+    def handle(self) -> None:
+        type(self).turn += 1
+        with contextlib.suppress(OSError):
+            self.request.recv(4096)
+            self.request.sendall(ANSWERS[type(self).turn % len(ANSWERS)])
+            while self.request.recv(4096):
+                pass
+
+
+class _Huge(socketserver.BaseRequestHandler):
+    """A network camera (MJPEG over HTTP) whose pictures are huge, in each connection of the next of the sizes."""
+
+    pictures: tuple[bytes, ...] = ()
+    turn = 0
+
+    def handle(self) -> None:
+        type(self).turn += 1
+        picture = self.pictures[type(self).turn % len(self.pictures)]
+        head = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
+        with contextlib.suppress(OSError):
+            self.request.recv(4096)
+            self.request.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
+            while True:
+                self.request.sendall(head + picture + b"\r\n")
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+@contextlib.contextmanager
+def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
+    """The port at which a handler answers on this machine."""
+    with _Server(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State]]:
+    """All states by name, what they need being served."""
+    grey = (np.full((height, width, 3), 90, np.uint8) for width, height in sizes)
+    _Huge.pictures = tuple(cv2.imencode(".jpg", picture)[1].tobytes() for picture in grey)
+    with served(_Bad) as bad, served(_Huge) as huge:
+        term, interrupt = signal.SIGTERM, signal.SIGINT
+        yield {
+            "hang-up": State((PATTERN,), (signal.SIGHUP,)),
+            "silent-rtsp": State(
+                (f"rtsp://127.0.0.1:{bad}/a", f"rtsp://127.0.0.1:{bad}/b"), (term,), live=0, asked=lambda: _Bad.turn
+            ),
+            "huge-picture": State((f"http://127.0.0.1:{huge}/", PATTERN), (term,), asked=lambda: _Huge.turn),
+            "ctrl-c-twice": State((PATTERN,), (interrupt, interrupt), 0.3, codes=(0, AT_ONCE)),
+            "term-int-int": State((PATTERN,), (term, interrupt, interrupt), codes=(0, AT_ONCE)),
+            "starting": State((PATTERN,), (term,), live=0),
+            "processes": State((PATTERN,) * 4, (term,), options=("--processes", "2"), live=4),
+        }
+
+
+def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
+    """Start a service, end it: seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
+    with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder:
+        log = Path(folder) / "log"
+        command = [sys.executable, "-m", "apexstream.cli", "live", *state.sources, *state.options]
+        command += ["--listen", "127.0.0.1:0", "--data", folder]
+        asked = state.asked() if state.asked is not None else 0
+        with log.open("wb") as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        try:
+            answers = any(line.strip().startswith("stored") for line in process.stdout)
+            reached = answers and _reached(state, log, asked)
+            time.sleep(chance.uniform(0, state.settled_s))
+            began = time.monotonic()
+            for index, number in enumerate(state.signals):
+                if index and state.between_s:
+                    time.sleep(chance.uniform(0, state.between_s))
+                process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GIVE_UP_S)
+            took = time.monotonic() - began
+        finally:
+            process.kill()
+            process.communicate()
+        return took, process.returncode, _wrong(state, reached, took, process.returncode, log.read_text(errors="replace"))
+
+
+def _reached(state: State, log: Path, asked: int) -> bool:
+    """Wait until the service is in the state; False where that takes too long."""
+    end = time.monotonic() + 4 * GIVE_UP_S  # kernels that were never compiled are, then
+    while time.monotonic() < end:
+        live = log.read_text(errors="replace").count(LIVE) >= state.live
+        if live and (state.asked is None or state.asked() > asked):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _wrong(state: State, reached: bool, took: float, code: int, said: str) -> str:
+    if not reached:
+        return f"it did not come to that state: {said.strip()[-300:]}"
+    if took > LIMIT_S:
+        return f"it took {took:.1f} s"
+    if code not in state.codes:
+        return f"exit code {code}: {said.strip()[-300:]}"
+    return f"a traceback: {said.strip()[-600:]}" if "Traceback" in said or "Fatal Python" in said else ""
+
+
+def soak(
+    named: dict[str, State], times: int, seed: int = 0, tell: Callable[[str, dict[str, Ends]], None] = lambda name, found: None
+) -> dict[str, Ends]:
+    """End the service so many times in each of the states; to be called on the main thread."""
+    chance, found = random.Random(seed), dict[str, Ends]()
+    before = signal.signal(signal.SIGHUP, lambda number, frame: None)  # nohup's "ignored" would be the service's, too
+    try:
+        for name, state in named.items():
+            found[name] = ends = Ends()
+            for _ in range(times):
+                took, code, wrong = stopped(state, chance)
+                ends.seconds.append(took)
+                ends.codes[code] += 1
+                ends.problems += [wrong] if wrong else []
+                tell(name, found)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    return found
+
+
+def record(found: dict[str, Ends]) -> dict[str, object]:
+    """What was found, by state."""
+    return {
+        name: {
+            "stops": len(ends.seconds),
+            "exit_codes": {str(code): count for code, count in sorted(ends.codes.items())},
+            "seconds_median": round(float(np.median(ends.seconds)), 2),
+            "seconds_longest": round(max(ends.seconds), 2),
+            "problems": ends.problems,
+        }
+        for name, ends in found.items()
+    }
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak.stops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--times", type=int, default=100, help="how often in each state (default 100)")
+    parser.add_argument("--state", action="append", help="only this one; repeatable")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the signals (default 0)")
+    parser.add_argument("--json", type=Path, help="file for the record")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the soak that the command line asks for; 0 where every end was as it must be, else 1."""
+    options, console, began = _arguments(arguments), Console(stderr=True), time.monotonic()
+    with states() as known:
+        unknown = sorted(set(options.state or ()) - set(known))
+        if unknown:
+            raise SystemExit(f"there is no state {unknown[0]}; there are {', '.join(known)}")
+        named = {name: state for name, state in known.items() if name in (options.state or known)}
+
+        def tell(name: str, found: dict[str, Ends]) -> None:
+            if len(found[name].seconds) == options.times:
+                console.print(f"{name}: {options.times} stops, {len(found[name].problems)} problems")
+            if options.json is not None:
+                chosen = "".join(f" --state {name}" for name in options.state or ())
+                command = f"python -m tests.soak.stops --times {options.times} --seed {options.seed}{chosen}"
+                facts = {"command": command, "minutes": round((time.monotonic() - began) / 60, 1), "states": record(found)}
+                options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+        found = soak(named, max(1, options.times), options.seed, tell)
+    table = Table("state", "stops", "exit codes", "median s", "longest s", "problems", title="The service ended")
+    for name, ends in found.items():
+        codes = ", ".join(f"{code}: {count}" for code, count in sorted(ends.codes.items()))
+        seconds = (f"{float(np.median(ends.seconds)):.2f}", f"{max(ends.seconds):.2f}")
+        table.add_row(name, str(len(ends.seconds)), codes, *seconds, str(len(ends.problems)))
+    console.print(table)
+    return int(any(ends.problems for ends in found.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,315 @@
+"""A thousand clients follow one service: how long each event takes from decision to receipt, and whether any is missing.
+
+The service (store, hub, server) runs in a process of its own; a thread of it decides events at the given rate, as an analysis
+would. The clients share a second process. Two rounds: all of them read; then some of them never do, and must be dropped while
+the others go on as before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from engine.errors import ApexError
+from engine.types import Event, Mark
+from stream.messages import Decided
+from stream.service import Service
+from stream.settings import LiveSettings, ServerSettings, StoreSettings
+from tests.soak.crowd import Crowd
+
+P99_MS = 150.0
+"""From decision to receipt, for 99 in 100 receipts."""
+WORSE = 1.25
+"""With clients that never read, p99 of the others may be so much of what it was."""
+JOIN_S = 60.0
+LAST_S = 30.0
+STREAMS = ("lobby", "desk", "studio", "door")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round came to; times in milliseconds from decision to receipt, over all receipts."""
+
+    readers: int
+    stuck: int
+    events: int
+    rate: float
+    receipts: int
+    lost: int
+    twice: int
+    readers_gone: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    stuck_dropped: int
+    last_dropped_after_s: float | None
+    service_cpu: float
+    clients_cpu: float
+    service_memory_mib: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run both rounds, print them, and return 0 where everything is as it must be."""
+    options = _options(arguments)
+    load = round(os.getloadavg()[0], 2)
+    events = round(options.rate * options.minutes * 60)
+    rounds = [
+        measure(options.subscribers, 0, rate=options.rate, events=events),
+        *(
+            [measure(options.subscribers - options.stuck, options.stuck, rate=options.rate, events=events)]
+            if options.stuck
+            else []
+        ),
+    ]
+    wrong = faults(rounds)
+    _show(rounds, wrong)
+    if options.json is not None:
+        record = {
+            "command": " ".join([*_priority(), "python -m tests.soak.subscribers", *_said(options)]),
+            "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load_before": load},
+            "rounds": [asdict(one) for one in rounds],
+            "faults": wrong,
+        }
+        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return 1 if wrong else 0
+
+
+def measure(readers: int, stuck: int, *, rate: float, events: int, buffer_bytes: int = 1 << 20) -> Round:
+    """One round with a fresh service. Raises ApexError where it does not come up, or a client is refused."""
+    with tempfile.TemporaryDirectory() as folder, _Remote(Path(folder), rate, events, buffer_bytes) as service:
+        crowd = Crowd(service.port, readers=readers, stuck=stuck, events=events)
+        try:
+            return _measured(service, crowd, readers, stuck, rate=rate, events=events)
+        finally:
+            crowd.close()
+
+
+def _measured(service: _Remote, crowd: Crowd, readers: int, stuck: int, *, rate: float, events: int) -> Round:
+    service.until_joined(readers + stuck, crowd)
+    cpu, started = time.process_time(), time.monotonic()
+    service.ask("go")
+    crowd.watch(service.answered)
+    told: _Told = service.take()
+    passed, cpu = time.monotonic() - started, time.process_time() - cpu
+    until = time.monotonic() + LAST_S
+    crowd.watch(lambda: time.monotonic() > until or (crowd.complete(events) and len(crowd.dropped_at) == stuck))
+    took = 1000 * (crowd.came - np.array(told.decided))
+    had = took[~np.isnan(took)]
+    p50, p99, most = (float(value) for value in np.percentile(had, [50, 99, 100])) if had.size else (np.nan,) * 3
+    dropped = [round(at - started, 1) for at in crowd.dropped_at]
+    return Round(
+        readers=readers,
+        stuck=stuck,
+        events=events,
+        rate=rate,
+        receipts=int(had.size),
+        lost=int(np.isnan(took).sum()),
+        twice=crowd.twice,
+        readers_gone=crowd.gone,
+        p50_ms=round(p50, 2),
+        p99_ms=round(p99, 2),
+        max_ms=round(most, 2),
+        stuck_dropped=len(dropped),
+        last_dropped_after_s=max(dropped, default=None),
+        service_cpu=round(told.cpu_s / passed, 3),
+        clients_cpu=round(cpu / passed, 3),
+        service_memory_mib=round(told.memory_mib, 1),
+    )
+
+
+def faults(rounds: Sequence[Round]) -> list[str]:
+    """What is not as it must be, in sentences."""
+    found = []
+    for one in rounds:
+        name = f"with {one.stuck} that never read" if one.stuck else "with all reading"
+        found += [f"{name}: p99 is {one.p99_ms} ms, not under {P99_MS:.0f}"] if not one.p99_ms < P99_MS else []
+        found += [f"{name}: {one.lost} receipts are missing"] if one.lost else []
+        found += [f"{name}: {one.twice} events came twice"] if one.twice else []
+        found += [f"{name}: {one.readers_gone} that read were cut off"] if one.readers_gone else []
+        if one.stuck_dropped != one.stuck:
+            found.append(f"{name}: {one.stuck_dropped} of {one.stuck} were dropped")
+    if len(rounds) == 2 and not rounds[1].p99_ms <= WORSE * rounds[0].p99_ms:
+        found.append(f"p99 of the others went from {rounds[0].p99_ms} to {rounds[1].p99_ms} ms, more than a quarter")
+    return found
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the service's process says at the end: when each event was decided, CPU seconds, the most memory it held."""
+
+    decided: list[float]
+    cpu_s: float
+    memory_mib: float
+
+
+class _Remote:
+    """The service's process, from outside."""
+
+    def __init__(self, folder: Path, rate: float, events: int, buffer_bytes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, self._there = context.Pipe()
+        told = (self._there, folder, rate, events, buffer_bytes)
+        self._process = context.Process(target=_run_service, args=told, daemon=True)
+
+    def __enter__(self) -> _Remote:
+        self._process.start()
+        self._there.close()
+        self.port = int(self.take())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.is_alive():
+            self.ask("end")
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def ask(self, what: str) -> None:
+        self._here.send(what)
+
+    def answered(self) -> bool:
+        return self._here.poll()
+
+    def take(self) -> Any:
+        """What it answers. Raises ApexError where it has ended."""
+        try:
+            return self._here.recv()
+        except EOFError as error:
+            raise ApexError("the service ended before its time") from error
+
+    def until_joined(self, clients: int, crowd: Crowd) -> None:
+        """Wait until all clients get what is sent. Raises ApexError."""
+        until = time.monotonic() + JOIN_S
+
+        def joined() -> bool:
+            if time.monotonic() > until:
+                raise ApexError(f"after {JOIN_S:.0f} s not all {clients} clients have joined")
+            return f"apexstream_subscribers {float(clients)}" in self._figures()
+
+        crowd.watch(joined)
+
+    def _figures(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=JOIN_S) as answer:
+            return str(answer.read().decode())
+
+
+def _run_service(pipe: Connection, folder: Path, rate: float, events: int, buffer_bytes: int) -> None:
+    asyncio.run(_serve(pipe, folder, rate, events, buffer_bytes))
+
+
+async def _serve(pipe: Connection, folder: Path, rate: float, events: int, buffer_bytes: int) -> None:
+    """The process of the service: its port, then at "go" the events, then what they took, until "end"."""
+    settings = LiveSettings(server=ServerSettings(port=0, buffer_bytes=buffer_bytes), store=StoreSettings(folder=folder))
+    loop = asyncio.get_running_loop()
+    async with Service(settings) as service:
+        pipe.send(service.server.port)
+        if await loop.run_in_executor(None, pipe.recv) == "end":
+            return
+        before = _cpu_s()
+        decided: list[float] = []
+        source = threading.Thread(target=_decide, args=(loop, service, rate, events, decided), name="source")
+        source.start()
+        await loop.run_in_executor(None, source.join)
+        while service.hub.seq < events:
+            await asyncio.sleep(0.01)
+        pipe.send(_Told(decided, _cpu_s() - before, _most_memory_mib()))
+        await loop.run_in_executor(None, pipe.recv)
+
+
+def _decide(loop: asyncio.AbstractEventLoop, service: Service, rate: float, events: int, decided: list[float]) -> None:
+    """Final events at an even pace, handed to the loop as an analysis' thread does."""
+    never, started = threading.Event(), time.monotonic()
+    for k in range(events):
+        never.wait(max(0.0, started + k / rate - time.monotonic()))
+        now = time.monotonic()
+        decided.append(now)
+        loop.call_soon_threadsafe(service.hub.post, Decided(an_event(k), now))
+
+
+def an_event(k: int) -> Event:
+    """A final event like any other, the k-th of the run."""
+    t = 2.0 + k / 4
+    return Event(
+        id=f"{k:012x}",
+        stream=STREAMS[k % len(STREAMS)],
+        face=0,
+        state="final",
+        kind="micro",
+        onset=Mark(round(30 * t), t),
+        apex=Mark(round(30 * t) + 6, t + 0.2),
+        offset=Mark(round(30 * t) + 13, t + 0.4333),
+        label="surprise",
+        probabilities={"negative": 0.03, "positive": 0.05, "surprise": 0.92},
+        confidence=0.92,
+        intensity=1.31,
+        model="ahmsa-3db@sha256:0123456789ab",
+    )
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _most_memory_mib() -> float:
+    """This program's own; getrusage would count what its parent held when it was started."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _show(rounds: Sequence[Round], wrong: Sequence[str]) -> None:
+    console = Console()
+    table = Table("", *(f"{one.readers} read, {one.stuck} never" for one in rounds))
+    for name in Round.__dataclass_fields__:
+        table.add_row(name.replace("_", " "), *(str(getattr(one, name)) for one in rounds))
+    console.print(table)
+    for sentence in wrong:
+        console.print(sentence)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.subscribers", description=__doc__)
+    parser.add_argument("--subscribers", type=int, default=1000, help="clients at once (default 1000)")
+    parser.add_argument("--rate", type=float, default=20.0, help="final events a second (default 20)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="length of a round (default 5)")
+    parser.add_argument(
+        "--stuck", type=int, default=50, help="of the clients, how many never read in the second round; 0: no such"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
+    return parser.parse_args(arguments)
+
+
+def _priority() -> list[str]:
+    """How a run was kept apart from what else the machine did, which is part of its command."""
+    return [f"nice -n {os.nice(0)}"] if os.nice(0) else []
+
+
+def _said(options: argparse.Namespace) -> list[str]:
+    said = [f"--{name} {getattr(options, name):g}" for name in ("subscribers", "rate", "minutes", "stuck")]
+    return [
+        *said,
+        *([f"--json {options.json.as_posix()}"] if options.json is not None and not options.json.is_absolute() else []),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.soak.reconnect import HARMS, Holdings, Return, figures, judged, main
+
+ROOT = Path(__file__).resolve().parents[2]
+PER_HARM_S = 60.0
+"""Longest wait for each harm: reached only by a test that fails."""
+
+
+def test_every_harm_is_done_and_recorded(tmp_path: Path) -> None:
+    record_file = tmp_path / "record.json"
+    times = str(len(HARMS))
+    command = [sys.executable, "-m", "tests.soak.reconnect", "--times", times, "--warm-up", "0", "--json", str(record_file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PER_HARM_S * len(HARMS), check=False)
+    assert record_file.exists(), done.stderr
+    record = json.loads(record_file.read_text())
+    assert {harm: record["returns"][harm]["times"] for harm in HARMS} == dict.fromkeys(HARMS, 1)
+    assert record["after"]["threads"] <= record["before"]["threads"]
+    assert record["after"]["handles"] <= record["before"]["handles"]
+    assert record["stall_s"] == 1.0
+    assert done.returncode == bool(record["problems"])
+    assert "kill" in done.stderr
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0 and "--times" in capsys.readouterr().out
+
+
+WELL = Holdings(threads=3, system_threads=5, handles=20, memory_mib=100.0)
+
+
+@pytest.mark.parametrize(
+    ("last", "after", "said"),
+    [
+        (Return("reset", 1.0), WELL, []),
+        (Return("reset", 5.5), WELL, ["frames came 5.5 s after a return"]),
+        (Return("strand", 6.9), WELL, []),
+        (Return("strand", 7.5), WELL, ["frames came 7.5 s after a connection died unnoticed (stall_s and 5 s are allowed)"]),
+        (Return("reset", 1.0), Holdings(4, 5, 20, 100.0), ["threads grew from 3 to 4"]),
+        (Return("reset", 1.0), Holdings(3, 5, 21, 100.0), ["handles grew from 20 to 21"]),
+        (Return("reset", 1.0), Holdings(3, 5, 20, 110.0), ["memory grew by 10.0%"]),
+    ],
+)
+def test_what_leaks_or_lasts_too_long_is_told(last: Return, after: Holdings, said: list[str]) -> None:
+    assert judged([Return("kill", 0.5), last], [WELL, after], stall_s=2.0) == said
+
+
+def test_a_death_that_must_be_noticed_first_is_counted_apart() -> None:
+    assert set(HARMS) == {"kill", "reset", "freeze", "stall", "strand"}
+    found = figures([Return("kill", 0.5), Return("strand", 3.0), Return("strand", 4.0)])
+    assert found["all noticed"] == found["kill"] == {"times": 1, "median_s": 0.5, "p95_s": 0.5, "worst_s": 0.5}
+    assert found["strand"]["worst_s"] == 4.0

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from stream.shutdown import AT_ONCE
+from tests.soak.stops import PATTERN, Ends, State, main, record, soak, states
+
+NAMES = ("hang-up", "silent-rtsp", "huge-picture", "ctrl-c-twice", "term-int-int", "starting", "processes")
+
+
+def test_it_ends_in_order_from_every_state() -> None:
+    with states(sizes=((9000, 300), (2000, 1000))) as known:
+        assert tuple(known) == NAMES
+        found = soak(known, times=1)
+    assert {name: ends.problems for name, ends in found.items()} == {name: [] for name in NAMES}
+    for name in NAMES:
+        assert found[name].codes.keys() <= ({0, AT_ONCE} if "c-twice" in name or "int-int" in name else {0})
+
+
+def test_an_end_that_is_not_as_it_must_be_is_a_problem() -> None:
+    impossible = State((PATTERN, "--nonsense"), (), live=0)
+    ends = soak({"nonsense": impossible}, times=1)["nonsense"]
+    assert "it did not come to that state" in ends.problems[0] and ends.codes == {2: 1}
+    assert record({"nonsense": ends})["nonsense"]["exit_codes"] == {"2": 1}  # type: ignore[index]
+
+
+def test_a_state_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SystemExit, match="there is no state asleep; there are hang-up"):
+        main(["--state", "asleep"])
+    assert Ends().codes == {}

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.soak import subscribers
+from tests.soak.subscribers import Round, an_event, faults, main, measure
+
+SOUND = Round(
+    readers=950,
+    stuck=50,
+    events=6000,
+    rate=20.0,
+    receipts=5_700_000,
+    lost=0,
+    twice=0,
+    readers_gone=0,
+    p50_ms=10.0,
+    p99_ms=40.0,
+    max_ms=90.0,
+    stuck_dropped=50,
+    last_dropped_after_s=60.0,
+    service_cpu=0.2,
+    clients_cpu=0.2,
+    service_memory_mib=120.0,
+)
+ALL_READ = dataclasses.replace(SOUND, readers=1000, stuck=0, stuck_dropped=0, last_dropped_after_s=None)
+
+
+def test_a_small_round_loses_nothing_and_drops_who_does_not_read() -> None:
+    one = measure(20, 2, rate=500, events=2000, buffer_bytes=4096)
+    assert (one.receipts, one.lost, one.twice, one.readers_gone) == (40_000, 0, 0, 0)
+    assert one.stuck_dropped == 2
+    assert 0 < one.p50_ms <= one.p99_ms <= one.max_ms
+
+
+def test_what_is_as_it_must_be_has_no_faults() -> None:
+    assert faults([ALL_READ, SOUND]) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"p99_ms": 151.0}, "p99 is 151.0 ms"),
+        ({"p99_ms": float("nan")}, "p99 is nan ms"),
+        ({"lost": 1}, "1 receipts are missing"),
+        ({"twice": 3}, "3 events came twice"),
+        ({"readers_gone": 2}, "2 that read were cut off"),
+        ({"stuck_dropped": 49}, "49 of 50 were dropped"),
+        ({"p99_ms": 51.0}, "from 40.0 to 51.0 ms"),
+    ],
+)
+def test_each_fault_is_told(changed: dict[str, float], said: str) -> None:
+    found = faults([ALL_READ, dataclasses.replace(SOUND, **changed)])  # type: ignore[arg-type]
+    assert said in " ".join(found)
+
+
+def test_the_record_holds_the_command_and_the_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(subscribers, "measure", lambda readers, stuck, **_: SOUND if stuck else ALL_READ)
+    file = tmp_path / "record.json"
+    assert main(["--subscribers", "1000", "--json", str(file)]) == 0
+    record = json.loads(file.read_text())
+    assert record["command"].startswith("python -m tests.soak.subscribers --subscribers 1000 --rate 20 --minutes 5 --stuck 50")
+    assert [one["readers"] for one in record["rounds"]] == [1000, 950]
+    assert record["faults"] == []
+    assert str(tmp_path) not in file.read_text()
+    assert "950 read, 50 never" in capsys.readouterr().out
+
+
+def test_events_of_a_run_differ() -> None:
+    assert len({an_event(k).id for k in range(1000)}) == 1000

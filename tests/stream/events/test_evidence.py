@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.types import U8
+from stream.events import evidence as module
+from stream.events.evidence import PICTURES, Shelf, flow_colours
+from stream.messages import Evidence
+from tests.events import evidence
+
+
+def read(png: bytes | None) -> U8:
+    assert png is not None
+    found = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    return np.asarray(found, np.uint8)
+
+
+def test_the_face_is_drawn_as_it_was_and_the_flow_in_colours() -> None:
+    rng = np.random.default_rng(0)
+    onset, apex = rng.integers(0, 256, (2, 128, 128), np.uint8)
+    flow = rng.normal(0, 2, (2, 128, 128)).astype(np.float32)
+    shelf = Shelf(1)
+    shelf.put(Evidence("e1", "desk", onset, apex, flow))
+    seen = {picture: shelf.get("e1", picture) for picture in PICTURES}
+    assert (read(seen["onset"]) == onset).all() and (read(seen["apex"]) == apex).all()
+    assert (read(seen["flow"])[..., ::-1] == flow_colours(flow)).all()
+
+
+def test_pictures_are_drawn_when_they_are_asked_for_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event must not wait for them, and few are ever looked at."""
+    drawn: list[tuple[int, ...]] = []
+    draw = module._png
+    monkeypatch.setattr(module, "_png", lambda picture: [drawn.append(picture.shape), draw(picture)][1])
+    shelf = Shelf(2)
+    shelf.put(evidence("a"))
+    shelf.put(evidence("b"))
+    assert "a" in shelf and "c" not in shelf
+    assert drawn == [], "whether there are any is known without drawing them"
+    assert shelf.get("a", "flow") == shelf.get("a", "flow")
+    assert drawn == [(128, 128, 3)]
+
+
+def uniform(u: float, v: float) -> U8:
+    """The colour of a flow that is the same everywhere."""
+    flow = np.empty((2, 8, 8), np.float32)
+    flow[0], flow[1] = u, v
+    return flow_colours(flow)[4, 4]
+
+
+def test_what_does_not_move_is_white() -> None:
+    assert uniform(0, 0).tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("u", "v", "colour"), [(3, 0, (255, 0, 0)), (-3, 0, (0, 255, 255)), (0, 3, (128, 255, 0)), (0, -3, (128, 0, 255))]
+)
+def test_the_hue_says_where_to(u: float, v: float, colour: tuple[int, int, int]) -> None:
+    assert np.abs(uniform(u, v).astype(int) - colour).max() <= 1
+
+
+def test_the_saturation_says_how_far_and_noise_stays_pale() -> None:
+    paleness = [int(uniform(u, 0).min()) for u in (0.1, 0.5, 1.0)]
+    assert paleness[0] > 220 and paleness[1] in range(120, 136) and paleness[2] == 0
+    strong = np.zeros((2, 100, 100), np.float32)
+    strong[0] = np.linspace(0, 5, 100)
+    assert 100 < flow_colours(strong)[50, 50].min() < 150, "five pixels are the full colour here, not one"
+
+
+def test_only_the_last_events_are_kept() -> None:
+    shelf = Shelf(3)
+    for event in "abcd":
+        shelf.put(evidence(event))
+    assert len(shelf) == 3
+    assert shelf.get("a", "onset") is None
+    assert all(shelf.get("d", picture) for picture in PICTURES)
+    shelf.put(evidence("b"))
+    shelf.put(evidence("e"))
+    assert shelf.get("b", "flow") is not None and shelf.get("c", "flow") is None, "what came again counts as new"
+
+
+@pytest.mark.parametrize("picture", ["event", "stream", "__class__", "put", ""])
+def test_nothing_but_pictures_can_be_had(picture: str) -> None:
+    shelf = Shelf(1)
+    shelf.put(evidence("a"))
+    assert shelf.get("a", picture) is None
+
+
+def test_none_are_kept_where_none_are_wanted() -> None:
+    shelf = Shelf(0)
+    shelf.put(evidence("a"))
+    assert len(shelf) == 0 and shelf.get("a", "onset") is None
+
+
+def test_threads_may_share_it() -> None:
+    shelf = Shelf(10)
+
+    def put(name: str) -> None:
+        for number in range(500):
+            shelf.put(evidence(f"{name}{number}"))
+            shelf.get(f"{name}{number - 1}", "apex")
+
+    threads = [threading.Thread(target=put, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(shelf) == 10

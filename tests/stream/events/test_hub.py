@@ -1,0 +1,697 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import OutputError
+from engine.types import Activity, Mark
+from stream.events import hub as hub_module
+from stream.events import store as store_module
+from stream.events.hub import Hub
+from stream.events.query import Reader
+from stream.events.store import Store
+from stream.messages import Acted, Preview, Signal, SourceStatus
+from stream.protocol import Message, Subscribe
+from tests.events import decided, stored
+
+DEADLINE_S = 30
+
+
+class Client:
+    """A subscriber that keeps what it was sent, and reads at the pace that a test gives it."""
+
+    def __init__(self, wish: Subscribe | None = None, *, reading: bool = True) -> None:
+        self.wish = wish or Subscribe()
+        self.got: list[dict[str, Any]] = []
+        self.reading = asyncio.Event()
+        if reading:
+            self.reading.set()
+
+    def wants(self, message: Message) -> bool:
+        return self.wish.wants(message)
+
+    def send(self, encoded: str | bytes) -> None:
+        assert isinstance(encoded, str)
+        self.got.append(json.loads(encoded))
+
+    async def drained(self) -> None:
+        await self.reading.wait()
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.got if message["type"] == kind]
+
+    @property
+    def seqs(self) -> list[int]:
+        return [message["seq"] for message in self.of("expression") if "seq" in message]
+
+    async def until(self, there: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not there():
+                await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(store: Store, **options: Any) -> AsyncIterator[Hub]:
+    hub = Hub(store, **options)
+    task = asyncio.create_task(hub.run())
+    try:
+        yield hub
+    finally:
+        hub.close()
+        await asyncio.wait_for(task, DEADLINE_S)
+
+
+def on_a_loop(body: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(body(), 2 * DEADLINE_S))
+
+
+def test_a_final_event_is_stored_numbered_and_sent(store: Store) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client()
+            hub.join(client)
+            hub.post(decided(1, state="provisional"))
+            hub.post(decided(1))
+            await client.until(lambda: len(client.got) == 2)
+            provisional, final = client.got
+            assert (provisional["state"], provisional["kind"], provisional["offset"]) == ("provisional", None, None)
+            assert "seq" not in provisional
+            assert (final["seq"], final["state"], final["id"]) == (1, "final", provisional["id"])
+            assert 0 <= final["latency_ms"] < 60_000
+            assert store.since(0) == [final], "what is sent is what is kept"
+
+    on_a_loop(body)
+
+
+def test_events_keep_their_order_while_the_store_is_busy(store: Store) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client()
+            hub.join(client)
+            for number in range(300):
+                hub.post(decided(number, state="provisional"))
+                hub.post(decided(number))
+                if number % 50 == 0:
+                    await asyncio.sleep(0)
+            await client.until(lambda: len(client.got) == 600)
+            order = [(message["id"], message["state"]) for message in client.got]
+            assert order == [(f"lobby-{n}", state) for n in range(300) for state in ("provisional", "final")]
+            assert client.seqs == list(range(1, 301))
+
+    on_a_loop(body)
+
+
+def test_statuses_signals_activities_and_pictures_are_sent_at_once(store: Store) -> None:
+    async def body() -> None:
+        hub = Hub(store)
+        client, pictures = Client(Subscribe(types=("status", "signal", "activity", "removed"))), []
+        hub.join(client)
+        watcher = Client(Subscribe(types=("preview",)))
+        watcher.send = pictures.append  # type: ignore[method-assign]
+        hub.join(watcher)
+        hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
+        hub.post(Signal("lobby", 1.0, 2.0, ()))
+        hub.post(Acted("lobby", Activity(0, "blink", Mark(1, 0.1), Mark(4, 0.2))))
+        hub.post(Preview("lobby", {"width": 4}, b"jpeg"))
+        hub.remove("lobby")
+        hub.remove("lobby")
+        assert [message["type"] for message in client.got] == ["status", "signal", "activity", "removed"]
+        assert len(pictures) == 1
+        assert hub.streams == {}
+
+    on_a_loop(body)
+
+
+def test_a_stream_is_gone_behind_its_last_events(store: Store) -> None:
+    async def body() -> None:
+        sources: list[tuple[str, str | None]] = []
+        async with running(store, sent=lambda message: sources.append((message.type, message.source))) as hub:
+            client = Client()
+            hub.post(SourceStatus("anna", "browser", "live"))
+            hub.join(client)
+            for number in range(3):
+                hub.post(decided(number, stream="anna"))
+            hub.remove("anna")
+            assert "anna" in hub.streams
+            hub.post(decided(3, stream="anna"))
+            await client.until(lambda: len(client.seqs) == 4)
+            assert [message["type"] for message in client.got] == ["status", *["expression"] * 3, "removed", "expression"]
+            assert hub.streams == {}
+            assert sources[1:] == [*[("expression", "browser")] * 3, ("removed", None), ("expression", "browser")]
+
+    on_a_loop(body)
+
+
+def test_who_joins_is_sent_how_each_source_is_doing(store: Store) -> None:
+    async def body() -> None:
+        hub = Hub(store, model="ahmsa-3db@sha256:0", version="0.1.0")
+        hub.post(SourceStatus("lobby", "rtsp", "starting"))
+        hub.post(SourceStatus("lobby", "rtsp", "live"))
+        hello = json.loads(hub.hello().encoded)
+        assert hello["streams"] == [{"name": "lobby", "kind": "rtsp", "state": "live"}]
+        assert (hello["seq"], hello["store"], hello["model"]) == (0, store.identity, "ahmsa-3db@sha256:0")
+        client = Client()
+        hub.join(client)
+        assert [(message["stream"], message["state"]) for message in client.got] == [("lobby", "live")]
+
+    on_a_loop(body)
+
+
+def test_a_client_that_resumes_gets_each_event_once_while_events_go_on(store: Store) -> None:
+    """Many join at different moments, some replaying much, some nothing, under load all the while."""
+    store.append([stored(number) for number in range(500)])
+
+    async def body() -> None:
+        async with running(store) as hub:
+            clients: list[tuple[int, Client]] = []
+            joins = []
+            for number in range(500, 1500):
+                hub.post(decided(number))
+                if number % 50 == 0:
+                    since = (number * 7) % 480
+                    clients.append((since, Client()))
+                    joins.append(asyncio.create_task(hub.follow(clients[-1][1], since)))
+                if number % 5 == 0:
+                    await asyncio.sleep(0)
+            await asyncio.gather(*joins)
+            for since, client in clients:
+                await client.until(lambda client=client: bool(client.seqs) and client.seqs[-1] == 1500)
+                assert client.seqs == list(range(since + 1, 1501))
+
+    on_a_loop(body)
+
+
+def test_what_is_sent_between_the_call_and_the_first_step_is_not_missed(store: Store) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            client, other = Client(), Client()
+            hub.join(other)
+            following = hub.follow(client)
+            hub.post(decided(1))
+            await other.until(lambda: other.seqs == [1])
+            await following
+            assert client.seqs == [1]
+
+    on_a_loop(body)
+
+
+def test_replay_waits_for_the_reader_and_never_for_the_others(store: Store) -> None:
+    store.append([stored(number) for number in range(1000)])
+
+    async def body() -> None:
+        async with running(store) as hub:
+            slow, quick = Client(reading=False), Client()
+            following = asyncio.create_task(hub.follow(slow, 0))
+            await slow.until(lambda: len(slow.got) == 1)
+            await hub.follow(quick, 0)
+            hub.post(decided(1000))
+            await quick.until(lambda: len(quick.seqs) == 1001)
+            assert len(slow.got) == 1, "one that does not read is sent nothing more"
+            slow.reading.set()
+            await following
+            assert slow.seqs == quick.seqs == list(range(1, 1002))
+
+    on_a_loop(body)
+
+
+def test_a_client_that_goes_while_it_catches_up_never_joins(store: Store) -> None:
+    store.append([stored(1), stored(2)])
+
+    class Gone(Client):
+        async def drained(self) -> None:
+            raise ConnectionResetError("gone")
+
+    async def body() -> None:
+        async with running(store) as hub:
+            gone = Gone()
+            with pytest.raises(ConnectionResetError):
+                await hub.follow(gone, 0)
+            assert hub.subscribers == 0
+            hub.leave(gone)
+
+    on_a_loop(body)
+
+
+def test_the_filter_holds_for_replay_and_for_what_follows(store: Store) -> None:
+    store.append([stored(1), stored(2, label="positive"), stored(3, length_s=2.0), stored(4, stream="door")])
+
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client(Subscribe(streams=("lobby",), labels=("surprise",), kinds=("micro",)))
+            await hub.follow(client, 0)
+            for number, changes in enumerate([{}, {"label": "positive"}, {"length_s": 2.0}, {"stream": "door"}, {}], start=5):
+                hub.post(decided(number, **changes))
+            await client.until(lambda: client.seqs[-1:] == [9])
+            assert client.seqs == [1, 5, 9]
+
+    on_a_loop(body)
+
+
+def test_a_since_from_another_store_is_reported_and_followed_from_here_on(store: Store) -> None:
+    store.append([stored(1)])
+
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client()
+            await hub.follow(client, 99)
+            hub.post(decided(2))
+            await client.until(lambda: client.seqs == [2])
+            assert client.got[0]["code"] == "since"
+            assert "the last event of this store is 1" in client.got[0]["message"]
+
+    on_a_loop(body)
+
+
+def test_one_subscriber_that_fails_is_dropped_and_the_others_are_served(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Client):
+        def send(self, encoded: str | bytes) -> None:
+            raise ValueError("a defect")
+
+    async def body() -> None:
+        hub = Hub(store)
+        broken, good = Broken(), Client()
+        hub.join(broken)
+        hub.join(good)
+        for _ in range(2):
+            hub.post(SourceStatus("lobby", "webcam", "live"))
+        assert len(good.got) == 2
+        assert hub.subscribers == 1
+
+    on_a_loop(body)
+    assert caplog.text.count("a subscriber failed") == 1
+
+
+class Trouble(Store):
+    """A real store on a disk that is full for a while."""
+
+    def fill(self) -> None:
+        used = self._db.execute("PRAGMA page_count").fetchone()[0]
+        self._db.execute(f"PRAGMA max_page_count = {used}")
+
+    def make_room(self) -> None:
+        self._db.execute("PRAGMA max_page_count = 1000000")
+
+
+def filled(folder: Path) -> Trouble:
+    """A store that has no room for one more event."""
+    store = Trouble(folder)
+    store.fill()
+    with pytest.raises(OutputError):
+        while True:
+            store.append([stored(0)])
+    return store
+
+
+async def recovered(hub: Hub, store: Trouble) -> None:
+    await asyncio.get_running_loop().run_in_executor(hub._write, store.make_room)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "RETRY_S", (0.005, 0.02))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_full_disk_is_reported_events_wait_and_are_sent_when_there_is_room(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    before = store.last
+
+    async def body() -> None:
+        async with running(store, heartbeat_s=1000) as hub:
+            client = Client()
+            hub.join(client)
+            for number in range(10):
+                hub.post(decided(number))
+            await client.until(lambda: bool(client.of("heartbeat")))
+            (told,) = client.of("error")
+            assert told["code"] == "store"
+            assert "the disk is full" in told["message"]
+            assert "wait in memory" in (hub.problem or "")
+            assert client.of("heartbeat")[0]["problem"] == json.loads(hub.hello().encoded)["problem"] == hub.problem
+            hub.post(decided(10, state="provisional"))
+            assert client.got[-1]["state"] == "provisional", "what needs no store goes on"
+            hub.post(decided(10))
+            assert client.seqs == []
+            await recovered(hub, store)
+            await client.until(lambda: len(client.seqs) == 11)
+            assert client.seqs == list(range(before + 1, before + 12))
+            assert [message["id"] for message in client.got if "seq" in message and "id" in message] == [
+                f"lobby-{number}" for number in range(11)
+            ]
+            assert client.of("heartbeat")[-1]["problem"] is None
+            assert hub.problem is None
+            assert len(client.of("error")) == 1
+
+    on_a_loop(body)
+    assert store.last == before + 11
+    store.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_beyond_its_bound_the_oldest_events_are_lost_and_it_is_reported(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+
+    async def body() -> None:
+        async with running(store, backlog=100) as hub:
+            client = Client()
+            hub.join(client)
+            hub.post(decided(0))
+            await client.until(lambda: hub.problem is not None)
+            for number in range(1, 151):
+                hub.post(decided(number))
+            assert (hub.backlog, hub.lost) == (101, 50)
+            assert "50 are lost" in (hub.problem or "")
+            await recovered(hub, store)
+            await client.until(lambda: len(client.seqs) == 101)
+            assert [m["id"] for m in client.of("expression")] == ["lobby-0"] + [f"lobby-{n}" for n in range(51, 151)]
+            assert client.of("error")[-1]["code"] == "lost"
+
+    on_a_loop(body)
+    store.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_service_that_ends_with_a_full_disk_ends_and_says_what_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = filled(tmp_path)
+
+    async def body() -> None:
+        async with running(store) as hub:
+            for number in range(100):
+                hub.post(decided(number))
+
+    with caplog.at_level(logging.ERROR):
+        on_a_loop(body)
+    assert "100 wait in memory; the service ends and they are lost" in caplog.text
+    store.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stream_is_reported_to_be_gone_even_where_its_events_cannot_be_stored(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client()
+            hub.post(SourceStatus("anna", "browser", "live"))
+            hub.join(client)
+            hub.post(decided(0, stream="anna"))
+            hub.remove("anna")
+            await client.until(lambda: bool(client.of("removed")))
+            assert client.seqs == []
+            assert hub.backlog == 1
+
+    on_a_loop(body)
+    store.close()
+
+
+class Hanging(Store):
+    """A real store on a disk that does not answer for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked, self.answers, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
+        self.asked.set()
+        assert self.answers.wait(DEADLINE_S)
+        return super().append(events)
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+def test_the_end_waits_for_no_disk_and_the_store_is_closed_behind_it(tmp_path: Path) -> None:
+    store = Hanging(tmp_path)
+
+    async def body() -> None:
+        hub = Hub(store)
+        task = asyncio.create_task(hub.run())
+        hub.post(decided(1))
+        await asyncio.to_thread(store.asked.wait, DEADLINE_S)
+        hub.close()
+        task.cancel()
+        await asyncio.wait([task], timeout=DEADLINE_S)
+        assert task.cancelled()
+        assert hub.backlog == 1
+        hub.at_rest(store.close)
+        assert not store.closed.is_set(), "its thread still has it"
+        store.answers.set()
+        assert await asyncio.to_thread(store.closed.wait, DEADLINE_S)
+
+    on_a_loop(body)
+    with Reader(tmp_path) as reader:
+        assert [event["seq"] for event in reader.since(0)] == [1]
+
+
+def test_a_store_that_nobody_uses_any_more_is_closed_at_once(tmp_path: Path) -> None:
+    store = Hanging(tmp_path)
+
+    async def body() -> None:
+        async with running(store) as hub:
+            pass
+        hub.at_rest(store.close)
+        assert store.closed.is_set()
+
+    on_a_loop(body)
+
+
+def test_what_waits_is_stored_before_the_end(store: Store) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            for number in range(200):
+                hub.post(decided(number))
+
+    on_a_loop(body)
+    assert len(store.since(0)) == 200
+
+
+def test_who_catches_up_while_the_service_ends_gets_an_error(store: Store) -> None:
+    store.append([stored(1)])
+
+    async def body() -> None:
+        async with running(store) as hub:
+            pass
+        with pytest.raises(ConnectionAbortedError):
+            await hub.follow(Client(), 0)
+
+    on_a_loop(body)
+
+
+def test_heartbeats_come_by_themselves(store: Store) -> None:
+    async def body() -> None:
+        async with running(store, heartbeat_s=0.005) as hub:
+            client = Client()
+            hub.join(client)
+            await client.until(lambda: len(client.of("heartbeat")) >= 3)
+            assert client.got[0]["seq"] == 0
+
+    on_a_loop(body)
+
+
+def test_who_wants_nothing_of_a_long_replay_hears_how_far_it_has_come(store: Store) -> None:
+    store.append([stored(number) for number in range(1000)])
+
+    async def body() -> None:
+        async with running(store, heartbeat_s=0) as hub:
+            client = Client(Subscribe(labels=("negative",)))
+            await hub.follow(client, 0)
+            assert [message["seq"] for message in client.of("heartbeat")][:5] == [200, 400, 600, 800, 1000]
+            assert client.of("expression") == []
+
+    on_a_loop(body)
+
+
+def test_old_events_are_removed_while_it_runs(tmp_path: Path) -> None:
+    async def body() -> None:
+        with Store(tmp_path, keep_days=-1) as store:
+            store.append([stored(1), stored(2)])
+            async with running(store):
+                client = Client()
+                await client.until(lambda: store.since(0) == [])
+
+    on_a_loop(body)
+
+
+def test_evidence_is_reported_where_the_pictures_still_are(store: Store) -> None:
+    store.append([stored(1), stored(2)])
+
+    async def body() -> None:
+        async with running(store, evidence=lambda event: event == "lobby-2") as hub:
+            client = Client()
+            await hub.follow(client, 0)
+            assert [message.get("evidence") for message in client.got] == [None, True]
+
+    on_a_loop(body)
+
+
+def test_figures_are_reported(store: Store) -> None:
+    store.append([stored(1), stored(2)])
+    sent: list[str] = []
+    kept: list[tuple[int, float]] = []
+    again: list[int] = []
+
+    async def body() -> None:
+        async with running(
+            store, sent=lambda m: sent.append(m.type), replayed=again.append, stored=lambda *s: kept.append(s)
+        ) as hub:
+            client = Client()
+            await hub.follow(client, 0)
+            hub.post(decided(3))
+            await client.until(lambda: client.seqs == [1, 2, 3])
+
+    on_a_loop(body)
+    assert (sent, again) == (["expression"], [2])
+    assert kept[0][0] == 1
+    assert kept[0][1] >= 0
+
+
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
+    monkeypatch.setattr(hub_module, "WATCH_S", 0.02)
+    monkeypatch.setattr(hub_module, "LOOK_S", 0.01)
+
+
+@asynccontextmanager
+async def followed(store: Store) -> AsyncIterator[tuple[Hub, Client]]:
+    """A hub that has stored one event, and a client that has it."""
+    async with running(store, heartbeat_s=1000) as hub:
+        client = Client()
+        hub.join(client)
+        hub.post(decided(1))
+        await client.until(lambda: client.seqs == [1])
+        yield hub, client
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_store_that_is_removed_is_reported_everywhere_and_nothing_claimed_stored(tmp_path: Path) -> None:
+    folder, away = tmp_path / "events", tmp_path / "away"
+    with Store(folder) as store:
+
+        async def body() -> None:
+            async with followed(store) as (hub, client):
+                folder.rename(away)
+                await client.until(lambda: hub.problem is not None)
+                assert "was removed or replaced" in str(hub.problem)
+                assert client.of("error")[0]["code"] == "store" and client.of("heartbeat")[-1]["problem"] == hub.problem
+                with pytest.raises(OutputError, match="was removed or replaced"):
+                    await hub.stored(0)
+                hub.post(decided(2))
+                await client.until(lambda: hub.backlog == 1 and "1 wait in memory" in str(hub.problem))
+                assert client.seqs == [1]
+                away.rename(folder)
+                await client.until(lambda: client.seqs == [1, 2])
+                assert hub.problem is None
+                assert [event["seq"] for event in await hub.stored(0)] == [1, 2]
+
+        on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_new_file_is_begun_where_it_may_and_the_clients_go_on(tmp_path: Path) -> None:
+    with Store(tmp_path, recreate=True) as store:
+
+        async def body() -> None:
+            async with followed(store) as (hub, client):
+                for path in tmp_path.glob("events.sqlite3*"):
+                    path.unlink()
+                hub.post(decided(2))
+                await client.until(lambda: client.seqs == [1, 2])
+                await client.until(lambda: hub.problem is None)
+                assert [event["seq"] for event in await hub.stored(0)] == [2]
+
+        on_a_loop(body)
+    with Reader(tmp_path) as kept:
+        assert [event["id"] for event in kept.since(0)] == ["lobby-2"]
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_file_that_is_overwritten_is_noticed_though_nothing_happens(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                with store.path.open("r+b") as file:
+                    file.write(bytes(4096))
+                await Client().until(lambda: "is damaged" in str(hub.problem))
+                with pytest.raises(OutputError, match="is damaged"):
+                    await hub.stored(0)
+
+        on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_no_event_is_lost_while_the_system_refuses_to_read_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                with monkeypatch.context() as broken:
+                    broken.setattr(os, "pread", refuse)
+                    await client.until(lambda: "nput/output error" in str(hub.problem))
+                    hub.post(decided(1))
+                    await client.until(lambda: hub.backlog == 1)
+                await client.until(lambda: client.seqs == [1] and hub.problem is None)
+
+        on_a_loop(body)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> bool:
+        begun.set()
+        return go_on.wait(4 * DEADLINE_S)
+
+    monkeypatch.setattr(store_module, "examine", slow)
+    monkeypatch.setattr(hub_module, "EXAMINE_S", 0.0)
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                client = Client()
+                hub.join(client)
+                await client.until(begun.is_set)
+                hub.post(decided(1))
+                await client.until(lambda: client.seqs == [1])
+
+        try:
+            on_a_loop(body)
+        finally:
+            go_on.set()
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_disk_that_hangs_is_reported_and_once_it_answers_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "HUNG_S", 0.02)
+    with Store(tmp_path) as store:
+
+        async def body() -> None:
+            async with running(store, heartbeat_s=1000) as hub:
+                answers = threading.Event()
+                hub._write.submit(answers.wait)
+                await Client().until(lambda: "the disk has not answered" in str(hub.problem))
+                answers.set()
+                await Client().until(lambda: hub.problem is None)
+
+        on_a_loop(body)

@@ -1,0 +1,527 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.errors import OutputError
+from stream.events import store as store_module
+from stream.events.hub import HUNG_S
+from stream.events.query import FILE, LostError, Reader, examine
+from stream.events.retention import CONFIRM_S, TrustedClock, Waited
+from stream.events.store import BUSY_S, EXAMINED_S, LOCK, Store
+from stream.service import STORE_S
+from tests.events import seqs, stored
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_what_is_appended_is_read_back_with_its_seq(store: Store) -> None:
+    assert store.append([stored(1), stored(2, label="positive")]) == [1, 2]
+    assert store.append([]) == []
+    assert store.append([stored(3)]) == [3]
+    assert store.last == 3
+    first, second, third = store.since(0)
+    assert first == {**stored(1), "seq": 1}
+    assert list(first)[:3] == ["type", "v", "seq"]
+    assert (second["label"], third["id"]) == ("positive", "lobby-3")
+
+
+def test_seq_goes_on_after_a_restart_and_after_everything_was_removed(tmp_path: Path) -> None:
+    with Store(tmp_path) as first:
+        first.append([stored(1), stored(2)])
+        identity = first.identity
+    with Store(tmp_path, keep_days=-1) as second:
+        assert (second.last, second.identity) == (2, identity)
+        assert second.prune() == 2
+        assert second.since(0) == []
+    with Store(tmp_path) as third:
+        assert third.last == 2
+        assert third.append([stored(3)]) == [3]
+
+
+def test_all_or_none_of_a_batch_is_kept(store: Store) -> None:
+    store.append([stored(1)])
+    broken = {**stored(3), "label": None}
+    with pytest.raises(OutputError, match="NOT NULL"):
+        store.append([stored(2), broken])
+    assert seqs(store.since(0)) == [1]
+    assert store.append([stored(4)]) == [2], "a failed append uses up no seq"
+
+
+def test_retention_by_age_removes_the_old_ones_alone(tmp_path: Path) -> None:
+    with Store(tmp_path, keep_days=30) as kept:
+        kept.append([stored(1), stored(2), stored(3)])
+        with sqlite3.connect(tmp_path / FILE) as aged:
+            aged.execute("UPDATE events SET stored_at = stored_at - 31 * 86400 WHERE seq <= 2")
+        aged.close()
+        assert (kept.prune(), kept.prune()) == (2, 0)
+        assert seqs(kept.since(0)) == [3]
+
+
+def test_retention_by_size_removes_the_oldest_and_shrinks_the_file(tmp_path: Path) -> None:
+    bound = 400_000
+    with Store(tmp_path, keep_bytes=bound) as kept:
+        kept.append([stored(number) for number in range(1, 3001)])
+        while kept.prune():
+            pass
+        left = seqs(kept.since(0, limit=10_000))
+        assert left == list(range(3001 - len(left), 3001)), "the newest are left, none missing between"
+        assert 200 < len(left) < 1000
+    assert bound / 2 < (tmp_path / FILE).stat().st_size <= bound
+
+
+def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> None:
+    """200 days ahead for half a minute, and back; then a year on, for good."""
+    machine = {"wall": time.time(), "steady": 0.0}
+
+    def clock(newest: float | None, waited: Waited | None) -> TrustedClock:
+        return TrustedClock(newest, waited, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
+
+    with Store(tmp_path, keep_days=90, clock=clock) as kept:
+        kept.append([stored(number) for number in range(14)])
+        machine["wall"] += 200 * 86_400
+        for _ in range(3):
+            machine["steady"] += 10
+            machine["wall"] += 10
+            assert kept.prune() == 0
+        machine["wall"] -= 200 * 86_400
+        assert kept.prune() == 0
+        machine["wall"] += 365 * 86_400
+        assert kept.prune() == 0
+        machine["wall"] += CONFIRM_S
+        machine["steady"] += CONFIRM_S
+        assert kept.prune() == 14
+    machine["wall"] = time.time() + 200 * 86_400
+    with Store(tmp_path / "other", keep_days=90) as other:
+        other.append([stored(1)])
+    with Store(tmp_path / "other", keep_days=90, clock=clock) as opened_with_a_wrong_clock:
+        assert opened_with_a_wrong_clock.prune() == 0
+
+
+def test_a_service_that_runs_for_hours_a_week_removes_old_events_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    machine = {"wall": time.time(), "steady": 0.0}
+
+    def clock(newest: float | None, waited: Waited | None) -> TrustedClock:
+        return TrustedClock(newest, waited, wall=lambda: machine["wall"], steady=lambda: machine["steady"])
+
+    removed = 0
+    for week in range(10):
+        with Store(tmp_path, keep_days=20, clock=clock) as kept:
+            kept.append([stored(week)])
+            for _ in range(16):
+                removed += kept.prune()
+                machine["wall"] += 1800
+                machine["steady"] += 1800
+            removed += kept.prune()
+        machine["wall"] += 7 * 86_400
+        machine["steady"] = 0.0
+    assert removed >= 4
+    assert "by the clock of this machine the newest event is 7 days old" in caplog.text
+
+
+def test_an_event_stored_by_a_clock_that_was_years_behind_is_not_old(tmp_path: Path) -> None:
+    with Store(tmp_path, keep_days=30) as kept:
+        kept.append([stored(number) for number in range(5)])
+        with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as aged:
+            aged.execute("UPDATE events SET stored_at = stored_at - 31 * 86400 WHERE seq = 1")
+            aged.execute("UPDATE events SET stored_at = 0 WHERE seq = 3")
+            aged.execute("UPDATE events SET stored_at = stored_at + 1e9 WHERE seq = 4")
+        assert (kept.prune(), kept.prune()) == (1, 0)
+        assert seqs(kept.since(0)) == [2, 3, 4, 5]
+
+
+def removed(folder: Path) -> None:
+    for path in folder.glob(f"{FILE}*"):
+        path.unlink()
+
+
+def folder_removed(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def replaced(folder: Path) -> None:
+    path = folder / FILE
+    shutil.copy(path, folder / "copy")
+    (folder / "copy").replace(path)
+
+
+def overwritten(folder: Path) -> None:
+    with (folder / FILE).open("r+b") as file:
+        file.write(bytes(100))
+
+
+def without_its_log(folder: Path) -> None:
+    """What is in SQLite's log would mend the file."""
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def overwritten_behind_its_beginning(folder: Path) -> None:
+    without_its_log(folder)
+    with (folder / FILE).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+
+
+def overwritten_by_another_store(folder: Path) -> None:
+    with Store(folder.parent / "other") as other:
+        other.append([stored(7)])
+    without_its_log(folder)
+    (folder / FILE).write_bytes(other.path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *(removed, folder_removed, replaced),
+        *(overwritten, overwritten_behind_its_beginning, overwritten_by_another_store),
+    ],
+)
+def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    with Store(folder) as kept:
+        kept.append([stored(1)])
+        kept.examine()
+        harm(folder)
+        with pytest.raises(LostError, match=r"was removed or replaced|is damaged"):
+            kept.examine()
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+        with pytest.raises(LostError):
+            kept.reopen()
+        assert kept.last == 1
+
+
+def test_a_disk_that_refuses_to_be_read_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Store(tmp_path) as store:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "pread", refuse)
+            for look in (store.check, store.examine, store.reopen, lambda: store.append([stored(1)])):
+                with pytest.raises(OutputError, match=r"events\.sqlite3.*nput/output error"):
+                    look()
+        assert store.append([stored(1)]) == [1]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_reported_as_such(tmp_path: Path) -> None:
+    folder, away = tmp_path / "events", tmp_path / "away"
+    with Store(folder) as store:
+        folder.rename(away)
+        folder.symlink_to("x" * 300)  # fails in stat, for root too, as a folder without rights does for everybody else
+        for look in (store.check, store.reopen):
+            with pytest.raises(OutputError, match=r"events\.sqlite3"):
+                look()
+        folder.unlink()
+        away.rename(folder)
+        assert store.append([stored(1)]) == [1]
+
+
+def test_a_look_through_a_large_file_is_cut_short_and_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path) as kept:
+        kept.append([stored(1)])
+        path, identity = kept.path, kept.identity
+    with contextlib.closing(sqlite3.connect(path)) as large:
+        large.execute("CREATE TABLE filler AS SELECT zeroblob(33554432) AS x")
+    assert examine(path, identity, 1, within_s=60.0)
+    assert any(not examine(path, identity, 1, within_s=step / 2000) for step in range(1, 100))
+    with Store(tmp_path) as kept:
+        kept.examine()
+        overwritten_behind_its_beginning(tmp_path)
+        with pytest.raises(LostError):
+            kept.examine()
+        monkeypatch.setattr(store_module, "examine", lambda *_, within_s: within_s > EXAMINED_S)
+        kept.examine()
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+    assert EXAMINED_S < HUNG_S
+
+
+def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
+    path, away = tmp_path / FILE, tmp_path / "away"
+    with Store(tmp_path) as kept:
+        kept.append([stored(1)])
+        path.rename(away)
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+        away.rename(path)
+        kept.examine()
+        kept.check()
+        assert kept.append([stored(2)]) == [2]
+        assert seqs(kept.since(0)) == [1, 2]
+
+
+def test_an_event_written_while_the_file_goes_is_not_stored_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file goes between the event's transaction and the look behind it, and comes back."""
+    with Store(tmp_path) as kept:
+        look, looks = kept.check, iter([False, True, False, False])
+
+        def check() -> None:
+            if next(looks):
+                raise LostError("gone")
+            look()
+
+        monkeypatch.setattr(kept, "check", check)
+        with pytest.raises(LostError):
+            kept.append([stored(1)])
+        kept.append([stored(1)])
+        assert [event["id"] for event in kept.since(0)] == ["lobby-1"]
+
+
+@pytest.mark.parametrize("harm", [removed, folder_removed])
+def test_a_new_file_goes_on_where_it_may(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    with Store(folder, recreate=True) as kept:
+        kept.append([stored(1), stored(2)])
+        identity = kept.identity
+        harm(folder)
+        kept.reopen()
+        assert kept.append([stored(3)]) == [3]
+        assert (kept.identity, seqs(kept.since(0))) == (identity, [3])
+        with pytest.raises(OutputError, match="in use by another service"):
+            Store(folder)
+    with Store(folder) as again:
+        assert (again.identity, again.last) == (identity, 3)
+
+
+def test_another_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    with Store(tmp_path, recreate=True) as kept:
+        replaced(tmp_path)
+        with pytest.raises(LostError):
+            kept.reopen()
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+def test_a_log_that_is_lost_is_begun_anew_without_loss(ending: str, tmp_path: Path) -> None:
+    with Store(tmp_path) as kept:
+        kept.append([stored(1)])
+        Path(f"{kept.path}{ending}").unlink()
+        with pytest.raises(LostError):
+            kept.append([stored(2)])
+        kept.reopen()
+        assert kept.append([stored(2)]) == [2]
+        assert seqs(kept.since(0)) == [1, 2]
+
+
+@pytest.mark.parametrize("harm", [folder_removed, lambda folder: (folder / LOCK).unlink()])
+def test_a_removed_folder_lets_no_second_service_start(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    with Store(folder):
+        harm(folder)
+        with pytest.raises(OutputError, match="in use by another service"):
+            Store(folder)
+    with Store(folder):
+        pass
+
+
+def test_a_store_that_everybody_could_read_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Store(tmp_path) as kept:
+        path = kept.path
+    path.chmod(0o666)
+    with Store(tmp_path):
+        assert path.stat().st_mode & 0o777 == 0o660
+    assert "could be used by every user of this machine (mode 0666)" in caplog.text
+
+
+def test_a_store_without_its_identity_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    with Store(tmp_path) as kept:
+        kept._db.execute("DELETE FROM identity")
+    for opened in (Store, Reader):
+        with pytest.raises(OutputError, match=r"is damaged \(it has lost its identity\)"):
+            opened(tmp_path)
+
+
+def test_a_folder_of_an_impossible_name_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no folder has such a name"):
+        Store(tmp_path / "a\0b")
+
+
+def test_pruning_goes_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PRUNED_AT_ONCE", 10)
+    with Store(tmp_path, keep_days=-1) as kept:
+        kept.append([stored(number) for number in range(25)])
+        assert [kept.prune() for _ in range(4)] == [10, 10, 5, 0]
+
+
+def test_two_services_cannot_share_a_folder(store: Store) -> None:
+    with pytest.raises(OutputError, match="in use by another service"):
+        Store(store.path.parent)
+    store.close()
+    store.close()
+    Store(store.path.parent).close()
+
+
+def test_a_killed_service_leaves_its_folder_free_and_its_events_whole(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from stream.store import Store; from tests.events import stored\n"
+        "store = Store(Path(sys.argv[1])); print(store.append([stored(1), stored(2)])); sys.stdout.flush(); sys.stdin.read()"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "[1, 2]\n"
+    with pytest.raises(OutputError, match="in use"):
+        Store(tmp_path)
+    with Reader(tmp_path) as beside:
+        assert seqs(beside.since(0)) == [1, 2], "read while the service has it open"
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    with Reader(tmp_path) as reader:
+        assert seqs(reader.since(0)) == [1, 2]
+    with Store(tmp_path) as again:
+        assert again.append([stored(3)]) == [3]
+
+
+def test_writing_waits_a_moment_for_another_program_and_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path, keep_days=0)
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OutputError, match="held by another program"):
+            store.append([stored(1)])
+        with pytest.raises(OutputError, match="held by another program"):
+            store.prune()
+        other.execute("ROLLBACK")
+    assert store.append([stored(1)]) == [1]
+    assert store._db.execute("PRAGMA busy_timeout").fetchone()[0] == 1000 * BUSY_S
+    assert 2 * BUSY_S < STORE_S, "the end of the service has time for two tries"
+    store.close()
+
+
+def foreign(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("CREATE TABLE events (anything TEXT)")
+
+
+def newer(path: Path) -> None:
+    Store(path.parent).close()
+    with contextlib.closing(sqlite3.connect(path)) as changed, changed:
+        changed.execute("PRAGMA user_version = 2")
+
+
+def text(path: Path) -> None:
+    path.write_text("these are no events, but quite some words " * 100)
+
+
+def torn(path: Path) -> None:
+    with Store(path.parent) as whole:
+        whole.append([stored(number) for number in range(500)])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def scribbled(path: Path) -> None:
+    with Store(path.parent) as whole:
+        whole.append([stored(number) for number in range(500)])
+    with path.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\x5a" * 4096 * 20)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (foreign, "another program's file"),
+        (newer, "schema 2 and this version reads 1"),
+        (text, "is not a store of events"),
+        (torn, "is damaged"),
+        (scribbled, "is damaged"),
+    ],
+    ids=["foreign", "newer", "text", "torn", "scribbled"],
+)
+def test_a_file_that_cannot_be_used_is_reported_in_one_sentence_and_left_alone(tmp_path: Path, spoil, sentence: str) -> None:
+    spoil(tmp_path / FILE)
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(OutputError, match=sentence) as caught:
+        Store(tmp_path)
+    assert str(tmp_path / FILE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / FILE).read_bytes() == before
+    with pytest.raises(OutputError):
+        Store(tmp_path)
+
+
+def test_a_full_disk_is_reported_and_once_there_is_room_it_goes_on(store: Store) -> None:
+    store.append([stored(1)])
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(OutputError, match="the disk is full"):
+        store.append([stored(number) for number in range(500)])
+    assert (store.last, seqs(store.since(0))) == (1, [1])
+    store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    assert store.append([stored(2)]) == [2]
+
+
+def test_the_log_has_its_size_from_the_start_and_the_file_none_of_it(store: Store) -> None:
+    log = store.path.with_name(f"{FILE}-wal")
+    size = log.stat().st_size
+    assert size >= store_module.LOG_BYTES
+    for number in range(300):
+        store.append([stored(number)])
+    assert log.stat().st_size == size, "what is written overwrites it"
+    assert seqs(store.since(0)) == list(range(1, 301))
+    store.close()
+    assert store.path.stat().st_size < 400_000
+
+
+def test_the_file_is_its_owners_alone(store: Store) -> None:
+    store.append([stored(1)])
+    modes = {path.name: path.stat().st_mode & 0o777 for path in store.path.parent.iterdir()}
+    assert len(modes) >= 3
+    assert set(modes.values()) == {0o600}
+
+
+def test_what_the_system_refuses_to_write_is_reported_and_once_it_may_it_goes_on(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a disk that takes no more, in a process of its own."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from engine.errors import OutputError
+from stream.events.store import Store
+from tests.events import stored
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store, number = Store(Path(sys.argv[1])), 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+try:
+    while True:
+        store.append([stored(number)])
+        number += 1
+except OutputError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert store.append([stored(number)]) == [number + 1]
+assert [event["seq"] for event in store.since(0)] == list(range(1, number + 2))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "cannot be written or read: the disk refuses" in ran.stdout
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot keep events"):
+        Store(tmp_path / "file" / "folder")
+
+
+def test_events_are_durable_settings_say_so(store: Store) -> None:
+    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2, "FULL: the log is on the disk before append returns"

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Pipeline
+from engine.errors import ConfigError, OutputError, SourceError, WeightsError
+from stream.recorded.analyze import analyze, queue_capacity
+from stream.recorded.settings import AnalysisSettings, ReadingSettings
+from stream.sources.file import open_video
+from tests.videos import stepping, write_video
+
+
+def events_in(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def summary_in(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture
+def faceless(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "faceless.mp4", stepping(320, 240, 90), container_options={"movflags": "faststart"})
+
+
+def test_the_events_are_those_of_feeding_frame_by_frame(rendered_clip: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline.from_config(None, stream="clip")
+    with open_video(rendered_clip) as source:
+        fed = [event for frame in source for event in pipeline.feed(frame)]
+    fed += pipeline.flush()
+    pipeline.close()
+    report = analyze(rendered_clip, tmp_path / "out")
+    final = [event.as_dict() for event in fed if event.state == "final"]
+    assert final, "a clip of three expressions gave no event at all"
+    assert [event.as_dict() for event in report.events] == final
+    for event, written in zip(final, events_in(tmp_path / "out"), strict=True):
+        played = {name: event[name]["t"] for name in ("onset", "apex", "offset")}
+        assert written == event | {"played": played}
+
+
+def test_the_files_agree(rendered_clip: Path, tmp_path: Path) -> None:
+    report = analyze(rendered_clip, tmp_path / "out", stream="lobby")
+    summary = summary_in(tmp_path / "out")
+    assert report.problem is None
+    assert (summary["complete"], summary["problem"], summary["stream"]) == (True, None, "lobby")
+    assert summary["events"]["count"] == len(report.events) == len(events_in(tmp_path / "out"))
+    assert summary["video"]["frames"] == 240
+    assert summary["model"] == report.events[0].model
+    assert summary["frames_per_s"] > 0
+    assert {event.stream for event in report.events} == {"lobby"}
+    assert (tmp_path / "out" / "events.vtt").read_text().count("-->") == len(report.events)
+    assert len((tmp_path / "out" / "events.csv").read_text().splitlines()) == 1 + len(report.events)
+
+
+def test_no_face_is_no_event_and_no_problem(faceless: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None, int]] = []
+    report = analyze(faceless, tmp_path / "out", progress=lambda *now: seen.append(now))
+    assert (report.events, report.problem) == ((), None)
+    assert seen == [(n, 90, 0) for n in range(1, 91)]
+    assert summary_in(tmp_path / "out")["complete"] is True
+
+
+def test_who_asks_sees_each_frame_with_its_faces(rendered_clip: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, list[int]]] = []
+    analyze(rendered_clip, tmp_path / "out", seen=lambda frame, faces: seen.append((frame.index, [f.id for f in faces])))
+    assert seen == [(index, [0]) for index in range(240)]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (2, 2), (4096, 2304)])
+def test_every_size_of_picture_goes_through(size: tuple[int, int], tmp_path: Path) -> None:
+    codec, pix_fmt = ("libx264", "yuv420p") if size[0] > 2 else ("ffv1", "bgra")
+    path = write_video(tmp_path / "clip.mkv", stepping(*size, 4), codec=codec, pix_fmt=pix_fmt)
+    report = analyze(path, tmp_path / "out")
+    assert (report.problem, report.summary["video"]["frames"]) == (None, 4)
+
+
+def test_small_queues_change_nothing(rendered_clip: Path, tmp_path: Path) -> None:
+    narrow = AnalysisSettings(reading=ReadingSettings(decode_threads=1, queued_frames=1))
+    wide = AnalysisSettings(reading=ReadingSettings(decode_threads=2, queued_frames=64))
+    found = [analyze(rendered_clip, tmp_path / str(n), settings) for n, settings in enumerate((narrow, wide))]
+    assert found[0].events == found[1].events
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "capacity"),
+    [((640, 360), 8, 8), ((640, 360), 1, 1), ((4096, 2304), 8, 4), ((16384, 8192), 8, 2), ((16, 16), 256, 256)],
+)
+def test_large_pictures_wait_in_shorter_queues(size: tuple[int, int], asked: int, capacity: int, faceless: Path) -> None:
+    with open_video(faceless) as source:
+        facts = replace(source.facts, width=size[0], height=size[1])
+    assert queue_capacity(asked, facts) == capacity
+
+
+def test_stopping_keeps_what_was_found(faceless: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+    threads = threading.active_count()
+
+    def progress(done: int, expected: int | None, events: int) -> None:
+        if done == 30:
+            stop.set()
+
+    report = analyze(faceless, tmp_path / "out", progress=progress, stop=stop)
+    assert report.problem == f"{faceless}: stopped by the user; 0 events kept in {tmp_path / 'out'}"
+    assert threading.active_count() == threads
+    summary = summary_in(tmp_path / "out")
+    assert summary["complete"] is False
+    assert 30 <= summary["video"]["frames"] < 90
+
+
+def test_an_expression_still_open_at_a_stop_is_kept_as_cut_short(rendered_clip: Path, tmp_path: Path) -> None:
+    """Stopped at any apex of the truth, the analysis leaves what flushing the pipeline there gives."""
+    truth = json.loads(rendered_clip.with_suffix(".truth.json").read_text())
+    last = truth["events"][-1]["apex_frame"] + 4
+    stop = threading.Event()
+    report = analyze(rendered_clip, tmp_path / "out", progress=lambda done, *_: stop.set() if done == last else None, stop=stop)
+    pipeline = Pipeline.from_config(None, stream="clip")
+    with open_video(rendered_clip) as source:
+        fed = [event for frame, _ in zip(source, range(last), strict=False) for event in pipeline.feed(frame)]
+    fed += pipeline.flush()
+    pipeline.close()
+    assert [event.as_dict() for event in report.events] == [event.as_dict() for event in fed if event.state == "final"]
+
+
+def test_a_file_cut_off_leaves_what_was_read(tmp_path: Path) -> None:
+    noisy = write_video(tmp_path / "long.mp4", stepping(320, 240, 120), container_options={"movflags": "faststart"})
+    data = noisy.read_bytes()
+    noisy.write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
+    report = analyze(noisy, tmp_path / "out")
+    assert report.problem is not None
+    assert "long.mp4" in report.problem
+    summary = summary_in(tmp_path / "out")
+    assert (summary["complete"], summary["problem"]) == (False, report.problem)
+    assert 0 < summary["video"]["frames"] < 120
+
+
+def test_nothing_readable_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(SourceError):
+        analyze(tmp_path / "text.mp4", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_the_run_in_one_sentence(rendered_clip: Path, tmp_path: Path) -> None:
+    """/dev/full takes no byte: a full disk that every machine has."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "events.jsonl").symlink_to("/dev/full")
+    threads = threading.active_count()
+    with pytest.raises(OutputError, match=r"events\.jsonl cannot be written: no space left on device"):
+        analyze(rendered_clip, out)
+    assert threading.active_count() == threads
+    assert summary_in(out)["complete"] is False
+
+
+def test_a_pipeline_that_cannot_be_built_is_told_and_leaves_an_incomplete_summary(faceless: Path, tmp_path: Path) -> None:
+    missing = AnalysisSettings.model_validate({"pipeline": {"recognizer": {"weights": str(tmp_path / "none.onnx")}}})
+    with pytest.raises((WeightsError, ConfigError), match=r"none\.onnx"):
+        analyze(faceless, tmp_path / "out", missing)
+    assert summary_in(tmp_path / "out")["complete"] is False
+
+
+@pytest.mark.data
+def test_a_real_video_without_a_face(data_dir: Path, tmp_path: Path) -> None:
+    report = analyze(data_dir / "media" / "no_face.mp4", tmp_path / "out")
+    assert (report.events, report.problem) == ((), None)
+
+
+@pytest.mark.data
+def test_a_real_video_keeps_its_events_when_its_end_is_lost(data_dir: Path, tmp_path: Path) -> None:
+    """The events of the first half of a real video come out the same when the second half of the file is missing."""
+    import av
+
+    whole = tmp_path / "whole.mp4"
+    with (
+        av.open(str(data_dir / "media" / "WolfgangLanger_Pexels.mp4")) as original,
+        av.open(str(whole), "w", options={"movflags": "faststart"}) as container,
+    ):
+        stream = container.add_stream_from_template(original.streams.video[0])
+        for packet in original.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    half = Path(shutil.copy(whole, tmp_path / "half.mp4"))
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    of_whole, of_half = analyze(whole, tmp_path / "w", stream="x"), analyze(half, tmp_path / "h", stream="x")
+    assert of_half.problem is not None
+    end = of_half.summary["video"]["end"]
+    kept = [event for event in of_half.events if not event.truncated]
+    assert kept == [event for event in of_whole.events if event.offset is not None and event.offset.t < end][: len(kept)]

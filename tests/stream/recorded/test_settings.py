@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from engine.config import PipelineSettings
+from engine.errors import ConfigError
+from stream.recorded.settings import AnalysisSettings, ReadingSettings, load_analysis_settings
+
+
+def test_defaults_without_a_file() -> None:
+    assert load_analysis_settings(None) == AnalysisSettings()
+    assert AnalysisSettings().pipeline == PipelineSettings()
+
+
+def test_both_halves_come_from_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("[reading]\nqueued_frames = 3\n[landmarks]\nmax_faces = 2\n")
+    settings = load_analysis_settings(path)
+    assert settings.reading == ReadingSettings(queued_frames=3)
+    assert settings.pipeline.landmarks.max_faces == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[reading]\nthreads = 3", r"a\.toml: reading\.threads: extra inputs are not permitted"),
+        ("[reading]\nqueued_frames = 0", r"a\.toml: reading\.queued_frames: .*greater than or equal to 1"),
+        ("reading = 3", r"a\.toml: reading: "),
+        ("[landmark]\nmax_faces = 1", r"a\.toml: landmark: extra inputs"),
+        ("[landmarks]\nmax_faces = 'many'", r"a\.toml: landmarks\.max_faces: "),
+        ("not toml", "no valid TOML"),
+    ],
+)
+def test_mistakes_are_told_with_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_analysis_settings(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_analysis_settings(tmp_path / "none.toml")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        AnalysisSettings().reading.queued_frames = 4  # type: ignore[misc]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import stream.sources.decoding
+from stream.sources.clock import SourceClock
+from stream.sources.decoding import Decoding, picture_track, rate_of
+from tests.videos import quadrants, stepping, write_tone, write_video
+
+
+def test_frames_come_in_order_with_what_is_known_of_them(tmp_path: Path) -> None:
+    with av.open(str(write_video(tmp_path / "clip.mp4", stepping(64, 48, 12), rate=25))) as container:
+        track = picture_track(container)
+        assert track is not None
+        assert rate_of(track) == 25
+        decoding = Decoding(container, track, SourceClock(1 / 25))
+        frames = list(decoding)
+    assert [frame.index for frame in frames] == list(range(12))
+    assert [frame.t for frame in frames] == pytest.approx([n / 25 for n in range(12)])
+    assert (decoding.frames, decoding.errors, decoding.damaged, decoding.failure) == (12, 0, 0, None)
+    assert (decoding.start, decoding.end, decoding.size, decoding.pixel_format) == (0, frames[-1].t, (64, 48), "yuv420p")
+    assert decoding.finished
+    assert decoding.read >= 12
+
+
+def test_of_a_file_cut_off_the_rest_is_read_and_the_damage_counted(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (40, 48, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "clip.mp4", list(noise), container_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with av.open(str(path)) as container:
+        track = picture_track(container)
+        assert track is not None
+        decoding = Decoding(container, track, SourceClock(1 / 30))
+        frames = list(decoding)
+    assert 5 < len(frames) < 40
+    assert decoding.errors > 0
+
+
+def test_pictures_beyond_the_bound_are_refused_by_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.sources.decoding, "MOST_PIXELS", 64 * 48 - 1)
+    with av.open(str(write_video(tmp_path / "clip.mp4", stepping(64, 48, 12), rate=25))) as container:
+        track = picture_track(container)
+        assert track is not None
+        decoding = Decoding(container, track, SourceClock(1 / 25))
+        assert list(decoding) == []
+    assert decoding.too_large
+    assert decoding.read == 0, "not a packet is read"
+
+
+def test_a_decoder_allocates_no_picture_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.sources.decoding, "LIMITS", {"max_pixels": str(64 * 48 - 1)})
+    path = write_video(tmp_path / "clip.avi", stepping(64, 48, 12), codec="mjpeg", pix_fmt="yuvj420p")
+    with av.open(str(path)) as container:
+        track = picture_track(container)
+        assert track is not None
+        decoding = Decoding(container, track, SourceClock(1 / 25))
+        assert list(decoding) == []
+    assert decoding.errors >= 1
+
+
+def test_sound_has_no_track_of_pictures_and_a_cover_is_none(tmp_path: Path) -> None:
+    with av.open(str(write_tone(tmp_path / "tone.m4a"))) as container:
+        assert picture_track(container) is None
+    with av.open(str(write_video(tmp_path / "one.mp4", [quadrants(64, 48)] * 2))) as container:
+        track = picture_track(container)
+        assert track is not None
+        track.disposition = av.stream.Disposition.attached_pic
+        assert picture_track(container) is None
+
+
+def test_pictures_that_were_read_are_given_back_at_once(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", stepping(64, 48, 60), codec="mjpeg", pix_fmt="yuvj420p")
+    gc.collect()
+    gc.disable()
+    try:
+        with av.open(str(path)) as container:
+            track = picture_track(container)
+            assert track is not None
+            assert len(list(Decoding(container, track, SourceClock(1 / 30)))) == 60
+            assert sum(type(one) is av.VideoFrame for one in gc.get_objects()) < 10
+    finally:
+        gc.enable()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from apexstream.bench.latency import measure
+from apexstream.bench.running import LiveProcess, conclude
+from tests.live import PATIENCE_S
+
+PATTERN = "lavfi:testsrc=size=160x120:rate=25"
+
+
+def test_it_serves_until_it_is_ended() -> None:
+    async def first_types(service: LiveProcess) -> list[str]:
+        seen: list[str] = []
+        async with asyncio.timeout(PATIENCE_S):
+            async for message in service.messages("pattern"):
+                seen.append(message["type"])
+                assert message["received"] > 0
+                if {"hello", "signal", "preview"} <= set(seen):
+                    return seen
+        return seen
+
+    with LiveProcess([PATTERN]) as service:
+        assert asyncio.run(first_types(service))[0] == "hello"
+        assert "pattern: live" in service.log()
+        [pid] = service.pids
+        assert service.usage().memory_mib > 50
+        assert service.end() < PATIENCE_S
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_processes_of_its_sources_are_counted_and_end_with_it() -> None:
+    async def all_live(service: LiveProcess) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            live: set[str] = set()
+            async for message in service.messages():
+                if message["type"] == "status" and message["state"] == "live":
+                    live.add(message["stream"])
+                if len(live) == 2:
+                    return
+
+    with LiveProcess([PATTERN, PATTERN], "--processes", "2") as service:
+        asyncio.run(all_live(service))
+        pids, used = service.pids, service.usage()
+        own = psutil.Process(pids[0])
+        assert len(pids) == 3
+        assert used.memory_mib > own.memory_info().rss / 2**20 + 100, "each of the others analyses"
+        assert used.threads > own.num_threads() + 4 and used.handles > own.num_fds() and used.cpu_s > 0
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="is no file"):
+        LiveProcess([str(tmp_path / "none.mp4")])
+
+
+def test_a_clips_events_are_measured_from_outside(rendered_clip: Path) -> None:
+    events, _ = measure(rendered_clip)
+    assert {event.state for event in events} == {"provisional", "final"}
+    for event in events:
+        assert event.latency_ms > 0
+        assert event.apex_t - 0.1 < event.decided_t < 8.1, "the frame that decided lies in the clip, after the apex"
+
+
+def test_a_soak_ends_with_its_record_and_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "record.json"
+    assert conclude({"figure": 1}, [], path) == 0
+    assert json.loads(path.read_text(encoding="utf-8")) == {"figure": 1}
+    assert conclude({}, ["too slow [median]"], None) == 1
+    assert capsys.readouterr().err == "too slow [median]\n"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from apexstream.cli import main
+from tests.flowmaps import write_dataset
+from training.report import LEAK
+
+TINY = """name = "tiny"
+[model]
+name = "ahmsa"
+options = { width = 8, heads = 2, repeats = [1, 1, 1] }
+[fit]
+epochs = 1
+batch = 12
+learning_rate = 1e-3
+"""
+
+
+def exits(*args: str) -> object:
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    return caught.value.code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    write_dataset(tmp_path / "set", per_class=1)
+    return tmp_path
+
+
+def evaluate(folder: Path, *more: str) -> object:
+    return exits("evaluate", "--config", f"{folder}/tiny.toml", "--data", f"{folder}/set", "--out", f"{folder}/out", *more)
+
+
+def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "--seeds", "2", "--precision", "0.4") == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("UF1", "UAR", "casme2", "samm", "smic", "seed 1", "calibration error", "report.html"))
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert list(summary["seeds"]) == ["0", "1"] and summary["folds"] == 8
+    assert sum(map(sum, summary["seeds"]["0"]["all"]["confusion"])) == 12
+    assert f"{summary['seeds']['1']['all']['uf1']:.4f}" in said and f"{summary['uf1']['mean']:.4f}" in said
+    assert summary["confidence"]["precision_asked"] == 0.4 and "40.0%" in said
+
+
+def test_the_folder_says_everything_about_the_run(folder: Path) -> None:
+    assert evaluate(folder) == 0
+    out = folder / "out"
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        *("folds.jsonl", "summary.json", "predictions.csv", "recipe.json", "run.json"),
+        *("report.html", "pictures"),
+    }
+    assert json.loads((out / "recipe.json").read_text())["fit"]["epochs"] == 1
+    made = json.loads((out / "run.json").read_text())
+    assert made["report"]["torch"] == metadata.version("torch") and made["folds"] == [{"folds": 4, **made["report"]}]
+    assert len((out / "predictions.csv").read_text().splitlines()) == 1 + 12
+    assert "tiny" in (out / "report.html").read_text()
+
+
+def test_the_page_is_made_anew_without_fitting(folder: Path) -> None:
+    assert evaluate(folder) == 0
+    out = folder / "out"
+    page, record = (out / "report.html").read_text(), (out / "folds.jsonl").read_bytes()
+    (out / "report.html").unlink()
+    assert evaluate(folder) == 0
+    assert (out / "report.html").read_text() == page and (out / "folds.jsonl").read_bytes() == record
+
+
+@pytest.mark.parametrize("precision", ["0", "1", "75"])
+def test_a_precision_that_is_no_share_is_refused_before_anything_is_fitted(folder: Path, precision: str) -> None:
+    assert evaluate(folder, "--precision", precision) == 2
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("heads = 2", "heads = 0", "ahmsa: width, heads, reduction, expansion and patch must be at least 1"),
+        ("[model]", "seed = -1\n[model]", "seed: Input should be greater"),
+        ("[fit]", 'input = "whole-224"\n[fit]', "ahmsa takes maps of 28 x 28, and whole-224 is 224 x 224"),
+    ],
+)
+def test_a_recipe_that_cannot_be_fitted_is_told_before_the_data_are_read(
+    folder: Path, before: str, after: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "tiny.toml").write_text(TINY.replace(before, after))
+    (folder / "set").rename(folder / "gone")
+    assert evaluate(folder) == 1
+    told = capsys.readouterr().err
+    assert says in told and "unforeseen" not in told
+
+
+def test_the_leak_is_shown_beside_the_honest_figure_and_labelled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "--select-on-test") == 0
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert summary["peeked"]["label"] == LEAK and summary["peeked"]["uar"]["mean"] >= summary["uar"]["mean"]
+    said, page = capsys.readouterr().out, (folder / "out" / "report.html").read_text()
+    assert said.index("last epoch, fixed beforehand") < said.index(LEAK) and LEAK in page
+
+
+def test_groups_of_subjects_are_labelled_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "--groups", "2") == 0
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert (summary["groups"], summary["folds"]) == (2, 2) and set(summary["databases"]) == {"casme2", "samm", "smic"}
+    assert "2 subject-disjoint groups, NOT leave one subject out" in capsys.readouterr().out
+    assert "Judged on 2 groups of subjects" in (folder / "out" / "report.html").read_text()
+
+
+def test_a_second_call_goes_on_with_the_first_ones_folds(folder: Path) -> None:
+    assert evaluate(folder) == 0
+    record = folder / "out" / "folds.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(lines[:3]))
+    assert evaluate(folder) == 0
+    after = record.read_text().splitlines(keepends=True)
+    assert after[:3] == lines[:3] and len(after) == len(lines)
+
+
+def test_another_recipes_folds_are_not_gone_on_with(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder) == 0
+    (folder / "tiny.toml").write_text(TINY.replace("epochs = 1", "epochs = 2"))
+    assert evaluate(folder) == 1
+    assert "of another recipe" in capsys.readouterr().err

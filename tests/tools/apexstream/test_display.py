@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from apexstream.display import bytes_bar, event_table, progress_bar, table_console
+from tests.stream.recorded.test_files import EVENT
+
+
+def test_a_table_shows_each_event_whole_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    table_console().print(event_table([EVENT, replace(EVENT, label="negative", truncated=True, offset=None, kind=None)]))
+    first, second = capsys.readouterr().out.rstrip().splitlines()[-2:]
+    assert first.split() == ["0", "4.004", "4.204", "4.438", "micro", "surprise", "0.92", "1.31"]
+    assert second.split() == ["0", "4.004", "4.204", "negative", "(cut", "short)", "0.92", "1.31"]
+
+
+def test_no_bar_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("clip.mp4") as show:
+        show(1, 10, 0)
+        show(2, None, 1)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_the_bar_shows_speed_and_share_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("apexstream.display.REFRESH_S", 0.0)
+    with progress_bar("clip.mp4") as show:
+        show(1, 10, 0)
+        show(5, 10, 3)
+    said = capsys.readouterr().err
+    assert "clip.mp4" in said
+    assert "50 %" in said
+    assert "frames/s" in said
+    assert "3 events" in said
+
+
+def test_a_download_is_a_bar_on_a_terminal_and_a_line_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bytes_bar("fetching"):
+        pass
+    assert capsys.readouterr().err == "", "nothing comes, nothing is said"
+    with bytes_bar("fetching") as show:
+        show(1_000_000, 4_000_000)
+        show(4_000_000, 4_000_000)
+    assert capsys.readouterr().err == "fetching (4.0 MB)\n"
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with bytes_bar("fetching") as show:
+        show(1_000_000, 4_000_000)
+    said = capsys.readouterr().err
+    assert "fetching" in said and "1.0/4.0 MB" in said and "(4.0 MB)" not in said

@@ -1,0 +1,133 @@
+"""The `apexstream` command: which commands there are, and how failures reach the user.
+
+Each command lives in `tools/apexstream/commands/<name>.py` (- written _) as a function of that name and is imported when it is
+called, never for the listing: `apexstream --help` answers in under half a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from apexstream.commands import say_error, unforeseen
+from engine.errors import ApexError
+
+COMMANDS = {
+    "demo": "Render expressions of known truth and recognize them.",
+    "live": "Watch cameras and streams, events out over websockets.",
+    "events": "List and export what the live service stored.",
+    "watch": "Print a live service's events as they come.",
+    "analyze": "Find and recognize expressions in recorded videos.",
+    "prepare": "Make flow maps from a database's pictures.",
+    "train": "Fit a network on a configured data set.",
+    "evaluate": "Judge a recipe leave-one-subject-out.",
+    "spot-evaluate": "Judge spotting on real long videos, subjects held out.",
+    "export": "Write a fitted network as checked ONNX.",
+    "bench": "Measure speed beside what one would otherwise write.",
+    "fetch": "Fetch the face model (done by itself when first needed).",
+    "doctor": "Say what this machine has and which backends run.",
+}
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
+    **dict.fromkeys(("skimage", "matplotlib"), "clips"),
+    "mediapipe": "mediapipe",
+}
+"""Packages that only an extra installs: import name -> extra."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands from `COMMANDS` and imports only the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        """A placeholder that carries the help line alone, or None for an unknown name."""
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that args call for, imported."""
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        return name, placeholder if name is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """The command `name` as typer runs it, its module imported now."""
+    module = name.replace("-", "_")
+    function = getattr(importlib.import_module(f"apexstream.commands.{module}"), module)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, help=function.__doc__ or COMMANDS[name])(function)
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"apexstream {version('apexstream')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own messages.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Facial micro-expressions, recognized from video: onset, apex, offset, class and how sure."""
+    ctx.obj = {"debug": debug}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 all done, 1 something failed, 2 wrong usage, 130 a second Ctrl-C."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    ours = args[: args.index("--")] if "--" in args else args
+    debug = "--debug" in ours
+    if debug:
+        args.remove("--debug")
+        args.insert(0, "--debug")
+    try:
+        app(args, prog_name="apexstream")
+    except ApexError as error:
+        if debug:
+            raise
+        say_error(error)
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        extra = EXTRAS.get(str(error.name))
+        needs = f"this command needs the package {error.name}: pip install 'apexstream[{extra}]'"
+        say_error(needs if extra else unforeseen(error))
+    except Exception as error:  # the last line of defence: a defect of ours, told in one sentence
+        if debug:
+            raise
+        say_error(unforeseen(error))
+    sys.exit(1)
+
+
+def run() -> None:
+    """`main`, for a process of its own, which ends with it whatever libraries' threads are still at."""
+    from stream.shutdown import AT_ONCE, left_in_order
+
+    try:
+        main()
+    except SystemExit as ended:
+        left_in_order(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except KeyboardInterrupt:
+        left_in_order(AT_ONCE)
+
+
+if __name__ == "__main__":
+    run()

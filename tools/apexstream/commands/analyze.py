@@ -1,0 +1,234 @@
+"""`apexstream analyze`: recorded videos to event files."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apexstream.commands import say, say_error, unforeseen
+from apexstream.commands.fetch import have_face_model
+from apexstream.quiet import native_noise_hidden
+from engine.errors import ApexError
+from engine.models import NAMES
+from engine.text import plain
+
+if TYPE_CHECKING:
+    from apexstream.pictures import FaceTrail
+    from engine.config import PipelineSettings
+    from stream.recorded.analyze import Report
+    from stream.recorded.settings import AnalysisSettings
+
+
+def one_of(words: Sequence[str]) -> Callable[[str | None], str | None]:
+    """The check of an option that takes one of words, or nothing; it raises BadParameter for another."""
+
+    def checked(word: str | None) -> str | None:
+        if word is not None and word not in words:
+            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
+        return word
+
+    return checked
+
+
+SENSITIVITIES = ("low", "normal", "high")
+SensitivityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sensitivity",
+        metavar="|".join(SENSITIVITIES),
+        callback=one_of(SENSITIVITIES),
+        help="How readily a motion is called an expression: low for few false alarms, high for few misses.",
+        show_default="normal",
+    ),
+]
+
+
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="|".join(NAMES),
+        callback=one_of(NAMES),
+        help="Whose shipped weights to use.",
+        show_default=NAMES[0],
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False),
+]
+"""The options of every command that runs a network: at most one of them is given."""
+
+
+def analyze(
+    ctx: typer.Context,
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="Recorded videos.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one folder in it per video.")],
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
+    ] = None,
+    network: Network = None,
+    weights: Weights = None,
+    sensitivity: SensitivityOption = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
+    ] = False,
+) -> None:
+    """Find and recognize expressions in recorded videos.
+
+    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face
+    is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
+    keeps what was found until then. A name that begins with - is written ./-name.
+    """
+    from stream.lean import load_less
+    from stream.model_trial import try_opening
+    from stream.recorded.settings import load_analysis_settings
+
+    if network and weights:
+        raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
+    settings, debug = load_analysis_settings(config), bool(ctx.obj["debug"])
+    pipeline = with_sensitivity(with_network(settings.pipeline, network, weights), sensitivity)
+    settings = settings.model_copy(update={"pipeline": with_engines(pipeline)})
+    have_face_model(settings.pipeline.landmarks.model)
+    try_opening(settings.pipeline.recognizer.weights)
+    with native_noise_hidden(not debug), stopped_by_signals() as stop:
+        load_less()
+        failed = False
+        for video, name in zip(videos, folder_names(videos, out), strict=True):
+            if stop.is_set():
+                say_error(f"{video}: not analysed, stopped by the user")
+                failed = True
+                continue
+            if name != video.stem:
+                say(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
+            try:
+                failed |= not _analyze_one(video, out / name, settings, stop, pictures)
+            except Exception as error:  # noqa: BLE001 - told to the user; the videos after it are analysed all the same
+                _say_failure(video, error, debug)
+                failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def with_network(settings: PipelineSettings, network: str | None, weights: Path | None) -> PipelineSettings:
+    """The settings with the network that the command line names, if it does, in place of their own."""
+    if not network and not weights:
+        return settings
+    chosen = {"network": network, "weights": None} if network else {"weights": weights}
+    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update=chosen)})
+
+
+def with_sensitivity(settings: PipelineSettings, sensitivity: str | None) -> PipelineSettings:
+    """The settings with the sensitivity that the command line names, if it does, in place of their own."""
+    if sensitivity is None:
+        return settings
+    return settings.model_copy(update={"spotter": settings.spotter.model_copy(update={"sensitivity": sensitivity})})
+
+
+def with_engines(settings: PipelineSettings, folder: Path | None = None) -> PipelineSettings:
+    """The settings with a place for networks that TensorRT compiled, in the folder (default: the user's data folder), unless
+    they name one."""
+    if settings.recognizer.engine_cache is not None:
+        return settings
+    from platformdirs import user_data_path
+
+    place = (folder or user_data_path("apexstream")) / "engines"
+    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update={"engine_cache": place})})
+
+
+def _say_failure(video: Path, error: Exception, debug: bool) -> None:
+    sentence = str(error) if isinstance(error, ApexError) else unforeseen(error)
+    say_error(sentence if str(video) in sentence else f"{video}: {sentence}")
+    if debug:
+        traceback.print_exception(error)
+
+
+def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: threading.Event, pictures: bool) -> bool:
+    """Analyse one video and show what came of it; True when all of it was analysed."""
+    from apexstream.display import progress_bar
+    from stream.recorded.analyze import analyze as run
+
+    trail = _trail(video) if pictures else None
+    seen = None if trail is None else trail.note
+    with progress_bar(plain(video.name)) as progress:
+        report = run(video, folder, settings, stream=folder.name, progress=progress, seen=seen, stop=stop)
+    show(report)
+    if report.problem is not None:
+        say_error(report.problem)
+    if trail is not None:
+        _draw(report, trail)
+    return report.problem is None
+
+
+def _trail(video: Path) -> FaceTrail:
+    from apexstream.pictures import FaceTrail, check_drawing
+
+    check_drawing(video)
+    return FaceTrail()
+
+
+def _draw(report: Report, trail: FaceTrail) -> None:
+    from apexstream.overview import write_report_pictures
+
+    overview = write_report_pictures(report, trail)
+    say(f"  pictures: {overview} and {len(report.events)} of events beside it")
+
+
+def show(report: Report) -> None:
+    """One line and a table for an analysed video, on stdout."""
+    from apexstream.display import SHOWN_EVENTS, event_table, table_console
+
+    summary = report.summary
+    video, count = summary["video"], len(report.events)
+    console = table_console()
+    duration = video["duration"] or 0.0
+    console.print(
+        f"{plain(report.path)}: {count} event{'s' * (count != 1)} in {video['frames']} frames ({duration:.1f} s), "
+        f"{summary['frames_per_s']:.0f} frames/s; results in {plain(report.folder)}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for warning in [*video["warnings"], *summary["notes"]]:
+        console.print(f"  note: {plain(warning)}", markup=False, soft_wrap=True)
+    if count:
+        console.print(event_table(report.events[:SHOWN_EVENTS]))
+    if count > SHOWN_EVENTS:
+        console.print(
+            f"  ... and {count - SHOWN_EVENTS} more in {plain(report.folder / 'events.csv')}", markup=False, soft_wrap=True
+        )
+
+
+def folder_names(videos: list[Path], out: Path) -> list[str]:
+    """A name for each video's folder in out: its stem, or stem-2, stem-3 ... where another video took it (whatever the case),
+    now or in an earlier run."""
+    from stream.recorded.files import analysed_in
+
+    taken: set[str] = set()
+    names = []
+    for video in videos:
+        stem = video.stem.strip(".") or "video"
+        name, number = stem, 1
+        while name.casefold() in taken or analysed_in(out / name) not in (None, video.resolve()):
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that the first signal sets, so that work can end in order; a second Ctrl-C ends the process at once."""
+    from stream.shutdown import Ending
+
+    stop = threading.Event()
+    with Ending(limit_s=None) as ending:
+        ending.on_end(stop.set)
+        yield stop

@@ -1,0 +1,228 @@
+"""`apexstream bench`: how fast this machine is at it, beside what one would otherwise write."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apexstream.commands import check_target, say
+from apexstream.commands.fetch import have_face_model
+from apexstream.commands.live import number_of_processes
+from apexstream.quiet import native_noise_hidden
+
+if TYPE_CHECKING:
+    from apexstream.bench.report import Row
+
+PARTS = ("stages", "whole", "live", "fast", "latency", "gpu")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds of clip and of watching, how many sources are tried, the processes that share them, and a video of the user's."""
+
+    clip_s: float
+    stage_frames: int
+    watch_s: float
+    fast_s: float
+    latency_s: float
+    counts: tuple[int, ...]
+    processes: str = "auto"
+    video: Path | None = None
+
+
+FULL = Plan(clip_s=60, stage_frames=600, watch_s=12, fast_s=8, latency_s=60, counts=(1, 2, 3, 4, 5, 6, 8, 10, 12, 16))
+QUICK = Plan(clip_s=15, stage_frames=150, watch_s=4, fast_s=3, latency_s=12, counts=(2, 5))
+
+
+def bench(
+    ctx: typer.Context,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute or two instead of ten; rougher figures.")] = False,
+    parts: Annotated[
+        str, typer.Option("--only", metavar=",".join(PARTS), help="Measure these alone.", show_default=False)
+    ] = ",".join(PARTS),
+    processes: Annotated[str, typer.Option("--processes", metavar="N", help="Of the live sources, as live takes it.")] = "auto",
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            "--video", metavar="FILE", exists=True, dir_okay=False, help="Analyse this video too.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.", show_default=False)
+    ] = None,
+    nice: Annotated[int, typer.Option("--nice", min=-20, max=19, help="Priority, on a machine with other work.")] = 0,
+) -> None:
+    """Measure each stage and the whole, beside what one would otherwise write, in one run.
+
+    Renders its own clips. The other side is tools/apexstream/bench/straight.py: cv2.VideoCapture, MediaPipe's FaceLandmarker,
+    OpenCV's TV-L1 and PyTorch eager on one thread, finding the same events. A video of your own (--video, with the part whole)
+    is measured beside decoding and MediaPipe's mesh of every picture. Needs the extras train, clips and mediapipe.
+
+    Example: apexstream bench --quick --json bench.json
+    """
+    wanted = [part.strip() for part in parts.split(",")]
+    unknown = sorted(set(wanted) - set(PARTS))
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PARTS)}", param_hint="--only")
+    number_of_processes(processes)
+    import os
+
+    from apexstream.bench import machine
+    from apexstream.bench.report import table
+    from apexstream.display import table_console
+
+    check_packages(wanted)
+    if as_json is not None:
+        check_target(as_json, "--json")
+    if set(wanted) - {"gpu"}:
+        have_face_model()
+    if nice:
+        os.nice(nice)
+    found = machine.describe()
+    rows: list[Row] = []
+    failure: Exception | None = None
+    with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
+        plan = replace(QUICK if quick else FULL, processes=processes, video=video)
+        try:
+            rows.extend(measured(plan, wanted, Path(folder), lambda said: say(f"  {said} ...", err=True)))
+        except Exception as error:  # noqa: BLE001 - raised again once what was measured until then is shown and written
+            failure = error
+    found["load_at_the_end"] = machine.load()
+    if rows:
+        table_console().print(table(rows, found))
+    if as_json is not None and rows:
+        only, shared = f" --only {parts}" * (wanted != list(PARTS)), f" --processes {processes}" * (processes != "auto")
+        own = f" --video {video.name}" if video is not None else ""
+        given = "".join([" --quick" * quick, only, shared, own, f" --nice {nice}" * bool(nice)])
+        record = {"command": f"apexstream bench{given}", "machine": found, "rows": [row.as_dict() for row in rows]}
+        as_json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if failure is not None:
+        raise failure
+
+
+def check_packages(parts: list[str]) -> None:
+    """Raises ModuleNotFoundError for a package that a part needs and that only an extra installs."""
+    needed = {"skimage"} if set(parts) - {"gpu"} else set()
+    needed |= {"torch", "onnx", "mediapipe"} if {"stages", "whole"} & set(parts) else set()
+    for name in sorted(needed):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def measured(plan: Plan, parts: list[str], folder: Path, tell: Callable[[str], None]) -> Iterator[Row]:
+    """Row after row; tell hears what is being done."""
+    clips = _Clips(folder, tell)
+    for part in PARTS:
+        if part in parts:
+            yield from _MEASURES[part](plan, clips, tell)
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Rendered when they are asked for, once."""
+
+    folder: Path
+    tell: Callable[[str], None]
+
+    def get(self, seconds: float, fps: float, size: tuple[int, int]) -> Path:
+        from apexstream.clips import preset, write_clip
+
+        path = self.folder / f"clip-{size[0]}x{size[1]}-{fps:g}-{seconds:g}.mp4"
+        if not path.is_file():
+            self.tell(f"rendering {seconds:g} s of {size[0]}x{size[1]} at {fps:g} frames/s")
+            write_clip(preset("benchmark", "hopper", fps, seed=1, duration_s=seconds, size=size), path)
+        return path
+
+
+def _stages(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from apexstream.bench import stages
+    from apexstream.bench.report import stage_row
+
+    video = clips.get(plan.clip_s, 30, (640, 360))
+    tell("each stage")
+    yield from map(stage_row, stages.measure(video, plan.stage_frames))
+
+
+def _whole(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from apexstream.bench import whole
+    from apexstream.bench.report import whole_rows
+
+    video = clips.get(plan.clip_s, 30, (640, 360))
+    ours, straight = [], []
+    for time in ("", " once more"):
+        tell(f"apexstream analyze{time}")
+        ours.append(whole.ours(video))
+        tell(f"the straight script{time}")
+        straight.append(whole.straight(video))
+    yield from whole_rows(*(max(runs, key=lambda run: run.frames_per_s) for runs in (ours, straight)))
+    if plan.video is not None:
+        yield from _own_video(plan.video, tell)
+
+
+def _own_video(video: Path, tell: Callable[[str], None]) -> Iterator[Row]:
+    from apexstream.bench import whole
+    from apexstream.bench.report import video_rows
+
+    ours, mesh = [], []
+    for turn in range(1, 4):
+        tell(f"{video.name}: apexstream analyze, then the mesh of every picture ({turn} of 3)")
+        ours.append(whole.ours(video))
+        mesh.append(whole.straight(video, mesh_alone=True))
+    yield from video_rows(video.name, ours, mesh)
+
+
+def _live(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from apexstream.bench import service
+    from apexstream.bench.report import held_row
+
+    video = clips.get(2.5 * plan.watch_s + 15, 30, (640, 480))
+    tell(f"live sources, up to {max(plan.counts)}")
+
+    def said(load: service.Load) -> None:
+        tell(f"{load.sources} sources: {load.drops} drops, {load.cores:g} cores busy")
+
+    yield held_row(*service.most_held(video, 30, plan.watch_s, said, plan.counts, processes=plan.processes))
+
+
+def _fast(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from apexstream.bench import service
+    from apexstream.bench.report import fast_rows
+
+    video = clips.get(plan.fast_s + 2 * service.SETTLE_S, 200, (640, 480))
+    tell("a source of 200 frames/s, on all cores and on one")
+    places: tuple[tuple[str, int | None], ...] = (("all cores", None), ("one core", 0))
+    yield from fast_rows(((where, service.watch(video, 1, plan.fast_s, core=core)) for where, core in places), 200)
+
+
+def _latency(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from apexstream.bench import service
+    from apexstream.bench.report import latency_rows
+
+    video = clips.get(plan.latency_s, 30, (640, 480))
+    tell(f"a clip of {plan.latency_s:g} s played in real time")
+    yield from latency_rows(service.latency(video))
+
+
+def _gpu(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+    from apexstream.bench import gpu
+
+    tell("the GPU, if there is one")
+    yield from gpu.rows()
+
+
+_MEASURES: dict[str, Callable[[Plan, _Clips, Callable[[str], None]], Iterator[Row]]] = {
+    "stages": _stages,
+    "whole": _whole,
+    "live": _live,
+    "fast": _fast,
+    "latency": _latency,
+    "gpu": _gpu,
+}

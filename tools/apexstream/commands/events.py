@@ -1,0 +1,205 @@
+"""`apexstream events`: what the live service has stored, listed and exported."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from engine.errors import OutputError
+from engine.text import csv_line, json_line, plain
+from stream.events.schema import LAST_SEQ
+
+if TYPE_CHECKING:
+    from stream.events.query import Reader
+
+PAGE = 1000
+SHOWN = 200
+"""Rows of the table, the newest."""
+PIPED_WIDTH = 140
+
+
+class Format(StrEnum):
+    """What `--format` takes."""
+
+    table = "table"
+    jsonl = "jsonl"
+    json = "json"
+    csv = "csv"
+
+
+class Kind(StrEnum):
+    """What `--kind` takes."""
+
+    micro = "micro"
+    macro = "macro"
+
+
+def _moment(text: str | None) -> float | None:
+    """A date or a date and time, local unless it says otherwise, as seconds of the Unix epoch."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date or time such as 2026-01-31 or 2026-01-31T09:00Z") from error
+
+
+def possible(seq: int | None) -> int | None:
+    """An event's number as it was given, refused where it is larger than any can be."""
+    if seq is not None and seq > LAST_SEQ:
+        raise typer.BadParameter(f"{seq} is more than any event's number")
+    return seq
+
+
+def events(
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The live service's data folder.", show_default="the user's data folder"),
+    ] = None,
+    since: Annotated[
+        int, typer.Option("--since", metavar="SEQ", min=0, callback=possible, help="Only events after this number.")
+    ] = 0,
+    stream: Annotated[
+        list[str] | None, typer.Option("--stream", metavar="NAME", help="Only of this stream; repeatable.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", metavar="LABEL", help="Only of this class; repeatable.")] = None,
+    kind: Annotated[list[Kind] | None, typer.Option("--kind", metavar="micro|macro", help="Only these; repeatable.")] = None,
+    begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Stored at or after this moment.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stored before this moment.")] = None,
+    form: Annotated[Format, typer.Option("--format", metavar="table|jsonl|json|csv", help="How to write them.")] = Format.table,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here, not to the terminal.")] = None,
+) -> None:
+    """List, filter and export the events that the live service stored.
+
+    Works while the service runs, too. The table shows the newest 200; the other formats hold all that was asked for. Times are
+    dates (2026-01-31) or dates with a time (2026-01-31T09:00), local unless they end with an offset or Z.
+    """
+    from stream.events.query import Reader
+    from stream.settings import StoreSettings
+
+    with Reader(StoreSettings(folder=data).place()) as reader:
+        found = _pages(
+            reader,
+            since,
+            streams=stream or None,
+            labels=label or None,
+            kinds=[str(one) for one in kind] if kind else None,
+            begin=_moment(begin),
+            end=_moment(end),
+        )
+        _write(WRITERS[form](found), out)
+        if reader.damaged:
+            were = "event is" if reader.damaged == 1 else "events are"
+            print(f"apexstream: {reader.damaged} stored {were} damaged and left out", file=sys.stderr)
+
+
+def _pages(reader: Reader, since: int, **bounds: Any) -> Iterator[dict[str, Any]]:
+    """All events within bounds, read page by page."""
+    while page := reader.since(since, limit=PAGE, **bounds):
+        yield from page
+        since = page[-1]["seq"]
+
+
+def _write(pieces: Iterable[str], out: Path | None) -> None:
+    """To the terminal, or to a file that is there as a whole or not at all. Raises OutputError."""
+    if out is None:
+        sys.stdout.writelines(pieces)
+        return
+    scratch = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+        scratch.replace(out)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def _as_json(event: dict[str, Any]) -> str:
+    return json_line(event)
+
+
+def _jsonl(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    return (f"{_as_json(event)}\n" for event in found)
+
+
+def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    before = "[\n"
+    for event in found:
+        yield before + _as_json(event)
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    from stream.server.routes import API_COLUMNS, csv_row
+
+    return map(csv_line, chain([API_COLUMNS], map(csv_row, found)))
+
+
+def _table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The newest events as a table, and how many there are."""
+    count, newest = 0, deque[dict[str, Any]](maxlen=SHOWN)
+    for event in found:
+        count += 1
+        newest.append(event)
+    if newest:
+        yield _rendered(newest)
+    earlier = f", of which the newest {SHOWN} are shown; --format jsonl, json or csv gives all" if count > SHOWN else ""
+    yield f"{count} event{'s' * (count != 1)}{earlier}\n"
+
+
+def _rendered(shown: Iterable[dict[str, Any]]) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in COLUMNS.items():
+        table.add_column(name, justify=justify, no_wrap=True)
+    for event in shown:
+        table.add_row(*map(plain, cells(event)))
+    text = io.StringIO()
+    Console(file=text, width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False).print(table)
+    return text.getvalue()
+
+
+COLUMNS: dict[str, Literal["left", "right"]] = {
+    **{"seq": "right", "emitted": "left", "stream": "left", "face": "right", "kind": "left", "label": "left"},
+    **{"confidence": "right", "onset s": "right", "length s": "right"},
+}
+
+
+def cells(event: dict[str, Any]) -> list[str]:
+    """A stored event in the order of COLUMNS; when it was emitted in local time."""
+    emitted = datetime.fromisoformat(event["emitted_at"]).astimezone()
+    onset, offset, confidence = event["onset"], event["offset"], event["confidence"]
+    notes = (event.get("why"), "cut short" if event.get("truncated") else None)
+    label = event["label"] + "".join(f" ({note})" for note in notes if note)
+    length = "" if offset is None else f"{offset['t'] - onset['t']:.3f}"
+    return [
+        *(str(event["seq"]), f"{emitted:%Y-%m-%d %H:%M:%S}", event["stream"], str(event["face"]), event["kind"] or "", label),
+        *("" if confidence is None else f"{confidence:.2f}", f"{onset['t']:.3f}", length),
+    ]
+
+
+WRITERS: dict[Format, Callable[[Iterable[dict[str, Any]]], Iterator[str]]] = {
+    Format.table: _table,
+    Format.jsonl: _jsonl,
+    Format.json: _json,
+    Format.csv: _csv,
+}

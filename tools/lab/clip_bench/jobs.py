@@ -1,0 +1,193 @@
+"""Many clips in worker processes, one JSON line a clip, so that a run that was stopped goes on where it was.
+
+A line holds the key of the clip (its spec and the settings of the pipeline), the version of the code that judged it, and the
+result. A line is used again only when both are equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from apexstream.clips import ClipSpec
+from engine.config import PipelineSettings
+from engine.errors import ApexError, OutputError
+
+ROOT = Path(__file__).resolve().parents[3]
+RENDERER = ("tools/clips",)
+PIPELINE = (
+    "engine",
+    "stream/sources/file.py",
+    "stream/sources/decoding.py",
+    "stream/sources/clock.py",
+    "stream/sources/pixels.py",
+)
+JUDGED = (*PIPELINE, "tools/lab/clip_bench/watch.py", "tools/lab/clip_bench/registration.py", *RENDERER)
+"""What a result depends on."""
+
+Result = dict[str, Any]
+
+
+class Todo(Protocol):
+    """What a worker process is given: a clip by name, with a key that is equal for equal work."""
+
+    @property
+    def name(self) -> str:
+        """The clip in words."""
+
+    @property
+    def key(self) -> str:
+        """Equal for equal clips judged with equal settings."""
+
+
+AnyJob = TypeVar("AnyJob", bound=Todo)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to do: its spec, the pipeline's settings, and the folder in which it is rendered (kept there if keep)."""
+
+    spec: ClipSpec
+    settings: PipelineSettings
+    folder: Path
+    keep: bool = False
+    renderer: str = ""
+
+    @property
+    def name(self) -> str:
+        """The clip in words."""
+        return f"{self.spec.photo} {self.spec.fps:g} fps seed {self.spec.seed}"
+
+    @property
+    def key(self) -> str:
+        """Equal for equal clips judged with equal settings."""
+        return _digest(json.dumps([asdict(self.spec), self.settings.model_dump(mode="json")], sort_keys=True).encode())
+
+    @property
+    def path(self) -> Path:
+        """Where the clip lies; another spec or another renderer has another name."""
+        content = _digest(json.dumps([asdict(self.spec), self.renderer], sort_keys=True).encode())
+        return self.folder / f"{self.name.replace(' ', '-')}-{content[:8]}.mp4"
+
+
+def code_version(parts: Sequence[str] = JUDGED) -> str:
+    """A digest of the sources and weights under parts (files or folders of the project)."""
+    total = hashlib.sha256()
+    for part in parts:
+        place = ROOT / part
+        files = sorted(f for f in place.rglob("*") if f.suffix in (".py", ".onnx", ".json")) if place.is_dir() else [place]
+        for file in files:
+            total.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def recorded(out: Path | None, version: str) -> tuple[dict[str, Result], int]:
+    """Results by key that `version` of the code wrote to out, and how many lines are of other versions or broken."""
+    if out is None or not out.exists():
+        return {}, 0
+    known, others = {}, 0
+    for line in out.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+            mine = record["version"] == version
+            key, result = record["key"], record["result"]
+        except (ValueError, KeyError, TypeError):
+            others += 1
+            continue
+        if mine:
+            known[key] = result
+        else:
+            others += 1
+    return known, others
+
+
+def run_jobs(
+    jobs: Sequence[AnyJob],
+    work: Callable[[AnyJob], Any],
+    *,
+    version: str,
+    out: Path | None,
+    workers: int,
+    done: Callable[[AnyJob, Any], None],
+    failed: Callable[[AnyJob, ApexError], None],
+) -> list[Any]:
+    """The result of each job that could be done, in the order of jobs; those recorded in out are taken from there.
+
+    work must be a function a new process can import. done and failed are called as jobs end. A keyboard interrupt ends the
+    workers at once; what was finished is in out.
+    """
+    known, _ = recorded(out, version)
+    open_jobs = [job for job in jobs if job.key not in known]
+    if open_jobs:
+        with _LineFile(out) as lines, ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+            futures = {pool.submit(work, job): job for job in open_jobs}
+            try:
+                for future in as_completed(futures):
+                    job = futures[future]
+                    try:
+                        result = future.result()
+                    except ApexError as error:
+                        failed(job, error)
+                        continue
+                    known[job.key] = result
+                    lines.append({"key": job.key, "version": version, "name": job.name, "result": result})
+                    done(job, result)
+            except BrokenProcessPool as error:
+                raise ApexError("a worker process was killed (short of memory?); with fewer --workers, run again") from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return [known[job.key] for job in jobs if job.key in known]
+
+
+def _start_worker() -> None:
+    """One thread of OpenCV a worker; an interrupt ends the process without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+class _LineFile:
+    """JSON lines appended to a file, each written through at once; nothing where path is None."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def __enter__(self) -> _LineFile:
+        if self._path is not None:
+            self.append(None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def append(self, record: Result | None) -> None:
+        """Adds a line; None only makes the file ready (a broken last line of a killed run is closed)."""
+        if self._path is None:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+                if record is not None:
+                    file.write(json.dumps(record).encode() + b"\n")
+        except OSError as error:
+            raise OutputError(f"{self._path} cannot be written: {error.strerror or error}; choose another --out") from error
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

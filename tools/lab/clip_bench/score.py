@@ -1,0 +1,230 @@
+"""Records -> figures. An event counts as spotted when its interval, in seconds, overlaps the true one by at least half
+(intersection over union, each truth and each event once); counts are pooled before any ratio is formed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from apexstream.clips.spec import EventTruth
+from lab.clip_bench.watch import Found, Watched
+from training.spotting import Interval, match, overlap
+
+ABSTAIN = "uncertain"
+AMPLITUDE_BINS = ((0.0, 1.5), (1.5, 2.0), (2.0, 3.0), (3.0, np.inf))
+"""Peak motion in px of the 128 px crop, from (included) and to."""
+SHORTEST_S = 1e-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A true event and the event that was matched with it (None: missed)."""
+
+    clip: Watched
+    truth: EventTruth
+    found: Found | None
+
+
+@dataclass(frozen=True)
+class Stray:
+    """An event that matches no truth."""
+
+    clip: Watched
+    found: Found
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one mark over the spotted events, ms: mean absolute error, mean signed error (late is positive)."""
+
+    absolute_ms: float
+    signed_ms: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One line of the report. A ratio with nothing to count is None, and so are found, precision and f1 where a group is one
+    of truths (false events have no action). class_accuracy is over the spotted events that name a class, all_class_accuracy
+    over all spotted ones (uncertain is wrong). told_ms is the median source time from the true apex to the provisional event,
+    final_ms from the true offset to the final one."""
+
+    group: str
+    truths: int
+    found: int | None
+    tp: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    named: int
+    right: int
+    uncertain: int
+    class_accuracy: float | None
+    all_class_accuracy: float | None
+    kind_accuracy: float | None
+    onset: Timing | None
+    apex: Timing | None
+    offset: Timing | None
+    told: int
+    told_ms: float | None
+    final_ms: float | None
+
+
+def intervals(clip: Watched) -> tuple[list[Interval], list[Interval]]:
+    """(found, true) intervals of a clip, seconds."""
+    found = [Interval(f.onset, max(f.offset, f.onset + SHORTEST_S), f.label) for f in clip.found]
+    return found, [Interval(e.onset_t, e.offset_t, e.label) for e in clip.truths]
+
+
+def compare(clips: Iterable[Watched]) -> tuple[list[Case], list[Stray]]:
+    """Every truth with its match, and every event without one."""
+    cases, strays = [], []
+    for clip in clips:
+        owner = {t: p for p, t in match(*intervals(clip))}
+        cases += [Case(clip, e, clip.found[owner[k]] if k in owner else None) for k, e in enumerate(clip.truths)]
+        taken = set(owner.values())
+        strays += [Stray(clip, f) for k, f in enumerate(clip.found) if k not in taken]
+    return cases, strays
+
+
+def figures(group: str, cases: Sequence[Case], strays: Sequence[Stray] | None) -> Figures:
+    """The figures of some cases; strays None for a group of truths."""
+    pairs = [(c.truth, c.found) for c in cases if c.found is not None]
+    named = [(e, f) for e, f in pairs if f.label != ABSTAIN]
+    right = sum(e.label == f.label for e, f in named)
+    told = [1e3 * (f.told_t - e.apex_t) for e, f in pairs if f.told_t is not None]
+    final = [1e3 * (f.final_t - e.offset_t) for e, f in pairs if not f.truncated]
+    found = None if strays is None else len(pairs) + len(strays)
+    return Figures(
+        group=group,
+        truths=len(cases),
+        found=found,
+        tp=len(pairs),
+        precision=None if found is None else ratio(len(pairs), found),
+        recall=ratio(len(pairs), len(cases)),
+        f1=None if found is None else ratio(2 * len(pairs), len(cases) + found),
+        named=len(named),
+        right=right,
+        uncertain=len(pairs) - len(named),
+        class_accuracy=ratio(right, len(named)),
+        all_class_accuracy=ratio(right, len(pairs)),
+        kind_accuracy=ratio(sum(e.kind == f.kind for e, f in pairs), len(pairs)),
+        onset=_timing([f.onset - e.onset_t for e, f in pairs]),
+        apex=_timing([f.apex - e.apex_t for e, f in pairs]),
+        offset=_timing([f.offset - e.offset_t for e, f in pairs]),
+        told=len(told),
+        told_ms=round(float(np.median(told)), 1) if told else None,
+        final_ms=round(float(np.median(final)), 1) if final else None,
+    )
+
+
+def all_figures(clips: Sequence[Watched]) -> list[Figures]:
+    """Pooled; by frame rate, face and renderer; by kind, action and amplitude of the truth."""
+    cases, strays = compare(clips)
+    by_clip: dict[str, Callable[[Watched], Any]] = {
+        "{:g} fps": lambda c: c.fps,
+        "face {}": lambda c: c.photo,
+        "{}": lambda c: c.renderer,
+    }
+    by_truth: dict[str, Callable[[EventTruth], Any]] = {
+        "{}": lambda e: e.kind,
+        "{} ": lambda e: e.action,
+        "{} px": lambda e: amplitude_bin(e.amplitude),
+    }
+    lines = [figures("all", cases, strays)]
+    for form, of_clip in by_clip.items():
+        for value in sorted({of_clip(c) for c in clips}):
+            inside = [c for c in cases if of_clip(c.clip) == value]
+            lines.append(figures(form.format(value), inside, [s for s in strays if of_clip(s.clip) == value]))
+    for form, of_truth in by_truth.items():
+        for value in sorted({of_truth(c.truth) for c in cases}):
+            inside = [c for c in cases if of_truth(c.truth) == value]
+            lines.append(figures(form.format(value).strip(), inside, None))
+    return lines
+
+
+def amplitude_bin(amplitude: float) -> str:
+    """The bin of a peak motion, in words that sort."""
+    low, high = next((a, b) for a, b in AMPLITUDE_BINS if a <= amplitude < b)
+    return f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
+
+
+def confusion(cases: Iterable[Case]) -> dict[str, dict[str, int]]:
+    """Class of the truth -> class that was said -> how often, over the spotted events."""
+    counts = Counter((c.truth.label, c.found.label) for c in cases if c.found is not None)
+    said = sorted({guess for _, guess in counts}, key=lambda s: (s == ABSTAIN, s))
+    return {true: {guess: counts[true, guess] for guess in said} for true in sorted({true for true, _ in counts})}
+
+
+def spotting_summary(clips: Sequence[Watched]) -> dict[str, Any]:
+    """The JSON form of the spotting report."""
+    cases, _ = compare(clips)
+    return {
+        **_common(clips),
+        "withdrawn": sum(c.withdrawn for c in clips),
+        "groups": [asdict(line) for line in all_figures(clips)],
+        "confusion": confusion(cases),
+    }
+
+
+def still_summary(clips: Sequence[Watched]) -> dict[str, Any]:
+    """The JSON form of the report on faces without expression: false events in ten minutes, blinks."""
+    groups = [_still("all", clips)]
+    groups += [_still(f"{v:g} fps", [c for c in clips if c.fps == v]) for v in sorted({c.fps for c in clips})]
+    groups += [_still(f"face {v}", [c for c in clips if c.photo == v]) for v in sorted({c.photo for c in clips})]
+    return {**_common(clips), "groups": groups}
+
+
+def nearest(clip: Watched, start: float, end: float, among: str) -> tuple[int, float] | None:
+    """Which of the clip's "found" or "true" intervals overlaps start..end (seconds) best, and by how much; None for none."""
+    found, true = intervals(clip)
+    candidates = found if among == "found" else true
+    if not candidates:
+        return None
+    ious = overlap([Interval(start, max(end, start + SHORTEST_S))], candidates)[0]
+    best = int(ious.argmax())
+    return (best, float(ious[best])) if ious[best] > 0 else None
+
+
+def _still(group: str, clips: Sequence[Watched]) -> dict[str, Any]:
+    minutes = sum(c.seconds for c in clips) / 60
+    false = [f for c in clips for f in c.found]
+    return {
+        "group": group,
+        "minutes": round(minutes, 2),
+        "false_events": len(false),
+        "false_per_10_min": round(10 * len(false) / minutes, 3),
+        "false_micro": sum(f.kind == "micro" for f in false),
+        "withdrawn": sum(c.withdrawn for c in clips),
+        "blinks_true": sum(len(c.blinks) for c in clips),
+        "blinks_recognized": sum(c.blinks_recognized for c in clips),
+    }
+
+
+def _common(clips: Sequence[Watched]) -> dict[str, Any]:
+    frames, took = sum(c.frames for c in clips), sum(c.pipeline_s for c in clips)
+    return {
+        "model": sorted({c.model for c in clips}),
+        "clips": len(clips),
+        "minutes": round(sum(c.seconds for c in clips) / 60, 2),
+        "frames": frames,
+        "frames_with_face": sum(c.frames_with_face for c in clips),
+        "blinks_true": sum(len(c.blinks) for c in clips),
+        "blinks_recognized": sum(c.blinks_recognized for c in clips),
+        "pipeline_fps_of_a_worker": round(frames / took, 1) if took else None,
+    }
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """part over whole; None where there is nothing to count."""
+    return round(part / whole, 4) if whole else None
+
+
+def _timing(errors_s: Sequence[float]) -> Timing | None:
+    if not errors_s:
+        return None
+    errors = 1e3 * np.asarray(errors_s)
+    return Timing(round(float(np.abs(errors).mean()), 1), round(float(errors.mean()), 1))

@@ -1,0 +1,1 @@
+"""Speed of optical flow and of the networks, beside what libraries offer."""

@@ -1,0 +1,1 @@
+"""Tools around training: trials of recipes, ablations, the fit of the judge, drawings of simulated maps."""

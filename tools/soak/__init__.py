@@ -1,1 +1,0 @@
-"""Long runs that show what a short test cannot: `python -m tools.soak.NAME --help` says what each does."""
