@@ -7,6 +7,8 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -30,10 +32,11 @@ MAY_IMPORT = {
     "lab": set(PACKAGES),
     "tests": {*PACKAGES, "tests"},
 }
-FOLDERS = {
+LAYERS = {
+    "engine": ("pipeline", "recognition", "spotting", "activity", "registration", "faces"),
     "stream": ("service", "server", "recorded", "analysis", "events", "sources"),
 }
-"""Folders of a package in the order of their imports: each may import those to its right."""
+"""Folders and modules of a package in the order of their imports: none imports what stands to its left."""
 NOT_IN_ENGINE = {"av", "asyncio", "threading", "websockets", "time", "datetime", "socket", "subprocess", "multiprocessing"}
 HEAVY = {"torch", "cv2", "mediapipe", "ai_edge_litert", "onnxruntime", "av", "numpy", "matplotlib", "skimage"}
 ONE_HOME = {"mediapipe": "engine/mesh/tasks.py", "ai_edge_litert": "engine/mesh/litert.py", "dlib": "engine/faces/landmarks.py"}
@@ -63,7 +66,8 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
-            yield ".".join([*base, *([node.module] if node.module else [])]), node.lineno
+            module = [*base, *([node.module] if node.module else [])]
+            yield from ((".".join([*module, alias.name]), node.lineno) for alias in node.names)
 
 
 @pytest.mark.parametrize("path", sources(), ids=relative)
@@ -76,6 +80,31 @@ def test_imports_go_one_way(path: Path) -> None:
             assert top not in NOT_IN_ENGINE, f"{relative(path)}:{line}: engine does no I/O, starts no thread, reads no clock"
         if top in ONE_HOME and path.name != "doctor.py":
             assert relative(path) == ONE_HOME[top], f"{relative(path)}:{line}: only {ONE_HOME[top]} imports {top}"
+
+
+def inner_imports(package: str) -> dict[str, set[str]]:
+    """Who imports whom within a package: a folder is one node, and so is a module beside the folders."""
+    graph: dict[str, set[str]] = {}
+    for path in (ROOT / PACKAGES[package]).rglob("*.py"):
+        node = path.relative_to(ROOT / PACKAGES[package]).with_suffix("").parts[0]
+        names = (name.split(".") for name, _ in imports(path))
+        graph.setdefault(node, set()).update(parts[1] for parts in names if parts[0] == package and len(parts) > 1)
+        graph[node].discard(node)
+    return graph
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_circle_between_the_folders_of_a_package(package: str) -> None:
+    graph = {node: others & inner_imports(package).keys() for node, others in inner_imports(package).items()}
+    graph.pop("__init__", None)  # exports what others define
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"{package}: {' -> '.join(error.args[1])}")
+    for left, right in pairwise(LAYERS.get(package, ())):
+        assert left in order and right in order, f"{package} has no {left} or no {right}"
+    for left, right in combinations(LAYERS.get(package, ()), 2):
+        assert left not in graph[right], f"{package}.{right} imports {left}"
 
 
 def mirrored(path: Path) -> list[Path]:
