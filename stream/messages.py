@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 from engine.types import F32, U8, Activity, ActivityKind, Event, Frame
 
 SourceState = Literal["starting", "live", "stalled", "reconnecting", "ended"]
-SourceKind = Literal["webcam", "rtsp", "http", "file", "pattern", "browser"]
+SourceKind = str
+"""webcam, rtsp, http, file, pattern, ... (`stream.sources.kinds`), or browser for a camera shown by a web page."""
 
 
 @dataclass(frozen=True, eq=False)

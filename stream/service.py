@@ -36,7 +36,7 @@ from stream.server.metrics import Metrics
 from stream.server.server import Server
 from stream.settings import LiveSettings
 from stream.shutdown import Ending
-from stream.sources.address import parse_address
+from stream.sources.kinds import parse_address
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
-"""Settings of the live service: its sources, its server, its store, and the way from frame to event.
+"""Settings of the live service: its sources, server, store, and the pipeline from frame to event.
 
-A settings file is TOML; all but the sources may be left out:
+A settings file is TOML; everything but the sources may be omitted:
 
     queued_frames, evidence_events, processes
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
@@ -14,104 +14,57 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
-from engine.errors import ConfigError, SourceError
+from engine.errors import ConfigError
 from stream.permissions import kept_private, warn_if_open
-from stream.sources.address import Address, parse_address
+from stream.sources.settings import SourceSettings, default_name
+
+__all__ = [
+    "MAX_PROCESSES",
+    "TOKEN_VARIABLE",
+    "LiveSettings",
+    "ServerSettings",
+    "SourceSettings",
+    "StoreSettings",
+    "load_live_settings",
+    "sources_from",
+]
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
-"""Environment variable that holds the service's token where neither settings nor a file do."""
+"""Environment variable with the service's token where neither settings nor a file have one."""
 
-MOST_PROCESSES = 256
+MAX_PROCESSES = 256
 
-_ANY = Address("file", "-", "-")
-"""Of no source in particular: what it leaves out of a text is secret by its name alone."""
-_NAME = re.compile(r"\w[\w .-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{8,256}")
 
 
-def _usable_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"a stream's name is 1 to 64 letters, digits, spaces, dots and dashes, unlike {name!r}")
-    return name
-
-
-def _as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | PurePath) and not isinstance(value, bool) else value
-
-
-def _usable_processes(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_PROCESSES):
+def _checked_processes(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PROCESSES):
         return value
-    raise ValueError(f"auto or a number from 0 to {MOST_PROCESSES} is expected, not {value!r}")
-
-
-class SourceSettings(Settings):
-    """One source: an entry of [[sources]]."""
-
-    name: Annotated[str, AfterValidator(_usable_name)] = Field("", description="the stream's name; default: from the url")
-    url: Annotated[str, BeforeValidator(_as_text)] = Field(
-        min_length=1,
-        repr=False,
-        description="a webcam's number or device, rtsp://, rtmp:// or http(s)://, a file, or lavfi:GRAPH (a test pattern)",
-    )
-    transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP brings its pictures: tcp or udp")
-    loop: bool = Field(False, description="a file begins again when it has ended")
-    username: str | None = Field(None, description="who asks for the stream")
-    password: SecretStr | None = Field(None, description="the password itself; password_env keeps it out of the file")
-    password_env: str | None = Field(None, description="environment variable that holds the password")
-    stall_s: float = Field(5.0, gt=0, le=600, description="seconds without a picture after which a stream counts as stalled")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, content: Any) -> Any:
-        if isinstance(content, dict) and content.get("name") is None and "url" in content:
-            return {**content, "name": default_name(str(content["url"]))}
-        return content
-
-    @property
-    def holds_a_secret(self) -> bool:
-        """Whether it says a password itself, or its address holds one, a value that its name calls a secret, or an RTMP key."""
-        bare, _, query = self.url.partition("?")
-        try:
-            address = parse_address(bare)
-        except SourceError:
-            return self.password is not None or "@" in self.url
-        named = address.kind != "file" and "***" in _ANY.redact(query)
-        return self.password is not None or bool(address.secrets) or named
-
-    def secret(self) -> str | None:
-        """The password, from the settings or the environment. Raises ConfigError where the variable is not set."""
-        if self.password_env is None:
-            return None if self.password is None else self.password.get_secret_value()
-        found = os.environ.get(self.password_env)
-        if found is None:
-            raise ConfigError(f"{self.name}: the environment variable {self.password_env} with its password is not set")
-        return found
+    raise ValueError(f"auto or a number from 0 to {MAX_PROCESSES} is expected, not {value!r}")
 
 
 class ServerSettings(Settings):
-    """Where and to whom events are served: the table [server]."""
+    """Where events are served and to whom: the table [server]."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen at; any but this machine's own demands a token")
-    port: int = Field(8765, ge=0, le=65535, description="port to listen at; 0: any that is free")
-    token: SecretStr | None = Field(None, description="what clients must know; token_file keeps it out of the settings")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; any but loopback requires a token")
+    port: int = Field(8765, ge=0, le=65535, description="port to listen on; 0: any that is free")
+    token: SecretStr | None = Field(None, description="what clients must present; token_file keeps it out of the settings")
     token_file: Path | None = Field(None, description="a file that holds the token")
     certificate: Path | None = Field(None, description="certificate chain (PEM) for TLS")
     key: Path | None = Field(None, description="the certificate's private key (PEM)")
     origins: tuple[str, ...] = Field((), description="pages that may connect besides the service's own, as https://host:port")
-    hosts: tuple[str, ...] = Field((), description="names under which the service may be called besides the one it listens at")
-    max_connections: int = Field(2000, ge=1, le=100_000, description="the most connections at once")
-    max_message_bytes: int = Field(1 << 20, ge=1024, description="the longest message taken from a client")
-    messages_per_s: float = Field(100.0, gt=0, description="the most messages a second taken from a client")
-    buffer_bytes: int = Field(1 << 20, ge=4096, description="a client that lets more than this wait is dropped")
+    hosts: tuple[str, ...] = Field((), description="host names of the service besides the one it listens on")
+    max_connections: int = Field(2000, ge=1, le=100_000, description="maximum number of connections at once")
+    max_message_bytes: int = Field(1 << 20, ge=1024, description="maximum size of a message from a client")
+    messages_per_s: float = Field(100.0, gt=0, description="maximum rate of messages from a client")
+    buffer_bytes: int = Field(1 << 20, ge=4096, description="a client with more than this unsent is disconnected")
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -122,9 +75,9 @@ class ServerSettings(Settings):
         return self
 
     def access_token(self) -> str | None:
-        """The token clients must know: the settings' own, the file's, or that of the environment variable APEXSTREAM_TOKEN.
+        """The token that clients must present: from the settings, the file, or the environment variable APEXSTREAM_TOKEN.
 
-        Raises ConfigError where the file cannot be read or the token cannot be sent by a page.
+        Raises ConfigError where the file cannot be read or a page cannot send the token.
         """
         if self.token is not None:
             found, place = self.token.get_secret_value(), "the settings"
@@ -149,12 +102,12 @@ def _read_token(path: Path) -> str:
 
 
 class StoreSettings(Settings):
-    """Where events are kept, and how long: the table [store]."""
+    """Where events are stored, and how long: the table [store]."""
 
     folder: Path | None = Field(None, description="folder for the events; default: the user's data folder")
-    keep_days: float | None = Field(90.0, gt=0, description="older events are removed")
+    keep_days: float | None = Field(90.0, gt=0, description="events older than this are removed")
     keep_bytes: int | None = Field(1 << 30, ge=1 << 16, description="the oldest events are removed where the store is larger")
-    recreate: bool = Field(False, description="a new file is begun where the events' file is removed while the service runs")
+    recreate: bool = Field(False, description="a new file is created where the events' file is removed while the service runs")
 
     def place(self) -> Path:
         """The folder in use."""
@@ -166,7 +119,7 @@ class StoreSettings(Settings):
 
 
 class LiveSettings(Settings):
-    """Everything the live service can be told."""
+    """All settings of the live service."""
 
     sources: tuple[SourceSettings, ...] = ()
     server: ServerSettings = ServerSettings()
@@ -174,9 +127,9 @@ class LiveSettings(Settings):
     pipeline: PipelineSettings = PipelineSettings()
     queued_frames: int = Field(12, ge=1, le=256, description="frames that may wait for a source's analysis")
     evidence_events: int = Field(50, ge=0, le=10_000, description="events whose pictures are kept in memory")
-    processes: Annotated[int | Literal["auto"], BeforeValidator(_usable_processes)] = Field(
+    processes: Annotated[int | Literal["auto"], BeforeValidator(_checked_processes)] = Field(
         "auto",
-        description="processes that share the sources; 0 or 1: the service's own; auto: as many as sources and cores ask for",
+        description="processes that share the sources; 0 or 1: the service's own; auto: by the number of sources and cores",
     )
 
     @model_validator(mode="after")
@@ -199,7 +152,7 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     live = {key: content.pop(key) for key in list(content) if key in LiveSettings.model_fields and key != "pipeline"}
     sources = live.get("sources")
     if isinstance(sources, list) and all(isinstance(source, dict) for source in sources):
-        live["sources"] = _told_apart(sources)
+        live["sources"] = _with_names(sources)
     settings = _validated({**live, "pipeline": content}, str(path))
     if settings.server.token is not None or any(source.holds_a_secret for source in settings.sources):
         warn_if_open(path)
@@ -207,38 +160,22 @@ def load_live_settings(path: Path | None) -> LiveSettings:
 
 
 def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, ...]:
-    """Sources from what a command line names, with options (transport, loop) for all; equal names are numbered.
+    """Sources from a command line, with options (transport, loop) for all; equal names are numbered.
 
     Raises ConfigError.
     """
-    given = _told_apart([{"url": url, **options} for url in urls])
+    given = _with_names([{"url": url, **options} for url in urls])
     return _validated({"sources": given}, "the sources").sources
 
 
-def default_name(url: str) -> str:
-    """A stream's name from its address, never with credentials: a file's stem, a host, webcam-0."""
-    if url.isdecimal():
-        return f"webcam-{url}"
-    if url.startswith("lavfi:"):
-        return "pattern"
-    if "://" in url:
-        try:
-            found = urlsplit(url).hostname or ""
-        except ValueError:
-            found = ""
-    else:
-        found = PurePath(url).stem
-    return re.sub(r"[^\w .-]+", "-", found).strip(" .-")[:64] or "source"
-
-
-def _told_apart(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The sources without a name named after their address, the second of a name with -2 and so on."""
+def _with_names(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sources, those without a name named after their address; the second of the same name gets -2 and so on."""
     taken = {str(source["name"]).casefold() for source in sources if source.get("name") is not None}
-    return [_named(source, taken) for source in sources]
+    return [_with_name(source, taken) for source in sources]
 
 
-def _named(source: dict[str, Any], taken: set[str]) -> dict[str, Any]:
-    """The source with a name of its own, which is added to those taken."""
+def _with_name(source: dict[str, Any], taken: set[str]) -> dict[str, Any]:
+    """The source with a unique name, which is added to those taken."""
     if source.get("name") is not None or "url" not in source:
         return source
     base = default_name(str(source["url"]))
@@ -258,13 +195,13 @@ def _validated(content: dict[str, Any], where: str) -> LiveSettings:
 
 
 def _sentence(fault: ErrorDetails) -> str:
-    """What is wrong with which setting, in the words of the settings file."""
+    """What is wrong with which setting, named as in the settings file."""
     path = fault["loc"][1:] if fault["loc"][:1] == ("pipeline",) else fault["loc"]
     of_source = len(path) > 1 and path[0] == "sources"
     table = _ordinal(int(path[1])) if of_source else str(path[0]) if len(path) > 1 else ""
     key = ".".join(str(part) for part in path[2 if of_source else 1 if table else 0 :])
     name = (f"{table}'s {key}" if of_source else f"{table}.{key}" if table else key) if key else table
-    said = fault["msg"].removeprefix("Value error, ")
+    problem = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         known = ", ".join(_known(str(path[0]) if table else ""))
         return (
@@ -278,13 +215,13 @@ def _sentence(fault: ErrorDetails) -> str:
         return f"{name} is a table of settings"
     if name == "sources" and fault["type"] == "tuple_type":
         return "sources is a list of tables, [[sources]]"
-    if said.startswith("Input should"):
-        return f"{name} {said.removeprefix('Input ')}"
-    return f"{name + ': ' if name else ''}{said[:1].lower()}{said[1:]}"
+    if problem.startswith("Input should"):
+        return f"{name} {problem.removeprefix('Input ')}"
+    return f"{name + ': ' if name else ''}{problem[:1].lower()}{problem[1:]}"
 
 
 def _known(table: str) -> list[str]:
-    """The settings that there are in a table; those of the whole file for none."""
+    """The settings of a table, of the whole file for none."""
     root = {**LiveSettings.model_fields, **PipelineSettings.model_fields}
     del root["pipeline"]
     kind: Any = SourceSettings if table == "sources" else root[table].annotation if table else None

@@ -91,7 +91,7 @@ def test_of_several_tracks_the_default_or_longest_is_read(
 ) -> None:
     report = run(made(base))
     assert_as(report, expected)
-    assert "2 tracks of pictures; number 2 was read" in notes(report)
+    assert "2 video tracks; number 2 was read" in notes(report)
 
 
 def ten_hours_later(base: Base) -> Path:

@@ -25,8 +25,8 @@ from stream.mailbox import Mailbox
 from stream.messages import Arrival, Sink, SourceStatus
 from stream.process import give_back_memory
 from stream.settings import LiveSettings, SourceSettings
-from stream.sources.address import parse_address
 from stream.sources.capture import Capture
+from stream.sources.kinds import parse_address
 
 log = logging.getLogger(__name__)
 

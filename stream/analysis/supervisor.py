@@ -26,7 +26,6 @@ from stream.analysis.worker import Make, Processed
 from stream.analysis.worker_process import KILL_S, Member
 from stream.messages import Sink, SourceStatus
 from stream.settings import LiveSettings, SourceSettings
-from stream.sources.address import parse_address
 
 log = logging.getLogger(__name__)
 
@@ -149,8 +148,7 @@ def _share(settings: LiveSettings, sources: tuple[SourceSettings, ...]) -> LiveS
 
 def _starting(source: SourceSettings) -> SourceStatus:
     """A source's first status. Raises SourceError or ConfigError where it makes no sense."""
-    address = parse_address(source.url, transport=source.transport, username=source.username, password=source.secret())
-    return SourceStatus(source.name, address.kind, "starting", since=time.time())
+    return SourceStatus(source.name, source.address().kind, "starting", since=time.time())
 
 
 def _cores() -> int:

@@ -3,15 +3,15 @@
 The source's own clock is kept: the first stamp need not be zero. What can be wrong with it, and what is done:
 
     no stamps at all                each frame one step (the declared rate, else 1/25 s) after the one before
-    one stamp missing               likewise, for that frame
-    stamps out of order             containers that store B-frames without presentation times: from the first disorder on, the
-                                    frames take the stamps of the packets read ahead, smallest first
+    one stamp missing               the same, for that frame
+    stamps out of order             containers that store B-frames without presentation times: from there on, the frames take
+                                    the stamps of the packets read ahead, smallest first
     a jump of > 1 s and > 3 steps   kept, and the frame is marked as coming after a gap
-    a jump back by > 1 s            the source began a new clock: marked as a gap; kept for a live source (see `Timeline`),
-                                    while in a recording time goes on a step after the last frame
-    a leap ahead by > 1 h           in a recording likewise: no recording stands still for so long
+    a jump back by > 1 s            the source started a new clock: marked as a gap; kept for a live source (see `Timeline`),
+                                    while in a recording time continues one step after the last frame
+    a jump ahead by > 1 h           in a recording the same: no recording pauses for so long
     pictures lost to damage         marked as a gap when more than 3 steps are missing
-    pictures lost on the way        counted, where a steady rate misses some and the stream itself shows that they were sent
+    pictures lost in transmission   counted, where a steady rate misses some and the stream itself shows that they were sent
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from dataclasses import dataclass
 from statistics import median
 
 GAP_S = 1.0
-LEAP_S = 3600.0
+MAX_JUMP_S = 3600.0
 GAP_STEPS = 3.0
 STEADY_STEPS = 8
 STEADY_SHARE = 0.75
 UNEVEN = 0.2
 """A rate is steady where three of four of the last steps differ from their median by less than this share."""
 DEFAULT_STEP_S = 1 / 25
-OTHER_RATE = 0.25
-LEAST_STEPS = 3
-"""What is shorter than so many frames is no event (`engine.spotting.decision`)."""
+RATE_CHANGE = 0.25
+MIN_STEPS = 3
+"""Events are at least so many frames long (`engine.spotting.decision`)."""
 MICRO_FPS = 20.0
-"""Below so many frames a second the spotter's average over +-0.05 s holds one frame alone, and a rise of 0.1 s two."""
+"""At fewer frames/s the spotter's average over +-0.05 s has one frame only, and a rise of 0.1 s two."""
 
 
 def slow_rate(fps: float) -> str:
-    """One sentence on what cannot be seen at so many pictures a second; "" where the rate does for everything."""
+    """One sentence on what cannot be seen at fps frames/s; "" where the rate is high enough or unknown (0)."""
     if fps <= 0 or fps >= MICRO_FPS:
         return ""
     return (
-        f"micro-expressions cannot be seen at {fps:.0f} frames/s: nothing shorter than 3 frames ({LEAST_STEPS / fps:.2f} s) is"
+        f"micro-expressions cannot be seen at {fps:.0f} frames/s: nothing shorter than 3 frames ({MIN_STEPS / fps:.2f} s) is"
         ", and they last half a second at most and rise within a tenth or two; record at least 25 frames/s"
     )
 
 
 class SlowRate:
-    """`slow_rate` of a rate that varies: said of another one only where that differs by a quarter."""
+    """`slow_rate` of a rate that varies: the sentence changes only when the rate has changed by a quarter."""
 
     def __init__(self) -> None:
         self._fps = 0.0
 
     def __call__(self, fps: float) -> str:
-        """The sentence now; fps is 0 where it is not known."""
-        if fps > 0 and abs(fps - self._fps) > OTHER_RATE * self._fps:
+        """The sentence for the rate now, frames/s, 0 where it is unknown."""
+        if fps > 0 and abs(fps - self._fps) > RATE_CHANGE * self._fps:
             self._fps = fps
         return slow_rate(self._fps)
 
 
 @dataclass(frozen=True)
 class Restart:
-    """Where a recording's stamps restart: at the frame of the time t, seconds, whose own stamp is another."""
+    """Where a recording's stamps restart: at this frame, which gets the time t and whose own stamp is another, seconds."""
 
     frame: int
     t: float
@@ -71,10 +71,10 @@ class Restart:
 class SourceClock:
     """Stamps the frames of one source; step_s is the declared time from frame to frame, None where none is declared.
 
-    sort says beforehand that the container's stamps are those of storage, not of presentation. recorded says that no wall clock
-    tells how much time passed where the stamps restart: time goes on then, and `restarts` keeps where. covered is how long the
-    pictures last, gaps left out; missing how many pictures a steady rate lacks where some were lost, in so many holes, of
-    which short_holes are no gaps; uneven how many it lacks elsewhere, as of a camera that skips some in the dark.
+    sort: the container's stamps are known to be in the order of storage, not of presentation. recorded: where the stamps
+    restart, time continues and `restarts` keeps the place, since no wall clock shows how much time passed. covered is how long
+    the pictures last, without gaps, seconds; missing is how many pictures a steady rate lacks where some were lost, in so many
+    holes, of which short_holes are no gaps; uneven is how many it lacks elsewhere, as of a camera that skips some in the dark.
     """
 
     def __init__(self, step_s: float | None, *, sort: bool = False, recorded: bool = False) -> None:
@@ -105,7 +105,7 @@ class SourceClock:
         if last is None:
             return self._advance(self._first(t), gap=False)
         step = median(self._steps) if self._steps else self.nominal_s
-        if t is not None and (t < last - GAP_S or (self._recorded and t > last + LEAP_S)):
+        if t is not None and (t < last - GAP_S or (self._recorded and t > last + MAX_JUMP_S)):
             self._ahead = [ahead for ahead in self._ahead if abs(ahead - t) < abs(ahead - last) and ahead > t]
             heapq.heapify(self._ahead)
             if self._recorded:
@@ -115,13 +115,13 @@ class SourceClock:
         t = self._repaired(t, last)
         far = t - last > GAP_STEPS * step * 1.001
         gap = far and (lost or t - last > GAP_S)
-        self._look_for_hole(t - last, step, lost=lost, gap=gap)
+        self._count_missing(t - last, step, lost=lost, gap=gap)
         if not gap:
             self._steps.append(t - last)
         return self._advance(t, gap=gap)
 
-    def _look_for_hole(self, step: float, usual: float, *, lost: bool, gap: bool) -> None:
-        """Counts the pictures that are missing in a step, where the steps before it were alike."""
+    def _count_missing(self, step: float, usual: float, *, lost: bool, gap: bool) -> None:
+        """Count the pictures that are missing in a step, where the steps before it were even."""
         steps = self._steps
         steady = len(steps) >= STEADY_STEPS and sum(abs(one / usual - 1) < UNEVEN for one in steps) >= STEADY_SHARE * len(steps)
         lacks = round(step / usual) - 1
@@ -138,7 +138,7 @@ class SourceClock:
         return min([t, *self._ahead])
 
     def _repaired(self, t: float | None, last: float) -> float:
-        """t where it can be believed, else the best that is known; always after last."""
+        """t where it is plausible, else the best estimate; always after last."""
         if t is not None and t <= last:
             self.disordered = self._sort = True
         if self._sort:
@@ -162,11 +162,11 @@ class SourceClock:
 
 
 class Timeline:
-    """One time for a source that is opened again and again, or begins anew: it follows the source's own clock, goes on where
-    that began anew, and never goes back.
+    """One continuous time for a source that reconnects or loops: it follows the source's own clock, continues where that
+    restarts, and never goes back.
 
-    follows_wall is for live sources: a new clock goes on by the wall clock, and a jump ahead is one too, for no more time can
-    have passed than has. Else it goes on a step after the last frame.
+    follows_wall is for live sources: after a restart time continues by the wall clock, and a jump ahead of it counts as a
+    restart. Otherwise time continues one step after the last frame.
     """
 
     def __init__(self, *, follows_wall: bool) -> None:
@@ -176,8 +176,8 @@ class Timeline:
         self._step = DEFAULT_STEP_S
 
     def place(self, t: float, now: float, *, gap: bool) -> float:
-        """The time of a frame with the source's time t that arrived at now (seconds of a monotonic clock); gap says that t
-        may belong to another clock than the frame before."""
+        """The time of a frame with the source's time t that arrived at now (seconds of a monotonic clock); gap: t may belong to
+        another clock than the previous frame's."""
         placed = t + self._offset
         if self._last is not None:
             last, before = self._last

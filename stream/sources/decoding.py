@@ -1,6 +1,6 @@
-"""From an open container to frames: decoding, fields, times, and damage that is counted and passed over.
+"""From an open container to frames: decoding, deinterlacing, times, and damage that is counted and skipped.
 
-Recorded files (`source`) and connections to live sources (`link`) read through the same loop.
+Recorded files (`file`) and live sources (`ffmpeg`) are read by the same loop.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from av.stream import Disposition
 
 from engine.types import Frame
 from stream.sources.clock import GAP_S, SourceClock
-from stream.sources.fields import Deinterlacer
-from stream.sources.lighting import Flashing
+from stream.sources.deinterlace import Deinterlacer
+from stream.sources.h264_gaps import FrameNumGaps
 from stream.sources.pixels import Orientation, upright_pixels
-from stream.sources.references import References
+from stream.sources.strobe import StrobeDetector
 
-LATE_PICTURE_S = 30.0
-"""Sound that begins this much before the first picture has another clock."""
+MAX_AUDIO_LEAD_S = 30.0
+"""Sound that starts earlier than this before the first picture has another clock."""
 
 STILL_SHARE = 0.05
-"""A track of pictures that is this much shorter than another one is a cover or a thumbnail of it."""
+"""A video track shorter than this share of another one is a cover or a thumbnail of it."""
 
-MOST_PIXELS = 8192 * 4352
-"""The largest picture that is decoded: that of level 6.2, the highest of H.264 and of HEVC."""
-LIMITS = {"max_pixels": str(MOST_PIXELS)}
-"""For `av.open`, which decodes pictures to see what they are, and for decoders."""
+MAX_PIXELS = 8192 * 4352
+"""The largest picture that is decoded: the limit of level 6.2, the highest of H.264 and of HEVC."""
+LIMITS = {"max_pixels": str(MAX_PIXELS)}
+"""Options for `av.open`, which decodes pictures to probe them, and for decoders."""
 TOO_LARGE = "its pictures are larger than any that are decoded here (8192 x 4352 pixels)"
-REFUSED_AT_MOST = 3
-"""Pictures in a row that the decoder refuses for their size before the source is given up; one may just be damaged."""
+MAX_REFUSED = 3
+"""Consecutive pictures that the decoder refuses for their size before the source is given up; one may just be damaged."""
 
 
 class Decoding:
-    """The frames of a container's picture track, once, in order of presentation; its attributes tell how it went so far.
+    """The frames of a container's video track, once, in order of presentation, with counts of what was read so far.
 
-    origin is where a player's clock begins. errors counts packets that could not be decoded, corrupt those that came damaged,
-    damaged the broken pictures left out after the first good one, resized how often the pictures changed their size; failure is
-    what ended the reading before its end, None where nothing did; read counts packets; too_large says that it ended because its
-    pictures are larger than MOST_PIXELS, none of which is decoded.
+    origin is where a player's clock starts. packets counts those read, errors those that could not be decoded, corrupt those
+    marked as damaged; damaged the broken pictures skipped after the first good one, resized how often the size changed. failure
+    is what ended reading early, None where nothing did; too_large is whether it ended because pictures are larger than
+    MAX_PIXELS, none of which is decoded.
     """
 
     def __init__(self, container: av.container.InputContainer, track: av.VideoStream, clock: SourceClock) -> None:
@@ -55,19 +55,19 @@ class Decoding:
         self.orientation = Orientation()
         self._rotation: float | None = None  # as PyAV reads it from the matrix
         self.pixel_format = "unknown"
-        self.frames = self.errors = self.damaged = self.corrupt = self.resized = self.read = 0
+        self.frames = self.errors = self.damaged = self.corrupt = self.resized = self.packets = 0
         self.failure: av.error.FFmpegError | None = None
         self.finished = False
-        self.fields = Deinterlacer()
-        self.flashing = Flashing()
+        self.deinterlacer = Deinterlacer()
+        self.strobe = StrobeDetector()
         self._container = container
         self._track = track
         self._lost = self._gap = False
         self._doubtful = False
-        self._references = References(track.codec_context.name, track.codec_context.extradata)
-        self._broken: tuple[float, float] | None = None  # times of the first and the last packet that shows a loss
-        self._own = -math.inf
-        self.too_large = self.size[0] * self.size[1] > MOST_PIXELS
+        self._gaps = FrameNumGaps(track.codec_context.name, track.codec_context.extradata)
+        self._loss: tuple[float, float] | None = None  # times of the first and the last packet that shows a loss
+        self._last_stamp = -math.inf
+        self.too_large = self.size[0] * self.size[1] > MAX_PIXELS
         self._refused = 0
         track.codec_context.options = LIMITS
 
@@ -77,15 +77,15 @@ class Decoding:
                 self.damaged += self.frames > 0
                 self._lost = True
                 continue
-            for whole in self.fields.take(picture):
-                yield from self._lit(self._frame(whole))
-        for whole in self.fields.flush():
-            yield from self._lit(self._frame(whole))
+            for progressive in self.deinterlacer.take(picture):
+                yield from self._lit(self._frame(progressive))
+        for progressive in self.deinterlacer.flush():
+            yield from self._lit(self._frame(progressive))
         self.finished = True
 
     def _lit(self, frame: Frame) -> Iterator[Frame]:
-        """The frame, unless it is one of those between the flashes of a light."""
-        if self.flashing.is_dark(frame.grey):
+        """The frame, unless it is a dark one between the flashes of a light."""
+        if self.strobe.is_dark(frame.grey):
             self._gap |= frame.gap
         else:
             yield replace(frame, gap=True) if self._gap else frame
@@ -103,12 +103,12 @@ class Decoding:
                 self.failure = error
                 yield from self._decoded(None)
                 return
-            self.read += 1
+            self.packets += 1
             self.corrupt += packet.is_corrupt
-            if packet.size and (self._references.broken(bytes(packet)) or packet.is_corrupt):
+            if packet.size and (self._gaps.missing_before(bytes(packet)) or packet.is_corrupt):
                 self._note_loss(packet)
-            if packet.size and packet.pts is not None and packet.time_base:
-                self.clock.read_ahead(float(packet.pts * packet.time_base))
+            if packet.size:
+                self.clock.read_ahead(_time(packet))
             yield from self._decoded(packet)
 
     def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
@@ -119,37 +119,38 @@ class Decoding:
         except av.error.FFmpegError as error:
             self.errors += 1
             self._lost = True
-            sizeless = error.errno == errno.EINVAL and not self._track.codec_context.width  # as a decoder leaves it
-            self._refused = self._refused + 1 if sizeless else 0
-            self.too_large = self._refused >= REFUSED_AT_MOST
+            no_size = error.errno == errno.EINVAL and not self._track.codec_context.width  # how a decoder leaves it
+            self._refused = self._refused + 1 if no_size else 0
+            self.too_large = self._refused >= MAX_REFUSED
             return []
         self._refused = 0
         return pictures
 
     def _note_loss(self, packet: av.Packet[Any]) -> None:
-        t = -math.inf if packet.pts is None or not packet.time_base else float(packet.pts * packet.time_base)
-        first, last = self._broken or (t, t)
-        self._broken = min(first, t), max(last, t)
+        stamp = _time(packet)
+        t = -math.inf if stamp is None else stamp
+        first, last = self._loss or (t, t)
+        self._loss = min(first, t), max(last, t)
 
-    def _leans_on_lost(self, own: float | None, *, key: bool) -> bool:
-        """Whether the picture shown at own, seconds of the stream, refers to lost ones or comes just behind them."""
-        t = self._own if own is None else own
-        if t < self._own - GAP_S:
-            self._broken = None  # the stamps restart
-        self._own = t
-        if self._broken is None or t < self._broken[0]:
+    def _refers_to_lost(self, stamp: float | None, *, key: bool) -> bool:
+        """Whether the picture with that time stamp, seconds, refers to lost ones or comes right after them."""
+        t = self._last_stamp if stamp is None else stamp
+        if t < self._last_stamp - GAP_S:
+            self._loss = None  # the stamps restart
+        self._last_stamp = t
+        if self._loss is None or t < self._loss[0]:
             return False
         if key:
-            last = self._broken[1]
-            self._broken = None if t >= last else (last, last)
+            last = self._loss[1]
+            self._loss = None if t >= last else (last, last)
         return True
 
-    def _begins(self, first: float) -> float:
-        """Where a player's clock begins, seconds of the source: with the first sound, or with the first picture."""
-        begins = self._container.start_time
-        if begins is None or not first - LATE_PICTURE_S <= begins / av.time_base <= first:
+    def _origin(self, first: float) -> float:
+        """Where a player's clock starts, seconds of the source: at the first sound, or at the first picture."""
+        start = self._container.start_time
+        if start is None or not first - MAX_AUDIO_LEAD_S <= start / av.time_base <= first:
             return first
-        return float(begins / av.time_base)
+        return float(start / av.time_base)
 
     def _aspect(self) -> float | None:
         """Width over height of a pixel as stored, as the container says or else the stream; None where neither does."""
@@ -157,12 +158,12 @@ class Decoding:
         return float(aspect) if aspect else None
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        if picture.rotation != self._rotation:  # a picture asked for its matrix stays in memory until garbage is collected
+        if picture.rotation != self._rotation:  # reading its matrix keeps a picture in memory until garbage is collected
             self._rotation, self.orientation = picture.rotation, Orientation.of(picture)
         layout, pixels = upright_pixels(picture, self.orientation, self._aspect())
-        own = None if picture.pts is None or not picture.time_base else float(picture.pts * picture.time_base)
-        self._lost |= self._leans_on_lost(own, key=picture.key_frame)
-        t, gap = self.clock.stamp(own, lost=self._lost)
+        stamp = _time(picture)
+        self._lost |= self._refers_to_lost(stamp, key=picture.key_frame)
+        t, gap = self.clock.stamp(stamp, lost=self._lost)
         self._doubtful |= self._lost
         frame = Frame(self.frames, t, pixels, layout, doubtful=self._doubtful)
         resized = self.frames > 0 and (frame.width, frame.height) != self.size
@@ -174,16 +175,21 @@ class Decoding:
         self.size = (frame.width, frame.height)
         if self.start is None:
             self.start = t
-            self.origin = self._begins(t)
+            self.origin = self._origin(t)
         self.end = t
         self.frames += 1
         return frame
 
 
-def picture_track(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The track of moving pictures to read: the default one, else the longest, else the first; None where there is none.
+def _time(item: av.Packet[Any] | av.VideoFrame) -> float | None:
+    """Presentation time, seconds of the source; None where there is no time stamp."""
+    return None if item.pts is None or not item.time_base else float(item.pts * item.time_base)
 
-    The cover of a song is no such track, and a single picture is none where there are more.
+
+def picture_track(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The video track to read: the default one, else the longest, else the first; None where there is none.
+
+    The cover of a song is none, and neither is a single picture where there are other tracks.
     """
     tracks = [
         track
@@ -198,8 +204,8 @@ def picture_track(container: av.container.InputContainer) -> av.VideoStream | No
         if track.frames != 1 and rate_of(track) and not (0 < length < STILL_SHARE * longest)
     ]
     chosen = [track for track in moving if track.disposition & Disposition.default]
-    rivals = chosen or moving or tracks
-    return max(rivals, key=lambda track: round(seconds_of(track) or 0.0), default=None)
+    candidates = chosen or moving or tracks
+    return max(candidates, key=lambda track: round(seconds_of(track) or 0.0), default=None)
 
 
 def seconds_of(track: av.VideoStream) -> float | None:

@@ -1,15 +1,15 @@
 """Recorded video, frame by frame, through PyAV.
 
 Every frame is upright (rotation in the file is applied), carries the file's own time (see `clock`), and comes in the cheapest
-layout that holds it: planes as they are decoded ("i420", "grey"), or RGB where planes do not fit. Damaged pictures are left
-out and counted; whatever can be read is delivered.
+layout that holds it: planes as they are decoded ("i420", "grey"), or RGB where planes do not fit. Damaged pictures are skipped
+and counted; whatever can be read is delivered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
@@ -18,31 +18,33 @@ import av.error
 
 from engine.errors import SourceError
 from engine.types import Frame
+from stream.sources.address import Address, Options, Timeouts
 from stream.sources.clock import Restart, SourceClock
 from stream.sources.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of, seconds_of
 from stream.sources.pixels import square_size
 
 EARLY_END_S = 0.5
-"""A file whose pictures end this much before its declared end was cut off."""
+"""A file whose pictures end earlier than this before its declared end was cut off."""
 
-MOST_RESTARTS = 3
-"""So many restarts of the clock are listed one by one."""
+MAX_LISTED_RESTARTS = 3
+"""Restarts of the clock that are listed one by one."""
 
 UNEVEN_SHARE = 0.01
-"""So many pictures fewer than a steady rate gives, of those that came, are noted."""
+"""Share of the pictures that a steady rate has in addition from which the rate is reported as uneven."""
 
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
-"""ffmpeg would draw text files as pictures, and follow play lists to other files; neither is a recorded video."""
+"""FFmpeg would draw text files as pictures, and follow playlists to other files; neither is a recorded video."""
 
 _INDEXED = {"mp4", "matroska", "avi", "asf"}
-"""Formats that state their length; that of others is ffmpeg's estimate from what is there."""
+"""Formats that state their length; that of others is estimated by FFmpeg."""
 
 
 @dataclass(frozen=True)
 class VideoFacts:
     """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
 
-    covered is how long the pictures last, in so many steps, gaps left out; clock_restarts says where the file's stamps restart.
+    covered is how long the pictures last, without gaps, and steps how many intervals between frames that is; clock_restarts is
+    where the file's stamps restart.
     """
 
     path: str
@@ -79,7 +81,7 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class _Declared:
-    """What the container says of its picture track, read once: the track's memory is gone when the container is closed."""
+    """What the container declares about its video track, read once: the track's memory is freed with the container."""
 
     codec: str
     fps: float | None
@@ -112,10 +114,12 @@ class _Declared:
 
 
 class VideoSource:
-    """The frames of one file, once, in order; `facts` and `problem` tell how reading went so far.
+    """The frames of one file, once, in order; `facts` and `problem` describe how reading went so far.
 
     Raises SourceError where there is nothing to read: no such file, no video, no picture that can be decoded.
     """
+
+    paced = True
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         self.path = path
@@ -148,8 +152,18 @@ class VideoSource:
             raise SourceError(f"{self.path}: no picture in this file can be decoded; it is damaged or cut off")
 
     @property
+    def packets(self) -> int:
+        """How many packets were read so far."""
+        return self._decoding.packets
+
+    @property
+    def finished(self) -> bool:
+        """Whether the file was read to its end."""
+        return self._decoding.finished
+
+    @property
     def expected_frames(self) -> int | None:
-        """How many frames the file says it has, roughly; None where it does not say."""
+        """How many frames the file declares, roughly; None where it does not."""
         declared = self._declared
         if declared.frames:
             return declared.frames
@@ -159,7 +173,7 @@ class VideoSource:
 
     @property
     def origin(self) -> float:
-        """Where a player's clock begins, seconds of the frames' time; known once the first frame was read."""
+        """Where a player's clock starts, seconds of the frames' time; known once the first frame was read."""
         return self._decoding.origin
 
     @property
@@ -183,7 +197,7 @@ class VideoSource:
             expected_frames=self.expected_frames,
             gaps=read.clock.gaps + read.resized + read.clock.short_holes,
             lost_frames=read.clock.missing,
-            unlit_frames=read.flashing.unlit,
+            unlit_frames=read.strobe.unlit,
             decode_errors=read.errors,
             damaged_frames=read.damaged,
             warnings=tuple(self._warnings()),
@@ -191,10 +205,10 @@ class VideoSource:
 
     @property
     def problem(self) -> str | None:
-        """One sentence when less was read than the file should hold, else None; complete once the frames are through."""
+        """One sentence when less was read than the file should hold, else None; final once all frames were read."""
         read, damage = self._decoding, ""
         if read.errors or read.damaged:
-            damage = f"{_count(read.errors, 'packet')} and {_count(read.damaged, 'picture')} are damaged and left out; "
+            damage = f"{_count(read.errors, 'packet')} and {_count(read.damaged, 'picture')} are damaged and were skipped; "
         rest = f"the rest was read ({_count(read.frames, 'frame')})"
         end, last = self._declared.end, read.end
         slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
@@ -205,32 +219,32 @@ class VideoSource:
         return f"{self.path}: {damage}{rest}" if damage else None
 
     def _warnings(self) -> Iterator[str]:
-        yield from self._of_the_clock()
-        yield from self._of_the_way()
-        yield from self._of_the_pictures()
+        yield from self._clock_warnings()
+        yield from self._stream_warnings()
+        yield from self._picture_warnings()
 
-    def _of_the_clock(self) -> Iterator[str]:
+    def _clock_warnings(self) -> Iterator[str]:
         clock = self._decoding.clock
         if clock.invented and clock.invented == self._decoding.frames:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
         elif clock.invented:
-            yield f"{clock.invented} frames have no time stamp of their own; theirs was filled in from the frame rate"
-        for restart in clock.restarts[:MOST_RESTARTS]:
+            yield f"{clock.invented} frames have no time stamp; it was filled in from the frame rate"
+        for restart in clock.restarts[:MAX_LISTED_RESTARTS]:
             yield (
                 f"time stamps restart at frame {restart.frame}: {restart.stamp:.3f} s follows {restart.t:.3f} s; "
-                "times go on from there, and nothing is compared across"
+                "times continue from there, and nothing is compared across the restart"
             )
-        if len(clock.restarts) > MOST_RESTARTS:
-            yield f"time stamps restart {len(clock.restarts) - MOST_RESTARTS} times more"
+        if len(clock.restarts) > MAX_LISTED_RESTARTS:
+            yield f"time stamps restart {len(clock.restarts) - MAX_LISTED_RESTARTS} times more"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
 
-    def _of_the_way(self) -> Iterator[str]:
+    def _stream_warnings(self) -> Iterator[str]:
         read, clock = self._decoding, self._decoding.clock
         if clock.missing:
             yield (
-                f"{_count(clock.missing, 'picture')} missing in {_count(clock.holes, 'place')}, lost on the way to this file; "
-                "where that shows, what is before is not compared with what comes after"
+                f"{_count(clock.missing, 'picture')} missing in {_count(clock.holes, 'place')}, lost before recording; "
+                "nothing is compared across places where that is visible"
             )
         if clock.uneven > UNEVEN_SHARE * read.frames:
             yield (
@@ -240,45 +254,54 @@ class VideoSource:
         if read.corrupt:
             yield f"{_count(read.corrupt, 'packet')} came damaged"
         if self._declared.unindexed:
-            yield "the file has no index (its recorder was switched off?); it was read from end to end all the same"
+            yield "the file has no index (its recorder was switched off?); it was read to its end nevertheless"
         if self._declared.tracks > 1:
-            yield f"the file has {self._declared.tracks} tracks of pictures; number {self._declared.track} was read"
+            yield f"the file has {self._declared.tracks} video tracks; number {self._declared.track} was read"
 
-    def _of_the_pictures(self) -> Iterator[str]:
-        read, fields = self._decoding, self._decoding.fields
+    def _picture_warnings(self) -> Iterator[str]:
+        read, deinterlacer = self._decoding, self._decoding.deinterlacer
         if read.resized:
-            yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across"
-        interlaced = fields.interlaced + fields.woven
-        flag = "" if fields.interlaced else ", though the file does not say so"
-        if fields.refusal is not None:
-            yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({fields.refusal})"
+            yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across a change"
+        interlaced = deinterlacer.interlaced + deinterlacer.unflagged
+        flag = "" if deinterlacer.interlaced else ", though the file does not say so"
+        if deinterlacer.failure is not None:
+            yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({deinterlacer.failure})"
         elif interlaced:
             yield f"{_count(interlaced, 'picture')} interlaced{flag}; they were deinterlaced (yadif)"
         if read.orientation.mirrored:
-            yield "the file says that its pictures are shown mirrored; so they were analysed"
+            yield "the file declares its pictures as mirrored; they were analysed mirrored"
         if self._declared.pixel_shape:
             yield f"pixels are not square ({self._declared.pixel_shape}); the pictures were stretched until they are"
-        if read.flashing.unlit:
+        if read.strobe.unlit:
             yield (
-                f"{_count(read.flashing.unlit, 'picture')} of {read.frames} dark between the flashes of a light (an infrared "
+                f"{_count(read.strobe.unlit, 'picture')} of {read.frames} dark between the flashes of a light (an infrared "
                 "camera?); the lit ones were analysed"
             )
 
 
 def decoder_threads(pixels: int) -> int:
-    """How many threads decode pictures of so many pixels, 0 for one a core.
+    """How many threads decode pictures of so many pixels, 0 for one per core.
 
-    Up to 1280 x 720 one keeps up with the analysis; two would take half as much again of the cores that it wants for itself.
+    Up to 1280 x 720 one keeps up with the analysis; two would take half as much CPU time again from it.
     """
     return 1 if pixels <= 1280 * 720 else 0
 
 
 def open_video(path: str | Path, *, threads: int = 0) -> VideoSource:
-    """A recorded video as a context manager that iterates frames; threads is the decoder's, 0 as many as its pictures want.
+    """A recorded video as a context manager that iterates frames; threads is the decoder's, 0 for `decoder_threads`.
 
     Raises SourceError in one sentence for no such file, a folder, an empty file, what is no video, and sound alone.
     """
     return VideoSource(Path(path), threads=threads)
+
+
+def recording(source: str, _: Options) -> Address:
+    """The address of a video file, which is played in real time and of which every frame is wanted."""
+    return Address("file", source, source, _open_address, PurePath(source).stem, live=False, paced=True)
+
+
+def _open_address(address: Address, _: Timeouts) -> VideoSource:
+    return open_video(address.target)
 
 
 def _count(number: int, noun: str) -> str:
@@ -286,7 +309,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    """The container at path, or SourceError saying what is there instead."""
+    """The container at path. Raises SourceError that names what is there instead."""
     try:
         if path.is_dir():
             raise SourceError(f"{path} is a folder; a video file is expected")
@@ -298,8 +321,8 @@ def _open(path: Path) -> av.container.InputContainer:
     except PermissionError:
         raise SourceError(f"{path} may not be read; check its permissions") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise SourceError(f"{path} cannot be read as a video ({said}): it is damaged, cut off, or no video at all") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{path} cannot be read as a video ({reason}): it is damaged, cut off, or no video at all") from None
     if _NO_VIDEO_FORMATS & set(container.format.name.split(",")):
         container.close()
         raise SourceError(f"{path} is text, not a video")

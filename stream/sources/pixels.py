@@ -15,12 +15,12 @@ import numpy as np
 from engine.types import U8, Layout
 
 MOST_STRETCH = 4.0
-"""Pixels that are said to be longer than this in one direction are taken to be square: no camera has such."""
+"""Pixels declared to be longer than this in one direction are taken to be square: no camera has such."""
 SQUARE = 0.01
 """Pixels whose sides differ by less than this share count as square: encoders round."""
 
 _FLIPS = {(True, False): 1, (False, True): 0, (True, True): -1}
-"""OpenCV's code for what is to be flipped: columns, rows."""
+"""(columns, rows) to flip -> OpenCV's code."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,19 @@ def square_size(width: int, height: int, aspect: float | None) -> tuple[int, int
     return width, _stretched(height, 1 / aspect)
 
 
-def upright_pixels(picture: av.VideoFrame, how: Orientation | None = None, aspect: float | None = None) -> tuple[Layout, U8]:
-    """The layout and pixels of a decoded picture as it is shown; how is its orientation (default: what it says itself),
-    aspect a stored pixel's width over its height (default: square)."""
-    how = how or Orientation.of(picture)
+def upright_pixels(picture: av.VideoFrame, orientation: Orientation, aspect: float | None) -> tuple[Layout, U8]:
+    """The layout and pixels of a decoded picture as it is shown; aspect is a stored pixel's width over its height, None: 1."""
     name, even = picture.format.name, picture.width % 2 == 0 and picture.height % 2 == 0
     width, height = square_size(picture.width, picture.height, aspect)
     if name.startswith(("gray", "ya", "mono")):
         grey = picture if name == "gray" else picture.reformat(format="gray")
-        return "grey", how.applied(_sized(_plane(grey, 0), width, height))
+        return "grey", orientation.applied(_resized(_plane(grey, 0), width, height))
     if not even or picture.format.is_rgb or name == "pal8":
         rgb = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
-        return "rgb", how.applied(_sized(rgb, width, height))
+        return "rgb", orientation.applied(_resized(rgb, width, height))
     planar = picture if name in ("yuv420p", "yuvj420p") else picture.reformat(format="yuv420p")
     sizes = ((width, height), (width // 2, height // 2), (width // 2, height // 2))
-    planes = [how.applied(_sized(_plane(planar, i), *size)) for i, size in enumerate(sizes)]
+    planes = [orientation.applied(_resized(_plane(planar, i), *size)) for i, size in enumerate(sizes)]
     return "i420", np.concatenate([plane.reshape(-1) for plane in planes]).reshape(-1, planes[0].shape[1])
 
 
@@ -102,7 +100,7 @@ def _plane(picture: av.VideoFrame, index: int) -> U8:
     return lines[: plane.height, : plane.width]
 
 
-def _sized(plane: U8, width: int, height: int) -> U8:
+def _resized(plane: U8, width: int, height: int) -> U8:
     if plane.shape[:2] == (height, width):
         return plane
     return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -1,7 +1,7 @@
-"""Whether a voice sounds in a recorded video, by the detector of WebRTC (Gaussian mixtures over six bands, 30 ms at a time).
+"""Voice activity in a recorded video, by the detector of WebRTC (Gaussian mixtures over six bands, 30 ms at a time).
 
-It witnesses for lips that move (`engine.activity.speech`), so it should rather hear too much than too little: music often
-passes for a voice, and then the lips decide alone, as they do where there is no sound track or a muted one.
+It confirms that lips move in speech (`engine.activity.speech`), so false positives are better than misses: music often passes
+for a voice, and then the lips decide alone, as they do where there is no audio track or a muted one.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ import numpy as np
 import numpy.typing as npt
 import webrtcvad
 
-from stream.sources.clock import GAP_S, LEAP_S
+from stream.sources.clock import GAP_S, MAX_JUMP_S
 
 I16 = npt.NDArray[np.int16]
 
 RATE = 16_000
 WINDOW = RATE * 30 // 1000  # samples
 WINDOW_S = WINDOW / RATE
-REACH_S = 0.3  # the windows so far around a moment tell of it: lips move before the voice sounds, and in pauses between words
-MUTED = 8  # samples that never go beyond are no silence of a room, but a track that was switched off
-EAGERNESS = 1  # 0 to 3: how eager the detector is to call something no voice
-DRIFT_S = 0.1  # a packet of sound this far from where the one before ended is placed by its own time
+REACH_S = 0.3  # windows this far around a moment count: lips move before the voice sounds, and in pauses between words
+MUTED = 8  # amplitude up to which samples are a muted track rather than the silence of a room
+AGGRESSIVENESS = 1  # of the detector in rejecting what is no voice, 0 to 3
+DRIFT_S = 0.1  # a packet of sound this far from the end of the previous one is placed by its own time
 KEPT_S = 5.0
 
 
 class Voice:
-    """The voice in the first sound track of the file at path. Ask `at` for moments in order; `close` frees the decoder.
+    """The voice in the first audio track of the file at path. Call `at` for moments in order; `close` frees the decoder.
 
-    Nothing is raised where there is no sound or it cannot be decoded: then nothing is known.
+    Where there is no sound or it cannot be decoded, nothing is raised and nothing is known.
     """
 
     def __init__(self, path: Path) -> None:
-        self._times: list[float] = []  # middles of the windows heard last,
+        self._times: list[float] = []  # centres of the most recent windows,
         self._heard: list[bool | None] = []  # whether a voice was in them, None where the track is muted
         self._container: av.container.InputContainer | None = None
         self._windows: Iterator[tuple[float, bool | None]] = iter(())
@@ -78,19 +78,18 @@ class Voice:
 
     @staticmethod
     def _listen(container: av.container.InputContainer) -> Iterator[tuple[float, bool | None]]:
-        """The middle of each window and whether a voice is in it."""
-        detector = webrtcvad.Vad(EAGERNESS)
+        """The centre of each window, seconds, and whether a voice is in it, None where the track is muted."""
+        detector = webrtcvad.Vad(AGGRESSIVENESS)
         first = True
         samples: I16 = np.zeros(0, np.int16)
         begin = offset = 0.0
         for stamp, more in _sound(container):
-            start, goes_on = None if stamp is None else stamp + offset, begin + len(samples) / RATE
-            if (
-                start is not None and not first and not -GAP_S <= start - goes_on <= LEAP_S
-            ):  # as the pictures' clock: see `stream.sources.clock`
-                offset += goes_on - start
-                start = goes_on
-            if start is not None and abs(start - (begin + len(samples) / RATE)) > DRIFT_S:
+            start, expected = None if stamp is None else stamp + offset, begin + len(samples) / RATE
+            restarts = start is not None and not first and not -GAP_S <= start - expected <= MAX_JUMP_S
+            if start is not None and restarts:  # as in `stream.sources.clock`
+                offset += expected - start
+                start = expected
+            if start is not None and abs(start - expected) > DRIFT_S:
                 samples, begin = np.zeros(0, np.int16), start
             first = False
             samples = np.concatenate([samples, more])
@@ -102,7 +101,7 @@ class Voice:
 
 
 def _sound(container: av.container.InputContainer) -> Iterator[tuple[float | None, I16]]:
-    """Time and samples, mono, RATE a second, of what can be decoded; ends where the file is damaged."""
+    """Time, seconds, and samples, mono, RATE a second, of what can be decoded; ends where the file is damaged."""
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     track = container.streams.audio[0]
     try:

@@ -12,7 +12,6 @@ from stream.settings import (
     ServerSettings,
     SourceSettings,
     StoreSettings,
-    default_name,
     load_live_settings,
     sources_from,
 )
@@ -26,7 +25,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_a_file_says_everything(tmp_path: Path) -> None:
+def test_every_setting_is_read_from_a_file(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         """
@@ -64,12 +63,12 @@ def test_the_shipped_settings_can_be_read(path: Path) -> None:
     assert load_live_settings(path).sources
 
 
-def test_there_are_shipped_settings() -> None:
+def test_shipped_settings() -> None:
     assert {path.name for path in CONFIGS} >= {"webcam.toml", "rtsp.toml", "two-cameras.toml"}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("[[sources]]\nurl = '0'\nloops = true", r"the first source has no setting loops; there are name, url, .*, loop, "),
         ("[[sources]]\nname = 'a'", r"the first source has no url$"),
@@ -97,17 +96,17 @@ def test_there_are_shipped_settings() -> None:
         ("[pipeline]\na = 1", r"there is no setting pipeline; there are sources, "),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=rf"live\.toml: {said}"):
+def test_errors_name_the_setting(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=rf"live\.toml: {problem}"):
         load_live_settings(written(tmp_path, text))
 
 
 @pytest.mark.parametrize("processes", ["auto", 0, 256])
-def test_processes_are_a_number_or_found_out(processes: str | int) -> None:
+def test_processes_are_a_number_or_automatic(processes: str | int) -> None:
     assert LiveSettings.model_validate({"processes": processes}).processes == processes
 
 
-def test_credentials_show_up_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "s3cret-word"
     source = SourceSettings(url=f"rtsp://me:{secret}@camera.local/a", password=secret)
     assert source.name == "camera.local"
@@ -134,7 +133,7 @@ def test_credentials_show_up_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("[[sources]]\nurl = 'lavfi:testsrc=rate=30'", False),
     ],
 )
-def test_open_settings_that_hold_a_secret_are_warned_of(
+def test_readable_settings_with_a_secret_give_a_warning(
     tmp_path: Path, text: str, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = written(tmp_path, text)
@@ -142,16 +141,6 @@ def test_open_settings_that_hold_a_secret_are_warned_of(
     load_live_settings(path)
     assert ("holds a secret" in caplog.text) is warned
     assert path.stat().st_mode & 0o777 == 0o644, "somebody may have set it for a group of readers"
-
-
-def test_a_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = SourceSettings(url="rtsp://camera.local/a", username="me", password_env="CAMERA_PASSWORD")
-    monkeypatch.delenv("CAMERA_PASSWORD", raising=False)
-    with pytest.raises(ConfigError, match="CAMERA_PASSWORD"):
-        source.secret()
-    monkeypatch.setenv("CAMERA_PASSWORD", "word")
-    assert source.secret() == "word"
-    assert SourceSettings(url="0").secret() is None
 
 
 def test_the_token_comes_from_settings_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,24 +165,6 @@ def test_a_token_that_a_page_cannot_send_is_refused(tmp_path: Path, content: byt
         ServerSettings(token_file=tmp_path / "none").access_token()
 
 
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [
-        ("0", "webcam-0"),
-        ("/dev/video2", "video2"),
-        ("rtsp://user:word@10.0.0.7:554/live/main", "10.0.0.7"),
-        ("https://example.org/a/index.m3u8", "example.org"),
-        ("clips/an interview.mp4", "an interview"),
-        ("lavfi:testsrc=size=640x480", "pattern"),
-        ("/", "source"),
-        ("rtsp://[::1", "source"),
-    ],
-)
-def test_a_source_is_named_after_its_address(url: str, name: str) -> None:
-    assert default_name(url) == name
-    assert SourceSettings(url=url).name == name
-
-
 def test_sources_of_one_name_are_numbered(tmp_path: Path) -> None:
     assert [source.name for source in sources_from(["a/x.mp4", "b/x.mp4", "c/x.mp4"], loop=True)] == ["x", "x-2", "x-3"]
     text = "[[sources]]\nurl = 'x.mp4'\n[[sources]]\nurl = 'y.mp4'\nname = 'x'"
@@ -202,6 +173,6 @@ def test_sources_of_one_name_are_numbered(tmp_path: Path) -> None:
         sources_from(["rtsp://h/a"], transport="pigeon")
 
 
-def test_events_are_kept_in_the_users_folder_unless_told() -> None:
+def test_events_are_stored_in_the_users_folder_by_default() -> None:
     assert StoreSettings().place().name == "apexstream"
     assert StoreSettings().place().is_absolute()

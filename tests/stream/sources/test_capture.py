@@ -20,10 +20,11 @@ import stream.sources.capture
 import stream.sources.decoding
 from engine.errors import ConfigError, SourceError
 from engine.types import Frame
+from stream.backoff import Backoff
 from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceStatus
-from stream.settings import SourceSettings
-from stream.sources.capture import LONGEST_WAIT_S, BackOff, Capture, Pace, Stillness
+from stream.sources.capture import Capture, FrozenPicture, Pace
+from stream.sources.settings import SourceSettings
 from tests.soak.rtsp import RtspServer, TcpProxy
 from tests.videos import stepping, write_video
 
@@ -36,14 +37,14 @@ HANGS_S = 4 * SOON_S
 
 
 class Watched:
-    """A running capture, with all statuses it told, and its frames to take."""
+    """A running capture, all statuses it reported, and its frames to take."""
 
     def __init__(self, url: str, *, capacity: int = 100, newest: bool = True, **settings: Any) -> None:
         self.box: Mailbox[Arrival] = Mailbox(capacity, newest=newest)
-        self.told: list[SourceStatus] = []
+        self.reported: list[SourceStatus] = []
         self._changed = threading.Condition()
         source = SourceSettings(url=url, **{"stall_s": STALL_S, **settings})
-        self.capture = Capture(source, self.box, self._hear)
+        self.capture = Capture(source, self.box, self._receive)
 
     def __enter__(self) -> Watched:
         self.capture.start()
@@ -52,19 +53,19 @@ class Watched:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.capture.stop()
 
-    def _hear(self, status: SourceStatus) -> None:
+    def _receive(self, status: SourceStatus) -> None:
         with self._changed:
-            self.told.append(status)
+            self.reported.append(status)
             self._changed.notify_all()
 
     def until(self, sought: Callable[[SourceStatus], bool], since: int = 0) -> SourceStatus:
-        """The first status told from the number since on that is sought."""
+        """The first status that is sought, from number since on."""
 
         def found() -> SourceStatus | None:
-            return next((status for status in self.told[since:] if sought(status)), None)
+            return next((status for status in self.reported[since:] if sought(status)), None)
 
         with self._changed:
-            assert self._changed.wait_for(lambda: found() is not None, SOON_S), f"told: {self.told}"
+            assert self._changed.wait_for(lambda: found() is not None, SOON_S), f"reported: {self.reported}"
             status = found()
             assert status is not None
             return status
@@ -72,12 +73,12 @@ class Watched:
     def take(self, count: int) -> list[Arrival]:
         """The next frames."""
         arrivals = [self.box.get(SOON_S) for _ in range(count)]
-        assert None not in arrivals, f"ended: {self.told}"
+        assert None not in arrivals, f"ended: {self.reported}"
         return [arrival for arrival in arrivals if arrival is not None]
 
     def states(self) -> list[str]:
-        """The states told, each once in a row."""
-        states = [status.state for status in self.told]
+        """The states reported, consecutive ones once."""
+        states = [status.state for status in self.reported]
         return [state for n, state in enumerate(states) if n == 0 or state != states[n - 1]]
 
 
@@ -93,7 +94,7 @@ def shared_server() -> Iterator[RtspServer]:
 
 @pytest.fixture
 def server(shared_server: RtspServer) -> RtspServer:
-    """A server that runs when the test begins, whatever the one before did to it."""
+    """A server that runs when the test starts, whatever the previous one did to it."""
     shared_server.thaw()
     if not shared_server.running:
         shared_server.start()
@@ -159,7 +160,7 @@ def test_a_connection_reset_and_one_that_stalls(server: RtspServer) -> None:
         watched.take(5)
         proxy.reset()
         assert_comes_back(watched, time.monotonic())
-        known = len(watched.told)
+        known = len(watched.reported)
         proxy.stall()
         watched.until(in_state("stalled"), known)
         proxy.flow()
@@ -172,25 +173,25 @@ def test_a_password(caplog: pytest.LogCaptureFixture) -> None:
             refused = watched.until(in_state("reconnecting"))
             assert "refuses the user name or password" in refused.detail
             watched.until(in_state("reconnecting"), 3)
-        told = " ".join(repr(status) for status in watched.told)
-        assert "wr0ng" not in told + caplog.text + repr(watched.capture.address)
+        statuses = " ".join(repr(status) for status in watched.reported)
+        assert "wr0ng" not in statuses + caplog.text + repr(watched.capture.address)
         with Watched(server.url, username="me", password="open sesame") as watched:
             watched.take(3)
 
 
 def test_a_source_that_is_refused_for_its_size_is_reported_and_retried_later(monkeypatch: pytest.MonkeyPatch) -> None:
     hurried: list[float] = []
-    monkeypatch.setattr(stream.sources.decoding, "MOST_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(stream.sources.decoding, "MAX_PIXELS", 64 * 48 - 1)
     monkeypatch.setattr(stream.sources.capture, "REFUSED_WAIT_S", 0.01)
-    monkeypatch.setattr(BackOff, "next", lambda back_off: hurried.append(0.0) or 0.0)
+    monkeypatch.setattr(Backoff, "next", lambda backoff: hurried.append(0.0) or 0.0)
     with Watched("lavfi:testsrc=size=64x48:rate=25") as watched:
-        told = watched.until(in_state("reconnecting"))
-        watched.until(in_state("reconnecting"), since=watched.told.index(told) + 1)
-    assert told.detail == f"lavfi:testsrc=size=64x48:rate=25: {stream.sources.decoding.TOO_LARGE}"
+        refused = watched.until(in_state("reconnecting"))
+        watched.until(in_state("reconnecting"), since=watched.reported.index(refused) + 1)
+    assert refused.detail == f"lavfi:testsrc=size=64x48:rate=25: {stream.sources.decoding.TOO_LARGE}"
     assert hurried == []
 
 
-def test_a_missing_password_and_an_impossible_source_are_told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_password_and_an_impossible_source_are_errors_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("APEX_TEST_PASSWORD", raising=False)
     with pytest.raises(ConfigError, match="APEX_TEST_PASSWORD"):
         Watched("rtsp://127.0.0.1/x", password_env="APEX_TEST_PASSWORD")
@@ -198,35 +199,35 @@ def test_a_missing_password_and_an_impossible_source_are_told_beforehand(monkeyp
         Watched("ftp://127.0.0.1/x")
 
 
-class Stumbling(Watched):
-    """Who hears of the source fails once, when it is live."""
+class FailingOnce(Watched):
+    """Receiving a status fails once, when the source is live."""
 
-    stumbled = False
+    failed = False
 
-    def _hear(self, status: SourceStatus) -> None:
-        if status.state == "live" and not self.stumbled:
-            self.stumbled = True
-            raise LookupError("nobody foresaw this")
-        super()._hear(status)
+    def _receive(self, status: SourceStatus) -> None:
+        if status.state == "live" and not self.failed:
+            self.failed = True
+            raise LookupError("unexpected")
+        super()._receive(status)
 
 
-def test_an_unforeseen_error_is_told_and_the_source_goes_on(
+def test_an_unexpected_error_is_reported_and_the_source_reconnects(
     server: RtspServer, clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Stumbling(server.url) as watched:
-        told = watched.until(in_state("reconnecting"))
+    with FailingOnce(server.url) as watched:
+        failed = watched.until(in_state("reconnecting"))
         watched.until(in_state("live"))
         arrivals = watched.take(2)
-    assert "LookupError" in told.detail and "\n" not in told.detail
+    assert "LookupError" in failed.detail and "\n" not in failed.detail
     assert [(arrival.frame.index, arrival.frame.gap) for arrival in arrivals] == [(0, False), (1, True)]
     assert watched.states() == ["starting", "reconnecting", "live", "ended"]
-    assert "nobody foresaw this" in caplog.text
-    with Stumbling(str(clip), newest=False) as played:
+    assert "unexpected" in caplog.text
+    with FailingOnce(str(clip), newest=False) as played:
         ended = played.until(in_state("ended"))
-    assert "LookupError" in ended.detail, "a file would tell all its events again"
+    assert "LookupError" in ended.detail, "a file would report all its events again"
 
 
-def test_what_was_never_there_is_tried_again_and_again() -> None:
+def test_a_missing_device_is_retried() -> None:
     with Watched("/dev/video97") as watched:
         attempts = [watched.until(in_state("reconnecting"), number) for number in (1, 2, 3)]
     assert all("no such device" in attempt.detail for attempt in attempts)
@@ -272,14 +273,14 @@ def test_a_file_is_played_in_real_time_and_ends(clip: Path) -> None:
     assert [arrival.frame.t for arrival in arrivals] == pytest.approx([n / 40 for n in range(30)], abs=1e-4)
 
 
-def test_a_source_too_slow_for_micro_expressions_says_so(tmp_path: Path) -> None:
+def test_a_source_too_slow_for_micro_expressions_has_a_warning(tmp_path: Path) -> None:
     slow = write_video(tmp_path / "slow.mp4", stepping(64, 48, 30), rate=10)
     with Watched(str(slow), newest=False) as watched:
         status = watched.until(lambda status: bool(status.detail))
     assert status.state == "live" and "cannot be seen at 10 frames/s" in status.detail
 
 
-def test_a_file_begins_again_where_that_is_wanted(clip: Path) -> None:
+def test_a_file_loops_where_that_is_set(clip: Path) -> None:
     with Watched(str(clip), newest=False, loop=True) as watched:
         arrivals = watched.take(65)
         assert watched.capture.status.state == "live"
@@ -289,7 +290,7 @@ def test_a_file_begins_again_where_that_is_wanted(clip: Path) -> None:
     assert watched.capture.status.reconnects == 0
 
 
-def test_a_file_damaged_at_its_end_is_played_and_the_damage_told(tmp_path: Path) -> None:
+def test_a_file_damaged_at_its_end_is_played_and_the_damage_reported(tmp_path: Path) -> None:
     path = write_video(tmp_path / "c.mp4", stepping(64, 48, 90), rate=60, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[:-1500])
     with Watched(str(path), newest=False, capacity=100) as watched:
@@ -305,12 +306,12 @@ def test_a_pattern_is_played_in_real_time_and_ends() -> None:
     assert watched.states() == ["starting", "live", "ended"]
 
 
-def test_a_picture_that_stands_still_has_stalled_until_it_changes() -> None:
-    stillness = Stillness()
+def test_a_frozen_picture_is_detected_once_until_it_changes() -> None:
+    frozen = FrozenPicture()
     pictures = [np.full((16, 16), level, np.uint8) for level in (10, 10, 10, 10, 10, 20, 20, 20)]
     arrivals = [Arrival(Frame(n, 0.5 * n, picture, "grey"), 100 + 0.5 * n, 0.0) for n, picture in enumerate(pictures)]
-    said = [stillness.stalls(arrival, 1.0) for arrival in arrivals]
-    assert said == [False, False, True, False, False, False, False, True]
+    detected = [frozen.detect(arrival, 1.0) for arrival in arrivals]
+    assert detected == [False, False, True, False, False, False, False, True]
 
 
 class StuckCamera(BaseHTTPRequestHandler):
@@ -332,7 +333,7 @@ class StuckCamera(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-def test_a_camera_whose_picture_stands_still_is_connected_again_once_and_stalled_until_it_changes(tmp_path: Path) -> None:
+def test_a_camera_with_a_frozen_picture_is_reconnected_once_and_stalled_until_it_changes(tmp_path: Path) -> None:
     pictures = [
         write_video(tmp_path / "one.jpg", [picture], codec="mjpeg", pix_fmt="yuvj420p").read_bytes()
         for picture in stepping(64, 48, 2)
@@ -345,10 +346,10 @@ def test_a_camera_whose_picture_stands_still_is_connected_again_once_and_stalled
         with Watched(f"http://127.0.0.1:{server.server_address[1]}/", stall_s=0.3) as watched:
             assert watched.until(in_state("stalled")).detail == "the picture has not changed for 0.3 s"
             back = watched.until(lambda status: status.state not in ("starting", "reconnecting") and status.reconnects == 1)
-            frozen = watched.until(lambda status: status.frames > back.frames, len(watched.told))
+            frozen = watched.until(lambda status: status.frames > back.frames, len(watched.reported))
             assert frozen.state == "stalled"
             assert frozen.detail == "the picture has not changed for 0.3 s"
-            known = len(watched.told)
+            known = len(watched.reported)
             repaired.set()
             watched.until(in_state("live"), known)
             assert watched.states()[:6] == ["starting", "live", "stalled", "reconnecting", "stalled", "live"]
@@ -382,7 +383,7 @@ STOPPED_IN: dict[Callable[[RtspServer], Watched], str] = {
 
 
 @pytest.mark.parametrize("make", STOPPED_IN)
-def test_stopping_waits_for_no_source(server: RtspServer, make: Callable[[RtspServer], Watched]) -> None:
+def test_stopping_does_not_wait_for_the_source(server: RtspServer, make: Callable[[RtspServer], Watched]) -> None:
     watched = make(server)
     with watched:
         watched.until(in_state(STOPPED_IN[make]))
@@ -413,25 +414,14 @@ def test_a_capture_never_started_stops_too(clip: Path) -> None:
     assert watched.box.closed
 
 
-def test_a_consumer_who_leaves_ends_the_capture(clip: Path) -> None:
+def test_an_abandoned_mailbox_ends_the_capture(clip: Path) -> None:
     with Watched("lavfi:testsrc=size=64x48:rate=30") as watched:
         watched.take(1)
         watched.box.abandon()
         watched.until(in_state("ended"))
 
 
-def test_waits_double_up_to_two_seconds_and_vary() -> None:
-    back_off = BackOff()
-    waits = [back_off.next() for _ in range(40)]
-    for wait, expected in zip(waits, [0.2, 0.4, 0.8, 1.6], strict=False):
-        assert expected * 0.75 <= wait <= expected * 1.25
-    assert all(1.5 <= wait <= LONGEST_WAIT_S for wait in waits[4:])
-    assert len(set(waits)) > 5
-    back_off.reset()
-    assert back_off.next() <= 0.25
-
-
-def test_a_hole_in_time_is_not_waited_out() -> None:
+def test_a_hole_in_time_is_skipped() -> None:
     pace = Pace(threading.Event())
     began = time.monotonic()
     for t, gap in ((0.0, False), (0.05, False), (3600.0, True), (3600.05, False)):
@@ -439,7 +429,7 @@ def test_a_hole_in_time_is_not_waited_out() -> None:
     assert 0.09 < time.monotonic() - began < 20
 
 
-def test_a_status_says_all_there_is_to_say(clip: Path) -> None:
+def test_the_fields_of_a_status(clip: Path) -> None:
     with Watched(str(clip), newest=False, capacity=40, name="door") as watched:
         ended = watched.until(in_state("ended"))
     assert (ended.stream, ended.kind, ended.frames, ended.width, ended.height) == ("door", "file", 30, 64, 48)

@@ -56,7 +56,7 @@ def test_a_new_clock_is_kept_and_marked() -> None:
     assert stamps(clock, [100.0, 100.04, 3.0, 3.04]) == [(100.0, False), (100.04, False), (3.0, True), (3.04, False)]
 
 
-def test_repeated_stamps_are_told_apart() -> None:
+def test_repeated_stamps_get_different_times() -> None:
     times = [t for t, _ in stamps(SourceClock(0.04), [0.0, 0.04, 0.04, 0.04])]
     assert times == sorted(set(times))
 
@@ -70,7 +70,7 @@ def test_stamps_of_storage_are_sorted_when_that_is_known() -> None:
     assert clock.invented == 0
 
 
-def test_disorder_found_on_the_way_never_goes_back_in_time() -> None:
+def test_times_increase_where_stamps_turn_out_to_be_unsorted() -> None:
     clock = SourceClock(0.1)
     stored = [0.2, 0.6, 0.4, 1.2, 1.0, 1.4, 0.8, 2.0]
     for t in stored:
@@ -90,13 +90,13 @@ def test_a_timeline_follows_the_sources_own_clock(follows_wall: bool) -> None:
     assert placed(Timeline(follows_wall=follows_wall), steady) == [t for t, _, _ in steady]
 
 
-def test_a_clock_begun_anew_goes_on_by_the_wall_clock_and_then_by_itself() -> None:
+def test_after_a_restart_time_continues_by_the_wall_clock_and_then_by_the_sources() -> None:
     timeline = Timeline(follows_wall=True)
     assert placed(timeline, [(7.0, 100.0, False), (7.1, 100.1, False)]) == [7.0, 7.1]
     assert placed(timeline, [(0.0, 103.1, True), (0.1, 103.3, False), (0.2, 103.3, False)]) == pytest.approx([10.1, 10.2, 10.3])
 
 
-def test_a_clock_that_went_on_over_the_loss_is_kept() -> None:
+def test_a_clock_that_ran_on_during_the_loss_is_kept() -> None:
     assert placed(Timeline(follows_wall=True), [(7.0, 100.0, False), (10.2, 103.0, True)]) == [7.0, 10.2]
 
 
@@ -106,7 +106,7 @@ def test_a_jump_ahead_is_another_clock_where_time_is_real_and_a_hole_in_a_file()
     assert placed(Timeline(follows_wall=False), frames) == [0.0, 0.1, 900.0, 900.1]
 
 
-def test_a_timeline_never_goes_back_nor_stands() -> None:
+def test_a_timeline_always_increases() -> None:
     frames = [
         (9.0, 50.0, False),
         (9.1, 50.1, False),
@@ -120,19 +120,19 @@ def test_a_timeline_never_goes_back_nor_stands() -> None:
         assert all(after > before for before, after in pairwise(times))
 
 
-def test_a_file_begun_again_goes_on_a_step_later() -> None:
+def test_a_file_that_loops_continues_one_step_later() -> None:
     timeline = Timeline(follows_wall=False)
     assert placed(timeline, [(0.0, 10.0, False), (0.5, 10.5, False), (0.0, 10.51, True)]) == pytest.approx([0.0, 0.5, 1.0])
 
 
-@pytest.mark.parametrize(("fps", "said"), [(5, True), (16.2, True), (23.976, False), (30, False), (0, False)])
-def test_a_rate_too_low_for_micro_expressions_is_said(fps: float, said: bool) -> None:
+@pytest.mark.parametrize(("fps", "warned"), [(5, True), (16.2, True), (23.976, False), (30, False), (0, False)])
+def test_a_rate_too_low_for_micro_expressions_gives_a_warning(fps: float, warned: bool) -> None:
     sentence = slow_rate(fps)
-    assert sentence.startswith(f"micro-expressions cannot be seen at {fps:.0f} frames/s:") if said else not sentence
-    assert ("nothing shorter than 3 frames" in sentence) == said
+    assert sentence.startswith(f"micro-expressions cannot be seen at {fps:.0f} frames/s:") if warned else not sentence
+    assert ("nothing shorter than 3 frames" in sentence) == warned
 
 
-def test_a_rate_that_wavers_is_said_once() -> None:
+def test_a_varying_rate_gives_one_warning() -> None:
     note = SlowRate()
     assert note(0) == ""
     assert len({note(fps) for fps in (10, 9.4, 10.8, 0, 11.9)}) == 1
@@ -141,7 +141,7 @@ def test_a_rate_that_wavers_is_said_once() -> None:
 
 
 @pytest.mark.parametrize("there", [0.0, 40_000.0])
-def test_in_a_recording_time_goes_on_where_stamps_restart(there: float) -> None:
+def test_in_a_recording_time_continues_where_stamps_restart(there: float) -> None:
     clock = SourceClock(0.04, recorded=True)
     times = [100.0, 100.04, there, there + 0.04, there + 0.08]
     assert [t for t, _ in stamps(clock, times)] == pytest.approx([100.0, 100.04, 100.08, 100.12, 100.16])
@@ -150,7 +150,7 @@ def test_in_a_recording_time_goes_on_where_stamps_restart(there: float) -> None:
     assert (clock.gaps, clock.covered) == (1, pytest.approx(0.12))
 
 
-def test_a_hole_of_a_recording_stays_one() -> None:
+def test_a_gap_in_a_recording_is_kept() -> None:
     clock = SourceClock(0.04, recorded=True)
     assert stamps(clock, [0.0, 0.04, 600.0]) == [(0.0, False), (0.04, False), (600.0, True)]
     assert not clock.restarts

@@ -13,7 +13,7 @@ from stream.sources.decoding import Decoding, picture_track, rate_of
 from tests.videos import quadrants, stepping, write_tone, write_video
 
 
-def test_frames_come_in_order_with_what_is_known_of_them(tmp_path: Path) -> None:
+def test_frames_come_in_order_and_are_counted(tmp_path: Path) -> None:
     with av.open(str(write_video(tmp_path / "clip.mp4", stepping(64, 48, 12), rate=25))) as container:
         track = picture_track(container)
         assert track is not None
@@ -25,10 +25,10 @@ def test_frames_come_in_order_with_what_is_known_of_them(tmp_path: Path) -> None
     assert (decoding.frames, decoding.errors, decoding.damaged, decoding.failure) == (12, 0, 0, None)
     assert (decoding.start, decoding.end, decoding.size, decoding.pixel_format) == (0, frames[-1].t, (64, 48), "yuv420p")
     assert decoding.finished
-    assert decoding.read >= 12
+    assert decoding.packets >= 12
 
 
-def test_of_a_file_cut_off_the_rest_is_read_and_the_damage_counted(tmp_path: Path) -> None:
+def test_a_file_cut_off_is_read_and_its_damage_counted(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (40, 48, 64, 3), dtype=np.uint8)
     path = write_video(tmp_path / "clip.mp4", list(noise), container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -41,18 +41,18 @@ def test_of_a_file_cut_off_the_rest_is_read_and_the_damage_counted(tmp_path: Pat
     assert decoding.errors > 0
 
 
-def test_pictures_beyond_the_bound_are_refused_by_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream.sources.decoding, "MOST_PIXELS", 64 * 48 - 1)
+def test_pictures_beyond_the_limit_are_refused_by_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.sources.decoding, "MAX_PIXELS", 64 * 48 - 1)
     with av.open(str(write_video(tmp_path / "clip.mp4", stepping(64, 48, 12), rate=25))) as container:
         track = picture_track(container)
         assert track is not None
         decoding = Decoding(container, track, SourceClock(1 / 25))
         assert list(decoding) == []
     assert decoding.too_large
-    assert decoding.read == 0, "not a packet is read"
+    assert decoding.packets == 0, "not a packet is read"
 
 
-def test_a_decoder_allocates_no_picture_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_allocates_no_picture_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.sources.decoding, "LIMITS", {"max_pixels": str(64 * 48 - 1)})
     path = write_video(tmp_path / "clip.avi", stepping(64, 48, 12), codec="mjpeg", pix_fmt="yuvj420p")
     with av.open(str(path)) as container:
@@ -63,7 +63,7 @@ def test_a_decoder_allocates_no_picture_beyond_the_bound(tmp_path: Path, monkeyp
     assert decoding.errors >= 1
 
 
-def test_sound_has_no_track_of_pictures_and_a_cover_is_none(tmp_path: Path) -> None:
+def test_sound_and_covers_are_no_video_tracks(tmp_path: Path) -> None:
     with av.open(str(write_tone(tmp_path / "tone.m4a"))) as container:
         assert picture_track(container) is None
     with av.open(str(write_video(tmp_path / "one.mp4", [quadrants(64, 48)] * 2))) as container:
@@ -73,7 +73,7 @@ def test_sound_has_no_track_of_pictures_and_a_cover_is_none(tmp_path: Path) -> N
         assert picture_track(container) is None
 
 
-def test_pictures_that_were_read_are_given_back_at_once(tmp_path: Path) -> None:
+def test_the_memory_of_decoded_pictures_is_freed_at_once(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.avi", stepping(64, 48, 60), codec="mjpeg", pix_fmt="yuvj420p")
     gc.collect()
     gc.disable()

@@ -135,7 +135,7 @@ def test_each_display_matrix_is_applied_as_a_whole(
         (0.01, (720, 576)),
     ],
 )
-def test_pixels_become_square_and_none_is_lost(aspect: float | None, size: tuple[int, int]) -> None:
+def test_sizes_with_square_pixels(aspect: float | None, size: tuple[int, int]) -> None:
     assert square_size(720, 576, aspect) == size
 
 

@@ -153,7 +153,7 @@ def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transpo
     """
     from engine.errors import SourceError
     from stream.settings import SourceSettings, sources_from
-    from stream.sources.address import parse_address
+    from stream.sources.kinds import parse_address
 
     given, urls = urls, [_from_environment(url) for url in urls]
     for typed, url in zip(given, urls, strict=True):
@@ -204,12 +204,12 @@ def with_processes(settings: LiveSettings, processes: str | None) -> LiveSetting
 
 def number_of_processes(given: str) -> int | Literal["auto"]:
     """What --processes says; raises BadParameter for what is neither auto nor a number of them."""
-    from stream.settings import MOST_PROCESSES
+    from stream.settings import MAX_PROCESSES
 
     if given == "auto":
         return "auto"
-    if not (given.isascii() and given.isdecimal() and int(given) <= MOST_PROCESSES):
-        raise typer.BadParameter(f"--processes: {given!r} is neither auto nor a number from 0 to {MOST_PROCESSES}")
+    if not (given.isascii() and given.isdecimal() and int(given) <= MAX_PROCESSES):
+        raise typer.BadParameter(f"--processes: {given!r} is neither auto nor a number from 0 to {MAX_PROCESSES}")
     return int(given)
 
 

@@ -7,15 +7,15 @@ import av
 import numpy as np
 import pytest
 
-from stream.sources.references import References
+from stream.sources.h264_gaps import FrameNumGaps
 from tests.videos import stepping, write_video
 
 Packets = list[tuple[bytes, bool]]
 
 
 def encoded(path: Path, **options: str) -> tuple[bytes | None, Packets]:
-    """The codec's header of a video of 50 pictures, and its packets with whether they are shown behind all before them, as the
-    pictures are that B pictures lean on."""
+    """The codec's header of a video of 50 pictures, and its packets with whether they are shown after all before them, as
+    reference pictures are."""
     write_video(path, stepping(64, 48, 50), options={"g": "20", **options})
     with av.open(str(path)) as container:
         track = container.streams.video[0]
@@ -27,10 +27,10 @@ def encoded(path: Path, **options: str) -> tuple[bytes | None, Packets]:
         return track.codec_context.extradata, packets
 
 
-def breaks(header: bytes | None, packets: Sequence[tuple[bytes, bool]]) -> list[int]:
+def gaps_in(header: bytes | None, packets: Sequence[tuple[bytes, bool]]) -> list[int]:
     """The packets before which something is missing."""
-    references = References("h264", header)
-    return [number for number, (data, _) in enumerate(packets) if references.broken(data)]
+    gaps = FrameNumGaps("h264", header)
+    return [number for number, (data, _) in enumerate(packets) if gaps.missing_before(data)]
 
 
 @pytest.mark.parametrize("container", ["mp4", "ts", "mkv"])
@@ -45,29 +45,29 @@ def breaks(header: bytes | None, packets: Sequence[tuple[bytes, bool]]) -> list[
         {"profile": "baseline"},
     ],
 )
-def test_a_whole_stream_is_whole_and_a_missing_reference_is_noticed(
+def test_a_missing_reference_picture_is_found_and_a_complete_stream_has_none(
     tmp_path: Path, container: str, options: dict[str, str]
 ) -> None:
     header, packets = encoded(tmp_path / f"clip.{container}", **options)
-    assert breaks(header, packets) == []
+    assert gaps_in(header, packets) == []
     gone = next(number for number in range(9, 15) if packets[number][1])
-    assert breaks(header, packets[:gone] + packets[gone + 1 :]) == [gone]
+    assert gaps_in(header, packets[:gone] + packets[gone + 1 :]) == [gone]
 
 
-def test_what_nothing_refers_to_may_be_missing(tmp_path: Path) -> None:
+def test_pictures_that_are_no_reference_may_be_missing(tmp_path: Path) -> None:
     header, packets = encoded(tmp_path / "clip.mp4", bf="3", **{"b-pyramid": "none"})
     kept = [packet for packet in packets if packet[1]]
     assert len(kept) < len(packets)
-    assert breaks(header, kept) == []
+    assert gaps_in(header, kept) == []
 
 
-def test_other_codecs_and_damage_say_nothing(tmp_path: Path) -> None:
+def test_other_codecs_and_damaged_data_have_no_gaps(tmp_path: Path) -> None:
     header, packets = encoded(tmp_path / "clip.mp4")
-    other = References("hevc", header)
-    assert not any(other.broken(data) for data, _ in packets[::3])
+    other = FrameNumGaps("hevc", header)
+    assert not any(other.missing_before(data) for data, _ in packets[::3])
     rng = np.random.default_rng(3)
     for size in (0, 1, 6, 7, 40, 400):
-        noise = References("h264", rng.bytes(size))
+        noise = FrameNumGaps("h264", rng.bytes(size))
         for _ in range(50):
-            noise.broken(b"\0\0\1\x67" + rng.bytes(size))
-            noise.broken(b"\0\0\1\x41" + rng.bytes(size))
+            noise.missing_before(b"\0\0\1\x67" + rng.bytes(size))
+            noise.missing_before(b"\0\0\1\x41" + rng.bytes(size))

@@ -1,4 +1,4 @@
-"""One connection at a time, to every kind of source."""
+"""FFmpeg's sources, each read through one connection."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from stream.messages import Arrival
-from stream.sources.address import parse_address
+from stream.sources.connection import Connection
 from stream.sources.decoding import TOO_LARGE
-from stream.sources.link import Link
+from stream.sources.kinds import parse_address
 from tests.videos import stepping, write_video
 
 SOON_S = 30.0
@@ -38,21 +38,21 @@ WAYS = {
     "/no-headers": (BOUNDARY + b"\r\n", BOUNDARY + b"\r\n"),
     "/no-empty-line": (BOUNDARY, BOUNDARY),
 }
-"""What cameras send before the first picture and before every other one, by path."""
+"""What cameras send before the first picture and before all others, by path."""
 LOGIN = b64encode(b"me:p@s#s").decode()
 
 
-def linked(source: str, **limits: float) -> Link:
-    return Link(parse_address(source), **{"read_s": 5.0, **limits})
+def connect(source: str, **limits: float) -> Connection:
+    return Connection(parse_address(source), **{"read_s": 5.0, **limits})
 
 
-def read(link: Link) -> list[Arrival]:
+def read(connection: Connection) -> list[Arrival]:
     """All it brings."""
     arrivals = []
-    while (arrival := link.frames.get(SOON_S)) is not None:
+    while (arrival := connection.frames.get(SOON_S)) is not None:
         arrivals.append(arrival)
-    link.join(SOON_S)
-    assert not link.alive
+    connection.join(SOON_S)
+    assert not connection.alive
     return arrivals
 
 
@@ -106,7 +106,7 @@ class Files(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip of 20 frames as a file and in pieces with a play list, a picture, and a play list that leads to a file."""
+    """A clip of 20 frames as a file and in pieces with a playlist, a picture, and a playlist that leads to a file."""
     folder = tmp_path_factory.mktemp("served")
     write_video(folder / "clip.mp4", stepping(64, 48, 20), container_options={"movflags": "faststart"})
     pieces = {"hls_time": "0.3", "hls_list_size": "0", "hls_playlist_type": "vod"}
@@ -127,58 +127,52 @@ def web(folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_a_file_is_read_to_its_end(folder: Path) -> None:
-    link = linked(str(folder / "clip.mp4"))
-    assert [arrival.frame.index for arrival in read(link)] == list(range(20))
-    assert (link.over, link.paced, link.detail) == (True, True, "")
-
-
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.m3u8"])
 def test_a_recording_on_the_network_is_read_to_its_end_and_paced(web: str, name: str) -> None:
-    link = linked(f"{web}/{name}")
-    assert len(read(link)) == 20
-    assert (link.over, link.paced) == (True, True)
+    connection = connect(f"{web}/{name}")
+    assert len(read(connection)) == 20
+    assert (connection.finished, connection.paced) == (True, True)
 
 
 def test_pictures_without_times_have_the_time_of_their_arrival(web: str) -> None:
     began = time.monotonic()
-    link = linked(f"{web}/camera")
-    arrivals = [link.frames.get(SOON_S) for _ in range(5)]
-    link.abandon()
+    connection = connect(f"{web}/camera")
+    arrivals = [connection.frames.get(SOON_S) for _ in range(5)]
+    connection.abandon()
     for arrival in arrivals:
         assert arrival is not None
         assert began <= arrival.frame.t <= arrival.arrived
-    assert not link.paced
-    link.join(SOON_S)
-    assert not link.alive
+    assert not connection.paced
+    connection.join(SOON_S)
+    assert not connection.alive
 
 
 @pytest.mark.parametrize("way", [*WAYS])
-def test_pictures_by_http_are_read_however_a_camera_writes_its_parts(web: str, way: str) -> None:
-    link = linked(f"{web.replace('//', '//me:p%40s%23s@')}{way}")
-    arrivals = [link.frames.get(SOON_S) for _ in range(5)]
-    link.abandon()
-    assert None not in arrivals, link.detail
-    link.join(SOON_S)
+def test_multipart_pictures_are_read_in_every_variant(web: str, way: str) -> None:
+    connection = connect(f"{web.replace('//', '//me:p%40s%23s@')}{way}")
+    arrivals = [connection.frames.get(SOON_S) for _ in range(5)]
+    connection.abandon()
+    assert None not in arrivals, connection.detail
+    connection.join(SOON_S)
 
 
 @pytest.mark.parametrize("login", ["", "me:secret@"])
-def test_a_camera_that_wants_another_login_says_so(web: str, login: str) -> None:
-    link = linked(f"{web.replace('//', f'//{login}')}/basic")
-    assert read(link) == []
-    assert "refuses the user name or password" in link.detail
-    assert "secret" not in link.detail
+def test_a_camera_that_refuses_the_login(web: str, login: str) -> None:
+    connection = connect(f"{web.replace('//', f'//{login}')}/basic")
+    assert read(connection) == []
+    assert "refuses the user name or password" in connection.detail
+    assert "secret" not in connection.detail
 
 
-def test_a_play_list_does_not_lead_to_files_of_this_machine(web: str) -> None:
-    link = linked(f"{web}/thief.m3u8")
-    assert read(link) == []
-    assert not link.over
-    assert link.detail
+def test_a_playlist_does_not_lead_to_files_of_this_machine(web: str) -> None:
+    connection = connect(f"{web}/thief.m3u8")
+    assert read(connection) == []
+    assert not connection.finished
+    assert connection.detail
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "detail"),
     [
         ("/dev/video97", "/dev/video97: there is no such device or file"),
         ("missing.mp4", "missing.mp4: there is no such file"),
@@ -187,32 +181,32 @@ def test_a_play_list_does_not_lead_to_files_of_this_machine(web: str) -> None:
         ("lavfi:nosuchfilter", "lavfi:nosuchfilter cannot be read"),
     ],
 )
-def test_what_cannot_be_opened_is_told_in_one_sentence(source: str, said: str) -> None:
-    link = linked(source)
-    assert read(link) == []
-    assert link.detail.startswith(said)
-    assert "\n" not in link.detail
-    assert "secret" not in link.detail
-    assert not link.over
+def test_what_cannot_be_opened_is_explained_in_one_sentence(source: str, detail: str) -> None:
+    connection = connect(source)
+    assert read(connection) == []
+    assert connection.detail.startswith(detail)
+    assert "\n" not in connection.detail
+    assert "secret" not in connection.detail
+    assert not connection.finished
 
 
-@pytest.mark.parametrize(("page", "said"), [("locked", "refuses the user name"), ("nothing", "no such stream")])
-def test_what_a_server_refuses_is_told(web: str, page: str, said: str) -> None:
-    link = linked(f"{web}/{page}")
-    assert read(link) == []
-    assert said in link.detail
+@pytest.mark.parametrize(("page", "reason"), [("locked", "refuses the user name"), ("nothing", "no such stream")])
+def test_what_a_server_refuses_is_explained(web: str, page: str, reason: str) -> None:
+    connection = connect(f"{web}/{page}")
+    assert read(connection) == []
+    assert reason in connection.detail
 
 
 def test_a_redirect_to_the_same_host_and_a_password_lead_to_the_source(web: str) -> None:
     host = web.partition("://")[2]
     for source in (f"{web}/to?{web}/clip.mp4", f"{web}/to?/clip.mp4", f"http://me:secret@{host}/guarded"):
-        link = linked(source)
-        assert (len(read(link)), link.detail) == (20, ""), source
+        connection = connect(source)
+        assert (len(read(connection)), connection.detail) == (20, ""), source
 
 
 @pytest.fixture
 def neighbour() -> Iterator[socket.socket]:
-    """A port of this machine that nobody may be led to."""
+    """A port of this machine that no source may lead to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener
@@ -229,10 +223,10 @@ def test_a_source_leads_to_no_other_host_of_this_network(web: str, folder: Path,
     }
     (folder / "lead.m3u8").write_text(lists.get(way, ""))
     local = web.replace("127.0.0.1", "localhost")
-    link = linked(f"{local}/to?{victim}" if way == "redirect" else f"{local}/lead.m3u8")
-    assert read(link) == []
-    assert (link.over, link.refused) == (False, True)
-    assert "leads to 0.0.0.0, a host of a private network" in link.detail
+    connection = connect(f"{local}/to?{victim}" if way == "redirect" else f"{local}/lead.m3u8")
+    assert read(connection) == []
+    assert (connection.finished, connection.refused) == (False, True)
+    assert "leads to 0.0.0.0, a host of a private network" in connection.detail
     with pytest.raises(BlockingIOError):
         neighbour.accept()
 
@@ -261,43 +255,33 @@ class Endless(socketserver.BaseRequestHandler):
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_a_host_that_sends_no_end_of_something_is_refused(kind: str) -> None:
+def test_a_host_that_sends_endless_data_is_refused(kind: str) -> None:
     first, more = ENDLESS[kind]
     handler = type("Handler", (Endless,), {"first": first, "more": more})
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        link = linked(f"http://127.0.0.1:{server.server_address[1]}/")
-        assert read(link) == []
+        connection = connect(f"http://127.0.0.1:{server.server_address[1]}/")
+        assert read(connection) == []
         server.shutdown()
         thread.join()
-    assert link.refused and not link.over
-    assert "64 MiB without a picture in them" in link.detail
+    assert connection.refused and not connection.finished
+    assert "64 MiB without a picture in them" in connection.detail
 
 
 def test_a_camera_of_huge_pictures_is_refused_before_one_is_decoded(web: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    link = linked(f"{web}/huge")
-    assert read(link) == []
-    assert (link.detail, link.refused) == (f"{web}/huge: {TOO_LARGE}", True)
+    connection = connect(f"{web}/huge")
+    assert read(connection) == []
+    assert (connection.detail, connection.refused) == (f"{web}/huge: {TOO_LARGE}", True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB; one such picture has 375,000"
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_a_host_that_never_answers_is_given_up(scheme: str) -> None:
+def test_a_host_that_never_answers_times_out(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        link = linked(f"{scheme}://me:secret@127.0.0.1:{silent.getsockname()[1]}/x", open_s=0.3)
-        assert read(link) == []
-    assert "did not answer within 0.3 s" in link.detail
-    assert "secret" not in link.detail
-
-
-def test_an_abandoned_link_ends_by_itself() -> None:
-    link = linked("lavfi:testsrc=size=64x48:rate=30")
-    assert link.frames.get(SOON_S) is not None
-    assert link.alive
-    assert link.packets > 0
-    link.abandon()
-    link.join(SOON_S)
-    assert not link.alive
+        connection = connect(f"{scheme}://me:secret@127.0.0.1:{silent.getsockname()[1]}/x", open_s=0.3)
+        assert read(connection) == []
+    assert "did not answer within 0.3 s" in connection.detail
+    assert "secret" not in connection.detail

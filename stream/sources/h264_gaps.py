@@ -1,7 +1,7 @@
-"""Whether pictures of an H.264 stream refer to ones that never came, by the numbers that the stream itself gives them.
+"""Lost reference pictures of an H.264 stream, found as gaps in frame_num (ITU-T H.264, 7.4.3).
 
-Each reference picture is one further than that before it (ITU-T H.264, 7.4.3, frame_num); a decoder conceals what is missing
-and reports no error. Other codecs are not looked into.
+frame_num increases by one from reference picture to reference picture; a decoder conceals missing ones and reports no error.
+Other codecs are not checked.
 """
 
 from __future__ import annotations
@@ -10,80 +10,79 @@ from collections.abc import Iterator
 
 _SLICE, _IDR, _SPS = 1, 5, 7
 _CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
-"""Profiles whose parameters say how colour is stored."""
+"""profile_idc of those whose sequence parameter set has chroma_format_idc."""
 _START = b"\0\0\1"
 _HEAD = 48
-"""Bytes of a slice that its picture's number lies within."""
+"""Bytes at the start of a slice that include frame_num."""
 
 
-class References:
-    """Follows the packets of one stream in the order of decoding; codec is FFmpeg's name, extradata the codec's own header."""
+class FrameNumGaps:
+    """Checks the packets of one stream in the order of decoding; codec is FFmpeg's name, extradata the codec's own header."""
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
-        self._follows = codec == "h264"
+        self._is_h264 = codec == "h264"
         header = extradata or b""
         self._length_bytes = (header[4] & 3) + 1 if len(header) > 6 and header[0] == 1 else 0
         self._bits = 0
-        self._planes = self._gaps_allowed = False
-        self._before: int | None = None
-        if self._follows:
-            for unit in _sets(header) if self._length_bytes else _started(header):
-                self._take_parameters(unit)
+        self._separate_planes = self._gaps_allowed = False
+        self._last: int | None = None
+        if self._is_h264:
+            for unit in _parameter_sets(header) if self._length_bytes else _start_coded(header):
+                self._read_parameters(unit)
 
-    def broken(self, packet: bytes | memoryview) -> bool:
-        """Whether reference pictures are missing between the packet before and this one."""
-        if not self._follows:
+    def missing_before(self, packet: bytes) -> bool:
+        """Whether reference pictures are missing between the previous packet and this one."""
+        if not self._is_h264:
             return False
-        data = bytes(packet)
-        for unit in _measured(data, self._length_bytes) if self._length_bytes else _started(data):
+        for unit in _length_prefixed(packet, self._length_bytes) if self._length_bytes else _start_coded(packet):
             kind = unit[0] & 31 if unit else 0
             if kind == _SPS:
-                self._take_parameters(unit)
+                self._read_parameters(unit)
             elif kind in (_SLICE, _IDR):
-                return self._skips(unit)
+                return self._has_gap(unit)
         return False
 
-    def _take_parameters(self, unit: bytes) -> None:
+    def _read_parameters(self, unit: bytes) -> None:
         if not unit or unit[0] & 31 != _SPS:
             return
         try:
-            self._bits, self._planes, self._gaps_allowed = _parameters(_Bits(unit[1:]))
+            self._bits, self._separate_planes, self._gaps_allowed = _parameters(_Bits(unit[1:]))
         except IndexError:
             self._bits = 0
 
-    def _skips(self, unit: bytes) -> bool:
-        before, reference = self._before, unit[0] >> 5 & 3 > 0
+    def _has_gap(self, unit: bytes) -> bool:
+        last, reference = self._last, unit[0] >> 5 & 3 > 0
         if unit[0] & 31 == _IDR:
-            self._before = 0
+            self._last = 0
             return False
         try:
-            number = _number(_Bits(unit[1:_HEAD]), self._bits, planes=self._planes) if self._bits else None
+            number = _frame_num(_Bits(unit[1:_HEAD]), self._bits, separate_planes=self._separate_planes) if self._bits else None
         except IndexError:
             number = None
         if number is None:
-            self._before = None
+            self._last = None
             return False
-        most = 1 << self._bits
-        self._before = number if reference else (number - 1) % most
-        return before is not None and not self._gaps_allowed and number not in (before, (before + 1) % most)
+        modulus = 1 << self._bits
+        self._last = number if reference else (number - 1) % modulus
+        return last is not None and not self._gaps_allowed and number not in (last, (last + 1) % modulus)
 
 
 class _Bits:
-    """The bits of a unit, without the bytes put in so that none look like its start. Raises IndexError past the end."""
+    """The bits of a NAL unit without its emulation prevention bytes. Raises IndexError past the end."""
 
     def __init__(self, data: bytes) -> None:
         data = data.replace(b"\0\0\3", b"\0\0")
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
 
     def take(self, count: int) -> int:
-        """A number of so many bits."""
+        """An unsigned integer of count bits, u(n)."""
         if count > self._left:
-            raise IndexError("the unit ends before")
+            raise IndexError("the unit is too short")
         self._left -= count
         return self._value >> self._left & ((1 << count) - 1)
 
     def golomb(self) -> int:
-        """A number of Exp-Golomb code."""
+        """An unsigned Exp-Golomb code, ue(v)."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -91,7 +90,7 @@ class _Bits:
 
 
 def _parameters(bits: _Bits) -> tuple[int, bool, bool]:
-    """Of a sequence's parameters: bits of a picture's number, whether colours are coded apart, whether numbers may skip."""
+    """Of a sequence parameter set: bits of frame_num, separate_colour_plane_flag, gaps_in_frame_num_value_allowed_flag."""
     profile, planes = bits.take(8), False
     bits.take(16)
     bits.golomb()
@@ -128,17 +127,17 @@ def _skip_scaling(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _number(bits: _Bits, count: int, *, planes: bool) -> int:
-    """frame_num of a slice."""
+def _frame_num(bits: _Bits, count: int, *, separate_planes: bool) -> int:
+    """frame_num of a slice header."""
     for _ in range(3):
         bits.golomb()
-    if planes:
+    if separate_planes:
         bits.take(2)
     return bits.take(count)
 
 
-def _started(data: bytes) -> Iterator[bytes]:
-    """Units that begin with a start code each."""
+def _start_coded(data: bytes) -> Iterator[bytes]:
+    """The NAL units of a byte stream, each behind a start code (Annex B)."""
     at = data.find(_START)
     while at >= 0:
         after = data.find(_START, at + 3)
@@ -146,8 +145,8 @@ def _started(data: bytes) -> Iterator[bytes]:
         at = after
 
 
-def _measured(data: bytes, length_bytes: int) -> Iterator[bytes]:
-    """Units that begin with their length each."""
+def _length_prefixed(data: bytes, length_bytes: int) -> Iterator[bytes]:
+    """The NAL units of a packet, each behind its length."""
     at = 0
     while at + length_bytes < len(data):
         size = int.from_bytes(data[at : at + length_bytes], "big")
@@ -156,8 +155,8 @@ def _measured(data: bytes, length_bytes: int) -> Iterator[bytes]:
         at += size
 
 
-def _sets(header: bytes) -> Iterator[bytes]:
-    """The sequence parameters in the header of MP4, Matroska or FLV."""
+def _parameter_sets(header: bytes) -> Iterator[bytes]:
+    """The sequence parameter sets in the header of MP4, Matroska or FLV (avcC)."""
     at = 6
     for _ in range(header[5] & 31):
         size = int.from_bytes(header[at : at + 2], "big")

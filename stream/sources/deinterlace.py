@@ -1,4 +1,4 @@
-"""Interlaced pictures made whole: a moving face in two fields of different moments looks combed, which hides small motion."""
+"""Deinterlacing: a moving face in two fields of different moments shows combs, which hide small motion."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLED_COLUMNS = 80
-"""Each line is averaged over so many blocks, which takes out most of a sensor's noise."""
+"""Blocks that each line is averaged over, which removes most of a sensor's noise."""
 CHECK_EVERY = 5
-"""How often two pictures in a row are compared while it is not known whether pictures are woven, in pictures."""
+"""Pictures between comparisons of two consecutive ones while it is not known whether they are interlaced."""
 RECHECK_EVERY = 50
 """The same once it is known."""
 MOVED = 12
-"""Grey levels by which the upper field changes where something moves; more where noise alone changes it by so much."""
+"""Grey levels by which the upper field changes where something moves; more where noise alone changes it that much."""
 NOISE_FACTOR = 5.0
-"""What moves changes by so many standard deviations of the noise: one in 1.7 million blocks of Gaussian noise does."""
-LEAST_VOTES = 2000
-"""Blocks that moved before woven pictures are found the first time."""
-WOVEN = 0.62
-"""Share of the moving blocks whose lower field shows the moment of its own upper field rather than that of the next one, below
-which pictures are two moments woven into one: half of them there, .71 and more in a hundred progressive videos of people."""
+"""Motion changes a block by so many standard deviations of the noise: one in 1.7 million blocks of Gaussian noise does."""
+MIN_VOTES = 2000
+"""Moving blocks needed before pictures are first found to be interlaced."""
+SAME_MOMENT_SHARE = 0.62
+"""Below this share of moving blocks whose lower field shows the moment of its own upper field rather than that of the next one,
+pictures are interlaced: it is one half there, .71 and more in a hundred progressive videos of people."""
 SURE_VOTES = 20_000
-"""Blocks that moved after which the votes are counted and a new count begins."""
+"""Moving blocks after which the vote is decided and a new one starts."""
 
 
-class Weave:
-    """Whether pictures that are not flagged as interlaced are so all the same: in which of two pictures the lower field belongs
-    to the upper one, by vote of the places that move. The vote is repeated, for a recording may change."""
+class InterlaceDetector:
+    """Whether pictures that are not flagged as interlaced are so nevertheless: a vote of the moving blocks on whether the lower
+    field belongs to the upper one of the same picture or of the next. It is repeated, since a recording may change."""
 
     def __init__(self) -> None:
-        self.found = False
-        self._votes = self._own = 0
+        self.interlaced = False
+        self._votes = self._same_moment = 0
         self._count = 0
         self._decided = False
         self._before: npt.NDArray[np.int16] | None = None
 
-    def look(self, picture: av.VideoFrame) -> None:
-        """Takes the next picture; `found` says whether pictures are woven, as far as it is known by now."""
+    def update(self, picture: av.VideoFrame) -> None:
+        """Take the next picture into account; `interlaced` is what is known by now."""
         name = picture.format.name
         if not name.startswith(("yuv4", "yuvj4", "nv1")) or name[-2:] in ("le", "be"):
             return
@@ -62,17 +62,17 @@ class Weave:
         change = there - here
         moves = np.abs(change) > max(MOVED, NOISE_FACTOR * _noise(upper, after))
         self._votes += int(moves.sum())
-        self._own += int((np.abs(lower - here) < np.abs(lower - there))[moves].sum())
-        woven = self._own < WOVEN * self._votes
+        self._same_moment += int((np.abs(lower - here) < np.abs(lower - there))[moves].sum())
+        interlaced = self._same_moment < SAME_MOMENT_SHARE * self._votes
         if self._votes >= SURE_VOTES:
-            self.found, self._decided = woven, True
-            self._votes = self._own = 0
+            self.interlaced, self._decided = interlaced, True
+            self._votes = self._same_moment = 0
         elif not self._decided:
-            self.found = woven and self._votes >= LEAST_VOTES
+            self.interlaced = interlaced and self._votes >= MIN_VOTES
 
 
 def _blocks(picture: av.VideoFrame) -> npt.NDArray[np.int16]:
-    """[even height, SAMPLED_COLUMNS or fewer]: the lines of the grey picture, each averaged over blocks."""
+    """[H, W], H even and W at most SAMPLED_COLUMNS: the lines of the grey picture, each averaged over blocks."""
     plane = picture.planes[0]
     lines = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
     block = max(1, plane.width // SAMPLED_COLUMNS)
@@ -82,40 +82,39 @@ def _blocks(picture: av.VideoFrame) -> npt.NDArray[np.int16]:
 
 
 def _noise(upper: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> float:
-    """The standard deviation of a block's noise, grey levels: lines that lie side by side change alike where something moves,
-    and each for itself where there is noise."""
+    """The standard deviation of a block's noise, grey levels: adjacent lines change alike where something moves, independently
+    where there is noise."""
     change = after - upper
     return float(np.median(np.abs(change[1:] - change[:-1])[::4])) / 2 / 0.6745  # two pictures and two lines: twice one's
 
 
 class Deinterlacer:
-    """FFmpeg's yadif over those pictures that are flagged as interlaced, or over all once `Weave` finds that they are without
-    being flagged; the others pass as they are.
+    """FFmpeg's yadif over the pictures that are flagged as interlaced, or over all once `InterlaceDetector` finds that they are
+    without being flagged; the others pass unchanged.
 
-    Until the first interlaced picture nothing is touched. From there on pictures come one later, since yadif looks at the
-    next one too. `interlaced` counts those that were flagged, `woven` those that were not; `refusal` says why they are left
-    combed, None where they are not.
+    From the first interlaced picture on, pictures come one later, since yadif needs the next one too. `interlaced` counts those
+    that were flagged, `unflagged` those that were not; `failure` is why they are left interlaced, None where they are not.
     """
 
     def __init__(self) -> None:
-        self.interlaced = self.woven = 0
-        self.refusal: str | None = None
+        self.interlaced = self.unflagged = 0
+        self.failure: str | None = None
         self._graph: av.filter.Graph | None = None
         self._shape: tuple[int, int, str, bool] | None = None
-        self._weave = Weave()
+        self._detector = InterlaceDetector()
 
     def take(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
-        """The pictures that are whole once this one came, in order; times and rotation stay theirs."""
+        """The deinterlaced pictures that are ready once this one came, in order, with their own times and rotation."""
         self.interlaced += picture.interlaced_frame
         if not self.interlaced:
-            self._weave.look(picture)
-        woven = self._weave.found and not picture.interlaced_frame
-        self.woven += woven
-        shape = picture.width, picture.height, picture.format.name, self._weave.found
+            self._detector.update(picture)
+        unflagged = self._detector.interlaced and not picture.interlaced_frame
+        self.unflagged += unflagged
+        shape = picture.width, picture.height, picture.format.name, self._detector.interlaced
         if self._graph is not None and shape != self._shape:
             yield from self.flush()
-        if self._graph is None and (picture.interlaced_frame or woven) and self.refusal is None:
-            self._open(picture, every=self._weave.found)
+        if self._graph is None and (picture.interlaced_frame or unflagged) and self.failure is None:
+            self._open(picture, every=self._detector.interlaced)
             self._shape = shape
         if self._graph is None:
             yield picture
@@ -142,7 +141,7 @@ class Deinterlacer:
             )
             graph.link_nodes(*steps).configure()
         except (av.error.FFmpegError, ValueError) as error:
-            self.refusal = str(error)
+            self.failure = str(error)
             return
         self._graph = graph
 

@@ -1,0 +1,129 @@
+"""Every kind of source by its text, and what it takes to add one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from engine.errors import SourceError
+from engine.types import Frame
+from stream.analysis.session import Session
+from stream.mailbox import Mailbox
+from stream.messages import Arrival, SourceStatus
+from stream.settings import LiveSettings
+from stream.sources.address import Address, Options, Timeouts
+from stream.sources.capture import Capture
+from stream.sources.kinds import KINDS, parse_address
+from stream.sources.settings import SourceSettings
+from tests.live import PATIENCE_S, Collected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("0", ("webcam", "/dev/video0", "v4l2", "/dev/video0")),
+        ("/dev/video12", ("webcam", "/dev/video12", "v4l2", "/dev/video12")),
+        ("rtsp://cam/live?channel=1", ("rtsp", "rtsp://cam/live?channel=1", None, "rtsp://cam/live")),
+        ("RTSPS://cam:322/live", ("rtsp", "rtsps://cam:322/live", None, "rtsps://cam:322/live")),
+        ("rtsp://[::1]:554/a", ("rtsp", "rtsp://[::1]:554/a", None, "rtsp://[::1]:554/a")),
+        ("https://host/@me/live.m3u8", ("http", "https://host/@me/live.m3u8", None, "https://host/@me/live.m3u8")),
+        ("rtmp://host/app/key", ("http", "rtmp://host/app/key", None, "rtmp://host/app/***")),
+        ("lavfi:testsrc=rate=30", ("pattern", "testsrc=rate=30", "lavfi", "lavfi:testsrc=rate=30")),
+        (" clips/one.mp4 ", ("file", "clips/one.mp4", None, "clips/one.mp4")),
+        ("0.mp4", ("file", "0.mp4", None, "0.mp4")),
+    ],
+)
+def test_kinds_of_sources(source: str, expected: tuple[str, str, str | None, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    address = parse_address(source)
+    assert (address.kind, address.target, address.format, address.shown) == expected
+    assert address.live == (address.kind != "file")
+    assert address.paced == (address.kind in ("file", "pattern"))
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("", "nothing was given"),
+        ("ftp://host/x", "ftp:// are not supported; use rtsp://, rtsps://, http://, https://, rtmp://, rtmps://$"),
+        ("rtsp://", "no usable host and port"),
+        ("rtsp://cam:99999/x", "no usable host and port"),
+        ("rtsp://me:pa#secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:secret/x@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:12/secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:p@ss#secret%rd@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:p@secret@cam/x", "write % / \\? # and @ as"),
+        ("rtsp://me:secret%@cam/x", "write % / \\? # and @ as"),
+        ("http://me:secret%zz@cam/x", "or give them apart"),
+        ("rtsp://me:12?secret@cam/x", "write % / \\? # and @ as"),
+        ("http://[::1/x", "no usable host and port"),
+        ("lavfi: ", "graph"),
+    ],
+)
+def test_malformed_addresses_are_explained_in_one_sentence_without_credentials(source: str, problem: str) -> None:
+    with pytest.raises(SourceError, match=problem) as caught:
+        parse_address(source)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+RATE = 50
+
+
+class GeneratedSource:
+    """Grey frames, each brighter than the one before it: what a kind of source that somebody adds needs."""
+
+    paced, problem = True, None
+
+    def __init__(self, address: Address, timeouts: Timeouts) -> None:
+        self.packets = 0
+        self.finished = False
+        self._count = int(address.target)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number in range(self._count):
+            self.packets += 1
+            yield Frame(number, number / RATE, np.full((48, 64), number, np.uint8), "grey")
+        self.finished = True
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
+def generated(source: str, _: Options) -> Address:
+    count = source.removeprefix("generated://")
+    return Address("generated", source, count, GeneratedSource, f"generated-{count}", paced=True)
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A source of a kind that is added by one line."""
+    monkeypatch.setitem(KINDS, "generated://", generated)
+    return "generated://10"
+
+
+def test_an_added_kind_is_captured(added: str) -> None:
+    mailbox: Mailbox[Arrival] = Mailbox(20, newest=False)
+    reported: list[SourceStatus] = []
+    capture = Capture(SourceSettings(url=added), mailbox, reported.append)
+    capture.start()
+    frames = []
+    while (arrival := mailbox.get(PATIENCE_S)) is not None:
+        frames.append(arrival.frame)
+    capture.stop()
+    assert [frame.pixels[0, 0] for frame in frames] == list(range(10))
+    assert [after.t - before.t for before, after in pairwise(frames)] == pytest.approx([1 / RATE] * 9)
+    assert [status.state for status in reported] == ["starting", "live", "ended"]
+    assert {(status.stream, status.kind) for status in reported} == {("generated-10", "generated")}
+
+
+def test_an_added_kind_is_analysed(added: str) -> None:
+    analysed: Mailbox[str] = Mailbox(20, newest=False)
+    settings = LiveSettings(sources=(SourceSettings(url=added),))
+    session = Session(settings, Collected(), processed=lambda stream, seconds, waiting: analysed.put(stream))
+    session.start()
+    assert [analysed.get(PATIENCE_S) for _ in range(10)] == ["generated-10"] * 10
+    assert session.stop(PATIENCE_S)
