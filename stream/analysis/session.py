@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from typing import Protocol
 from uuid import uuid4
 
@@ -21,9 +22,9 @@ from engine.errors import InputError
 from stream.analysis.batching import Sharing
 from stream.analysis.heartbeat import REPLACED_S, STALLED_S, Lookout
 from stream.analysis.worker import Inbox, Make, Processed, Worker
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, Sink, SourceStatus
 from stream.process import give_back_memory
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
 from stream.sources.address import parse_address
 from stream.sources.capture import Capture
@@ -138,15 +139,15 @@ class Session:
 
         Raises InputError where the name is taken, there are too many, or the pipeline does not load.
         """
-        loaded: Mailbox[Exception | None] = Mailbox(1, newest=True)
+        loaded: SimpleQueue[Exception | None] = SimpleQueue()
         stream = _Stream(name, self._worker(name, feed, loaded.put), feed, feed.close, give_up=loaded.put)
         with self._lock:
             self._check_room(name)
             self._streams[name] = stream
         stream.worker.start()
         try:
-            error = loaded.get(LOAD_S)
-        except TimeoutError:
+            error = loaded.get(timeout=LOAD_S)
+        except Empty:
             error = InputError("it takes too long")
         if error is not None:
             self._forget(name)
@@ -200,12 +201,11 @@ class Session:
             return len(self._streams)
 
     def _prepare(self, source: SourceSettings) -> _Stream:
-        newest = parse_address(source.url).live
-        mailbox: Mailbox[Arrival] = Mailbox(
+        mailbox: BoundedQueue[Arrival] = BoundedQueue(
             self.settings.queued_frames,
-            newest=newest,
-            most_bytes=WAITING_BYTES,
-            weigh=lambda arrival: arrival.frame.pixels.nbytes,
+            drop_oldest=parse_address(source.url).live,
+            max_bytes=WAITING_BYTES,
+            size_of=lambda arrival: arrival.frame.pixels.nbytes,
         )
         capture = Capture(source, mailbox, self.tell)
         worker = self._worker(source.name, mailbox, lambda error: self._loaded(capture, error))

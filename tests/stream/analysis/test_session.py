@@ -17,8 +17,8 @@ from engine.types import Event, Face, Frame
 from stream.analysis import session as session_module
 from stream.analysis.session import MOST_BROWSERS, Session
 from stream.analysis.worker import Make
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceStatus
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
 from tests.blinking import Blinking
 from tests.faces import Clip, grey_picture, render
@@ -56,8 +56,8 @@ def settings(*urls: str | Path) -> LiveSettings:
     return LiveSettings(sources=sources)
 
 
-def mailbox() -> Mailbox[Arrival]:
-    return Mailbox(1000, newest=False)
+def mailbox() -> BoundedQueue[Arrival]:
+    return BoundedQueue(1000)
 
 
 def own_threads() -> list[str]:

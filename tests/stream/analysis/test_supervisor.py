@@ -22,8 +22,8 @@ from stream.analysis import worker_process as crew_member
 from stream.analysis.session import Session
 from stream.analysis.supervisor import Crew, at_work, how_many
 from stream.events.query import Reader
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, PreviewWish, SourceStatus
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
 from tests.blinking import PATTERN, Blinking, dying, no_network, not_at_second, unforeseen
 from tests.faces import grey_picture
@@ -176,7 +176,7 @@ def test_one_that_hangs_is_killed_in_time(crews: list[Crew]) -> None:
 
 
 def test_browsers_are_analysed_here(crews: list[Crew]) -> None:
-    sink, feed = Collected(), Mailbox[Arrival](100, newest=False)
+    sink, feed = Collected(), BoundedQueue[Arrival](100)
     crew = Crew(settings(PATTERN, PATTERN), sink, make=Blinking)
     crews.append(crew)
     crew.start()

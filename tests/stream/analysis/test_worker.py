@@ -13,8 +13,8 @@ from engine.config import PipelineSettings
 from engine.errors import WeightsError
 from engine.types import Event, Face, Frame
 from stream.analysis.worker import Make, Worker, made
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, PreviewWish
+from stream.queues import BoundedQueue
 from tests.faces import Clip, grey_picture, render
 from tests.live import PATIENCE_S, Collected, arrivals
 
@@ -55,7 +55,7 @@ class Breaking(Pipeline):
 
 def work(frames: Sequence[Arrival], sink: Collected, *, make: Make = made, stream: str = "clip") -> tuple[Worker, list[str]]:
     """A worker that was given these frames and has ended, and what it told."""
-    mailbox: Mailbox[Arrival] = Mailbox(max(1, len(frames)), newest=False)
+    mailbox: BoundedQueue[Arrival] = BoundedQueue(max(1, len(frames)))
     told: list[str] = []
     worker = Worker(stream, PipelineSettings(), mailbox, sink, session="a", told=told.append, make=make)
     worker.start()
@@ -140,7 +140,7 @@ def test_time_to_spare_is_used_to_look_ahead(clip: Clip) -> None:
         def foresee(self) -> None:
             waiting.append(len(mailbox))
 
-    mailbox: Mailbox[Arrival] = Mailbox(8, newest=False)
+    mailbox: BoundedQueue[Arrival] = BoundedQueue(8)
     for arrival in arrivals(clip.frames[:8]):
         mailbox.put(arrival)
     mailbox.close()
@@ -190,7 +190,7 @@ def test_a_pipeline_that_can_not_be_made_is_the_workers_error(clip: Clip) -> Non
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         raise WeightsError("no network here")
 
-    mailbox: Mailbox[Arrival] = Mailbox(2, newest=True)
+    mailbox: BoundedQueue[Arrival] = BoundedQueue(2, drop_oldest=True)
     loaded: list[Exception | None] = []
     worker = Worker(
         "clip", PipelineSettings(), mailbox, Collected(), session="a", told=lambda _: None, loaded=loaded.append, make=make
@@ -221,7 +221,7 @@ def test_a_second_pipeline_that_can_not_be_made_is_tried_again(clip: Clip) -> No
 
 def test_what_each_frame_took_can_be_heard(clip: Clip) -> None:
     heard: list[tuple[str, float, int]] = []
-    mailbox: Mailbox[Arrival] = Mailbox(8, newest=False)
+    mailbox: BoundedQueue[Arrival] = BoundedQueue(8)
     worker = Worker(
         "clip",
         PipelineSettings(),
