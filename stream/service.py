@@ -23,19 +23,19 @@ from typing import Any, Self
 from engine.config import RecognizerSettings
 from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
-from stream.analysis.supervisor import at_work
+from stream.analysis.supervisor import create_session
 from stream.analysis.worker import Make
 from stream.events.evidence import Shelf
 from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.messages import PreviewWish, SourceStatus
 from stream.permissions import warn_if_open
-from stream.process import loaded_for_good, opencv_on_one_thread
+from stream.process import freeze_loaded, opencv_on_one_thread
 from stream.protocol import Message
 from stream.server.metrics import Metrics
 from stream.server.server import Server
 from stream.settings import LiveSettings
-from stream.shutdown import Ending
+from stream.shutdown import GracefulShutdown
 from stream.sources.kinds import parse_address
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
 
@@ -126,7 +126,7 @@ class Service:
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # heard even if nobody waits
         sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)
-        self.session = at_work(self.settings, sink, processed=self.figures.processed, make=self._make)
+        self.session = create_session(self.settings, sink, processed=self.figures.processed, make=self._make)
         self.facts = KnownFacts(self.hub, self.shelf, self.model, self.version, self.store.identity, self._ready.done)
         self.server = Server(self.settings.server, self.hub, self.facts, figures=self.figures, cameras=Cameras(self.session))
         await self.server.start()
@@ -207,12 +207,14 @@ class Service:
 
 def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make | None = None) -> None:
     """Run the service until a signal ends it; started is called once it answers. Raises what `Service` raises."""
-    with Ending() as ending:
-        asyncio.run(_serve(settings, started, make, ending))
+    with GracefulShutdown() as shutdown:
+        asyncio.run(_serve(settings, started, make, shutdown))
 
 
-async def _serve(settings: LiveSettings, started: Callable[[Service], None], make: Make | None, ending: Ending) -> None:
-    stop = _set_by(ending)
+async def _serve(
+    settings: LiveSettings, started: Callable[[Service], None], make: Make | None, shutdown: GracefulShutdown
+) -> None:
+    stop = _set_by(shutdown)
     async with Service(settings, make=make) as service:
         started(service)
         await first(stop.wait(), _at_work(service))
@@ -224,7 +226,7 @@ async def _serve(settings: LiveSettings, started: Callable[[Service], None], mak
 async def _at_work(service: Service) -> None:
     """Until the service fails; raises why."""
     await service.ready()
-    loaded_for_good()
+    freeze_loaded()
     await service.failed()
 
 
@@ -243,19 +245,19 @@ async def first(*ways: Any) -> None:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[asyncio.Event]:
-    """An event of the running loop that the first of `ending.ENDED_BY` sets; a second Ctrl-C ends the process at once."""
-    with Ending(limit_s=None) as ending:
-        yield _set_by(ending)
+    """An event of the running loop, set by the first of `SHUTDOWN_SIGNALS`; a second Ctrl-C ends the process at once."""
+    with GracefulShutdown(limit_s=None) as shutdown:
+        yield _set_by(shutdown)
 
 
-def _set_by(ending: Ending) -> asyncio.Event:
+def _set_by(shutdown: GracefulShutdown) -> asyncio.Event:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
     def end() -> None:
         if not loop.is_closed():  # else the service has ended already
             loop.call_soon_threadsafe(stop.set)
 
-    ending.on_end(end)
+    shutdown.on_signal(end)
     return stop
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import OutputError
-from stream.analysis.session import Feed, Sources
+from stream.analysis.session import Session
+from stream.analysis.worker import FrameQueue
 from stream.events.evidence import Shelf
 from stream.events.hub import Hub
 from stream.messages import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
@@ -136,10 +137,10 @@ class KnownFacts:
 class Cameras:
     """Browsers' cameras, let into the session."""
 
-    def __init__(self, session: Sources) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def add_browser(self, name: str, feed: Feed) -> None:
+    async def add_browser(self, name: str, feed: FrameQueue) -> None:
         """Analyse feed as the stream name. Raises InputError where it is not taken."""
         await asyncio.to_thread(self._session.add_browser, name, feed)
 
@@ -149,4 +150,4 @@ class Cameras:
 
     def told(self, status: SourceStatus) -> None:
         """How that stream is doing."""
-        self._session.tell(status)
+        self._session.report(status)

@@ -102,7 +102,7 @@ def no_network(settings: PipelineSettings, stream: str, session: str) -> Blinkin
 
 def unforeseen(settings: PipelineSettings, stream: str, session: str) -> Blinking:
     """A defect."""
-    raise ZeroDivisionError("nobody foresaw this")
+    raise ZeroDivisionError("an unexpected error")
 
 
 def dying(settings: PipelineSettings, stream: str, session: str) -> Blinking:

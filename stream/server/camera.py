@@ -1,6 +1,6 @@
 """The browser's own camera: pictures that a page sends over its socket become a source like any other.
 
-page: consent, then pictures -> Feed.offer (event loop: checks, no decoding) -> Mailbox -> Feed.get (worker thread: decodes)
+page: consent, then pictures -> Feed.offer (event loop: checks, no decoding) -> queue -> Feed.get (worker thread: decodes)
 
 A picture is 8 bytes, its media time in seconds (float64, big-endian), and a JPEG. One that cannot be used is counted and told,
 never fatal; one that comes too often is dropped. The stream goes when the socket does.
@@ -25,9 +25,8 @@ from websockets.frames import CloseCode
 from engine.errors import ApexError, InputError
 from engine.types import U8, Frame
 from stream import protocol as wire
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceState, SourceStatus
-from stream.queues import ClosedError
+from stream.queues import BoundedQueue, ClosedError
 from stream.server.access import Bucket
 from stream.server.connection import Client, frame
 from stream.sources.clock import SlowRate
@@ -76,7 +75,7 @@ class _Picture:
 
 
 class Feed:
-    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as of a mailbox of arrivals.
+    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as of a `BoundedQueue` of arrivals.
 
     clock tells seconds as `time.monotonic` does.
     """
@@ -90,7 +89,7 @@ class Feed:
     ) -> None:
         self.name = name
         self._counted, self._clock = counted, clock
-        self._mailbox: Mailbox[_Picture] = Mailbox(WAITING, newest=True)
+        self._mailbox: BoundedQueue[_Picture] = BoundedQueue(WAITING, drop_oldest=True)
         self._rate = Bucket(MOST_PER_S, clock=clock)
         self._t = -math.inf
         self._index = 0

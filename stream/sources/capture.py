@@ -24,9 +24,8 @@ from dataclasses import replace
 
 from engine.types import Frame
 from stream.backoff import Backoff
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceState, SourceStatus
-from stream.queues import ClosedError
+from stream.queues import BoundedQueue, ClosedError
 from stream.sources.clock import GAP_S, SlowRate, Timeline
 from stream.sources.connection import OPEN_S, Connection
 from stream.sources.settings import SourceSettings
@@ -69,7 +68,7 @@ class Capture:
     password.
     """
 
-    def __init__(self, source: SourceSettings, mailbox: Mailbox[Arrival], report: Callable[[SourceStatus], None]) -> None:
+    def __init__(self, source: SourceSettings, mailbox: BoundedQueue[Arrival], report: Callable[[SourceStatus], None]) -> None:
         self.address = source.address()
         self._settings = source
         self._mailbox = mailbox

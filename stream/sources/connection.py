@@ -11,9 +11,8 @@ import time
 from contextlib import closing
 
 from engine.errors import SourceError
-from stream.mailbox import Mailbox
 from stream.messages import Arrival
-from stream.queues import ClosedError
+from stream.queues import BoundedQueue, ClosedError
 from stream.sources.address import Address, RefusedError, Source, Timeouts
 
 OPEN_S = 5.0
@@ -30,7 +29,7 @@ class Connection:
     """
 
     def __init__(self, address: Address, *, read_s: float, open_s: float = OPEN_S) -> None:
-        self.frames: Mailbox[Arrival] = Mailbox(_QUEUED, newest=False)
+        self.frames: BoundedQueue[Arrival] = BoundedQueue(_QUEUED)
         self.detail = ""
         self.finished = self.refused = False
         self._address, self._timeouts = address, Timeouts(open_s, read_s)

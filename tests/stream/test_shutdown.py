@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.shutdown import AT_ONCE, ENDED_BY, LAST_S, LIMIT_S, Ending
+from stream.shutdown import EXIT_INTERRUPTED, HUNG_S, LIMIT_S, SHUTDOWN_SIGNALS, GracefulShutdown
 from tests.live import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,32 +21,32 @@ def sent(number: int) -> None:
     signal.raise_signal(number)
 
 
-@pytest.mark.parametrize("number", ENDED_BY)
+@pytest.mark.parametrize("number", SHUTDOWN_SIGNALS)
 def test_the_first_signal_begins_the_end_and_a_second_ctrl_c_is_the_end(number: signal.Signals) -> None:
     begun, left = [], list[int]()
-    before = {each: signal.getsignal(each) for each in ENDED_BY}
-    with Ending(limit_s=None, leave=left.append) as ending:
-        ending.on_end(lambda: begun.append(number))
+    before = {each: signal.getsignal(each) for each in SHUTDOWN_SIGNALS}
+    with GracefulShutdown(limit_s=None, leave=left.append) as shutdown:
+        shutdown.on_signal(lambda: begun.append(number))
         sent(number)
         sent(signal.SIGTERM)
         assert (begun, left) == ([number], [])
         sent(signal.SIGINT)
-        assert (begun, left) == ([number], [AT_ONCE])
-    assert {each: signal.getsignal(each) for each in ENDED_BY} == before
+        assert (begun, left) == ([number], [EXIT_INTERRUPTED])
+    assert {each: signal.getsignal(each) for each in SHUTDOWN_SIGNALS} == before
 
 
 def test_a_signal_that_came_early_is_not_forgotten() -> None:
     begun = []
-    with Ending(limit_s=None) as ending:
+    with GracefulShutdown(limit_s=None) as shutdown:
         sent(signal.SIGTERM)
-        ending.on_end(lambda: begun.append(True))
+        shutdown.on_signal(lambda: begun.append(True))
     assert begun == [True]
 
 
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Ending(limit_s=None):
+        with GracefulShutdown(limit_s=None):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -59,19 +59,19 @@ def test_an_end_that_takes_too_long_is_cut_off_and_logged(caplog: pytest.LogCapt
         left.append(code)
         gone.set()
 
-    with Ending(limit_s=0.05, leave=leave):
+    with GracefulShutdown(limit_s=0.05, leave=leave):
         sent(signal.SIGTERM)
         assert gone.wait(PATIENCE_S)
     assert left == [1] and "not everything has ended within" in caplog.text
-    assert LIMIT_S + LAST_S < 5
+    assert LIMIT_S + HUNG_S < 5
 
 
 def test_an_end_in_time_is_not_cut_off() -> None:
     left = list[int]()
-    with Ending(limit_s=PATIENCE_S, leave=left.append) as ending:
+    with GracefulShutdown(limit_s=PATIENCE_S, leave=left.append) as shutdown:
         sent(signal.SIGTERM)
-    assert ending._late is not None
-    ending._late.join(PATIENCE_S)
+    assert shutdown._timer is not None
+    shutdown._timer.join(PATIENCE_S)
     assert not left
 
 
@@ -79,8 +79,8 @@ def test_an_end_in_time_is_not_cut_off() -> None:
 def test_it_ends_in_order_though_no_descriptor_is_free(limit_s: float | None) -> None:
     begun, left = [], list[int]()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with Ending(limit_s=limit_s, leave=left.append) as ending:
-        ending.on_end(lambda: begun.append(True))
+    with GracefulShutdown(limit_s=limit_s, leave=left.append) as shutdown:
+        shutdown.on_signal(lambda: begun.append(True))
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
             with pytest.raises(OSError, match="Too many open files"):
@@ -98,8 +98,8 @@ def test_it_ends_in_order_though_no_thread_can_be_started(
         raise RuntimeError("can't start new thread")
 
     begun = []
-    with Ending(limit_s=PATIENCE_S) as ending:
-        ending.on_end(lambda: begun.append(True))
+    with GracefulShutdown(limit_s=PATIENCE_S) as shutdown:
+        shutdown.on_signal(lambda: begun.append(True))
         with monkeypatch.context() as crowded:
             crowded.setattr(threading.Thread, "start", refuse)
             sent(signal.SIGTERM)
@@ -110,8 +110,8 @@ def test_a_process_in_which_python_does_not_run_any_more_ends_too() -> None:
     """A library that keeps Python's lock, as one does that hangs in the middle of a call."""
     script = """
 import ctypes, os, signal
-from stream.shutdown import Ending
-with Ending(limit_s=0.1) as ending:
+from stream.shutdown import GracefulShutdown
+with GracefulShutdown(limit_s=0.1) as shutdown:
     os.kill(os.getpid(), signal.SIGTERM)
     ctypes.PyDLL(None).pause()
 """

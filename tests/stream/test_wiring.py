@@ -15,9 +15,9 @@ from stream.analysis.session import Session
 from stream.events.evidence import Shelf
 from stream.events.hub import Hub
 from stream.events.store import Store
-from stream.mailbox import Mailbox
 from stream.messages import Acted, Arrival, Preview, PreviewWish, Signal, SourceStatus
 from stream.protocol import Message
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
 from tests.events import decided, evidence, stored
@@ -161,7 +161,7 @@ def test_cameras_come_and_go_off_the_loop() -> None:
         sink = Collected()
         session = Session(LiveSettings(), sink)
         session.start()
-        cameras, feed = Cameras(session), Mailbox[Arrival](2, newest=True)
+        cameras, feed = Cameras(session), BoundedQueue[Arrival](2, drop_oldest=True)
         await cameras.add_browser("desk", feed)
         with pytest.raises(InputError, match="already"):
             await cameras.add_browser("desk", feed)

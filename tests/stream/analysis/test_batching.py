@@ -14,7 +14,7 @@ from engine.errors import ApexError, ArrayError, BackendError
 from engine.recognition.recognizer import Moment, Recognition, Recognizer
 from engine.types import F32, Crop
 from stream.analysis import batching as shared
-from stream.analysis.batching import SharedRecognizer, Sharing
+from stream.analysis.batching import PipelineFactory, SharedRecognizer
 from tests.faces import rise
 from tests.live import PATIENCE_S
 
@@ -209,10 +209,10 @@ def test_many_threads_each_get_their_own_answers(device: Device, crops: Sequence
 # --- who shares -------------------------------------------------------------------------------------------------------------
 
 
-def recognizers(sharing: Sharing, streams: int) -> list[Recognizer]:
+def recognizers(sharing: PipelineFactory, streams: int) -> list[Recognizer]:
     """Those of so many streams' pipelines, made side by side."""
     with ThreadPoolExecutor(streams) as pool:
-        pipelines = list(pool.map(lambda k: sharing.made(PipelineSettings(), f"stream {k}", "session"), range(streams)))
+        pipelines = list(pool.map(lambda k: sharing.make(PipelineSettings(), f"stream {k}", "session"), range(streams)))
     for pipeline in pipelines:
         pipeline.close()
     return [pipeline._recognizer for pipeline in pipelines]
@@ -227,21 +227,21 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
 
 def test_on_the_cpu_each_stream_has_its_own() -> None:
-    assert len({id(one) for one in recognizers(Sharing(), 3)}) == 3
+    assert len({id(one) for one in recognizers(PipelineFactory(), 3)}) == 3
 
 
 @pytest.mark.usefixtures("on_gpu")
 def test_on_a_gpu_streams_share_one() -> None:
-    sharing = Sharing()
+    sharing = PipelineFactory()
     (one,) = {id(found) for found in recognizers(sharing, 3)}
     assert [id(found) for found in recognizers(sharing, 1)] == [one], "a pipeline begun anew takes it again"
-    other = sharing.made(PipelineSettings(recognizer=RecognizerSettings(uncertain_below=0.9)), "other", "session")
+    other = sharing.make(PipelineSettings(recognizer=RecognizerSettings(uncertain_below=0.9)), "other", "session")
     assert id(other._recognizer) != one
     other.close()
 
 
 def test_once_the_gpu_is_lost_new_pipelines_have_their_own(on_gpu: dict[str, bool]) -> None:
-    sharing = Sharing()
+    sharing = PipelineFactory()
     first, again = *recognizers(sharing, 1), *recognizers(sharing, 1)
     assert first is again
     on_gpu["on_gpu"] = False
@@ -250,7 +250,7 @@ def test_once_the_gpu_is_lost_new_pipelines_have_their_own(on_gpu: dict[str, boo
 
 @pytest.mark.usefixtures("on_gpu")
 def test_one_without_a_backend_is_given_to_nobody_any_more() -> None:
-    sharing = Sharing()
+    sharing = PipelineFactory()
     (first,) = recognizers(sharing, 1)
     assert isinstance(first, SharedRecognizer)
     first.failed = True

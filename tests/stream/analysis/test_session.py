@@ -15,10 +15,10 @@ from engine.config import PipelineSettings
 from engine.errors import InputError, SourceError, WeightsError
 from engine.types import Event, Face, Frame
 from stream.analysis import session as session_module
-from stream.analysis.session import MOST_BROWSERS, Session
+from stream.analysis.session import MAX_BROWSERS, Session
 from stream.analysis.worker import Make
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceStatus
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
 from tests.blinking import Blinking
 from tests.faces import Clip, grey_picture, render
@@ -56,8 +56,8 @@ def settings(*urls: str | Path) -> LiveSettings:
     return LiveSettings(sources=sources)
 
 
-def mailbox() -> Mailbox[Arrival]:
-    return Mailbox(1000, newest=False)
+def mailbox() -> BoundedQueue[Arrival]:
+    return BoundedQueue(1000)
 
 
 def own_threads() -> list[str]:
@@ -194,7 +194,7 @@ def test_names_are_taken_once_and_places_are_few(sessions: list[Session]) -> Non
     session.start()
     with pytest.raises(InputError, match="'s0' already"):
         session.add_browser("s0", mailbox())
-    for number in range(MOST_BROWSERS):
+    for number in range(MAX_BROWSERS):
         session.add_browser(f"b{number}", mailbox())
     with pytest.raises(InputError, match="show their camera already"):
         session.add_browser("one too many", mailbox())
@@ -220,7 +220,7 @@ def test_what_a_browser_needed_goes_back_to_the_machine(sessions: list[Session],
     sessions.append(session)
     session.start()
     session.add_browser("desk", mailbox())
-    monkeypatch.setattr(session_module, "give_back_memory", lambda: given_back.append(len(own_threads())))
+    monkeypatch.setattr(session_module, "return_memory", lambda: given_back.append(len(own_threads())))
     session.remove_browser("desk")
     assert given_back == [0], "once its thread has ended"
 
@@ -243,13 +243,13 @@ def test_a_browsers_trouble_is_put_into_its_status(sessions: list[Session]) -> N
     session.start()
     session.add_browser("desk", feed)
     live = SourceStatus("desk", "browser", "live")
-    session.tell(live)
+    session.report(live)
     assert sink.statuses[-1] == live
     feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
     sink.until(lambda: "reconnecting" in sink.states("desk"), "the trouble")
-    session.tell(live)
+    session.report(live)
     assert sink.statuses[-1].state == "reconnecting"
-    session.tell(SourceStatus("desk", "browser", "ended"))
+    session.report(SourceStatus("desk", "browser", "ended"))
     assert sink.statuses[-1].state == "ended" and "ZeroDivisionError" in sink.statuses[-1].detail
 
 
@@ -275,8 +275,8 @@ def test_statuses_keep_their_order_and_none_comes_behind_the_end(sessions: list[
     session.add_browser("desk", feed)
     order: list[threading.Thread] = []
     for act in (
-        lambda: session.tell(SourceStatus("desk", "browser", "live")),
-        lambda: session.tell(SourceStatus("desk", "browser", "stalled")),
+        lambda: session.report(SourceStatus("desk", "browser", "live")),
+        lambda: session.report(SourceStatus("desk", "browser", "stalled")),
         lambda: session.remove_browser("desk"),
     ):
         order.append(threading.Thread(target=act))
@@ -289,7 +289,7 @@ def test_statuses_keep_their_order_and_none_comes_behind_the_end(sessions: list[
     for thread in order:
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
-    session.tell(SourceStatus("desk", "browser", "live", detail="told too late"))
+    session.report(SourceStatus("desk", "browser", "live", detail="told too late"))
     assert sink.states("desk") in (["live", "stalled"], ["live"])
     assert sink.gone == ["desk"] and "told too late" not in {status.detail for status in sink.statuses}
 
@@ -314,7 +314,7 @@ def test_an_analysis_that_outlives_its_stream_leaves_no_trace(sessions: list[Ses
     sessions.append(session)
     session.start()
     session.add_browser("desk", feed)
-    session.tell(SourceStatus("desk", "browser", "live"))
+    session.report(SourceStatus("desk", "browser", "live"))
     feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
     assert at_work.wait(PATIENCE_S)
     session.remove_browser("desk")
@@ -338,7 +338,7 @@ def test_a_browsers_place_is_free_once_its_thread_has_ended(sessions: list[Sessi
     sessions.append(session)
     session.start()
     before = len(own_threads())
-    for number in range(MOST_BROWSERS):
+    for number in range(MAX_BROWSERS):
         feed = mailbox()
         session.add_browser(f"b{number}", feed)
         feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
@@ -347,7 +347,7 @@ def test_a_browsers_place_is_free_once_its_thread_has_ended(sessions: list[Sessi
         session.add_browser("one too many", mailbox())
     with pytest.raises(InputError, match="'b0' already"):
         session.add_browser("b0", mailbox())
-    assert len(own_threads()) - before == MOST_BROWSERS
+    assert len(own_threads()) - before == MAX_BROWSERS
     go_on.set()
     for thread in threading.enumerate():
         if thread.name.startswith("analysis of b"):

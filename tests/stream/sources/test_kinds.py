@@ -11,8 +11,8 @@ import pytest
 from engine.errors import SourceError
 from engine.types import Frame
 from stream.analysis.session import Session
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceStatus
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings
 from stream.sources.address import Address, Options, Timeouts
 from stream.sources.capture import Capture
@@ -106,7 +106,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_an_added_kind_is_captured(added: str) -> None:
-    mailbox: Mailbox[Arrival] = Mailbox(20, newest=False)
+    mailbox: BoundedQueue[Arrival] = BoundedQueue(20)
     reported: list[SourceStatus] = []
     capture = Capture(SourceSettings(url=added), mailbox, reported.append)
     capture.start()
@@ -121,7 +121,7 @@ def test_an_added_kind_is_captured(added: str) -> None:
 
 
 def test_an_added_kind_is_analysed(added: str) -> None:
-    analysed: Mailbox[str] = Mailbox(20, newest=False)
+    analysed: BoundedQueue[str] = BoundedQueue(20)
     settings = LiveSettings(sources=(SourceSettings(url=added),))
     session = Session(settings, Collected(), processed=lambda stream, seconds, waiting: analysed.put(stream))
     session.start()

@@ -106,7 +106,7 @@ def live(
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
     from stream.model_trial import try_opening
     from stream.settings import load_live_settings
-    from stream.shutdown import Ending, left_in_order
+    from stream.shutdown import GracefulShutdown, exit_after_cleanup
 
     debug = bool(ctx.obj["debug"])
     settings = load_live_settings(config)
@@ -121,14 +121,14 @@ def live(
     settings = settings.model_copy(update={"pipeline": pipeline})
     have_face_model(pipeline.landmarks.model)
     try_opening(pipeline.recognizer.weights)
-    with native_noise_hidden(not debug), Ending() as ending:
-        ending.on_end(partial(left_in_order, 0))  # before the service is there, and behind it, nothing is lost by that
+    with native_noise_hidden(not debug), GracefulShutdown() as shutdown:
+        shutdown.on_signal(partial(exit_after_cleanup, 0))  # while no service is running, nothing is lost
         log_to_stderr(debug)
-        from stream.analysis.supervisor import how_many
-        from stream.lean import load_less
+        from stream.analysis.supervisor import process_count
+        from stream.process import load_less
         from stream.service import serve
 
-        if settings.sources and how_many(settings) < 2:  # else others have the pipelines, and a browser's comes when it comes
+        if settings.sources and process_count(settings) < 2:  # else the pipelines of sources run in other processes
             load_less()
         sys.setswitchinterval(SWITCH_S)
         serve(settings, lambda service: announce(service, open_page=open_page))
