@@ -3,7 +3,7 @@
     /  and the page's files      a table read once from the package: what is not in it does not exist
     /healthz  /readyz  /metrics  alive; ready to serve; Prometheus
     /api/streams                 {"v", "streams": [status, ...], "seq", "store", "model", "version", "now", "problem"}
-    /api/events                  ?since= &limit= &stream= &kind= &label= (the last three several times) &format=json|jsonl|csv
+    /api/events                  ?since= &limit= &stream= &kind= &label= (the last three repeatable) &format=json|jsonl|csv|vtt
                                  json: {"v", "events": [...], "last": seq to go on from, "more": whether there is more, "seq"}
     /evidence/<event>/<picture>.png   onset, apex, flow
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
@@ -23,10 +23,9 @@ from urllib.parse import parse_qs, unquote
 from websockets.http11 import Request, Response
 
 from engine.errors import ApexError, InputError
-from engine.text import csv_line
 from stream import protocol as wire
+from stream.events.formats import FORMATS, Entry
 from stream.messages import SourceStatus
-from stream.recorded.files import CSV_COLUMNS, CSV_LABELS
 from stream.server import metrics
 from stream.server.access import Need
 from stream.server.response import Page, Streamed, respond, send_page, text
@@ -37,7 +36,6 @@ PAGE = 100
 """Events read, encoded and sent at once."""
 MOST_STREAMED = 256
 """Answers of several pages that are being sent at once; one more is put off (503)."""
-API_COLUMNS = ("seq", "emitted_at", "latency_ms", *CSV_COLUMNS)
 
 
 class Facts(Protocol):
@@ -159,11 +157,11 @@ class Answers:
         asked = _Asked.read(request.path.partition("?")[2])
         first = await self._page(asked, asked.since, asked.limit)
         if not first.rest:
-            body, kind = _written(asked.format, first, self._facts.seq), KINDS[asked.format]
+            body, kind = _written(asked.format, first, self._facts.seq), _media_type(asked.format)
             return _attached(respond(200, body, kind), asked.format)
         if self._streaming >= MOST_STREAMED:
             raise _BusyError("too many stored events are being fetched; try again later")
-        whole = _attached(respond(200, b"", KINDS[asked.format]), asked.format)
+        whole = _attached(respond(200, b"", _media_type(asked.format)), asked.format)
         del whole.headers["Content-Length"]
         if request.method == "HEAD":
             return whole
@@ -235,8 +233,8 @@ class _Asked:
         if unknown:
             raise InputError("only since, limit, format, stream, kind and label may be asked for")
         format_ = given.get("format", ["json"])[-1]
-        if format_ not in ("json", "jsonl", "csv"):
-            raise InputError("format is json, jsonl or csv")
+        if format_ not in ("json", *FORMATS):
+            raise InputError(f"format is one of json, {', '.join(FORMATS)}")
         limit = given.get("limit", [str(SOME_EVENTS)])[-1]
         if not (limit.isascii() and limit.isdecimal() and len(limit) < 6 and 1 <= int(limit) <= MOST_EVENTS):
             raise InputError(f"limit is a number from 1 to {MOST_EVENTS}")
@@ -244,7 +242,8 @@ class _Asked:
         return cls(since, int(limit), format_, given.get("stream"), given.get("kind"), given.get("label"))
 
 
-KINDS = {"json": "application/json", "jsonl": "application/jsonl; charset=utf-8", "csv": "text/csv; charset=utf-8"}
+def _media_type(format_: str) -> str:
+    return "application/json" if format_ == "json" else FORMATS[format_].media_type
 
 
 def _attached(answer: Response, format_: str) -> Response:
@@ -260,40 +259,19 @@ def _written(format_: str, page: _PageOfEvents, seq: int) -> bytes:
 
 def _opening(format_: str) -> bytes:
     """What comes before the first event."""
-    if format_ == "csv":
-        return _table([API_COLUMNS])
-    return b'{"v":%d,"events":[' % wire.VERSION if format_ == "json" else b""
+    return b'{"v":%d,"events":[' % wire.VERSION if format_ == "json" else FORMATS[format_].head(False).encode()
 
 
 def _encoded(format_: str, events: Sequence[Mapping[str, Any]]) -> bytes:
     """Events in a row."""
-    if format_ == "csv":
-        return _table(csv_row(event) for event in events)
     if format_ == "json":
         return b",".join(map(_json, events))
-    return b"".join(_json(event) + b"\n" for event in events)
+    return "".join(FORMATS[format_].write(Entry.stored(event)) for event in events).encode()
 
 
 def _closing(format_: str, page: _PageOfEvents, seq: int) -> bytes:
     """What comes behind the last event."""
     return b"]," + _json({"last": page.last, "more": page.more, "seq": seq})[1:] if format_ == "json" else b""
-
-
-def _table(rows: Iterable[Sequence[object]]) -> bytes:
-    return "".join(map(csv_line, rows)).encode()
-
-
-def csv_row(event: Mapping[str, Any]) -> list[object]:
-    """A stored event's values in the order of API_COLUMNS."""
-    row: list[object] = [event.get(name, "") for name in API_COLUMNS[:3]]
-    row += [event[name] for name in CSV_COLUMNS[:7]]
-    for mark in (event["onset"], event["apex"], event["offset"]):
-        row += ["", ""] if mark is None else [mark["frame"], f"{mark['t']:.6f}"]
-    offset = event["offset"]
-    row.append("" if offset is None else f"{offset['t'] - event['onset']['t']:.6f}")
-    row += [str(event.get(name, False)).lower() for name in ("truncated", "speaking")]
-    row += [event["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, event["model"], event.get("why", ""), event.get("expression_probability", "")]
 
 
 def _json(value: object) -> bytes:

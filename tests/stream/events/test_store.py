@@ -365,7 +365,7 @@ def test_two_services_cannot_share_a_folder(store: Store) -> None:
 
 def test_a_killed_service_leaves_its_folder_free_and_its_events_whole(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from stream.store import Store; from tests.events import stored\n"
+        "import sys; from pathlib import Path; from stream.events.store import Store; from tests.events import stored\n"
         "store = Store(Path(sys.argv[1])); print(store.append([stored(1), stored(2)])); sys.stdout.flush(); sys.stdin.read()"
     )
     killed = subprocess.Popen(
