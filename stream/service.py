@@ -111,7 +111,7 @@ class Service:
             warn_if_open(self.settings.server.key)
         keep = self.settings.store
         self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes, recreate=keep.recreate)
-        stack.callback(lambda: self.hub.at_rest(self.store.close))
+        stack.callback(lambda: self.hub.when_store_released(self.store.close))
         self.hub = Hub(
             self.store,
             model=self.model,

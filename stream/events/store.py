@@ -11,15 +11,11 @@ OutputError, one sentence that says which file and what to do.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import logging
 import os
 import shutil
 import sqlite3
-import stat
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,17 +23,17 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from engine.errors import OutputError
+from stream.events.lock import FolderLock
 from stream.events.query import APPLICATION, FILE, SCHEMA, Bounds, LostError, Pages, check_ours, damaged, examine, gone, told
 from stream.events.retention import TrustedClock, Waited
 from stream.permissions import kept_private, same_file
 
 log = logging.getLogger(__name__)
 
-LOCK = "events.lock"
 CHECKED_BYTES = 256 << 20
 """A store up to this size is checked as a whole when it is opened; measured: 31 ms for 31 MiB."""
 EXAMINED_S = 3.0
-"""How long a store in use is read through at the most; 198 MiB that are in no cache took 3.2 s. Less than `hub.HUNG_S`."""
+"""How long a store in use is read through at the most; 198 MiB that are in no cache took 3.2 s. Less than `monitor.HUNG_S`."""
 LOG_BYTES = 4 << 20
 """Of SQLite's log between two of its checkpoints (1,000 pages). In turns on a busy machine, appending an event took 8.6 ms in
 the median (p95 16.9) where the log grew and 6.4 ms (p95 12.5) where it was overwritten."""
@@ -93,10 +89,8 @@ class Store:
         self._damage: str | None = None
         self._believes = True
         with contextlib.ExitStack() as undo:
-            self._lock = _locked(folder)
-            undo.callback(lambda: os.close(self._lock))
-            self._lock_beside = _locked_beside(folder)
-            undo.callback(self._let_go_beside)
+            self._lock = FolderLock(folder)
+            undo.callback(self._lock.release)
             self._connect()
             undo.callback(self._disconnect)
             self._clock = clock(self._newest(), self._waited())
@@ -149,7 +143,7 @@ class Store:
             self._check_file()
             self._check_damage()
             self._check_logs()
-            self._keep_lock()
+            self._lock.renew()
 
     def examine(self) -> None:
         """Read the file, up to `CHECKED_BYTES` and for `EXAMINED_S`, on any thread; raise LostError where it is damaged.
@@ -185,13 +179,6 @@ class Store:
             if there is None or not os.path.samestat(there, file):
                 raise LostError(gone(path))
 
-    def _keep_lock(self) -> None:
-        """Lock the folder again where its lock, or the folder, was removed. Raises OutputError."""
-        if not same_file(self.path.parent / LOCK, self._lock):
-            lock = _locked(self.path.parent)
-            os.close(self._lock)
-            self._lock = lock
-
     def reopen(self) -> None:
         """Go on after LostError, as far as that can be: with the same file where only its log is gone, or, where the file is
         gone and `recreate` allows it, with a new one that goes on with name and numbers; what was in the old one is not in it.
@@ -217,7 +204,7 @@ class Store:
 
     def _clear_place(self) -> None:
         """Remove what belongs to a file that is gone. Raises OutputError."""
-        self._keep_lock()
+        self._lock.renew()
         with told(self.path):
             for path in self._logs:
                 path.unlink(missing_ok=True)
@@ -363,19 +350,8 @@ class Store:
 
     def close(self) -> None:
         """Close the file and let others use the folder; more than once is the same as once."""
-        if self._lock >= 0:
-            self._disconnect()
-            self._let_go_beside()
-            os.close(self._lock)
-            self._lock = -1
-
-    def _let_go_beside(self) -> None:
-        if self._lock_beside is not None:
-            handle, path = self._lock_beside
-            self._lock_beside = None
-            with contextlib.suppress(OSError):
-                path.unlink()
-            os.close(handle)
+        self._disconnect()
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -395,52 +371,3 @@ def _stat(path: Path) -> os.stat_result | None:
 def _row(event: dict[str, Any], at: float) -> tuple[float, str, str | None, str, str]:
     body = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return at, event["stream"], event["kind"], event["label"], body
-
-
-def _locked(folder: Path) -> int:
-    """A handle whose lock on the folder lasts until it is closed or its process ends, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot keep events: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
-        raise OutputError(f"{str(folder)!r} cannot keep events: no folder has such a name ({error})") from error
-    try:
-        _lock(handle, folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be locked: {(error.strerror or str(error)).lower()}; use a local folder") from error
-    return handle
-
-
-def _lock(handle: int, folder: Path) -> None:
-    """Lock a file that was opened, or close it and raise what keeps it from that."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if isinstance(error, BlockingIOError):
-            raise OutputError(f"{folder} is in use by another service; stop that one or choose another folder") from error
-        raise
-
-
-def _locked_beside(folder: Path) -> tuple[int, Path] | None:
-    """A second lock in the place of the folder's path, which is still held where the folder was removed and made again.
-
-    The handle and its file, in this user's own part of the folder for temporary files; None where there is no such part.
-    """
-    place = Path(tempfile.gettempdir()) / f"apexstream-{os.getuid()}"
-    path = place / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.lock"
-    while True:
-        try:
-            place.mkdir(mode=0o700, exist_ok=True)
-            owned = place.lstat()
-            if not stat.S_ISDIR(owned.st_mode) or owned.st_uid != os.getuid():
-                return None
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            _lock(handle, folder)
-        except OSError:
-            return None
-        if same_file(path, handle):
-            return handle, path
-        os.close(handle)  # whoever had it has just removed it

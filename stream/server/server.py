@@ -32,6 +32,7 @@ from websockets.typing import Subprotocol
 from engine.errors import ApexError, ConfigError, InputError
 from stream import protocol as wire
 from stream.events.hub import Hub
+from stream.events.subscribers import Subscriber
 from stream.messages import PreviewWish
 from stream.process import Sweep, collect_garbage
 from stream.protocol import Message, PreviewRequest, Subscribe
@@ -60,18 +61,19 @@ library_log = log.getChild("websockets")
 library_log.setLevel(logging.ERROR)
 
 
-class Listener:
+class Listener(Subscriber):
     """A client as the hub's subscriber: what it asked for, and how it is sent."""
 
-    def __init__(self, client: Client, framer: Framer, asked: Subscribe) -> None:
-        self.client, self.asked = client, asked
+    def __init__(self, client: Client, framer: Framer) -> None:
+        super().__init__(client.asked)
+        self.client = client
         self.previews: dict[str, PreviewRequest] = {}
         self._framer = framer
         self._due: dict[str, float] = {}
 
     def wants(self, message: Message) -> bool:
         """Whether it asked for message; for a picture, also whether one is due and the one before it has left."""
-        if not self.asked.wants(message):
+        if not super().wants(message):
             return False
         return message.type != "preview" or self._takes_picture(message.stream or "")
 
@@ -287,7 +289,7 @@ class Server:
         if self._cameras is not None and client.on_camera:
             await serve_camera(client, self._cameras, counted=self.figures.picture)
             return
-        listener = Listener(client, self._framer, client.asked)
+        listener = Listener(client, self._framer)
         listener.send(self._hub.hello().encoded)
         self._listeners.add(listener)
         following = asyncio.create_task(self._hub.follow(listener, client.since))
@@ -317,7 +319,7 @@ class Server:
         try:
             said = wire.read_client(message)
             if isinstance(said, Subscribe):
-                listener.asked = said
+                listener.subscription = said
             elif isinstance(said, PreviewRequest):
                 self._show(listener, said)
             else:

@@ -16,29 +16,28 @@ import pytest
 from engine.errors import OutputError
 from engine.types import Activity, Mark
 from stream.events import hub as hub_module
+from stream.events import monitor as monitor_module
 from stream.events import store as store_module
 from stream.events.hub import Hub
 from stream.events.query import Reader
 from stream.events.store import Store
+from stream.events.subscribers import Subscriber
 from stream.messages import Acted, Preview, Signal, SourceStatus
-from stream.protocol import Message, Subscribe
+from stream.protocol import Subscribe
 from tests.events import decided, stored
 
 DEADLINE_S = 30
 
 
-class Client:
+class Client(Subscriber):
     """A subscriber that keeps what it was sent, and reads at the pace that a test gives it."""
 
-    def __init__(self, wish: Subscribe | None = None, *, reading: bool = True) -> None:
-        self.wish = wish or Subscribe()
+    def __init__(self, subscription: Subscribe | None = None, *, reading: bool = True) -> None:
+        super().__init__(subscription or Subscribe())
         self.got: list[dict[str, Any]] = []
         self.reading = asyncio.Event()
         if reading:
             self.reading.set()
-
-    def wants(self, message: Message) -> bool:
-        return self.wish.wants(message)
 
     def send(self, encoded: str | bytes) -> None:
         assert isinstance(encoded, str)
@@ -313,7 +312,7 @@ def filled(folder: Path) -> Trouble:
 
 
 async def recovered(hub: Hub, store: Trouble) -> None:
-    await asyncio.get_running_loop().run_in_executor(hub._write, store.make_room)
+    await asyncio.get_running_loop().run_in_executor(hub._threads._write, store.make_room)
 
 
 @pytest.fixture
@@ -446,7 +445,7 @@ def test_the_end_waits_for_no_disk_and_the_store_is_closed_behind_it(tmp_path: P
         await asyncio.wait([task], timeout=DEADLINE_S)
         assert task.cancelled()
         assert hub.backlog == 1
-        hub.at_rest(store.close)
+        hub.when_store_released(store.close)
         assert not store.closed.is_set(), "its thread still has it"
         store.answers.set()
         assert await asyncio.to_thread(store.closed.wait, DEADLINE_S)
@@ -462,7 +461,7 @@ def test_a_store_that_nobody_uses_any_more_is_closed_at_once(tmp_path: Path) -> 
     async def body() -> None:
         async with running(store) as hub:
             pass
-        hub.at_rest(store.close)
+        hub.when_store_released(store.close)
         assert store.closed.is_set()
 
     on_a_loop(body)
@@ -560,8 +559,8 @@ def test_figures_are_reported(store: Store) -> None:
 
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
-    monkeypatch.setattr(hub_module, "WATCH_S", 0.02)
-    monkeypatch.setattr(hub_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(monitor_module, "CHECK_S", 0.02)
+    monkeypatch.setattr(monitor_module, "LEAST_S", 0.01)
 
 
 @asynccontextmanager
@@ -664,7 +663,7 @@ def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
         return go_on.wait(4 * DEADLINE_S)
 
     monkeypatch.setattr(store_module, "examine", slow)
-    monkeypatch.setattr(hub_module, "EXAMINE_S", 0.0)
+    monkeypatch.setattr(monitor_module, "EXAMINE_S", 0.0)
     with Store(tmp_path) as store:
 
         async def body() -> None:
@@ -683,13 +682,13 @@ def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
 
 @pytest.mark.usefixtures("watchful")
 def test_a_disk_that_hangs_is_reported_and_once_it_answers_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "HUNG_S", 0.02)
+    monkeypatch.setattr(monitor_module, "HUNG_S", 0.02)
     with Store(tmp_path) as store:
 
         async def body() -> None:
             async with running(store, heartbeat_s=1000) as hub:
                 answers = threading.Event()
-                hub._write.submit(answers.wait)
+                hub._threads._write.submit(answers.wait)
                 await Client().until(lambda: "the disk has not answered" in str(hub.problem))
                 answers.set()
                 await Client().until(lambda: hub.problem is None)

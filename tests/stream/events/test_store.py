@@ -16,10 +16,11 @@ import pytest
 
 from engine.errors import OutputError
 from stream.events import store as store_module
-from stream.events.hub import HUNG_S
+from stream.events.lock import LOCK
+from stream.events.monitor import HUNG_S
 from stream.events.query import FILE, LostError, Reader, examine
 from stream.events.retention import CONFIRM_S, TrustedClock, Waited
-from stream.events.store import BUSY_S, EXAMINED_S, LOCK, Store
+from stream.events.store import BUSY_S, EXAMINED_S, Store
 from stream.service import STORE_S
 from tests.events import seqs, stored
 
