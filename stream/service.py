@@ -25,7 +25,7 @@ from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
 from stream.analysis.supervisor import at_work
 from stream.analysis.worker import Make
-from stream.events.evidence import Shelf
+from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.messages import PreviewWish, SourceStatus
@@ -60,7 +60,7 @@ class Service:
         self.settings = settings
         self.model = model_of(settings.pipeline.recognizer)
         self.version = _version()
-        self.shelf = Shelf(settings.evidence_events)
+        self.evidence = EvidenceStore(settings.evidence_events)
         self.figures = Metrics()
         self._make = make
         self._stack = AsyncExitStack()
@@ -116,7 +116,7 @@ class Service:
             self.store,
             model=self.model,
             version=self.version,
-            evidence=lambda event: event in self.shelf,
+            evidence=lambda event: event in self.evidence,
             sent=self._sent,
             replayed=self.figures.replayed,
             stored=self.figures.stored,
@@ -125,9 +125,9 @@ class Service:
         self.figures.count_damaged(lambda: self.hub.damaged)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # heard even if nobody waits
-        sink = LoopSink(loop, self.hub, self.shelf, heard=self.heard, gone=self.gone, wish=self._wish)
+        sink = LoopSink(loop, self.hub, self.evidence, heard=self.heard, gone=self.gone, wish=self._wish)
         self.session = at_work(self.settings, sink, processed=self.figures.processed, make=self._make)
-        self.facts = KnownFacts(self.hub, self.shelf, self.model, self.version, self.store.identity, self._ready.done)
+        self.facts = KnownFacts(self.hub, self.evidence, self.model, self.version, self.store.identity, self._ready.done)
         self.server = Server(self.settings.server, self.hub, self.facts, figures=self.figures, cameras=Cameras(self.session))
         await self.server.start()
         stack.push_async_callback(self._end_server)

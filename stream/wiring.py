@@ -1,7 +1,7 @@
 """What stands between the parts of the service: each knows its neighbours by their protocols alone.
 
 LoopSink    session's threads -> event loop -> hub       (`stream.messages.Sink`)
-KnownFacts  hub, shelf -> server                         (`stream.server.routes.Facts`)
+KnownFacts  hub, evidence -> server                      (`stream.server.routes.Facts`)
 Cameras     server -> session, off the loop              (`stream.server.camera.BrowserCameras`)
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import OutputError
 from stream.analysis.session import Feed, Sources
-from stream.events.evidence import Shelf
+from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
 from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
 
@@ -33,19 +33,19 @@ class LoopSink:
         self,
         loop: asyncio.AbstractEventLoop,
         hub: Hub,
-        shelf: Shelf,
+        evidence: EvidenceStore,
         *,
         heard: Callable[[SourceStatus], None],
         gone: Callable[[str], None],
         wish: Callable[[str], PreviewWish | None],
     ) -> None:
-        self._loop, self._hub, self._shelf = loop, hub, shelf
+        self._loop, self._hub, self._evidence = loop, hub, evidence
         self._heard, self._gone, self._wish = heard, gone, wish
         self._lock = threading.Lock()  # guards _pictures
         self._pictures: dict[str, Preview] = {}  # by stream, the newest that waits for the loop
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events of one stream, in the order they were decided; their pictures are on the shelf before they are sent."""
+        """Events of one stream, in the order they were decided; their evidence is kept before they are sent."""
         bring(self._loop, self._post, [self._shelved(decided) for decided in events])
 
     def status(self, status: SourceStatus) -> None:
@@ -81,7 +81,7 @@ class LoopSink:
         event = decided.event
         if event.evidence is None:
             return decided
-        self._shelf.put(event.id, event.evidence)
+        self._evidence.put(event.id, event.evidence)
         return decided.without_evidence(kept=True)
 
     def _post(self, events: Sequence[Decided]) -> None:
@@ -105,7 +105,7 @@ class KnownFacts:
     """What the server tells of the service; ready says whether its networks are loaded."""
 
     hub: Hub
-    shelf: Shelf
+    evidence: EvidenceStore
     model: str
     version: str
     store_name: str
@@ -134,7 +134,7 @@ class KnownFacts:
 
     def picture(self, event: str, picture: str) -> bytes | None:
         """A PNG behind an event; None where there is none."""
-        return self.shelf.get(event, picture)
+        return self.evidence.get(event, picture)
 
 
 class Cameras:

@@ -59,7 +59,7 @@ class RunningService:
 
     def keep(self, event: str, evidence: Evidence) -> None:
         """Keep the pictures of an event."""
-        self.service.shelf.put(event, evidence)
+        self.service.evidence.put(event, evidence)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

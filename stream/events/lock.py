@@ -17,11 +17,11 @@ LOCK = "events.lock"
 
 
 class FolderLock:
-    """Held from its making, which makes the folder where there is none, until `release` or the end of the process, however it
-    ends. Raises OutputError where another service holds it.
+    """Held from its creation, which creates the folder if needed, until `release` or the end of the process, however it ends.
+    Raises OutputError where another service holds it.
 
-    A second lock, on a file of this user's for temporary files that stands for the folder's path, is still held where the
-    folder is removed and made again; where there is no place for it, it is done without.
+    A second lock, on a temporary file named by a hash of the folder's path, is still held after the folder was removed; where
+    that file cannot be created there is only the first.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class FolderLock:
             self._handle = handle
 
     def release(self) -> None:
-        """Let others use the folder; more than once is the same as once."""
+        """Let others use the folder; may be called more than once."""
         if self._by_path is not None:
             handle, path = self._by_path
             self._by_path = None
@@ -81,7 +81,7 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def _locked_by_path(folder: Path) -> tuple[int, Path] | None:
-    """The handle and path of the locked file for temporary files; None where none can be made. Raises OutputError."""
+    """The handle and path of the locked temporary file; None where it cannot be created. Raises OutputError."""
     place = Path(tempfile.gettempdir()) / f"apexstream-{os.getuid()}"
     path = place / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.lock"
     while True:

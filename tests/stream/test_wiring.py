@@ -12,7 +12,7 @@ import pytest
 from engine.errors import InputError, OutputError
 from engine.types import Activity, Mark
 from stream.analysis.session import Session
-from stream.events.evidence import Shelf
+from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.mailbox import Mailbox
@@ -44,11 +44,11 @@ class Wired:
     """A sink between a thread and a hub, and what came out behind the hub."""
 
     def __init__(self, hub: Hub, told: list[str]) -> None:
-        self.hub, self.told, self.shelf = hub, told, Shelf(5)
+        self.hub, self.told, self.evidence = hub, told, EvidenceStore(5)
         self.sink = LoopSink(
             asyncio.get_running_loop(),
             hub,
-            self.shelf,
+            self.evidence,
             heard=hub.post,
             gone=hub.remove,
             wish=lambda stream: PreviewWish(160, 10.0) if stream == "lobby" else None,
@@ -123,7 +123,7 @@ def test_pictures_are_kept_before_their_event_is_sent_and_apart_from_it(
             monkeypatch.setattr(parts.hub, "post", posted.append)
             events = [Decided(an_event(1, evidence=evidence()), 1.0), Decided(an_event(2), 1.0)]
             await on_a_thread(lambda: parts.sink.decided(events))
-            assert parts.shelf.get("lobby-1", "apex") is not None and not posted
+            assert parts.evidence.get("lobby-1", "apex") is not None and not posted
             await asyncio.sleep(0)
             assert [(one.event.evidence, one.evidence) for one in posted] == [(None, True), (None, False)]
 
@@ -148,10 +148,10 @@ def test_a_thread_that_outlives_the_loop_comes_to_no_harm() -> None:
 
 
 def facts(parts: Wired, *, ready: bool = True) -> KnownFacts:
-    return KnownFacts(parts.hub, parts.shelf, "ahmsa-3db@sha256:0", "0.1.0", "a-store", lambda: ready)
+    return KnownFacts(parts.hub, parts.evidence, "ahmsa-3db@sha256:0", "0.1.0", "a-store", lambda: ready)
 
 
-def test_facts_are_those_of_the_hub_and_the_shelf(tmp_path: Path) -> None:
+def test_facts_are_those_of_the_hub_and_the_evidence(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(1), stored(2)])
 
