@@ -147,7 +147,7 @@ def _joined(chunks: bytes) -> bytes:
         size, _, rest = chunks.partition(b"\r\n")
         length = int(size, 16)
         if not length or rest[length : length + 2] != b"\r\n":
-            raise ValueError(f"the answer is cut off after {len(body)} bytes")
+            raise ValueError(f"the response ends after {len(body)} bytes")
         body, chunks = body + rest[:length], rest[length + 2 :]
     return body
 

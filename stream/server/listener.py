@@ -7,7 +7,7 @@ the address that has most, else its oldest, so that a client that opens connecti
 the overall limit a connection is reset at once. Files that the rest of the process needs are kept free; one descriptor is kept
 in reserve, so that connections can be reset even when no descriptor is free.
 
-A connection is counted from accept until its descriptor is closed, whoever closes it. Used on one event loop.
+A connection is counted from accept until its descriptor is closed. Used on one event loop.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Admission:
         return self.total >= self._limits.served + self._limits.new + self._limits.ending
 
     def may_accept(self) -> bool:
-        """Whether to accept the next connection now: always, but for a few turns after others were told to close."""
+        """Whether to accept the next connection now: always, except for a few turns while others close."""
         self._turns = self._turns + 1 if self.full and self._ending else 0
         return not 0 < self._turns <= TURNS
 

@@ -51,7 +51,7 @@ class Metrics:
         self._queue = Gauge("apexstream_queue_frames", "Frames that wait for analysis.", ["stream"], registry=at)
         self._subscribers = Gauge("apexstream_subscribers", "Clients that get events.", registry=at)
         self._connections = Gauge("apexstream_connections", "Open connections of every sort.", registry=at)
-        self._dropped = Counter("apexstream_subscribers_dropped", "Clients cut off because they did not read.", registry=at)
+        self._dropped = Counter("apexstream_subscribers_dropped", "Clients disconnected for not reading.", registry=at)
         self._replayed = Counter("apexstream_events_replayed", "Stored events sent again to clients that asked.", registry=at)
         self._refusals = Counter("apexstream_refusals", "Requests and messages refused, by reason.", ["reason"], registry=at)
         self._pictures = Counter("apexstream_camera_frames", "Pictures from browsers' cameras.", ["outcome"], registry=at)

@@ -274,8 +274,8 @@ def test_a_missing_store_is_reported_alike_at_every_address(tmp_path: Path) -> N
             assert json.loads((await asked(f"{service.url}api/streams"))[1])["problem"] == problem
             code, figures = await asked(f"{service.url}metrics")
             assert code == 200 and "apexstream_store_problem 1.0" in figures and "apexstream_store_bytes 0.0" in figures
-            code, said = await asked(f"{service.url}api/events")
-            assert code == 503 and "was removed or replaced" in said
+            code, body = await asked(f"{service.url}api/events")
+            assert code == 503 and "was removed or replaced" in body
 
     asyncio.run(main())
 

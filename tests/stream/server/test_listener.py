@@ -343,6 +343,6 @@ def test_a_process_of_64_files_serves_beside_80_idle_connections(tmp_path: Path)
             writer.close()
 
     run(test)
-    _, said = small.communicate(timeout=PATIENCE_S)
-    assert "Traceback" not in said
-    assert len(said.splitlines()) < 20
+    _, errors = small.communicate(timeout=PATIENCE_S)
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) < 20
