@@ -29,7 +29,7 @@ from stream.recorded.analyze import Progress, Report, Seen
 from stream.recorded.files import EventFiles
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
-from stream.service import Service, first
+from stream.service import Service, first_completed
 from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from stream.sources.file import VideoFacts, open_video
 
@@ -54,7 +54,7 @@ class Player:
         files = EventFiles(folder, self.service.settings.sources[0].name)
         try:
             hearing = asyncio.ensure_future(self._hear(files, progress))
-            await first(hearing, stop.wait(), self.service.failed())
+            await first_completed(hearing, stop.wait(), self.service.failed())
             if stop.is_set():
                 raise SourceError(f"{self._clip}: stopped by the user before it was played")
         finally:

@@ -152,7 +152,7 @@ def test_what_keeps_processes_from_working_is_told_once(make: Any, kind: type[Ap
     with pytest.raises(kind, match=said):
         raise error
     crew.stop(PATIENCE_S)
-    assert len(ready.heard) == 1
+    assert len(ready.results) == 1
 
 
 @pytest.mark.parametrize("source", [{"url": "pigeon://carrier"}, {"url": "rtsp://a/b", "password_env": "NOT_THERE"}])

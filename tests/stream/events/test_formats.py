@@ -17,7 +17,7 @@ from stream.events.formats.csv import columns
 from stream.events.store import Store
 from stream.recorded.files import EventFiles
 from tests.events import an_event, stored
-from tests.listening import ask, listening
+from tests.running_server import ask, running_server
 
 IDS = Format("text/plain", lambda entry: f"{entry.fields['id']}\n", lambda recorded: "ids\n")
 """What a module of a new format would define."""
@@ -27,7 +27,7 @@ def live(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What /api/events answers."""
 
     async def answer() -> str:
-        async with listening(folder) as service:
+        async with running_server(folder) as service:
             service.store.append([stored(1), stored(2)])
             found = await ask(service.port, f"/api/events?format={name}")
             assert (found.status, found.headers["content-type"]) == (200, FORMATS[name].media_type)
