@@ -1,4 +1,4 @@
-"""A real service on a thread of its own, and a real Chromium that looks at its page."""
+"""A real service on a thread of its own, and a real Chromium that opens its page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from playwright.sync_api import Browser, Page, Playwright
 
-from stream.messages import Acted, Decided, Evidence, Signal, SourceStatus
+from engine.types import Evidence
+from stream.messages import Acted, Decided, Signal, SourceStatus
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from tests.live import PATIENCE_S
@@ -51,17 +52,18 @@ class RunningService:
     def url(self) -> str:
         return str(self.service.url)
 
-    def tell(self, *items: Decided | SourceStatus | Signal | Acted | Evidence) -> None:
-        """What a source's threads would hand over."""
+    def tell(self, *items: Decided | SourceStatus | Signal | Acted) -> None:
+        """Pass on what a source's threads would."""
         for item in items:
-            if isinstance(item, Evidence):
-                self.service.shelf.put(item)
-            else:
-                self._loop.call_soon_threadsafe(self.service.hub.post, item)
+            self._loop.call_soon_threadsafe(self.service.hub.post, item)
+
+    def keep(self, event: str, evidence: Evidence) -> None:
+        """Keep the evidence of an event."""
+        self.service.evidence.put(event, evidence)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """The service does nothing meanwhile: connections are taken by the machine, and nobody answers."""
+        """The service's loop is blocked meanwhile: the kernel accepts connections, and no request is answered."""
         thaw = threading.Event()
         self._loop.call_soon_threadsafe(thaw.wait)
         try:
@@ -97,8 +99,8 @@ def chromium(playwright: Playwright, *options: str) -> Iterator[Browser]:
 def visited(browser: Browser, url: str, *, complaints_expected: bool = False, script: str = "", **look: Any) -> Iterator[Page]:
     """The page, open and connected, in a context of its own; complaints of page or browser fail the test.
 
-    complaints_expected: the browser itself says on its console that an address did not answer, so it is not listened to.
-    script: what runs in the page before its own code.
+    complaints_expected: the browser logs requests that were not answered, so its console is ignored.
+    script: runs in the page before its own code.
     """
     with browser.new_context(accept_downloads=True, **look) as context:
         context.add_init_script(script)
@@ -106,7 +108,7 @@ def visited(browser: Browser, url: str, *, complaints_expected: bool = False, sc
         page.set_default_timeout(PATIENCE_MS)
         complaints: list[str] = []
         strangers: list[str] = []
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda logged: complaints.append(logged.text) if logged.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: strangers.append(request.url) if not request.url.startswith(url) else None)
         page.goto(url)

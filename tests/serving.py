@@ -1,4 +1,4 @@
-"""The live service as tests of its clients need it: everything real but the sources, whose events a test hands in."""
+"""The live service for tests of its clients: everything real but the sources, whose events a test posts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stream.settings import LiveSettings, ServerSettings, StoreSettings
 
 @asynccontextmanager
 async def serving(folder: Path, *, port: int = 0, **server: Any) -> AsyncIterator[Service]:
-    """A service without sources on a free port; `service.hub.post` hands in what sources would."""
+    """A service without sources on a free port; `service.hub.post` takes what sources would send."""
     settings = LiveSettings(server=ServerSettings(port=port, **server), store=StoreSettings(folder=folder))
     async with Service(settings) as service:
         yield service

@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from typing import IO, Any
@@ -26,7 +26,7 @@ from engine.errors import ApexError, InputError
 from stream.analysis.heartbeat import BEAT_S
 from stream.analysis.session import Session
 from stream.analysis.worker import Make
-from stream.messages import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
 from stream.process import freeze_loaded, load_less, opencv_on_one_thread
 from stream.settings import LiveSettings
 from stream.shutdown import SHUTDOWN_SIGNALS
@@ -35,7 +35,7 @@ FLUSH_S = 0.3
 """Part of the time for the end that is kept for sending the last messages."""
 
 MAX_SIGNALS, MAX_ACTIVITIES, MAX_EVIDENCE, MAX_LOGS, MAX_FIGURES = 20, 100, 16, 200, 2000
-"""The most that wait for a slow reader: signals, activities and evidence of each stream, log records, figures."""
+"""The most that wait for a slow reader: signals, activities and events with evidence a stream, log records, figures."""
 
 Message = tuple[str, Any]
 """What is sent: the name of one of the sink's methods, "processed", "loaded" or "log", and its value."""
@@ -65,14 +65,21 @@ class Outbox:
         self._figures: deque[tuple[str, float, int]] = deque(maxlen=MAX_FIGURES)
         self._closed = False
 
-    def put(self, what: str, value: Any, *, key: Hashable = None, keep: int = 0) -> None:
-        """Add a message; where keep is given, only the newest so many with the same what and key wait."""
+    def put(
+        self, what: str, value: Any, *, key: Hashable = None, keep: int = 0, reduced: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Add a message; where keep is given, only the newest so many with the same what and key wait. Older ones stay as
+        reduced makes them, where that is given."""
         with self._changed:
             kind = (what, key)
             self._counts[kind] += 1
-            slot = (kind, self._counts[kind] % keep if keep else self._counts[kind])
-            self._waiting.pop(slot, None)
-            self._waiting[slot] = (what, value)
+            old = (kind, self._counts[kind] - keep)
+            if keep and old in self._waiting:
+                if reduced is None:
+                    del self._waiting[old]
+                else:
+                    self._waiting[old] = (what, reduced(self._waiting[old][1]))
+            self._waiting[kind, self._counts[kind]] = (what, value)
             self._changed.notify_all()
 
     def processed(self, stream: str, seconds: float, waiting: int) -> None:
@@ -106,8 +113,9 @@ class OutboxSink:
         self.wishes: PreviewWishes = {}  # replaced as a whole
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events are never dropped."""
-        self._outbox.put("decided", tuple(events))
+        """Events are never left out; of each stream, the newest keep their evidence."""
+        stream = events[0].event.stream
+        self._outbox.put("decided", tuple(events), key=stream, keep=MAX_EVIDENCE, reduced=_without_evidence)
 
     def status(self, status: SourceStatus) -> None:
         """The newest of each state is kept."""
@@ -125,10 +133,6 @@ class OutboxSink:
         """The newest of each stream is kept."""
         self._outbox.put("preview", preview, key=preview.stream, keep=1)
 
-    def evidence(self, evidence: Evidence) -> None:
-        """The newest of each stream are kept."""
-        self._outbox.put("evidence", evidence, key=evidence.stream, keep=MAX_EVIDENCE)
-
     def removed(self, stream: str) -> None:
         """A stream was removed."""
         self._outbox.put("removed", stream)
@@ -136,6 +140,10 @@ class OutboxSink:
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """What the other process asked for last."""
         return self.wishes.get(stream)
+
+
+def _without_evidence(events: Sequence[Decided]) -> tuple[Decided, ...]:
+    return tuple(decided.without_evidence() for decided in events)
 
 
 class _OutboxHandler(QueueHandler):

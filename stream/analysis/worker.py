@@ -15,13 +15,12 @@ from typing import Protocol
 
 from engine import Pipeline
 from engine.config import PipelineSettings
-from engine.pipeline import Evidence as Behind
 from engine.types import ActivityKind, Event, Face
 from stream.analysis.heartbeat import Heartbeat
 from stream.analysis.preview import PreviewMaker
 from stream.analysis.status import Fault
 from stream.backoff import Backoff
-from stream.messages import Acted, Arrival, Decided, Evidence, FaceTrace, Signal, Sink
+from stream.messages import Acted, Arrival, Decided, FaceTrace, Signal, Sink
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,6 @@ class Worker:
         self._heartbeat, self._at_frame, self._discarded = Heartbeat(), False, False
         self._backoff, self._stable_at, self._faulty = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0.0, False
         self._arrived = 0.0
-        self._shown: dict[str, Behind] = {}
         self._traces = _Traces(stream)
         self._previews = PreviewMaker(stream, sink)
         self._thread = threading.Thread(target=self._run, name=f"analysis of {stream}", daemon=True)
@@ -186,20 +184,8 @@ class Worker:
         self._processed(self.stream, time.monotonic() - began, len(self._frames))
 
     def _hand_over(self, events: Sequence[Event]) -> None:
-        """Send events, and before them their evidence, unless that was sent already, so that it is there when an event is
-        received."""
-        if not events or self._pipeline is None:
-            return
-        decided = []
-        for event in events:
-            behind = self._pipeline.evidence(event.id)
-            if behind is not None and self._shown.get(event.id) is not behind:
-                self._sink.evidence(Evidence(event.id, self.stream, behind.onset, behind.apex, behind.flow))
-                self._shown[event.id] = behind
-            decided.append(Decided(event, self._arrived, behind is not None))
-            if event.state == "final":
-                self._shown.pop(event.id, None)
-        self._sink.decided(decided)
+        if events:
+            self._sink.decided([Decided(event, self._arrived) for event in events])
 
     def _send_activities(self) -> None:
         if self._pipeline is not None:
@@ -239,7 +225,6 @@ class Worker:
         if self._pipeline is not None:
             self._pipeline.close()
         self._pipeline = None
-        self._shown.clear()
 
 
 @dataclass(eq=False)

@@ -1,25 +1,25 @@
-// The page: what comes over the connection goes to the sources' cards, the timeline and the table.
+// The page: passes the messages of the connection to the sources' cards, the timeline and the table.
 
-import { Camera, offer } from "./camera.js";
+import { askConsent, Camera } from "./camera.js";
 import { Connection } from "./connection.js";
 import { Details } from "./details.js";
-import { asCsv, asJson, download, EVERYTHING, Expressions } from "./expressions.js";
+import { asCsv, asJson, download, Expressions, NO_FILTER } from "./expressions.js";
 import { Filters } from "./filters.js";
-import { element, forgetColours, LABELS, percent, shapeIcon, shortModel, word } from "./look.js";
-import { SourceCard } from "./source.js";
-import { MOST_ROWS, Table } from "./table.js";
+import { capitalize, element, LABELS, percent, resetColours, shapeIcon, shortModel } from "./display.js";
+import { SourceCard } from "./source-card.js";
+import { MAX_ROWS, Table } from "./table.js";
 import { summary, Timeline } from "./timeline.js";
 
-const FRAME_MS = 45; // the wait between two drawings; longer where less motion is asked for
-const CALM_MS = 500;
-const ANNOUNCED_EVERY_MS = 2500;
+const FRAME_MS = 45; // time between two drawings; longer where reduced motion is preferred
+const REDUCED_FRAME_MS = 500;
+const ANNOUNCE_MS = 2500;
 const NOTICE_MS = 15_000;
 
 const find = (id) => document.getElementById(id);
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 const expressions = new Expressions();
 const cards = new Map();
-const page = { paused: false, pausedAt: 0, missed: 0, live: false, clockAhead: 0, changed: true, fresh: new Set(), unsaid: [], problem: null };
+const page = { paused: false, pausedAt: 0, missed: 0, live: false, clockAhead: 0, changed: true, fresh: new Set(), unannounced: [], problem: null };
 let shown = [];
 
 const table = new Table(find("rows"), (event) => open(event, true));
@@ -31,14 +31,14 @@ const details = new Details({
 const filters = new Filters(() => refresh());
 const camera = new Camera(cameraChanged);
 
-/** Show an expression in full. One opened from the table gives the focus back to the row it was left at, unless the focus has moved on
- * from where the browser put it on closing, which is where it was on opening. */
+/** Show the details of an expression. If opened from the table, closing focuses the row of the expression shown last, unless the
+ * focus has moved since. */
 function open(event, fromTable) {
   page.opener = fromTable ? document.activeElement : null;
   details.show(event);
 }
 
-/** The service's wall clock now, in milliseconds; it stands still while the page is paused. */
+/** The service's current wall-clock time, in milliseconds; constant while the page is paused. */
 function now() {
   return page.paused ? page.pausedAt : Date.now() + page.clockAhead;
 }
@@ -55,8 +55,8 @@ const connection = new Connection({
     for (const name of cards.keys()) if (!hello.streams.some((stream) => stream.name === name)) removeCard(name);
     for (const stream of hello.streams) card(stream.name).status(stream);
     find("facts").textContent = [`apexstream ${hello.version}`, shortModel(hello.model)].filter(Boolean).join(" · network ");
-    ailing(hello.problem);
-    for (const one of cards.values()) one.ask(!page.paused, true);
+    showProblem(hello.problem);
+    for (const one of cards.values()) one.requestPreview(!page.paused, true);
     sourcesChanged();
   },
   message(message) {
@@ -65,7 +65,7 @@ const connection = new Connection({
   picture(header, jpeg) {
     if (!page.paused) cards.get(header.stream)?.show(header, jpeg);
   },
-  forget(seq) {
+  reset(seq) {
     expressions.clear(seq);
     page.changed = true;
   },
@@ -80,7 +80,7 @@ const handlers = {
     cards.get(event.stream)?.expression(known, isNew && !page.paused);
     if (event.seq === undefined || !isNew) return;
     page.fresh.add(event.seq);
-    page.unsaid.push(event);
+    page.unannounced.push(event);
     if (page.paused) page.missed += 1;
     pauseChanged();
   },
@@ -100,7 +100,7 @@ const handlers = {
     sourcesChanged();
   },
   heartbeat({ problem }) {
-    ailing(problem);
+    showProblem(problem);
   },
   error({ code, message }) {
     if (code !== "since") notice(message);
@@ -118,14 +118,14 @@ const watched = new IntersectionObserver((entries) => {
     const one = cards.get(target.dataset.stream);
     if (!one) continue;
     one.visible = isIntersecting;
-    one.ask(!page.paused);
+    one.requestPreview(!page.paused);
   }
 });
 
 function card(name) {
   const known = cards.get(name);
   if (known) return known;
-  const made = new SourceCard(name, (wish) => connection.send(wish));
+  const made = new SourceCard(name, (message) => connection.send(message));
   cards.set(name, made);
   find("sources").append(made.root);
   watched.observe(made.root);
@@ -133,10 +133,10 @@ function card(name) {
 }
 
 function removeCard(name) {
-  const gone = cards.get(name);
-  if (!gone) return;
-  watched.unobserve(gone.root);
-  gone.root.remove();
+  const removed = cards.get(name);
+  if (!removed) return;
+  watched.unobserve(removed.root);
+  removed.root.remove();
   cards.delete(name);
 }
 
@@ -154,22 +154,22 @@ function streams() {
   return [...names];
 }
 
-/** Bring table, count and timeline in line with filters and events. */
+/** Update table, count and timeline after a change of filters or events. */
 function refresh() {
   page.changed = false;
-  filters.offer(streams());
+  filters.setStreams(streams());
   const frozen = page.paused ? page.pausedSeq : Infinity;
-  const all = expressions.shown(EVERYTHING).filter(({ seq }) => seq <= frozen);
-  shown = expressions.shown(filters.chosen).filter(({ seq }) => seq <= frozen);
+  const all = expressions.shown(NO_FILTER).filter(({ seq }) => seq <= frozen);
+  shown = expressions.shown(filters.filter).filter(({ seq }) => seq <= frozen);
   table.show(shown);
   if (!page.paused) {
     table.highlight(page.fresh);
     page.fresh.clear();
   }
-  const listed = shown.length > MOST_ROWS ? `, the newest ${MOST_ROWS} listed` : "";
+  const listed = shown.length > MAX_ROWS ? `, the newest ${MAX_ROWS} listed` : "";
   find("count").textContent = (shown.length === all.length ? `${all.length}` : `${shown.length} of ${all.length}`) + listed;
   find("no-rows").hidden = shown.length > 0;
-  find("no-rows").textContent = all.length ? "None passes the filters." : "No expression yet. They appear here as they end.";
+  find("no-rows").textContent = all.length ? "No expression matches the filters." : "No expression yet. They appear here as they end.";
   for (const kind of ["csv", "json"]) {
     find(`export-${kind}`).disabled = !shown.length;
     find(`export-${kind}`).textContent = `Export ${shown.length ? `${shown.length} as ` : ""}${kind.toUpperCase()}`;
@@ -185,14 +185,14 @@ function refreshLegend() {
   const labels = [...new Set([...LABELS, ...visible.map(({ label }) => label)])];
   const entry = (label) => {
     const count = visible.filter((event) => event.label === label).length;
-    return element("li", "", [shapeIcon(label), ` ${word(label)} `, element("strong", "", String(count))]);
+    return element("li", "", [shapeIcon(label), ` ${capitalize(label)} `, element("strong", "", String(count))]);
   };
   find("legend").replaceChildren(...labels.map(entry));
   find("timeline").setAttribute("aria-label", summary(visible, timeline.span));
 }
 
 function drawTimeline() {
-  const { stream, hidden } = filters.chosen;
+  const { stream, hidden } = filters.filter;
   const open = page.paused ? [] : expressions.open().filter(({ label }) => !hidden.has(label));
   timeline.draw(stream ? [stream] : streams(), [...shown].reverse(), open, now());
 }
@@ -204,7 +204,7 @@ function pause() {
   page.paused = !page.paused;
   page.pausedSeq = connection.seen;
   page.missed = 0;
-  for (const one of cards.values()) one.ask(!page.paused);
+  for (const one of cards.values()) one.requestPreview(!page.paused);
   pauseChanged();
   refresh();
 }
@@ -223,14 +223,14 @@ function exported(kind) {
 function setTheme(dark, keep) {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   find("theme").setAttribute("aria-pressed", String(dark));
-  forgetColours();
+  resetColours();
   for (const one of cards.values()) one.repaint();
   if (!keep) return;
   document.documentElement.dataset.chosen = "";
   try {
     localStorage.setItem("apexstream.theme", dark ? "dark" : "light");
   } catch {
-    // storage is switched off: the choice lasts until the page is left
+    // storage is disabled: the choice lasts until the page is closed
   }
 }
 
@@ -241,7 +241,7 @@ function cameraChanged(state, detail) {
   if (detail) notice(detail);
 }
 
-/** Something to know; it goes by itself after a while unless it stays true. */
+/** Show a notice; it disappears after NOTICE_MS unless it stays. */
 function notice(text, { stays = false } = {}) {
   find("notice").textContent = text;
   find("notice").hidden = !text;
@@ -249,27 +249,27 @@ function notice(text, { stays = false } = {}) {
   if (text && !stays) page.noticed = setTimeout(() => notice(page.problem ?? "", { stays: true }), NOTICE_MS);
 }
 
-/** What ails the service, if anything, as it says itself. */
-function ailing(problem) {
+/** Show the problem that the service reports, if any. */
+function showProblem(problem) {
   if (problem === page.problem) return;
   page.problem = problem;
   notice(problem ?? "", { stays: true });
 }
 
-/** Tell a screen reader of new expressions, gathered so that it can keep up. */
+/** Announce new expressions to screen readers, several at once. */
 function announce() {
-  const news = page.unsaid.splice(0);
+  const news = page.unannounced.splice(0);
   if (!news.length) return;
   const { stream, label, confidence, kind } = news[news.length - 1];
   const more = news.length > 1 ? `${news.length} new expressions, the last: ` : "";
   find("announcer").textContent = `${more}${stream}, ${label}, ${percent(confidence)}, ${kind}`;
 }
 
-/** Draw what moves, a while later again: no more often than needed, and not while the page is in the background. */
+/** Draw what moves, repeatedly, but not while the page is in the background. */
 function frame() {
-  setTimeout(() => requestAnimationFrame(frame), calm.matches ? CALM_MS : FRAME_MS);
+  setTimeout(() => requestAnimationFrame(frame), reducedMotion.matches ? REDUCED_FRAME_MS : FRAME_MS);
   if (page.paused) return;
-  for (const one of cards.values()) one.draw(!calm.matches);
+  for (const one of cards.values()) one.draw(!reducedMotion.matches);
   if (page.changed) refresh();
 }
 
@@ -277,11 +277,11 @@ function everySecond() {
   if (!page.paused) {
     refreshLegend();
     for (const one of cards.values()) {
-      one.tell(now());
-      one.ask(true);
+      one.updateLast(now());
+      one.requestPreview(true);
     }
   }
-  if (page.changed) refresh(); // where no frame is drawn: the page is in the background
+  if (page.changed) refresh(); // no frame is drawn while the page is in the background
 }
 
 function start() {
@@ -298,16 +298,16 @@ function start() {
   });
   find("export-csv").addEventListener("click", () => exported("csv"));
   find("export-json").addEventListener("click", () => exported("json"));
-  find("camera-button").addEventListener("click", () => (camera.state === "on" ? camera.stop() : offer(camera)));
+  find("camera-button").addEventListener("click", () => (camera.state === "on" ? camera.stop() : askConsent(camera)));
   document.addEventListener("visibilitychange", () => {
-    for (const one of cards.values()) one.ask(!page.paused);
+    for (const one of cards.values()) one.requestPreview(!page.paused);
   });
   addEventListener("resize", () => [...cards.values()].forEach((one) => one.repaint()));
   refresh();
   requestAnimationFrame(frame);
   setInterval(everySecond, 1000);
   setInterval(drawTimeline, 250);
-  setInterval(announce, ANNOUNCED_EVERY_MS);
+  setInterval(announce, ANNOUNCE_MS);
   connection.open();
 }
 

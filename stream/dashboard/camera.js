@@ -1,40 +1,40 @@
-// This device's camera as a source: consent, then its pictures over a socket of their own, as JPEGs with their media time.
+// This device's camera as a source: consent, then its pictures over a WebSocket of their own, as JPEGs with their media time.
 
-import { socket } from "./access.js";
+import { openSocket } from "./auth.js";
 
 const QUALITY = 0.92;
-const BACKED_UP_BYTES = 400_000; // a line that holds this much is slower than the camera: pictures are left out
-const LARGEST = 640; // as the consent text says, whatever the camera gives
-const MOST_PER_S = 30;
-const VIDEO = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: MOST_PER_S, max: MOST_PER_S }, facingMode: "user" };
-const REFUSALS = {
-  NotAllowedError: "The camera was refused. Allow it for this page in the browser’s address bar, then start again.",
+const MAX_BUFFERED_BYTES = 400_000; // with more waiting, the connection is slower than the camera: frames are dropped
+const MAX_SIDE = 640; // pixels, as the consent text says
+const MAX_FPS = 30;
+const VIDEO = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: MAX_FPS, max: MAX_FPS }, facingMode: "user" };
+const ERRORS = {
+  NotAllowedError: "Access to the camera was denied. Allow it for this page in the browser’s address bar, then start again.",
   NotFoundError: "No camera was found on this device.",
   NotReadableError: "The camera cannot be opened; another program may be using it.",
   OverconstrainedError: "The camera has no picture size that can be used.",
   SecurityError: "The browser’s settings keep this page from the camera.",
 };
 
-/** One sentence why there is no camera. */
-function refusal(error) {
-  return REFUSALS[error.name] ?? `The camera cannot be used: ${error.message}`;
+/** Why the camera cannot be used, in one sentence. */
+function errorMessage(error) {
+  return ERRORS[error.name] ?? `The camera cannot be used: ${error.message}`;
 }
 
-function release(media) {
+function stopTracks(media) {
   for (const track of media.getTracks()) track.stop();
 }
 
 export class Camera {
-  /** changed(state, detail): "off", "starting" or "on"; detail is one sentence where it went off by itself. */
-  constructor(changed) {
-    this.changed = changed;
+  /** onChange(state, detail): "off", "starting" or "on"; detail is one sentence where it stopped by itself. */
+  constructor(onChange) {
+    this.onChange = onChange;
     this.state = "off";
     this.sent = 0;
     this.dropped = 0;
   }
 
   /**
-   * Ask for the camera and send its pictures. True once the service takes them, false where it runs already or was stopped
+   * Open the camera and send its pictures. True once the service accepts them, false where it runs already or was stopped
    * meanwhile. Throws an Error in one sentence.
    */
   async start(name) {
@@ -42,8 +42,8 @@ export class Camera {
       throw new Error("Browsers give a page the camera only over https, or on localhost. Open this page that way.");
     }
     if (this.state !== "off") return false;
-    const run = (this.run = { ended: "" }); // taken away by stop(): what belongs to another run is let go
-    this.#to("starting");
+    const run = (this.run = { ended: "" }); // cleared by stop(): what belongs to an earlier run is discarded
+    this.#setState("starting");
     try {
       await this.#open(run);
       if (this.run === run) await this.#connect(name);
@@ -55,8 +55,8 @@ export class Camera {
     }
     if (run.ended) throw new Error(run.ended);
     if (this.run !== run) return false;
-    this.#to("on");
-    this.#next();
+    this.#setState("on");
+    this.#scheduleFrame();
     return true;
   }
 
@@ -64,127 +64,127 @@ export class Camera {
     try {
       const media = await navigator.mediaDevices.getUserMedia({ video: VIDEO, audio: false });
       if (this.run !== run) {
-        release(media);
+        stopTracks(media);
         return;
       }
       this.media = media;
-      media.getVideoTracks()[0].onended = () => this.run === run && this.stop("The camera was taken away.");
+      media.getVideoTracks()[0].onended = () => this.run === run && this.stop("The camera was disconnected.");
       this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: media });
       this.canvas = document.createElement("canvas");
       this.due = this.sentTime = -Infinity;
       await this.video.play();
     } catch (error) {
-      throw new Error(refusal(error), { cause: error });
+      throw new Error(errorMessage(error), { cause: error });
     }
   }
 
-  /** Stop sending, or starting, and switch the camera off; detail is one sentence where nobody asked for it. */
+  /** Stop sending, or starting, and switch the camera off; detail is one sentence where the user did not stop it. */
   stop(detail = "") {
-    const { run, line, media, video, state } = this;
-    this.run = this.line = this.media = this.video = null;
+    const { run, socket, media, video, state } = this;
+    this.run = this.socket = this.media = this.video = null;
     this.encoding = false;
-    line?.close(1000);
-    if (media) release(media);
+    socket?.close(1000);
+    if (media) stopTracks(media);
     if (video) video.srcObject = null;
     if (state === "starting") run.ended = detail;
-    if (state !== "off") this.#to("off", state === "on" ? detail : "");
+    if (state !== "off") this.#setState("off", state === "on" ? detail : "");
   }
 
-  #to(state, detail = "") {
+  #setState(state, detail = "") {
     this.state = state;
-    this.changed(state, detail);
+    this.onChange(state, detail);
   }
 
-  /** Open the line; the service's first status says that it is ready for pictures. */
+  /** Open the WebSocket; the service's first status means that it accepts pictures. */
   #connect(name) {
-    const line = socket("/camera");
-    this.line = line;
+    const socket = openSocket("/camera");
+    this.socket = socket;
     let problem = "";
-    return new Promise((ready, refused) => {
-      line.onopen = () => line.send(JSON.stringify({ type: "camera", v: 1, name, consent: true }));
-      line.onmessage = ({ data }) => {
+    return new Promise((resolve, reject) => {
+      socket.onopen = () => socket.send(JSON.stringify({ type: "camera", v: 1, name, consent: true }));
+      socket.onmessage = ({ data }) => {
         const message = JSON.parse(data);
         if (message.type === "error") problem = message.message;
-        if (message.type === "status") ready();
+        if (message.type === "status") resolve();
       };
-      line.onclose = () => {
-        const sentence = problem || "The service closed the camera’s line.";
-        if (this.line === line && this.state === "on") this.stop(sentence);
-        refused(new Error(sentence));
+      socket.onclose = () => {
+        const sentence = problem || "The service closed the camera’s connection.";
+        if (this.socket === socket && this.state === "on") this.stop(sentence);
+        reject(new Error(sentence));
       };
     });
   }
 
-  #next() {
+  #scheduleFrame() {
     const { video } = this;
     if (!video) return;
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback((_, { mediaTime }) => this.#frame(mediaTime));
-    else requestAnimationFrame(() => this.#frame(video.currentTime));
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback((_, { mediaTime }) => this.#captureFrame(mediaTime));
+    else requestAnimationFrame(() => this.#captureFrame(video.currentTime));
   }
 
-  /** Send a picture, unless it comes too soon, is the last one again, that one is still being packed, or the line is behind. */
-  #frame(mediaTime) {
-    this.#next();
-    const { line, video, canvas } = this;
-    if (line?.readyState !== WebSocket.OPEN || mediaTime === this.sentTime || mediaTime < this.due) return;
-    if (this.encoding || line.bufferedAmount > BACKED_UP_BYTES) {
+  /** Send a frame, unless it is early or a repeat, the last one is still being encoded, or the connection is too slow. */
+  #captureFrame(mediaTime) {
+    this.#scheduleFrame();
+    const { socket, video, canvas } = this;
+    if (socket?.readyState !== WebSocket.OPEN || mediaTime === this.sentTime || mediaTime < this.due) return;
+    if (this.encoding || socket.bufferedAmount > MAX_BUFFERED_BYTES) {
       this.dropped += 1;
       return;
     }
-    const scale = Math.min(1, LARGEST / Math.max(video.videoWidth, video.videoHeight));
+    const scale = Math.min(1, MAX_SIDE / Math.max(video.videoWidth, video.videoHeight));
     const [width, height] = [video.videoWidth, video.videoHeight].map((side) => Math.round(scale * side));
     if (!width || !height) return;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0, width, height);
     this.encoding = true;
     this.sentTime = mediaTime;
-    this.due = Math.max(this.due, mediaTime - 0.5 / MOST_PER_S) + 1 / MOST_PER_S; // half a picture early is still on time
-    canvas.toBlob((blob) => this.#send(line, mediaTime, blob), "image/jpeg", QUALITY);
+    this.due = Math.max(this.due, mediaTime - 0.5 / MAX_FPS) + 1 / MAX_FPS; // up to half a frame early counts as on time
+    canvas.toBlob((blob) => this.#send(socket, mediaTime, blob), "image/jpeg", QUALITY);
   }
 
-  async #send(line, mediaTime, blob) {
+  async #send(socket, mediaTime, blob) {
     const jpeg = blob && new Uint8Array(await blob.arrayBuffer());
-    if (this.line !== line) return;
+    if (this.socket !== socket) return;
     this.encoding = false;
-    if (!jpeg || line.readyState !== WebSocket.OPEN) return;
+    if (!jpeg || socket.readyState !== WebSocket.OPEN) return;
     const packet = new Uint8Array(8 + jpeg.length);
     new DataView(packet.buffer).setFloat64(0, mediaTime);
     packet.set(jpeg, 8);
-    line.send(packet);
+    socket.send(packet);
     this.sent += 1;
   }
 }
 
-/** Show the consent text, and start the camera once it is agreed to; leaving the dialog meanwhile stops it. */
-export function offer(camera) {
-  const find = (id) => document.getElementById(`consent-${id}`);
+/** Show the consent dialog, and start the camera once the user agrees; closing the dialog meanwhile stops it. */
+export function askConsent(camera) {
+  const part = (id) => document.getElementById(`consent-${id}`);
   const dialog = document.getElementById("consent");
-  const problem = find("problem");
-  const starting = (yes) => {
-    find("start").disabled = yes;
-    find("start").textContent = yes ? "Starting" : "Start the camera";
-    if (yes) find("cancel").focus();
+  const problem = part("problem");
+  const setStarting = (yes) => {
+    part("start").disabled = yes;
+    part("start").textContent = yes ? "Starting" : "Start the camera";
+    if (yes) part("cancel").focus();
   };
-  find("host").textContent = location.host;
-  find("agree").checked = false;
+  part("host").textContent = location.host;
+  part("agree").checked = false;
   problem.hidden = true;
-  starting(false);
-  find("cancel").onclick = () => dialog.close();
+  setStarting(false);
+  part("cancel").onclick = () => dialog.close();
   dialog.onclose = () => camera.state === "starting" && camera.stop();
-  find("form").onsubmit = async (event) => {
+  part("form").onsubmit = async (event) => {
     event.preventDefault();
     if (camera.state !== "off") return;
     problem.hidden = true;
-    starting(true);
+    setStarting(true);
     try {
-      const runs = await camera.start(find("name").value.trim());
-      if (runs && !dialog.open) camera.stop(); // it was left at this very moment
+      const runs = await camera.start(part("name").value.trim());
+      if (runs && !dialog.open) camera.stop(); // the dialog was closed at this very moment
       if (runs) dialog.close();
     } catch (error) {
       problem.textContent = error.message;
       problem.hidden = false;
     }
-    starting(camera.state === "starting");
+    setStarting(camera.state === "starting");
   };
   dialog.showModal();
 }

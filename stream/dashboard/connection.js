@@ -1,94 +1,94 @@
-// The socket to the service: connects for ever, resumes where it was, notices a dead line.
+// The WebSocket to the service: reconnects with back-off, resumes after the last event seen, detects a dead connection.
 //
 //   waiting --(back-off)--> connecting --hello--> live --close, or no heartbeat--> waiting
-//   connecting --no answer in time--> waiting;  connecting --a token is wanted--> locked --token--> live
+//   connecting --no answer in time--> waiting;  connecting --a token is needed--> locked --token--> live
 //
-// /api/streams tells how far the store goes: the first connection asks for the last events and goes on live, every later one
-// resumes after the last event that was seen, so that none is missed and none comes twice.
+// /api/streams returns the last seq of the store: the first connection asks for the last events, every later one resumes after
+// the last event seen, so that none is missed and none comes twice.
 
-import { enter, socket } from "./access.js";
+import { authenticate, openSocket } from "./auth.js";
 
 const FIRST_WAIT_MS = 300;
-const LONGEST_WAIT_MS = 5000;
-const SILENCE_MS = 11_000; // two heartbeats, 5 s apart, and some patience
+const MAX_WAIT_MS = 5000;
+const HEARTBEAT_TIMEOUT_MS = 11_000; // two heartbeats, 5 s apart, and a margin
 const BACKLOG = 200;
 
 export class Connection {
-  /** told: { state(name, detail), hello(message), message(message), picture(header, jpeg), forget(seq): the page begins anew after seq } */
-  constructor(told) {
-    this.told = told;
+  /** handlers: { state(name, detail), hello(message), message(message), picture(header, jpeg), reset(seq): discard all events, those after seq follow } */
+  constructor(handlers) {
+    this.handlers = handlers;
     this.seen = 0; // seq of the last event seen
     this.store = null; // the store that seq belongs to
     this.socket = null;
     this.wait = FIRST_WAIT_MS;
-    this.heard = 0;
-    setInterval(() => this.#watch(), 1000);
-    addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
+    this.lastReceived = 0;
+    setInterval(() => this.#checkHeartbeat(), 1000);
+    addEventListener("online", () => this.#retryNow());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#retryNow());
   }
 
   /** Connect, and keep connected. */
   async open() {
     clearTimeout(this.timer);
     this.timer = null;
-    this.told.state("connecting", this.wait === FIRST_WAIT_MS ? "Connecting" : "Reconnecting");
+    this.handlers.state("connecting", this.wait === FIRST_WAIT_MS ? "Connecting" : "Reconnecting");
     try {
-      this.#begin(await enter(() => this.told.state("locked", "A token is needed")));
+      this.#resume(await authenticate(() => this.handlers.state("locked", "A token is needed")));
     } catch {
-      this.#later();
+      this.#retryLater();
     }
   }
 
-  /** Send a message; false where there is no line to send it on. */
+  /** Send a message; false where there is no connection. */
   send(message) {
     if (this.socket?.readyState !== WebSocket.OPEN) return false;
     this.socket.send(JSON.stringify({ v: 1, ...message }));
     return true;
   }
 
-  /** Go on where this page was, or near the end of a store that it does not know. */
-  #begin({ seq, store }) {
+  /** Resume after the last event seen, or BACKLOG events before the end of another store. */
+  #resume({ seq, store }) {
     if (store !== this.store || seq < this.seen) {
       this.store = store;
       this.seen = Math.max(0, seq - BACKLOG);
-      this.told.forget(this.seen);
+      this.handlers.reset(this.seen);
     }
     this.#connect();
   }
 
   #connect() {
-    const line = socket(`/?since=${this.seen}`);
-    line.binaryType = "arraybuffer";
-    this.socket = line;
-    this.heard = performance.now(); // so that a handshake without an answer is noticed, too
-    line.onmessage = ({ data }) => this.socket === line && this.#take(data);
-    line.onclose = () => this.socket === line && this.#lost();
+    const socket = openSocket(`/?since=${this.seen}`);
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    this.lastReceived = performance.now(); // so that a handshake without an answer times out too
+    socket.onmessage = ({ data }) => this.socket === socket && this.#receive(data);
+    socket.onclose = () => this.socket === socket && this.#reconnect();
   }
 
-  #take(data) {
-    this.heard = performance.now();
+  #receive(data) {
+    this.lastReceived = performance.now();
     if (typeof data !== "string") {
       const length = new DataView(data).getUint32(0);
       const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-      this.told.picture(header, new Uint8Array(data, 4 + length));
+      this.handlers.picture(header, new Uint8Array(data, 4 + length));
       return;
     }
     const message = JSON.parse(data);
     if (message.type === "hello") this.#hello(message);
-    else if (this.#isNew(message)) this.told.message(message);
+    else if (this.#isNew(message)) this.handlers.message(message);
   }
 
   #hello(hello) {
     if (hello.store !== this.store || hello.seq < this.seen) {
-      this.#lost(); // another service took the place of the one that was asked
+      this.#reconnect(); // another service answers than the one that /api/streams came from
       return;
     }
     this.wait = FIRST_WAIT_MS;
-    this.told.hello(hello);
-    this.told.state("live", "Live");
+    this.handlers.hello(hello);
+    this.handlers.state("live", "Live");
   }
 
-  /** An event that was seen already is not new; it never should come. */
+  /** Whether an event was not seen before; one seen twice should never come. */
   #isNew(message) {
     if (message.type !== "expression" || message.seq === undefined) return true;
     if (message.seq <= this.seen) return false;
@@ -97,28 +97,28 @@ export class Connection {
   }
 
   #drop() {
-    const line = this.socket;
+    const socket = this.socket;
     this.socket = null;
-    line?.close();
+    socket?.close();
   }
 
-  #lost() {
+  #reconnect() {
     this.#drop();
-    this.#later();
+    this.#retryLater();
   }
 
-  #later() {
+  #retryLater() {
     const wait = this.wait * (0.75 + 0.5 * Math.random());
-    this.wait = Math.min(LONGEST_WAIT_MS, 2 * this.wait);
-    this.told.state("waiting", "Reconnecting");
+    this.wait = Math.min(MAX_WAIT_MS, 2 * this.wait);
+    this.handlers.state("waiting", "Reconnecting");
     this.timer = setTimeout(() => this.open(), wait);
   }
 
-  #watch() {
-    if (this.socket && performance.now() - this.heard > SILENCE_MS) this.#lost();
+  #checkHeartbeat() {
+    if (this.socket && performance.now() - this.lastReceived > HEARTBEAT_TIMEOUT_MS) this.#reconnect();
   }
 
-  #hurry() {
+  #retryNow() {
     if (this.timer) this.open();
   }
 }

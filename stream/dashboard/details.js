@@ -1,18 +1,18 @@
-// One expression in full: its pictures, probabilities and times.
+// The dialog that shows one expression: its pictures, probabilities and times.
 
-import { clock, element, percent, pixels, seconds, shapeIcon, shortModel, word } from "./look.js";
+import { capitalize, element, percent, pixels, seconds, shapeIcon, shortModel, timeOfDay } from "./display.js";
 import { duration } from "./expressions.js";
-import { request } from "./access.js";
+import { request } from "./auth.js";
 
 const PICTURES = [
   ["onset", "Onset", "the face as the movement begins"],
   ["apex", "Apex", "the face where the movement is largest"],
   ["flow", "Movement", "what moved where from onset to apex, in colours"],
 ];
-const GONE = "The pictures are no longer held in memory: the service keeps those of the last events only.";
+const NOT_KEPT = "The pictures are no longer in memory: the service keeps those of the last events only.";
 
 export class Details {
-  /** step(event, by): the event shown above (-1) or below (1) this one, or undefined; closed(event): where it was left. */
+  /** step(event, by): the event above (-1) or below (1) this one in the table, or undefined; closed(event): called on closing. */
   constructor({ step, closed }) {
     this.step = step;
     this.dialog = document.getElementById("details");
@@ -32,13 +32,13 @@ export class Details {
 
   show(event) {
     this.event = event;
-    const title = [shapeIcon(event.label), `${word(event.label)}, ${percent(event.confidence)} sure`];
+    const title = [shapeIcon(event.label), `${capitalize(event.label)}, ${percent(event.confidence)} sure`];
     document.getElementById("details-title").replaceChildren(...title);
     document.getElementById("details-bars").replaceChildren(...bars(event));
-    document.getElementById("details-list").replaceChildren(...figures(event));
+    document.getElementById("details-list").replaceChildren(...rows(event));
     document.getElementById("details-newer").disabled = !this.step(event, -1);
     document.getElementById("details-older").disabled = !this.step(event, 1);
-    this.#pictures(event);
+    this.#showPictures(event);
     if (!this.dialog.open) this.dialog.showModal();
   }
 
@@ -47,30 +47,30 @@ export class Details {
     if (next) this.show(next);
   }
 
-  async #pictures(event) {
-    const box = document.getElementById("details-pictures");
+  async #showPictures(event) {
+    const container = document.getElementById("details-pictures");
     const hint = document.getElementById("details-hint");
     hint.textContent = "";
-    box.replaceChildren(...PICTURES.map(([name, title, meaning]) => frame(name, title, meaning)));
-    const loaded = await Promise.all(PICTURES.map(([name]) => picture(event, name)));
+    container.replaceChildren(...PICTURES.map(([name, title, meaning]) => figure(name, title, meaning)));
+    const loaded = await Promise.all(PICTURES.map(([name]) => loadPicture(event, name)));
     if (this.event !== event) return;
-    loaded.forEach((bitmap, i) => place(box.children[i], bitmap));
+    loaded.forEach((bitmap, i) => drawBitmap(container.children[i], bitmap));
     const missing = loaded.every((bitmap) => !bitmap);
-    box.hidden = missing;
-    hint.textContent = missing ? GONE : "Movement from onset to apex: red moved to the right, green down, cyan to the left, violet up; the stronger the colour, the farther.";
+    container.hidden = missing;
+    hint.textContent = missing ? NOT_KEPT : "Movement from onset to apex: red moved to the right, green down, cyan to the left, violet up; the stronger the colour, the farther.";
   }
 }
 
-async function picture(event, name) {
+async function loadPicture(event, name) {
   try {
-    const answer = await request(`/evidence/${encodeURIComponent(event.id)}/${name}.png`);
-    return answer.ok ? await createImageBitmap(await answer.blob()) : null;
+    const response = await request(`/evidence/${encodeURIComponent(event.id)}/${name}.png`);
+    return response.ok ? await createImageBitmap(await response.blob()) : null;
   } catch {
-    return null; // the service is away: there is nothing to show
+    return null; // the service cannot be reached
   }
 }
 
-function frame(name, title, meaning) {
+function figure(name, title, meaning) {
   const canvas = element("canvas", "", [], { width: 128, height: 128 });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${title}: ${meaning}`);
@@ -78,7 +78,7 @@ function frame(name, title, meaning) {
   return element("figure", "", [canvas, element("figcaption", "", title)]);
 }
 
-function place(figure, bitmap) {
+function drawBitmap(figure, bitmap) {
   const canvas = figure.firstElementChild;
   if (!bitmap) return;
   Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
@@ -93,27 +93,27 @@ function bars({ probabilities }) {
     fill.style.width = `${100 * share}%`;
     const track = element("span", "bar-track", [fill]);
     track.setAttribute("aria-hidden", "true");
-    return element("p", "chance", [element("span", "chance-name", [shapeIcon(label), word(label)]), track, element("span", "number", percent(share))]);
+    return element("p", "chance", [element("span", "chance-name", [shapeIcon(label), capitalize(label)]), track, element("span", "number", percent(share))]);
   });
 }
 
-function figures(event) {
+function rows(event) {
   const mark = ({ t, frame: number }) => `${t.toFixed(3)} s (frame ${number})`;
-  const rows = [
-    ["When", clock(event.at)],
+  const entries = [
+    ["Time", timeOfDay(event.at)],
     ["Stream", event.face ? `${event.stream}, face ${event.face}` : event.stream],
-    ["Not named", event.why],
+    ["Uncertain because", event.why],
     ["Kind", `${event.kind}${event.truncated ? ", cut short" : ""}`],
     ["Duration", seconds(duration(event))],
-    ["An expression at all", event.expression_probability == null ? "" : percent(event.expression_probability)],
-    ["Speech", event.speaking ? "The face spoke: what its lips did is mostly that" : ""],
+    ["Expression probability", event.expression_probability == null ? "" : percent(event.expression_probability)],
+    ["Speech", event.speaking ? "The face was speaking: movements of the lips are mostly speech" : ""],
     ["Onset", mark(event.onset)],
     ["Apex", mark(event.apex)],
     ["Offset", mark(event.offset)],
     ["Intensity", `${pixels(event.intensity)} of the 128 px crop`],
-    ["Told after", event.latency_ms === undefined ? "" : `${event.latency_ms.toFixed(0)} ms`],
-    ["Number", String(event.seq)],
+    ["Latency", event.latency_ms === undefined ? "" : `${event.latency_ms.toFixed(0)} ms`],
+    ["Sequence number", String(event.seq)],
     ["Network", shortModel(event.model)],
   ];
-  return rows.filter(([, value]) => value).map(([name, value]) => element("div", "", [element("dt", "", name), element("dd", "", value)]));
+  return entries.filter(([, value]) => value).map(([name, value]) => element("div", "", [element("dt", "", name), element("dd", "", value)]));
 }

@@ -1,25 +1,25 @@
-// The expressions the page knows of, which of them are shown, and what is exported of them.
+// The expressions that the page holds: filtering and export.
 
-const KEPT = 2000;
-const STALE_MS = 30_000; // a provisional expression whose end was never told
+const MAX_KEPT = 2000;
+const STALE_MS = 30_000; // a provisional expression without its final event is dropped after this
 
 /** When an expression peaked, in milliseconds of the service's wall clock. */
-export function apexTime(event) {
-  const told = Date.parse(event.emitted_at);
+function apexTime(event) {
+  const emitted = Date.parse(event.emitted_at);
   const since = (event.offset ?? event.apex).t - event.apex.t;
-  return told - (event.latency_ms ?? 0) - 1000 * since;
+  return emitted - (event.latency_ms ?? 0) - 1000 * since;
 }
 
 export function duration(event) {
   return event.offset ? event.offset.t - event.onset.t : null;
 }
 
-/** Final expressions by seq, the oldest forgotten, and the provisional ones by id. */
+/** The newest final expressions by seq, and the provisional ones by id. */
 export class Expressions {
   constructor() {
     this.final = new Map();
     this.provisional = new Map();
-    this.partial = false; // whether there were older ones than those that are here
+    this.partial = false; // whether older ones exist than those held
   }
 
   add(event) {
@@ -29,35 +29,35 @@ export class Expressions {
     }
     this.provisional.delete(event.id);
     this.final.set(event.seq, { ...event, at: apexTime(event) });
-    if (this.final.size <= KEPT) return;
+    if (this.final.size <= MAX_KEPT) return;
     this.final.delete(this.final.keys().next().value);
     this.partial = true;
   }
 
-  /** Begin anew with those after seq. */
+  /** Discard all; those after seq follow. */
   clear(seq) {
     this.partial = seq > 0;
     this.final.clear();
     this.provisional.clear();
   }
 
-  /** Those that are still open. */
+  /** The provisional ones. */
   open() {
     for (const [id, { at }] of this.provisional) if (Date.now() - at > STALE_MS) this.provisional.delete(id);
     return [...this.provisional.values()].map(({ event }) => event);
   }
 
-  /** Those that pass a filter, the newest first. */
+  /** Those that match a filter, the newest first. */
   shown(filter) {
-    return [...this.final.values()].filter((event) => passes(event, filter)).reverse();
+    return [...this.final.values()].filter((event) => matches(event, filter)).reverse();
   }
 }
 
-/** A filter that all pass: stream and kind "" for any, the labels that are hidden, the least confidence. */
-export const EVERYTHING = Object.freeze({ stream: "", kind: "", hidden: new Set(), sure: 0 });
+/** A filter that matches all: stream and kind "" for any, hidden labels, least confidence. */
+export const NO_FILTER = Object.freeze({ stream: "", kind: "", hidden: new Set(), minConfidence: 0 });
 
-export function passes(event, { stream, kind, hidden, sure }) {
-  return (!stream || event.stream === stream) && (!kind || event.kind === kind) && !hidden.has(event.label) && event.confidence >= sure;
+function matches(event, { stream, kind, hidden, minConfidence }) {
+  return (!stream || event.stream === stream) && (!kind || event.kind === kind) && !hidden.has(event.label) && event.confidence >= minConfidence;
 }
 
 const time = (mark) => mark?.t.toFixed(6);
@@ -109,7 +109,7 @@ export function asJson(events) {
   return `${JSON.stringify(plain, null, 2)}\n`;
 }
 
-/** Hand the user a file. */
+/** Offer a file for download. */
 export function download(name, type, text) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type }));

@@ -1,12 +1,12 @@
-// Runs before the page is painted: the colours chosen last time, else those of the system.
+// Runs before the page is painted: sets the theme chosen last time, else that of the system.
 (() => {
   let chosen = null;
   try {
     chosen = localStorage.getItem("apexstream.theme");
   } catch {
-    // storage is switched off: the system's colours
+    // storage is disabled: the theme of the system
   }
   const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  if (chosen) document.documentElement.dataset.chosen = ""; // then the system's do not count
+  if (chosen) document.documentElement.dataset.chosen = ""; // the theme of the system is then ignored
   document.documentElement.dataset.theme = dark ? "dark" : "light";
 })();

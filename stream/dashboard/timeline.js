@@ -1,13 +1,13 @@
-// The timeline: a lane a stream, a mark an expression, now at the right edge.
+// The timeline: one lane per stream, one mark per expression, the current time at the right edge.
 
-import { clock, colour, drawShape, fit, percent, word } from "./look.js";
+import { capitalize, colour, drawShape, percent, resizeCanvas, timeOfDay } from "./display.js";
 
 const LANE = 36;
-const NARROW_LANE = 46; // its name stands above it
+const NARROW_LANE = 46; // its name is above it
 const AXIS = 22;
 const RADIUS = 7;
-const DODGE = [0, -9, 9]; // marks that would cover each other stand above or below the lane's line
-const REACH = 12; // how near, in pixels, the pointer must be
+const OFFSETS = [0, -9, 9]; // marks that would overlap are moved above or below the lane's line
+const HIT_RADIUS = 12; // pixels between pointer and mark
 const STEPS_S = [10, 15, 30, 60, 120, 300, 600, 900];
 
 export class Timeline {
@@ -17,10 +17,10 @@ export class Timeline {
     this.tip = tip;
     this.span = 300;
     this.marks = [];
-    canvas.addEventListener("pointermove", (event) => this.#point(event));
-    canvas.addEventListener("pointerleave", () => this.#point(null));
+    canvas.addEventListener("pointermove", (event) => this.#hover(event));
+    canvas.addEventListener("pointerleave", () => this.#hover(null));
     canvas.addEventListener("click", (event) => {
-      const mark = this.#near(event);
+      const mark = this.#markNear(event);
       if (mark && mark.event.seq !== undefined) open(mark.event);
     });
   }
@@ -30,7 +30,7 @@ export class Timeline {
     const narrow = this.canvas.clientWidth < 560;
     const pitch = narrow ? NARROW_LANE : LANE;
     this.canvas.style.height = `${Math.max(1, streams.length) * pitch + AXIS}px`;
-    const { context, width, height } = fit(this.canvas);
+    const { context, width, height } = resizeCanvas(this.canvas);
     if (!width) return;
     const middle = (lane) => lane * pitch + (narrow ? 29 : pitch / 2);
     const names = narrow ? 0 : Math.min(150, 24 + Math.max(60, ...streams.map((name) => name.length * 7)));
@@ -45,35 +45,35 @@ export class Timeline {
       if (lane < 0 || at < now - 1000 * this.span || at > now + 5000) continue;
       const left = Math.min(x(at), width - 8);
       const before = last[lane];
-      const step = before && left - before.left < 1.6 * RADIUS ? (before.step + 1) % DODGE.length : 0;
+      const step = before && left - before.left < 1.6 * RADIUS ? (before.step + 1) % OFFSETS.length : 0;
       last[lane] = { left, step };
-      const mark = { event, x: left, y: middle(lane) + DODGE[step] };
+      const mark = { event, x: left, y: middle(lane) + OFFSETS[step] };
       drawShape(context, event.label, mark.x, mark.y, RADIUS, { hollow: event.seq === undefined });
       this.marks.push(mark);
     }
   }
 
-  #near({ offsetX, offsetY }) {
+  #markNear({ offsetX, offsetY }) {
     const reach = ({ x, y }) => Math.hypot(x - offsetX, y - offsetY);
     const nearest = this.marks.reduce((best, mark) => (best && reach(best) <= reach(mark) ? best : mark), null);
-    return nearest && reach(nearest) <= REACH ? nearest : null;
+    return nearest && reach(nearest) <= HIT_RADIUS ? nearest : null;
   }
 
-  #point(pointer) {
-    const mark = pointer && this.#near(pointer);
+  #hover(pointer) {
+    const mark = pointer && this.#markNear(pointer);
     this.canvas.classList.toggle("pointing", Boolean(mark));
     this.tip.hidden = !mark;
     if (!mark) return;
     const { event } = mark;
-    const when = event.seq === undefined ? "under way" : `${event.kind}, ${clock(event.at)}`;
-    this.tip.textContent = `${word(event.label)} ${percent(event.confidence)} · ${event.stream} · ${when}`;
+    const when = event.seq === undefined ? "under way" : `${event.kind}, ${timeOfDay(event.at)}`;
+    this.tip.textContent = `${capitalize(event.label)} ${percent(event.confidence)} · ${event.stream} · ${when}`;
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.max(half, Math.min(this.canvas.clientWidth - half, mark.x))}px`;
     this.tip.style.top = `${mark.y - 14}px`;
   }
 }
 
-/** A lane's line at a height, and its name: the text's baseline and the room it has. */
+/** A lane's line, and its name at a baseline within a width. */
 function drawLane(context, name, [baseline, room], middle, [from, to]) {
   context.strokeStyle = colour("--line");
   context.lineWidth = 1;
@@ -103,12 +103,12 @@ function drawAxis(context, { x, names, width, height, now, span }) {
     context.lineTo(left, height - AXIS + 4);
     context.stroke();
     context.fillStyle = colour("--faint");
-    const text = step < 60 ? clock(1000 * at).slice(-8) : clock(1000 * at).slice(-8, -3);
+    const text = step < 60 ? timeOfDay(1000 * at).slice(-8) : timeOfDay(1000 * at).slice(-8, -3);
     if (left > names + 18 && left < width - 24) context.fillText(text, left, height - 5);
   }
 }
 
-/** What a screen reader says of the timeline. */
+/** The text of the timeline for screen readers. */
 export function summary(events, span) {
   if (!events.length) return "No expression on the timeline";
   const counts = new Map();

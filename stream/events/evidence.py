@@ -1,9 +1,9 @@
-"""The pictures behind the last events: held in memory, drawn as PNG once somebody asks for them, gone with the process.
+"""The evidence of the last events: kept in memory, drawn as PNG on request.
 
-The flow is drawn in colours: the hue says where a point moved to, the saturation how far; what did not move is white.
+The flow is drawn in colours: hue is the direction of motion, saturation its length; what did not move is white.
 
     hue     right red, down yellow-green, left cyan, up violet (the angle of (u, v) on the usual wheel)
-    full    saturation at FULL_PX pixels, or at what one pixel in a hundred exceeds where that is more
+    full    saturation at FULL_PX pixels, or at the 99th percentile of the lengths where that is more
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from engine.types import F32, U8
-from stream.messages import Evidence
+from engine.types import F32, U8, Evidence
 
 FULL_PX = 1.0
 
@@ -24,19 +23,19 @@ Picture = Literal["onset", "apex", "flow"]
 PICTURES: tuple[Picture, ...] = get_args(Picture)
 
 
-class Shelf:
-    """The pictures of the last `capacity` events; any thread may put or get."""
+class EvidenceStore:
+    """The evidence of the last `capacity` events; any thread may put or get."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._lock = threading.Lock()  # guards _kept
         self._kept: OrderedDict[str, _Drawing] = OrderedDict()
 
-    def put(self, evidence: Evidence) -> None:
-        """Keep what is behind an event, in place of what was before; the oldest event's falls out. Nothing is drawn yet."""
+    def put(self, event: str, evidence: Evidence) -> None:
+        """Keep the evidence of an event, replacing what was kept of it; the oldest event's is dropped. Nothing is drawn yet."""
         with self._lock:
-            self._kept.pop(evidence.event, None)
-            self._kept[evidence.event] = _Drawing(evidence)
+            self._kept.pop(event, None)
+            self._kept[event] = _Drawing(evidence)
             while len(self._kept) > self.capacity:
                 self._kept.popitem(last=False)
 
@@ -47,7 +46,7 @@ class Shelf:
         return found.png(picture) if found is not None and picture in PICTURES else None
 
     def __contains__(self, event: str) -> bool:
-        """Whether the event's pictures can be had; draws none."""
+        """Whether the event's evidence is kept."""
         with self._lock:
             return event in self._kept
 
@@ -57,7 +56,7 @@ class Shelf:
 
 
 class _Drawing:
-    """An event's pictures, each drawn once; two threads that ask at once draw the same."""
+    """An event's pictures, each drawn once; two threads that ask at the same time draw the same."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -65,9 +64,8 @@ class _Drawing:
 
     def png(self, picture: str) -> bytes:
         if picture not in self._drawn:
-            seen = self._evidence
-            shown = flow_colours(seen.flow) if picture == "flow" else seen.onset if picture == "onset" else seen.apex
-            self._drawn[picture] = _png(shown)
+            evidence = self._evidence
+            self._drawn[picture] = _png(flow_colours(evidence.flow) if picture == "flow" else getattr(evidence, picture))
         return self._drawn[picture]
 
 

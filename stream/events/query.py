@@ -1,7 +1,7 @@
-"""The stored events, read: by the service, and by whoever else looks into its folder while it writes.
+"""Reading stored events, by the service or by another program while the service writes.
 
-A reader opens a connection of its own (write-ahead log) and is used by one thread at a time. What SQLite reports becomes
-OutputError, one sentence that says which file and what to do.
+A reader has a connection of its own (write-ahead log) and is used by one thread at a time. SQLite's errors become OutputError:
+one sentence that names the file and says what to do.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from stream.events.schema import read_stored
 
 FILE = "events.sqlite3"
 APPLICATION = 0x41504558
-"""SQLite's application_id of our files: "APEX"."""
+"""SQLite's application_id of the files: "APEX"."""
 SCHEMA = 1
-NAMED = 10
-"""Damaged events that are named in the log, one by one."""
+MOST_LOGGED = 10
+"""Damaged events that are logged, one by one."""
 
 log = logging.getLogger(__name__)
 
 
 class Bounds(TypedDict, total=False):
-    """Which events to read; a name left out, or None, bounds nothing.
+    """Which events to read; a key that is missing or None sets no bound.
 
-    limit: how many at the most (500). upto: the last seq looked at. begin, end: seconds of the Unix epoch at which they were
-    stored, begin inclusive. streams, labels, kinds: those named.
+    limit: the most events (500). upto: the last seq. begin, end: when they were stored, seconds of the Unix epoch, begin
+    inclusive. streams, labels, kinds: only these.
     """
 
     limit: int
@@ -47,48 +47,48 @@ class Bounds(TypedDict, total=False):
 
 
 class LostError(OutputError):
-    """A store's file is not what it was when it was opened: removed, replaced, overwritten, damaged."""
+    """The store's file was removed, replaced, overwritten or damaged since it was opened."""
 
 
 class Reader:
-    """The events in folder, read only, whether or not a service writes there. Raises InputError where there are none."""
+    """The events in folder, read only, whether or not a service writes there. Raises InputError where there is no store."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         if not self.path.is_file():
             raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
-        with contextlib.ExitStack() as undo, told(self.path):
-            address = f"{self.path.resolve().as_uri()}?{_reading(self.path)}"
+        with contextlib.ExitStack() as undo, sqlite_errors(self.path):
+            address = f"{self.path.resolve().as_uri()}?{_open_mode(self.path)}"
             self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
             undo.callback(self._db.close)
             self._db.execute("PRAGMA query_only = ON")
-            check_ours(self._db, self.path)
-            self._pages = Pages(self._db, self.path)
-            self.identity = self._pages.identity()
+            check_schema(self._db, self.path)
+            self._table = EventTable(self._db, self.path)
+            self.identity = self._table.identity()
             self._file = self.path.stat()
             undo.pop_all()
 
     def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
-        """Events after seq within bounds, in ascending order, seq among their fields.
+        """Events after seq within bounds, in ascending order of seq, which is among their fields.
 
-        Raises OutputError where the file is damaged, LostError where another or none is in its place.
+        Raises OutputError where the file is damaged, LostError where it was removed or replaced.
         """
         try:
-            there = os.path.samestat(self.path.stat(), self._file)
+            same = os.path.samestat(self.path.stat(), self._file)
         except OSError:
-            there = False
-        if not there:
-            raise LostError(gone(self.path))
-        return self._pages.since(seq, **bounds)
+            same = False
+        if not same:
+            raise LostError(removed_message(self.path))
+        return self._table.since(seq, **bounds)
 
     def last(self) -> int:
-        """The last seq that was given, 0 before the first."""
-        return self._pages.last()
+        """The last seq that was assigned, 0 before the first."""
+        return self._table.last()
 
     @property
     def damaged(self) -> int:
-        """How many events were left out so far because what is stored of them cannot be read."""
-        return len(self._pages.damaged)
+        """How many events were skipped so far because they cannot be read."""
+        return len(self._table.damaged)
 
     def close(self) -> None:
         """Close the file."""
@@ -101,10 +101,10 @@ class Reader:
         self.close()
 
 
-class Pages:
-    """Reading, for whoever holds a connection. Raises OutputError, as `told` does.
+class EventTable:
+    """The stored events by an open connection. Raises OutputError, as `sqlite_errors` does.
 
-    An event that is damaged in itself is left out, counted in damaged by its seq, and logged.
+    A single event that is damaged is skipped and logged; its seq is in damaged.
     """
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
@@ -112,16 +112,16 @@ class Pages:
         self.damaged: set[int] = set()
 
     def identity(self) -> str:
-        """What tells this store from others."""
-        with told(self._path):
+        """The store's unique name."""
+        with sqlite_errors(self._path):
             row = self._db.execute("SELECT value FROM identity").fetchone()
         if row is None:
-            raise LostError(damaged(self._path, "it has lost its identity"))
+            raise LostError(damaged_message(self._path, "it has lost its identity"))
         return str(row[0])
 
     def last(self) -> int:
-        """The last seq that was given, 0 before the first."""
-        with told(self._path):
+        """The last seq that was assigned, 0 before the first."""
+        with sqlite_errors(self._path):
             row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         return int(row[0]) if row else 0
 
@@ -145,36 +145,36 @@ class Pages:
                 where.append(f"{column} IN ({', '.join('?' * len(names))})")
                 values.extend(names)
         query = f"SELECT seq, CAST(body AS BLOB) FROM events WHERE {' AND '.join(where)} ORDER BY seq"
-        with told(self._path), contextlib.closing(self._db.execute(query, values)) as rows:
+        with sqlite_errors(self._path), contextlib.closing(self._db.execute(query, values)) as rows:
             return list(islice(self._readable(rows), bounds.get("limit", 500)))
 
     def _readable(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
-        """The events in rows, those left out that cannot be read."""
+        """The events in rows, without those that cannot be read."""
         for number, body in rows:
             try:
                 event = read_stored(body)
             except ValueError as error:
-                self._leave_out(number, error)
+                self._skip(number, error)
             else:
                 yield numbered(event, number)
 
-    def _leave_out(self, number: int, error: ValueError) -> None:
+    def _skip(self, number: int, error: ValueError) -> None:
         if number not in self.damaged:
             self.damaged.add(number)
-            if len(self.damaged) <= NAMED:
-                log.warning("event %d in %s is damaged and left out (%s)", number, self._path, " ".join(str(error).split()))
+            if len(self.damaged) <= MOST_LOGGED:
+                log.warning("event %d in %s is damaged and skipped (%s)", number, self._path, " ".join(str(error).split()))
 
 
 def numbered(event: dict[str, Any], seq: int) -> dict[str, Any]:
-    """The event with its seq where the format has it: after type and v."""
+    """The event with its seq in its place in the format: after type and v."""
     return {"type": event["type"], "v": event["v"], "seq": seq, **event}
 
 
-def _reading(path: Path) -> str:
-    """How SQLite is to open a file for reading. Raises OutputError where it cannot.
+def _open_mode(path: Path) -> str:
+    """The parameters with which SQLite opens a file for reading. Raises OutputError where it cannot.
 
-    It reads beside a writer through two files of its own, and makes them where they are missing. In a folder where it may not,
-    a file without a log has no writer, and needs neither.
+    To read beside a writer SQLite needs two more files, and creates them where they are missing. Where it may not, a file
+    without a write-ahead log has no writer and can be read as immutable.
     """
     if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
         return "mode=rw"
@@ -185,8 +185,8 @@ def _reading(path: Path) -> str:
     return "mode=ro"
 
 
-def check_ours(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse a database of another program or of a newer version."""
+def check_schema(db: sqlite3.Connection, path: Path) -> None:
+    """Raise OutputError for a database of another program or of another version."""
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise OutputError(f"{path} is another program's file, not a store of events; choose another folder")
     version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -194,34 +194,33 @@ def check_ours(db: sqlite3.Connection, path: Path) -> None:
         raise OutputError(f"{path} has schema {version} and this version reads {SCHEMA}; use the apexstream that wrote it")
 
 
-def damaged(path: Path, reason: str) -> str:
-    """That a store cannot be read, and what to do."""
-    return f"{path} is damaged ({' '.join(reason.split())}); move it away to begin anew, or put a copy in its place"
+def damaged_message(path: Path, reason: str) -> str:
+    """The sentence for a store that cannot be read."""
+    return f"{path} is damaged ({' '.join(reason.split())}); move it away to start with an empty store, or restore a copy"
 
 
-def gone(path: Path) -> str:
-    """That a file is not there any more, or is another one."""
+def removed_message(path: Path) -> str:
+    """The sentence for a file that is missing or another one than was opened."""
     return f"{path} was removed or replaced while it was in use"
 
 
 def examine(path: Path, identity: str, last: int, *, within_s: float) -> bool:
-    """Look through a store's file by a connection of its own, which remembers nothing of it; True where that was completed in
-    within_s seconds.
+    """Check a store's file by a new connection, without cached pages; True where that was completed in within_s seconds.
 
     Raises LostError where it is damaged, or not the store of that identity with events up to last; OutputError.
     """
-    with told(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
-        complete = _examined(db, path, within_s)
-        pages = Pages(db, path)
+    with sqlite_errors(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
+        complete = _quick_check(db, path, within_s)
+        pages = EventTable(db, path)
         if pages.identity() != identity or pages.last() < last:
-            raise LostError(gone(path))
+            raise LostError(removed_message(path))
     return complete
 
 
-def _examined(db: sqlite3.Connection, path: Path, within_s: float) -> bool:
-    late = threading.Timer(within_s, db.interrupt)
-    late.daemon = True
-    late.start()
+def _quick_check(db: sqlite3.Connection, path: Path, within_s: float) -> bool:
+    timer = threading.Timer(within_s, db.interrupt)
+    timer.daemon = True
+    timer.start()
     try:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as error:
@@ -229,16 +228,16 @@ def _examined(db: sqlite3.Connection, path: Path, within_s: float) -> bool:
             raise
         return False
     finally:
-        late.cancel()
-        late.join()
+        timer.cancel()
+        timer.join()
     if found != "ok":
-        raise LostError(damaged(path, found))
+        raise LostError(damaged_message(path, found))
     return True
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Whatever SQLite or the system reports, as OutputError."""
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Raise errors of SQLite and of the system as OutputError, LostError where the file is damaged."""
     try:
         yield
     except sqlite3.Error as error:
@@ -246,7 +245,7 @@ def told(path: Path) -> Iterator[None]:
         if code == "SQLITE_NOTADB":
             raise LostError(f"{path} is not a store of events; choose another folder") from error
         if code.startswith("SQLITE_CORRUPT"):
-            raise LostError(damaged(path, str(error))) from error
+            raise LostError(damaged_message(path, str(error))) from error
         if code == "SQLITE_FULL":
             sentence = f"{path} cannot grow: the disk is full"
         elif code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -1,4 +1,4 @@
-"""What a stored event and a received message must have so that nothing here stumbles over them; what else they have is kept."""
+"""The fields that stored events and received messages must have; others are kept as they are."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 LAST_SEQ = 2**63 - 1
-"""The largest number that SQLite gives."""
-
+"""The largest rowid of SQLite."""
 
 _LARGE = re.compile(rb"[eE]\+?\d\d\d")
 
 
-def _moment(text: str) -> str:
+def _time(text: str) -> str:
     try:
         datetime.fromisoformat(text).astimezone()
     except OverflowError as error:
-        raise ValueError("no moment that a clock can show") from error
+        raise ValueError("the time is out of range") from error
     return text
 
 
@@ -52,7 +51,7 @@ class _Stored(_Shape):
     confidence: float | None
     intensity: float | None
     model: str
-    emitted_at: Annotated[str, AfterValidator(_moment)]
+    emitted_at: Annotated[str, AfterValidator(_time)]
 
 
 class _Expression(_Stored):
@@ -88,20 +87,22 @@ _MESSAGES: dict[str, type[_Shape]] = {
 
 
 def read_stored(body: bytes) -> dict[str, Any]:
-    """A stored event from its JSON text. Raises ValueError where it is none that can be sent on."""
+    """A stored event from its JSON text. Raises ValueError where it is damaged."""
     event = _object(body)
     _check(_Stored, event)
-    if b"\\u" in body or b"NaN" in body or b"Infinity" in body or _LARGE.search(body):  # half a character, no finite number
+    if (
+        b"\\u" in body or b"NaN" in body or b"Infinity" in body or _LARGE.search(body)
+    ):  # a lone surrogate, or a number that is not finite
         json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
     return event
 
 
 def read_message(text: str) -> dict[str, Any]:
-    """A message of the service's from its JSON text; one of a type that is not known here passes. Raises ValueError."""
+    """A message of the service from its JSON text; unknown types are accepted. Raises ValueError."""
     message = _object(text)
     kind = message.setdefault("type", "")
     if not isinstance(kind, str):
-        raise ValueError("its type is no text")
+        raise ValueError("its type is not a string")
     if kind in _MESSAGES:
         _check(_MESSAGES[kind], message)
         if kind == "expression" and message["state"] == "final" and message.get("seq") is None:
@@ -113,9 +114,9 @@ def _object(text: bytes | str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (RecursionError, TypeError) as error:
-        raise ValueError("it is nested too deeply, or no text") from error
+        raise ValueError("it is nested too deeply or not a string") from error
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return found
 
 

@@ -163,7 +163,7 @@ class _Analysis:
             if event.state == "final":
                 self.files.write(event, self.source.origin)
         for activity in self.pipeline.activities():
-            self.files.note(activity, self.source.origin)
+            self.files.write_activity(activity, self.source.origin)
 
     def _leave_summary(self, error: BaseException) -> None:
         """After a failure: the summary so far, if it still can be written; the failure itself is what the user hears of."""

@@ -1,4 +1,4 @@
-"""The files an analysis leaves: events.jsonl, events.csv, events.vtt, activity.jsonl, summary.json.
+"""The files an analysis leaves: events in every format of `stream.events.formats`, activity.jsonl, summary.json.
 
 Lines of events and activities are on disk as they come, so that whatever ends the program leaves them; a line that no longer
 fits on the disk is taken back whole. The summary is there from the start, saying "complete": false, and is replaced in one step
@@ -11,73 +11,75 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import OutputError
-from engine.text import csv_line, cue, json_line
-from engine.types import Activity, Event, Mark
-
-SHORTEST_CUE_S = 0.04
-CSV_LABELS = ("negative", "positive", "surprise")
-CSV_COLUMNS = (
-    *("id", "stream", "face", "kind", "label", "confidence", "intensity"),
-    *("onset_frame", "onset_t", "apex_frame", "apex_t", "offset_frame", "offset_t", "duration_s", "truncated", "speaking"),
-    *(f"p_{label}" for label in CSV_LABELS),
-    *("model", "why", "expression_probability"),
-)
-FILE_COLUMNS = (*CSV_COLUMNS, "onset_played", "apex_played", "offset_played")
-"""What events.csv has: the times in a player's clock beside those of the source's own."""
+from engine.text import json_line
+from engine.types import Activity, Event
+from stream.events.formats import FORMATS, Entry, Format
 
 
 class EventFiles:
-    """The five files in one folder, which is made if need be; stream names the source of activities, video is
-    the file that is analysed.
+    """The files in one folder, which is made if need be: the events in every format, activities and summary. stream names the
+    source of activities, video is the file that is analysed.
 
     Raises OutputError when something cannot be written.
     """
 
     def __init__(self, folder: Path, stream: str = "video", video: Path | None = None) -> None:
         self.folder, self.stream = folder, stream
-        with _told(folder):
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
         self.origin = 0.0
-        whose = {} if video is None else {"file": str(video.resolve())}
-        write_atomically(folder / "summary.json", as_json({"complete": False, **whose}))
-        (folder / "events.vtt").unlink(missing_ok=True)
-        self._lines = _LineFile(folder / "events.jsonl")
-        self._open = [self._lines]
+        source = {} if video is None else {"file": str(video.resolve())}
+        write_atomically(folder / "summary.json", as_json({"complete": False, **source}))
+        self._lines: dict[Format, _LineFile] = {}
+        self._open: list[_LineFile] = []
         try:
-            self._rows = _LineFile(folder / "events.csv")
-            self._open.append(self._rows)
-            self._rows.append(csv_line(FILE_COLUMNS))
-            self._acts = _LineFile(folder / "activity.jsonl")
-            self._open.append(self._acts)
+            for name, format_ in FORMATS.items():
+                self._begin(folder / f"events.{name}", format_)
+            self._activity_lines = self._opened(folder / "activity.jsonl")
         except OutputError:
             self.close()
             raise
 
-    def write(self, event: Event, origin: float = 0.0) -> None:
-        """Keep one final event; origin is the source time at which a player's clock is 0."""
-        self.origin = origin
-        marks = {"onset": event.onset, "apex": event.apex, "offset": event.offset}
-        fields = event.as_dict() | {"played": {name: _played(mark, origin) for name, mark in marks.items()}}
-        self._lines.append(json_line(fields) + "\n")
-        self.events.append(event)
-        self._rows.append(csv_line(csv_row(event, origin)))
+    def _begin(self, path: Path, format_: Format) -> None:
+        """Begin a file of events; one that has them in order is written at the end."""
+        if format_.ordered:
+            path.unlink(missing_ok=True)
+        else:
+            self._lines[format_] = self._opened(path)
+            self._lines[format_].append(format_.head(True))
 
-    def note(self, activity: Activity, origin: float = 0.0) -> None:
+    def _opened(self, path: Path) -> _LineFile:
+        self._open.append(_LineFile(path))
+        return self._open[-1]
+
+    def write(self, event: Event, origin: float = 0.0) -> None:
+        """Keep one final event, without its pictures; origin is the source time at which a player's clock is 0."""
+        self.origin = origin
+        entry = Entry.recorded(event, origin)
+        for format_, file in self._lines.items():
+            file.append(format_.write(entry))
+        self.events.append(replace(event, evidence=None))
+
+    def write_activity(self, activity: Activity, origin: float = 0.0) -> None:
         """Keep one activity; origin as for an event."""
-        played = {"start": _played(activity.start, origin), "end": _played(activity.end, origin)}
-        self._acts.append(json_line(activity.as_dict(self.stream) | {"played": played}) + "\n")
+        played = {"start": round(activity.start.t - origin, 6), "end": round(activity.end.t - origin, 6)}
+        self._activity_lines.append(json_line(activity.as_dict(self.stream) | {"played": played}) + "\n")
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the subtitles and the summary, and close."""
+        """Write what has the events in order, and the summary, and close."""
         self.close()
-        write_atomically(self.folder / "events.vtt", subtitles(self.events, self.origin))
+        for name, format_ in FORMATS.items():
+            if format_.ordered:
+                entries = [Entry.recorded(event, self.origin) for event in self.events]
+                write_atomically(self.folder / f"events.{name}", "".join(format_.export(entries, recorded=True)))
         write_atomically(self.folder / "summary.json", as_json(summary))
 
     def close(self) -> None:
@@ -91,13 +93,13 @@ class _LineFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _told(path):
+        with _writing(path):
             self._file = path.open("wb", buffering=0)
         self._end = 0
 
     def append(self, line: str) -> None:
         data = line.encode()
-        with _told(self._path):
+        with _writing(self._path):
             try:
                 left = data
                 while left:
@@ -109,7 +111,7 @@ class _LineFile:
         self._end += len(data)
 
     def close(self) -> None:
-        with _told(self._path):
+        with _writing(self._path):
             self._file.close()
 
 
@@ -122,40 +124,6 @@ def analysed_in(folder: Path) -> Path | None:
         return None
 
 
-def csv_row(event: Event, origin: float = 0.0) -> list[object]:
-    """An event's values in the order of FILE_COLUMNS; other labels than CSV_LABELS are in events.jsonl alone. origin is the
-    source time at which a player's clock is 0."""
-    fields = event.as_dict()
-    row: list[object] = [fields[name] for name in CSV_COLUMNS[:7]]
-    for mark in (event.onset, event.apex, event.offset):
-        row += ["", ""] if mark is None else [mark.frame, f"{mark.t:.6f}"]
-    row.append("" if event.offset is None else f"{event.offset.t - event.onset.t:.6f}")
-    row += [str(event.truncated).lower(), str(event.speaking).lower()]
-    row += [fields["probabilities"].get(label, "") for label in CSV_LABELS]
-    row += [event.model, event.why or "", fields.get("expression_probability", "")]
-    for mark in (event.onset, event.apex, event.offset):
-        row.append("" if mark is None else f"{mark.t - origin:.6f}")
-    return row
-
-
-def subtitles(events: list[Event], origin: float = 0.0) -> str:
-    """WebVTT: a cue for each event with an offset, in order of onset, in the time of a player whose clock is 0 at origin;
-    what lies before that cannot be shown."""
-    cues = ["WEBVTT", ""]
-    for event in sorted(events, key=lambda e: (e.onset.t, e.face)):
-        if event.offset is None or event.offset.t < origin:
-            continue
-        start = max(event.onset.t - origin, 0.0)
-        end = max(event.offset.t - origin, start + SHORTEST_CUE_S)
-        cues += [f"{_cue_time(start)} --> {_cue_time(end)}"]
-        cues += [f"{cue(event.label)} {event.confidence:.0%} · {event.kind} · face {event.face}", ""]
-    return "\n".join(cues)
-
-
-def _played(mark: Mark | None, origin: float) -> float | None:
-    return None if mark is None else round(mark.t - origin, 6)
-
-
 def as_json(value: dict[str, Any]) -> str:
     """Indented JSON with a newline at its end."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
@@ -164,7 +132,7 @@ def as_json(value: dict[str, Any]) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Replace path by a file with text, or leave it as it was. Raises OutputError."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with _told(path):
+    with _writing(path):
         try:
             scratch.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
             scratch.replace(path)
@@ -173,13 +141,8 @@ def write_atomically(path: Path, text: str) -> None:
             raise
 
 
-def _cue_time(t: float) -> str:
-    ms = round(t * 1000)
-    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
-
-
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     """OSError as OutputError with the path and the system's reason."""
     try:
         yield

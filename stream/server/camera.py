@@ -1,9 +1,9 @@
-"""The browser's own camera: pictures that a page sends over its socket become a source like any other.
+"""The camera of a browser: pictures that a page sends over a websocket become a source like any other.
 
 page: consent, then pictures -> Feed.offer (event loop: checks, no decoding) -> queue -> Feed.get (worker thread: decodes)
 
-A picture is 8 bytes, its media time in seconds (float64, big-endian), and a JPEG. One that cannot be used is counted and told,
-never fatal; one that comes too often is dropped. The stream goes when the socket does.
+A picture is 8 bytes, its media time in seconds (float64, big-endian), and a JPEG. An invalid one is counted and answered with
+an error, one beyond the rate limit is dropped. The stream ends with the connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -25,45 +24,32 @@ from websockets.frames import CloseCode
 from engine.errors import ApexError, InputError
 from engine.types import U8, Frame
 from stream import protocol as wire
+from stream.analysis.session import Session
 from stream.messages import Arrival, SourceState, SourceStatus
 from stream.queues import BoundedQueue, ClosedError
-from stream.server.access import Bucket
-from stream.server.connection import Client, frame
+from stream.server.access import RateLimit
+from stream.server.connection import Connection
 from stream.sources.clock import SlowRate
 
 MOST_BYTES = 512 * 1024
 MOST_SIDE = 1280
 MOST_SCANS = 16
-"""Passes over a picture: a progressive JPEG has ten. Each costs 1.2 ms at the largest size, however few bytes it takes."""
+"""Scans of a progressive JPEG, which usually has ten. Each costs 1.2 ms at the largest size, however few bytes it takes."""
 MOST_PER_S = 60.0
 WAITING = 2
-"""Pictures that may wait for the worker; the oldest gives way."""
+"""Pictures that may wait for the worker; the oldest is dropped."""
 CONSENT_S = 10.0
 STATUS_S = 1.0
 MEASURED_S = 0.5
-"""The shortest time over which pictures a second are believed."""
-
+"""The shortest time over which the frame rate is measured."""
 STALLED_S = 5.0
 _TIME = struct.Struct(">d")
 _LATEST = 1e9
 _SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _DECODED = frozenset({0xC0, 0xC1, 0xC2})
-"""Baseline, extended and progressive, all by Huffman's codes; browsers make nothing else."""
+"""Baseline, extended and progressive, all Huffman-coded; browsers produce nothing else."""
 _SCAN = b"\xff\xda"
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
-
-
-class BrowserCameras(Protocol):
-    """Where browsers' cameras are let in. Adding may load a network and removing joins a thread: both off the loop."""
-
-    async def add_browser(self, name: str, feed: Feed) -> None:
-        """Analyse feed as the stream name. Raises InputError where the name is taken or there are too many."""
-
-    async def remove_browser(self, name: str) -> None:
-        """End that stream: its events are flushed, subscribers are told that it is gone."""
-
-    def told(self, status: SourceStatus) -> None:
-        """How that stream is doing, once a second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,46 +61,46 @@ class _Picture:
 
 
 class Feed:
-    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as of a `BoundedQueue` of arrivals.
+    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as from a queue of arrivals.
 
-    clock tells seconds as `time.monotonic` does.
+    count is called with the outcome of each picture: taken, dropped or broken. clock is in seconds, as `time.monotonic`.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        counted: Callable[[str], None] = lambda _: None,
+        count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self._counted, self._clock = counted, clock
+        self._count, self._clock = count, clock
         self._mailbox: BoundedQueue[_Picture] = BoundedQueue(WAITING, drop_oldest=True)
-        self._rate = Bucket(MOST_PER_S, clock=clock)
+        self._rate = RateLimit(MOST_PER_S, clock=clock)
         self._t = -math.inf
         self._index = 0
         self._taken = self._too_many = self._broken = self._unreadable = 0
         self._size = (0, 0)
         self._since = time.time()
-        self._newest = self._looked = clock()
-        self._taken_then = 0
+        self._newest = self._status_at = clock()
+        self._taken_before = 0
         self._slow_rate = SlowRate()
 
     def offer(self, message: bytes) -> None:
-        """Take a picture as it came from the socket. Raises InputError where it cannot be used, ClosedError at the end."""
+        """Accept a picture as received. Raises InputError where it is invalid, ClosedError where none is read any more."""
         if not self._rate.take():
             self._too_many += 1
-            self._counted("dropped")
+            self._count("dropped")
             return
         try:
             picture, self._size = self._read(message)
         except InputError:
             self._broken += 1
-            self._counted("broken")
+            self._count("broken")
             raise
         self._t, self._newest = picture.t, picture.arrived
         self._taken += 1
-        self._counted("taken")
+        self._count("taken")
         self._mailbox.put(picture)
 
     def get(self, timeout: float | None = None) -> Arrival | None:
@@ -123,7 +109,7 @@ class Feed:
             pixels = _decoded(picture.jpeg)
             if pixels is None:
                 self._unreadable += 1
-                self._counted("broken")
+                self._count("broken")
                 continue
             decoded = Frame(self._index, picture.t, pixels, layout="rgb")
             self._index += 1
@@ -131,26 +117,26 @@ class Feed:
         return None
 
     def close(self) -> None:
-        """No more pictures come; those that wait are still to be had."""
+        """No more pictures come; those that wait can still be read."""
         self._mailbox.close()
 
     def abandon(self) -> None:
-        """Nobody takes pictures any more."""
+        """No more pictures are read."""
         self._mailbox.abandon()
 
     @property
     def dropped(self) -> int:
-        """Pictures that came too often, or gave way to newer ones."""
+        """Pictures beyond the rate limit, and those replaced by newer ones."""
         return self._too_many + self._mailbox.dropped
 
     def __len__(self) -> int:
         return len(self._mailbox)
 
     def status(self, state: SourceState | None = None) -> SourceStatus:
-        """How the camera is doing; fps is that since the last status. To be called on the event loop."""
+        """The camera's status; fps is measured since the last one. To be called on the event loop."""
         now = self._clock()
-        passed, taken = now - self._looked, self._taken - self._taken_then
-        self._looked, self._taken_then = now, self._taken
+        passed, taken = now - self._status_at, self._taken - self._taken_before
+        self._status_at, self._taken_before = now, self._taken
         unusable, fps = self._broken + self._unreadable, taken / passed if passed > 0 else 0.0
         slow = self._slow_rate(fps if passed >= MEASURED_S else 0.0)
         waiting: SourceState = "live" if now - self._newest < STALLED_S else "stalled"
@@ -177,7 +163,7 @@ class Feed:
         size = jpeg_size(jpeg)
         if size is None or not 0 < max(size) <= MOST_SIDE or not min(size):
             raise InputError(f"a picture is a JPEG of at most {MOST_SIDE} x {MOST_SIDE} pixels")
-        if jpeg.count(_SCAN) > MOST_SCANS:  # no scan begins without these two bytes, wherever a decoder looks for it
+        if jpeg.count(_SCAN) > MOST_SCANS:  # every scan starts with these two bytes
             raise InputError(f"a picture is a JPEG of at most {MOST_SCANS} scans")
         return _Picture(t, jpeg, self._clock(), time.time()), size
 
@@ -194,7 +180,7 @@ def _decoded(jpeg: bytes) -> U8 | None:
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Width and height that a JPEG's frame header (ITU-T T.81, B.2.2) claims, without decoding.
 
-    None where there is none, or one of a process (lossless, arithmetic) that is not decoded here.
+    None where there is none, or one of a coding (lossless, arithmetic) that is not decoded here.
     """
     if data[:2] != b"\xff\xd8":
         return None
@@ -213,54 +199,48 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-async def serve_camera(
-    client: Client,
-    cameras: BrowserCameras,
-    *,
-    counted: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Talk to a page that shows its camera, until either side ends it; counted hears what became of each picture."""
+async def serve_camera(connection: Connection, session: Session, *, count: Callable[[str], None] = lambda _: None) -> None:
+    """Serve a page that shows its camera, until either side closes; count is called with the outcome of each picture.
+
+    Adding a stream may load a network and removing it joins a thread: both run off the event loop.
+    """
     try:
         async with asyncio.timeout(CONSENT_S):
-            offer = wire.read_camera(await client.recv())
-        feed = Feed(offer.name, counted=counted)
-        await cameras.add_browser(offer.name, feed)
+            offer = wire.read_camera(await connection.recv())
+        feed = Feed(offer.name, count=count)
+        await asyncio.to_thread(session.add_browser, offer.name, feed)
     except ConnectionClosed:
         return
     except TimeoutError:
-        client.turn_away("message", CloseCode.POLICY_VIOLATION, "no consent came")
+        connection.fail("message", CloseCode.POLICY_VIOLATION, "no consent received")
         return
     except ApexError as error:
-        client.write(frame(_text(wire.error("camera", error))))
-        await client.close(CloseCode.POLICY_VIOLATION, "the camera is not taken")
+        connection.write(wire.error("camera", error).encoded)
+        await connection.close(CloseCode.POLICY_VIOLATION, "the camera was not accepted")
         return
-    statuses = asyncio.create_task(_tell(client, feed, cameras))
+    statuses = asyncio.create_task(_send_statuses(connection, feed, session))
     try:
-        await _take_pictures(client, feed)
+        await _receive_pictures(connection, feed)
     finally:
         feed.close()
         statuses.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await statuses
-        await asyncio.shield(cameras.remove_browser(offer.name))
+        await asyncio.shield(asyncio.to_thread(session.remove_browser, offer.name))
 
 
-async def _take_pictures(client: Client, feed: Feed) -> None:
+async def _receive_pictures(connection: Connection, feed: Feed) -> None:
     with contextlib.suppress(ConnectionClosed, ClosedError):
-        async for message in client:
+        async for message in connection:
             try:
                 feed.offer(message if isinstance(message, bytes) else b"")
             except InputError as error:
-                client.write(frame(_text(wire.error("picture", error))))
+                connection.write(wire.error("picture", error).encoded)
 
 
-async def _tell(client: Client, feed: Feed, cameras: BrowserCameras) -> None:
+async def _send_statuses(connection: Connection, feed: Feed, session: Session) -> None:
     while True:
         status = feed.status()
-        cameras.told(status)
-        client.write(frame(_text(wire.status(status))))
+        session.report(status)
+        connection.write(wire.status(status).encoded)
         await asyncio.sleep(STATUS_S)
-
-
-def _text(message: wire.Message) -> str | bytes:
-    return message.encoded

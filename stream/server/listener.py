@@ -1,13 +1,13 @@
-"""Connections bounded where they are accepted: before TLS, before a byte is read, however few files the process may open.
+"""Admission of connections where they are accepted: before TLS, before a byte is read, within the limit of open files.
 
-    listening socket --accept--> new (TLS handshake, request) --settled--> served --close--> gone
+    listening socket --accept--> new (TLS handshake, request) --request--> served --close--> closed
 
-What is new is bounded by itself: one more ends the oldest that has not said a word among the older half, else the oldest,
-of the address that has most, so that whoever opens connections and says nothing ends its own. Beyond the overall bound a
-connection is reset at once. Descriptors that the process has left are never used up here; one is kept in reserve, so that
-even without any the queue of the port is emptied.
+The number of new connections is bounded by itself. One more closes the oldest that has sent nothing among the older half of
+the address that has most, else its oldest, so that a client that opens connections and sends nothing closes its own. Beyond
+the overall limit a connection is reset at once. Files that the rest of the process needs are kept free; one descriptor is kept
+in reserve, so that connections can be reset even when no descriptor is free.
 
-A connection is counted from accept to the close of its descriptor, whoever closes it. Used on one event loop.
+A connection is counted from accept until its descriptor is closed. Used on one event loop.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ import resource
 import socket
 import struct
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stream.server.access import Refusal, group, is_loopback
+from stream.server.access import Refusal, client_key, is_loopback
 
 BACKLOG = 1024
 """Connections that may wait in the kernel to be accepted."""
 AT_ONCE = 64
-"""The most accepted in one turn of the event loop; between two it does other things."""
+"""The most accepted in one iteration of the event loop."""
 PER_ADDRESS = 256
-"""The most connections of one address at once; this machine's own (a proxy, tests) are bounded by the overall limit alone."""
+"""The most connections of one client at once; loopback addresses (a proxy, tests) have the overall limit alone."""
 OTHER_FILES = 256
-"""Files kept back for all that is no connection: sources, store, processes; three quarters where there are not so many."""
+"""Files kept free for everything but connections: sources, store, processes; three quarters where there are not so many."""
 NEW = (64, 128)
 """How many connections may be without a request: as many as there may be at all, within these bounds."""
 ENDING = 64
-"""Connections beyond the limit that are being answered (503) or ended."""
+"""Connections beyond the limit that are being answered (503) or closed."""
 NO_LINGER = struct.pack("ii", 1, 0)
 TURNS = 20
-"""Turns of the event loop for which a connection waits in the kernel for others to end; usually they take two."""
+"""Iterations of the event loop for which a connection waits in the kernel for others to close; usually they take two."""
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
 _RECEIVED = struct.Struct("=128xQ")
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -49,16 +50,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Room:
-    """How many connections there may be: most to be served, besides them new ones without a request, and ending ones."""
+class ConnectionLimits:
+    """The most connections: served, besides them new ones without a request, and ones being refused or closed."""
 
-    most: int
+    served: int
     new: int
     ending: int
 
 
-def room_for(connections: int) -> Room:
-    """The room this process has for so many connections; its limit of open files is raised for them as far as it may be."""
+def connection_limits(connections: int) -> ConnectionLimits:
+    """The limits of this process for so many connections; raises its limit of open files for them as far as allowed."""
     new = max(NEW[0], min(connections, NEW[1]))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + new + ENDING + OTHER_FILES
@@ -66,66 +67,35 @@ def room_for(connections: int) -> Room:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return Room(connections, new, ENDING)
+        return ConnectionLimits(connections, new, ENDING)
     kept = min(OTHER_FILES, 3 * soft // 4)
     spare = min(new + ENDING, (soft - kept) // 2)
-    room = Room(max(1, min(connections, soft - kept - spare)), max(1, 4 * spare // 5), spare - 4 * spare // 5)
-    if room.most < connections:
-        log.warning(
-            "at most %d connections at once: this process may open %d files, and %d are kept back", room.most, soft, kept
-        )
-    return room
-
-
-class Counted:
-    """How many connections have sent their request, overall and by address (`group`)."""
-
-    def __init__(self, most: int, per_address: int = PER_ADDRESS) -> None:
-        self._most, self._per_address = most, per_address
-        self._by_address: dict[str, int] = {}
-        self.total = 0
-
-    def enter(self, address: str) -> Refusal | None:
-        """Count one in; says why where that is one too many, counted all the same."""
-        self.total += 1
-        address = group(address)
-        here = self._by_address[address] = self._by_address.get(address, 0) + 1
-        if self.total > self._most:
-            return Refusal(503, "crowded", "Too many connections; try again later.")
-        if here > self._per_address and not is_loopback(address):
-            return Refusal(503, "crowded", "Too many connections from your address; try again later.")
-        return None
-
-    def leave(self, address: str) -> None:
-        """Count one out."""
-        self.total -= 1
-        address = group(address)
-        left = self._by_address.get(address, 0) - 1
-        if left > 0:
-            self._by_address[address] = left
-        else:
-            self._by_address.pop(address, None)
+    served = max(1, min(connections, soft - kept - spare))
+    if served < connections:
+        log.warning("at most %d connections at once: this process may open %d files, and %d are kept free", served, soft, kept)
+    return ConnectionLimits(served, max(1, 4 * spare // 5), spare - 4 * spare // 5)
 
 
 class AcceptedSocket(socket.socket):
-    """A connection's socket; gone is called once, when its descriptor is closed."""
+    """A connection's socket; on_close is called once, before its descriptor is closed."""
 
     def __init__(self, accepted: socket.socket, address: str) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
-        self.address = address
-        self.gone: Callable[[AcceptedSocket], None] = lambda _: None
+        self.address, self.client = address, client_key(address)
+        self.requested = False
+        self.on_close: Callable[[AcceptedSocket], None] = lambda _: None
 
     def close(self) -> None:
         """Close the descriptor."""
         try:
             if self.fileno() >= 0:
-                self.gone(self)
+                self.on_close(self)
         finally:
             super().close()
 
     @property
     def silent(self) -> bool:
-        """Whether not a byte has come from it; only Linux can tell (tcpi_bytes_received)."""
+        """Whether no byte was received from it; False where the system cannot tell (tcpi_bytes_received, Linux only)."""
         if _TCP_INFO is None:
             return False
         try:
@@ -134,30 +104,33 @@ class AcceptedSocket(socket.socket):
             return False
         return len(info) == _RECEIVED.size and not _RECEIVED.unpack(info)[0]
 
-    def end(self) -> None:
-        """Break the connection off; who holds the socket reads its end and closes it."""
+    def disconnect(self) -> None:
+        """Break the connection; the transport that holds the socket then reads its end and closes it."""
         with contextlib.suppress(OSError):  # it is broken already
             self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             self.shutdown(socket.SHUT_RDWR)
 
 
 class Admission:
-    """The connections there are, within room.
+    """The open connections, within limits.
 
-    refused is called with why one was not let in or not kept, and its address; wasted for each that closed without a request.
+    refused is called with reason and address of each connection that was not accepted or not kept; wasted for each that closed
+    without a request.
     """
 
     def __init__(
         self,
-        room: Room,
+        limits: ConnectionLimits,
         refused: Callable[[str, str], None] = lambda reason, address: None,
         wasted: Callable[[], None] = lambda: None,
+        *,
+        per_address: int = PER_ADDRESS,
     ) -> None:
-        self._room, self._refused, self._wasted = room, refused, wasted
+        self._limits, self._refused, self._wasted, self._per_address = limits, refused, wasted, per_address
         self._open: dict[int, AcceptedSocket] = {}  # by descriptor
-        self._new: dict[str, dict[int, AcceptedSocket]] = {}  # those of them without a request so far, by address, oldest first
-        self._waiting = 0
+        self._new: dict[str, dict[int, AcceptedSocket]] = {}  # those of them without a request so far, by client, oldest first
         self._ending: set[int] = set()
+        self._served: Counter[str] = Counter()  # connections with a request, by client
         self._turns = 0
 
     @property
@@ -168,70 +141,78 @@ class Admission:
     @property
     def full(self) -> bool:
         """Whether one more would be too many."""
-        return self.total >= self._room.most + self._room.new + self._room.ending
+        return self.total >= self._limits.served + self._limits.new + self._limits.ending
 
-    def turn(self) -> bool:
-        """Whether the next connection is to be accepted now: where there is room, and where none will be soon."""
+    def may_accept(self) -> bool:
+        """Whether to accept the next connection now: always, except for a few turns while others close."""
         self._turns = self._turns + 1 if self.full and self._ending else 0
         return not 0 < self._turns <= TURNS
 
     def enter(self, connection: AcceptedSocket) -> bool:
-        """Let a connection in, in place of another if need be; False where it was closed instead."""
+        """Admit a connection, in place of another if need be; False where it was closed instead."""
         if self.full:
             self._refused("crowded", connection.address)
             _reset(connection)
             return False
-        file, place = connection.fileno(), group(connection.address)
-        connection.gone = self._gone
-        self._open[file] = connection
-        self._new.setdefault(place, {})[file] = connection
-        self._waiting += 1
-        if self._waiting > self._room.new:
-            self._end_oldest()
+        connection.on_close = self._closed
+        self._open[connection.fileno()] = connection
+        self._new.setdefault(connection.client, {})[connection.fileno()] = connection
+        if sum(map(len, self._new.values())) > self._limits.new:
+            self._close_oldest()
         return True
 
-    def settled(self, file: int) -> None:
-        """The connection with that descriptor has sent its request."""
+    def request(self, file: int) -> Refusal | None:
+        """The connection with that descriptor sent its request: why it is refused, None where it is served."""
         connection = self._open.get(file)
-        if connection is not None:
-            self._forget(file, connection)
+        if connection is None:
+            return None
+        self._remove_new(file, connection)
+        connection.requested = True
+        self._served[connection.client] += 1
+        if self._served.total() > self._limits.served:
+            return Refusal(503, "crowded", "Too many connections; try again later.")
+        if self._served[connection.client] > self._per_address and not is_loopback(connection.client):
+            return Refusal(503, "crowded", "Too many connections from your address; try again later.")
+        return None
 
-    def end_new(self) -> None:
-        """End those without a request, as in the middle of TLS's handshake."""
-        for crowd in list(self._new.values()):
-            for connection in list(crowd.values()):
-                connection.end()
+    def close_new(self) -> None:
+        """Close those without a request, as in the middle of a TLS handshake."""
+        for connections in list(self._new.values()):
+            for connection in list(connections.values()):
+                connection.disconnect()
 
-    def _end_oldest(self) -> None:
-        crowd = list(max(self._new.values(), key=len).items())
-        older = crowd[: -(-len(crowd) // 2)]  # who came just now has had no time to speak
-        file, oldest = next(((file, one) for file, one in older if one.silent), crowd[0])
-        self._forget(file, oldest)
+    def _close_oldest(self) -> None:
+        most = list(max(self._new.values(), key=len).items())
+        older = most[: -(-len(most) // 2)]  # the newest have had no time to send anything
+        file, oldest = next(((file, one) for file, one in older if one.silent), most[0])
+        self._remove_new(file, oldest)
         self._refused("crowded", oldest.address)
         self._ending.add(file)
-        oldest.end()
+        oldest.disconnect()
 
-    def _forget(self, file: int, connection: AcceptedSocket) -> bool:
-        """It is new no more; whether it was."""
-        place = group(connection.address)
-        if self._new.get(place, {}).pop(file, None) is None:
+    def _remove_new(self, file: int, connection: AcceptedSocket) -> bool:
+        """Count it as new no longer; whether it was."""
+        if self._new.get(connection.client, {}).pop(file, None) is None:
             return False
-        self._waiting -= 1
-        if not self._new[place]:
-            del self._new[place]
+        if not self._new[connection.client]:
+            del self._new[connection.client]
         return True
 
-    def _gone(self, connection: AcceptedSocket) -> None:
+    def _closed(self, connection: AcceptedSocket) -> None:
         file = connection.fileno()
-        wasted = file in self._ending or self._forget(file, connection)
+        wasted = file in self._ending or self._remove_new(file, connection)
         self._open.pop(file, None)
         self._ending.discard(file)
+        if connection.requested:
+            self._served[connection.client] -= 1
+            if not self._served[connection.client]:
+                del self._served[connection.client]
         if wasted:
             self._wasted()
 
 
 class ListeningSocket(socket.socket):
-    """A port whose connections admission lets in; for `asyncio`'s servers, given as `sock` with AT_ONCE for their backlog."""
+    """A listening socket whose connections pass admission; for asyncio's servers, as `sock` with AT_ONCE as their backlog."""
 
     def __init__(self, family: int, admission: Admission, refused: Callable[[str, str], None]) -> None:
         super().__init__(family, socket.SOCK_STREAM)
@@ -240,16 +221,16 @@ class ListeningSocket(socket.socket):
         self._spare = _spare()
 
     def listen(self, backlog: int = BACKLOG) -> None:
-        """Listen with BACKLOG: what asyncio gives is how many it accepts at once."""
+        """Listen with BACKLOG at least: asyncio's own is how many it accepts at once."""
         super().listen(max(backlog, BACKLOG))
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection that is let in. Raises BlockingIOError where none waits."""
+        """The next connection that is admitted. Raises BlockingIOError where none waits."""
         if self._pausing:
             self._pausing = False
             raise BlockingIOError(errno.EAGAIN, "asyncio pauses")
         for _ in range(AT_ONCE):
-            if not self._admission.turn():
+            if not self._admission.may_accept():
                 break
             try:
                 accepted, peer = super().accept()
@@ -261,10 +242,10 @@ class ListeningSocket(socket.socket):
             connection = AcceptedSocket(accepted, plain_address(peer))
             if self._admission.enter(connection):
                 return connection, peer
-        raise BlockingIOError(errno.EAGAIN, "the others are let in at the next turn")
+        raise BlockingIOError(errno.EAGAIN, "the others are accepted in the next iteration")
 
     def _shed(self, error: OSError) -> None:
-        """No descriptor is free: reset the next connection with the one in reserve. Raises error where that is gone, too."""
+        """No descriptor is free: reset the next connection with the one in reserve. Raises error where that is taken too."""
         self._refused("files", "any")
         if self._spare is None:
             self._spare = _spare()
@@ -286,10 +267,10 @@ class ListeningSocket(socket.socket):
         super().close()
 
 
-def listeners(host: str, port: int, make: Callable[[int], ListeningSocket]) -> list[ListeningSocket]:
-    """Sockets bound to every address of host; all at one port, if port is 0 too. Raises OSError where none can be bound.
+def bind_all(host: str, port: int, make: Callable[[int], ListeningSocket]) -> list[ListeningSocket]:
+    """Sockets bound to every address of host, all at one port, even if port is 0. Raises OSError where none can be bound.
 
-    An address of another kind that this machine lacks (::1 without IPv6) is left out where there is another.
+    An address family that this machine lacks (::1 without IPv6) is left out where there is another.
     """
     places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     bound: list[ListeningSocket] = []
@@ -322,7 +303,7 @@ def listeners(host: str, port: int, make: Callable[[int], ListeningSocket]) -> l
 
 
 def plain_address(peer: Any) -> str:
-    """The address of whoever connected, an IPv4 one as such."""
+    """The address of a peer; an IPv4 one that came over IPv6 as IPv4."""
     return str(peer[0]).removeprefix("::ffff:") if peer else "unknown"
 
 

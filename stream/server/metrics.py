@@ -1,7 +1,7 @@
-"""What the service measures of itself, in Prometheus' text format, in a registry of its own.
+"""The service's metrics, in Prometheus' text format, in a registry of its own.
 
-Values of labels are bounded: streams by number (a browser's camera counts as "browser", whatever it calls itself; more than
-MOST_STREAMS are "other"), all else by the sets below. No address, no credential, no detail text ever becomes a label.
+Label values are bounded: streams by number (every camera of a browser is "browser", those beyond MOST_STREAMS are "other"), all
+else by the sets below. No address, credential or detail text becomes a label.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROCESSING_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.25, 1.0)
 
 
 class Metrics:
-    """All of the service's figures; every method may be called from any thread."""
+    """All metrics of a service; every method may be called from any thread."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
@@ -51,7 +51,7 @@ class Metrics:
         self._queue = Gauge("apexstream_queue_frames", "Frames that wait for analysis.", ["stream"], registry=at)
         self._subscribers = Gauge("apexstream_subscribers", "Clients that get events.", registry=at)
         self._connections = Gauge("apexstream_connections", "Open connections of every sort.", registry=at)
-        self._dropped = Counter("apexstream_subscribers_dropped", "Clients cut off because they did not read.", registry=at)
+        self._dropped = Counter("apexstream_subscribers_dropped", "Clients disconnected for not reading.", registry=at)
         self._replayed = Counter("apexstream_events_replayed", "Stored events sent again to clients that asked.", registry=at)
         self._refusals = Counter("apexstream_refusals", "Requests and messages refused, by reason.", ["reason"], registry=at)
         self._pictures = Counter("apexstream_camera_frames", "Pictures from browsers' cameras.", ["outcome"], registry=at)
@@ -64,21 +64,21 @@ class Metrics:
         self._seq = Gauge("apexstream_store_seq", "Number of the last stored event.", registry=at)
 
     def status(self, status: SourceStatus) -> None:
-        """A source's state and figures, the latest of which are shown."""
+        """A source's status; the latest one is shown."""
         self._sources.keep(status)
 
     def removed(self, stream: str) -> None:
-        """A stream is gone, and with it the figures of its present state; what was counted stays."""
+        """A stream was removed: its gauges go, its counters stay."""
         name = self.name_of(stream)
         self._sources.drop(stream)
         if name != "browser" or not self._sources.has_browsers:
-            with contextlib.suppress(KeyError):  # not a frame of it was analysed
+            with contextlib.suppress(KeyError):  # no frame of it was analysed
                 self._queue.remove(name)
 
     def event(self, message: Mapping[str, Any], *, browser: bool = False) -> None:
-        """An expression message that is sent: counted if final, and its latency_ms.
+        """An expression message is sent: counted if final, and its latency_ms observed.
 
-        browser: it is a browser's camera that it came from, which may have gone by now.
+        browser: it came from a browser's camera, which may be removed by now.
         """
         final = message.get("state") == "final"
         if final:
@@ -90,41 +90,40 @@ class Metrics:
             self._latency.labels("final" if final else "provisional").observe(latency / 1000)
 
     def processed(self, stream: str, seconds: float, waiting: int) -> None:
-        """A frame was analysed in so many seconds, and so many wait."""
+        """A frame was analysed in `seconds`, and `waiting` frames wait."""
         name = self.name_of(stream)
         self._processing.labels(name).observe(seconds)
         self._queue.labels(name).set(waiting)
 
     def count_connections(self, connections: Callable[[], float], subscribers: Callable[[], float]) -> None:
-        """Where the numbers of connections and subscribers are read when asked for."""
+        """Read the numbers of connections and subscribers from these at each scrape."""
         self._connections.set_function(connections)
         self._subscribers.set_function(subscribers)
 
-    def measure_store(self, size: Callable[[], float], seq: Callable[[], float], problem: Callable[[], bool]) -> None:
-        """Where the store's size in bytes, its last seq and whether it has a problem are read when asked for."""
+    def measure_store(
+        self, *, size: Callable[[], float], seq: Callable[[], float], problem: Callable[[], bool], damaged: Callable[[], float]
+    ) -> None:
+        """Read from these at each scrape: the store's size in bytes, its last seq, whether it fails, its unreadable events."""
         self._stored.set_function(size)
         self._seq.set_function(seq)
         self._problem.set_function(problem)
-
-    def count_damaged(self, damaged: Callable[[], float]) -> None:
-        """Where the number of stored events that cannot be read is read when asked for."""
         self._damaged.set_function(damaged)
 
     def stored(self, events: int, seconds: float) -> None:
-        """A batch of so many events was stored in so many seconds."""
+        """A batch of events was stored in `seconds`."""
         del events  # counted one by one when they are sent
         self._storing.observe(seconds)
 
     def dropped(self) -> None:
-        """A client that did not read was cut off."""
+        """A client that did not read was disconnected."""
         self._dropped.inc()
 
     def replayed(self, events: int) -> None:
-        """So many stored events were sent again."""
+        """Stored events were sent again."""
         self._replayed.inc(events)
 
     def refused(self, reason: str) -> None:
-        """A request or message was refused; reason is one of `guard.REASONS`."""
+        """A request or message was refused; reason is one of `access.REASONS`."""
         self._refusals.labels(_one_of(reason, REASONS)).inc()
 
     def picture(self, outcome: str) -> None:
@@ -141,7 +140,7 @@ class Metrics:
 
 
 class _Bounded:
-    """The first so many names as they are, all later ones "other"."""
+    """The first `most` names as they are, all later ones "other"."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -157,7 +156,7 @@ class _Bounded:
 
 
 class _Sources(Collector):
-    """The latest status of each source, turned into samples when asked for: they count drops and reconnects themselves."""
+    """The latest status of each source, turned into samples at each scrape; sources count drops and reconnects themselves."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _latest
@@ -179,7 +178,7 @@ class _Sources(Collector):
 
     @property
     def has_browsers(self) -> bool:
-        """Whether any browser shows its camera."""
+        """Whether any browser's camera is connected."""
         with self._lock:
             return any(status.kind == "browser" for status in self._latest.values())
 

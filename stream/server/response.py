@@ -1,4 +1,4 @@
-"""Answers over HTTP as they are sent: with the headers that keep other pages out, whole or piece by piece; the page's files."""
+"""HTTP responses: with security headers, whole or in pieces; the static files of the dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from websockets.http11 import Response
 
 from stream.server.access import Refusal
 
-PAGE_TYPES = (".html", ".css", ".js", ".svg", ".png", ".ico", ".webmanifest", ".woff2", ".txt")
+FILE_TYPES = (".html", ".css", ".js", ".svg", ".png", ".ico", ".webmanifest", ".woff2", ".txt")
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; media-src 'self' blob:; font-src 'self'; manifest-src 'self'; worker-src 'self'; "
@@ -27,38 +27,35 @@ SECURITY = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""On every answer: nothing of another origin is loaded, no other page may frame this one or read from it."""
+"""On every response: nothing is loaded from another origin, no other page may frame this one or read from it."""
 
 
 @dataclass(frozen=True)
-class Page:
-    """A file of the page."""
+class StaticFile:
+    """A file of the dashboard."""
 
     body: bytes
     kind: str
     etag: str
 
 
-def page_files(package: str = "stream", folder: str = "dashboard") -> dict[str, Page]:
-    """The page's files by path, "/" among them; those of other types than PAGE_TYPES are left out."""
-    root = resources.files(package) / folder
-    files = {f"/{item.name}": item for item in (root.iterdir() if root.is_dir() else ()) if item.name.endswith(PAGE_TYPES)}
-    pages = {path: _page(path, item.read_bytes()) for path, item in files.items() if item.is_file()}
-    if "/index.html" in pages:
-        pages["/"] = pages["/index.html"]
-    return pages
+def dashboard_files() -> dict[str, StaticFile]:
+    """The dashboard's files by URL path, "/" among them; those of other types than FILE_TYPES are left out."""
+    items = (resources.files("stream") / "dashboard").iterdir()
+    files = {f"/{item.name}": _static(item.name, item.read_bytes()) for item in items if item.name.endswith(FILE_TYPES)}
+    return {**files, "/": files["/index.html"]}
 
 
-def _page(path: str, body: bytes) -> Page:
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+def _static(name: str, body: bytes) -> StaticFile:
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if kind.startswith("text/") or kind.endswith(("javascript", "json")):
         kind += "; charset=utf-8"
-    return Page(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    return StaticFile(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 @dataclass
-class Streamed(Response):
-    """An answer whose body is made while it is sent; what `serialize` returns is its end, for when the pieces are sent."""
+class StreamedResponse(Response):
+    """A response whose body is made while it is sent; `serialize` returns its end, for after the pieces."""
 
     pieces: AsyncGenerator[bytes, None] = field(kw_only=True)
 
@@ -67,16 +64,16 @@ class Streamed(Response):
         return super().serialize()
 
     def piece(self, data: bytes) -> bytes:
-        """A piece of the body as it is sent; an empty chunk would be the end."""
+        """A piece of the body as it is sent; an empty chunk would end the body."""
         return b"%x\r\n%s\r\n" % (len(data), data) if data and "Transfer-Encoding" in self.headers else data
 
     def serialize(self) -> bytes:
-        """What comes behind the last piece."""
+        """The end of the body, after the last piece."""
         return b"0\r\n\r\n" if "Transfer-Encoding" in self.headers else b""
 
 
 def respond(status: int, body: bytes, kind: str) -> Response:
-    """An answer that no cache keeps, with the headers of SECURITY."""
+    """A response that is not cached, with the headers of SECURITY."""
     headers = Headers(SECURITY)
     headers["Date"] = formatdate(usegmt=True)
     headers["Connection"] = "close"
@@ -87,12 +84,12 @@ def respond(status: int, body: bytes, kind: str) -> Response:
 
 
 def text(status: int, sentence: str) -> Response:
-    """A sentence as an answer."""
+    """A response of one sentence."""
     return respond(status, f"{sentence}\n".encode(), "text/plain; charset=utf-8")
 
 
 def refusal(refused: Refusal) -> Response:
-    """The answer to whom the guard refuses."""
+    """The response to a refused request."""
     answer = text(refused.status, refused.sentence)
     if refused.status == 401:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="apexstream"'
@@ -102,13 +99,13 @@ def refusal(refused: Refusal) -> Response:
     return answer
 
 
-def send_page(page: Page, headers: Headers) -> Response:
-    """A file of the page; 304 where the request's headers show that it is known."""
-    known = any(page.etag in value for value in headers.get_all("If-None-Match"))
-    answer = respond(304 if known else 200, b"" if known else page.body, page.kind)
+def static(file: StaticFile, headers: Headers) -> Response:
+    """A file of the dashboard; 304 where the request's headers show that the client has it."""
+    known = any(file.etag in value for value in headers.get_all("If-None-Match"))
+    answer = respond(304 if known else 200, b"" if known else file.body, file.kind)
     if known:
         del answer.headers["Content-Length"]
     del answer.headers["Cache-Control"]
     answer.headers["Cache-Control"] = "no-cache"
-    answer.headers["ETag"] = page.etag
+    answer.headers["ETag"] = file.etag
     return answer

@@ -1,185 +1,157 @@
-"""The HTTP side of the port: the page's files, the state of the service, its figures, its events, and the pictures behind them.
+"""The HTTP routes: the dashboard's files, the state of the service, its metrics, its events, and their evidence pictures.
 
-    /  and the page's files      a table read once from the package: what is not in it does not exist
+    /  and the dashboard's files read once from the package; nothing else is served from disk
     /healthz  /readyz  /metrics  alive; ready to serve; Prometheus
     /api/streams                 {"v", "streams": [status, ...], "seq", "store", "model", "version", "now", "problem"}
-    /api/events                  ?since= &limit= &stream= &kind= &label= (the last three several times) &format=json|jsonl|csv
+    /api/events                  ?since= &limit= &stream= &kind= &label= (the last three repeatable) &format=json|jsonl|csv|vtt
                                  json: {"v", "events": [...], "last": seq to go on from, "more": whether there is more, "seq"}
     /evidence/<event>/<picture>.png   onset, apex, flow
 
-GET and HEAD only. Every answer closes its connection. Events are read, encoded and sent a page at a time, at the pace of who
-fetches them, so that an answer that nobody reads holds one page in memory, however long it is.
+GET and HEAD only. Every response closes its connection. Events are read, encoded and sent a page at a time, as fast as the
+client reads, so that a response that is not read holds one page in memory, however long it is.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from websockets.http11 import Request, Response
 
-from engine.errors import ApexError, InputError
-from engine.text import csv_line
+from engine.errors import ApexError, InputError, OutputError
 from stream import protocol as wire
-from stream.messages import SourceStatus
-from stream.recorded.files import CSV_COLUMNS, CSV_LABELS
-from stream.server import metrics
+from stream.events.formats import FORMATS, Entry
+from stream.events.hub import Hub
+from stream.events.query import Bounds
 from stream.server.access import Need
-from stream.server.response import Page, Streamed, respond, send_page, text
+from stream.server.metrics import CONTENT_TYPE, Metrics
+from stream.server.response import StaticFile, StreamedResponse, respond, static, text
 
 MOST_EVENTS = 10_000
 SOME_EVENTS = 500
 PAGE = 100
 """Events read, encoded and sent at once."""
 MOST_STREAMED = 256
-"""Answers of several pages that are being sent at once; one more is put off (503)."""
-API_COLUMNS = ("seq", "emitted_at", "latency_ms", *CSV_COLUMNS)
-
-
-class Facts(Protocol):
-    """What the service tells of itself. All but `stored` are called on the event loop and answer at once."""
-
-    @property
-    def model(self) -> str:
-        """The network in use, as events name it."""
-
-    @property
-    def version(self) -> str:
-        """The program's version."""
-
-    @property
-    def store_name(self) -> str:
-        """Which store the numbers belong to."""
-
-    @property
-    def seq(self) -> int:
-        """The number of the last stored event."""
-
-    @property
-    def problem(self) -> str | None:
-        """What ails the service, in a sentence; None while it is ready and well."""
-
-    def statuses(self) -> Sequence[SourceStatus]:
-        """The latest of every source."""
-
-    async def stored(
-        self,
-        since: int,
-        *,
-        limit: int,
-        streams: Sequence[str] | None,
-        kinds: Sequence[str] | None,
-        labels: Sequence[str] | None,
-    ) -> list[dict[str, Any]]:
-        """Stored events after since, ascending."""
-
-    def picture(self, event: str, picture: str) -> bytes | None:
-        """A PNG behind an event; None where there is none."""
+"""Responses of several pages that may be sent at once; one more is answered 503."""
 
 
 Route = Callable[[Request], Awaitable[Response]]
 
 
-class Answers:
-    """Answers requests that are no websocket handshakes."""
+class Routes:
+    """Answers the requests that are no websocket handshakes.
 
-    def __init__(self, facts: Facts, figures: metrics.Metrics, pages: Mapping[str, Page]) -> None:
-        self._facts, self._figures, self._pages = facts, figures, pages
+    picture returns the PNG of an event's evidence by event and name, None where there is none; ready says whether the networks
+    are loaded.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        metrics: Metrics,
+        files: Mapping[str, StaticFile],
+        *,
+        picture: Callable[[str, str], bytes | None],
+        ready: Callable[[], bool],
+    ) -> None:
+        self._hub, self._metrics, self._files, self._picture, self._ready = hub, metrics, files, picture, ready
         self._streaming = 0
         self._routes: dict[str, Route] = {
-            "/healthz": self._healthz,
-            "/readyz": self._readyz,
-            "/metrics": self._metrics,
-            "/api/streams": self._streams,
+            "/healthz": self._get_health,
+            "/readyz": self._get_readiness,
+            "/metrics": self._get_metrics,
+            "/api/streams": self._get_streams,
             "/api/events": self._events,
         }
 
     def need(self, path: str) -> Need:
-        """What a request for path must show."""
+        """What a request for path must pass."""
         if path == "/healthz":
             return "nothing"
         return "token" if path in self._routes or path.startswith("/evidence/") else "host"
 
-    async def answer(self, request: Request) -> Response:
-        """The answer to a request that has shown what it needs."""
+    async def respond(self, request: Request) -> Response:
+        """The response to a request that passed access control."""
         if request.method not in ("GET", "HEAD"):
-            answer = text(405, "Only GET and HEAD are answered here.")
-            answer.headers["Allow"] = "GET, HEAD"
-            return answer
-        path = request.path.partition("?")[0]
+            response = text(405, "Only GET and HEAD are supported.")
+            response.headers["Allow"] = "GET, HEAD"
+            return response
         try:
-            answer = await self._found(path, request)
+            response = await self._dispatch(request.path.partition("?")[0], request)
         except InputError as error:
-            answer = text(400, str(error))
+            response = text(400, str(error))
         except ApexError as error:
-            answer = text(503, str(error))
-            answer.headers["Retry-After"] = "10"
+            response = text(503, str(error))
+            response.headers["Retry-After"] = "10"
         if request.method == "HEAD":
-            answer.body = b""
-        return answer
+            response.body = b""
+        return response
 
-    async def _found(self, path: str, request: Request) -> Response:
+    async def _dispatch(self, path: str, request: Request) -> Response:
         if path in self._routes:
             return await self._routes[path](request)
-        if path in self._pages:
-            return send_page(self._pages[path], request.headers)
+        if path in self._files:
+            return static(self._files[path], request.headers)
         if path.startswith("/evidence/"):
             return self._evidence(path)
-        return text(404, "There is nothing here.")
+        return text(404, "Not found.")
 
-    async def _healthz(self, _: Request) -> Response:
+    @property
+    def _problem(self) -> str | None:
+        """Why the service is not ready or not well, in one sentence; None while all is well."""
+        return self._hub.problem if self._ready() else "the networks are being loaded"
+
+    async def _get_health(self, _: Request) -> Response:
         return text(200, "alive")
 
-    async def _readyz(self, _: Request) -> Response:
-        problem = self._facts.problem
+    async def _get_readiness(self, _: Request) -> Response:
+        problem = self._problem
         return text(200, "ready") if problem is None else text(503, problem)
 
-    async def _metrics(self, _: Request) -> Response:
-        return respond(200, self._figures.render(), metrics.CONTENT_TYPE)
+    async def _get_metrics(self, _: Request) -> Response:
+        return respond(200, self._metrics.render(), CONTENT_TYPE)
 
-    async def _streams(self, _: Request) -> Response:
-        facts = self._facts
-        told = {
+    async def _get_streams(self, _: Request) -> Response:
+        hello = self._hub.hello().body
+        body = {
             "v": wire.VERSION,
-            "streams": [wire.status(status).body for status in facts.statuses()],
-            "seq": facts.seq,
-            "store": facts.store_name,
-            "model": facts.model,
-            "version": facts.version,
-            "now": wire.iso(time.time()),
-            "problem": facts.problem,
+            "streams": [wire.status(status).body for status in self._hub.streams.values()],
+            **{key: hello[key] for key in ("seq", "store", "model", "version", "now")},
+            "problem": self._problem,
         }
-        return respond(200, _json(told), "application/json")
+        return respond(200, _json(body), "application/json")
 
     async def _events(self, request: Request) -> Response:
-        asked = _Asked.read(request.path.partition("?")[2])
+        asked = _EventsQuery.read(request.path.partition("?")[2])
         first = await self._page(asked, asked.since, asked.limit)
         if not first.rest:
-            body, kind = _written(asked.format, first, self._facts.seq), KINDS[asked.format]
+            body, kind = _written(asked.format, first, self._hub.seq), _media_type(asked.format)
             return _attached(respond(200, body, kind), asked.format)
         if self._streaming >= MOST_STREAMED:
             raise _BusyError("too many stored events are being fetched; try again later")
-        whole = _attached(respond(200, b"", KINDS[asked.format]), asked.format)
+        whole = _attached(respond(200, b"", _media_type(asked.format)), asked.format)
         del whole.headers["Content-Length"]
         if request.method == "HEAD":
             return whole
         if request.protocol != "HTTP/1.0":
             whole.headers["Transfer-Encoding"] = "chunked"
-        return Streamed(200, whole.reason_phrase, whole.headers, pieces=self._pieces(asked, first))
+        return StreamedResponse(200, whole.reason_phrase, whole.headers, pieces=self._pieces(asked, first))
 
-    async def _page(self, asked: _Asked, since: int, left: int) -> _PageOfEvents:
-        """The next events of an answer to which so many may still be added."""
+    async def _page(self, asked: _EventsQuery, since: int, left: int) -> _PageOfEvents:
+        """The next events of a response to which at most `left` may still be added."""
         size = min(PAGE, left)
-        many = {"streams": asked.streams, "kinds": asked.kinds, "labels": asked.labels}
-        found = await self._facts.stored(since, limit=size + 1, **many)
+        wanted = Bounds(limit=size + 1, streams=asked.streams, kinds=asked.kinds, labels=asked.labels)
+        try:
+            found = await self._hub.stored(since, **wanted)
+        except ConnectionAbortedError as error:
+            raise OutputError("the service is ending") from error
         events, more = found[:size], len(found) > size
         return _PageOfEvents(events, events[-1]["seq"] if events else since, more, left - size if more else 0)
 
-    async def _pieces(self, asked: _Asked, page: _PageOfEvents) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, asked: _EventsQuery, page: _PageOfEvents) -> AsyncGenerator[bytes, None]:
         """The body, page by page."""
         self._streaming += 1
         try:
@@ -187,26 +159,26 @@ class Answers:
             while page.rest:
                 page = await self._page(asked, page.last, page.rest)
                 yield b"," * (asked.format == "json" and bool(page.events)) + _encoded(asked.format, page.events)
-            yield _closing(asked.format, page, self._facts.seq)
+            yield _closing(asked.format, page, self._hub.seq)
         finally:
             self._streaming -= 1
 
     def _evidence(self, path: str) -> Response:
         parts = [unquote(part) for part in path.split("/")[2:]]
         if len(parts) == 2 and parts[1].endswith(".png"):
-            found = self._facts.picture(parts[0], parts[1].removesuffix(".png"))
+            found = self._picture(parts[0], parts[1].removesuffix(".png"))
             if found is not None:
                 return respond(200, found, "image/png")
-        return text(404, "There is no such picture; those of the last events are kept, in memory alone.")
+        return text(404, "Picture not found; only those of the last events are kept.")
 
 
 class _BusyError(ApexError):
-    """An answer that may be had later."""
+    """Too many responses are being sent; the client may try again."""
 
 
 @dataclass(frozen=True)
 class _PageOfEvents:
-    """Events, the seq of the last one, whether there are more in the store, and how many of those are still asked for."""
+    """Events, the seq of the last one, whether the store has more, and how many of those the request still wants."""
 
     events: list[dict[str, Any]]
     last: int
@@ -215,7 +187,7 @@ class _PageOfEvents:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _EventsQuery:
     """The query of /api/events."""
 
     since: int
@@ -226,17 +198,17 @@ class _Asked:
     labels: list[str] | None
 
     @classmethod
-    def read(cls, query: str) -> _Asked:
+    def read(cls, query: str) -> _EventsQuery:
         try:
             given = parse_qs(query, keep_blank_values=True, max_num_fields=100, errors="strict")
         except ValueError as error:
-            raise InputError("the address cannot be read behind its question mark") from error
+            raise InputError("the query of the address is not valid") from error
         unknown = given.keys() - {"since", "limit", "format", "stream", "kind", "label"}
         if unknown:
-            raise InputError("only since, limit, format, stream, kind and label may be asked for")
+            raise InputError("the query may have since, limit, format, stream, kind and label only")
         format_ = given.get("format", ["json"])[-1]
-        if format_ not in ("json", "jsonl", "csv"):
-            raise InputError("format is json, jsonl or csv")
+        if format_ not in ("json", *FORMATS):
+            raise InputError(f"format is one of json, {', '.join(FORMATS)}")
         limit = given.get("limit", [str(SOME_EVENTS)])[-1]
         if not (limit.isascii() and limit.isdecimal() and len(limit) < 6 and 1 <= int(limit) <= MOST_EVENTS):
             raise InputError(f"limit is a number from 1 to {MOST_EVENTS}")
@@ -244,7 +216,8 @@ class _Asked:
         return cls(since, int(limit), format_, given.get("stream"), given.get("kind"), given.get("label"))
 
 
-KINDS = {"json": "application/json", "jsonl": "application/jsonl; charset=utf-8", "csv": "text/csv; charset=utf-8"}
+def _media_type(format_: str) -> str:
+    return "application/json" if format_ == "json" else FORMATS[format_].media_type
 
 
 def _attached(answer: Response, format_: str) -> Response:
@@ -260,40 +233,19 @@ def _written(format_: str, page: _PageOfEvents, seq: int) -> bytes:
 
 def _opening(format_: str) -> bytes:
     """What comes before the first event."""
-    if format_ == "csv":
-        return _table([API_COLUMNS])
-    return b'{"v":%d,"events":[' % wire.VERSION if format_ == "json" else b""
+    return b'{"v":%d,"events":[' % wire.VERSION if format_ == "json" else FORMATS[format_].head(False).encode()
 
 
 def _encoded(format_: str, events: Sequence[Mapping[str, Any]]) -> bytes:
-    """Events in a row."""
-    if format_ == "csv":
-        return _table(csv_row(event) for event in events)
+    """Consecutive events."""
     if format_ == "json":
         return b",".join(map(_json, events))
-    return b"".join(_json(event) + b"\n" for event in events)
+    return "".join(FORMATS[format_].write(Entry.stored(event)) for event in events).encode()
 
 
 def _closing(format_: str, page: _PageOfEvents, seq: int) -> bytes:
     """What comes behind the last event."""
     return b"]," + _json({"last": page.last, "more": page.more, "seq": seq})[1:] if format_ == "json" else b""
-
-
-def _table(rows: Iterable[Sequence[object]]) -> bytes:
-    return "".join(map(csv_line, rows)).encode()
-
-
-def csv_row(event: Mapping[str, Any]) -> list[object]:
-    """A stored event's values in the order of API_COLUMNS."""
-    row: list[object] = [event.get(name, "") for name in API_COLUMNS[:3]]
-    row += [event[name] for name in CSV_COLUMNS[:7]]
-    for mark in (event["onset"], event["apex"], event["offset"]):
-        row += ["", ""] if mark is None else [mark["frame"], f"{mark['t']:.6f}"]
-    offset = event["offset"]
-    row.append("" if offset is None else f"{offset['t'] - event['onset']['t']:.6f}")
-    row += [str(event.get(name, False)).lower() for name in ("truncated", "speaking")]
-    row += [event["probabilities"].get(label, "") for label in CSV_LABELS]
-    return [*row, event["model"], event.get("why", ""), event.get("expression_probability", "")]
 
 
 def _json(value: object) -> bytes:

@@ -1,11 +1,11 @@
-"""The service's one port: page, HTTP and sockets, by `websockets`' asyncio server.
+"""The service's one port: page, HTTP and websockets, on the asyncio server of `websockets`.
 
-    request -> Guard (who may) -> Answers (HTTP), or a socket:
-        /         hello, then what the hub sends, and what the client asks for (docs/protocol.md)
-        /camera   a browser's own camera (`stream.server.camera`)
+    request -> AccessControl -> Routes (HTTP), or a websocket:
+        /         hello, then what the hub sends and what the client asks for (docs/protocol.md)
+        /camera   a browser's camera (`stream.server.camera`)
 
-Runs on one event loop; only `preview_wish` may be called from other threads. What a client does wrong ends, at most, its own
-connection, and is logged once for its address in a minute.
+Runs on one event loop; only `preview_wish` may be called from other threads. A client's errors end its own connection at most,
+and are logged once a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -31,28 +31,30 @@ from websockets.typing import Subprotocol
 
 from engine.errors import ApexError, ConfigError, InputError
 from stream import protocol as wire
+from stream.analysis.session import Session
 from stream.events.hub import Hub
 from stream.messages import PreviewWish
 from stream.process import Sweep, collect_garbage
-from stream.protocol import Message, PreviewRequest, Subscribe
-from stream.server.access import Guard, Need, Refusal, RefusalLog, tls_context, unknown_host
-from stream.server.camera import BrowserCameras, serve_camera
-from stream.server.connection import CLOSE_S, PAUSE_BYTES, Client, Framer, House, factory
-from stream.server.listener import AT_ONCE, Admission, Counted, ListeningSocket, listeners, room_for
+from stream.protocol import PreviewRequest, Subscribe
+from stream.server.access import AccessControl, Need, Refusal, RefusalLog, tls_context, unknown_host
+from stream.server.camera import serve_camera
+from stream.server.connection import CLOSE_S, PAUSE_BYTES, Connection, ServerState, connection_factory
+from stream.server.listener import AT_ONCE, Admission, ListeningSocket, bind_all, connection_limits
 from stream.server.metrics import Metrics
-from stream.server.response import Page, Streamed, page_files, refusal, text
-from stream.server.routes import Answers, Facts
+from stream.server.response import StaticFile, StreamedResponse, dashboard_files, refusal, text
+from stream.server.routes import Routes
+from stream.server.subscriber import SocketSubscriber, preview_wishes
 from stream.settings import ServerSettings
 
-ANSWER_S = 60.0
-"""How long an answer over HTTP may take to be fetched."""
+RESPONSE_S = 60.0
+"""Time limit for a client to read an HTTP response."""
 PING_S = 20.0
 MOST_CAMERAS = 16
-"""Sockets of browsers' cameras, those that are let in or turned away just then among them: their pictures wait in memory."""
+"""Connections of browsers' cameras, those being accepted or refused among them: their pictures wait in memory."""
 MOST_FRAMES = 4
-"""Frames of a client that wait to be looked at; it is read no further before that."""
+"""Frames of a client that wait to be processed; no more are read before that."""
 HANDSHAKE_S = 5.0
-"""How long a client may take over TLS's handshake."""
+"""Time limit for the TLS handshake."""
 SOCKETS = ("/", "/camera")
 
 log = logging.getLogger(__name__)
@@ -60,75 +62,36 @@ library_log = log.getChild("websockets")
 library_log.setLevel(logging.ERROR)
 
 
-class Listener:
-    """A client as the hub's subscriber: what it asked for, and how it is sent."""
-
-    def __init__(self, client: Client, framer: Framer, asked: Subscribe) -> None:
-        self.client, self.asked = client, asked
-        self.previews: dict[str, PreviewRequest] = {}
-        self._framer = framer
-        self._due: dict[str, float] = {}
-
-    def wants(self, message: Message) -> bool:
-        """Whether it asked for message; for a picture, also whether one is due and the one before it has left."""
-        if not self.asked.wants(message):
-            return False
-        return message.type != "preview" or self._takes_picture(message.stream or "")
-
-    def send(self, encoded: str | bytes) -> None:
-        """Never blocks; a client that does not read is cut off."""
-        self.client.write(self._framer(encoded))
-
-    async def drained(self) -> None:
-        """Return once little waits. Raises ConnectionError when the client is gone."""
-        await self.client.drain()
-        if self.client.protocol.state is not State.OPEN:
-            raise ConnectionError("the client is gone")
-
-    def _takes_picture(self, stream: str) -> bool:
-        request = self.previews.get(stream)
-        if request is None or self.client.waiting():
-            return False
-        now, step = time.monotonic(), 1 / request.fps
-        due = self._due.get(stream, now)
-        if now < due - step / 4:  # frames do not come like clockwork
-            return False
-        self._due[stream] = max(due, now - step) + step
-        return True
-
-
 class Server:
-    """Serves what hub and facts have, by the settings. Raises ConfigError where they would leave it open to strangers."""
+    """Serves the hub's messages, the dashboard and the HTTP routes. Raises ConfigError where settings would leave it open.
+
+    picture and ready are those of `Routes`; session gets the cameras of browsers, None: there is no /camera.
+    """
 
     def __init__(
         self,
         settings: ServerSettings,
         hub: Hub,
-        facts: Facts,
         *,
-        figures: Metrics | None = None,
-        cameras: BrowserCameras | None = None,
-        pages: Mapping[str, Page] | None = None,
+        picture: Callable[[str, str], bytes | None],
+        ready: Callable[[], bool],
+        metrics: Metrics,
+        session: Session | None = None,
+        files: Mapping[str, StaticFile] | None = None,
     ) -> None:
-        self._settings, self._hub, self._cameras = settings, hub, cameras
-        self.figures = figures or Metrics()
-        self._guard = Guard(settings)
+        self._settings, self._hub, self._session, self._metrics = settings, hub, session, metrics
+        self._access = AccessControl(settings)
         self._tls = tls_context(settings.certificate, settings.key)
-        self._answers = Answers(facts, self.figures, page_files() if pages is None else pages)
-        self._refusals = RefusalLog(counted=self.figures.refused)
-        room = room_for(settings.max_connections)
-        self._admission = Admission(room, self._refusals.tell, Sweep(collect_garbage).note)
-        self._house = House(
-            messages_per_s=settings.messages_per_s,
-            buffer_bytes=settings.buffer_bytes,
-            counted=Counted(room.most),
-            refusals=self._refusals,
-            admission=self._admission,
-            dropped=self.figures.dropped,
+        files = dashboard_files() if files is None else files
+        self._routes = Routes(hub, metrics, files, picture=picture, ready=ready)
+        self._refusals = RefusalLog(count=metrics.refused)
+        limits = connection_limits(settings.max_connections)
+        self._admission = Admission(limits, self._refusals.report, Sweep(collect_garbage).note)
+        self._state = ServerState(
+            settings.messages_per_s, settings.buffer_bytes, self._refusals, self._admission, dropped=metrics.dropped
         )
-        self.figures.count_connections(lambda: self._admission.total, lambda: hub.subscribers)
-        self._framer = Framer()
-        self._listeners: set[Listener] = set()
+        metrics.count_connections(lambda: self._admission.total, lambda: hub.subscribers)
+        self._subscribers: set[SocketSubscriber] = set()
         self._wishes: Mapping[str, PreviewWish] = {}  # replaced as a whole, so that any thread may read it
         self._servers: list[Listening] = []  # one for each address of the host
 
@@ -141,16 +104,16 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The page's address, as seen from this machine where it listens everywhere."""
+        """The page's address, as seen from this machine where it listens on all addresses."""
         host = self._settings.host if self._settings.host not in ("0.0.0.0", "::") else "localhost"
         return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError where the address cannot be had."""
+        """Listen. Raises ConfigError where the address cannot be bound."""
         settings = self._settings
         try:
-            bound = listeners(
-                settings.host, settings.port, lambda family: ListeningSocket(family, self._admission, self._refusals.tell)
+            bound = bind_all(
+                settings.host, settings.port, lambda family: ListeningSocket(family, self._admission, self._refusals.report)
             )
             self._servers = [await self._serve_at(listener) for listener in bound]
         except (socket.gaierror, UnicodeError) as error:
@@ -158,7 +121,7 @@ class Server:
         except OSError as error:
             reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
             raise ConfigError(
-                f"{settings.host}:{settings.port} cannot be listened at ({reason}); choose another with --listen HOST:PORT"
+                f"cannot listen at {settings.host}:{settings.port} ({reason}); choose another address with --listen HOST:PORT"
             ) from error
 
     async def _serve_at(self, listener: ListeningSocket) -> Listening:
@@ -170,12 +133,12 @@ class Server:
             sock=listener,
             ssl=self._tls,
             backlog=AT_ONCE,
-            process_request=self._decide,
+            process_request=self._process_request,
             select_subprotocol=_subprotocol,
-            create_connection=factory(self._house),
+            create_connection=connection_factory(self._state),
             compression=None,
             server_header=None,
-            open_timeout=ANSWER_S,
+            open_timeout=RESPONSE_S,
             ping_interval=PING_S,
             ping_timeout=PING_S,
             close_timeout=CLOSE_S,
@@ -187,15 +150,15 @@ class Server:
         )
 
     async def stop(self, within: float = 2.0) -> None:
-        """Take no more connections and close those there are with 1001; who has not gone within so many seconds is cut off."""
+        """Stop listening and close all connections with 1001; those still open after `within` seconds are reset."""
         for server in self._servers:
             server.close(code=CloseCode.GOING_AWAY, reason="the service is ending")
-        self._cut_off(only_silent=True)
+        self._reset(only_new=True)
         try:
             async with asyncio.timeout(within):
                 await self._all_closed()
         except TimeoutError:
-            self._cut_off(only_silent=False)
+            self._reset(only_new=False)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._all_closed()
@@ -205,146 +168,141 @@ class Server:
             await server.wait_closed()
 
     @property
-    def clients(self) -> Set[Client]:
-        """The connections past TLS."""
-        return self._house.open
+    def connections(self) -> Set[Connection]:
+        """The open connections, those in a TLS handshake aside."""
+        return self._state.open
 
     def preview_wish(self, stream: str) -> PreviewWish | None:
-        """The largest and most frequent pictures of stream that anybody asks for; from any thread."""
+        """The largest size and the highest rate of previews of stream that any client asks for; from any thread."""
         return self._wishes.get(stream)
 
-    def _cut_off(self, *, only_silent: bool) -> None:
-        self._admission.end_new()
-        for client in list(self._house.open):
-            if client.request is None or not only_silent:
-                client.reset()
+    def _reset(self, *, only_new: bool) -> None:
+        """Reset connections: those without a request, or all."""
+        self._admission.close_new()
+        for connection in list(self._state.open):
+            if connection.request is None or not only_new:
+                connection.reset()
 
     # Requests.
 
-    async def _decide(self, connection: ServerConnection, request: Request) -> Response | None:
-        """An answer over HTTP, or None where a socket may be opened."""
-        client = cast(Client, connection)
-        if client.crowded is not None:
-            self._refusals.tell(client.crowded.reason, client.address)
-            return refusal(client.crowded)
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """The HTTP response, or None where a websocket may be opened."""
+        connection = cast(Connection, connection)
         path, _, query = request.path.partition("?")
+        if connection.refused is not None:
+            return self._refuse(connection, connection.refused)
         upgrade = any("websocket" in value.lower() for value in request.headers.get_all("Upgrade"))
-        refused = self._guard.refuse(request.headers, self._need(path, upgrade=upgrade), client.address)
+        refused = self._access.check(request.headers, self._need(path, upgrade=upgrade), connection.address)
         if refused is not None:
-            self._refusals.tell(refused.reason, client.address, path)
-            return refusal(refused)
-        return self._admit(client, path, query) if upgrade else await self._answer(client, request)
+            return self._refuse(connection, refused, path)
+        return self._accept_socket(connection, path, query) if upgrade else await self._respond(connection, request)
+
+    def _refuse(self, connection: Connection, refused: Refusal, path: str = "") -> Response:
+        self._refusals.report(refused.reason, connection.address, path)
+        return refusal(refused)
 
     def _need(self, path: str, *, upgrade: bool) -> Need:
         if not upgrade:
-            return self._answers.need(path)
+            return self._routes.need(path)
         return "camera" if path == "/camera" else "socket"
 
-    async def _answer(self, client: Client, request: Request) -> Response:
-        answer = await self._answers.answer(request)
-        reason = {HTTPStatus.NOT_FOUND: "path", HTTPStatus.METHOD_NOT_ALLOWED: "method"}.get(HTTPStatus(answer.status_code))
+    async def _respond(self, connection: Connection, request: Request) -> Response:
+        response = await self._routes.respond(request)
+        reason = {HTTPStatus.NOT_FOUND: "path", HTTPStatus.METHOD_NOT_ALLOWED: "method"}.get(HTTPStatus(response.status_code))
         if reason is not None and not request.path.startswith("/evidence/"):
-            self._refusals.tell(reason, client.address, request.path.partition("?")[0])
-        if isinstance(answer, Streamed):
-            await self._stream(client, answer)
-        return answer
+            self._refusals.report(reason, connection.address, request.path.partition("?")[0])
+        if isinstance(response, StreamedResponse):
+            await self._stream(connection, response)
+        return response
 
-    async def _stream(self, client: Client, answer: Streamed) -> None:
-        """Send an answer piece by piece, as fast as the client takes them; where one cannot be made, it is broken off."""
-        client.transport.write(answer.head())
+    async def _stream(self, connection: Connection, response: StreamedResponse) -> None:
+        """Send a response piece by piece, as fast as the client reads; aborted where a piece cannot be made."""
+        connection.transport.write(response.head())
         try:
-            async with contextlib.aclosing(answer.pieces) as pieces:
+            async with contextlib.aclosing(response.pieces) as pieces:
                 async for piece in pieces:
-                    if client.protocol.state is not State.CONNECTING:
+                    if connection.protocol.state is not State.CONNECTING:
                         return
-                    client.transport.write(answer.piece(piece))
-                    await client.drain()
+                    connection.transport.write(response.piece(piece))
+                    await connection.drain()
         except ApexError as error:
-            log.error("an answer was broken off: %s", error)
-            client.cut_off("store")
+            log.error("a response was aborted: %s", error)
+            connection.disconnect("store")
         except OSError:
-            return  # the client has gone
+            return  # the client closed the connection
 
-    def _admit(self, client: Client, path: str, query: str) -> Response | None:
-        if path not in SOCKETS or (path == "/camera" and self._cameras is None):
-            self._refusals.tell("path", client.address, path)
-            return text(404, "There is no socket here.")
-        client.on_camera = path == "/camera"
-        if sum(one.on_camera for one in self.clients) > MOST_CAMERAS:
-            client.on_camera = False
-            self._refusals.tell("crowded", client.address, path)
-            return refusal(Refusal(503, "crowded", "Too many browsers show their camera or are about to; try again later."))
+    def _accept_socket(self, connection: Connection, path: str, query: str) -> Response | None:
+        if path not in SOCKETS or (path == "/camera" and self._session is None):
+            self._refusals.report("path", connection.address, path)
+            return text(404, "There is no websocket at this path.")
+        connection.on_camera = path == "/camera"
+        if sum(one.on_camera for one in self.connections) > MOST_CAMERAS:
+            connection.on_camera = False
+            return self._refuse(connection, Refusal(503, "crowded", "Too many cameras are connected; try again later."), path)
         try:
-            client.since, client.asked = wire.read_query("" if client.on_camera else query)
+            connection.since, connection.subscription = wire.read_query("" if connection.on_camera else query)
         except InputError as error:
             return text(400, str(error))
         return None
 
-    # Sockets.
+    # Websockets.
 
     async def _serve(self, connection: ServerConnection) -> None:
-        client = cast(Client, connection)
-        if self._cameras is not None and client.on_camera:
-            await serve_camera(client, self._cameras, counted=self.figures.picture)
+        connection = cast(Connection, connection)
+        if self._session is not None and connection.on_camera:
+            await serve_camera(connection, self._session, count=self._metrics.picture)
             return
-        listener = Listener(client, self._framer, client.asked)
-        listener.send(self._hub.hello().encoded)
-        self._listeners.add(listener)
-        following = asyncio.create_task(self._hub.follow(listener, client.since))
-        following.add_done_callback(partial(self._followed, client))
+        subscriber = SocketSubscriber(connection)
+        subscriber.send(self._hub.hello().encoded)
+        self._subscribers.add(subscriber)
+        following = asyncio.create_task(self._hub.follow(subscriber, connection.since))
+        following.add_done_callback(partial(self._joined, connection))
         try:
-            async for message in client:
-                self._hear(listener, message)
+            async for message in connection:
+                self._receive(subscriber, message)
         except ConnectionClosed:
             pass
         finally:
             following.cancel()
-            self._hub.leave(listener)
-            self._listeners.discard(listener)
-            self._gather_wishes()
+            self._hub.leave(subscriber)
+            self._subscribers.discard(subscriber)
+            self._wishes = preview_wishes(self._subscribers)
 
-    def _followed(self, client: Client, following: asyncio.Task[None]) -> None:
-        """What a replay came to: a client that went is none of our business, a store that cannot be read is told."""
+    def _joined(self, connection: Connection, following: asyncio.Task[None]) -> None:
+        """The replay ended: reports why it failed, unless the client closed the connection."""
         error = None if following.cancelled() else following.exception()
         if error is None or isinstance(error, OSError):
             return
         sentence = str(error) if isinstance(error, ApexError) else "stored events cannot be sent"
         log.error("a replay failed: %s", sentence, exc_info=None if isinstance(error, ApexError) else error)
-        client.write(self._framer(wire.error("store", sentence).encoded))
-        client.turn_away("store", CloseCode.INTERNAL_ERROR, "stored events cannot be read")
+        connection.write(wire.error("store", sentence).encoded)
+        connection.fail("store", CloseCode.INTERNAL_ERROR, "stored events cannot be read")
 
-    def _hear(self, listener: Listener, message: str | bytes) -> None:
+    def _receive(self, subscriber: SocketSubscriber, data: str | bytes) -> None:
         try:
-            said = wire.read_client(message)
-            if isinstance(said, Subscribe):
-                listener.asked = said
-            elif isinstance(said, PreviewRequest):
-                self._show(listener, said)
+            message = wire.read_client(data)
+            if isinstance(message, Subscribe):
+                subscriber.subscription = message
+            elif isinstance(message, PreviewRequest):
+                self._set_preview(subscriber, message)
             else:
-                listener.send(wire.pong(now=time.time()).encoded)
+                subscriber.send(wire.pong(now=time.time()).encoded)
         except InputError as error:
-            self._refusals.tell("message", listener.client.address)
-            listener.send(wire.error("message", error).encoded)
+            self._refusals.report("message", subscriber.connection.address)
+            subscriber.send(wire.error("message", error).encoded)
 
-    def _show(self, listener: Listener, request: PreviewRequest) -> None:
+    def _set_preview(self, subscriber: SocketSubscriber, request: PreviewRequest) -> None:
         if not request.on:
-            listener.previews.pop(request.stream, None)
+            subscriber.previews.pop(request.stream, None)
         elif request.stream in self._hub.streams:
-            listener.previews[request.stream] = request
+            subscriber.previews[request.stream] = request
         else:
-            listener.send(wire.error("message", "no stream of that name is here").encoded)
-        self._gather_wishes()
-
-    def _gather_wishes(self) -> None:
-        wishes: dict[str, PreviewWish] = {}
-        for request in (request for listener in self._listeners for request in listener.previews.values()):
-            so_far = wishes.get(request.stream, PreviewWish(0, 0.0))
-            wishes[request.stream] = PreviewWish(max(so_far.width, request.width), max(so_far.fps, request.fps))
-        self._wishes = wishes
+            subscriber.send(wire.error("message", "there is no stream of that name").encoded)
+        self._wishes = preview_wishes(self._subscribers)
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Ours where it is offered; none where none is. A page's token beside it is never chosen, so never sent back."""
+    """The service's, where it is offered; None where none is. A token offered beside it is never sent back."""
     if not offered or wire.SUBPROTOCOL in offered:
         return Subprotocol(wire.SUBPROTOCOL) if offered else None
     raise NegotiationError(f"this service speaks {wire.SUBPROTOCOL}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import ApexError
 from engine.types import F64
-from stream.server.listener import room_for
+from stream.server.listener import connection_limits
 
 EVENT = b'{"type":"expression","v":1,"seq":'
 CONNECT_S = 60.0
@@ -42,7 +42,7 @@ class Crowd:
         self._sockets: dict[int, socket.socket] = {}
         self._rest: dict[int, bytes] = {}
         self._row: dict[int, int] = {}
-        room_for(readers + stuck)
+        connection_limits(readers + stuck)
         for _ in range(readers + stuck):
             self._connect(port)
         for row, number in enumerate(list(self._sockets)):

@@ -37,7 +37,7 @@ from stream.analysis.heartbeat import REPLACED_S
 from stream.events.query import FILE
 from stream.protocol import SUBPROTOCOL
 from stream.server.access import GUESSES_PER_S
-from stream.server.listener import room_for
+from stream.server.listener import connection_limits
 from tests.soak.cameras import MODES, Cameras
 
 HERE, ATTACKER = "127.0.0.1", "127.0.0.66"
@@ -163,7 +163,7 @@ class Seen:
 
 def handshakes(target: Target, chance: random.Random, count: int = HANDSHAKES) -> Seen:
     """So many connections that never finish TLS's handshake."""
-    room_for(count)
+    connection_limits(count)
     began, hello = time.monotonic(), b"\x16\x03\x01\x02\x00\x01"
     with ExitStack() as opened:
         ends = []

@@ -9,14 +9,14 @@ import pytest
 
 from engine.errors import ApexError
 from tests.events import decided
-from tests.listening import listening, run, until
 from tests.live import PATIENCE_S
+from tests.running_server import run, running_server, until
 from tests.soak.crowd import Crowd
 
 
 def test_every_reader_has_every_event_once_with_its_time(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             crowd = await asyncio.to_thread(Crowd, service.port, readers=3, stuck=1, events=40)
             await until(lambda: service.hub.subscribers == 4, "all to have joined")
             end = time.monotonic() + PATIENCE_S
@@ -36,11 +36,11 @@ def test_every_reader_has_every_event_once_with_its_time(tmp_path: Path) -> None
 
 def test_who_is_cut_off_is_noticed(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             crowd = await asyncio.to_thread(Crowd, service.port, readers=2, stuck=2, events=1)
             await until(lambda: service.hub.subscribers == 4, "all to have joined")
-            for client in list(service.server._house.open):
-                client.cut_off("behind")
+            for client in list(service.server.connections):
+                client.disconnect("behind")
             end = time.monotonic() + PATIENCE_S
             gone = lambda: (crowd.gone == 2 and len(crowd.dropped_at) == 2) or time.monotonic() > end  # noqa: E731
             await asyncio.to_thread(crowd.watch, gone)
@@ -52,7 +52,7 @@ def test_who_is_cut_off_is_noticed(tmp_path: Path) -> None:
 
 def test_a_refusal_is_told(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, max_connections=1) as service:
+        async with running_server(tmp_path, max_connections=1) as service:
             with pytest.raises(ApexError, match="503"):
                 await asyncio.to_thread(Crowd, service.port, readers=3, stuck=0, events=1)
 

@@ -99,7 +99,7 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
     with RunningService(tmp_path) as running:
         for name in ("lobby", "desk"):
             running.tell(SourceStatus(name, "pattern", "live", fps=30.0, width=640, height=480))
-        running.tell(evidence("desk-11", 80, "desk"))
+        running.keep("desk-11", evidence(80))
         yield running
 
 
@@ -117,7 +117,7 @@ def tell_and_wait(service: RunningService, page: Page, event: Decided, seq: int)
     page.wait_for_selector(f"#rows tr[data-seq='{seq}']")
 
 
-def test_the_page_shows_what_is_stored_and_what_comes(browser: Browser, service: RunningService) -> None:
+def test_the_page_shows_stored_and_new_expressions(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
         newest = page.locator("#rows tr").first
@@ -134,7 +134,7 @@ def test_the_page_shows_what_is_stored_and_what_comes(browser: Browser, service:
         assert shown(page) == list(range(13, 0, -1))
 
 
-def test_what_a_face_does_besides_is_written_and_drawn(browser: Browser, service: RunningService) -> None:
+def test_activities_are_written_and_drawn(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         card = page.locator("article[data-stream=lobby]")
         trace, doing = card.locator("canvas.trace"), card.locator(".doing")
@@ -154,7 +154,7 @@ def test_what_a_face_does_besides_is_written_and_drawn(browser: Browser, service
         expect(doing).to_have_text("")
 
 
-def test_a_source_tells_how_it_is(browser: Browser, service: RunningService) -> None:
+def test_the_status_of_a_source_is_shown(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         service.tell(SourceStatus("door", "rtsp", "reconnecting", "The camera does not answer.", drops=3, reconnects=2))
         card = page.locator("article[data-stream=door]")
@@ -165,7 +165,7 @@ def test_a_source_tells_how_it_is(browser: Browser, service: RunningService) -> 
         expect(card.locator(".badge")).to_have_text("Ended")
 
 
-def test_a_restart_loses_nothing_and_doubles_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_a_restart_loses_and_repeats_no_event(browser: Browser, tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(number) for number in range(3)])
     with ExitStack() as stack:
@@ -182,7 +182,7 @@ def test_a_restart_loses_nothing_and_doubles_nothing(browser: Browser, tmp_path:
                 assert shown(page) == list(range(301, 0, -1))
 
 
-def test_a_line_that_says_nothing_is_given_up(browser: Browser, service: RunningService) -> None:
+def test_a_silent_connection_is_replaced(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
         with page.expect_websocket() as fresh:
@@ -199,12 +199,12 @@ def test_a_line_that_says_nothing_is_given_up(browser: Browser, service: Running
         assert shown(page) == list(range(13, 0, -1))
 
 
-def test_a_service_that_freezes_is_tried_again(browser: Browser, service: RunningService) -> None:
+def test_a_frozen_service_is_retried(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url, complaints_expected=True) as page:
         page.clock.install()
         page.reload()
         wait_for_rows(page, list(range(12, 0, -1)))
-        told = page.request.get(f"{service.url}api/streams").text()
+        streams = page.request.get(f"{service.url}api/streams").text()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/api/streams") else None)
         page.on("websocket", lambda line: asked.append(line.url))
@@ -212,7 +212,7 @@ def test_a_service_that_freezes_is_tried_again(browser: Browser, service: Runnin
         with service.frozen():
             pass_until(page, lambda: len(asked) >= 2)  # the first one got no answer
             expect(page.locator("#link-text")).to_have_text("Reconnecting")
-            page.route("**/api/streams", lambda route: route.fulfill(body=told, content_type="application/json"))
+            page.route("**/api/streams", lambda route: route.fulfill(body=streams, content_type="application/json"))
             pass_until(page, lambda: sum(url.startswith("ws") for url in asked) >= 2)  # nor did the first line
         page.unroute("**/api/streams")
         page.clock.resume()
@@ -250,7 +250,7 @@ def test_filters(browser: Browser, service: RunningService) -> None:
         wait_for_rows(page, list(range(14, 0, -1)))
 
 
-def test_pause_holds_still_and_forgets_nothing(browser: Browser, service: RunningService) -> None:
+def test_pause_stops_updates_and_loses_nothing(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
         page.click("#pause")
@@ -261,7 +261,7 @@ def test_pause_holds_still_and_forgets_nothing(browser: Browser, service: Runnin
         wait_for_rows(page, list(range(14, 0, -1)))
 
 
-def test_an_expression_in_full(browser: Browser, service: RunningService) -> None:
+def test_the_details_of_an_expression(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         page.click("#rows tr[data-seq='12']")
         expect(page.locator("#details-title")).to_have_text("Uncertain, 95\u00a0% sure")
@@ -273,10 +273,10 @@ def test_an_expression_in_full(browser: Browser, service: RunningService) -> Non
         expect(page.locator("#details-list")).to_contain_text("covered")
 
 
-def test_pictures_that_are_gone_are_told_so(browser: Browser, service: RunningService) -> None:
+def test_missing_pictures_are_explained(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url, complaints_expected=True) as page:
         page.click("#rows tr[data-seq='3']")
-        expect(page.locator("#details-hint")).to_contain_text("no longer held in memory")
+        expect(page.locator("#details-hint")).to_contain_text("no longer in memory")
         expect(page.locator("#details-pictures")).to_be_hidden()
 
 
@@ -323,14 +323,14 @@ def test_export_says_what_it_holds(browser: Browser, tmp_path: Path) -> None:
         assert len(json.loads(table_text(plain.value.path()))) == 100
 
 
-def test_nothing_is_said_of_older_ones_where_there_are_none(browser: Browser, service: RunningService) -> None:
+def test_no_hint_about_older_expressions_without_any(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
         expect(page.locator("#export-csv")).to_have_text("Export 12 as CSV")
         expect(page.locator("#older")).to_be_hidden()
 
 
-def test_the_systems_colours_count_until_others_are_chosen(browser: Browser, service: RunningService) -> None:
+def test_the_theme_of_the_system_applies_until_one_is_chosen(browser: Browser, service: RunningService) -> None:
     theme = "document.documentElement.dataset.theme"
     with visited(browser, service.url, color_scheme="light") as page:
         page.emulate_media(color_scheme="dark")
@@ -371,7 +371,7 @@ def test_by_keyboard_alone(browser: Browser, service: RunningService) -> None:
         expect(page.locator("#rows tr[data-seq='1'] button")).to_be_focused()
 
 
-def test_the_newest_row_is_tabbed_to_until_another_is_chosen(browser: Browser, service: RunningService) -> None:
+def test_the_newest_row_is_in_the_tab_order_until_another_is_chosen(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
         tell_and_wait(service, page, decided(12), 13)
@@ -388,10 +388,10 @@ def test_a_key_pressed_at_once_after_closing_is_not_undone(browser: Browser, ser
     """The browser tells of a dialog's closing a moment after it gave the focus back; by then the focus may have moved on."""
     at_once = """async () => {
         const dialog = document.getElementById("details");
-        const told = new Promise((resolve) => dialog.addEventListener("close", () => resolve(), { once: true }));
+        const closed = new Promise((resolve) => dialog.addEventListener("close", () => resolve(), { once: true }));
         dialog.close();
         document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "End", bubbles: true }));
-        await told;
+        await closed;
         return document.activeElement.closest("tr")?.dataset.seq;
     }"""
     with visited(browser, service.url) as page:
@@ -403,7 +403,7 @@ def test_a_key_pressed_at_once_after_closing_is_not_undone(browser: Browser, ser
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, service: RunningService, scheme: str) -> None:
+def test_axe_finds_no_violation(browser: Browser, service: RunningService, scheme: str) -> None:
     axe = Axe()
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -429,7 +429,7 @@ def test_axe_finds_nothing(browser: Browser, service: RunningService, scheme: st
         assert page.evaluate("document.documentElement.dataset.theme") != scheme, "the choice is kept"
 
 
-def test_a_phone_and_calm(browser: Browser, service: RunningService) -> None:
+def test_a_phone_with_reduced_motion(browser: Browser, service: RunningService) -> None:
     look: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "reduced_motion": "reduce"}
     with visited(browser, service.url, **look) as page:
         wait_for_rows(page, list(range(12, 0, -1)))
@@ -448,12 +448,12 @@ def test_a_token_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None
     with Store(tmp_path) as store:
         store.append([stored(1)])
     with RunningService(tmp_path, token=TOKEN) as guarded, browser.new_context() as context:
-        guarded.tell(evidence("lobby-1"))
+        guarded.keep("lobby-1", evidence())
         page = context.new_page()
         page.goto(guarded.url)
         page.fill("#access-token", "not-the-right-one")
         page.keyboard.press("Enter")
-        expect(page.locator("#access-problem")).to_contain_text("does not take this token")
+        expect(page.locator("#access-problem")).to_contain_text("does not accept this token")
         page.fill("#access-token", TOKEN)
         page.keyboard.press("Enter")
         wait_for_rows(page, [1])
@@ -463,7 +463,7 @@ def test_a_token_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None
         expect(page.locator("canvas[data-loaded]")).to_have_count(3)
 
 
-def test_the_token_can_be_given_later(browser: Browser, tmp_path: Path) -> None:
+def test_the_token_can_be_entered_later(browser: Browser, tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(1)])
     with RunningService(tmp_path, token=TOKEN) as guarded, browser.new_context() as context:
@@ -512,7 +512,7 @@ def painted(page: Page, canvas: str) -> int:
     return int(page.locator(canvas).evaluate(COUNT_COLOURS))
 
 
-def test_a_canvas_can_be_looked_at_again(browser: Browser, service: RunningService) -> None:
+def test_a_canvas_can_be_read_again(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         assert {painted(page, ".picture >> nth=0") for _ in range(4)} == {1}
 
@@ -552,8 +552,8 @@ def events_until(page: Page, running: RunningService, true: Callable[[list[Event
         events = page.request.get(f"{running.url}api/events").json()["events"]
         if true(events):
             return events
-    told = [(event["label"], event["onset"]["t"], event["apex"]["t"]) for event in events]
-    pytest.fail(f"the clip's expressions are not among {told}")
+    found = [(event["label"], event["onset"]["t"], event["apex"]["t"]) for event in events]
+    pytest.fail(f"the clip's expressions are not among {found}")
 
 
 def as_in_clip(pair: tuple[Event, Event], truth: Truth) -> bool:
@@ -563,7 +563,7 @@ def as_in_clip(pair: tuple[Event, Event], truth: Truth) -> bool:
     return [a["label"], b["label"]] == [first.label, second.label] and abs(apart) < 0.15
 
 
-def test_a_camera_that_cannot_be_had_is_told_plainly(browser: Browser, service: RunningService) -> None:
+def test_a_missing_camera_is_explained(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         page.click("#camera-button")
         page.check("#consent-agree")
@@ -580,7 +580,7 @@ def agree(page: Page) -> None:
     page.wait_for_function("() => asked.length > 0")
 
 
-def test_a_camera_that_is_left_while_it_is_asked_for_stays_off(browser: Browser, service: RunningService) -> None:
+def test_closing_the_dialog_before_the_camera_opens_keeps_it_off(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url, script=HELD_CAMERA) as page:
         lines: list[str] = []
         page.on("websocket", lambda line: lines.append(line.url))
@@ -593,7 +593,7 @@ def test_a_camera_that_is_left_while_it_is_asked_for_stays_off(browser: Browser,
         assert not lines
 
 
-def test_a_camera_that_is_left_while_the_service_takes_it_stays_off(browser: Browser, service: RunningService) -> None:
+def test_closing_the_dialog_before_the_service_accepts_keeps_it_off(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url, script=HELD_CAMERA, complaints_expected=True) as page:
         agree(page)
         with service.frozen():
@@ -618,7 +618,7 @@ def test_a_camera_is_asked_for_once(browser: Browser, service: RunningService) -
         page.wait_for_function(ALL_OFF.format(1))
 
 
-def test_no_more_is_sent_than_was_agreed_to(browser: Browser, service: RunningService) -> None:
+def test_pictures_are_within_the_limits_of_the_consent(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url, script=HELD_CAMERA) as page:
         sent: list[bytes] = []
 

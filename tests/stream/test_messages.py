@@ -6,8 +6,8 @@ import typing
 import pytest
 
 from stream import messages as feed
+from stream.loop_sink import LoopSink
 from stream.messages import Signal, Sink, SourceStatus
-from stream.wiring import LoopSink
 
 VALUES = [kind for kind in vars(feed).values() if dataclasses.is_dataclass(kind) and kind.__module__ == feed.__name__]
 

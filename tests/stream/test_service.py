@@ -35,7 +35,7 @@ from stream.events.query import Reader
 from stream.events.store import Store
 from stream.messages import PreviewWish
 from stream.protocol import read_preview
-from stream.service import CLOSE_S, CUT_OFF_S, END_S, STORE_S, Service, ended_by_signals, model_of
+from stream.service import CLOSE_S, END_S, RESET_S, STORE_S, Service, model_of, stop_event
 from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from tests.events import decided, stored
 from tests.live import PATIENCE_S
@@ -68,7 +68,7 @@ async def joined(service: Service, query: str = "") -> AsyncIterator[ClientConne
         yield socket_
 
 
-async def heard(socket_: ClientConnection, **wanted: Any) -> dict[str, Any]:
+async def received(socket_: ClientConnection, **wanted: Any) -> dict[str, Any]:
     """The next message with these values."""
     async with asyncio.timeout(PATIENCE_S):
         async for text in socket_:
@@ -90,12 +90,12 @@ def test_a_source_becomes_events_signals_pictures_and_evidence(video: Path, tmp_
     async def main() -> None:
         source = SourceSettings(url=str(video), name="desk", loop=True)
         async with serving(tmp_path, source) as service, joined(service) as client:
-            hello = await heard(client, type="hello")
+            hello = await received(client, type="hello")
             assert hello["model"] == service.model and hello["streams"][0]["name"] == "desk"
-            announced = await heard(client, type="expression", state="provisional")
-            signal_ = await heard(client, type="signal")
+            announced = await received(client, type="expression", state="provisional")
+            signal_ = await received(client, type="signal")
             assert signal_["stream"] == "desk" and signal_["faces"]
-            final = await heard(client, type="expression", state="final")
+            final = await received(client, type="expression", state="final")
             assert final["id"] == announced["id"] and final["seq"] == 1 and final["evidence"] is True
             assert 0 < final["latency_ms"] < PATIENCE_S * 1000
             for picture in ("onset", "apex", "flow"):
@@ -110,11 +110,11 @@ def test_a_source_becomes_events_signals_pictures_and_evidence(video: Path, tmp_
     asyncio.run(main())
 
 
-def test_previews_flow_while_they_are_asked_for(video: Path, tmp_path: Path) -> None:
+def test_previews_are_sent_while_they_are_asked_for(video: Path, tmp_path: Path) -> None:
     async def main() -> None:
         source = SourceSettings(url=str(video), name="desk", loop=True)
         async with serving(tmp_path, source) as service, joined(service) as client:
-            await heard(client, type="status", state="live")
+            await received(client, type="status", state="live")
             await client.send(json.dumps({"type": "preview", "v": 1, "stream": "desk", "on": True, "fps": 10, "width": 160}))
             pictures: list[dict[str, Any]] = []
             async with asyncio.timeout(PATIENCE_S):
@@ -134,7 +134,7 @@ def test_previews_flow_while_they_are_asked_for(video: Path, tmp_path: Path) -> 
     asyncio.run(main())
 
 
-def test_it_is_ready_when_the_networks_are_loaded(tmp_path: Path) -> None:
+def test_readiness_waits_for_the_networks(tmp_path: Path) -> None:
     async def main() -> None:
         go_on = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -158,7 +158,7 @@ def test_it_is_ready_when_the_networks_are_loaded(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_it_can_end_while_the_networks_are_being_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_shutdown_while_the_networks_are_being_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         enough = threading.Event()
 
@@ -188,12 +188,12 @@ def test_a_network_that_does_not_load_ends_the_service(tmp_path: Path) -> None:
         asyncio.run(main())
 
 
-def test_what_the_service_cannot_have_is_one_sentence(tmp_path: Path) -> None:
+def test_a_port_or_store_in_use_is_an_error(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path / "a") as service:
             port = service.server.port
             taken = LiveSettings(server=ServerSettings(port=port), store=StoreSettings(folder=tmp_path / "b"))
-            with pytest.raises(ConfigError, match=f"127.0.0.1:{port} cannot be listened at"):
+            with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}"):
                 async with Service(taken):
                     pass
             locked = LiveSettings(server=ServerSettings(port=0), store=StoreSettings(folder=tmp_path / "a"))
@@ -206,12 +206,12 @@ def test_what_the_service_cannot_have_is_one_sentence(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_end_flushes_stores_sends_and_closes_with_1001(video: Path, tmp_path: Path) -> None:
+def test_shutdown_flushes_stores_sends_and_closes_with_1001(video: Path, tmp_path: Path) -> None:
     async def main() -> tuple[dict[str, Any], int | None, float]:
         last: dict[str, Any] = {}
         async with serving(tmp_path, SourceSettings(url=str(video), name="desk")) as service:
             client = await connect(service.events_url)
-            announced = await heard(client, type="expression", state="provisional")
+            announced = await received(client, type="expression", state="provisional")
             began = time.monotonic()
         took = time.monotonic() - began
         try:
@@ -231,9 +231,7 @@ def test_the_end_flushes_stores_sends_and_closes_with_1001(video: Path, tmp_path
     assert took < 10, "three seconds at the most where the machine has nothing else to do"
 
 
-def test_the_end_waits_neither_for_a_held_store_nor_for_a_client_that_stays(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_shutdown_waits_neither_for_a_locked_store_nor_for_a_client(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> float:
         async with serving(tmp_path) as service:
             with closing(sqlite3.connect(service.store.path, isolation_level=None)) as other:
@@ -252,12 +250,12 @@ def test_the_end_waits_neither_for_a_held_store_nor_for_a_client_that_stays(
     assert "held by another program" in caplog.text or "did not answer in time" in caplog.text
     assert "lost" in caplog.text
     assert took < 10, "three seconds at the most where the machine has nothing else to do"
-    assert END_S + CUT_OFF_S < 3 and STORE_S + CLOSE_S < END_S
+    assert END_S + RESET_S < 3 and STORE_S + CLOSE_S < END_S
     with Store(tmp_path) as again:
-        assert again.append([stored(1)]) == [again.last], "nobody holds it any more"
+        assert again.append([stored(1)]) == [again.last], "the store is unlocked"
 
 
-def test_a_store_that_is_gone_is_told_alike_at_every_address(tmp_path: Path) -> None:
+def test_a_missing_store_is_reported_alike_at_every_address(tmp_path: Path) -> None:
     async def asked(url: str) -> tuple[int, str]:
         try:
             return 200, (await fetched(url)).decode()
@@ -267,22 +265,22 @@ def test_a_store_that_is_gone_is_told_alike_at_every_address(tmp_path: Path) -> 
     async def main() -> None:
         async with serving(tmp_path) as service, joined(service) as client:
             service.hub.post(decided(1))
-            await heard(client, type="expression")
+            await received(client, type="expression")
             for path in tmp_path.glob("events.sqlite3*"):
                 path.unlink()
-            problem = (await heard(client, type="error", code="store"))["message"]
+            problem = (await received(client, type="error", code="store"))["message"]
             assert "was removed or replaced" in problem
             assert await asked(f"{service.url}readyz") == (503, problem + "\n")
             assert json.loads((await asked(f"{service.url}api/streams"))[1])["problem"] == problem
             code, figures = await asked(f"{service.url}metrics")
             assert code == 200 and "apexstream_store_problem 1.0" in figures and "apexstream_store_bytes 0.0" in figures
-            code, said = await asked(f"{service.url}api/events")
-            assert code == 503 and "was removed or replaced" in said
+            code, body = await asked(f"{service.url}api/events")
+            assert code == 503 and "was removed or replaced" in body
 
     asyncio.run(main())
 
 
-def test_each_stage_of_the_end_has_what_the_ones_before_it_left(tmp_path: Path) -> None:
+def test_each_stage_of_the_shutdown_has_the_time_that_is_left(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as service:
             flush = service._left(STORE_S + CLOSE_S)
@@ -302,13 +300,13 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
             origin: Any = service.url.rstrip("/")
             async with connect(camera_url, origin=origin, subprotocols=[Subprotocol("apexstream.v1")]) as camera:
                 await camera.send(json.dumps({"type": "camera", "v": 1, "name": "phone", "consent": True}))
-                await heard(camera, type="status", stream="phone")
+                await received(camera, type="status", stream="phone")
                 for number in range(2):
                     await camera.send(struct.pack(">d", number / 10) + picture)
-                assert (await heard(client, type="signal", stream="phone"))["faces"] == []
-                live = await heard(client, type="status", stream="phone", state="live")
+                assert (await received(client, type="signal", stream="phone"))["faces"] == []
+                live = await received(client, type="status", stream="phone", state="live")
                 assert live["kind"] == "browser" and (live["width"], live["height"]) == (160, 120)
-            assert (await heard(client, type="removed"))["stream"] == "phone"
+            assert (await received(client, type="removed"))["stream"] == "phone"
             assert "phone" not in (await fetched(f"{service.url}metrics")).decode()
             assert service.session.running == 0
 
@@ -316,7 +314,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_process_in_order(number: int, video: Path, tmp_path: Path) -> None:
+def test_a_signal_shuts_the_process_down_gracefully(number: int, video: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     command = [sys.executable, "-m", "apexstream.cli", "live", str(video), "--loop"]
@@ -332,7 +330,7 @@ def test_a_signal_ends_the_process_in_order(number: int, video: Path, tmp_path: 
     async def follow() -> int | None:
         await asyncio.to_thread(first_line)
         async with connect(f"ws://127.0.0.1:{port}/") as client:
-            await heard(client, type="expression", state="provisional")
+            await received(client, type="expression", state="provisional")
             process.send_signal(number)
             try:
                 async with asyncio.timeout(PATIENCE_S):
@@ -364,9 +362,9 @@ def test_the_model_is_known_before_anything_is_loaded() -> None:
         model_of(RecognizerSettings(weights=Path("none.onnx")))
 
 
-def test_a_first_signal_after_the_loop_has_ended_is_no_error() -> None:
+def test_a_first_signal_after_the_loop_is_closed_is_no_error() -> None:
     async def enter() -> AbstractContextManager[asyncio.Event]:
-        block = ended_by_signals()
+        block = stop_event()
         block.__enter__()
         return block
 

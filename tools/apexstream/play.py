@@ -29,7 +29,7 @@ from stream.recorded.analyze import Progress, Report, Seen
 from stream.recorded.files import EventFiles
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
-from stream.service import Service, first
+from stream.service import Service, first_completed
 from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from stream.sources.file import VideoFacts, open_video
 
@@ -54,7 +54,7 @@ class Player:
         files = EventFiles(folder, self.service.settings.sources[0].name)
         try:
             hearing = asyncio.ensure_future(self._hear(files, progress))
-            await first(hearing, stop.wait(), self.service.failed())
+            await first_completed(hearing, stop.wait(), self.service.failed())
             if stop.is_set():
                 raise SourceError(f"{self._clip}: stopped by the user before it was played")
         finally:
@@ -75,9 +75,9 @@ class Player:
                 self.latency_ms.append(message["latency_ms"])
                 if message["state"] == "final":
                     seq = message["seq"]
-                    files.write(event_of(message))
+                    files.write(Event.from_dict(message))
             elif message.get("type") == "activity":
-                files.note(activity_of(message))
+                files.write_activity(activity_of(message))
             progress(frame, self._facts.frames, len(files.events))
 
     async def _next(self) -> dict[str, Any]:
@@ -161,33 +161,6 @@ async def playing(
         connect(service.events_url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None) as client,
     ):
         yield Player(clip, service, client, stage)
-
-
-def event_of(message: dict[str, Any]) -> Event:
-    """The event that a message of type expression tells of."""
-
-    def mark(name: str) -> Mark:
-        return Mark(message[name]["frame"], message[name]["t"])
-
-    return Event(
-        id=message["id"],
-        stream=message["stream"],
-        face=message["face"],
-        state=message["state"],
-        kind=message["kind"],
-        onset=mark("onset"),
-        apex=mark("apex"),
-        offset=None if message["offset"] is None else mark("offset"),
-        label=message["label"],
-        probabilities=message["probabilities"],
-        confidence=message["confidence"],
-        intensity=message["intensity"],
-        model=message["model"],
-        truncated=message.get("truncated", False),
-        why=message.get("why"),
-        speaking=message["speaking"],
-        expression_probability=message.get("expression_probability"),
-    )
 
 
 def activity_of(message: dict[str, Any]) -> Activity:

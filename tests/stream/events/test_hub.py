@@ -1,78 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
-import os
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.errors import OutputError
 from engine.types import Activity, Mark
 from stream.events import hub as hub_module
-from stream.events import store as store_module
 from stream.events.hub import Hub
-from stream.events.query import Reader
 from stream.events.store import Store
 from stream.messages import Acted, Preview, Signal, SourceStatus
-from stream.protocol import Message, Subscribe
+from stream.protocol import Subscribe
 from tests.events import decided, stored
-
-DEADLINE_S = 30
-
-
-class Client:
-    """A subscriber that keeps what it was sent, and reads at the pace that a test gives it."""
-
-    def __init__(self, wish: Subscribe | None = None, *, reading: bool = True) -> None:
-        self.wish = wish or Subscribe()
-        self.got: list[dict[str, Any]] = []
-        self.reading = asyncio.Event()
-        if reading:
-            self.reading.set()
-
-    def wants(self, message: Message) -> bool:
-        return self.wish.wants(message)
-
-    def send(self, encoded: str | bytes) -> None:
-        assert isinstance(encoded, str)
-        self.got.append(json.loads(encoded))
-
-    async def drained(self) -> None:
-        await self.reading.wait()
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.got if message["type"] == kind]
-
-    @property
-    def seqs(self) -> list[int]:
-        return [message["seq"] for message in self.of("expression") if "seq" in message]
-
-    async def until(self, there: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while not there():
-                await asyncio.sleep(0.002)
-
-
-@asynccontextmanager
-async def running(store: Store, **options: Any) -> AsyncIterator[Hub]:
-    hub = Hub(store, **options)
-    task = asyncio.create_task(hub.run())
-    try:
-        yield hub
-    finally:
-        hub.close()
-        await asyncio.wait_for(task, DEADLINE_S)
-
-
-def on_a_loop(body: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(body(), 2 * DEADLINE_S))
+from tests.subscribing import Client, on_a_loop, running
 
 
 def test_a_final_event_is_stored_numbered_and_sent(store: Store) -> None:
@@ -272,25 +215,6 @@ def test_a_since_from_another_store_is_reported_and_followed_from_here_on(store:
     on_a_loop(body)
 
 
-def test_one_subscriber_that_fails_is_dropped_and_the_others_are_served(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Client):
-        def send(self, encoded: str | bytes) -> None:
-            raise ValueError("a defect")
-
-    async def body() -> None:
-        hub = Hub(store)
-        broken, good = Broken(), Client()
-        hub.join(broken)
-        hub.join(good)
-        for _ in range(2):
-            hub.post(SourceStatus("lobby", "webcam", "live"))
-        assert len(good.got) == 2
-        assert hub.subscribers == 1
-
-    on_a_loop(body)
-    assert caplog.text.count("a subscriber failed") == 1
-
-
 class Trouble(Store):
     """A real store on a disk that is full for a while."""
 
@@ -313,7 +237,7 @@ def filled(folder: Path) -> Trouble:
 
 
 async def recovered(hub: Hub, store: Trouble) -> None:
-    await asyncio.get_running_loop().run_in_executor(hub._write, store.make_room)
+    await asyncio.get_running_loop().run_in_executor(hub._threads._write, store.make_room)
 
 
 @pytest.fixture
@@ -416,58 +340,6 @@ def test_a_stream_is_reported_to_be_gone_even_where_its_events_cannot_be_stored(
     store.close()
 
 
-class Hanging(Store):
-    """A real store on a disk that does not answer for a while."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.asked, self.answers, self.closed = threading.Event(), threading.Event(), threading.Event()
-
-    def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
-        self.asked.set()
-        assert self.answers.wait(DEADLINE_S)
-        return super().append(events)
-
-    def close(self) -> None:
-        super().close()
-        self.closed.set()
-
-
-def test_the_end_waits_for_no_disk_and_the_store_is_closed_behind_it(tmp_path: Path) -> None:
-    store = Hanging(tmp_path)
-
-    async def body() -> None:
-        hub = Hub(store)
-        task = asyncio.create_task(hub.run())
-        hub.post(decided(1))
-        await asyncio.to_thread(store.asked.wait, DEADLINE_S)
-        hub.close()
-        task.cancel()
-        await asyncio.wait([task], timeout=DEADLINE_S)
-        assert task.cancelled()
-        assert hub.backlog == 1
-        hub.at_rest(store.close)
-        assert not store.closed.is_set(), "its thread still has it"
-        store.answers.set()
-        assert await asyncio.to_thread(store.closed.wait, DEADLINE_S)
-
-    on_a_loop(body)
-    with Reader(tmp_path) as reader:
-        assert [event["seq"] for event in reader.since(0)] == [1]
-
-
-def test_a_store_that_nobody_uses_any_more_is_closed_at_once(tmp_path: Path) -> None:
-    store = Hanging(tmp_path)
-
-    async def body() -> None:
-        async with running(store) as hub:
-            pass
-        hub.at_rest(store.close)
-        assert store.closed.is_set()
-
-    on_a_loop(body)
-
-
 def test_what_waits_is_stored_before_the_end(store: Store) -> None:
     async def body() -> None:
         async with running(store) as hub:
@@ -556,142 +428,3 @@ def test_figures_are_reported(store: Store) -> None:
     assert (sent, again) == (["expression"], [2])
     assert kept[0][0] == 1
     assert kept[0][1] >= 0
-
-
-@pytest.fixture
-def watchful(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
-    monkeypatch.setattr(hub_module, "WATCH_S", 0.02)
-    monkeypatch.setattr(hub_module, "LOOK_S", 0.01)
-
-
-@asynccontextmanager
-async def followed(store: Store) -> AsyncIterator[tuple[Hub, Client]]:
-    """A hub that has stored one event, and a client that has it."""
-    async with running(store, heartbeat_s=1000) as hub:
-        client = Client()
-        hub.join(client)
-        hub.post(decided(1))
-        await client.until(lambda: client.seqs == [1])
-        yield hub, client
-
-
-@pytest.mark.usefixtures("watchful")
-def test_a_store_that_is_removed_is_reported_everywhere_and_nothing_claimed_stored(tmp_path: Path) -> None:
-    folder, away = tmp_path / "events", tmp_path / "away"
-    with Store(folder) as store:
-
-        async def body() -> None:
-            async with followed(store) as (hub, client):
-                folder.rename(away)
-                await client.until(lambda: hub.problem is not None)
-                assert "was removed or replaced" in str(hub.problem)
-                assert client.of("error")[0]["code"] == "store" and client.of("heartbeat")[-1]["problem"] == hub.problem
-                with pytest.raises(OutputError, match="was removed or replaced"):
-                    await hub.stored(0)
-                hub.post(decided(2))
-                await client.until(lambda: hub.backlog == 1 and "1 wait in memory" in str(hub.problem))
-                assert client.seqs == [1]
-                away.rename(folder)
-                await client.until(lambda: client.seqs == [1, 2])
-                assert hub.problem is None
-                assert [event["seq"] for event in await hub.stored(0)] == [1, 2]
-
-        on_a_loop(body)
-
-
-@pytest.mark.usefixtures("watchful")
-def test_a_new_file_is_begun_where_it_may_and_the_clients_go_on(tmp_path: Path) -> None:
-    with Store(tmp_path, recreate=True) as store:
-
-        async def body() -> None:
-            async with followed(store) as (hub, client):
-                for path in tmp_path.glob("events.sqlite3*"):
-                    path.unlink()
-                hub.post(decided(2))
-                await client.until(lambda: client.seqs == [1, 2])
-                await client.until(lambda: hub.problem is None)
-                assert [event["seq"] for event in await hub.stored(0)] == [2]
-
-        on_a_loop(body)
-    with Reader(tmp_path) as kept:
-        assert [event["id"] for event in kept.since(0)] == ["lobby-2"]
-
-
-@pytest.mark.usefixtures("watchful")
-def test_a_file_that_is_overwritten_is_noticed_though_nothing_happens(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-
-        async def body() -> None:
-            async with running(store, heartbeat_s=1000) as hub:
-                with store.path.open("r+b") as file:
-                    file.write(bytes(4096))
-                await Client().until(lambda: "is damaged" in str(hub.problem))
-                with pytest.raises(OutputError, match="is damaged"):
-                    await hub.stored(0)
-
-        on_a_loop(body)
-
-
-@pytest.mark.usefixtures("watchful")
-def test_no_event_is_lost_while_the_system_refuses_to_read_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with Store(tmp_path) as store:
-
-        async def body() -> None:
-            async with running(store, heartbeat_s=1000) as hub:
-                client = Client()
-                hub.join(client)
-                with monkeypatch.context() as broken:
-                    broken.setattr(os, "pread", refuse)
-                    await client.until(lambda: "nput/output error" in str(hub.problem))
-                    hub.post(decided(1))
-                    await client.until(lambda: hub.backlog == 1)
-                await client.until(lambda: client.seqs == [1] and hub.problem is None)
-
-        on_a_loop(body)
-
-
-@pytest.mark.usefixtures("watchful")
-def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(*_: object, **__: object) -> bool:
-        begun.set()
-        return go_on.wait(4 * DEADLINE_S)
-
-    monkeypatch.setattr(store_module, "examine", slow)
-    monkeypatch.setattr(hub_module, "EXAMINE_S", 0.0)
-    with Store(tmp_path) as store:
-
-        async def body() -> None:
-            async with running(store, heartbeat_s=1000) as hub:
-                client = Client()
-                hub.join(client)
-                await client.until(begun.is_set)
-                hub.post(decided(1))
-                await client.until(lambda: client.seqs == [1])
-
-        try:
-            on_a_loop(body)
-        finally:
-            go_on.set()
-
-
-@pytest.mark.usefixtures("watchful")
-def test_a_disk_that_hangs_is_reported_and_once_it_answers_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "HUNG_S", 0.02)
-    with Store(tmp_path) as store:
-
-        async def body() -> None:
-            async with running(store, heartbeat_s=1000) as hub:
-                answers = threading.Event()
-                hub._write.submit(answers.wait)
-                await Client().until(lambda: "the disk has not answered" in str(hub.problem))
-                answers.set()
-                await Client().until(lambda: hub.problem is None)
-
-        on_a_loop(body)

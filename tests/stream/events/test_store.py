@@ -16,10 +16,10 @@ import pytest
 
 from engine.errors import OutputError
 from stream.events import store as store_module
-from stream.events.hub import HUNG_S
+from stream.events.monitor import HUNG_S
 from stream.events.query import FILE, LostError, Reader, examine
 from stream.events.retention import CONFIRM_S, TrustedClock, Waited
-from stream.events.store import BUSY_S, EXAMINED_S, LOCK, Store
+from stream.events.store import BUSY_S, EXAMINED_S, Store
 from stream.service import STORE_S
 from tests.events import seqs, stored
 
@@ -315,17 +315,6 @@ def test_a_log_that_is_lost_is_begun_anew_without_loss(ending: str, tmp_path: Pa
         assert seqs(kept.since(0)) == [1, 2]
 
 
-@pytest.mark.parametrize("harm", [folder_removed, lambda folder: (folder / LOCK).unlink()])
-def test_a_removed_folder_lets_no_second_service_start(harm: Callable[[Path], None], tmp_path: Path) -> None:
-    folder = tmp_path / "events"
-    with Store(folder):
-        harm(folder)
-        with pytest.raises(OutputError, match="in use by another service"):
-            Store(folder)
-    with Store(folder):
-        pass
-
-
 def test_a_store_that_everybody_could_read_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Store(tmp_path) as kept:
         path = kept.path
@@ -343,11 +332,6 @@ def test_a_store_without_its_identity_is_reported_in_one_sentence(tmp_path: Path
             opened(tmp_path)
 
 
-def test_a_folder_of_an_impossible_name_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no folder has such a name"):
-        Store(tmp_path / "a\0b")
-
-
 def test_pruning_goes_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PRUNED_AT_ONCE", 10)
     with Store(tmp_path, keep_days=-1) as kept:
@@ -355,17 +339,9 @@ def test_pruning_goes_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert [kept.prune() for _ in range(4)] == [10, 10, 5, 0]
 
 
-def test_two_services_cannot_share_a_folder(store: Store) -> None:
-    with pytest.raises(OutputError, match="in use by another service"):
-        Store(store.path.parent)
-    store.close()
-    store.close()
-    Store(store.path.parent).close()
-
-
 def test_a_killed_service_leaves_its_folder_free_and_its_events_whole(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from stream.store import Store; from tests.events import stored\n"
+        "import sys; from pathlib import Path; from stream.events.store import Store; from tests.events import stored\n"
         "store = Store(Path(sys.argv[1])); print(store.append([stored(1), stored(2)])); sys.stdout.flush(); sys.stdin.read()"
     )
     killed = subprocess.Popen(
@@ -514,12 +490,6 @@ assert [event["seq"] for event in store.since(0)] == list(range(1, number + 2))
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "cannot be written or read: the disk refuses" in ran.stdout
-
-
-def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot keep events"):
-        Store(tmp_path / "file" / "folder")
 
 
 def test_events_are_durable_settings_say_so(store: Store) -> None:

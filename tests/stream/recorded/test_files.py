@@ -12,7 +12,9 @@ import pytest
 
 from engine.errors import OutputError
 from engine.types import Activity, Event, Mark
-from stream.recorded.files import FILE_COLUMNS, EventFiles, as_json, csv_row, subtitles, write_atomically
+from stream.events.formats.csv import columns
+from stream.recorded.files import EventFiles, as_json, write_atomically
+from tests.events import evidence
 
 PLAYED = {"played": {"onset": 4.004, "apex": 4.204, "offset": 4.438}}
 """What a file adds to EVENT where a player's clock is the source's."""
@@ -48,11 +50,18 @@ def test_events_are_on_disk_as_they_come(tmp_path: Path) -> None:
     files.close()
 
 
+def test_kept_events_have_no_pictures(tmp_path: Path) -> None:
+    files = EventFiles(tmp_path)
+    files.write(replace(EVENT, evidence=evidence()))
+    files.close()
+    assert files.events == [EVENT] and files.events[0].evidence is None
+
+
 def test_activities_are_on_disk_as_they_come(tmp_path: Path) -> None:
     files = EventFiles(tmp_path, "lobby")
     spoken, blinked = Activity(0, "speech", Mark(10, 0.4), Mark(40, 1.6)), Activity(1, "blink", Mark(50, 2.0), Mark(54, 2.1))
     for number, activity in enumerate((spoken, blinked), 1):
-        files.note(activity)
+        files.write_activity(activity)
         assert lines(tmp_path / "activity.jsonl")[-1] == activity.as_dict("lobby") | {
             "played": {"start": activity.start.t, "end": activity.end.t}
         }
@@ -84,7 +93,7 @@ def test_a_new_run_replaces_an_old_one(tmp_path: Path) -> None:
 def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from tests.stream.recorded.test_files import EVENT\n"
-        "from stream.writers import EventFiles\n"
+        "from stream.recorded.files import EventFiles\n"
         "files = EventFiles(Path(sys.argv[1])); files.write(EVENT); os.kill(os.getpid(), 9)"
     )
     root = Path(__file__).resolve().parents[3]
@@ -96,26 +105,10 @@ def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "summary.json").read_text())["complete"] is False
 
 
-def test_csv_reads_back(tmp_path: Path) -> None:
-    files = EventFiles(tmp_path)
-    files.write(EVENT)
-    files.write(replace(EVENT, label="uncertain", why="not sure", truncated=True, probabilities={"positive": 1.0}))
-    files.close()
-    with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
-        first, second = csv.DictReader(file)
-    assert list(first) == list(FILE_COLUMNS)
-    assert (first["stream"], first["label"], first["kind"]) == ("clip, one", "surprise", "micro")
-    assert (first["onset_frame"], float(first["onset_t"])) == ("120", 4.004)
-    assert float(first["duration_s"]) == pytest.approx(0.434)
-    assert float(first["p_surprise"]) == 0.92
-    assert (first["why"], second["why"]) == ("", "not sure")
-    assert (second["truncated"], second["p_negative"], second["p_positive"]) == ("true", "", "1.0")
-
-
 def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event(tmp_path: Path) -> None:
     files = EventFiles(tmp_path)
     files.write(EVENT, -3.77)
-    files.note(Activity(0, "blink", Mark(50, -2.0), Mark(54, -1.9)), -3.77)
+    files.write_activity(Activity(0, "blink", Mark(50, -2.0), Mark(54, -1.9)), -3.77)
     files.finish({})
     assert lines(tmp_path / "events.jsonl")[0]["played"] == {"onset": 7.774, "apex": 7.974, "offset": 8.208}
     assert lines(tmp_path / "activity.jsonl")[0]["played"] == {"start": 1.77, "end": 1.87}
@@ -125,50 +118,14 @@ def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event
     assert (row["onset_t"], row["onset_played"], row["offset_played"]) == ("4.004000", "7.774000", "8.208000")
 
 
-def test_hostile_names_are_neither_formulas_nor_markup(tmp_path: Path) -> None:
-    hostile = replace(EVENT, stream="=HYPERLINK(1)", label="@SUM(1)", model="+cmd|' /C calc'!A0", why="a\x1b[2Jb")
-    files = EventFiles(tmp_path)
-    files.write(hostile)
-    files.write(replace(EVENT, onset=Mark(0, -3.77), label="<v Eve>--> x\n\nNOTE", stream="\udcff.mp4"))
-    files.finish({})
-    with (tmp_path / "events.csv").open(newline="", encoding="utf-8") as file:
-        first, second = csv.DictReader(file)
-    assert [first[name] for name in ("stream", "label", "model")] == ["'=HYPERLINK(1)", "'@SUM(1)", "'+cmd|' /C calc'!A0"]
-    assert first["why"] == "a\\x1b[2Jb" and second["onset_t"] == "-3.770000" and second["stream"] == "\\udcff.mp4"
-    assert lines(tmp_path / "events.jsonl")[0]["stream"] == "=HYPERLINK(1)", "JSON has it as it is"
-    cues = (tmp_path / "events.vtt").read_text()
-    assert "&lt;v Eve&gt;--&gt; x\\n\\nNOTE" in cues and cues.count(" --> ") == 2
-
-
-def test_csv_rows_fit_the_header() -> None:
-    assert len(csv_row(EVENT)) == len(csv_row(replace(EVENT, offset=None, kind=None))) == len(FILE_COLUMNS)
-
-
-def test_subtitles_hold_valid_cues_in_order() -> None:
-    late = replace(EVENT, onset=Mark(0, 3723.5), offset=Mark(1, 3724.25), face=1, kind="macro")
-    instant = replace(EVENT, onset=Mark(0, 1.0), offset=Mark(0, 1.0))
-    before_zero = replace(EVENT, onset=Mark(0, -2.0), offset=Mark(1, -1.5))
-    across_zero = replace(EVENT, onset=Mark(0, -0.2), offset=Mark(1, 0.3))
-    open_ended = replace(EVENT, offset=None)
-    text = subtitles([late, EVENT, instant, before_zero, across_zero, open_ended])
-    assert text.splitlines()[:2] == ["WEBVTT", ""]
-    assert [line for line in text.splitlines() if "-->" in line] == [
-        "00:00:00.000 --> 00:00:00.300",
-        "00:00:01.000 --> 00:00:01.040",
-        "00:00:04.004 --> 00:00:04.438",
-        "01:02:03.500 --> 01:02:04.250",
-    ]
-    assert "surprise 92% · macro · face 1" in text
-
-
 def test_no_event_gives_files_without_events(tmp_path: Path) -> None:
     EventFiles(tmp_path).finish({"complete": True})
     assert (tmp_path / "events.jsonl").read_text() == ""
     assert (tmp_path / "events.vtt").read_text() == "WEBVTT\n"
-    assert (tmp_path / "events.csv").read_text() == ",".join(FILE_COLUMNS) + "\n"
+    assert (tmp_path / "events.csv").read_text() == ",".join(columns(True)) + "\n"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot be written: (not a directory|file exists)"):
         EventFiles(tmp_path / "file" / "deep")
@@ -176,11 +133,11 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         EventFiles(tmp_path / "file")
 
 
-def test_a_full_disk_keeps_whole_lines_and_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_whole_lines_and_is_reported(tmp_path: Path) -> None:
     """A limit on file size in a process of its own stands for the disk: the kernel refuses the same write with an error."""
     script = (
         "import resource, signal, sys; from pathlib import Path; from tests.stream.recorded.test_files import EVENT\n"
-        "from engine.errors import OutputError; from stream.writers import EventFiles\n"
+        "from engine.errors import OutputError; from stream.recorded.files import EventFiles\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "files = EventFiles(Path(sys.argv[1]))\n"
         "try:\n    [files.write(EVENT) for _ in range(10)]\nexcept OutputError as error: print(error)\n"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import math
@@ -23,15 +22,9 @@ from stream.messages import Arrival, SourceStatus
 from stream.queues import ClosedError
 from stream.server.camera import MOST_BYTES, MOST_PER_S, MOST_SCANS, MOST_SIDE, STALLED_S, WAITING, Feed, jpeg_size
 from stream.server.server import MOST_CAMERAS
-from stream.settings import TOKEN_VARIABLE
-from tests.listening import TOKEN, Listening, listening, run, until
+from tests.running_server import TOKEN, RunningServer, run, running_server, until
 
 OFFER = json.dumps({"type": "camera", "v": 1, "name": "my face", "consent": True})
-
-
-@pytest.fixture(autouse=True)
-def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
 
 
 def jpeg(width: int = 64, height: int = 48, grey: int = 128) -> bytes:
@@ -47,7 +40,7 @@ def picture(t: float, data: bytes | None = None) -> bytes:
 # The feed
 
 
-def test_pictures_come_out_decoded_with_their_time() -> None:
+def test_pictures_are_decoded_with_their_time() -> None:
     feed = Feed("me")
     red = np.zeros((48, 64, 3), np.uint8)
     red[..., 2] = 255  # BGR
@@ -78,7 +71,7 @@ def test_the_newest_pictures_are_kept() -> None:
 
 
 @pytest.mark.parametrize("t", [math.nan, math.inf, -math.inf, -1.0, 1e12, 1.0, 0.5])
-def test_time_goes_on(t: float) -> None:
+def test_time_must_increase(t: float) -> None:
     feed = Feed("me")
     feed.offer(picture(1.0))
     with pytest.raises(InputError, match="later than"):
@@ -102,12 +95,12 @@ def test_time_goes_on(t: float) -> None:
         b"x" * (MOST_BYTES + 1),
     ],
 )
-def test_what_is_no_picture_is_refused_before_it_is_decoded(data: bytes) -> None:
-    heard: list[str] = []
-    feed = Feed("me", counted=heard.append)
+def test_an_invalid_picture_is_refused_before_it_is_decoded(data: bytes) -> None:
+    outcomes: list[str] = []
+    feed = Feed("me", count=outcomes.append)
     with pytest.raises(InputError, match="a picture is"):
         feed.offer(picture(1.0, data))
-    assert heard == ["broken"]
+    assert outcomes == ["broken"]
     assert len(feed) == 0
     assert feed.status().detail == "1 pictures could not be used"
 
@@ -120,7 +113,7 @@ def scans(number: int) -> bytes:
     return whole[:-2] + last * (number - whole.count(b"\xff\xda")) + whole[-2:]
 
 
-def test_a_picture_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+def test_a_picture_of_too_many_scans_is_refused_before_it_is_decoded() -> None:
     feed = Feed("me")
     bomb = scans(40_000)
     assert len(bomb) < MOST_BYTES
@@ -139,20 +132,20 @@ def test_lossless_and_arithmetic_jpegs_are_refused(process: int) -> None:
         Feed("me").offer(picture(1.0, jpeg().replace(b"\xff\xc0", bytes([0xFF, process]), 1)))
 
 
-def test_a_damaged_picture_is_counted_and_passed_over() -> None:
-    heard: list[str] = []
-    feed = Feed("me", counted=heard.append)
+def test_a_damaged_picture_is_counted_and_skipped() -> None:
+    outcomes: list[str] = []
+    feed = Feed("me", count=outcomes.append)
     head = jpeg()[: jpeg().index(b"\xff\xda")]
     feed.offer(picture(1.0, head))
     feed.offer(picture(1.1))
     got = feed.get(1)
     assert got is not None
     assert (got.frame.t, got.frame.index) == (1.1, 0)
-    assert heard == ["taken", "taken", "broken"]
+    assert outcomes == ["taken", "taken", "broken"]
     assert "1 pictures" in feed.status().detail
 
 
-def test_damage_of_any_kind_ends_nothing() -> None:
+def test_the_feed_survives_damage_of_any_kind() -> None:
     dice = random.Random(3)
     feed = Feed("me")
     whole, shown = jpeg(320, 240), 0
@@ -179,20 +172,20 @@ def test_the_size_is_read_from_the_header(size: tuple[int, int]) -> None:
 
 
 def test_pictures_beyond_the_rate_are_dropped_and_counted() -> None:
-    heard: list[str] = []
+    outcomes: list[str] = []
     now = [1000.0]
-    feed = Feed("me", counted=heard.append, clock=lambda: now[0])
+    feed = Feed("me", count=outcomes.append, clock=lambda: now[0])
     for k in range(200):
         feed.offer(picture(k / 1000))
-    assert (heard.count("taken"), heard.count("dropped")) == (2 * MOST_PER_S, 200 - 2 * MOST_PER_S)
+    assert (outcomes.count("taken"), outcomes.count("dropped")) == (2 * MOST_PER_S, 200 - 2 * MOST_PER_S)
     assert feed.dropped == 200 - WAITING
     now[0] += 1.0
     for k in range(200, 400):
         feed.offer(picture(k / 1000))
-    assert heard.count("taken") == 3 * MOST_PER_S
+    assert outcomes.count("taken") == 3 * MOST_PER_S
 
 
-def test_nobody_takes_pictures_any_more() -> None:
+def test_an_abandoned_feed_is_closed() -> None:
     feed = Feed("me")
     feed.abandon()
     with pytest.raises(ClosedError):
@@ -215,29 +208,32 @@ def test_states() -> None:
 
 
 class Cameras:
-    """Cameras let in, each read by a thread as the session's worker does."""
+    """Sources that accept cameras, each read by a thread as the session's worker does."""
 
     def __init__(self, most: int = 4) -> None:
         self.most = most
         self.feeds: dict[str, Feed] = {}
         self.arrivals: list[Arrival] = []
         self.statuses: list[SourceStatus] = []
-        self.gone: list[str] = []
+        self.removed: list[str] = []
+        self.callers: set[threading.Thread] = set()
         self._threads: dict[str, threading.Thread] = {}
 
-    async def add_browser(self, name: str, feed: Feed) -> None:
+    def add_browser(self, name: str, feed: Feed) -> None:
         if name in self.feeds or len(self.feeds) >= self.most:
             raise InputError(f"{name} is taken")
+        self.callers.add(threading.current_thread())
         self.feeds[name] = feed
         self._threads[name] = threading.Thread(target=self._read, args=(feed,))
         self._threads[name].start()
 
-    async def remove_browser(self, name: str) -> None:
+    def remove_browser(self, name: str) -> None:
+        self.callers.add(threading.current_thread())
         del self.feeds[name]
-        await asyncio.to_thread(self._threads[name].join)
-        self.gone.append(name)
+        self._threads[name].join()
+        self.removed.append(name)
 
-    def told(self, status: SourceStatus) -> None:
+    def report(self, status: SourceStatus) -> None:
         self.statuses.append(status)
 
     def _read(self, feed: Feed) -> None:
@@ -245,7 +241,7 @@ class Cameras:
             self.arrivals.append(arrival)
 
 
-def camera(service: Listening, **options: Any) -> connect:
+def camera(service: RunningServer, **options: Any) -> connect:
     """A page's socket for its camera."""
     own = Origin(f"http://127.0.0.1:{service.port}")
     return connect(f"{service.uri}camera", **{"origin": own, "subprotocols": [Subprotocol("apexstream.v1")], **options})
@@ -258,11 +254,11 @@ async def next_of(client: ClientConnection, kind: str) -> dict[str, Any]:
     raise AssertionError(f"the connection ended before a {kind}")
 
 
-def test_a_camera_comes_shows_and_goes(tmp_path: Path) -> None:
+def test_a_camera_is_added_read_and_removed(tmp_path: Path) -> None:
     cameras = Cameras()
 
     async def test() -> None:
-        async with listening(tmp_path, cameras=cameras) as service:
+        async with running_server(tmp_path, session=cameras) as service:
             async with camera(service) as client:
                 await client.send(OFFER)
                 status = await next_of(client, "status")
@@ -272,25 +268,26 @@ def test_a_camera_comes_shows_and_goes(tmp_path: Path) -> None:
                     await until(lambda many=k + 1: len(cameras.arrivals) == many, "the picture to be read")
                 assert (await next_of(client, "status"))["state"] == "live"
                 assert [arrival.frame.t for arrival in cameras.arrivals] == [k / 30 for k in range(5)]
-            await until(lambda: cameras.gone == ["my face"], "the stream to be gone")
+            await until(lambda: cameras.removed == ["my face"], "the stream to be removed")
+            assert threading.current_thread() not in cameras.callers, "adding and removing block: not on the event loop"
             assert cameras.statuses[0].state == "starting"
-            assert service.figure("apexstream_camera_frames_total", outcome="taken") == 5
+            assert service.sample("apexstream_camera_frames_total", outcome="taken") == 5
 
     run(test)
 
 
-def test_what_a_page_sends_wrong_is_told_and_the_camera_goes_on(tmp_path: Path) -> None:
+def test_invalid_pictures_are_answered_and_the_camera_goes_on(tmp_path: Path) -> None:
     cameras = Cameras()
 
     async def test() -> None:
-        async with listening(tmp_path, cameras=cameras) as service, camera(service) as client:
+        async with running_server(tmp_path, session=cameras) as service, camera(service) as client:
             await client.send(OFFER)
             for wrong in (b"", b"\x00" * 8, picture(1.0, b"no jpeg"), "text", picture(math.nan), b"\x00" * (MOST_BYTES + 100)):
                 await client.send(wrong)
                 assert (await next_of(client, "error"))["code"] == "picture"
             await client.send(picture(2.0))
             await until(lambda: cameras.arrivals, "the good one")
-            assert service.figure("apexstream_camera_frames_total", outcome="broken") == 6
+            assert service.sample("apexstream_camera_frames_total", outcome="broken") == 6
 
     run(test)
 
@@ -306,7 +303,7 @@ def test_without_consent_nothing_is_taken(tmp_path: Path) -> None:
     ]
 
     async def test() -> None:
-        async with listening(tmp_path, cameras=cameras) as service:
+        async with running_server(tmp_path, session=cameras) as service:
             for first in [*map(json.dumps, refused), picture(1.0), "{", b"\xff"]:
                 async with camera(service) as client:
                     await client.send(first)
@@ -315,17 +312,17 @@ def test_without_consent_nothing_is_taken(tmp_path: Path) -> None:
                         await client.recv()
                     assert closed.value.rcvd is not None
                     assert closed.value.rcvd.code == 1008
-            assert not cameras.gone
+            assert not cameras.removed
             assert not cameras.feeds
 
     run(test)
 
 
-def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_sends_no_consent_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.server.camera, "CONSENT_S", 0.2)
 
     async def test() -> None:
-        async with listening(tmp_path, cameras=Cameras()) as service, camera(service) as client:
+        async with running_server(tmp_path, session=Cameras()) as service, camera(service) as client:
             with pytest.raises(ConnectionClosed) as closed:
                 await client.recv()
             assert closed.value.rcvd is not None
@@ -334,27 +331,27 @@ def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.Monke
     run(test)
 
 
-def test_who_leaves_before_consent_leaves_no_trace_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_before_consent_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cameras = Cameras()
 
     async def test() -> None:
-        async with listening(tmp_path, cameras=cameras) as service:
+        async with running_server(tmp_path, session=cameras) as service:
             async with camera(service):
                 pass
             async with camera(service) as client:
                 client.transport.abort()
-            await until(lambda: not service.figure("apexstream_connections"), "both to be gone")
+            await until(lambda: not service.sample("apexstream_connections"), "both to be closed")
 
     run(test)
     assert [record for record in caplog.records if record.exc_info] == []
     assert not cameras.feeds
 
 
-def test_names_and_places_are_limited(tmp_path: Path) -> None:
+def test_names_and_number_of_cameras_are_limited(tmp_path: Path) -> None:
     cameras = Cameras(most=1)
 
     async def test() -> None:
-        async with listening(tmp_path, cameras=cameras) as service, camera(service) as first:
+        async with running_server(tmp_path, session=cameras) as service, camera(service) as first:
             await first.send(OFFER)
             await next_of(first, "status")
             async with camera(service) as second:
@@ -367,9 +364,9 @@ def test_names_and_places_are_limited(tmp_path: Path) -> None:
     run(test)
 
 
-def test_sockets_of_cameras_are_few(tmp_path: Path) -> None:
+def test_camera_connections_are_limited(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, cameras=Cameras()) as service, contextlib.AsyncExitStack() as crowd:
+        async with running_server(tmp_path, session=Cameras()) as service, contextlib.AsyncExitStack() as crowd:
             shown = [await crowd.enter_async_context(camera(service)) for _ in range(MOST_CAMERAS)]
             with pytest.raises(InvalidStatus) as refused:
                 await camera(service)
@@ -377,7 +374,7 @@ def test_sockets_of_cameras_are_few(tmp_path: Path) -> None:
             async with connect(service.uri):
                 pass
             await shown[0].close()
-            await until(lambda: len(service.server.clients) == MOST_CAMERAS - 1, "one to be gone")
+            await until(lambda: len(service.server.connections) == MOST_CAMERAS - 1, "one to be closed")
             async with camera(service) as late:
                 await late.send(OFFER)
                 assert (await next_of(late, "status"))["stream"] == "my face"
@@ -387,7 +384,7 @@ def test_sockets_of_cameras_are_few(tmp_path: Path) -> None:
 
 def test_only_the_services_own_page_may_show_a_camera(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, cameras=Cameras(), token=TOKEN, origins=("https://page.example",)) as service:
+        async with running_server(tmp_path, session=Cameras(), token=TOKEN, origins=("https://page.example",)) as service:
             bearer = {"Authorization": f"Bearer {TOKEN}"}
             for origin in (None, Origin("https://page.example"), Origin("null")):
                 with pytest.raises(InvalidStatus) as refused:
@@ -408,11 +405,11 @@ def test_the_service_ends_while_a_camera_is_shown(tmp_path: Path) -> None:
     cameras = Cameras()
 
     async def test() -> None:
-        async with listening(tmp_path, cameras=cameras) as service, camera(service) as client:
+        async with running_server(tmp_path, session=cameras) as service, camera(service) as client:
             await client.send(OFFER)
             await next_of(client, "status")
             await service.server.stop()
-            assert cameras.gone == ["my face"]
+            assert cameras.removed == ["my face"]
             await client.wait_closed()
             assert client.close_code == 1001
 

@@ -14,29 +14,23 @@ from websockets.exceptions import ConnectionClosed
 
 import stream.server.connection
 import stream.server.listener
-from stream.settings import TOKEN_VARIABLE
 from tests.events import decided
-from tests.listening import (
+from tests.running_server import (
     UPGRADE,
-    Listening,
+    RunningServer,
     ask,
-    joined,
-    listening,
-    masked,
+    client_frame,
+    connected,
     next_of,
-    opened,
+    open_socket,
     parsed,
     raw,
     run,
-    stuck_clients_are_cut_off,
-    unharmed,
+    running_server,
+    still_serves,
+    stuck_client_is_disconnected,
     until,
 )
-
-
-@pytest.fixture(autouse=True)
-def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
 
 
 def close_code(data: bytes) -> int | None:
@@ -56,28 +50,28 @@ def close_code(data: bytes) -> int | None:
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
-        (masked(0x1, b"x" * 5000), 1009),
-        (masked(0x1, b"x" * 3000, fin=False) + masked(0x0, b"x" * 3000), 1009),
+        (client_frame(0x1, b"x" * 5000), 1009),
+        (client_frame(0x1, b"x" * 3000, fin=False) + client_frame(0x0, b"x" * 3000), 1009),
         (b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", 1009),
         (b"\x81\x05hello", 1002),
-        (masked(0x3, b""), 1002),
+        (client_frame(0x3, b""), 1002),
         (b"\xf1\x80\x00\x00\x00\x00", 1002),
-        (masked(0x0, b"x"), 1002),
-        (masked(0x9, b"x" * 126), 1002),
-        (masked(0x8, b"\x00"), 1002),
-        (masked(0x1, b"\xff\xfe"), 1007),
+        (client_frame(0x0, b"x"), 1002),
+        (client_frame(0x9, b"x" * 126), 1002),
+        (client_frame(0x8, b"\x00"), 1002),
+        (client_frame(0x1, b"\xff\xfe"), 1007),
     ],
 )
 def test_oversized_and_malformed_frames_end_their_own_connection(tmp_path: Path, sent: bytes, code: int) -> None:
     async def test() -> None:
-        async with listening(tmp_path, max_message_bytes=4096) as service:
-            reader, writer = await opened(service.port)
+        async with running_server(tmp_path, max_message_bytes=4096) as service:
+            reader, writer = await open_socket(service.port)
             writer.write(sent)
             got = await asyncio.wait_for(reader.read(), 20)
             assert close_code(got) == code
             writer.close()
-            await unharmed(service)
-            await until(lambda: service.figure("apexstream_refusals_total", reason="frame") == 1, "the refusal to be counted")
+            await still_serves(service)
+            await until(lambda: service.sample("apexstream_refusals_total", reason="frame") == 1, "the refusal to be counted")
 
     run(test)
 
@@ -97,9 +91,9 @@ def test_ten_thousand_fuzzed_messages(tmp_path: Path, caplog: pytest.LogCaptureF
             return dice.randbytes(dice.randrange(200))
         return bytes(data).decode("latin-1") if dice.random() < 0.9 else bytes(data)
 
-    async def talk(service: Listening) -> int:
+    async def talk(service: RunningServer) -> int:
         answers = 0
-        async with joined(service, max_queue=None) as client:
+        async with connected(service, max_queue=None) as client:
             for _ in range(100):
                 for _ in range(20):
                     await client.send(mutated())
@@ -111,10 +105,10 @@ def test_ten_thousand_fuzzed_messages(tmp_path: Path, caplog: pytest.LogCaptureF
         return answers
 
     async def test() -> None:
-        async with listening(tmp_path, messages_per_s=1e6) as service:
+        async with running_server(tmp_path, messages_per_s=1e6) as service:
             answers = [await talk(service) for _ in range(5)]
             assert sum(answers) > 5000
-            await unharmed(service)
+            await still_serves(service)
 
     with caplog.at_level(logging.WARNING):
         run(test)
@@ -125,13 +119,15 @@ def test_ten_thousand_fuzzed_byte_strings_instead_of_frames(tmp_path: Path, capl
     dice = random.Random(8)
 
     def mutated() -> bytes:
-        data = bytearray(masked(dice.choice([0, 1, 2, 8, 9, 10]), dice.randbytes(dice.randrange(140)), fin=dice.random() < 0.8))
+        data = bytearray(
+            client_frame(dice.choice([0, 1, 2, 8, 9, 10]), dice.randbytes(dice.randrange(140)), fin=dice.random() < 0.8)
+        )
         for _ in range(dice.randrange(2)):
             data[dice.randrange(len(data))] = dice.randrange(256)
         return bytes(data)
 
-    async def talk(service: Listening) -> int:
-        reader, writer = await opened(service.port)
+    async def talk(service: RunningServer) -> int:
+        reader, writer = await open_socket(service.port)
         frames = [mutated() for _ in range(50)]
         writer.write(b"".join(frames))
         writer.write_eof()
@@ -144,11 +140,11 @@ def test_ten_thousand_fuzzed_byte_strings_instead_of_frames(tmp_path: Path, capl
         return len(frames)
 
     async def test() -> None:
-        async with listening(tmp_path, messages_per_s=1e6) as service:
+        async with running_server(tmp_path, messages_per_s=1e6) as service:
             sent = [await asyncio.gather(*(talk(service) for _ in range(20))) for _ in range(10)]
             assert sum(map(sum, sent)) == 10_000
-            await until(lambda: service.figure("apexstream_connections") == 0, "all connections to be gone")
-            await unharmed(service)
+            await until(lambda: service.sample("apexstream_connections") == 0, "all connections to be closed")
+            await still_serves(service)
 
     with caplog.at_level(logging.WARNING):
         run(test)
@@ -171,11 +167,11 @@ def test_ten_thousand_fuzzed_byte_strings_instead_of_frames(tmp_path: Path, capl
         (b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", 200),
     ],
 )
-def test_requests_that_are_none(tmp_path: Path, request_: bytes, status: int) -> None:
+def test_invalid_requests(tmp_path: Path, request_: bytes, status: int) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             assert parsed(await raw(service.port, request_)).status == status
-            await unharmed(service)
+            await still_serves(service)
 
     run(test)
 
@@ -190,19 +186,19 @@ def test_requests_that_are_none(tmp_path: Path, request_: bytes, status: int) ->
         [*UPGRADE, ("Sec-WebSocket-Protocol", ",;=")],
     ],
 )
-def test_handshakes_that_are_none(tmp_path: Path, headers: list[tuple[str, str]]) -> None:
+def test_invalid_handshakes(tmp_path: Path, headers: list[tuple[str, str]]) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             assert (await ask(service.port, "/", headers=headers)).status in (400, 426)
             assert (await ask(service.port, "/nowhere", headers=UPGRADE)).status == 404
             assert (await ask(service.port, "/camera", headers=UPGRADE)).status in (403, 404)
             assert (await ask(service.port, "/", method="POST", headers=UPGRADE)).status == 405
-            await unharmed(service)
+            await still_serves(service)
 
     run(test)
 
 
-def test_slow_requests_are_cut_off_while_others_are_served(
+def test_slow_requests_are_disconnected_while_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stream.server.connection, "REQUEST_S", 1.0)
@@ -223,28 +219,28 @@ def test_slow_requests_are_cut_off_while_others_are_served(
         return time.monotonic() - started
 
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             slow = [asyncio.create_task(trickle(service.port)) for _ in range(100)]
-            await until(lambda: service.figure("apexstream_connections") >= 100, "the slow ones to be there")
+            await until(lambda: service.sample("apexstream_connections") >= 100, "the slow ones to be there")
             assert (await ask(service.port, "/")).status == 200
             assert max(await asyncio.gather(*slow)) < 20
-            await until(lambda: service.figure("apexstream_connections") == 0, "the slow ones to be gone")
-            assert service.figure("apexstream_refusals_total", reason="slow") == 100
-            await unharmed(service)
+            await until(lambda: service.sample("apexstream_connections") == 0, "the slow ones to be closed")
+            assert service.sample("apexstream_refusals_total", reason="slow") == 100
+            await still_serves(service)
 
     with caplog.at_level(logging.WARNING):
         run(test)
     assert len(caplog.records) == 1
 
 
-def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
+def test_one_connection_too_many_is_answered_503(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, max_connections=3) as service:
+        async with running_server(tmp_path, max_connections=3) as service:
             crowd = [await connect(service.uri) for _ in range(3)]
             answer = await ask(service.port, "/healthz")
             assert (answer.status, answer.headers["retry-after"]) == (503, "10")
             await crowd.pop().close()
-            await until(lambda: service.figure("apexstream_connections") == 2, "one to have gone")
+            await until(lambda: service.sample("apexstream_connections") == 2, "one to be closed")
             assert (await ask(service.port, "/healthz")).status == 200
             for client in crowd:
                 await client.close()
@@ -252,15 +248,15 @@ def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
     run(test)
 
 
-def test_far_too_many_connections_are_cut_off(tmp_path: Path) -> None:
+def test_far_too_many_connections_are_reset(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, max_connections=3) as service:
+        async with running_server(tmp_path, max_connections=3) as service:
             most = 3 + stream.server.listener.NEW[0]
             streams = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(most + 20)]
-            await until(lambda: service.figure("apexstream_connections") <= most, "those beyond the bound to be gone")
+            await until(lambda: service.sample("apexstream_connections") <= most, "those beyond the limit to be closed")
             for _, writer in streams:
                 writer.close()
-            await until(lambda: service.figure("apexstream_connections") == 0, "all to be gone")
+            await until(lambda: service.sample("apexstream_connections") == 0, "all to be closed")
             assert (await ask(service.port, "/healthz")).status == 200
 
     run(test)
@@ -268,55 +264,53 @@ def test_far_too_many_connections_are_cut_off(tmp_path: Path) -> None:
 
 def test_too_many_messages_end_the_connection(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, messages_per_s=10) as service:
-            async with joined(service) as client:
+        async with running_server(tmp_path, messages_per_s=10) as service:
+            async with connected(service) as client:
                 with pytest.raises(ConnectionClosed) as closed:
                     for _ in range(1000):
                         await client.send('{"type":"ping"}')
                     await next_of(client, "never")
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 1008
-            assert service.figure("apexstream_refusals_total", reason="rate") == 1
-            await unharmed(service)
+            assert service.sample("apexstream_refusals_total", reason="rate") == 1
+            await still_serves(service)
 
     run(test)
 
 
-def test_who_does_not_leave_when_told_to_is_cut_off(tmp_path: Path) -> None:
+def test_a_client_that_does_not_close_is_disconnected(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, messages_per_s=10) as service:
-            reader, writer = await opened(service.port)
-            writer.write(masked(0x9, b"") * 100)
-            await until(lambda: service.figure("apexstream_refusals_total", reason="rate"), "the flood to be noticed")
-            await until(lambda: service.figure("apexstream_connections") == 0, "the connection to be cut off")
+        async with running_server(tmp_path, messages_per_s=10) as service:
+            reader, writer = await open_socket(service.port)
+            writer.write(client_frame(0x9, b"") * 100)
+            await until(lambda: service.sample("apexstream_refusals_total", reason="rate"), "the flood to be noticed")
+            await until(lambda: service.sample("apexstream_connections") == 0, "the connection to be closed")
             assert reader is not None
 
     run(test)
 
 
-def test_a_client_that_does_not_read_is_cut_off_and_the_others_miss_nothing(tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_is_disconnected_and_the_others_miss_nothing(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
-            await stuck_clients_are_cut_off(service)
-            await unharmed(service, 5_000)
+        async with running_server(tmp_path) as service:
+            await stuck_client_is_disconnected(service)
+            await still_serves(service, 5_000)
 
     run(test)
 
 
-def test_a_client_whose_line_is_dead_is_cut_off_however_little_it_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_peer_is_disconnected_however_little_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.server.connection, "STUCK_S", 0.3)
 
     async def test() -> None:
-        async with listening(tmp_path, buffer_bytes=1 << 30) as service:
-            reader, writer = await opened(service.port)
+        async with running_server(tmp_path, buffer_bytes=1 << 30) as service:
+            reader, writer = await open_socket(service.port)
             writer.transport.pause_reading()
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             await until(lambda: service.hub.subscribers, "the client to have joined")
             for number in range(400):
                 service.hub.post(decided(number, model="m" * 10_000))
-            await until(lambda: service.figure("apexstream_subscribers_dropped_total") == 1, "the client to be cut off")
+            await until(lambda: service.sample("apexstream_subscribers_dropped_total") == 1, "the client to be disconnected")
             assert reader is not None
 
     run(test)
@@ -324,17 +318,17 @@ def test_a_client_whose_line_is_dead_is_cut_off_however_little_it_is_sent(
 
 def test_answers_to_pings_do_not_pile_up(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, messages_per_s=1e9, buffer_bytes=65536) as service:
-            _, writer = await opened(service.port)
+        async with running_server(tmp_path, messages_per_s=1e9, buffer_bytes=65536) as service:
+            _, writer = await open_socket(service.port)
             writer.transport.pause_reading()
-            flood = masked(0x9, b"x" * 125) * 500
+            flood = client_frame(0x9, b"x" * 125) * 500
             try:
-                while service.figure("apexstream_subscribers_dropped_total") == 0:
+                while service.sample("apexstream_subscribers_dropped_total") == 0:
                     writer.write(flood)
                     await asyncio.wait_for(writer.drain(), 20)
             except ConnectionError:
                 pass
-            await until(lambda: service.figure("apexstream_subscribers_dropped_total") == 1, "the client to be cut off")
+            await until(lambda: service.sample("apexstream_subscribers_dropped_total") == 1, "the client to be disconnected")
             writer.close()
 
     run(test)

@@ -22,50 +22,75 @@ from stream.server.listener import (
     OTHER_FILES,
     AcceptedSocket,
     Admission,
-    Counted,
+    ConnectionLimits,
     ListeningSocket,
-    Room,
-    listeners,
-    room_for,
+    bind_all,
+    connection_limits,
 )
-from stream.settings import TOKEN_VARIABLE
-from tests.listening import ask, listening, run, until
 from tests.live import PATIENCE_S
+from tests.running_server import ask, run, running_server, until
 
 
-@pytest.fixture(autouse=True)
-def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+@pytest.fixture
+def clients() -> Iterator[list[socket.socket]]:
+    """The other ends of admitted connections."""
+    ends: list[socket.socket] = []
+    yield ends
+    for end in ends:
+        end.close()
 
 
-def test_connections_are_counted_overall_and_by_address() -> None:
-    counted = Counted(5, per_address=2)
-    assert counted.enter("10.0.0.1") is None
-    assert counted.enter("10.0.0.1") is None
-    assert counted.enter("10.0.0.1") is not None
-    assert counted.enter("10.0.0.2") is None
-    assert counted.enter("127.0.0.1") is None
-    assert counted.enter("127.0.0.1") is not None, "a sixth, of five at most"
-    for _ in range(3):
-        counted.leave("10.0.0.1")
-    assert counted.total == 3
-    assert counted.enter("10.0.0.1") is None
+def admitted(admission: Admission, address: str, clients: list[socket.socket]) -> AcceptedSocket:
+    near, far = socket.socketpair()
+    clients.append(far)
+    accepted = AcceptedSocket(near, address)
+    assert admission.enter(accepted)
+    return accepted
 
 
-def test_a_network_of_ipv6_is_counted_as_one_address() -> None:
-    counted = Counted(100, per_address=2)
-    assert counted.enter("2001:db8::1") is None
-    assert counted.enter("2001:db8::2") is None
-    assert counted.enter("2001:db8::3") is not None
-    assert counted.enter("2001:db8:0:1::1") is None
-    for k in (1, 2):
-        counted.leave(f"2001:db8::{k}")
-    assert counted.enter("2001:db8::4") is None
+Requests = Callable[..., tuple[AcceptedSocket, bool]]
 
 
-def test_this_machine_is_bounded_overall_alone() -> None:
-    counted = Counted(100, per_address=2)
-    assert all(counted.enter("127.0.0.1") is None for _ in range(100))
+@pytest.fixture
+def request_from(clients: list[socket.socket]) -> Requests:
+    """Admits a connection of an address, has it send its request, and tells whether it is served."""
+
+    def send(admission: Admission, address: str) -> tuple[AcceptedSocket, bool]:
+        accepted = admitted(admission, address, clients)
+        return accepted, admission.request(accepted.fileno()) is None
+
+    return send
+
+
+def test_served_connections_are_limited_overall_and_by_address(request_from: Requests) -> None:
+    admission = Admission(ConnectionLimits(5, 10, 10), per_address=2)
+    first, served = request_from(admission, "10.0.0.1")
+    assert served
+    assert [request_from(admission, "10.0.0.1")[1] for _ in range(2)] == [True, False]
+    assert request_from(admission, "10.0.0.2")[1]
+    last, served = request_from(admission, "127.0.0.1")
+    assert served
+    assert not request_from(admission, "127.0.0.1")[1], "a sixth, of five at most"
+    for accepted in (first, last):
+        accepted.close()
+    assert admission.total == 4
+    assert request_from(admission, "10.0.0.3")[1]
+
+
+def test_an_ipv6_network_counts_as_one_address(request_from: Requests) -> None:
+    admission = Admission(ConnectionLimits(100, 10, 10), per_address=2)
+    one, two = (request_from(admission, f"2001:db8::{k}") for k in (1, 2))
+    assert one[1] and two[1]
+    assert not request_from(admission, "2001:db8::3")[1]
+    assert request_from(admission, "2001:db8:0:1::1")[1]
+    for accepted in (one[0], two[0]):
+        accepted.close()
+    assert request_from(admission, "2001:db8::4")[1]
+
+
+def test_loopback_addresses_have_the_overall_limit_alone(request_from: Requests) -> None:
+    admission = Admission(ConnectionLimits(100, 10, 10), per_address=2)
+    assert all(request_from(admission, "127.0.0.1")[1] for _ in range(100))
 
 
 @pytest.fixture
@@ -80,55 +105,44 @@ def test_the_limit_of_open_files_is_raised_for_the_connections(files: Callable[[
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files(600, hard)
     wanted = 800 + NEW[1] + ENDING + OTHER_FILES
-    assert room_for(800) == Room(800, NEW[1], ENDING)
+    assert connection_limits(800) == ConnectionLimits(800, NEW[1], ENDING)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, hard)
-    assert room_for(100) == Room(100, 100, ENDING)
-    assert room_for(3) == Room(3, NEW[0], ENDING)
+    assert connection_limits(100) == ConnectionLimits(100, 100, ENDING)
+    assert connection_limits(3) == ConnectionLimits(3, NEW[0], ENDING)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, hard), "never lowered"
 
 
 @pytest.mark.parametrize("files", [16, 64, 256, 1024, 2000])
-def test_descriptors_are_kept_back_whatever_the_limit_is(
+def test_descriptors_are_kept_free_whatever_the_limit_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, files: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     with caplog.at_level(logging.WARNING, "stream.server.listener"):
-        room = room_for(2000)
-    assert min(room.most, room.new) >= 1
-    assert room.most + room.new + room.ending <= files - min(OTHER_FILES, 3 * files // 4)
-    assert f"at most {room.most} connections at once: this process may open {files} files" in caplog.text
+        limits = connection_limits(2000)
+    assert min(limits.served, limits.new) >= 1
+    assert limits.served + limits.new + limits.ending <= files - min(OTHER_FILES, 3 * files // 4)
+    assert f"at most {limits.served} connections at once: this process may open {files} files" in caplog.text
 
 
-def test_the_one_that_says_nothing_for_longest_gives_way_and_others_addresses_are_spared() -> None:
+def test_the_oldest_silent_connection_is_closed_and_other_addresses_are_spared(clients: list[socket.socket]) -> None:
     refused: list[str] = []
-    admission = Admission(Room(100, 4, 100), lambda reason, address: refused.append(address))
-    ends: list[socket.socket] = []
-
-    def enter(address: str) -> AcceptedSocket:
-        near, far = socket.socketpair()
-        ends.append(far)
-        accepted = AcceptedSocket(near, address)
-        assert admission.enter(accepted)
-        return accepted
-
-    asked, other = enter("2001:db8::1"), enter("10.0.0.1")
-    admission.settled(asked.fileno())
-    crowd = [enter(f"2001:db8::{k:x}") for k in range(10)]
+    admission = Admission(ConnectionLimits(100, 4, 100), lambda reason, address: refused.append(address))
+    served, other = (admitted(admission, address, clients) for address in ("2001:db8::1", "10.0.0.1"))
+    admission.request(served.fileno())
+    crowd = [admitted(admission, f"2001:db8::{k:x}", clients) for k in range(10)]
     assert refused == [f"2001:db8::{k:x}" for k in range(7)], "the oldest of the address that has most"
-    assert sum(not _waits(end) for end in ends) == 7
+    assert sum(not _waits(end) for end in clients) == 7
     assert admission.total == 12, "counted until they are closed"
-    for accepted in (asked, other, *crowd):
+    for accepted in (served, other, *crowd):
         accepted.close()
         accepted.close()
     assert admission.total == 0
-    for end in ends:
-        end.close()
 
 
-def test_a_new_connection_is_kept_before_those_that_spoke_once_and_wait() -> None:
-    """As behind a proxy, where all have one address: many past TLS that never ask, and one who just came."""
-    admission = Admission(Room(100, 4, 100))
+def test_a_new_connection_is_kept_rather_than_old_ones_that_sent_something_and_wait() -> None:
+    """As behind a proxy, where all have one address: many past TLS without a request, and a new one."""
+    admission = Admission(ConnectionLimits(100, 4, 100))
     clients: list[socket.socket] = []
     accepted: list[AcceptedSocket] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -139,13 +153,13 @@ def test_a_new_connection_is_kept_before_those_that_spoke_once_and_wait() -> Non
             if k < 4:
                 clients[-1].sendall(b"\x16")
                 accepted[-1].recv(1)
-    assert [_waits(client) for client in clients] == [False, False, True, True, True, True], "the oldest gave way"
+    assert [_waits(client) for client in clients] == [False, False, True, True, True, True], "the oldest are closed"
     for end in (*accepted, *clients):
         end.close()
 
 
 def _waits(end: socket.socket) -> bool:
-    """Whether the other end is open and has said nothing."""
+    """Whether the other end is open and has sent nothing."""
     try:
         end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -153,14 +167,14 @@ def _waits(end: socket.socket) -> bool:
     return False
 
 
-def test_beyond_all_bounds_a_connection_is_reset() -> None:
+def test_beyond_the_overall_limit_a_connection_is_reset() -> None:
     refused: list[str] = []
-    admission = Admission(Room(1, 1, 0), lambda reason, address: refused.append(reason))
+    admission = Admission(ConnectionLimits(1, 1, 0), lambda reason, address: refused.append(reason))
     pairs = [socket.socketpair() for _ in range(3)]
     entered = [AcceptedSocket(near, "10.0.0.1") for near, _ in pairs]
     for accepted in entered[:2]:
         assert admission.enter(accepted)
-        admission.settled(accepted.fileno())
+        admission.request(accepted.fileno())
     assert not admission.enter(entered[2])
     assert pairs[2][1].recv(1) == b""
     assert (admission.total, refused) == (2, ["crowded"])
@@ -172,8 +186,8 @@ def test_beyond_all_bounds_a_connection_is_reset() -> None:
 def test_without_a_descriptor_the_queue_is_emptied_and_reported(files: Callable[[int, int], None]) -> None:
     refused: list[str] = []
     note = lambda reason, address: refused.append(reason)  # noqa: E731
-    admission = Admission(Room(10, 10, 10), note)
-    (listener,) = listeners("127.0.0.1", 0, lambda family: ListeningSocket(family, admission, note))
+    admission = Admission(ConnectionLimits(10, 10, 10), note)
+    (listener,) = bind_all("127.0.0.1", 0, lambda family: ListeningSocket(family, admission, note))
     listener.listen()
     clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -196,13 +210,13 @@ def test_without_a_descriptor_the_queue_is_emptied_and_reported(files: Callable[
     listener.close()
 
 
-def test_a_connection_is_closed_though_who_counts_it_fails() -> None:
+def test_a_connection_is_closed_though_its_callback_fails() -> None:
     def fail(_: AcceptedSocket) -> None:
         raise RuntimeError("no running event loop")
 
     near, far = socket.socketpair()
     accepted = AcceptedSocket(near, "10.0.0.1")
-    accepted.gone = fail
+    accepted.on_close = fail
     with pytest.raises(RuntimeError):
         accepted.close()
     assert accepted.fileno() == -1
@@ -211,8 +225,8 @@ def test_a_connection_is_closed_though_who_counts_it_fails() -> None:
 
 
 def test_all_addresses_of_a_host_share_a_port() -> None:
-    admission = Admission(Room(10, 10, 10))
-    bound = listeners("localhost", 0, lambda family: ListeningSocket(family, admission, lambda *_: None))
+    admission = Admission(ConnectionLimits(10, 10, 10))
+    bound = bind_all("localhost", 0, lambda family: ListeningSocket(family, admission, lambda *_: None))
     assert len({listener.getsockname()[1] for listener in bound}) == 1
     for listener in bound:
         listener.close()
@@ -239,23 +253,23 @@ def tls(tmp_path: Path) -> tuple[dict[str, Path], ssl.SSLContext]:
     return {"certificate": chain, "key": key}, trusting
 
 
-def test_handshakes_that_never_finish_keep_nobody_out(
+def test_unfinished_handshakes_do_not_block_other_clients(
     tmp_path: Path, tls: tuple[dict[str, Path], ssl.SSLContext], caplog: pytest.LogCaptureFixture
 ) -> None:
     files, trusting = tls
 
     async def test() -> None:
-        async with listening(tmp_path / "store", max_connections=20, **files) as service:
+        async with running_server(tmp_path / "store", max_connections=20, **files) as service:
             before = descriptors()
             silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(600)]
             assert (await ask(service.port, "/healthz", tls=trusting)).status == 200
             served = descriptors() - before - len(silent)
             assert served <= 20 + NEW[0] + ENDING
-            assert service.figure("apexstream_connections") <= 20 + NEW[0] + ENDING
-            assert service.figure("apexstream_refusals_total", reason="crowded") >= 600 - NEW[0] - ENDING
+            assert service.sample("apexstream_connections") <= 20 + NEW[0] + ENDING
+            assert service.sample("apexstream_refusals_total", reason="crowded") >= 600 - NEW[0] - ENDING
             for _, writer in silent:
                 writer.close()
-            await until(lambda: service.figure("apexstream_connections") == 0, "all to be gone")
+            await until(lambda: service.sample("apexstream_connections") == 0, "all to be closed")
 
     with caplog.at_level(logging.WARNING):
         run(test)
@@ -263,29 +277,29 @@ def test_handshakes_that_never_finish_keep_nobody_out(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_handshake_has_its_time(
+def test_a_handshake_has_a_time_limit(
     tmp_path: Path, tls: tuple[dict[str, Path], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream.server.server, "HANDSHAKE_S", 0.2)
 
     async def test() -> None:
-        async with listening(tmp_path / "store", **tls[0]) as service:
+        async with running_server(tmp_path / "store", **tls[0]) as service:
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             writer.write(b"\x16\x03\x01")  # the beginning of a ClientHello
             async with asyncio.timeout(PATIENCE_S):
                 assert await reader.read() == b""
-            await until(lambda: service.figure("apexstream_connections") == 0, "its place to be free")
+            await until(lambda: service.sample("apexstream_connections") == 0, "its place to be free")
             writer.close()
 
     run(test)
 
 
-def test_who_has_begun_to_speak_is_kept_before_those_who_are_silent(tmp_path: Path) -> None:
+def test_a_connection_that_sent_something_is_kept_rather_than_silent_ones(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, max_connections=20) as service:
+        async with running_server(tmp_path, max_connections=20) as service:
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             writer.write(b"GET /healthz HTTP/1.1\r\n")
-            await until(lambda: any(client.begun for client in service.server.clients), "its first line to be there")
+            await until(lambda: service.server.connections, "it to be accepted")
             silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(3 * NEW[0])]
             writer.write(b"Host: localhost\r\n\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
@@ -298,10 +312,10 @@ def test_who_has_begun_to_speak_is_kept_before_those_who_are_silent(tmp_path: Pa
 
 SMALL = """
 import asyncio, pathlib, resource, sys
-from tests.listening import listening
+from tests.running_server import running_server
 
 async def main() -> None:
-    async with listening(pathlib.Path(sys.argv[1])) as service:
+    async with running_server(pathlib.Path(sys.argv[1])) as service:
         print(service.port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -329,6 +343,6 @@ def test_a_process_of_64_files_serves_beside_80_idle_connections(tmp_path: Path)
             writer.close()
 
     run(test)
-    _, said = small.communicate(timeout=PATIENCE_S)
-    assert "Traceback" not in said
-    assert len(said.splitlines()) < 20
+    _, errors = small.communicate(timeout=PATIENCE_S)
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) < 20

@@ -11,12 +11,12 @@ from stream.server.metrics import CONTENT_TYPE, MOST_STREAMS, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Everything it says, as a scraper reads it."""
+    """All samples, as a scraper reads them."""
     families = text_string_to_metric_families(metrics.render().decode())
     return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for one in families for sample in one.samples}
 
 
-def figure(metrics: Metrics, name: str, **labels: str) -> float | None:
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
     return samples(metrics).get((name, tuple(sorted(labels.items()))))
 
 
@@ -24,12 +24,12 @@ def test_sources_are_shown_as_they_are_now() -> None:
     metrics = Metrics()
     metrics.status(SourceStatus("lobby", "rtsp", "live", fps=29.5, frames=100, drops=1))
     metrics.status(SourceStatus("lobby", "rtsp", "reconnecting", fps=0.0, frames=120, drops=3, reconnects=2))
-    assert figure(metrics, "apexstream_source_drops_total", stream="lobby") == 3
-    assert figure(metrics, "apexstream_source_reconnects_total", stream="lobby") == 2
-    assert figure(metrics, "apexstream_source_frames_total", stream="lobby") == 120
-    assert figure(metrics, "apexstream_source_fps", stream="lobby") == 0
-    assert figure(metrics, "apexstream_source_state", stream="lobby", state="reconnecting") == 1
-    assert figure(metrics, "apexstream_source_state", stream="lobby", state="live") == 0
+    assert sample(metrics, "apexstream_source_drops_total", stream="lobby") == 3
+    assert sample(metrics, "apexstream_source_reconnects_total", stream="lobby") == 2
+    assert sample(metrics, "apexstream_source_frames_total", stream="lobby") == 120
+    assert sample(metrics, "apexstream_source_fps", stream="lobby") == 0
+    assert sample(metrics, "apexstream_source_state", stream="lobby", state="reconnecting") == 1
+    assert sample(metrics, "apexstream_source_state", stream="lobby", state="live") == 0
     metrics.removed("lobby")
     assert "lobby" not in metrics.render().decode()
 
@@ -39,14 +39,14 @@ def test_events_are_counted_when_final_and_timed_always() -> None:
     event = {"stream": "lobby", "state": "final", "kind": "micro", "label": "surprise", "latency_ms": 38.2}
     metrics.event(event)
     metrics.event({**event, "state": "provisional", "kind": None, "latency_ms": 12.0})
-    assert figure(metrics, "apexstream_events_total", stream="lobby", kind="micro", label="surprise") == 1
-    assert figure(metrics, "apexstream_event_latency_seconds_count", state="final") == 1
-    assert figure(metrics, "apexstream_event_latency_seconds_sum", state="final") == pytest.approx(0.0382)
-    assert figure(metrics, "apexstream_event_latency_seconds_bucket", state="provisional", le="0.02") == 1
-    assert figure(metrics, "apexstream_event_latency_seconds_bucket", state="provisional", le="0.01") == 0
+    assert sample(metrics, "apexstream_events_total", stream="lobby", kind="micro", label="surprise") == 1
+    assert sample(metrics, "apexstream_event_latency_seconds_count", state="final") == 1
+    assert sample(metrics, "apexstream_event_latency_seconds_sum", state="final") == pytest.approx(0.0382)
+    assert sample(metrics, "apexstream_event_latency_seconds_bucket", state="provisional", le="0.02") == 1
+    assert sample(metrics, "apexstream_event_latency_seconds_bucket", state="provisional", le="0.01") == 0
 
 
-def test_what_threads_report() -> None:
+def test_threads_may_report_at_once() -> None:
     metrics = Metrics()
 
     def work() -> None:
@@ -58,15 +58,14 @@ def test_what_threads_report() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert figure(metrics, "apexstream_frame_seconds_count", stream="lobby") == 2000
-    assert figure(metrics, "apexstream_queue_frames", stream="lobby") == 2
+    assert sample(metrics, "apexstream_frame_seconds_count", stream="lobby") == 2000
+    assert sample(metrics, "apexstream_queue_frames", stream="lobby") == 2
 
 
-def test_numbers_that_are_looked_up_when_asked_for() -> None:
+def test_numbers_that_are_read_at_each_scrape() -> None:
     metrics, here = Metrics(), [3.0, 2.0, 4096.0, 17.0]
     metrics.count_connections(lambda: here[0], lambda: here[1])
-    metrics.measure_store(lambda: here[2], lambda: here[3], lambda: True)
-    metrics.count_damaged(lambda: 5)
+    metrics.measure_store(size=lambda: here[2], seq=lambda: here[3], problem=lambda: True, damaged=lambda: 5)
     metrics.dropped()
     metrics.replayed(40)
     metrics.stored(3, 0.02)
@@ -86,7 +85,7 @@ def test_numbers_that_are_looked_up_when_asked_for() -> None:
     assert {dict(labels)["reason"] for name, labels in found if name == "apexstream_refusals_total"} == {*REASONS, "other"}
 
 
-def test_labels_are_bounded_whatever_comes() -> None:
+def test_labels_are_bounded() -> None:
     metrics = Metrics()
     for k in range(10 * MOST_STREAMS):
         metrics.status(SourceStatus(f"camera-{k}", "file", "live"))
@@ -96,36 +95,36 @@ def test_labels_are_bounded_whatever_comes() -> None:
     names = {dict(labels)["stream"] for _, labels in samples(metrics) if "stream" in dict(labels)}
     assert len(names) == MOST_STREAMS + 1
     assert "other" in names
-    assert figure(metrics, "apexstream_events_total", stream="other", kind="other", label="other") == 9 * MOST_STREAMS
+    assert sample(metrics, "apexstream_events_total", stream="other", kind="other", label="other") == 9 * MOST_STREAMS
 
 
-def test_browsers_are_one_stream_whatever_they_call_themselves() -> None:
+def test_all_browsers_are_one_stream() -> None:
     metrics = Metrics()
     for name in ("anna", "bert"):
         metrics.status(SourceStatus(name, "browser", "live", fps=15.0, frames=10))
         metrics.processed(name, 0.01, 1)
-    assert figure(metrics, "apexstream_source_fps", stream="browser") == 30
-    assert figure(metrics, "apexstream_source_state", stream="browser", state="live") == 2
-    assert figure(metrics, "apexstream_frame_seconds_count", stream="browser") == 2
-    assert figure(metrics, "apexstream_queue_frames", stream="browser") == 1
+    assert sample(metrics, "apexstream_source_fps", stream="browser") == 30
+    assert sample(metrics, "apexstream_source_state", stream="browser", state="live") == 2
+    assert sample(metrics, "apexstream_frame_seconds_count", stream="browser") == 2
+    assert sample(metrics, "apexstream_queue_frames", stream="browser") == 1
     metrics.removed("anna")
-    assert figure(metrics, "apexstream_queue_frames", stream="browser") == 1
+    assert sample(metrics, "apexstream_queue_frames", stream="browser") == 1
     metrics.removed("bert")
-    assert figure(metrics, "apexstream_queue_frames", stream="browser") is None, "none is there, so nothing waits"
+    assert sample(metrics, "apexstream_queue_frames", stream="browser") is None, "no camera, no queue"
     metrics.event({"stream": "anna", "state": "final", "kind": "micro", "label": "surprise"}, browser=True)
-    assert figure(metrics, "apexstream_events_total", stream="browser", kind="micro", label="surprise") == 1
+    assert sample(metrics, "apexstream_events_total", stream="browser", kind="micro", label="surprise") == 1
     assert "anna" not in metrics.render().decode()
 
 
-def test_a_stream_that_was_never_analysed_can_go() -> None:
+def test_a_stream_that_was_never_analysed_can_be_removed() -> None:
     metrics = Metrics()
     metrics.status(SourceStatus("anna", "browser", "starting"))
     metrics.removed("anna")
     metrics.removed("anna")
-    assert figure(metrics, "apexstream_queue_frames", stream="browser") is None
+    assert sample(metrics, "apexstream_queue_frames", stream="browser") is None
 
 
-def test_details_never_show() -> None:
+def test_details_are_not_exported() -> None:
     metrics = Metrics()
     metrics.status(SourceStatus("lobby", "rtsp", "reconnecting", detail="rtsp://user:secret@camera refused"))
     assert "secret" not in metrics.render().decode()
@@ -134,5 +133,5 @@ def test_details_never_show() -> None:
 def test_two_services_in_one_process_do_not_mix() -> None:
     one, two = Metrics(), Metrics()
     one.dropped()
-    assert figure(two, "apexstream_subscribers_dropped_total") == 0
+    assert sample(two, "apexstream_subscribers_dropped_total") == 0
     assert CONTENT_TYPE.startswith("text/plain")

@@ -11,38 +11,34 @@ import pytest
 
 import stream.server.routes
 from engine.errors import OutputError
+from stream.events.formats import FORMATS
 from stream.server.connection import PAUSE_BYTES
-from stream.settings import TOKEN_VARIABLE
 from tests.events import DAMAGED, damage, decided, stored
-from tests.listening import (
-    Listening,
+from tests.running_server import (
+    RunningServer,
     ask,
-    listening,
     parsed,
     raw,
     run,
+    running_server,
     until,
 )
 
 
-@pytest.fixture(autouse=True)
-def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-
-
-def test_http_answers(tmp_path: Path) -> None:
+def test_http_responses(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             service.hub.post(decided(1))
             await until(lambda: service.hub.seq == 1, "an event to be stored")
-            service.facts.pictures["lobby-1", "onset"] = b"\x89PNG"
+            service.pictures["lobby-1", "onset"] = b"\x89PNG"
             page = await ask(service.port, "/")
             assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
             assert (await ask(service.port, "/healthz")).body == b"alive\n"
             assert (await ask(service.port, "/readyz")).status == 200
-            service.facts.problem = "the store is full"
+            service.ready = False
             ready = await ask(service.port, "/readyz")
-            assert (ready.status, ready.body) == (503, b"the store is full\n")
+            assert (ready.status, ready.body) == (503, b"the networks are being loaded\n")
+            assert (await ask(service.port, "/api/streams")).json()["problem"] == "the networks are being loaded"
             figures = await ask(service.port, "/metrics")
             assert figures.headers["content-type"].startswith("text/plain; version=")
             assert b"apexstream_subscribers 0.0" in figures.body
@@ -56,9 +52,9 @@ def test_http_answers(tmp_path: Path) -> None:
     run(test)
 
 
-def test_every_answer_carries_the_headers_that_keep_other_pages_out(tmp_path: Path) -> None:
+def test_every_response_has_the_security_headers(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             for path in ("/", "/healthz", "/nothing", "/api/events?limit=x"):
                 headers = (await ask(service.port, path)).headers
                 assert "default-src 'none'" in headers["content-security-policy"]
@@ -72,7 +68,7 @@ def test_every_answer_carries_the_headers_that_keep_other_pages_out(tmp_path: Pa
 
 def test_page_files_are_fetched_once(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             first = await ask(service.port, "/app.js")
             again = await ask(service.port, "/app.js", headers=[("If-None-Match", first.headers["etag"])])
             assert (again.status, again.body) == (304, b"")
@@ -86,9 +82,9 @@ def test_page_files_are_fetched_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
 @pytest.mark.parametrize("body", [b"", b"hello"])
-def test_other_methods_are_told_which_there_are(tmp_path: Path, method: str, body: bytes) -> None:
+def test_other_methods_are_answered_405(tmp_path: Path, method: str, body: bytes) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             length = [("Content-Length", str(len(body)))]
             answer = await ask(service.port, "/api/events", method=method, headers=length, body=body)
             assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
@@ -99,7 +95,7 @@ def test_other_methods_are_told_which_there_are(tmp_path: Path, method: str, bod
 
 def test_a_chunked_body_is_refused_too(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             chunked = [("Transfer-Encoding", "chunked")]
             assert (await ask(service.port, "/", method="POST", headers=chunked, body=b"0\r\n\r\n")).status == 405
             assert (await ask(service.port, "/", headers=chunked, body=b"0\r\n\r\n")).status == 400
@@ -130,9 +126,9 @@ def test_a_chunked_body_is_refused_too(tmp_path: Path) -> None:
         "*",
     ],
 )
-def test_nothing_but_what_is_in_the_table_exists(tmp_path: Path, path: str) -> None:
+def test_unknown_paths_are_not_found(tmp_path: Path, path: str) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             answer = await ask(service.port, path)
             assert answer.status == 404
             assert b"root:" not in answer.body
@@ -142,7 +138,7 @@ def test_nothing_but_what_is_in_the_table_exists(tmp_path: Path, path: str) -> N
 
 def test_stored_events_as_json_lines_and_table(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             for number, label in enumerate(["surprise", "negative", "surprise"]):
                 service.hub.post(decided(number, label=label, stream="=lobby"))
             await until(lambda: service.hub.seq == 3, "three events to be stored")
@@ -180,26 +176,26 @@ def test_stored_events_as_json_lines_and_table(tmp_path: Path) -> None:
         *("format=xml", "colour=red", "stream=%ff", "&".join(["stream=a"] * 101)),
     ],
 )
-def test_what_cannot_be_asked_for(tmp_path: Path, query: str) -> None:
+def test_invalid_queries(tmp_path: Path, query: str) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             assert (await ask(service.port, f"/api/events?{query}")).status == 400
 
     run(test)
 
 
-# Answers of several pages
+# Responses of several pages
 
 
-def fill(service: Listening, number: int, **fields: Any) -> None:
+def fill(service: RunningServer, number: int, **fields: Any) -> None:
     """So many events in the store, without their having been sent."""
     service.store.append([stored(k, **fields) for k in range(number)])
 
 
-@pytest.mark.parametrize("format_", ["json", "jsonl", "csv"])
-def test_an_answer_of_many_pages_is_like_one_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+@pytest.mark.parametrize("format_", ["json", *FORMATS])
+def test_a_response_of_many_pages_equals_one_of_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             fill(service, 250)
             for query in ("limit=10000", "limit=101", "limit=201&since=3", "limit=250", "limit=249"):
                 path = f"/api/events?format={format_}&{query}"
@@ -219,7 +215,7 @@ def test_a_damaged_event_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stream.server.routes, "PAGE", 2)
 
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             fill(service, 7)
             for seq, body in zip((2, 3, 7), DAMAGED, strict=False):
                 damage(service.store.path, seq, body)
@@ -232,9 +228,9 @@ def test_a_damaged_event_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     run(test)
 
 
-def test_old_clients_and_those_who_ask_for_the_head(tmp_path: Path) -> None:
+def test_http_1_0_and_head(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             fill(service, 250)
             head = await ask(service.port, "/api/events?format=jsonl", method="HEAD")
             assert (head.status, head.body) == (200, b"")
@@ -245,9 +241,9 @@ def test_old_clients_and_those_who_ask_for_the_head(tmp_path: Path) -> None:
     run(test)
 
 
-def test_answers_that_nobody_reads_hold_a_page_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unread_responses_hold_a_page_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             fill(service, 3000, model="m" * 2000)
             page = len((await ask(service.port, f"/api/events?limit={stream.server.routes.PAGE}")).body)
             unread = []
@@ -258,53 +254,65 @@ def test_answers_that_nobody_reads_hold_a_page_each(tmp_path: Path, caplog: pyte
                 await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", service.port))
                 plain.send(b"GET /api/events?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 unread.append(plain)
-            clients = service.server.clients
+            clients = service.server.connections
             await until(lambda: len(clients) == 60 and all(client.waiting() for client in clients), "all to be stuck")
             assert max(client.waiting() for client in clients) <= page + 2 * PAUSE_BYTES
             assert (await ask(service.port, "/healthz")).status == 200
             for plain in unread:
                 plain.close()
-            await until(lambda: not clients, "all to be gone")
+            await until(lambda: not clients, "all to be closed")
 
     run(test)
-    assert not [record for record in caplog.records if record.exc_info], "who goes is no error"
+    assert not [record for record in caplog.records if record.exc_info], "a closed connection is no error"
 
 
-def test_more_answers_than_can_be_sent_at_once_are_put_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_responses_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.server.routes, "MOST_STREAMED", 1)
 
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             fill(service, 3000, model="m" * 2000)
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port, limit=1024)
             writer.write(b"GET /api/events?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reader.readuntil(b"\r\n")
             late = await ask(service.port, "/api/events?limit=10000")
             assert (late.status, late.headers["retry-after"]) == (503, "10")
-            assert (await ask(service.port, "/api/events?limit=10")).status == 200, "a page is always to be had"
+            assert (await ask(service.port, "/api/events?limit=10")).status == 200, "a single page is always served"
             writer.close()
-            await until(lambda: not service.server.clients, "the first to be gone")
+            await until(lambda: not service.server.connections, "the first to be closed")
             assert (await ask(service.port, "/api/events?limit=10000")).status == 200
 
     run(test)
 
 
-def test_an_answer_that_cannot_be_ended_is_broken_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_response_that_cannot_be_completed_is_aborted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             fill(service, 250)
-            read = service.facts.stored
+            read = service.hub.stored
 
             async def failing(since: int, **bounds: Any) -> list[dict[str, Any]]:
                 if since >= 200:
                     raise OutputError("the store is damaged")
                 return await read(since, **bounds)
 
-            service.facts.stored = failing
+            monkeypatch.setattr(service.hub, "stored", failing)
             answer = await raw(service.port, b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert not answer.endswith(b"0\r\n\r\n")
             assert (await ask(service.port, "/api/events?since=240")).status == 503
 
     with caplog.at_level(logging.ERROR):
         run(test)
-    assert "an answer was broken off: the store is damaged" in caplog.text
+    assert "a response was aborted: the store is damaged" in caplog.text
+
+
+def test_a_service_that_is_ending_reads_no_events(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running_server(tmp_path) as service:
+            service.hub.close()
+            answer = await ask(service.port, "/api/events")
+            assert (answer.status, answer.body) == (503, b"the service is ending\n")
+
+    run(test)

@@ -16,37 +16,31 @@ from websockets.typing import Origin, Subprotocol
 from engine.errors import ConfigError
 from stream.messages import Preview, PreviewWish
 from stream.protocol import read_preview
-from stream.settings import TOKEN_VARIABLE
 from tests.events import damage, decided
-from tests.listening import (
-    OURS,
+from tests.running_server import (
+    SUBPROTOCOLS,
     TOKEN,
     UPGRADE,
     ask,
-    joined,
-    listening,
+    connected,
     next_of,
-    opened,
+    open_socket,
     raw,
     run,
-    stuck_clients_are_cut_off,
+    running_server,
+    stuck_client_is_disconnected,
     until,
 )
 
 BEARER = ("Authorization", f"Bearer {TOKEN}")
 
 
-@pytest.fixture(autouse=True)
-def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+# Access control
 
 
-# Who may
-
-
-def test_with_a_token_all_but_the_page_and_health_is_closed(tmp_path: Path) -> None:
+def test_with_a_token_all_but_the_page_and_health_is_refused(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, token=TOKEN) as service:
+        async with running_server(tmp_path, token=TOKEN) as service:
             for path in ("/metrics", "/readyz", "/api/streams", "/api/events", "/evidence/x/onset.png"):
                 closed = await ask(service.port, path)
                 assert (closed.status, closed.headers["www-authenticate"]) == (401, 'Bearer realm="apexstream"'), path
@@ -58,16 +52,16 @@ def test_with_a_token_all_but_the_page_and_health_is_closed(tmp_path: Path) -> N
     run(test)
 
 
-def test_sockets_and_the_token(tmp_path: Path) -> None:
+def test_websockets_need_the_token(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, token=TOKEN) as service:
+        async with running_server(tmp_path, token=TOKEN) as service:
             for options in ({}, {"additional_headers": {"Authorization": "Bearer guess"}}):
                 with pytest.raises(InvalidStatus) as refused:
-                    await connect(service.uri, subprotocols=OURS, **options)
+                    await connect(service.uri, subprotocols=SUBPROTOCOLS, **options)
                 assert refused.value.response.status_code == 401
-            async with joined(service, additional_headers=dict([BEARER])) as client:
+            async with connected(service, additional_headers=dict([BEARER])) as client:
                 assert client.subprotocol == "apexstream.v1"
-            page = [*OURS, Subprotocol(f"apexstream.token.{TOKEN}")]
+            page = [*SUBPROTOCOLS, Subprotocol(f"apexstream.token.{TOKEN}")]
             async with connect(service.uri, subprotocols=page) as client:
                 assert client.subprotocol == "apexstream.v1"
                 assert client.response is not None
@@ -76,14 +70,17 @@ def test_sockets_and_the_token(tmp_path: Path) -> None:
     run(test)
 
 
-def test_who_guesses_tokens_is_braked_and_who_has_been_let_in_stays(tmp_path: Path) -> None:
+def test_wrong_tokens_are_rate_limited_and_open_connections_stay(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path, token=TOKEN) as service, joined(service, additional_headers=dict([BEARER])) as client:
+        async with (
+            running_server(tmp_path, token=TOKEN) as service,
+            connected(service, additional_headers=dict([BEARER])) as client,
+        ):
             answers = [await ask(service.port, "/metrics", headers=[("Authorization", f"Bearer guess-{k}")]) for k in range(40)]
-            braked = [answer for answer in answers if answer.status == 429]
+            limited = [answer for answer in answers if answer.status == 429]
             assert {answer.status for answer in answers} == {401, 429}
-            assert braked[0].headers["retry-after"] == "1"
-            assert service.figure("apexstream_refusals_total", reason="guesses") == len(braked)
+            assert limited[0].headers["retry-after"] == "1"
+            assert service.sample("apexstream_refusals_total", reason="guesses") == len(limited)
             assert (await ask(service.port, "/")).status == 200
             service.hub.post(decided(1))
             assert (await next_of(client, "expression"))["seq"] == 1
@@ -93,7 +90,7 @@ def test_who_guesses_tokens_is_braked_and_who_has_been_let_in_stays(tmp_path: Pa
 
 def test_subprotocols(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             async with connect(service.uri) as client:
                 assert client.subprotocol is None
                 assert json.loads(await client.recv())["type"] == "hello"
@@ -106,7 +103,7 @@ def test_subprotocols(tmp_path: Path) -> None:
 
 def test_wrong_host_and_wrong_origin_are_refused_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             for _ in range(5):
                 assert (await ask(service.port, "/", host="evil.example")).status == 403
                 assert (await ask(service.port, "/", host=None)).status == 403
@@ -115,10 +112,10 @@ def test_wrong_host_and_wrong_origin_are_refused_and_logged_once(tmp_path: Path,
                     await connect(service.uri, origin=Origin("http://evil.example"))
                 assert refused.value.response.status_code == 403
             own = Origin(f"http://127.0.0.1:{service.port}")
-            async with joined(service, origin=own) as client:
+            async with connected(service, origin=own) as client:
                 assert client.subprotocol == "apexstream.v1"
-            assert service.figure("apexstream_refusals_total", reason="host") == 15
-            assert service.figure("apexstream_refusals_total", reason="origin") == 5
+            assert service.sample("apexstream_refusals_total", reason="host") == 15
+            assert service.sample("apexstream_refusals_total", reason="origin") == 5
 
     with caplog.at_level(logging.WARNING):
         run(test)
@@ -128,11 +125,11 @@ def test_wrong_host_and_wrong_origin_are_refused_and_logged_once(tmp_path: Path,
 
 def test_no_token_reaches_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        async with listening(tmp_path, token=TOKEN) as service:
+        async with running_server(tmp_path, token=TOKEN) as service:
             await ask(service.port, f"/api/events?token={TOKEN}")
             await ask(service.port, "/api/events", headers=[("Authorization", f"Bearer {TOKEN}x")])
             await ask(service.port, f"/nothing?token={TOKEN}", headers=[BEARER])
-            async with joined(service, additional_headers=dict([BEARER])) as client:
+            async with connected(service, additional_headers=dict([BEARER])) as client:
                 await client.send(TOKEN)
                 assert TOKEN not in json.dumps(await next_of(client, "error"))
             assert TOKEN.encode() not in (await ask(service.port, "/metrics", headers=[BEARER])).body
@@ -153,7 +150,7 @@ def test_tls(tmp_path: Path) -> None:
     issuer.configure_trust(trusting)
 
     async def test() -> None:
-        async with listening(tmp_path / "store", certificate=chain, key=key) as service:
+        async with running_server(tmp_path / "store", certificate=chain, key=key) as service:
             assert service.server.url.startswith("https://")
             assert (await ask(service.port, "/", tls=trusting)).status == 200
             uri = f"wss://localhost:{service.port}/"
@@ -165,54 +162,54 @@ def test_tls(tmp_path: Path) -> None:
             assert not (await raw(service.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
             with pytest.raises(ssl.SSLCertVerificationError):
                 await connect(uri, ssl=ssl.create_default_context())
-            await stuck_clients_are_cut_off(service, trusting)
+            await stuck_client_is_disconnected(service, trusting)
 
     run(test)
 
 
-def test_a_taken_port_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path / "one") as service:
+        async with running_server(tmp_path / "one") as service:
             with pytest.raises(ConfigError, match=r"already in use.*--listen"):
-                async with listening(tmp_path / "two", port=service.port):
+                async with running_server(tmp_path / "two", port=service.port):
                     raise AssertionError("two servers at one port")
 
     run(test)
 
 
-# What clients are sent
+# Messages
 
 
-def test_events_reach_all_and_since_resumes(tmp_path: Path) -> None:
+def test_events_reach_all_clients_and_since_resumes(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
-            async with joined(service) as one, joined(service) as two:
+        async with running_server(tmp_path) as service:
+            async with connected(service) as one, connected(service) as two:
                 for number in range(3):
                     service.hub.post(decided(number))
                 for client in (one, two):
                     assert [(await next_of(client, "expression"))["seq"] for _ in range(3)] == [1, 2, 3]
-            async with joined(service, "?since=1") as late:
+            async with connected(service, "?since=1") as late:
                 assert [(await next_of(late, "expression"))["seq"] for _ in range(2)] == [2, 3]
                 await next_of(late, "status")  # it has joined: what comes now is not replayed
                 service.hub.post(decided(3))
                 assert (await next_of(late, "expression"))["seq"] == 4
             for query in ("?since=x", "?kind=huge"):
                 with pytest.raises(InvalidStatus) as refused:
-                    await connect(service.uri + query, subprotocols=OURS)
+                    await connect(service.uri + query, subprotocols=SUBPROTOCOLS)
                 assert refused.value.response.status_code == 400
-            assert service.figure("apexstream_events_replayed_total") == 2
+            assert service.sample("apexstream_events_replayed_total") == 2
 
     run(test)
 
 
 def test_a_damaged_event_ends_no_replay(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             for number in range(4):
                 service.hub.post(decided(number))
             await until(lambda: service.hub.seq == 4, "the events to be stored")
             damage(service.store.path, 2, "{")
-            async with joined(service, "?since=0") as late:
+            async with connected(service, "?since=0") as late:
                 assert [(await next_of(late, "expression"))["seq"] for _ in range(3)] == [1, 3, 4]
                 await next_of(late, "status")
                 service.hub.post(decided(4))
@@ -222,9 +219,9 @@ def test_a_damaged_event_ends_no_replay(tmp_path: Path) -> None:
     run(test)
 
 
-def test_subscribe_ping_and_what_is_no_message(tmp_path: Path) -> None:
+def test_subscribe_ping_and_invalid_messages(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service, joined(service) as client:
+        async with running_server(tmp_path) as service, connected(service) as client:
             await client.send('{"type":"ping"}')
             assert (await next_of(client, "pong"))["v"] == 1
             await client.send('{"type":"subscribe","labels":["negative"],"types":["expression"]}')
@@ -237,11 +234,11 @@ def test_subscribe_ping_and_what_is_no_message(tmp_path: Path) -> None:
     run(test)
 
 
-def test_pictures_go_to_who_asks_and_no_more_of_them_than_asked_for(tmp_path: Path) -> None:
+def test_previews_go_to_clients_that_ask_at_the_rate_they_ask_for(tmp_path: Path) -> None:
     picture = Preview("lobby", {"t": 1.0, "index": 30, "width": 64, "height": 48, "faces": []}, b"\xff\xd8" + b"x" * 1000)
 
     async def test() -> None:
-        async with listening(tmp_path) as service, joined(service) as watching, joined(service) as other:
+        async with running_server(tmp_path) as service, connected(service) as watching, connected(service) as other:
             assert service.server.preview_wish("lobby") is None
             await watching.send('{"type":"preview","stream":"lobby","on":true,"fps":0.1,"width":320}')
             await until(lambda: service.server.preview_wish("lobby"), "the wish to be known")
@@ -259,23 +256,23 @@ def test_pictures_go_to_who_asks_and_no_more_of_them_than_asked_for(tmp_path: Pa
             assert (header["stream"], header["index"], jpeg) == ("lobby", 30, picture.jpeg)
             await next_of(other, "expression")
             await watching.send('{"type":"preview","stream":"lobby","on":false}')
-            await until(lambda: service.server.preview_wish("lobby") is None, "the wish to be gone")
+            await until(lambda: service.server.preview_wish("lobby") is None, "the wish to be removed")
             await watching.send('{"type":"preview","stream":"lobby","on":true}')
             await until(lambda: service.server.preview_wish("lobby"), "the wish to be known again")
             await watching.close()
-            await until(lambda: service.server.preview_wish("lobby") is None, "the wish to go with who had it")
+            await until(lambda: service.server.preview_wish("lobby") is None, "the wish to be removed with its client")
 
     run(test)
 
 
-# The end
+# Shutdown
 
 
 def test_sockets_are_closed_with_1001_when_the_service_ends(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             port = service.port
-            async with joined(service) as client:
+            async with connected(service) as client:
                 await service.server.stop()
                 with pytest.raises(ConnectionClosed) as closed:
                     while True:
@@ -288,11 +285,11 @@ def test_sockets_are_closed_with_1001_when_the_service_ends(tmp_path: Path) -> N
     run(test)
 
 
-def test_the_end_waits_for_nobody(tmp_path: Path) -> None:
+def test_shutdown_does_not_wait_for_clients(tmp_path: Path) -> None:
     async def test() -> None:
-        async with listening(tmp_path) as service:
+        async with running_server(tmp_path) as service:
             silent = await asyncio.open_connection("127.0.0.1", service.port)
-            stuck = await opened(service.port)
+            stuck = await open_socket(service.port)
             stuck[1].transport.pause_reading()
             await until(lambda: service.hub.subscribers == 1, "the stuck one to have joined")
             for number in range(60):
@@ -301,7 +298,7 @@ def test_the_end_waits_for_nobody(tmp_path: Path) -> None:
             started = time.monotonic()
             await service.server.stop(within=0.5)
             assert time.monotonic() - started < 5
-            assert service.figure("apexstream_connections") == 0
+            assert service.sample("apexstream_connections") == 0
             for _, writer in (silent, stuck):
                 writer.close()
 
@@ -309,10 +306,10 @@ def test_the_end_waits_for_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["nosuchhost.invalid", "a..b"])
-def test_a_host_that_is_not_known_is_told_with_a_token_too(tmp_path: Path, host: str) -> None:
+def test_an_unknown_host_is_an_error_with_a_token_too(tmp_path: Path, host: str) -> None:
     async def test() -> None:
-        with pytest.raises(ConfigError, match=f"no host called {host} is known here"):
-            async with listening(tmp_path, host=host, token=TOKEN):
+        with pytest.raises(ConfigError, match=f"unknown host {host}"):
+            async with running_server(tmp_path, host=host, token=TOKEN):
                 pass
 
     run(test)

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from apexstream.play import event_of, facts_of, playing
+from apexstream.play import facts_of, playing
 from engine.errors import SourceError
-from engine.types import Event, Face, Frame
-from stream.messages import Decided
-from stream.protocol import stamped
+from engine.types import Face, Frame
 from stream.recorded.analyze import Report, analyze
 from tests.live import PATIENCE_S
-from tests.stream.recorded.test_files import EVENT
 from tests.videos import stepping, write_video
 
 
@@ -23,12 +19,6 @@ def nothing(done: int, expected: int | None, events: int) -> None:
 
 def unseen(frame: Frame, faces: list[Face]) -> None:
     """Frames that nobody looks at."""
-
-
-@pytest.mark.parametrize("event", [EVENT, replace(EVENT, truncated=True), replace(EVENT, label="uncertain", why="covered")])
-def test_a_message_tells_the_whole_event(event: Event) -> None:
-    message = stamped(Decided(event, 0.0), monotonic=1.0, now=2.0)
-    assert event_of(message).as_dict() == event.as_dict()
 
 
 def test_what_is_received_is_what_an_analysis_finds(rendered_clip: Path, tmp_path: Path) -> None:

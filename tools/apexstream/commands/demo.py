@@ -95,10 +95,10 @@ async def _play(out: Path, truth: Truth, *, page: bool, stay: bool) -> None:
     from apexstream.display import progress_bar
     from apexstream.pictures import FaceTrail
     from apexstream.play import playing
-    from stream.service import ended_by_signals
+    from stream.service import stop_event
 
     trail = FaceTrail()
-    with ended_by_signals() as stop:
+    with stop_event() as stop:
         async with playing(out / "clip.mp4", out / "store", seen=trail.note) as player:
             say(f"playing it as a live source; the page that shows it: {player.service.url}")
             if page:

@@ -7,17 +7,17 @@ import io
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from engine.errors import OutputError
-from engine.text import csv_line, json_line, plain
+from engine.text import json_line, plain
+from stream.events.formats import FORMATS, Entry
 from stream.events.schema import LAST_SEQ
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ PAGE = 1000
 SHOWN = 200
 """Rows of the table, the newest."""
 PIPED_WIDTH = 140
-
-
-class Format(StrEnum):
-    """What `--format` takes."""
-
-    table = "table"
-    jsonl = "jsonl"
-    json = "json"
-    csv = "csv"
 
 
 class Kind(StrEnum):
@@ -62,6 +53,17 @@ def possible(seq: int | None) -> int | None:
     return seq
 
 
+VIEWS = ("table", "json")
+"""Forms of `--format` besides the exports' formats: for people, and all events as one JSON array."""
+
+
+def _known_format(name: str) -> str:
+    known = (*VIEWS, *FORMATS)
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
+    return name
+
+
 def events(
     *,
     data: Annotated[
@@ -78,7 +80,10 @@ def events(
     kind: Annotated[list[Kind] | None, typer.Option("--kind", metavar="micro|macro", help="Only these; repeatable.")] = None,
     begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Stored at or after this moment.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stored before this moment.")] = None,
-    form: Annotated[Format, typer.Option("--format", metavar="table|jsonl|json|csv", help="How to write them.")] = Format.table,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="|".join((*VIEWS, *FORMATS)), callback=_known_format, help="How to write them."),
+    ] = "table",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here, not to the terminal.")] = None,
 ) -> None:
     """List, filter and export the events that the live service stored.
@@ -99,7 +104,7 @@ def events(
             begin=_moment(begin),
             end=_moment(end),
         )
-        _write(WRITERS[form](found), out)
+        _write(_written(form, found), out)
         if reader.damaged:
             were = "event is" if reader.damaged == 1 else "events are"
             print(f"apexstream: {reader.damaged} stored {were} damaged and left out", file=sys.stderr)
@@ -129,26 +134,20 @@ def _write(pieces: Iterable[str], out: Path | None) -> None:
             scratch.unlink(missing_ok=True)
 
 
-def _as_json(event: dict[str, Any]) -> str:
-    return json_line(event)
-
-
-def _jsonl(found: Iterable[dict[str, Any]]) -> Iterator[str]:
-    return (f"{_as_json(event)}\n" for event in found)
+def _written(form: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    if form == "table":
+        return _table(found)
+    if form == "json":
+        return _json(found)
+    return FORMATS[form].export(map(Entry.stored, found), recorded=False)
 
 
 def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     before = "[\n"
     for event in found:
-        yield before + _as_json(event)
+        yield before + json_line(event)
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
-
-
-def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
-    from stream.server.routes import API_COLUMNS, csv_row
-
-    return map(csv_line, chain([API_COLUMNS], map(csv_row, found)))
 
 
 def _table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -159,7 +158,8 @@ def _table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
         newest.append(event)
     if newest:
         yield _rendered(newest)
-    earlier = f", of which the newest {SHOWN} are shown; --format jsonl, json or csv gives all" if count > SHOWN else ""
+    all_in = f"{', '.join(FORMATS)} or json"
+    earlier = f", of which the newest {SHOWN} are shown; --format {all_in} gives all" if count > SHOWN else ""
     yield f"{count} event{'s' * (count != 1)}{earlier}\n"
 
 
@@ -195,11 +195,3 @@ def cells(event: dict[str, Any]) -> list[str]:
         *(str(event["seq"]), f"{emitted:%Y-%m-%d %H:%M:%S}", event["stream"], str(event["face"]), event["kind"] or "", label),
         *("" if confidence is None else f"{confidence:.2f}", f"{onset['t']:.3f}", length),
     ]
-
-
-WRITERS: dict[Format, Callable[[Iterable[dict[str, Any]]], Iterator[str]]] = {
-    Format.table: _table,
-    Format.jsonl: _jsonl,
-    Format.json: _json,
-    Format.csv: _csv,
-}

@@ -1,4 +1,4 @@
-"""`apexstream live`: cameras, streams and files watched as they come; events and a page at one address."""
+"""`apexstream live`: cameras, network streams and files analysed live; events and the dashboard at one address."""
 
 from __future__ import annotations
 
@@ -22,105 +22,117 @@ if TYPE_CHECKING:
     from stream.service import Service
     from stream.settings import LiveSettings, ServerSettings
 
-HERE = "127.0.0.1:8765"
-"""Where it serves unless told otherwise: as in `stream.settings`, whose imports would slow --help down."""
+DEFAULT_LISTEN = "127.0.0.1:8765"
+"""The same as in `stream.settings`, whose imports would slow --help down."""
+ADVICE = "put the address into an environment variable and give env:NAME, or into a settings file (password_env)"
+SWITCH_S = 0.0005
+"""Python's thread switch interval. A source has three threads, and each returns from its libraries ten times a frame: with
+Python's default of 5 ms, eight sources drop twice as many frames."""
 
 
-def _address(listen: str | None) -> str | None:
+def _check_address(listen: str | None) -> str | None:
     if listen is not None:
         split_address(listen)
     return listen
 
 
-ADVICE = "put the address into an environment variable and give env:NAME, or into a settings file (password_env)"
-SWITCH_S = 0.0005
-"""How long one of Python's threads may keep the others waiting. A source has three, and each comes back from its libraries ten
-times a frame: with Python's own 5 ms, eight sources drop twice as many frames."""
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
+        "env:NAME: the value of that environment variable, as for an address with a password.",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
+]
+Listen = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder"),
+]
+Loop = Annotated[bool, typer.Option("--loop", help="Play the files given here again when they have ended.")]
+Transport = Annotated[Literal["tcp", "udp"], typer.Option("--transport", help="Transport of the RTSP addresses given here.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="File with the token that clients must send.", show_default=False),
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
+]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
+]
+Processes = Annotated[
+    str | None,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
+        "fourth source on, at most one a core.",
+        show_default="auto",
+    ),
+]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
 
 def live(
     ctx: typer.Context,
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
-            "env:NAME: what that environment variable holds, as for an address with a password.",
-            show_default=False,
-        ),
-    ] = None,
+    sources: Sources = None,
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
-    ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option("--listen", metavar="HOST:PORT", callback=_address, help="Where to serve.", show_default=HERE),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder"),
-    ] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Files given here begin again when they have ended.")] = False,
-    transport: Annotated[
-        Literal["tcp", "udp"], typer.Option("--transport", help="How the RTSP addresses given here bring their pictures.")
-    ] = "tcp",
-    token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", metavar="FILE", help="Holds the token that clients must know.", show_default=False),
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
-    ] = None,
-    processes: Annotated[
-        str | None,
-        typer.Option(
-            "--processes",
-            metavar="N",
-            help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
-            "fourth source on, at most one a core.",
-            show_default="auto",
-        ),
-    ] = None,
+    config: Config = None,
+    listen: Listen = None,
+    data: Data = None,
+    loop: Loop = False,
+    transport: Transport = "tcp",
+    token_file: TokenFile = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    processes: Processes = None,
     network: Network = None,
     sensitivity: SensitivityOption = None,
     weights: Weights = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    open_page: OpenPage = False,
 ) -> None:
-    """Watch cameras, network streams and files as they come; serve events over websockets, and a page that shows it all.
+    """Analyse cameras, network streams and files live; serve events over websockets, and a page that shows them.
 
-    The page and the socket are at one address, http://HOST:PORT/ and ws://HOST:PORT/. Sources given here take the place of the
-    settings'. A camera or stream that is not there or breaks off is tried again for ever; a file is played in real time, once
-    unless --loop. A file given here must exist; one in the settings is waited for. Without any source, browsers can show their
-    own camera on the page.
+    The page and the websocket are at one address, http://HOST:PORT/ and ws://HOST:PORT/. Sources given here replace those of
+    the settings. A camera or stream that is missing or fails is retried forever; a file is played in real time, once unless
+    --loop. A file given here must exist; one in the settings is waited for. Without any source, browsers can show their own
+    camera on the page.
 
-    Listening at another address than this machine's own demands a token: --token-file, or the environment variable
-    APEXSTREAM_TOKEN. Ctrl-C, SIGTERM and SIGHUP end the service in order, a second Ctrl-C at once. Every final event is stored
-    before it is sent; `apexstream events` lists them.
+    Listening at another address than this machine's own needs a token: --token-file, or the environment variable
+    APEXSTREAM_TOKEN. Ctrl-C, SIGTERM and SIGHUP shut the service down gracefully, a second Ctrl-C at once. Every final event
+    is stored before it is sent; `apexstream events` lists them.
     """
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
-    from stream.model_trial import try_opening
     from stream.settings import load_live_settings
-    from stream.shutdown import GracefulShutdown, exit_after_cleanup
 
-    debug = bool(ctx.obj["debug"])
-    settings = load_live_settings(config)
-    settings = with_sources(settings, sources or [], loop=loop, transport=transport)
-    settings = served_at(settings, listen, token_file, certificate, key)
+    settings = with_sources(load_live_settings(config), sources or [], loop=loop, transport=transport)
+    settings = with_server(settings, listen, token_file, certificate, key)
     settings = with_processes(settings, processes)
     if data is not None:
         settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
     pipeline = with_engines(
         with_sensitivity(with_network(settings.pipeline, network, weights), sensitivity), settings.store.place()
     )
-    settings = settings.model_copy(update={"pipeline": pipeline})
-    have_face_model(pipeline.landmarks.model)
-    try_opening(pipeline.recognizer.weights)
+    run(settings.model_copy(update={"pipeline": pipeline}), debug=bool(ctx.obj["debug"]), open_page=open_page)
+
+
+def run(settings: LiveSettings, *, debug: bool, open_page: bool) -> None:
+    """Check the models, then serve until a signal."""
+    from stream.model_trial import try_opening
+    from stream.shutdown import GracefulShutdown, exit_after_cleanup
+
+    have_face_model(settings.pipeline.landmarks.model)
+    try_opening(settings.pipeline.recognizer.weights)
     with native_noise_hidden(not debug), GracefulShutdown() as shutdown:
         shutdown.on_signal(partial(exit_after_cleanup, 0))  # while no service is running, nothing is lost
         log_to_stderr(debug)
@@ -140,25 +152,25 @@ def split_address(listen: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise typer.BadParameter(f"{listen!r}: an IPv6 address stands in brackets, as in [::1]:8765")
+        raise typer.BadParameter(f"{listen!r}: put an IPv6 address in brackets, as in [::1]:8765")
     if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise typer.BadParameter(f"{listen!r} is not HOST:PORT, as in {HERE}")
-    return host or HERE.rpartition(":")[0], int(port)
+        raise typer.BadParameter(f"{listen!r} is not HOST:PORT, as in {DEFAULT_LISTEN}")
+    return host or DEFAULT_LISTEN.rpartition(":")[0], int(port)
 
 
 def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transport: str) -> LiveSettings:
     """The settings with these sources, if there are any, in place of their own.
 
-    Raises SourceError for what is no source, a file that is not there among them.
+    Raises SourceError for an invalid source or a missing file.
     """
     from engine.errors import SourceError
     from stream.settings import SourceSettings, sources_from
     from stream.sources.kinds import parse_address
 
     given, urls = urls, [_from_environment(url) for url in urls]
-    for typed, url in zip(given, urls, strict=True):
+    for argument, url in zip(given, urls, strict=True):
         address = parse_address(url)
-        if typed == url and SourceSettings(url=url).holds_a_secret:
+        if argument == url and SourceSettings(url=url).holds_a_secret:
             say(f"apexstream: warning: every user of this machine can see the password of {address.shown}: {ADVICE}", err=True)
         if address.kind == "file" and not Path(url).is_file():
             what = "is a folder" if Path(url).is_dir() else "is no file"
@@ -169,21 +181,21 @@ def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transpo
 
 
 def _from_environment(url: str) -> str:
-    """What an environment variable holds, where a source is given as env:NAME. Raises SourceError where there is none."""
+    """The value of the environment variable where a source is given as env:NAME. Raises SourceError where it is not set."""
     from engine.errors import SourceError
 
     if not url.startswith("env:"):
         return url
     found = os.environ.get(url.removeprefix("env:"), "").strip()
     if not found:
-        raise SourceError(f"{url}: there is no such environment variable; it is to hold the source's address")
+        raise SourceError(f"{url}: the environment variable is not set; it must hold the source's address")
     return found
 
 
-def served_at(
+def with_server(
     settings: LiveSettings, listen: str | None, token_file: Path | None, certificate: Path | None, key: Path | None
 ) -> LiveSettings:
-    """The settings with what the command line says of the server."""
+    """The settings with the server options of the command line."""
     if (certificate is None) != (key is None):
         raise typer.BadParameter("--certificate and --key go together: give both")
     server: ServerSettings = settings.server
@@ -198,12 +210,12 @@ def served_at(
 
 
 def with_processes(settings: LiveSettings, processes: str | None) -> LiveSettings:
-    """The settings with what the command line says of processes; raises BadParameter for what is no number of them."""
+    """The settings with --processes, if given. Raises BadParameter where it is invalid."""
     return settings if processes is None else settings.model_copy(update={"processes": number_of_processes(processes)})
 
 
 def number_of_processes(given: str) -> int | Literal["auto"]:
-    """What --processes says; raises BadParameter for what is neither auto nor a number of them."""
+    """The value of --processes. Raises BadParameter for anything but auto and a number from 0 to MAX_PROCESSES."""
     from stream.settings import MAX_PROCESSES
 
     if given == "auto":
@@ -214,23 +226,23 @@ def number_of_processes(given: str) -> int | Literal["auto"]:
 
 
 def log_to_stderr(debug: bool) -> None:
-    """One line for each thing that happens, with its time."""
+    """Log to stderr, one line a record, with its time."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
     for noisy in ("asyncio", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-class _Plain(logging.Formatter):
-    """Lines that steer no terminal, whatever names and messages they hold."""
+class _PlainFormatter(logging.Formatter):
+    """Escapes control characters, whatever names and messages hold."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain_lines(super().format(record))
 
 
 def announce(service: Service, *, open_page: bool) -> None:
-    """Say where the page is, what is watched, and where events go."""
+    """Print the addresses of page and events, the sources, and where events are stored."""
     stored = service.hub.seq
     kept = f"{stored} so far" if stored else "none yet"
     say(f"apexstream {service.version}, {service.model}")

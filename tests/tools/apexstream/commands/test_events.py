@@ -10,6 +10,7 @@ import pytest
 
 from apexstream.cli import main
 from apexstream.commands import events as events_module
+from stream.events.formats import FORMATS
 from stream.events.store import Store
 from tests.events import damage, stored
 
@@ -54,7 +55,7 @@ def test_a_long_table_shows_the_newest(data: Path, capsys: pytest.CaptureFixture
     monkeypatch.setattr(events_module, "SHOWN", 2)
     assert run("--data", data) == 0
     shown = capsys.readouterr().out
-    assert "4 events, of which the newest 2 are shown; --format jsonl, json or csv gives all" in shown
+    assert "4 events, of which the newest 2 are shown; --format jsonl, csv, vtt or json gives all" in shown
     assert "positive" not in shown
 
 
@@ -117,7 +118,7 @@ def test_csv_has_a_row_an_event(data: Path, capsys: pytest.CaptureFixture[str]) 
     assert float(rows[0]["offset_t"]) - float(rows[0]["onset_t"]) == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("form", ["table", "jsonl", "json", "csv"])
+@pytest.mark.parametrize("form", ["table", "json", *FORMATS])
 def test_a_file_is_written_as_a_whole(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
     out = tmp_path / "exported"
     out.write_text("what was there before")

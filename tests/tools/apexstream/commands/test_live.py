@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from apexstream.cli import main
-from apexstream.commands.live import HERE, log_to_stderr, served_at, split_address, with_processes, with_sources
+from apexstream.commands.live import DEFAULT_LISTEN, log_to_stderr, split_address, with_processes, with_server, with_sources
 from engine.errors import SourceError
 from stream.settings import LiveSettings, ServerSettings, load_live_settings
 from tests.live import PATIENCE_S
@@ -23,7 +23,7 @@ PATTERN = "lavfi:testsrc=size=160x120:rate=25"
 
 
 @pytest.fixture(autouse=True)
-def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def restored_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No token in the environment, and logging as it was."""
     monkeypatch.delenv("APEXSTREAM_TOKEN", raising=False)
     root = logging.getLogger()
@@ -41,21 +41,21 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("camera.example:0", ("camera.example", 0)),
     ],
 )
-def test_where_to_listen_is_host_and_port(given: str, expected: tuple[str, int]) -> None:
+def test_listen_addresses(given: str, expected: tuple[str, int]) -> None:
     assert split_address(given) == expected
 
 
-def test_the_help_says_where_the_settings_would_serve() -> None:
-    assert split_address(HERE) == (ServerSettings().host, ServerSettings().port)
+def test_the_default_address_is_that_of_the_settings() -> None:
+    assert split_address(DEFAULT_LISTEN) == (ServerSettings().host, ServerSettings().port)
 
 
 @pytest.mark.parametrize("given", ["8765", "host", "host:", "host:http", "host:99999", "::1:8765", "host:-1", ""])
-def test_what_is_no_address_is_told(given: str) -> None:
+def test_invalid_listen_addresses(given: str) -> None:
     with pytest.raises(typer.BadParameter):
         split_address(given)
 
 
-def test_the_command_line_goes_before_the_settings(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_settings(tmp_path: Path) -> None:
     path = tmp_path / "live.toml"
     path.write_text("[[sources]]\nurl = 'rtsp://camera.example/a'\n[server]\nport = 9000\ntoken = 'a-token-of-old'\n")
     settings = load_live_settings(path)
@@ -67,37 +67,37 @@ def test_the_command_line_goes_before_the_settings(tmp_path: Path) -> None:
         ("webcam-0", True, "udp"),
     ]
     assert given.server.port == 9000
-    server = served_at(settings, "[::1]:1234", tmp_path / "token", tmp_path / "c.pem", tmp_path / "k.pem").server
+    server = with_server(settings, "[::1]:1234", tmp_path / "token", tmp_path / "c.pem", tmp_path / "k.pem").server
     assert (server.host, server.port, server.token, server.token_file) == ("::1", 1234, None, tmp_path / "token")
     assert (server.certificate, server.key) == (tmp_path / "c.pem", tmp_path / "k.pem")
-    assert served_at(settings, None, None, None, None) == settings
+    assert with_server(settings, None, None, None, None) == settings
     with pytest.raises(typer.BadParameter, match="go together"):
-        served_at(LiveSettings(server=ServerSettings()), None, None, tmp_path / "c.pem", None)
+        with_server(LiveSettings(server=ServerSettings()), None, None, tmp_path / "c.pem", None)
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, 7), ("auto", "auto"), ("0", 0), ("4", 4)])
-def test_processes_are_those_given_else_the_settings(given: str | None, expected: int | str) -> None:
+def test_processes_override_the_settings(given: str | None, expected: int | str) -> None:
     assert with_processes(LiveSettings(processes=7), given).processes == expected
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "expected"),
     [("none.mp4", "none.mp4 is no file"), (".", "is a folder"), ("pigeon://a:secret@b", "pigeon:// are not")],
 )
-def test_what_is_no_source_is_told_before_anything_starts(source: str, said: str) -> None:
-    with pytest.raises(SourceError, match=said) as caught:
+def test_an_invalid_source_is_an_error_before_anything_starts(source: str, expected: str) -> None:
+    with pytest.raises(SourceError, match=expected) as caught:
         with_sources(LiveSettings(), [source], loop=False, transport="tcp")
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "ends", "said"),
+    ("arguments", "code", "expected"),
     [
         (["none.mp4"], 1, "none.mp4 is no file"),
         ([PATTERN, "--listen", "8765"], 2, "is not HOST:PORT"),
         ([PATTERN, "--listen", "0.0.0.0:0"], 1, "needs a token"),
-        ([PATTERN, "--listen", "nosuchhost.invalid:0"], 1, "no host called nosuchhost.invalid is known here"),
-        ([PATTERN, "--listen", "a..b:0"], 1, "no host called a..b is known here"),
+        ([PATTERN, "--listen", "nosuchhost.invalid:0"], 1, "unknown host nosuchhost.invalid"),
+        ([PATTERN, "--listen", "a..b:0"], 1, "unknown host a..b"),
         ([PATTERN, "--network", "alexnet"], 2, "is none of"),
         ([PATTERN, "--network", "htnet", "--weights", "a.onnx"], 2, "give one of them"),
         ([PATTERN, "--certificate", "a.pem"], 2, "go together"),
@@ -107,26 +107,26 @@ def test_what_is_no_source_is_told_before_anything_starts(source: str, said: str
         ([PATTERN, "--token-file", "none.token"], 1, "none.token cannot be read"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(
-    arguments: list[str], ends: int, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_wrong_option_is_one_sentence(
+    arguments: list[str], code: int, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["live", "--data", str(tmp_path), *arguments])
-    told = capfd.readouterr().err
-    assert caught.value.code == ends
-    assert said in " ".join(told.replace("│", " ").split()) and "Traceback" not in told
+    shown = capfd.readouterr().err
+    assert caught.value.code == code
+    assert expected in " ".join(shown.replace("│", " ").split()) and "Traceback" not in shown
 
 
-def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as caught:
         taken_port = taken.getsockname()[1]
         main(["live", PATTERN, "--data", str(tmp_path), "--listen", f"127.0.0.1:{taken_port}"])
     assert caught.value.code == 1
-    told = " ".join(capfd.readouterr().err.split())
-    assert f"{taken_port} cannot be listened at (address already in use); choose another with --listen" in told
+    shown = " ".join(capfd.readouterr().err.split())
+    assert f"cannot listen at 127.0.0.1:{taken_port} (address already in use); choose another address with --listen" in shown
 
 
-def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
+def test_it_announces_the_service_and_stops_at_a_signal(tmp_path: Path) -> None:
     settings = tmp_path / "live.toml"
     settings.write_text(
         f"[[sources]]\nname = 'still'\nurl = '{PATTERN}'\n[[sources]]\nname = 'far'\nurl = 'rtsp://u:s3cret@127.0.0.1:1/a'\n"
@@ -139,7 +139,7 @@ def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
-            said = "".join(iter(process.stdout.readline, "SIGTERM ends it.\n"))
+            printed = "".join(iter(process.stdout.readline, "SIGTERM ends it.\n"))
             log = []
             for line in process.stderr:
                 log.append(line)
@@ -152,10 +152,10 @@ def test_it_says_what_it_does_and_ends_when_told(tmp_path: Path) -> None:
             assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
-    assert "page     http://127.0.0.1:" in said and "events   ws://127.0.0.1:" in said
-    assert f"sources  still: {PATTERN}" in said and "far: rtsp://127.0.0.1:1/a" in said
-    assert str(tmp_path / "data" / "events.sqlite3") in said
-    assert "s3cret" not in said + "".join(log)
+    assert "page     http://127.0.0.1:" in printed and "events   ws://127.0.0.1:" in printed
+    assert f"sources  still: {PATTERN}" in printed and "far: rtsp://127.0.0.1:1/a" in printed
+    assert str(tmp_path / "data" / "events.sqlite3") in printed
+    assert "s3cret" not in printed + "".join(log)
     assert "ended in" in log[-1]
 
 
@@ -175,21 +175,21 @@ def test_an_address_with_a_password_may_come_from_the_environment(
     warned = capsys.readouterr().err
     assert warned.count("every user of this machine can see the password of rtsp://hall.local/a") == warned.count("\n") == 1
     assert "0ther" not in warned and "s3cret" not in warned
-    with pytest.raises(SourceError, match="env:NONE: there is no such environment variable"):
+    with pytest.raises(SourceError, match="env:NONE: the environment variable is not set"):
         with_sources(LiveSettings(), ["env:NONE"], loop=False, transport="tcp")
 
 
-def test_a_log_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr(debug=False)
     logging.getLogger("stream").warning("%s is live", "a\x1b[2Jb\x9bc")
     assert "a\\x1b[2Jb\\x9bc is live" in capsys.readouterr().err
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["live", "--help"])
-    told = capsys.readouterr().out
-    assert "A file given here must exist; one in the settings is waited for" in " ".join(told.replace("│", " ").split())
+    shown = capsys.readouterr().out
+    assert "A file given here must exist; one in the settings is waited for" in " ".join(shown.replace("│", " ").split())
     for word in (
         "--config",
         "--listen",
@@ -202,4 +202,4 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         "--open",
         "rtsp://",
     ):
-        assert word in told
+        assert word in shown

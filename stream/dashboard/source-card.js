@@ -1,9 +1,9 @@
-// A source's card: picture, motion trace, state, and what was seen last.
+// A source's card: preview, motion trace, state, and the last expression.
 
-import { ACTIVITY_KINDS, activityOf, element, percent, seconds, shapeIcon, ago, word } from "./look.js";
+import { ACTIVITY_KINDS, activityOf, ago, capitalize, element, percent, seconds, shapeIcon } from "./display.js";
 import { duration } from "./expressions.js";
-import { Picture } from "./picture.js";
-import { Trace } from "./trace.js";
+import { MotionTrace } from "./motion-trace.js";
+import { Preview } from "./preview.js";
 
 const STATES = {
   starting: "Starting",
@@ -12,21 +12,21 @@ const STATES = {
   reconnecting: "Reconnecting",
   ended: "Ended",
 };
-const PICTURES_PER_S = 12;
+const PREVIEW_FPS = 12;
 
 export class SourceCard {
-  /** wish(stream, on, width): called when the card wants pictures, or no longer does. */
-  constructor(stream, wish) {
+  /** send(message): sends a preview request to the service; false where it cannot be sent. */
+  constructor(stream, send) {
     this.stream = stream;
-    this.wish = wish;
+    this.send = send;
     this.visible = false;
-    this.wanted = true;
-    this.asked = "";
+    this.pictureOn = true;
+    this.requested = "";
     this.latest = null;
-    this.told = ""; // what the service says of the source, one sentence
+    this.statusDetail = ""; // the source's status in one sentence
     this.#build();
-    this.picture = new Picture(this.canvas);
-    this.trace = new Trace(this.traceCanvas);
+    this.picture = new Preview(this.canvas);
+    this.trace = new MotionTrace(this.traceCanvas);
     this.#toggles();
   }
 
@@ -42,20 +42,20 @@ export class SourceCard {
     this.faceless = element("p", "faceless", "No face in view", { hidden: true });
     this.traceCanvas = element("canvas", "trace");
     this.traceCanvas.setAttribute("role", "img");
-    this.doing = element("p", "doing");
-    this.#does([]);
+    this.activityLine = element("p", "doing");
+    this.#showActivities([]);
     this.controls = element("div", "toggles");
     this.controls.setAttribute("role", "group");
     this.controls.setAttribute("aria-label", `What the picture of ${this.stream} shows`);
     this.last = element("p", "last", "No expression yet");
-    const key = element("p", "key", [keyed("▸", "onset"), keyed("◆", "apex"), keyed("◂", "offset")]);
-    const acts = element("p", "key acts", activityKey());
+    const key = element("p", "key", [legendEntry("▸", "onset"), legendEntry("◆", "apex"), legendEntry("◂", "offset")]);
+    const acts = element("p", "key acts", activityLegend());
     const name = element("h3", "", this.stream);
     this.root = element("article", "card", [
       element("div", "card-head", [name, this.badge, this.figures]),
       element("div", "card-body", [
         element("div", "view", [element("div", "stage", [this.canvas, this.faceless, this.flash, this.cover]), this.controls]),
-        element("div", "motion", [element("div", "motion-head", [element("h4", "", "Motion"), key]), this.traceCanvas, acts, this.doing, this.last, this.detail]),
+        element("div", "motion", [element("div", "motion-head", [element("h4", "", "Motion"), key]), this.traceCanvas, acts, this.activityLine, this.last, this.detail]),
       ]),
     ]);
     this.root.dataset.stream = this.stream;
@@ -77,22 +77,22 @@ export class SourceCard {
       this.picture.changed = true;
     };
     const shown = (on) => {
-      this.wanted = on;
+      this.pictureOn = on;
       if (!on) this.picture.clear();
-      this.ask(true);
-      this.#covered();
+      this.requestPreview(true);
+      this.#updateCover();
     };
     this.controls.append(toggle("Picture", true, shown), toggle("Landmarks", true, drawn("landmarks")), toggle("Regions", true, drawn("regions")));
   }
 
-  /** Ask the service for pictures, or for none while nobody can see them. */
-  ask(running, again = false) {
-    const on = running && this.visible && this.wanted && !document.hidden;
+  /** Request previews from the service, or none while they are not visible. */
+  requestPreview(running, again = false) {
+    const on = running && this.visible && this.pictureOn && !document.hidden;
     const pixels = (this.canvas.clientWidth || 320) * Math.min(devicePixelRatio || 1, 2);
     const width = pixels > 480 ? 640 : pixels > 320 ? 480 : 320;
-    const asked = `${on} ${width}`;
-    if (asked === this.asked && !again) return;
-    this.asked = this.wish({ type: "preview", stream: this.stream, on, fps: PICTURES_PER_S, width }) ? asked : "";
+    const requested = `${on} ${width}`;
+    if (requested === this.requested && !again) return;
+    this.requested = this.send({ type: "preview", stream: this.stream, on, fps: PREVIEW_FPS, width }) ? requested : "";
   }
 
   status({ state, fps, drops, reconnects, detail, width, height }) {
@@ -105,56 +105,56 @@ export class SourceCard {
     if (drops !== undefined) figures.push(`${drops} dropped`);
     if (reconnects) figures.push(`${reconnects} ${reconnects === 1 ? "reconnect" : "reconnects"}`);
     this.figures.textContent = figures.join(" · ");
-    this.told = detail ?? "";
-    if (state !== "live") this.#rest();
-    this.#covered();
+    this.statusDetail = detail ?? "";
+    if (state !== "live") this.#clearActivities();
+    this.#updateCover();
   }
 
-  #covered() {
+  #updateCover() {
     const waiting = { ended: "The source has ended", reconnecting: "Reconnecting", stalled: "No picture arrives", starting: "Starting" };
-    const text = this.wanted ? waiting[this.state] ?? (this.picture.bitmap ? "" : "Waiting for a picture") : "Picture is off";
-    this.cover.replaceChildren(...[text, this.told].filter(Boolean).map((line) => element("span", "", line)));
+    const text = this.pictureOn ? waiting[this.state] ?? (this.picture.bitmap ? "" : "Waiting for a picture") : "Picture is off";
+    this.cover.replaceChildren(...[text, this.statusDetail].filter(Boolean).map((line) => element("span", "", line)));
     this.cover.hidden = !text;
-    this.detail.textContent = this.told;
-    this.detail.hidden = Boolean(text) || !this.told;
+    this.detail.textContent = this.statusDetail;
+    this.detail.hidden = Boolean(text) || !this.statusDetail;
   }
 
   show(header, jpeg) {
-    if (!this.wanted) return;
-    this.picture.take(header, jpeg).then(() => this.#covered());
+    if (!this.pictureOn) return;
+    this.picture.decode(header, jpeg).then(() => this.#updateCover());
     this.faceless.hidden = header.faces.length > 0;
   }
 
   signal(message) {
     this.trace.add(message);
-    this.#does(this.trace.doing);
+    this.#showActivities(this.trace.doing);
   }
 
   /** An activity is over. */
   activity(message) {
-    this.trace.act(message);
+    this.trace.addActivity(message);
   }
 
-  /** No frames come: nobody does anything now. */
-  #rest() {
+  /** No frames come: there are no current activities. */
+  #clearActivities() {
     this.trace.doing = [];
     this.trace.changed = true;
-    this.#does([]);
+    this.#showActivities([]);
   }
 
-  /** Say what the faces do now besides expressions. */
-  #does(doing) {
+  /** Show the current activities of the faces. */
+  #showActivities(doing) {
     const several = doing.some(({ face }) => face !== doing[0].face);
     const words = doing.map(({ face, kind }) => (several ? `face ${face} ` : "") + activityOf(kind).name);
-    const text = words.length ? word(words.join(" · ")) : "";
-    if (this.does === text) return;
-    this.does = text;
-    this.doing.textContent = text;
+    const text = words.length ? capitalize(words.join(" · ")) : "";
+    if (this.activityText === text) return;
+    this.activityText = text;
+    this.activityLine.textContent = text;
     const now = text ? `. Now: ${text}` : "";
     this.traceCanvas.setAttribute("aria-label", `Motion on the face over the last twelve seconds of ${this.stream}${now}`);
   }
 
-  /** Draw what has changed, or flows by itself. */
+  /** Draw what has changed, and the trace while it scrolls. */
   draw(flowing) {
     if (!this.visible) return;
     if (this.picture.changed) this.picture.draw();
@@ -162,37 +162,37 @@ export class SourceCard {
     if (flows || this.trace.changed) this.trace.draw(flows);
   }
 
-  /** Draw again: colours or sizes are others. */
+  /** Draw again after a change of colours or sizes. */
   repaint() {
     this.picture.changed = this.trace.changed = true;
   }
 
-  /** An expression of this source, provisional or final; old ones are only noted. */
+  /** An expression of this source, provisional or final; old ones only update the last one. */
   expression(event, isNew) {
-    if (isNew) this.trace.mark(event);
+    if (isNew) this.trace.addExpression(event);
     if (this.latest?.seq !== undefined && event.seq === undefined && !isNew) return;
     this.latest = event;
     if (isNew) this.flashed = performance.now();
-    this.tell(Date.now());
+    this.updateLast(Date.now());
   }
 
-  /** Bring the words about the last expression up to date. */
-  tell(now) {
+  /** Update the line about the last expression. */
+  updateLast(now) {
     const event = this.latest;
     if (!event) return;
     const open = event.seq === undefined;
-    const parts = [word(event.label), percent(event.confidence)];
+    const parts = [capitalize(event.label), percent(event.confidence)];
     if (event.speaking) parts.push("while speaking");
     if (!open) parts.push(event.kind, seconds(duration(event)), ago(now - event.at));
     this.last.replaceChildren(shapeIcon(event.label), element("span", "", parts.join(" · ") + (open ? " · under way" : "")));
     const fresh = this.flashed !== undefined && performance.now() - this.flashed < 3500;
     this.flash.hidden = !fresh;
-    if (fresh) this.flash.replaceChildren(shapeIcon(event.label), `${word(event.label)} ${percent(event.confidence)}`);
+    if (fresh) this.flash.replaceChildren(shapeIcon(event.label), `${capitalize(event.label)} ${percent(event.confidence)}`);
   }
 }
 
-/** What the colours under and behind the trace mean. */
-function activityKey() {
+/** The legend of the activity colours of the trace. */
+function activityLegend() {
   const kinds = ACTIVITY_KINDS.filter((kind) => kind !== "blink"); // its colour is that of closed eyes
   return kinds.map((kind) => {
     const swatch = element("span", "swatch");
@@ -202,7 +202,7 @@ function activityKey() {
   });
 }
 
-function keyed(sign, text) {
+function legendEntry(sign, text) {
   const mark = element("span", "sign", sign);
   mark.setAttribute("aria-hidden", "true");
   return element("span", "", [mark, ` ${text}`]);

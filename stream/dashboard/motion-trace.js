@@ -1,27 +1,27 @@
-// The motion trace of a source: loudness over the last seconds, the threshold at 1, and what was spotted on it. It is shaded while
-// a face speaks; a band on its floor tells what else the face does besides expressions.
+// The motion trace of a source: loudness over the last seconds, the threshold at 1, and the expressions found. It is shaded while
+// a face speaks; a band at the bottom shows the other activities.
 
-import { activityOf, classColour, classOf, colour, drawShape, fit } from "./look.js";
+import { activityOf, classColour, classOf, colour, drawShape, resizeCanvas } from "./display.js";
 
 const SPAN_S = 12;
 const TOP = 26; // room for the marks of the apexes
 const BOTTOM = 16;
 const BAND = 6; // its height
-const LEAST_BAND = 3; // width of a blink
+const MIN_BAND = 3; // width of a blink
 const GAP_S = 0.5; // samples further apart are not joined
-const LEAST_CEILING = 2;
+const MIN_CEILING = 2;
 
-export class Trace {
+export class MotionTrace {
   constructor(canvas) {
     this.canvas = canvas;
     this.faces = new Map(); // face -> [[t, loudness], ...]
     this.marks = new Map(); // event id -> event
-    this.done = []; // activities that are over: { kind, from, to }
-    this.doing = []; // those that go on: { face, kind, from }
+    this.ended = []; // activities that have ended: { kind, from, to }
+    this.doing = []; // current activities: { face, kind, from }
     this.newest = -Infinity;
     this.lead = null; // source time less page time, smoothed
-    this.ceiling = LEAST_CEILING;
-    this.changed = true; // since it was drawn
+    this.ceiling = MIN_CEILING;
+    this.changed = true; // since the last drawing
   }
 
   add({ t, faces, samples }) {
@@ -37,16 +37,16 @@ export class Trace {
       this.faces.set(face, points);
     }
     this.doing = (faces ?? []).flatMap(({ face, doing }) => (doing ?? []).map(({ kind, since }) => ({ face, kind, from: since })));
-    this.#forget(t - SPAN_S - 2);
+    this.#prune(t - SPAN_S - 2);
   }
 
-  /** An activity that is over. */
-  act({ kind, start, end }) {
-    this.done.push({ kind, from: start.t, to: end.t });
+  /** Add an activity that has ended. */
+  addActivity({ kind, start, end }) {
+    this.ended.push({ kind, from: start.t, to: end.t });
     this.changed = true;
   }
 
-  mark(event) {
+  addExpression(event) {
     this.marks.set(event.id, event);
     this.changed = true;
   }
@@ -54,39 +54,39 @@ export class Trace {
   clear() {
     this.faces.clear();
     this.marks.clear();
-    this.done = [];
+    this.ended = [];
     this.doing = [];
     this.newest = -Infinity;
     this.lead = null;
     this.changed = true;
   }
 
-  #forget(before) {
+  #prune(before) {
     for (const [face, points] of this.faces) {
       const kept = points.findIndex(([t]) => t >= before);
       if (kept < 0) this.faces.delete(face);
       else if (kept > 60) points.splice(0, kept);
     }
-    this.done = this.done.filter(({ to }) => to >= before);
+    this.ended = this.ended.filter(({ to }) => to >= before);
     for (const [id, { offset, apex }] of this.marks) if ((offset ?? apex).t < before - SPAN_S) this.marks.delete(id);
   }
 
-  /** The source's time at the right edge: it flows evenly, a little behind the newest sample. */
-  #edge(flowing) {
-    if (!flowing || this.lead === null) return this.newest;
+  /** The source's time at the right edge: it advances evenly, a little behind the newest sample. */
+  #rightEdge(scrolling) {
+    if (!scrolling || this.lead === null) return this.newest;
     return Math.min(this.newest + 0.3, performance.now() / 1000 + this.lead);
   }
 
-  draw(flowing) {
+  draw(scrolling) {
     this.changed = false;
-    const { context, width, height } = fit(this.canvas);
+    const { context, width, height } = resizeCanvas(this.canvas);
     if (!width) return;
-    const edge = Number.isFinite(this.newest) ? this.#edge(flowing) : 0;
+    const edge = Number.isFinite(this.newest) ? this.#rightEdge(scrolling) : 0;
     const floor = height - BOTTOM;
     const x = (t) => width - 6 - ((edge - t) / SPAN_S) * (width - 6);
-    this.#settle(edge);
+    this.#adjustScale(edge);
     const y = (loudness) => floor - (Math.min(loudness, this.ceiling) / this.ceiling) * (floor - TOP);
-    for (const act of [...this.done, ...this.doing]) this.#drawActivity(context, act, x, floor, edge);
+    for (const act of [...this.ended, ...this.doing]) this.#drawActivity(context, act, x, floor, edge);
     this.#drawScale(context, width, x, y, floor, edge);
     for (const event of this.marks.values()) this.#drawSpan(context, event, x, floor, edge);
     for (const points of this.faces.values()) this.#drawLine(context, points, x, y, edge);
@@ -94,8 +94,8 @@ export class Trace {
   }
 
   /** The scale follows the loudest sample in view, quickly up and slowly down. */
-  #settle(edge) {
-    let loudest = LEAST_CEILING;
+  #adjustScale(edge) {
+    let loudest = MIN_CEILING;
     for (const points of this.faces.values()) {
       for (const [t, loudness] of points) if (t > edge - SPAN_S && loudness * 1.15 > loudest) loudest = loudness * 1.15;
     }
@@ -129,7 +129,7 @@ export class Trace {
     if (right < 0) return;
     context.fillStyle = colour(activityOf(kind).property);
     if (kind !== "speech") {
-      context.fillRect(left, floor - BAND, Math.max(LEAST_BAND, right - left), BAND);
+      context.fillRect(left, floor - BAND, Math.max(MIN_BAND, right - left), BAND);
       return;
     }
     context.globalAlpha = 0.14;
@@ -151,8 +151,8 @@ export class Trace {
     line(context, from, TOP, from, floor);
     if (event.offset) line(context, to, TOP, to, floor);
     context.setLineDash([]);
-    flag(context, from, floor, 6);
-    if (event.offset) flag(context, to, floor, -6);
+    drawFlag(context, from, floor, 6);
+    if (event.offset) drawFlag(context, to, floor, -6);
   }
 
   #drawApex(context, event, x, edge) {
@@ -191,8 +191,8 @@ function line(context, x0, y0, x1, y1) {
   context.stroke();
 }
 
-/** A small triangle on the floor, pointing into the span it belongs to. */
-function flag(context, x, floor, width) {
+/** A small triangle at the bottom, pointing into its span. */
+function drawFlag(context, x, floor, width) {
   context.beginPath();
   context.moveTo(x, floor - 8);
   context.lineTo(x + width, floor - 4);

@@ -1,4 +1,4 @@
-"""A server at a port for tests of the server itself: real store, hub and server, no sources, and raw looks at its answers."""
+"""A running server for tests of the server itself: real store, hub and server, no sources; and clients that break the rules."""
 
 from __future__ import annotations
 
@@ -17,64 +17,33 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from stream.events.hub import Hub
-from stream.events.query import Reader
 from stream.events.store import Store
 from stream.messages import SourceStatus
-from stream.server.camera import BrowserCameras
 from stream.server.metrics import Metrics
-from stream.server.response import Page
+from stream.server.response import StaticFile
 from stream.server.server import Server
 from stream.settings import ServerSettings
 from tests.events import decided
 from tests.live import PATIENCE_S
 
-PAGES = {
-    "/": Page(b"<!doctype html><title>t</title>", "text/html; charset=utf-8", '"abc"'),
-    "/app.js": Page(b"1", "text/javascript; charset=utf-8", '"def"'),
+FILES = {
+    "/": StaticFile(b"<!doctype html><title>t</title>", "text/html; charset=utf-8", '"abc"'),
+    "/app.js": StaticFile(b"1", "text/javascript; charset=utf-8", '"def"'),
 }
-OURS = [Subprotocol("apexstream.v1")]
+SUBPROTOCOLS = [Subprotocol("apexstream.v1")]
 TOKEN = "a-token-for-tests-0123456789"
 
 
 @dataclass
-class KnownFacts:
-    """What a service would tell of itself."""
+class RunningServer:
+    """A server that runs, with its parts; pictures are the evidence it serves, by event and name."""
 
     hub: Hub
-    folder: Path
-    pictures: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    model: str = "ahmsa-3db@sha256:0123456789ab"
-    version: str = "0.0.1"
-    store_name: str = "a-store"
-    problem: str | None = None
-
-    @property
-    def seq(self) -> int:
-        return self.hub.seq
-
-    def statuses(self) -> list[SourceStatus]:
-        return list(self.hub.streams.values())
-
-    async def stored(self, since: int, **bounds: Any) -> list[dict[str, Any]]:
-        def read() -> list[dict[str, Any]]:
-            with Reader(self.folder) as reader:
-                return reader.since(since, **bounds)
-
-        return await asyncio.to_thread(read)
-
-    def picture(self, event: str, picture: str) -> bytes | None:
-        return self.pictures.get((event, picture))
-
-
-@dataclass
-class Listening:
-    """A server that runs, with all that it serves."""
-
-    server: Server
-    hub: Hub
-    facts: KnownFacts
-    figures: Metrics
+    metrics: Metrics
     store: Store
+    pictures: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    ready: bool = True
+    server: Server = field(init=False)
 
     @property
     def port(self) -> int:
@@ -84,42 +53,43 @@ class Listening:
     def uri(self) -> str:
         return f"ws://127.0.0.1:{self.port}/"
 
-    def figure(self, name: str, **labels: str) -> float:
+    def sample(self, name: str, **labels: str) -> float:
         """A sample of the metrics, 0 where there is none yet."""
-        return self.figures.registry.get_sample_value(name, labels) or 0.0
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @contextlib.asynccontextmanager
-async def listening(
-    folder: Path, *, cameras: BrowserCameras | None = None, pages: Mapping[str, Page] | None = None, **settings: Any
-) -> AsyncIterator[Listening]:
-    """A server at a free port of this machine."""
+async def running_server(
+    folder: Path, *, session: Any = None, files: Mapping[str, StaticFile] = FILES, **settings: Any
+) -> AsyncIterator[RunningServer]:
+    """A server at a free port of this machine; session is where cameras of browsers are added."""
     with Store(folder) as store:
-        figures = Metrics()
-        hub = Hub(store, model="ahmsa-3db@sha256:0123456789ab", version="0.0.1", replayed=figures.replayed)
+        metrics = Metrics()
+        hub = Hub(store, model="ahmsa-3db@sha256:0123456789ab", version="0.0.1", replayed=metrics.replayed)
         hub.post(SourceStatus("lobby", "pattern", "live", fps=30.0, width=640, height=480))
-        facts = KnownFacts(hub, folder)
-        server = Server(
+        running = RunningServer(hub, metrics, store)
+        running.server = Server(
             ServerSettings(**{"port": 0, **settings}),
             hub,
-            facts,
-            figures=figures,
-            cameras=cameras,
-            pages=PAGES if pages is None else pages,
+            picture=lambda event, picture: running.pictures.get((event, picture)),
+            ready=lambda: running.ready,
+            metrics=metrics,
+            session=session,
+            files=files,
         )
         publisher = asyncio.create_task(hub.run())
-        await server.start()
+        await running.server.start()
         try:
-            yield Listening(server, hub, facts, figures, store)
+            yield running
         finally:
-            await server.stop()
+            await running.server.stop()
             hub.close()
             await publisher
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer as it came."""
+    """An HTTP response as received."""
 
     status: int
     headers: dict[str, str]
@@ -130,7 +100,7 @@ class Answer:
 
 
 async def raw(port: int, request: bytes, tls: ssl.SSLContext | None = None) -> bytes:
-    """All bytes that come back for these, until the server closes."""
+    """All bytes of the response to a request, until the server closes."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls is not None else None
     )
@@ -154,14 +124,14 @@ async def ask(
     body: bytes = b"",
     tls: ssl.SSLContext | None = None,
 ) -> Answer:
-    """One request, without a library that would correct it."""
+    """One request, sent without a library that would correct it."""
     lines = [f"{method} {path} HTTP/1.1", *([f"Host: {host}"] if host is not None else [])]
     lines += [f"{name}: {value}" for name, value in headers]
     return parsed(await raw(port, "\r\n".join([*lines, "", ""]).encode("latin-1") + body, tls))
 
 
 def parsed(data: bytes) -> Answer:
-    """An answer from its bytes; status 0 where none came."""
+    """A response from its bytes; status 0 where none came."""
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -177,7 +147,7 @@ def _joined(chunks: bytes) -> bytes:
         size, _, rest = chunks.partition(b"\r\n")
         length = int(size, 16)
         if not length or rest[length : length + 2] != b"\r\n":
-            raise ValueError(f"the answer is cut off after {len(body)} bytes")
+            raise ValueError(f"the response ends after {len(body)} bytes")
         body, chunks = body + rest[:length], rest[length + 2 :]
     return body
 
@@ -191,12 +161,12 @@ UPGRADE = (
 
 
 @contextlib.asynccontextmanager
-async def joined(service: Listening, query: str = "", **options: Any) -> AsyncIterator[ClientConnection]:
-    """A client that has been told hello and gets what is sent from now on."""
-    async with connect(f"{service.uri}{query}", subprotocols=OURS, **options) as client:
+async def connected(service: RunningServer, query: str = "", **options: Any) -> AsyncIterator[ClientConnection]:
+    """A client that got hello and receives what is sent from now on."""
+    async with connect(f"{service.uri}{query}", subprotocols=SUBPROTOCOLS, **options) as client:
         assert json.loads(await client.recv())["type"] == "hello"
         if "since" not in query:
-            assert (await next_of(client, "status"))["stream"] == "lobby", "the hub tells it to who has joined"
+            assert (await next_of(client, "status"))["stream"] == "lobby", "sent by the hub to each new subscriber"
         yield client
 
 
@@ -208,16 +178,16 @@ async def next_of(client: ClientConnection, kind: str) -> dict[str, Any]:
     raise AssertionError(f"the connection ended before a {kind}")
 
 
-async def unharmed(service: Listening, number: int = 1_000) -> None:
-    """Whoever comes next is served: page, socket, event."""
+async def still_serves(service: RunningServer, number: int = 1_000) -> None:
+    """The next client is served: page, websocket, event."""
     assert (await ask(service.port, "/healthz")).status == 200
-    async with joined(service) as client:
+    async with connected(service) as client:
         service.hub.post(decided(number))
         assert (await next_of(client, "expression"))["id"] == f"lobby-{number}"
 
 
-async def opened(port: int, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A socket after its handshake, without a library that keeps to the protocol."""
+async def open_socket(port: int, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A websocket after its handshake, without a library that keeps to the protocol."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None)
     lines = ["GET / HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in UPGRADE), "", ""]
     writer.write("\r\n".join(lines).encode())
@@ -225,29 +195,29 @@ async def opened(port: int, tls: ssl.SSLContext | None = None) -> tuple[asyncio.
     return reader, writer
 
 
-def masked(opcode: int, data: bytes, *, fin: bool = True) -> bytes:
+def client_frame(opcode: int, data: bytes, *, fin: bool = True) -> bytes:
     """A client's frame."""
     length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + struct.pack(">H", len(data))
     length = length if len(data) < 65536 else b"\xff" + struct.pack(">Q", len(data))
     return bytes([(0x80 if fin else 0) | opcode]) + length + b"\x00\x00\x00\x00" + data
 
 
-async def stuck_clients_are_cut_off(service: Listening, tls: ssl.SSLContext | None = None) -> None:
-    """Of two clients one reads: it misses nothing, the other one is cut off."""
-    reader, writer = await opened(service.port, tls)
+async def stuck_client_is_disconnected(service: RunningServer, tls: ssl.SSLContext | None = None) -> None:
+    """Of two clients one reads and misses nothing; the other one is disconnected."""
+    reader, writer = await open_socket(service.port, tls)
     writer.transport.pause_reading()
-    before, dropped = service.hub.subscribers, service.figure("apexstream_subscribers_dropped_total")
+    before, dropped = service.hub.subscribers, service.sample("apexstream_subscribers_dropped_total")
     uri = f"{'wss' if tls else 'ws'}://localhost:{service.port}/"
     async with connect(uri, ssl=tls, max_size=None, proxy=None) as client:
         await until(lambda: service.hub.subscribers > before, "the client to have joined")
         probabilities = {"surprise": 1.0, **{"x" * 2000 + str(k): 0.0 for k in range(10)}}
         total = 0
-        while service.figure("apexstream_subscribers_dropped_total") == dropped and total < 2000:
+        while service.sample("apexstream_subscribers_dropped_total") == dropped and total < 2000:
             service.hub.post(decided(total, stream="lobby", probabilities=probabilities))
             assert (await next_of(client, "expression"))["id"] == f"lobby-{total}"
             total += 1
-        assert service.figure("apexstream_subscribers_dropped_total") == dropped + 1
-    writer.transport.resume_reading()  # at once: what the kernel held for it is gone, too
+        assert service.sample("apexstream_subscribers_dropped_total") == dropped + 1
+    writer.transport.resume_reading()  # at once: the kernel's buffer was dropped too
     with pytest.raises(ConnectionError):
         async with asyncio.timeout(PATIENCE_S):
             await reader.read()

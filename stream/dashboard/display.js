@@ -1,4 +1,4 @@
-// How classes, times and figures look: one place for colours, shapes, letters and words.
+// How classes, times and numbers are displayed: colours, shapes, letters and words.
 
 const CLASSES = {
   negative: { letter: "N", shape: "down" },
@@ -9,7 +9,7 @@ const CLASSES = {
 
 export const LABELS = Object.keys(CLASSES);
 
-/** What a face does besides expressions: in words, and the custom property of its colour. */
+/** Activities of a face besides expressions: name, and the custom property of its colour. */
 const ACTIVITIES = {
   speech: { name: "speaking", property: "--act-speech" },
   blink: { name: "eyes closed", property: "--act-eyes" },
@@ -22,7 +22,7 @@ const ACTIVITIES = {
 
 export const ACTIVITY_KINDS = Object.keys(ACTIVITIES);
 
-/** An activity's words and colour property; one of another version gets its own name. */
+/** Name and colour property of an activity; an unknown kind gets its own name. */
 export function activityOf(kind) {
   return ACTIVITIES[kind] ?? { name: kind.replaceAll("_", " "), property: "--class-other" };
 }
@@ -35,7 +35,7 @@ const OUTLINES = {
   square: [[-0.85, -0.85], [0.85, -0.85], [0.85, 0.85], [-0.85, 0.85]],
 };
 
-/** Letter and shape of a class; a class of another network gets its first letter and a square. */
+/** Letter and shape of a class; an unknown class gets its first letter and a square. */
 export function classOf(label) {
   return CLASSES[label] ?? { letter: (label[0] ?? "?").toUpperCase(), shape: "square" };
 }
@@ -45,21 +45,21 @@ function property(label) {
   return label in CLASSES ? `--class-${label}` : "--class-other";
 }
 
-let known = new Map();
+let cache = new Map();
 
 /** A colour of the style sheet by its custom property, as canvases need it. */
 export function colour(name) {
-  if (!known.has(name)) known.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
-  return known.get(name);
+  if (!cache.has(name)) cache.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return cache.get(name);
 }
 
 export function classColour(label) {
   return colour(property(label));
 }
 
-/** Called when light turns to dark or back. */
-export function forgetColours() {
-  known = new Map();
+/** To be called when the theme changes. */
+export function resetColours() {
+  cache = new Map();
 }
 
 /** Draw the shape of a class around (x, y): filled, or an outline while it is provisional. */
@@ -81,7 +81,7 @@ export function drawShape(context, label, x, y, radius, { hollow = false } = {})
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** The shape of a class as an SVG element; it says nothing to a screen reader, the name stands beside it. */
+/** The shape of a class as an SVG element, hidden from screen readers: the name is beside it. */
 export function shapeIcon(label) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "-1.3 -1.3 2.6 2.6");
@@ -105,7 +105,7 @@ export function element(tag, className = "", content = [], properties = {}) {
   return Object.assign(made, properties);
 }
 
-export function word(label) {
+export function capitalize(label) {
   return label ? label[0].toUpperCase() + label.slice(1) : "";
 }
 
@@ -121,7 +121,7 @@ export function pixels(distance) {
   return distance === null ? "–" : `${distance.toFixed(2)} px`;
 }
 
-/** A network's name with the beginning of its hash. */
+/** A model's name with its hash shortened. */
 export function shortModel(model) {
   return model.replace(/(sha256:.{8}).*/, "$1");
 }
@@ -130,7 +130,7 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
 /** Time of day, with the day before it where it is not today. */
-export function clock(ms) {
+export function timeOfDay(ms) {
   const at = new Date(ms);
   return at.toDateString() === new Date().toDateString() ? CLOCK.format(at) : `${DAY.format(at)}, ${CLOCK.format(at)}`;
 }
@@ -145,7 +145,7 @@ export function ago(ms) {
 }
 
 /** Size a canvas to its box in device pixels; returns its context scaled to CSS pixels, and the box. */
-export function fit(canvas) {
+export function resizeCanvas(canvas) {
   const ratio = devicePixelRatio || 1;
   const { clientWidth: width, clientHeight: height } = canvas;
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];

@@ -1,8 +1,8 @@
-// The live picture of a source with what is seen on it: its contours as lines, the five regions as boxes.
+// The preview of a source with its landmarks as lines and the five regions as boxes.
 
-import { colour, fit } from "./look.js";
+import { colour, resizeCanvas } from "./display.js";
 
-export class Picture {
+export class Preview {
   constructor(canvas) {
     this.canvas = canvas;
     this.landmarks = true;
@@ -10,11 +10,11 @@ export class Picture {
     this.bitmap = null;
     this.header = null;
     this.decoding = false;
-    this.changed = false; // since it was drawn
+    this.changed = false; // since the last drawing
   }
 
-  /** Take a JPEG and its header; while one is being decoded, the ones that come are left out. */
-  async take(header, jpeg) {
+  /** Decode a JPEG with its header; those that come while one is being decoded are dropped. */
+  async decode(header, jpeg) {
     if (this.decoding) return;
     this.decoding = true;
     try {
@@ -23,7 +23,7 @@ export class Picture {
       [this.bitmap, this.header] = [bitmap, header];
       this.changed = true;
     } catch {
-      return; // a picture that cannot be decoded: the next one comes soon
+      return; // a damaged picture: the next one follows soon
     } finally {
       this.decoding = false;
     }
@@ -38,7 +38,7 @@ export class Picture {
   draw() {
     this.changed = false;
     if (this.header) this.canvas.parentElement.style.setProperty("--aspect", `${this.header.width} / ${this.header.height}`);
-    const { context, width, height } = fit(this.canvas);
+    const { context, width, height } = resizeCanvas(this.canvas);
     if (!this.bitmap || !width) return;
     const scale = Math.min(width / this.header.width, height / this.header.height);
     const pixel = 1 / scale;
@@ -52,7 +52,7 @@ export class Picture {
   }
 }
 
-/** The contours of a face as closed lines; lengths says how many of the points each has. */
+/** The contours of a face as closed lines; lengths: the number of points of each. */
 function drawLandmarks(context, points, lengths, pixel) {
   context.beginPath();
   let first = 0;
