@@ -22,8 +22,8 @@ from websockets.typing import Subprotocol
 
 from engine.errors import InputError, SourceError
 from stream import protocol as wire
-from stream.events.schema import read_message
 from stream.protocol import Subscribe
+from stream.schema import read_message
 
 SILENCE_S = 15.0
 """A service sends a heartbeat every 5 seconds; who hears nothing for this long is cut off and does not know it."""

@@ -19,8 +19,8 @@ from urllib.parse import parse_qs, urlencode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from engine.errors import InputError
-from stream.events.schema import LAST_SEQ
 from stream.messages import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
+from stream.schema import LAST_SEQ
 
 VERSION = 1
 SUBPROTOCOL = "apexstream.v1"

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, cast
 
 from engine.errors import InputError, OutputError
-from stream.events.schema import read_stored
+from stream.schema import read_stored
 
 FILE = "events.sqlite3"
 APPLICATION = 0x41504558

@@ -18,7 +18,7 @@ import typer
 from engine.errors import OutputError
 from engine.text import json_line, plain
 from stream.events.formats import FORMATS, Entry
-from stream.events.schema import LAST_SEQ
+from stream.schema import LAST_SEQ
 
 if TYPE_CHECKING:
     from stream.events.query import Reader

@@ -19,7 +19,7 @@ import typer
 from apexstream.commands.events import possible
 from engine.errors import InputError, OutputError
 from engine.text import json_line, plain
-from stream.events.schema import LAST_SEQ
+from stream.schema import LAST_SEQ
 
 if TYPE_CHECKING:
     from stream.client import Place, Remote

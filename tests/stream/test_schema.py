@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stream.events.schema import read_message, read_stored
+from stream.schema import read_message, read_stored
 from tests.events import DAMAGED, stored
 
 
