@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import ConfigError
-from engine.recognition.flowmap import INPUTS
+from engine.geometry import INPUTS
 
 
 def _known_input(kind: str) -> str:
@@ -26,7 +26,7 @@ def _known_input(kind: str) -> str:
 
 
 InputKind = Annotated[str, AfterValidator(_known_input)]
-"""What a network is fed with, one of `engine.recognition.flowmap.INPUTS`; settings, cards and recipes share the check."""
+"""What a network is fed with, one of `engine.geometry.INPUTS`; settings, cards and recipes share the check."""
 
 
 class Settings(BaseModel):

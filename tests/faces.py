@@ -14,8 +14,8 @@ from apexstream.clips.portrait import photograph
 from apexstream.clips.render import Scene
 from apexstream.clips.spec import Action
 from engine.faces.landmarks import FaceLocator
-from engine.recognition.flowmap import CROP_SIDE
-from engine.recognition.recognizer import face_flow
+from engine.geometry import CROP_SIDE
+from engine.recognition.flowmap import face_flow
 from engine.registration.align import Registrar
 from engine.types import F32, U8, Crop, Frame
 

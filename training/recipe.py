@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from engine.config import InputKind
 from engine.errors import ConfigError
+from engine.geometry import INPUTS, MAP_SIDE
 from engine.models import NAMES, SIDES
-from engine.recognition.flowmap import INPUTS, SIDE
 
 
 class Strict(BaseModel):
@@ -26,7 +26,7 @@ class ModelSettings(Strict):
     name: str
     members: int = Field(1, ge=1)
     input: InputKind = "five-regions"
-    """What the network is fed with, one of `engine.recognition.flowmap.INPUTS`."""
+    """What the network is fed with, one of `engine.geometry.INPUTS`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
@@ -154,8 +154,10 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _kernel_sees_maps(self) -> Self:
         shape = INPUTS[self.model.input]
-        if self.kernel is not None and shape != (3, SIDE, SIDE):
-            raise ValueError(f"a kernel machine looks at inputs of 3 x {SIDE} x {SIDE}, and {self.model.input} is {shape}")
+        if self.kernel is not None and shape != (3, MAP_SIDE, MAP_SIDE):
+            raise ValueError(
+                f"a kernel machine looks at inputs of 3 x {MAP_SIDE} x {MAP_SIDE}, and {self.model.input} is {shape}"
+            )
         return self
 
 

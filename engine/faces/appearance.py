@@ -10,9 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
-from engine.registration.align import keypoints
-from engine.registration.head import similarity
+from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints, keypoints_to_crop, similarity
 from engine.types import F32, U8
 
 SAME = 0.8

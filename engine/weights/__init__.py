@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from engine.config import InputKind
 from engine.errors import ConfigError, WeightsError
+from engine.geometry import INPUTS
 from engine.models import NAMES
-from engine.recognition.flowmap import INPUTS
 
 _HERE = Path(__file__).parent
 
@@ -52,7 +52,7 @@ class Card(Hashed):
     classes: tuple[Annotated[str, Field(pattern=_WORDS)], ...] = Field(min_length=2, max_length=64)
     """In the order of the output's columns."""
     input: InputKind
-    """What it is fed with, one of `engine.recognition.flowmap.INPUTS`."""
+    """What it is fed with, one of `engine.geometry.INPUTS`."""
     input_shape: tuple[int, int, int]
     temperature: float = Field(gt=0)
     """By which the logits are divided in the file, so that confidence is calibrated on held-out subjects."""

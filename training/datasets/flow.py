@@ -25,6 +25,7 @@ from engine.config import LandmarkSettings
 from engine.errors import InputError
 from engine.faces import glance, landmarks, view
 from engine.faces.landmarks import FaceLocator, face_box
+from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, MAP_SIDE, keypoints_to_map
 from engine.kernels import heads as heads_compiled
 from engine.kernels import machine
 from engine.kernels import patches as patches_compiled
@@ -39,9 +40,8 @@ from engine.ops.tvl1 import method
 from engine.ops.tvl1.method import METHOD
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.recognition import flowmap, likeness, recognizer, residual
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
+from engine.recognition.flowmap import face_flow, intensity, whole_map
 from engine.recognition.likeness import ALIKE
-from engine.recognition.recognizer import face_flow, intensity
 from engine.registration import align, head, patches, warp
 from engine.registration.align import Registrar
 from engine.types import F32, U8, Crop, Frame
@@ -102,7 +102,7 @@ def settings() -> dict[str, object]:
         "onset_reach_s": ONSET_REACH_S,
         "apex_reach_s": APEX_REACH_S,
         "crop_side": CROP_SIDE,
-        "map_side": SIDE,
+        "map_side": MAP_SIDE,
         "keypoints": [[round(float(v), 4) for v in point] for point in CANONICAL_KEYPOINTS],
         "flow": asdict(METHOD),
         "cropped_margin": MARGIN,

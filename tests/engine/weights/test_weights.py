@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, WeightsError
+from engine.geometry import CANONICAL_KEYPOINTS, INPUTS, keypoints_to_crop
 from engine.models import NAMES
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, INPUTS, keypoints_to_crop, network_input, whole_map
+from engine.recognition.flowmap import network_input, whole_map
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import DEFAULT, default_weights, load_card, shipped, weights_for

@@ -11,9 +11,9 @@ import pytest
 
 from apexstream.clips.spec import Action
 from engine.errors import InputError
+from engine.geometry import CANONICAL_KEYPOINTS, keypoints_to_map
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, keypoints_to_map, whole_map
-from engine.recognition.recognizer import face_flow
+from engine.recognition.flowmap import face_flow, whole_map
 from engine.types import F32, Frame
 from tests.databases import Shot, face_part, shot, write_picture, write_shot
 from tests.faces import grey_picture, registered
