@@ -174,7 +174,7 @@ class Pipeline:
             events += self._advance_face(frame, face)
         return events + self._let_go(frame.t)
 
-    def foresee(self) -> None:
+    def recognize_ahead(self) -> None:
         """Recognizes what would be announced next, before it is sure: its event need not wait for that then.
 
         For a driver with time to spare between two frames; events are the same without it.
@@ -184,12 +184,12 @@ class Pipeline:
             if marks is not None:
                 self._recognized(watch, *marks)
 
-    def look_around(self, frame: Frame) -> None:
+    def search_ahead(self, frame: Frame) -> None:
         """Looks for new faces in the frame that was located last, if it is time to: `locate` need not do that then.
 
         For a driver with time to spare between two frames, on the thread of `locate`.
         """
-        self._locator.look_around(frame)
+        self._locator.search_ahead(frame)
 
     def flush(self) -> list[Event]:
         """The source has ended: what is still open becomes final, truncated."""

@@ -137,7 +137,7 @@ def test_time_to_spare_is_used_to_look_ahead(clip: Clip) -> None:
     waiting: list[int] = []
 
     class Foreseeing(Pipeline):
-        def foresee(self) -> None:
+        def recognize_ahead(self) -> None:
             waiting.append(len(mailbox))
 
     mailbox: Mailbox[Arrival] = Mailbox(8, newest=False)
