@@ -10,9 +10,9 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.config import InputKind
-from engine.errors import ConfigError, WeightsError
+from engine.errors import WeightsError
 from engine.geometry import INPUTS
-from engine.models import NAMES
+from engine.models import architecture
 
 _HERE = Path(__file__).parent
 
@@ -101,8 +101,7 @@ def weights_for(network: str) -> Path:
     Raises ConfigError for an architecture that does not exist, and WeightsError, which tells how to make such a file, where
     none is shipped.
     """
-    if network not in NAMES:
-        raise ConfigError(f"no architecture is called {network!r}; there are {', '.join(NAMES)}")
+    architecture(network)
     for name in shipped():
         if json.loads((_HERE / f"{name}.json").read_bytes())["network"] == network:
             return _HERE / f"{name}.onnx"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from apexstream.clips.spec import LABEL_OF, Action
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, WeightsError
 from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, INPUTS, keypoints_to_crop, keypoints_to_map
+from engine.models import ARCHITECTURES
 from engine.ops.tvl1 import tvl1_batch
 from engine.recognition import flowmap_gpu
 from engine.recognition import recognizer as module
@@ -147,8 +148,8 @@ def test_a_card_of_other_columns_than_the_network_is_refused(tmp_path: Path) -> 
         Recognizer(RecognizerSettings(weights=path))
 
 
-@pytest.mark.parametrize("network", ["ahmsa", "htnet", "hfa"])
-def test_an_architecture_is_taken_from_those_shipped(network: Literal["ahmsa", "htnet", "hfa"]) -> None:
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_an_architecture_is_taken_from_those_shipped(network: str) -> None:
     """Or, where none is, the same sentence comes that tells how to make one."""
     try:
         expected = weights_for(network)
