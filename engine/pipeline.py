@@ -26,25 +26,14 @@ from engine.ring import Ring
 from engine.spotting.decision import SPOKEN_SHARE, Decision
 from engine.spotting.judge import judge_network
 from engine.spotting.spotter import BREAK_S
-from engine.types import ACTIVITY_KINDS, F32, U8, Activity, ActivityKind, Crop, Event, Face, Frame, Mark, Span
+from engine.types import ACTIVITY_KINDS, Activity, ActivityKind, Crop, Event, Evidence, Face, Frame, Mark, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
 GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 UNSURE_S = 0.2  # after a break the face is watched for so long before a motion is taken to begin: it may have before
-EVIDENCE = 8  # of so many spans recognized last, the pictures are kept
 MOST_ACTIVITIES = 4096  # that wait to be asked for
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What an event was recognized from: the registered face at onset and apex, [128, 128] grey, and its own flow
-    [2, 128, 128] of (u, v) from one to the other, in pixels of the crop."""
-
-    onset: U8
-    apex: U8
-    flow: F32
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +44,7 @@ class _Answered:
     apex: Mark
     crops: int
     answer: Recognition
-    behind: Evidence
+    evidence: Evidence
 
 
 @dataclass(eq=False)
@@ -111,7 +100,6 @@ class Pipeline:
         self._ordinals: dict[int, int] = {}  # the next span's, of faces that left
         self._activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
         self._acted: Counter[ActivityKind] = Counter()
-        self._evidence: dict[str, Evidence] = {}
 
     @classmethod
     def from_config(
@@ -213,13 +201,6 @@ class Pipeline:
         """What the spotter sees now, by face: loudness (1 is its threshold) and the largest regional motion in crop pixels."""
         return {id_: (watch.decision.loudness, watch.decision.moved_px) for id_, watch in self._faces.items()}
 
-    def evidence(self, event: str) -> Evidence | None:
-        """The pictures behind the event of this id; None unless it is among the last few recognized.
-
-        An event that is announced and then made final with the same onset and apex has the very same evidence.
-        """
-        return self._evidence.get(event)
-
     def _advance_face(self, frame: Frame, face: Face) -> list[Event]:
         watch = self._faces.get(face.id)
         if watch is None:
@@ -253,13 +234,11 @@ class Pipeline:
                 watch.announced = span.ordinal
             self._counts[span.state] += 1
             self._counts["truncated"] += span.truncated
-            answer, behind = self._recognized(watch, span.onset, span.apex)
-            event = self._event(face, span, answer, speaking=self._spoke(watch, span))
-            events.append(event)
-            self._keep(event.id, behind)
+            found = self._recognized(watch, span.onset, span.apex)
+            events.append(self._event(face, span, found, speaking=self._spoke(watch, span)))
         return events
 
-    def _recognized(self, watch: _Watch, onset: Mark, apex: Mark) -> tuple[Recognition, Evidence]:
+    def _recognized(self, watch: _Watch, onset: Mark, apex: Mark) -> _Answered:
         """The answer for an onset and apex of one face, and what it stands on; the last one is not worked out again, unless it
         was foreseen so early that the apex has got more crops since."""
         resting, moved = self._nearest(watch, onset), self._nearest(watch, apex)
@@ -268,15 +247,9 @@ class Pipeline:
         if known is None or (known.onset, known.apex) != (onset, apex) or known.crops < len(after):
             before = watch.ring.between(onset.t - ONSET_REACH_S, onset.t) or [resting]
             answer = self._recognizer.recognize(before, after, watch.ring.between(onset.t, apex.t)[1:-1])
-            behind = Evidence(resting.pixels, moved.pixels, answer.flow)
-            known = watch.last = _Answered(onset, apex, len(after), answer, behind)
-        return known.answer, known.behind
-
-    def _keep(self, event: str, evidence: Evidence) -> None:
-        self._evidence.pop(event, None)
-        self._evidence[event] = evidence
-        if len(self._evidence) > EVIDENCE:
-            del self._evidence[next(iter(self._evidence))]
+            evidence = Evidence(resting.pixels, moved.pixels, answer.flow)
+            known = watch.last = _Answered(onset, apex, len(after), answer, evidence)
+        return known
 
     def _nearest(self, watch: _Watch, mark: Mark) -> Crop:
         """The crop nearest to a moment; the oldest one where the ring no longer reaches back to it."""
@@ -291,7 +264,8 @@ class Pipeline:
         self._activities += ended
         self._acted.update(one.kind for one in ended)
 
-    def _event(self, face: int, span: Span, answer: Recognition, *, speaking: bool) -> Event:
+    def _event(self, face: int, span: Span, found: _Answered, *, speaking: bool) -> Event:
+        answer = found.answer
         name = f"{self._session}/{self.stream}/{face}/{span.ordinal}"
         return Event(
             id=str(uuid5(NAMESPACE_URL, name)),
@@ -311,6 +285,7 @@ class Pipeline:
             why=answer.why,
             speaking=speaking,
             expression_probability=span.probability,
+            evidence=found.evidence,
         )
 
     def _let_go(self, now: float) -> list[Event]:

@@ -206,10 +206,21 @@ class Activity:
         return out
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What an event was recognized from: the registered face at onset and apex, [128, 128] grey, and its own flow
+    [2, 128, 128] of (u, v) from one to the other, in pixels of the crop."""
+
+    onset: U8
+    apex: U8
+    flow: F32
+
+
 @dataclass(frozen=True)
 class Event:
     """A recognized expression, ready to be written or sent; why says in a few words why the label is "uncertain", if it is;
-    speaking says that the face spoke for a third of it or more; expression_probability how likely it is one at all."""
+    speaking says that the face spoke for a third of it or more; expression_probability how likely it is one at all. evidence
+    is no part of the JSON form; it takes 160 kB, so what keeps many events keeps them without."""
 
     id: str
     stream: str
@@ -228,6 +239,26 @@ class Event:
     why: str | None = None
     speaking: bool = False
     expression_probability: float | None = None
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Event:
+        """The event of a JSON form (`as_dict`); other fields are ignored."""
+
+        def mark(m: Mapping[str, Any]) -> Mark:
+            return Mark(m["frame"], m["t"])
+
+        names = ("id", "stream", "face", "state", "kind", "label", "probabilities", "confidence", "intensity", "model")
+        return cls(
+            **{name: fields[name] for name in names},
+            onset=mark(fields["onset"]),
+            apex=mark(fields["apex"]),
+            offset=None if fields["offset"] is None else mark(fields["offset"]),
+            truncated=fields.get("truncated", False),
+            why=fields.get("why"),
+            speaking=fields.get("speaking", False),
+            expression_probability=fields.get("expression_probability"),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""

@@ -9,10 +9,10 @@ Times named t are seconds of the source's own clock; `arrived` is `time.monotoni
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from engine.types import F32, U8, Activity, ActivityKind, Event, Frame
+from engine.types import Activity, ActivityKind, Event, Frame
 
 SourceState = Literal["starting", "live", "stalled", "reconnecting", "ended"]
 SourceKind = Literal["webcam", "rtsp", "http", "file", "pattern", "browser"]
@@ -46,11 +46,15 @@ class SourceStatus:
 
 @dataclass(frozen=True)
 class Decided:
-    """An event and when the frame that decided it arrived."""
+    """An event and when the frame that decided it arrived; evidence says that its pictures are kept apart from it."""
 
     event: Event
     arrived: float
     evidence: bool = False
+
+    def without_evidence(self, *, kept: bool = False) -> Decided:
+        """For what keeps many events; kept says that the pictures are kept elsewhere."""
+        return replace(self, event=replace(self.event, evidence=None), evidence=kept)
 
 
 @dataclass(frozen=True)
@@ -100,23 +104,11 @@ class PreviewWish:
     fps: float
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What an event was recognized from: the registered face at onset and apex, [128, 128] grey, and its flow [2, 128, 128]
-    from one to the other, pixels."""
-
-    event: str
-    stream: str
-    onset: U8
-    apex: U8
-    flow: F32
-
-
 class Sink(Protocol):
     """Where worker and capture threads send what they have; every method may be called from any thread and never blocks."""
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events of one stream, in the order they were decided."""
+        """Events of one stream with their evidence, in the order they were decided."""
 
     def status(self, status: SourceStatus) -> None:
         """A source's state changed, or its figures are due."""
@@ -129,9 +121,6 @@ class Sink(Protocol):
 
     def preview(self, preview: Preview) -> None:
         """A picture that somebody asked for."""
-
-    def evidence(self, evidence: Evidence) -> None:
-        """Pictures of an event, told before or after the event itself."""
 
     def removed(self, stream: str) -> None:
         """A stream that came and went (a browser's camera) is gone."""

@@ -18,7 +18,7 @@ from engine.errors import OutputError
 from stream.analysis.session import Feed, Sources
 from stream.events.evidence import Shelf
 from stream.events.hub import Hub
-from stream.messages import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
 
 
 class LoopSink:
@@ -45,8 +45,8 @@ class LoopSink:
         self._pictures: dict[str, Preview] = {}  # by stream, the newest that waits for the loop
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events of one stream, in the order they were decided."""
-        bring(self._loop, self._post, tuple(events))
+        """Events of one stream, in the order they were decided; their pictures are on the shelf before they are sent."""
+        bring(self._loop, self._post, [self._shelved(decided) for decided in events])
 
     def status(self, status: SourceStatus) -> None:
         """How a source is doing."""
@@ -68,10 +68,6 @@ class LoopSink:
         if not waiting:
             bring(self._loop, self._show, preview.stream)
 
-    def evidence(self, evidence: Evidence) -> None:
-        """Pictures of an event, there before the event is."""
-        self._shelf.put(evidence)
-
     def removed(self, stream: str) -> None:
         """A stream is gone."""
         bring(self._loop, self._gone, stream)
@@ -79,6 +75,14 @@ class LoopSink:
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """What is asked for of a stream's pictures now."""
         return self._wish(stream)
+
+    def _shelved(self, decided: Decided) -> Decided:
+        """Without the pictures: thousands of events may wait to be stored."""
+        event = decided.event
+        if event.evidence is None:
+            return decided
+        self._shelf.put(event.id, event.evidence)
+        return decided.without_evidence(kept=True)
 
     def _post(self, events: Sequence[Decided]) -> None:
         for decided in events:

@@ -11,8 +11,7 @@ import numpy as np
 
 from engine.config import PipelineSettings
 from engine.errors import WeightsError
-from engine.pipeline import Evidence
-from engine.types import Activity, ActivityKind, Event, Face, Frame
+from engine.types import Activity, ActivityKind, Event, Evidence, Face, Frame
 from tests.events import an_event
 
 EVERY = 20
@@ -28,7 +27,6 @@ class Blinking:
     def __init__(self, settings: PipelineSettings, stream: str, session: str) -> None:
         self.stream, self.session = stream, session
         self.open: int | None = None
-        self.behind: dict[str, Evidence] = {}
         self.blinks: list[Activity] = []
 
     def locate(self, frame: Frame) -> list[Face]:
@@ -63,17 +61,16 @@ class Blinking:
         ended, self.blinks = self.blinks, []
         return ended
 
-    def evidence(self, event: str) -> Evidence | None:
-        return self.behind.get(event)
-
     def close(self) -> None:
-        self.behind.clear()
+        """There is nothing to free."""
 
     def _event(self, state: str, **changes: bool) -> Event:
-        id_ = f"{self.session}/{self.stream}/{self.open}"
+        fields = {"id": f"{self.session}/{self.stream}/{self.open}", "evidence": self.evidence(), **changes}
+        return an_event(self.open or 0, stream=self.stream, state=state, **fields)  # type: ignore[arg-type]
+
+    def evidence(self) -> Evidence:
         grey = np.zeros((128, 128), np.uint8)
-        self.behind = {id_: self.behind.get(id_) or Evidence(grey, grey, np.zeros((2, 128, 128), np.float32))}
-        return an_event(self.open or 0, stream=self.stream, state=state, id=id_, **changes)  # type: ignore[arg-type]
+        return Evidence(grey, grey, np.zeros((2, 128, 128), np.float32))
 
 
 class Unbroken(Blinking):
@@ -89,9 +86,9 @@ class Unbroken(Blinking):
 
 
 class Unsendable(Blinking):
-    """What is behind its events goes through no pipe."""
+    """The evidence of its events cannot be pickled."""
 
-    def evidence(self, event: str) -> Evidence | None:
+    def evidence(self) -> Evidence:
         return Evidence(*[threading.Lock()] * 3)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from playwright.sync_api import Browser, Page, Playwright
 
-from stream.messages import Acted, Decided, Evidence, Signal, SourceStatus
+from engine.types import Evidence
+from stream.messages import Acted, Decided, Signal, SourceStatus
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
 from tests.live import PATIENCE_S
@@ -51,13 +52,14 @@ class RunningService:
     def url(self) -> str:
         return str(self.service.url)
 
-    def tell(self, *items: Decided | SourceStatus | Signal | Acted | Evidence) -> None:
+    def tell(self, *items: Decided | SourceStatus | Signal | Acted) -> None:
         """What a source's threads would hand over."""
         for item in items:
-            if isinstance(item, Evidence):
-                self.service.shelf.put(item)
-            else:
-                self._loop.call_soon_threadsafe(self.service.hub.post, item)
+            self._loop.call_soon_threadsafe(self.service.hub.post, item)
+
+    def keep(self, event: str, evidence: Evidence) -> None:
+        """Keep the pictures of an event."""
+        self.service.shelf.put(event, evidence)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

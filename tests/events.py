@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.types import Event, Mark
-from stream.messages import Decided, Evidence
+from engine.types import Event, Evidence, Mark
+from stream.messages import Decided
 
 
 def an_event(
@@ -85,7 +85,7 @@ def seqs(events: Sequence[Mapping[str, object]]) -> list[object]:
     return [event["seq"] for event in events]
 
 
-def evidence(event: str, grey: int = 0, stream: str = "lobby") -> Evidence:
-    """What is behind an event: a face that becomes lighter and moves to the right."""
+def evidence(grey: int = 0) -> Evidence:
+    """What an event was recognized from: a face that becomes lighter and moves to the right."""
     onset, apex = (np.full((128, 128), grey + more, np.uint8) for more in (0, 40))
-    return Evidence(event, stream, onset, apex, np.full((2, 128, 128), 0.5, np.float32))
+    return Evidence(onset, apex, np.full((2, 128, 128), 0.5, np.float32))

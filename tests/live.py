@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from engine.types import Frame
-from stream.messages import Acted, Arrival, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Arrival, Decided, Preview, PreviewWish, Signal, SourceStatus
 
 PATIENCE_S = 30.0
 """How long a busy machine may take for what usually takes a moment."""
@@ -25,7 +25,6 @@ class Collected:
         self.signals: list[Signal] = []
         self.activities: list[Acted] = []
         self.previews: list[Preview] = []
-        self.pictures: list[Evidence] = []
         self.gone: list[str] = []
         self.wish = wish
         self._changed = threading.Condition()  # guards all lists
@@ -44,9 +43,6 @@ class Collected:
 
     def preview(self, preview: Preview) -> None:
         self._add(lambda: self.previews.append(preview))
-
-    def evidence(self, evidence: Evidence) -> None:
-        self._add(lambda: self.pictures.append(evidence))
 
     def removed(self, stream: str) -> None:
         self._add(lambda: self.gone.append(stream))

@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from typing import IO, Any
@@ -28,7 +28,7 @@ from stream.analysis.heartbeat import BEAT_S
 from stream.analysis.session import Session
 from stream.analysis.worker import Make
 from stream.lean import load_less
-from stream.messages import Acted, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
 from stream.process import loaded_for_good, opencv_on_one_thread
 from stream.settings import LiveSettings
 from stream.shutdown import ENDED_BY
@@ -37,7 +37,7 @@ FLUSH_S = 0.3
 """Of the time for the end, kept for sending what the sources' ends left to send."""
 
 SIGNALS, ACTIVITIES, EVIDENCES, LOGS, FIGURES = 20, 100, 16, 200, 2000
-"""The most that wait for a slow reader: signals, activities and pictures of events a stream, lines of the log, figures."""
+"""The most that wait for a slow reader: signals, activities and events with evidence a stream, lines of the log, figures."""
 
 Message = tuple[str, Any]
 """What is sent: the name of one of the sink's methods, "processed", "loaded" or "log", and its value."""
@@ -67,14 +67,21 @@ class Outbox:
         self._figures: deque[tuple[str, float, int]] = deque(maxlen=FIGURES)
         self._closed = False
 
-    def put(self, what: str, value: Any, *, of: Hashable = None, newest: int = 0) -> None:
-        """Leave a message; where newest is given, only so many wait of one sort (what and of), the newest."""
+    def put(
+        self, what: str, value: Any, *, of: Hashable = None, newest: int = 0, reduced: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Leave a message; where newest is given, only so many wait of one sort (what and of), the newest. Older ones stay as
+        reduced makes them, where that is given."""
         with self._changed:
             sort = (what, of)
             self._put[sort] += 1
-            slot = (sort, self._put[sort] % newest if newest else self._put[sort])
-            self._waiting.pop(slot, None)
-            self._waiting[slot] = (what, value)
+            old = (sort, self._put[sort] - newest)
+            if newest and old in self._waiting:
+                if reduced is None:
+                    del self._waiting[old]
+                else:
+                    self._waiting[old] = (what, reduced(self._waiting[old][1]))
+            self._waiting[sort, self._put[sort]] = (what, value)
             self._changed.notify_all()
 
     def processed(self, stream: str, seconds: float, waiting: int) -> None:
@@ -108,8 +115,9 @@ class Outgoing:
         self.wishes: Wishes = {}  # replaced as a whole
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events are never left out."""
-        self._outbox.put("decided", tuple(events))
+        """Events are never left out; of each stream, the newest keep their evidence."""
+        stream = events[0].event.stream
+        self._outbox.put("decided", tuple(events), of=stream, newest=EVIDENCES, reduced=_without_evidence)
 
     def status(self, status: SourceStatus) -> None:
         """Of each state, the newest."""
@@ -127,10 +135,6 @@ class Outgoing:
         """Of each stream, the newest."""
         self._outbox.put("preview", preview, of=preview.stream, newest=1)
 
-    def evidence(self, evidence: Evidence) -> None:
-        """Of each stream, the newest ones."""
-        self._outbox.put("evidence", evidence, of=evidence.stream, newest=EVIDENCES)
-
     def removed(self, stream: str) -> None:
         """A stream is gone."""
         self._outbox.put("removed", stream)
@@ -138,6 +142,10 @@ class Outgoing:
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """What was told last."""
         return self.wishes.get(stream)
+
+
+def _without_evidence(events: Sequence[Decided]) -> tuple[Decided, ...]:
+    return tuple(decided.without_evidence() for decided in events)
 
 
 class _Told(QueueHandler):

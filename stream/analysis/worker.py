@@ -15,11 +15,10 @@ from typing import Protocol
 
 from engine import Pipeline
 from engine.config import PipelineSettings
-from engine.pipeline import Evidence as Behind
 from engine.types import ActivityKind, Event, Face
 from stream.analysis.heartbeat import Pulse
 from stream.analysis.preview import PreviewMaker
-from stream.messages import Acted, Arrival, Decided, Evidence, FaceTrace, Signal, Sink
+from stream.messages import Acted, Arrival, Decided, FaceTrace, Signal, Sink
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +88,6 @@ class Worker:
         self._wait_s, self._sound_at = FIRST_WAIT_S, 0.0
         self._well = True
         self._arrived = 0.0
-        self._shown: dict[str, Behind] = {}
         self._traces = _Traces(stream)
         self._previews = PreviewMaker(stream, sink)
         self._thread = threading.Thread(target=self._run, name=f"analysis of {stream}", daemon=True)
@@ -184,20 +182,8 @@ class Worker:
         self._processed(self.stream, time.monotonic() - began, len(self._inbox))
 
     def _hand_over(self, events: Sequence[Event]) -> None:
-        """Send events, and before them what is behind them, unless that was sent already: whoever hears of an event finds its
-        pictures."""
-        if not events or self._pipeline is None:
-            return
-        decided = []
-        for event in events:
-            behind = self._pipeline.evidence(event.id)
-            if behind is not None and self._shown.get(event.id) is not behind:
-                self._sink.evidence(Evidence(event.id, self.stream, behind.onset, behind.apex, behind.flow))
-                self._shown[event.id] = behind
-            decided.append(Decided(event, self._arrived, behind is not None))
-            if event.state == "final":
-                self._shown.pop(event.id, None)
-        self._sink.decided(decided)
+        if events:
+            self._sink.decided([Decided(event, self._arrived) for event in events])
 
     def _tell_activities(self) -> None:
         if self._pipeline is not None:
@@ -251,7 +237,6 @@ class Worker:
         if self._pipeline is not None:
             self._pipeline.close()
         self._pipeline = None
-        self._shown.clear()
 
 
 @dataclass(eq=False)

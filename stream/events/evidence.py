@@ -15,8 +15,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from engine.types import F32, U8
-from stream.messages import Evidence
+from engine.types import F32, U8, Evidence
 
 FULL_PX = 1.0
 
@@ -32,11 +31,11 @@ class Shelf:
         self._lock = threading.Lock()  # guards _kept
         self._kept: OrderedDict[str, _Drawing] = OrderedDict()
 
-    def put(self, evidence: Evidence) -> None:
-        """Keep what is behind an event, in place of what was before; the oldest event's falls out. Nothing is drawn yet."""
+    def put(self, event: str, evidence: Evidence) -> None:
+        """Keep the evidence of an event, replacing what was kept of it; the oldest event's is dropped. Nothing is drawn yet."""
         with self._lock:
-            self._kept.pop(evidence.event, None)
-            self._kept[evidence.event] = _Drawing(evidence)
+            self._kept.pop(event, None)
+            self._kept[event] = _Drawing(evidence)
             while len(self._kept) > self.capacity:
                 self._kept.popitem(last=False)
 

@@ -16,7 +16,6 @@ from engine import Pipeline
 from engine.activity.activity import ActivityWatch
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
-from engine.pipeline import EVIDENCE, Evidence
 from engine.recognition.recognizer import Recognition, Recognizer
 from engine.registration.align import Registrar
 from engine.types import ACTIVITY_KINDS, Crop, Event, Face, Frame
@@ -448,37 +447,18 @@ def test_a_source_played_again_and_again_is_not_piled_up(make) -> None:
 # --- evidence ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_pictures_behind_an_event_can_be_asked_for(
-    make: Make, located: tuple[Located, list[Event]], whole: tuple[list[Event], dict[str, int]]
-) -> None:
-    one = make(stream="clip")
-    announced: dict[str, Evidence | None] = {}
-    for frame, faces in located[0]:
-        for event in one.advance(frame, faces):
-            seen = one.evidence(event.id)
-            assert seen is not None
-            assert seen.onset.shape == seen.apex.shape == (128, 128)
-            assert seen.flow.shape == (2, 128, 128)
-            if event.state == "final" and event.id in announced:
-                assert announced[event.id] is seen, "nothing was recognized again"
-            announced[event.id] = seen
-    assert set(announced) == {event.id for event in whole[0]}
+def test_each_event_carries_its_evidence(whole: tuple[list[Event], dict[str, int]]) -> None:
+    announced: dict[str, Event] = {}
+    for event in whole[0]:
+        assert event.evidence is not None
+        assert event.evidence.onset.shape == event.evidence.apex.shape == (128, 128)
+        assert event.evidence.flow.shape == (2, 128, 128)
+        if event.state == "provisional":
+            announced[event.id] = event
     smile = next(event for event in finals(whole[0]) if event.label == "positive")
-    behind = announced[smile.id]
-    assert behind is not None
-    mouth = np.hypot(*behind.flow[:, 75:110])
-    assert mouth.max() > smile.intensity > np.hypot(*behind.flow[:, :30]).mean()
-
-
-def test_only_the_last_few_events_have_pictures(make: Make, located: tuple[Located, list[Event]]) -> None:
-    one = make(stream="clip")
-    ids: list[str] = []
-    for turn in range(4):
-        for event in advance(one, later(located[0], 20.0 * turn)):
-            ids += [event.id] if event.id not in ids else []
-    assert len(ids) > EVIDENCE
-    assert [name for name in ids if one.evidence(name) is not None] == ids[-EVIDENCE:]
-    assert one.evidence("of nobody") is None
+    assert smile.evidence is announced[smile.id].evidence, "nothing was recognized again"
+    mouth = np.hypot(*smile.evidence.flow[:, 75:110])
+    assert mouth.max() > smile.intensity > np.hypot(*smile.evidence.flow[:, :30]).mean()
 
 
 # --- ahead of time --------------------------------------------------------------------------------------------------------

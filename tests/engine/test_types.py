@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ArrayError
-from engine.types import MICRO_LIMIT_S, Event, Frame, Layout, Mark, Span
+from engine.types import MICRO_LIMIT_S, Event, Evidence, Frame, Layout, Mark, Span
 from tests.videos import quadrants
 
 RGB = quadrants(64, 48)
@@ -102,3 +102,22 @@ def test_a_provisional_event_has_no_end_and_a_truncated_one_says_so() -> None:
 def test_an_uncertain_event_says_why() -> None:
     assert replace(EVENT, label="uncertain", why="covered").as_dict()["why"] == "covered"
     assert "why" not in EVENT.as_dict()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        EVENT,
+        replace(EVENT, truncated=True, speaking=True, expression_probability=0.5),
+        replace(EVENT, label="uncertain", why="covered"),
+        replace(EVENT, state="provisional", kind=None, offset=None),
+    ],
+)
+def test_the_json_form_gives_the_event_back(event: Event) -> None:
+    assert Event.from_dict({**event.as_dict(), "seq": 1}).as_dict() == event.as_dict()
+
+
+def test_evidence_is_no_part_of_what_an_event_says() -> None:
+    grey = np.zeros((128, 128), np.uint8)
+    seen = replace(EVENT, evidence=Evidence(grey, grey, np.zeros((2, 128, 128), np.float32)))
+    assert (seen, hash(seen), repr(seen), seen.as_dict()) == (EVENT, hash(EVENT), repr(EVENT), EVENT.as_dict())

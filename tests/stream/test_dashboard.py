@@ -99,7 +99,7 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
     with RunningService(tmp_path) as running:
         for name in ("lobby", "desk"):
             running.tell(SourceStatus(name, "pattern", "live", fps=30.0, width=640, height=480))
-        running.tell(evidence("desk-11", 80, "desk"))
+        running.keep("desk-11", evidence(80))
         yield running
 
 
@@ -448,7 +448,7 @@ def test_a_token_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None
     with Store(tmp_path) as store:
         store.append([stored(1)])
     with RunningService(tmp_path, token=TOKEN) as guarded, browser.new_context() as context:
-        guarded.tell(evidence("lobby-1"))
+        guarded.keep("lobby-1", evidence())
         page = context.new_page()
         page.goto(guarded.url)
         page.fill("#access-token", "not-the-right-one")

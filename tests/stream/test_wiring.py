@@ -16,11 +16,11 @@ from stream.events.evidence import Shelf
 from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.mailbox import Mailbox
-from stream.messages import Acted, Arrival, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Arrival, Decided, Preview, PreviewWish, Signal, SourceStatus
 from stream.protocol import Message
 from stream.settings import LiveSettings
 from stream.wiring import Cameras, KnownFacts, LoopSink, bring
-from tests.events import decided, evidence, stored
+from tests.events import an_event, decided, evidence, stored
 from tests.live import PATIENCE_S, Collected
 
 
@@ -114,11 +114,25 @@ def test_of_pictures_that_wait_the_newest_is_shown(tmp_path: Path) -> None:
     run(test)
 
 
-def test_pictures_of_events_and_wishes_need_no_loop(tmp_path: Path) -> None:
+def test_pictures_are_kept_before_their_event_is_sent_and_apart_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test() -> None:
         async with wired(tmp_path) as parts:
-            await on_a_thread(lambda: parts.sink.evidence(evidence("lobby-1")))
-            assert parts.shelf.get("lobby-1", "apex") is not None
+            posted: list[Decided] = []
+            monkeypatch.setattr(parts.hub, "post", posted.append)
+            events = [Decided(an_event(1, evidence=evidence()), 1.0), Decided(an_event(2), 1.0)]
+            await on_a_thread(lambda: parts.sink.decided(events))
+            assert parts.shelf.get("lobby-1", "apex") is not None and not posted
+            await asyncio.sleep(0)
+            assert [(one.event.evidence, one.evidence) for one in posted] == [(None, True), (None, False)]
+
+    run(test)
+
+
+def test_wishes_need_no_loop(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with wired(tmp_path) as parts:
             assert parts.sink.preview_wish("lobby") == PreviewWish(160, 10.0)
             assert parts.sink.preview_wish("door") is None
 

@@ -38,8 +38,8 @@ NOT_NEEDED = {
 """What the service and its command line need, and no process of the sources."""
 
 
-def decided(number: int, state: str = "final") -> Decided:
-    return Decided(an_event(number, state=state), 1.0)
+def decided(number: int, **changes: Any) -> Decided:
+    return Decided(an_event(number, **changes), 1.0)
 
 
 def acted(stream: str, t: float) -> Acted:
@@ -67,12 +67,11 @@ def test_a_slow_reader_misses_old_pictures_and_no_event() -> None:
     outbox = Outbox()
     sink = Outgoing(outbox)
     for number in range(100):
-        sink.decided([decided(number)])
+        sink.decided([decided(number, evidence=evidence())])
         sink.signal(signal_of("a", number))
         sink.activity(acted("a", number))
         sink.activity(acted("a", number + 0.5))
         sink.preview(Preview("a", {}, bytes([number])))
-        sink.evidence(evidence(f"event {number}", stream="a"))
         sink.status(SourceStatus("a", "rtsp", "live" if number % 2 else "stalled", frames=number))
     sink.signal(signal_of("b", 0.0))
     taken = outbox.take()
@@ -86,7 +85,7 @@ def test_a_slow_reader_misses_old_pictures_and_no_event() -> None:
     assert [one.stream for one in values("signal")].count("b") == 1, "of each stream so many"
     assert [one.activity.start.t for one in values("activity")] == [50 + k / 2 for k in range(ACTIVITIES)]
     assert [one.jpeg for one in values("preview")] == [bytes([99])]
-    assert [one.event for one in values("evidence")] == [f"event {number}" for number in range(100 - EVIDENCES, 100)]
+    assert [one.event.evidence is not None for (one,) in values("decided")] == [False] * (100 - EVIDENCES) + [True] * EVIDENCES
     assert [(one.state, one.frames) for one in values("status")] == [("stalled", 98), ("live", 99)], "of each state the newest"
 
 

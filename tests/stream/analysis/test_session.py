@@ -76,7 +76,7 @@ def test_a_files_events_come_in_time_and_it_ends(video: Path, clip: Clip, sessio
     (truth,) = clip.truth.events
     assert abs(final.event.apex.t - truth.apex_t) < 0.2 and final.event.label == truth.label
     assert session.running == 1, "a file that has ended is still listed"
-    assert sink.signals and sink.pictures
+    assert sink.signals and final.event.evidence
 
 
 def test_stopping_flushes_what_is_open_and_leaves_nothing_behind(video: Path) -> None:

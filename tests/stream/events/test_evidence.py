@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.types import U8
+from engine.types import U8, Evidence
 from stream.events import evidence as module
 from stream.events.evidence import PICTURES, Shelf, flow_colours
-from stream.messages import Evidence
 from tests.events import evidence
 
 
@@ -25,7 +24,7 @@ def test_the_face_is_drawn_as_it_was_and_the_flow_in_colours() -> None:
     onset, apex = rng.integers(0, 256, (2, 128, 128), np.uint8)
     flow = rng.normal(0, 2, (2, 128, 128)).astype(np.float32)
     shelf = Shelf(1)
-    shelf.put(Evidence("e1", "desk", onset, apex, flow))
+    shelf.put("e1", Evidence(onset, apex, flow))
     seen = {picture: shelf.get("e1", picture) for picture in PICTURES}
     assert (read(seen["onset"]) == onset).all() and (read(seen["apex"]) == apex).all()
     assert (read(seen["flow"])[..., ::-1] == flow_colours(flow)).all()
@@ -37,8 +36,8 @@ def test_pictures_are_drawn_when_they_are_asked_for_and_once(monkeypatch: pytest
     draw = module._png
     monkeypatch.setattr(module, "_png", lambda picture: [drawn.append(picture.shape), draw(picture)][1])
     shelf = Shelf(2)
-    shelf.put(evidence("a"))
-    shelf.put(evidence("b"))
+    shelf.put("a", evidence())
+    shelf.put("b", evidence())
     assert "a" in shelf and "c" not in shelf
     assert drawn == [], "whether there are any is known without drawing them"
     assert shelf.get("a", "flow") == shelf.get("a", "flow")
@@ -74,25 +73,25 @@ def test_the_saturation_says_how_far_and_noise_stays_pale() -> None:
 def test_only_the_last_events_are_kept() -> None:
     shelf = Shelf(3)
     for event in "abcd":
-        shelf.put(evidence(event))
+        shelf.put(event, evidence())
     assert len(shelf) == 3
     assert shelf.get("a", "onset") is None
     assert all(shelf.get("d", picture) for picture in PICTURES)
-    shelf.put(evidence("b"))
-    shelf.put(evidence("e"))
+    shelf.put("b", evidence())
+    shelf.put("e", evidence())
     assert shelf.get("b", "flow") is not None and shelf.get("c", "flow") is None, "what came again counts as new"
 
 
 @pytest.mark.parametrize("picture", ["event", "stream", "__class__", "put", ""])
 def test_nothing_but_pictures_can_be_had(picture: str) -> None:
     shelf = Shelf(1)
-    shelf.put(evidence("a"))
+    shelf.put("a", evidence())
     assert shelf.get("a", picture) is None
 
 
 def test_none_are_kept_where_none_are_wanted() -> None:
     shelf = Shelf(0)
-    shelf.put(evidence("a"))
+    shelf.put("a", evidence())
     assert len(shelf) == 0 and shelf.get("a", "onset") is None
 
 
@@ -101,7 +100,7 @@ def test_threads_may_share_it() -> None:
 
     def put(name: str) -> None:
         for number in range(500):
-            shelf.put(evidence(f"{name}{number}"))
+            shelf.put(f"{name}{number}", evidence())
             shelf.get(f"{name}{number - 1}", "apex")
 
     threads = [threading.Thread(target=put, args=(name,)) for name in "abcd"]

@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,9 +25,6 @@ from engine.ring import Ring
 from engine.spotting.spotter import BREAK_S
 from engine.types import U8, Event, Face, Frame
 from lab.clip_bench.real.folder import RealClip
-
-if TYPE_CHECKING:
-    from engine import Pipeline
 
 REACH_S = 4.0
 """So long before the frame at hand the offset of an event that becomes final is looked for."""
@@ -77,7 +74,7 @@ def _watch(job: RealJob) -> dict[str, Any]:
 
     with open_video(job.path, threads=1) as video:
         pipeline = Pipeline.from_config(job.settings, stream=job.path.stem)
-        strips = _Strips(pipeline, job)
+        strips = _Strips(job)
         events: list[dict[str, Any]] = []
         problem = None
         began = time.perf_counter()
@@ -119,9 +116,9 @@ class _Followed:
 class _Strips:
     """Keeps what the strips are made of, and writes one for each event that becomes final."""
 
-    def __init__(self, pipeline: Pipeline, job: RealJob) -> None:
+    def __init__(self, job: RealJob) -> None:
         self.took_s = 0.0
-        self._pipeline, self._folder = pipeline, job.pictures
+        self._folder = job.pictures
         self._stem = f"{job.path.stem}-{job.key}"
         self._number = 0
         self._faces: dict[int, _Followed] = {}
@@ -156,7 +153,7 @@ class _Strips:
         return out
 
     def _write(self, event: Event) -> str | None:
-        behind = self._pipeline.evidence(event.id)
+        behind = event.evidence
         if self._folder is None or behind is None:
             return None
         offset = None
