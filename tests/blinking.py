@@ -45,10 +45,10 @@ class Blinking:
         self.blinks += [Activity(event.face, "blink", event.onset, event.apex) for event in events]
         return events
 
-    def foresee(self) -> None:
+    def recognize_ahead(self) -> None:
         """There is nothing to spare."""
 
-    def look_around(self, frame: Frame) -> None:
+    def search_ahead(self, frame: Frame) -> None:
         """Nobody comes."""
 
     def trace(self) -> dict[int, tuple[float, float]]:

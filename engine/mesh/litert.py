@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from engine.errors import BackendError
-from engine.faces.view import rgb_window
 from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
+from engine.mesh.view import rgb_window
 from engine.types import F32, F64, U8, Frame
 
 _DETECTOR_PX, _MESH_PX = 128, 256

@@ -477,13 +477,13 @@ def test_what_is_foreseen_is_not_recognized_again_and_changes_no_event(
         events += came
         announced += sum(event.state == "provisional" for event in came)
         now = "ahead"
-        one.foresee()
+        one.recognize_ahead()
     now = "in time"
     assert dicts(events + one.flush()) == dicts(located[1])
     assert announced >= 4
     assert calls.count("in time") == 0
     assert announced <= calls.count("ahead") <= 10 * announced, "each while it rises, for it may go down at once"
-    one.foresee()
+    one.recognize_ahead()
 
 
 # --- what films and sources do to pictures ------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, WeightsError
-from engine.models import NAMES
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, INPUTS, keypoints_to_crop, network_input, whole_map
+from engine.geometry import CANONICAL_KEYPOINTS, INPUTS, keypoints_to_crop
+from engine.models import ARCHITECTURES
+from engine.recognition.flowmap import network_input, whole_map
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import DEFAULT, default_weights, load_card, shipped, weights_for
@@ -98,7 +99,7 @@ def test_every_shipped_network_fits_its_card_and_the_default_is_first() -> None:
 
 def test_an_architecture_has_its_shipped_weights_or_tells_how_to_make_them() -> None:
     assert weights_for("ahmsa") == default_weights()
-    for network in NAMES:
+    for network in ARCHITECTURES:
         try:
             assert load_card(weights_for(network)).network == network
         except WeightsError as told:
