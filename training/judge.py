@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from engine.spotting.judge import ANSWERS, EARLY, FOLD, LOOK
-from engine.spotting.signals import HZ, WIDTH, mirrored
+from engine.spotting.signals import FLOW_WIDTH, HZ, MIRRORED, REGIONS, SEEN, WIDTH
 from engine.types import F32, MICRO_LIMIT_S
 
 CHANNELS = 40
@@ -87,8 +88,10 @@ class _Block(nn.Module):
         self.drop = _Dropout()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        one, two = (nn.functional.pad(x, (0, 0, steps, 0))[:, : x.shape[1]] for steps in (self._back, 2 * self._back))
-        out: torch.Tensor = x + self.mix(self.drop(nn.functional.gelu(self.near(torch.cat([two, one, x], -1)))))
+        count = x.shape[1]
+        past = nn.functional.pad(x, (0, 0, 2 * self._back, 0))
+        taps = torch.cat([past[:, :count], past[:, self._back : self._back + count], x], -1)
+        out: torch.Tensor = x + self.mix(self.drop(nn.functional.gelu(self.near(taps))))
         return out
 
 
@@ -139,6 +142,27 @@ def _mark(answers: F32, first: int, last: int, answer: int) -> None:
     answers[max(first, 0) : max(last + 1, 0), answer] = 1
 
 
+def _mirror() -> tuple[NDArray[np.intp], F32]:
+    """Which column [WIDTH] each of a mirrored row comes from, and its sign [WIDTH]."""
+    count, columns = len(REGIONS), np.arange(WIDTH, dtype=np.intp)
+    moves = columns[: 8 * count].reshape(4, count, 2)[:, list(MIRRORED)]
+    columns[: 8 * count], columns[8 * count : FLOW_WIDTH] = moves.ravel(), columns[8 * count : FLOW_WIDTH][list(MIRRORED)]
+    sign = np.ones(WIDTH, np.float32)
+    sign[: 8 * count : 2] = -1
+    for name in ("yaw", "look_aside"):
+        at = FLOW_WIDTH + SEEN.index(name)
+        sign[[at, at + len(SEEN)]] = -1
+    return columns, sign
+
+
+MIRROR_FROM, MIRROR_SIGN = _mirror()
+
+
+def mirrored(rows: F32) -> F32:
+    """Rows [n, WIDTH] of the same face in the mirror."""
+    return rows[:, MIRROR_FROM] * MIRROR_SIGN
+
+
 def fit(
     draw: Draw,
     steps: int,
@@ -158,7 +182,7 @@ def fit(
     if net is not None:
         fitted.load_state_dict(net.state_dict())
     fitted.train()
-    optimizer = torch.optim.AdamW(fitted.parameters(), rate, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(fitted.parameters(), rate, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     positive = torch.tensor(POSITIVE)
     noise = np.float32(NOISE) * rng.standard_normal(POOL, np.float32)
@@ -173,8 +197,9 @@ def fit(
         optimizer.step()
         schedule.step()
         if step >= (1 - AVERAGED) * steps:
-            now = [p.detach().clone() for p in fitted.parameters()]
-            mean = [KEPT * m + (1 - KEPT) * p for m, p in zip(mean or now, now, strict=True)]
+            mean = mean or [p.detach().clone() for p in fitted.parameters()]
+            for m, p in zip(mean, fitted.parameters(), strict=True):
+                m.lerp_(p.detach(), 1 - KEPT)
         progress(step + 1, float(loss.detach()))
     with torch.no_grad():
         for p, m in zip(fitted.parameters(), mean, strict=bool(mean)):
@@ -183,24 +208,19 @@ def fit(
 
 
 def _batch(draw: Draw, rng: np.random.Generator, noise: F32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    drawn = [_filled(draw(rng), rng, noise) for _ in range(WINDOWS)]
-    rows, answers, weights = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
-    return rows, answers, weights
-
-
-def _filled(one: Window, rng: np.random.Generator, noise: F32) -> tuple[F32, F32, F32]:
-    """A window of WINDOW rows, half of them in the mirror, with a stretch of noise [POOL]."""
-    rows = mirrored(one.rows) if rng.random() < 0.5 else one.rows
-    at = int(rng.integers(POOL - rows.size))
-    rows = rows + noise[at : at + rows.size].reshape(rows.shape)
-    missing = WINDOW - len(rows)
-    if not missing:
-        return rows, one.answers, one.weights
-    return (
-        np.pad(rows, ((0, missing), (0, 0))),
-        np.pad(one.answers, ((0, missing), (0, 0))),
-        np.pad(one.weights, (0, missing)),
-    )
+    """Rows [WINDOWS, WINDOW, WIDTH], answers [.., 5] and weights [..]: half of the windows mirrored, each with a stretch of
+    noise [POOL], shorter ones filled up with zeros that count nothing."""
+    rows = np.zeros((WINDOWS, WINDOW, WIDTH), np.float32)
+    answers = np.zeros((WINDOWS, WINDOW, len(ANSWERS)), np.float32)
+    weights = np.zeros((WINDOWS, WINDOW), np.float32)
+    for k in range(WINDOWS):
+        one = draw(rng)
+        count = len(one.rows)
+        seen = mirrored(one.rows) if rng.random() < 0.5 else one.rows
+        at = int(rng.integers(POOL - one.rows.size))
+        np.add(seen, noise[at : at + one.rows.size].reshape(seen.shape), out=rows[k, :count])
+        answers[k, :count], weights[k, :count] = one.answers, one.weights
+    return torch.from_numpy(rows), torch.from_numpy(answers), torch.from_numpy(weights)
 
 
 def answers_to(net: JudgeNet | Sequence[JudgeNet], rows: F32) -> F32:

@@ -151,15 +151,3 @@ class Signals:
             self._usual = self._usual + _SEEN_PACE * (mesh - self._usual)
         row[FLOW_WIDTH:-1] = np.tanh(np.concatenate([2 * step, mesh - self._usual]))
         row[-1] = 1.0
-
-
-def mirrored(rows: F32) -> F32:
-    """Rows [n, WIDTH] of the same face in the mirror."""
-    count = len(REGIONS)
-    moves = rows[:, : 8 * count].reshape(-1, 4, count, 2)[:, :, list(MIRRORED)].copy()
-    moves[..., 0] *= -1
-    mesh = rows[:, FLOW_WIDTH:].copy()
-    for name in ("yaw", "look_aside"):
-        mesh[:, [SEEN.index(name), len(SEEN) + SEEN.index(name)]] *= -1
-    noise = rows[:, 8 * count : FLOW_WIDTH][:, list(MIRRORED)]
-    return np.concatenate([moves.reshape(len(rows), -1), noise, mesh], axis=1).astype(np.float32)

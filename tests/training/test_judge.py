@@ -7,8 +7,22 @@ import pytest
 import torch
 
 from engine.spotting.judge import ANSWERS, EARLY, LOOK
-from engine.spotting.signals import HZ, WIDTH
-from training.judge import MICRO, UNWARMED, WINDOW, JudgeNet, Known, Window, answers_to, fit, is_micro, window, write_onnx
+from engine.spotting.signals import HZ, MIRRORED, REGIONS, SEEN, WIDTH
+from training.judge import (
+    MICRO,
+    UNWARMED,
+    WINDOW,
+    JudgeNet,
+    Known,
+    Window,
+    answers_to,
+    fit,
+    is_micro,
+    mirrored,
+    window,
+    write_onnx,
+)
+from training.tapes import rows_of
 
 WARM = round(HZ)
 
@@ -38,6 +52,18 @@ def test_an_expression_that_began_before_the_window_is_marked_as_far_as_it_is_se
 @pytest.mark.parametrize(("length", "micro"), [(0.5, True), (0.5 + 1 / 30, False), (0.2, True)])
 def test_half_a_second_divides_the_kinds(length: float, micro: bool) -> None:
     assert is_micro(2.0, 2.0 + length) is micro
+
+
+def test_the_mirror_swaps_sides_and_turns_u_yaw_and_gaze() -> None:
+    rng = np.random.default_rng(0)
+    displacement = rng.normal(0, 0.5, (60, 2 * len(REGIONS))).astype(np.float32)
+    mesh = rng.normal(0, 0.3, (60, len(SEEN))).astype(np.float32)
+    turned = displacement.reshape(60, -1, 2)[:, list(MIRRORED)] * np.array([-1, 1], np.float32)
+    turned_mesh = mesh.copy()
+    turned_mesh[:, [SEEN.index("yaw"), SEEN.index("look_aside")]] *= -1
+    rows = rows_of(displacement, mesh)
+    assert np.abs(mirrored(rows) - rows_of(turned.reshape(60, -1), turned_mesh)).max() < 1e-4
+    assert np.array_equal(mirrored(mirrored(rows)), rows)
 
 
 def pulses(rng: np.random.Generator) -> Window:

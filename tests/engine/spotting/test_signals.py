@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.spotting.signals import FLOW_WIDTH, HZ, MIRRORED, REGIONS, SEEN, WIDTH, Signals, mirrored
+from engine.spotting.signals import FLOW_WIDTH, HZ, REGIONS, SEEN, WIDTH, Signals
 from engine.types import F64
 from training.tapes import rows_of
 
@@ -51,18 +51,6 @@ def test_rows_are_those_of_a_whole_tape(looks: bool) -> None:
 def test_a_row_without_a_mesh_says_so() -> None:
     assert not taken(30.0, 1.0, looks=False).rows[:, FLOW_WIDTH:].any()
     assert (taken(30.0, 1.0).rows[:, -1] == 1).all()
-
-
-def test_the_mirror_swaps_sides_and_turns_u_yaw_and_gaze() -> None:
-    t = np.arange(60) / HZ
-    displacement, look = np.array([motion(x) for x in t]), np.array([mesh(x) for x in t])
-    turned = displacement.reshape(60, -1, 2)[:, list(MIRRORED)] * (-1, 1)
-    aside = look.copy()
-    aside[:, [SEEN.index("yaw"), SEEN.index("look_aside")]] *= -1
-    rows = rows_of(displacement.astype(np.float32), look.astype(np.float32))
-    expected = rows_of(turned.reshape(60, -1).astype(np.float32), aside.astype(np.float32))
-    assert np.abs(mirrored(rows) - expected).max() < 1e-4
-    assert np.array_equal(mirrored(mirrored(rows)), rows)
 
 
 def test_what_is_forgotten_changes_no_later_row() -> None:
