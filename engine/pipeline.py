@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from engine.activity.activity import ActivityWatch
+from engine.activity.watch import ActivityWatch
 from engine.config import PipelineSettings, load_settings, parse_settings
 from engine.faces.landmarks import FaceLocator
 from engine.kernels import machine_code
@@ -180,7 +180,7 @@ class Pipeline:
         For a driver with time to spare between two frames; events are the same without it.
         """
         for watch in self._faces.values():
-            marks = watch.decision.foreseen()
+            marks = watch.decision.pending()
             if marks is not None:
                 self._recognized(watch, *marks)
 

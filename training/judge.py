@@ -1,6 +1,6 @@
 """The judge of expressions: the network behind `engine.spotting.judge`, fitted to rows with known expressions.
 
-Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.spotting.judge.LOOK`),
+Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.spotting.judge.DELAY`),
 so it looks that far ahead. It is fitted on windows drawn by a `Draw`, with decoupled weight decay, one cycle of the learning
 rate, and the running mean of the last parameters.
 """
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from engine.spotting.judge import ANSWERS, EARLY, FOLD, LOOK
-from engine.spotting.signals import FLOW_WIDTH, HZ, MIRRORED, REGIONS, SEEN, WIDTH
+from engine.spotting.features import FLOW_WIDTH, HZ, MESH_FEATURES, MIRRORED_REGIONS, REGIONS, WIDTH
+from engine.spotting.judge import ANSWERS, DELAY, EARLY_DELAY, FOLD
 from engine.types import F32, MICRO_LIMIT_S
 
 CHANNELS = 40
@@ -122,17 +122,17 @@ def window(rows: F32, known: Sequence[Known], *, quiet: float = 1.0, unwarmed: f
     """A window over rows with the expressions known in them; quiet is the weight of what is no expression, unwarmed that of
     the first second."""
     count = len(rows)
-    answers = np.zeros((count + LOOK, len(ANSWERS)), np.float32)
-    weights = np.ones(count + LOOK, np.float32)
+    answers = np.zeros((count + DELAY, len(ANSWERS)), np.float32)
+    weights = np.ones(count + DELAY, np.float32)
     for one in known:
         first, last = round(one.onset), round(one.offset)
-        _mark(answers, first + LOOK, last + LOOK, 0)
-        _mark(answers, first + LOOK - EDGE, first + LOOK + EDGE, 1)
-        _mark(answers, last + LOOK - EDGE, last + LOOK + EDGE, 2)
-        _mark(answers, first + EARLY, last + EARLY, 4)
+        _mark(answers, first + DELAY, last + DELAY, 0)
+        _mark(answers, first + DELAY - EDGE, first + DELAY + EDGE, 1)
+        _mark(answers, last + DELAY - EDGE, last + DELAY + EDGE, 2)
+        _mark(answers, first + EARLY_DELAY, last + EARLY_DELAY, 4)
         if one.micro:
-            _mark(answers, first + LOOK, last + LOOK, 3)
-            weights[max(first - 5 + LOOK, 0) : max(last + 6 + LOOK, 0)] = MICRO
+            _mark(answers, first + DELAY, last + DELAY, 3)
+            weights[max(first - 5 + DELAY, 0) : max(last + 6 + DELAY, 0)] = MICRO
     weights[answers[:, 0] == 0] *= quiet
     weights[: round(HZ)] *= unwarmed
     return Window(rows, answers[:count], weights[:count])
@@ -144,14 +144,14 @@ def _mark(answers: F32, first: int, last: int, answer: int) -> None:
 
 def _mirror() -> tuple[NDArray[np.intp], F32]:
     """Which column [WIDTH] each of a mirrored row comes from, and its sign [WIDTH]."""
-    count, columns = len(REGIONS), np.arange(WIDTH, dtype=np.intp)
-    moves = columns[: 8 * count].reshape(4, count, 2)[:, list(MIRRORED)]
-    columns[: 8 * count], columns[8 * count : FLOW_WIDTH] = moves.ravel(), columns[8 * count : FLOW_WIDTH][list(MIRRORED)]
+    count, order, columns = len(REGIONS), list(MIRRORED_REGIONS), np.arange(WIDTH, dtype=np.intp)
+    columns[: 8 * count] = columns[: 8 * count].reshape(4, count, 2)[:, order].ravel()
+    columns[8 * count : FLOW_WIDTH] = columns[8 * count : FLOW_WIDTH][order]
     sign = np.ones(WIDTH, np.float32)
     sign[: 8 * count : 2] = -1
     for name in ("yaw", "look_aside"):
-        at = FLOW_WIDTH + SEEN.index(name)
-        sign[[at, at + len(SEEN)]] = -1
+        at = FLOW_WIDTH + MESH_FEATURES.index(name)
+        sign[[at, at + len(MESH_FEATURES)]] = -1
     return columns, sign
 
 
@@ -226,12 +226,12 @@ def _batch(draw: Draw, rng: np.random.Generator, noise: F32) -> tuple[torch.Tens
 def answers_to(net: JudgeNet | Sequence[JudgeNet], rows: F32) -> F32:
     """[n, 5] what a network, or the mean of several, answers about each of rows [n, WIDTH], shifted back to their moment."""
     count = len(rows)
-    more = LOOK + (count + LOOK) % FOLD
+    more = DELAY + (count + DELAY) % FOLD
     with torch.no_grad():
         padded = torch.from_numpy(np.pad(rows, ((0, more), (0, 0)), mode="edge"))[None]
         out = np.mean([torch.sigmoid(one(padded))[0].numpy() for one in _several(net)], axis=0)
-    shifted = out[LOOK : LOOK + count].copy()
-    shifted[:, 4] = out[EARLY : EARLY + count, 4]
+    shifted = out[DELAY : DELAY + count].copy()
+    shifted[:, 4] = out[EARLY_DELAY : EARLY_DELAY + count, 4]
     return np.asarray(shifted, np.float32)
 
 
@@ -250,7 +250,7 @@ def _several(net: JudgeNet | Sequence[JudgeNet]) -> list[JudgeNet]:
 
 def write_onnx(net: JudgeNet | Sequence[JudgeNet], path: Path) -> None:
     """A network, or the mean of several, as ONNX: rows [1, n, WIDTH] float32 -> answers [1, n, 5], any even n."""
-    example = torch.zeros(1, 2 * FOLD * LOOK, WIDTH)
+    example = torch.zeros(1, 2 * FOLD * DELAY, WIDTH)
     length = torch.export.Dim("half", min=2)
     program = torch.onnx.export(
         _Answering(_several(net)).eval(),

@@ -14,8 +14,18 @@ from zipfile import BadZipFile
 import numpy as np
 
 from engine.errors import InputError
-from engine.spotting.judge import LOOK
-from engine.spotting.signals import FLOW_WIDTH, HZ, MEANS_S, MIRRORED, MOST_PX, NOISE_S, REGIONS, SEEN, WIDTH
+from engine.spotting.features import (
+    FLOW_WIDTH,
+    HZ,
+    MAX_STEP_PX,
+    MEANS_S,
+    MESH_FEATURES,
+    MIRRORED_REGIONS,
+    NOISE_S,
+    REGIONS,
+    WIDTH,
+)
+from engine.spotting.judge import DELAY
 from engine.types import F32, F64
 from training.datasets.long_video import LongVideo
 from training.judge import SCALE, UNWARMED, WINDOW, Known, Window, is_micro, window
@@ -24,7 +34,7 @@ FREE_OF_EXPRESSIONS = ("speech", "quiet")
 """Kinds of tapes to which expressions are added."""
 
 FLOW_REGIONS = ((0, 1), (2,), (3,), (4, 5), (6,), (7,), (8,), (9,), (10,), (11,))
-"""Which of the twelve regions of published flow make each of `engine.spotting.signals.REGIONS`."""
+"""Which of the twelve regions of published flow make each of `engine.spotting.features.REGIONS`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +54,9 @@ class Tape:
 
 
 def rows_of(displacement: F32, mesh: F32 | None) -> F32:
-    """The rows [n, WIDTH] that `engine.spotting.signals.Signals` makes of a tape, all at once."""
+    """The rows [n, WIDTH] that `engine.spotting.features.FeatureSeries` makes of a tape, all at once."""
     place = displacement.astype(np.float64)
-    velocity = np.clip(np.diff(place, axis=0, prepend=place[:1]), -MOST_PX, MOST_PX)
+    velocity = np.clip(np.diff(place, axis=0, prepend=place[:1]), -MAX_STEP_PX, MAX_STEP_PX)
     place = place[:1] + np.cumsum(velocity, 0)
     jump = np.diff(velocity, axis=0, prepend=velocity[:1] * 0)
     size = np.minimum(np.hypot(jump[:, ::2], jump[:, 1::2]), 1.0)
@@ -80,7 +90,7 @@ def of_flow(video: LongVideo) -> Tape:
     """A long video of region flow. Raises InputError where it holds pictures."""
     if not isinstance(video.source, np.ndarray):
         raise InputError(f"the video {video.name} holds pictures; region flow is needed")
-    flow = np.clip(video.source, -MOST_PX, MOST_PX)
+    flow = np.clip(video.source, -MAX_STEP_PX, MAX_STEP_PX)
     place = np.cumsum(np.stack([flow[:, list(parts)].mean(1) for parts in FLOW_REGIONS], 1), 0, dtype=np.float64)
     factor = HZ / video.fps
     known = tuple(
@@ -137,7 +147,7 @@ about 1."""
 
 OF_THE_BROWS = ("brow_raise", "brow_lower")
 MICRO_PX, MACRO_PX = (0.45, 6.0), (0.9, 11.0)
-JAW_A_PX = 0.4  # how far the mesh sees the jaw drop (`engine.spotting.signals.SEEN`) for a pixel of the lower lip
+JAW_A_PX = 0.4  # how far the mesh sees the jaw drop (`engine.spotting.features.MESH_FEATURES`) for a pixel of the lower lip
 PACE = (0.8, 1.3)
 SHORT, SHORT_S, NOTHING_POSED = 0.2, (1.0, 4.0), 0.35  # share of short clips, their length, and share without an expression
 MICRO_SHARE = 0.55
@@ -166,7 +176,7 @@ def _moved(tape: Tape, moved: F32, known: Sequence[Known]) -> Tape:
     mesh = tape.mesh
     if mesh is not None:
         mesh = mesh.copy()
-        mesh[:, SEEN.index("jaw")] += JAW_A_PX * np.clip(moved[:, 2 * REGIONS.index("lower_lip") + 1], 0, None)
+        mesh[:, MESH_FEATURES.index("jaw")] += JAW_A_PX * np.clip(moved[:, 2 * REGIONS.index("lower_lip") + 1], 0, None)
     return replace(tape, displacement=tape.displacement + moved, mesh=mesh, known=tuple(known))
 
 
@@ -176,7 +186,7 @@ def _of_people(real: Sequence[F32], rng: np.random.Generator) -> F32:
 
 
 def _mirrored(motion: F32) -> F32:
-    turned = motion.reshape(len(motion), -1, 2)[:, list(MIRRORED)] * np.array([-1, 1], np.float32)
+    turned = motion.reshape(len(motion), -1, 2)[:, list(MIRRORED_REGIONS)] * np.array([-1, 1], np.float32)
     return turned.reshape(len(motion), -1)
 
 
@@ -294,7 +304,7 @@ class LiveTapes:
             part = replace(part, displacement=part.displacement + noise.astype(np.float32))
         rows = rows_of(part.displacement * np.float32(rng.uniform(0.8, 1.25)), part.mesh)
         if short:
-            rows = np.concatenate([rows, np.repeat(rows[-1:], LOOK, axis=0)])  # as live analysis ends
+            rows = np.concatenate([rows, np.repeat(rows[-1:], DELAY, axis=0)])  # as live analysis ends
         return window(
             rows, part.known, quiet=self._quiet if tape.kind == "speech" else 1.0, unwarmed=1.0 if short else UNWARMED
         )

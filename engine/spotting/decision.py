@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from engine.config import SpotterSettings
-from engine.spotting.judge import HALF, Judge, JudgeNetwork, Stretch, judge_network, overlap
+from engine.spotting.judge import HALF, Detection, Judge, JudgeNetwork, judge_network, overlap
 from engine.spotting.spotter import BREAK_S, Spotter
 from engine.types import MICRO_LIMIT_S, Activity, Crop, Mark, Span
 
@@ -53,7 +53,7 @@ class Decision:
         self._network = network or judge_network(settings.judge)
         self._judge = Judge(self._network, settings.sensitivity, settings.longest_s)
         self._waiting: list[Span] = []  # the spotter's final spans that no stretch has taken yet
-        self._taken: list[Stretch] = []  # the last stretches that became expressions
+        self._taken: list[Detection] = []  # the last stretches that became expressions
         self._candidate: Span | None = None  # what the spotter would announce
         self._announced: _Announced | None = None
         self._ordinal = ordinal
@@ -76,9 +76,9 @@ class Decision:
         """The largest regional motion, pixels of the crop."""
         return self.spotter.moved_px
 
-    def foreseen(self) -> tuple[Mark, Mark] | None:
-        """Onset and apex of the span that would be announced next, see `Spotter.foreseen`."""
-        return self.spotter.foreseen()
+    def pending(self) -> tuple[Mark, Mark] | None:
+        """Onset and apex of the span that would be announced next, see `Spotter.pending`."""
+        return self.spotter.pending()
 
     def observe(self, crop: Crop) -> list[Span]:
         """Takes the face's next crop; returns spans that became sure, provisional or final."""
@@ -101,7 +101,7 @@ class Decision:
             for stretch in stretches:
                 spans += self._expression(stretch, truncated=stretch.end > last.t - LATE_S)
             spans += self._settle(ended=True)
-            self.spotter.forget()
+            self.spotter.reset()
         self._waiting, self._taken, self._candidate, self._announced, self._last = [], [], None, None, None
         return spans
 
@@ -124,7 +124,7 @@ class Decision:
             return []
         probability = self._judge.peak(candidate.onset.t, now, "early")
         lately = Mark(0, candidate.apex.t - MICRO_LIMIT_S)
-        if probability < ANNOUNCES or self.spotter.steps(lately, candidate.apex) < LEAST_STEPS:
+        if probability < ANNOUNCES or self.spotter.frames_between(lately, candidate.apex) < LEAST_STEPS:
             return []
         self._candidate = None
         span = replace(candidate, ordinal=self._ordinal, probability=self._network.card.probability(probability))
@@ -132,7 +132,7 @@ class Decision:
         self._ordinal += 1
         return [span]
 
-    def _expression(self, stretch: Stretch, *, truncated: bool) -> list[Span]:
+    def _expression(self, stretch: Detection, *, truncated: bool) -> list[Span]:
         """A stretch has become sure: the final span."""
         overlapping = max(self._waiting, key=lambda span: overlap(_stretch(span), stretch), default=None)
         marks: tuple[Mark, Mark, Mark] | None
@@ -142,28 +142,28 @@ class Decision:
             marks = self.spotter.extent(stretch.start, stretch.end)
         if marks is None:  # too short, or the face only goes back to rest: a smile that fades is no expression of its own
             return []
-        if stretch.answer < SURE and self.spotter.lids_alone(*marks):
+        if stretch.answer < SURE and self.spotter.only_lids_close(*marks):
             return []
-        brief = self.spotter.steps(marks[0], marks[2]) < LEAST_STEPS
+        brief = self.spotter.frames_between(marks[0], marks[2]) < LEAST_STEPS
         announced = self._is_announced(stretch)
         self._taken = [*self._taken[-3:], stretch]
         if brief and not announced:
             return []
         if brief:
-            marks = (marks[0], marks[1], self.spotter.after(marks[0], LEAST_STEPS))
+            marks = (marks[0], marks[1], self.spotter.frame_after(marks[0], LEAST_STEPS))
         ordinal = self._number(announced)
         self._waiting = [span for span in self._waiting if overlap(_stretch(span), stretch) <= 0]
         probability = self._network.card.probability(stretch.answer)
         return [Span(0, ordinal, "final", *marks, truncated, probability)]
 
-    def _is_announced(self, stretch: Stretch) -> bool:
+    def _is_announced(self, stretch: Detection) -> bool:
         """Whether a stretch is what was announced."""
         announced = self._announced
         if announced is None:
             return False
         same = [_stretch(span) for span in self._waiting if span.ordinal == announced.span.ordinal]
         now = self._last.t if self._last is not None else announced.span.apex.t
-        going_on = Stretch(announced.span.onset.t, max(now, announced.span.apex.t), 0.0)
+        going_on = Detection(announced.span.onset.t, max(now, announced.span.apex.t), 0.0)
         return any(overlap(span, stretch) > 0 for span in same or [going_on])
 
     def _number(self, announced: bool) -> int:
@@ -195,7 +195,7 @@ class Decision:
             elif (
                 answer > self._judge.thresholds.agreed
                 and self._silent(span)
-                and self.spotter.steps(span.onset, span.offset) >= LEAST_STEPS
+                and self.spotter.frames_between(span.onset, span.offset) >= LEAST_STEPS
             ):
                 spans.append(replace(span, ordinal=self._ordinal, probability=probability))
                 self._ordinal += 1
@@ -207,9 +207,9 @@ class Decision:
         """Whether the face does not speak in a final span, and shows more than lids that close."""
         assert span.offset is not None, "final spans have an offset"
         spoke = self._spoke(span.onset.t, max(span.offset.t, span.onset.t + 1e-3)) >= SPOKEN_SHARE
-        return not spoke and not self.spotter.lids_alone(span.onset, span.apex, span.offset)
+        return not spoke and not self.spotter.only_lids_close(span.onset, span.apex, span.offset)
 
 
-def _stretch(span: Span) -> Stretch:
+def _stretch(span: Span) -> Detection:
     end = span.offset or span.apex
-    return Stretch(span.onset.t, end.t, 0.0)
+    return Detection(span.onset.t, end.t, 0.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.spotting.judge import Judge, JudgeCard, JudgeNetwork, Stretch
+from engine.spotting.judge import Detection, Judge, JudgeCard, JudgeNetwork
 from engine.types import F32
 from tests.databases import write_region_flow
 from training.datasets.long_tables import Annotation
@@ -90,8 +90,8 @@ def test_another_database_is_fitted_first_and_processes_get_it(monkeypatch: pyte
 
 
 def test_stretches_become_whole_frames() -> None:
-    assert (spotted(Stretch(1.0, 1.5, 0.9), 30.0).start, spotted(Stretch(1.0, 1.5, 0.9), 30.0).end) == (30, 46)
-    assert (spotted(Stretch(1.0, 1.5, 0.9), 25.0).start, spotted(Stretch(1.0, 1.5, 0.9), 25.0).end) == (25, 38)
+    assert (spotted(Detection(1.0, 1.5, 0.9), 30.0).start, spotted(Detection(1.0, 1.5, 0.9), 30.0).end) == (30, 46)
+    assert (spotted(Detection(1.0, 1.5, 0.9), 25.0).start, spotted(Detection(1.0, 1.5, 0.9), 25.0).end) == (25, 38)
 
 
 def test_other_databases_in_the_folder_are_found(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.spotting.signals import FLOW_WIDTH, HZ, REGIONS, SEEN
+from engine.spotting.features import FLOW_WIDTH, HZ, MESH_FEATURES, REGIONS
 from engine.types import F32
 from training.datasets.long_tables import Annotation
 from training.datasets.long_video import LongVideo
@@ -30,7 +30,7 @@ from training.tapes import (
 )
 
 STILL: F32 = np.zeros((900, 2 * len(REGIONS)), np.float32)
-MESH: F32 = np.zeros((900, len(SEEN)), np.float32)
+MESH: F32 = np.zeros((900, len(MESH_FEATURES)), np.float32)
 
 
 def moving(fps: float, *truth: Annotation) -> LongVideo:

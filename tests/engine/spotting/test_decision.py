@@ -9,10 +9,10 @@ from engine.config import SpotterSettings
 from engine.faces.landmarks import FaceLocator
 from engine.registration.align import Registrar
 from engine.spotting.decision import Decision
-from engine.spotting.judge import ANSWERS, EARLY, LOOK, JudgeCard, JudgeNetwork, Thresholds
-from engine.spotting.signals import REGIONS
+from engine.spotting.features import REGIONS
+from engine.spotting.judge import ANSWERS, DELAY, EARLY_DELAY, JudgeCard, JudgeNetwork, Thresholds
 from engine.types import F32, Crop, Frame, Span
-from tests.engine.spotting.test_spotter import SMILE, Pulse, agree, finals, sequence
+from tests.engine.spotting.pulses import SMILE, Pulse, agree, finals, sequence
 from tests.faces import photo
 
 SAME = Thresholds(high=0.6, low=0.4, micro_high=0.6, micro_low=0.4, agreed=0.5)
@@ -37,9 +37,9 @@ class ByHand(JudgeNetwork):
     def __call__(self, rows: F32) -> F32:
         moves = rows[:, self._columns].min(axis=1) < -self._least
         out = np.full((len(rows), len(ANSWERS)), 0.02, np.float32)
-        out[LOOK:, 0] = np.where(moves[:-LOOK], self._answer, 0.02)
+        out[DELAY:, 0] = np.where(moves[:-DELAY], self._answer, 0.02)
         if self._early:
-            out[EARLY:, 4] = np.where(moves[:-EARLY], 0.95, 0.02)
+            out[EARLY_DELAY:, 4] = np.where(moves[:-EARLY_DELAY], 0.95, 0.02)
         return out
 
 
@@ -146,7 +146,7 @@ def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
         def __call__(self, rows: F32) -> F32:
             out = super().__call__(rows)
             speed = np.abs(rows[:, BROW % (2 * len(REGIONS))]) > 0.02
-            out[LOOK:, 0] = np.where(speed[:-LOOK], 0.9, 0.02)
+            out[DELAY:, 0] = np.where(speed[:-DELAY], 0.9, 0.02)
             return out
 
     crops = sequence(crop, TIMES, noise=0.0005)

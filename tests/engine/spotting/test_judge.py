@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from engine.errors import WeightsError
+from engine.spotting.features import HZ, MESH_FEATURES, REGIONS
 from engine.spotting.judge import (
     ANSWERS,
+    DELAY,
     FOLD,
-    LOOK,
+    Detection,
+    DetectionMerger,
     Judge,
     JudgeCard,
     JudgeNetwork,
-    Stretch,
-    Stretches,
     Thresholds,
+    detect,
     overlap,
-    stretches_of,
 )
-from engine.spotting.signals import HZ, REGIONS, SEEN
 from engine.types import F32
 from training.judge import JudgeNet, answers_to
 from training.tapes import rows_of
@@ -46,19 +46,19 @@ def rows(found: Any) -> list[tuple[int, int]]:
 def test_a_stretch_reaches_down_to_the_lower_threshold() -> None:
     """Of the mean of three rows: at an edge two thirds of .7 lie below it."""
     row = answers((20, 60, 0.7, 0), (35, 45, 0.95, 0))
-    (one,) = stretches_of(row, THRESHOLDS)
+    (one,) = detect(row, THRESHOLDS)
     assert rows([one]) == [(21, 59)] and one.answer == pytest.approx(0.95)
-    assert stretches_of(answers((20, 60, 0.75, 0)), THRESHOLDS) == []
+    assert detect(answers((20, 60, 0.75, 0)), THRESHOLDS) == []
 
 
 def test_stretches_shorter_than_an_expression_and_times_that_do_not_begin_at_0() -> None:
-    assert stretches_of(answers((20, 22, 0.99, 0)), THRESHOLDS) == []
-    (one,) = stretches_of(answers((20, 40, 0.99, 0)), THRESHOLDS, start_t=10.0)
+    assert detect(answers((20, 22, 0.99, 0)), THRESHOLDS) == []
+    (one,) = detect(answers((20, 40, 0.99, 0)), THRESHOLDS, start_t=10.0)
     assert one.start == pytest.approx(10 + 20 / HZ) and one.end == pytest.approx(10 + 40 / HZ)
 
 
 def test_a_stretch_ends_after_the_longest_time() -> None:
-    stretches = Stretches(THRESHOLDS, longest_s=1.0)
+    stretches = DetectionMerger(THRESHOLDS, longest_s=1.0)
     found = [one for k in range(80) for one in stretches.take(k / HZ, 0.9, 0.0)] + stretches.finish()
     assert len(found) == 1 and found[0].cut and found[0].end - found[0].start <= 1.0 + 1e-6, (
         "what goes on is no other expression"
@@ -77,12 +77,12 @@ def test_a_stretch_ends_after_the_longest_time() -> None:
 def test_a_short_stretch_beside_a_long_one(
     long: tuple[int, int], short: tuple[int, int], expected: list[tuple[int, int]]
 ) -> None:
-    assert rows(stretches_of(answers((*long, 0.96, 0), (*short, 0.96, 3)), THRESHOLDS)) == expected
+    assert rows(detect(answers((*long, 0.96, 0), (*short, 0.96, 3)), THRESHOLDS)) == expected
 
 
 def test_overlap_by_hand() -> None:
-    assert overlap(Stretch(0, 9 / HZ, 1), Stretch(5 / HZ, 14 / HZ, 1)) == pytest.approx(5 / 15)
-    assert overlap(Stretch(0, 1, 1), Stretch(2, 3, 1)) == 0
+    assert overlap(Detection(0, 9 / HZ, 1), Detection(5 / HZ, 14 / HZ, 1)) == pytest.approx(5 / 15)
+    assert overlap(Detection(0, 1, 1), Detection(2, 3, 1)) == 0
 
 
 class Fitted(JudgeNetwork):
@@ -113,10 +113,10 @@ class Fitted(JudgeNetwork):
 def walk(count: int, seed: int = 0) -> tuple[F32, F32]:
     rng = np.random.default_rng(seed)
     smooth = np.cumsum(rng.normal(0, 0.25, (count, 2 * len(REGIONS))), 0)
-    return smooth.astype(np.float32), rng.normal(0, 0.3, (count, len(SEEN))).astype(np.float32)
+    return smooth.astype(np.float32), rng.normal(0, 0.3, (count, len(MESH_FEATURES))).astype(np.float32)
 
 
-def judged(judge: Judge, displacement: F32, mesh: F32) -> list[Stretch]:
+def judged(judge: Judge, displacement: F32, mesh: F32) -> list[Detection]:
     found = []
     for k, (place, look) in enumerate(zip(displacement, mesh, strict=True)):
         found += judge.take(k / HZ, place.astype(np.float64), look.astype(np.float64))
@@ -128,7 +128,7 @@ def test_what_is_judged_in_pieces_is_what_is_judged_at_once(count: int) -> None:
     """Long ones too, of which most rows are forgotten meanwhile."""
     network = Fitted()
     displacement, mesh = walk(count)
-    whole = stretches_of(answers_to(network.net, rows_of(displacement, mesh)), THRESHOLDS)
+    whole = detect(answers_to(network.net, rows_of(displacement, mesh)), THRESHOLDS)
     assert whole or count < 100
     found = judged(Judge(network), displacement, mesh)
     assert rows(found) == rows(whole)
@@ -149,7 +149,7 @@ def test_stretches_come_when_they_are_sure_and_what_is_open_is_known() -> None:
     for k, (place, look) in enumerate(zip(displacement, mesh, strict=True)):
         for one in judge.take(k / HZ, place.astype(np.float64), look.astype(np.float64)):
             assert one.end <= judge.judged_until
-        assert judge.judged_until <= (k - LOOK) / HZ + 1e-9
+        assert judge.judged_until <= (k - DELAY) / HZ + 1e-9
         assert judge.since is None or judge.since <= k / HZ
 
 
@@ -177,7 +177,7 @@ def test_a_network_that_cannot_be_used_says_why(tmp_path: Path) -> None:
 
 
 def test_a_short_answer_that_lasts_holds_nothing_back() -> None:
-    stretches = Stretches(THRESHOLDS, longest_s=1.0)
+    stretches = DetectionMerger(THRESHOLDS, longest_s=1.0)
     found = [one for k in range(90) for one in stretches.take(k / HZ, 0.9 if k < 45 else 0.0, 0.9 if k > 10 else 0.0)]
     assert len(found) == 1
 
@@ -188,5 +188,5 @@ def test_a_long_and_a_short_answer_to_one_motion_are_one_stretch(rows_short: int
     for start in range(5, 75):
         stop = start + rows_short
         rows = [(0.95 if start <= k < stop - 1 else 0.0, 0.95 if start <= k < stop else 0.0) for k in range(110)]
-        stretches = Stretches(THRESHOLDS)
+        stretches = DetectionMerger(THRESHOLDS)
         assert len([one for k, row in enumerate(rows) for one in stretches.take(k / HZ, *row)]) == 1

@@ -24,7 +24,7 @@ import typer
 
 from apexstream.commands import check_target, say_error
 from engine.errors import ApexError, InputError
-from engine.spotting.signals import HZ
+from engine.spotting.features import HZ
 from engine.types import F32, F64
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
     from engine.config import PipelineSettings
     from engine.faces.landmarks import FaceLocator
     from engine.registration.align import Registrar
-    from engine.spotting.signals import moved, seen
+    from engine.spotting.features import mesh_features, region_displacement
     from engine.spotting.spotter import BREAK_S
     from stream.sources.file import open_video
 
@@ -111,7 +111,7 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
                     registrar, run = known
                     crop = registrar.register(frame, face)
                     if crop is not None:
-                        run.append((frame.t, moved(crop), seen(crop)))
+                        run.append((frame.t, region_displacement(crop), mesh_features(crop)))
     finally:
         locator.close()
     yield from (run for run in ended if run and run[-1][0] - run[0][0] >= SHORTEST_S)
@@ -196,21 +196,21 @@ def _truth(tape: Tape) -> list[Interval]:
 
 
 def _intervals(answers: F32, thresholds: Thresholds) -> list[Interval]:
-    from engine.spotting.judge import stretches_of
+    from engine.spotting.judge import detect
     from training.spotting import Interval
 
-    return [Interval(one.start * HZ, one.end * HZ + 1) for one in stretches_of(answers, thresholds)]
+    return [Interval(one.start * HZ, one.end * HZ + 1) for one in detect(answers, thresholds)]
 
 
 def calibrate(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> tuple[float, float]:
     """Slope and shift from the logit of a stretch's answer to that of the chance that it overlaps a known expression, by the
     likeliest fit (Platt 1999) over held-out tapes; (1, 0) where there are too few stretches."""
-    from engine.spotting.judge import stretches_of
+    from engine.spotting.judge import detect
     from training.spotting import overlap
 
     logits, right = [], []
     for tape, answers in answered:
-        found = stretches_of(answers, thresholds)
+        found = detect(answers, thresholds)
         known = overlap(_intervals(answers, thresholds), _truth(tape)) if found and tape.known else np.zeros((len(found), 1))
         for one, shared in zip(found, known.max(axis=1), strict=True):
             answer = min(max(one.answer, 1e-6), 1 - 1e-6)

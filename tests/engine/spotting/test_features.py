@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.spotting.signals import FLOW_WIDTH, HZ, REGIONS, SEEN, WIDTH, Signals
+from engine.spotting.features import FLOW_WIDTH, HZ, MESH_FEATURES, REGIONS, WIDTH, FeatureSeries
 from engine.types import F64
 from training.tapes import rows_of
 
@@ -15,11 +15,11 @@ def motion(t: float) -> F64:
 
 
 def mesh(t: float) -> F64:
-    return np.asarray(0.3 * np.sin(2 * np.pi * 0.5 * t + np.arange(len(SEEN))))
+    return np.asarray(0.3 * np.sin(2 * np.pi * 0.5 * t + np.arange(len(MESH_FEATURES))))
 
 
-def taken(fps: float, seconds: float = 6.0, looks: bool = True) -> Signals:
-    signals = Signals()
+def taken(fps: float, seconds: float = 6.0, looks: bool = True) -> FeatureSeries:
+    signals = FeatureSeries()
     for k in range(round(seconds * fps) + 1):
         signals.take(k / fps, motion(k / fps), mesh(k / fps) if looks else None)
     return signals
@@ -40,7 +40,7 @@ def test_rows_are_those_of_a_whole_tape(looks: bool) -> None:
     displacement = np.array([motion(x) for x in t])
     displacement[200:] += 7.0  # a cut
     look = np.array([mesh(x) for x in t]) if looks else None
-    signals = Signals()
+    signals = FeatureSeries()
     for k, x in enumerate(t):
         signals.take(float(x), displacement[k], None if look is None else look[k])
     whole = rows_of(displacement.astype(np.float32), None if look is None else look.astype(np.float32))
@@ -54,7 +54,7 @@ def test_a_row_without_a_mesh_says_so() -> None:
 
 
 def test_what_is_forgotten_changes_no_later_row() -> None:
-    whole, lean, gone = Signals(), Signals(), 0
+    whole, lean, gone = FeatureSeries(), FeatureSeries(), 0
     for k in range(1500):
         whole.take(k / HZ, motion(k / HZ), None)
         lean.take(k / HZ, motion(k / HZ), None)

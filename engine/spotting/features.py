@@ -24,28 +24,28 @@ REGIONS = (
 )
 """The regions [10] that are judged, the picture's left first."""
 
-MIRRORED = (3, 2, 1, 0, 4, 5, 8, 7, 6, 9)
+MIRRORED_REGIONS = (3, 2, 1, 0, 4, 5, 8, 7, 6, 9)
 """Where each region lies in the mirror."""
 
-SEEN = ("yaw", "pitch", "eye_opening", "blink", "look_down", "look_aside", "jaw")
+MESH_FEATURES = ("yaw", "pitch", "eye_opening", "blink", "look_down", "look_aside", "jaw")
 """What a mesh adds [7], scaled to about one."""
 
 MEANS_S = (0.25, 1.0, 4.0)
 NOISE_S = 3.0
-MOST_PX = 3.0  # a region that goes further between two rows is taken to have gone so far: a cut is no motion
+MAX_STEP_PX = 3.0  # a region that goes further between two rows is taken to have gone so far: a cut is no motion
 FLOW_WIDTH = 2 * len(REGIONS) * (1 + len(MEANS_S)) + len(REGIONS)
-WIDTH = FLOW_WIDTH + 2 * len(SEEN) + 1
+WIDTH = FLOW_WIDTH + 2 * len(MESH_FEATURES) + 1
 """Numbers in a row: velocity and displacements [4, 10, 2], noise [10], what a mesh adds and its rate [2, 7], whether it did."""
 
 _PACE = -np.expm1(-1 / (HZ * np.array(MEANS_S)))[:, None]
 _NOISE_PACE = -np.expm1(-1 / (HZ * NOISE_S))
-_SEEN_PACE = -np.expm1(-1 / HZ)
+_MESH_PACE = -np.expm1(-1 / HZ)
 _SIDES = tuple(REGION_NAMES.index(name) for name in REGIONS if name in REGION_NAMES)
 _NOSE = [REGION_NAMES.index("nose_left"), REGION_NAMES.index("nose_right")]
 _PLACE = [REGIONS.index(name) for name in REGIONS if name in REGION_NAMES]
 
 
-def moved(crop: Crop) -> F64:
+def region_displacement(crop: Crop) -> F64:
     """Displacement [20] of the ten regions (u, v by turns) in a crop, pixels of the crop."""
     out = np.empty((len(REGIONS), 2))
     out[_PLACE] = crop.motion[list(_SIDES)]
@@ -53,8 +53,8 @@ def moved(crop: Crop) -> F64:
     return out.ravel()
 
 
-def seen(crop: Crop) -> F64:
-    """What the mesh saw last in a crop, [7] by `SEEN`."""
+def mesh_features(crop: Crop) -> F64:
+    """What the mesh saw last in a crop, [7] by `MESH_FEATURES`."""
     shapes: Mapping[str, float] = crop.blendshapes
     get = shapes.get
     aside = get("eyeLookInLeft", 0.0) + get("eyeLookOutRight", 0.0) - get("eyeLookOutLeft", 0.0) - get("eyeLookInRight", 0.0)
@@ -64,7 +64,7 @@ def seen(crop: Crop) -> F64:
     return np.array(parts, np.float64)
 
 
-class Signals:
+class FeatureSeries:
     """The rows of one face: `take` its displacements in order; `rows` [n, WIDTH] float32 at `times` [n], seconds."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Signals:
         self._velocity = np.zeros(2 * len(REGIONS))
         self._noise = np.zeros(len(REGIONS))
         self._before: tuple[F64, F64] | None = None  # displacement, and what the mesh saw, one row ago
-        self._usual = np.zeros(len(SEEN))
+        self._usual = np.zeros(len(MESH_FEATURES))
 
     @property
     def times(self) -> F64:
@@ -127,7 +127,7 @@ class Signals:
     def _flow(self, row: F32, displacement: F64) -> None:
         first = self._before is None
         step = displacement * 0 if self._before is None else displacement - self._before[0]
-        velocity = np.minimum(np.maximum(step, -MOST_PX), MOST_PX)
+        velocity = np.minimum(np.maximum(step, -MAX_STEP_PX), MAX_STEP_PX)
         self._place = displacement.copy() if first else self._place + velocity
         if first:
             self._mean[:] = self._place
@@ -145,9 +145,9 @@ class Signals:
             row[FLOW_WIDTH:] = 0.0
             return
         if self._before is None:
-            self._usual, step = mesh.copy(), np.zeros(len(SEEN))
+            self._usual, step = mesh.copy(), np.zeros(len(MESH_FEATURES))
         else:
             step = np.minimum(np.maximum(mesh - self._before[1], -2.0), 2.0)
-            self._usual = self._usual + _SEEN_PACE * (mesh - self._usual)
+            self._usual = self._usual + _MESH_PACE * (mesh - self._usual)
         row[FLOW_WIDTH:-1] = np.tanh(np.concatenate([2 * step, mesh - self._usual]))
         row[-1] = 1.0
