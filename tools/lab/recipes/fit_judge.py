@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from lab.clip_bench.real.folder import RealClip
     from training.judge import JudgeNet
     from training.spotting import Interval
-    from training.tapes import Mixed, Tape
+    from training.tapes import Tape
+    from training.windows import MixedWindows
 
 FREE_OF_EXPRESSIONS = {"speech": "speech", "quiet": "quiet", "blinks": "quiet", "gestures": "quiet"}  # kinds of clips, of tapes
 HELD_OUT = 4  # of so many people without a split one is held out
@@ -161,16 +162,17 @@ def read_split(folder: Path, split: str) -> list[Tape]:
     return tapes
 
 
-def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> Mixed:
+def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> MixedWindows:
     """Windows of people with expressions added, of rendered clips, and of region flow, as often as SHARES says."""
-    from training.tapes import LiveTapes, LongVideos, Mixed, expressions
+    from training.synthetic_expressions import cut_expressions
+    from training.windows import FlowWindows, LiveWindows, MixedWindows
 
-    real = expressions(flow)
+    real = cut_expressions(flow)
     groups: dict[str, list[Tape]] = {name: [] for name in SHARES}
     for tape in tapes:
         groups[tape.kind if tape.kind in groups else "people"].append(tape)
-    parts: list[tuple[LongVideos | LiveTapes, float]] = [(LongVideos(flow), SHARES["flow"])] if flow else []
-    return Mixed(parts + [(LiveTapes(some, real), SHARES[name]) for name, some in groups.items() if some])
+    parts: list[tuple[FlowWindows | LiveWindows, float]] = [(FlowWindows(flow), SHARES["flow"])] if flow else []
+    return MixedWindows(parts + [(LiveWindows(some, real), SHARES[name]) for name, some in groups.items() if some])
 
 
 def measure(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> dict[str, float]:
@@ -259,13 +261,14 @@ def main(
     from engine.spotting.judge import Thresholds
     from training.judge import answers_to, fit
     from training.spot_flow import other_videos
-    from training.tapes import added, of_flow, rows_of
+    from training.synthetic_expressions import add_expressions
+    from training.tapes import rows_of, tape_of_flow
 
     check_target(out, "--out")
     if clips:
         collect(clips, tapes, longest)
     tune, test = read_split(tapes, "tune"), read_split(tapes, "test")
-    videos = [of_flow(video) for video in other_videos("", flow)] if flow is not None else []
+    videos = [tape_of_flow(video) for video in other_videos("", flow)] if flow is not None else []
     people = [len({tape.person for tape in those}) for those in (tune, test)]
     data = f"{_minutes(tune):.1f} min of {people[0]} people and clips, {_minutes(videos):.1f} min of region flow"
     typer.echo(f"fitted to {data}; held out {_minutes(test):.1f} min of {people[1]}", err=True)
@@ -278,7 +281,9 @@ def main(
         return [fit(draw_from(those, videos), steps, seed + k, progress=say) for k in range(networks)]
 
     nets, rng = fitted(tune), np.random.default_rng(SEED_ADDED)
-    more = [replace(added(tape, ADDED, rng), kind="added") for tape in test if tape.kind in FREE_OF_EXPRESSIONS.values()]
+    more = [
+        replace(add_expressions(tape, ADDED, rng), kind="added") for tape in test if tape.kind in FREE_OF_EXPRESSIONS.values()
+    ]
     answered = [(tape, answers_to(nets, rows_of(tape.displacement, tape.mesh))) for tape in [*test, *more]]
     chosen = {name: Thresholds(**dict(zip(Thresholds.model_fields, four, strict=True))) for name, four in SENSITIVITIES.items()}
     scores: dict[str, float | str] = {
