@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.spotting.detections import Detection, Thresholds, detect
 from engine.spotting.features import HZ
-from engine.spotting.judge import Detection, Thresholds, detect
 from training.datasets.long_tables import LONG_DATABASES
 from training.datasets.long_video import LongVideo, load_flow
 from training.judge import JudgeNet, answers_to, fit
@@ -90,10 +90,10 @@ def intervals(networks: Sequence[JudgeNet], video: LongVideo) -> list[Spotted]:
     tape = tape_of_flow(video)
     rows = rows_of(tape.displacement, tape.mesh)
     answers = np.mean([answers_to(net, rows) for net in networks], axis=0)
-    return [spotted(stretch, video.fps) for stretch in detect(answers, THRESHOLDS)]
+    return [spotted(one, video.fps) for one in detect(answers, THRESHOLDS)]
 
 
-def spotted(stretch: Detection, fps: float) -> Spotted:
-    """A stretch, whose last row counts, in frames of a video."""
-    start = round(stretch.start * fps)
-    return Spotted(start, max(round((stretch.end + 1 / HZ) * fps), start + 1), probability=stretch.answer)
+def spotted(found: Detection, fps: float) -> Spotted:
+    """A detection, whose last row counts, in frames of a video at fps."""
+    start = round(found.start * fps)
+    return Spotted(start, max(round((found.end + 1 / HZ) * fps), start + 1), probability=found.answer)

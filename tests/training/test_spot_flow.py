@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.spotting.judge import Detection, Judge, JudgeCard, JudgeNetwork
+from engine.spotting.detections import Detection
+from engine.spotting.judge import Judge, JudgeCard, JudgeNetwork
 from engine.types import F32
 from tests.databases import write_region_flow
 from training.datasets.long_tables import Annotation

@@ -28,7 +28,8 @@ from engine.spotting.features import HZ
 from engine.types import F32, F64
 
 if TYPE_CHECKING:
-    from engine.spotting.judge import JudgeCard, Sensitivity, Thresholds
+    from engine.spotting.detections import Thresholds
+    from engine.spotting.judge import JudgeCard, Sensitivity
     from lab.clip_bench.real.folder import RealClip
     from training.judge import JudgeNet
     from training.spotting import Interval
@@ -198,7 +199,7 @@ def _truth(tape: Tape) -> list[Interval]:
 
 
 def _intervals(answers: F32, thresholds: Thresholds) -> list[Interval]:
-    from engine.spotting.judge import detect
+    from engine.spotting.detections import detect
     from training.spotting import Interval
 
     return [Interval(one.start * HZ, one.end * HZ + 1) for one in detect(answers, thresholds)]
@@ -207,7 +208,7 @@ def _intervals(answers: F32, thresholds: Thresholds) -> list[Interval]:
 def calibrate(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> tuple[float, float]:
     """Slope and shift from the logit of a stretch's answer to that of the chance that it overlaps a known expression, by the
     likeliest fit (Platt 1999) over held-out tapes; (1, 0) where there are too few stretches."""
-    from engine.spotting.judge import detect
+    from engine.spotting.detections import detect
     from training.spotting import overlap
 
     logits, right = [], []
@@ -258,7 +259,7 @@ def main(
     longest: Annotated[float, typer.Option(min=1, help="Seconds of each video that are used.")] = 90.0,
 ) -> None:
     """Collect tapes, fit the judge, measure it on people held out, write network and card."""
-    from engine.spotting.judge import Thresholds
+    from engine.spotting.detections import Thresholds
     from training.judge import answers_to, fit
     from training.spot_flow import other_videos
     from training.synthetic_expressions import add_expressions
