@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from engine.activity.activity import ActivityWatch
+from engine.activity.watch import ActivityWatch
 from engine.config import PipelineSettings, load_settings, parse_settings
 from engine.faces.landmarks import FaceLocator
 from engine.kernels import machine_code
@@ -169,7 +169,7 @@ class Pipeline:
         For a driver with time to spare between two frames; events are the same without it.
         """
         for state in self._faces.values():
-            marks = state.decision.foreseen()
+            marks = state.decision.pending()
             if marks is not None:
                 self._answer_for(state, *marks)
 

@@ -28,7 +28,7 @@ Kind = Literal["micro", "macro"]
 ActivityKind = Literal["speech", "blink", "eyes_closed", "gaze", "head_turn", "covered", "motion"]
 
 ACTIVITY_KINDS: tuple[ActivityKind, ...] = get_args(ActivityKind)
-"""What a face does besides expressions; see `engine.activity.activity`."""
+"""What a face does besides expressions; see `engine.activity.watch`."""
 
 MICRO_LIMIT_S = 0.5
 """The longest micro-expression, onset to offset, in seconds (the field's usual border)."""

@@ -1,6 +1,6 @@
 """The judge of expressions: the network behind `engine.spotting.judge`, fitted to rows with known expressions.
 
-Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.spotting.judge.LOOK`),
+Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.spotting.judge.DELAY`),
 so it looks that far ahead. It is fitted on windows drawn by a `Draw`, with decoupled weight decay, one cycle of the learning
 rate, and the running mean of the last parameters.
 """
@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from engine.spotting.judge import ANSWERS, EARLY, FOLD, LOOK
-from engine.spotting.signals import HZ, WIDTH, mirrored
+from engine.spotting.features import FLOW_WIDTH, HZ, MESH_FEATURES, MIRRORED_REGIONS, REGIONS, WIDTH
+from engine.spotting.judge import ANSWERS, DELAY, EARLY_DELAY, FOLD
 from engine.types import F32, MICRO_LIMIT_S
 
 CHANNELS = 40
@@ -87,8 +88,10 @@ class _Block(nn.Module):
         self.drop = _Dropout()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        one, two = (nn.functional.pad(x, (0, 0, steps, 0))[:, : x.shape[1]] for steps in (self._back, 2 * self._back))
-        out: torch.Tensor = x + self.mix(self.drop(nn.functional.gelu(self.near(torch.cat([two, one, x], -1)))))
+        count = x.shape[1]
+        past = nn.functional.pad(x, (0, 0, 2 * self._back, 0))
+        taps = torch.cat([past[:, :count], past[:, self._back : self._back + count], x], -1)
+        out: torch.Tensor = x + self.mix(self.drop(nn.functional.gelu(self.near(taps))))
         return out
 
 
@@ -119,17 +122,17 @@ def window(rows: F32, known: Sequence[Known], *, quiet: float = 1.0, unwarmed: f
     """A window over rows with the expressions known in them; quiet is the weight of what is no expression, unwarmed that of
     the first second."""
     count = len(rows)
-    answers = np.zeros((count + LOOK, len(ANSWERS)), np.float32)
-    weights = np.ones(count + LOOK, np.float32)
+    answers = np.zeros((count + DELAY, len(ANSWERS)), np.float32)
+    weights = np.ones(count + DELAY, np.float32)
     for one in known:
         first, last = round(one.onset), round(one.offset)
-        _mark(answers, first + LOOK, last + LOOK, 0)
-        _mark(answers, first + LOOK - EDGE, first + LOOK + EDGE, 1)
-        _mark(answers, last + LOOK - EDGE, last + LOOK + EDGE, 2)
-        _mark(answers, first + EARLY, last + EARLY, 4)
+        _mark(answers, first + DELAY, last + DELAY, 0)
+        _mark(answers, first + DELAY - EDGE, first + DELAY + EDGE, 1)
+        _mark(answers, last + DELAY - EDGE, last + DELAY + EDGE, 2)
+        _mark(answers, first + EARLY_DELAY, last + EARLY_DELAY, 4)
         if one.micro:
-            _mark(answers, first + LOOK, last + LOOK, 3)
-            weights[max(first - 5 + LOOK, 0) : max(last + 6 + LOOK, 0)] = MICRO
+            _mark(answers, first + DELAY, last + DELAY, 3)
+            weights[max(first - 5 + DELAY, 0) : max(last + 6 + DELAY, 0)] = MICRO
     weights[answers[:, 0] == 0] *= quiet
     weights[: round(HZ)] *= unwarmed
     return Window(rows, answers[:count], weights[:count])
@@ -137,6 +140,27 @@ def window(rows: F32, known: Sequence[Known], *, quiet: float = 1.0, unwarmed: f
 
 def _mark(answers: F32, first: int, last: int, answer: int) -> None:
     answers[max(first, 0) : max(last + 1, 0), answer] = 1
+
+
+def _mirror() -> tuple[NDArray[np.intp], F32]:
+    """Which column [WIDTH] each of a mirrored row comes from, and its sign [WIDTH]."""
+    count, order, columns = len(REGIONS), list(MIRRORED_REGIONS), np.arange(WIDTH, dtype=np.intp)
+    columns[: 8 * count] = columns[: 8 * count].reshape(4, count, 2)[:, order].ravel()
+    columns[8 * count : FLOW_WIDTH] = columns[8 * count : FLOW_WIDTH][order]
+    sign = np.ones(WIDTH, np.float32)
+    sign[: 8 * count : 2] = -1
+    for name in ("yaw", "look_aside"):
+        at = FLOW_WIDTH + MESH_FEATURES.index(name)
+        sign[[at, at + len(MESH_FEATURES)]] = -1
+    return columns, sign
+
+
+MIRROR_FROM, MIRROR_SIGN = _mirror()
+
+
+def mirrored(rows: F32) -> F32:
+    """Rows [n, WIDTH] of the same face in the mirror."""
+    return rows[:, MIRROR_FROM] * MIRROR_SIGN
 
 
 def fit(
@@ -158,7 +182,7 @@ def fit(
     if net is not None:
         fitted.load_state_dict(net.state_dict())
     fitted.train()
-    optimizer = torch.optim.AdamW(fitted.parameters(), rate, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(fitted.parameters(), rate, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     positive = torch.tensor(POSITIVE)
     noise = np.float32(NOISE) * rng.standard_normal(POOL, np.float32)
@@ -173,8 +197,9 @@ def fit(
         optimizer.step()
         schedule.step()
         if step >= (1 - AVERAGED) * steps:
-            now = [p.detach().clone() for p in fitted.parameters()]
-            mean = [KEPT * m + (1 - KEPT) * p for m, p in zip(mean or now, now, strict=True)]
+            mean = mean or [p.detach().clone() for p in fitted.parameters()]
+            for m, p in zip(mean, fitted.parameters(), strict=True):
+                m.lerp_(p.detach(), 1 - KEPT)
         progress(step + 1, float(loss.detach()))
     with torch.no_grad():
         for p, m in zip(fitted.parameters(), mean, strict=bool(mean)):
@@ -183,35 +208,30 @@ def fit(
 
 
 def _batch(draw: Draw, rng: np.random.Generator, noise: F32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    drawn = [_filled(draw(rng), rng, noise) for _ in range(WINDOWS)]
-    rows, answers, weights = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
-    return rows, answers, weights
-
-
-def _filled(one: Window, rng: np.random.Generator, noise: F32) -> tuple[F32, F32, F32]:
-    """A window of WINDOW rows, half of them in the mirror, with a stretch of noise [POOL]."""
-    rows = mirrored(one.rows) if rng.random() < 0.5 else one.rows
-    at = int(rng.integers(POOL - rows.size))
-    rows = rows + noise[at : at + rows.size].reshape(rows.shape)
-    missing = WINDOW - len(rows)
-    if not missing:
-        return rows, one.answers, one.weights
-    return (
-        np.pad(rows, ((0, missing), (0, 0))),
-        np.pad(one.answers, ((0, missing), (0, 0))),
-        np.pad(one.weights, (0, missing)),
-    )
+    """Rows [WINDOWS, WINDOW, WIDTH], answers [.., 5] and weights [..]: half of the windows mirrored, each with a stretch of
+    noise [POOL], shorter ones filled up with zeros that count nothing."""
+    rows = np.zeros((WINDOWS, WINDOW, WIDTH), np.float32)
+    answers = np.zeros((WINDOWS, WINDOW, len(ANSWERS)), np.float32)
+    weights = np.zeros((WINDOWS, WINDOW), np.float32)
+    for k in range(WINDOWS):
+        one = draw(rng)
+        count = len(one.rows)
+        seen = mirrored(one.rows) if rng.random() < 0.5 else one.rows
+        at = int(rng.integers(POOL - one.rows.size))
+        np.add(seen, noise[at : at + one.rows.size].reshape(seen.shape), out=rows[k, :count])
+        answers[k, :count], weights[k, :count] = one.answers, one.weights
+    return torch.from_numpy(rows), torch.from_numpy(answers), torch.from_numpy(weights)
 
 
 def answers_to(net: JudgeNet | Sequence[JudgeNet], rows: F32) -> F32:
     """[n, 5] what a network, or the mean of several, answers about each of rows [n, WIDTH], shifted back to their moment."""
     count = len(rows)
-    more = LOOK + (count + LOOK) % FOLD
+    more = DELAY + (count + DELAY) % FOLD
     with torch.no_grad():
         padded = torch.from_numpy(np.pad(rows, ((0, more), (0, 0)), mode="edge"))[None]
         out = np.mean([torch.sigmoid(one(padded))[0].numpy() for one in _several(net)], axis=0)
-    shifted = out[LOOK : LOOK + count].copy()
-    shifted[:, 4] = out[EARLY : EARLY + count, 4]
+    shifted = out[DELAY : DELAY + count].copy()
+    shifted[:, 4] = out[EARLY_DELAY : EARLY_DELAY + count, 4]
     return np.asarray(shifted, np.float32)
 
 
@@ -230,7 +250,7 @@ def _several(net: JudgeNet | Sequence[JudgeNet]) -> list[JudgeNet]:
 
 def write_onnx(net: JudgeNet | Sequence[JudgeNet], path: Path) -> None:
     """A network, or the mean of several, as ONNX: rows [1, n, WIDTH] float32 -> answers [1, n, 5], any even n."""
-    example = torch.zeros(1, 2 * FOLD * LOOK, WIDTH)
+    example = torch.zeros(1, 2 * FOLD * DELAY, WIDTH)
     length = torch.export.Dim("half", min=2)
     program = torch.onnx.export(
         _Answering(_several(net)).eval(),

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.spotting.judge import Stretch, Thresholds, stretches_of
-from engine.spotting.signals import HZ
+from engine.spotting.detections import Detection, Thresholds, detect
+from engine.spotting.features import HZ
 from training.datasets.long_tables import LONG_DATABASES
 from training.datasets.long_video import LongVideo, load_flow
 from training.judge import JudgeNet, answers_to, fit
 from training.spot_loso import Found, Progress, Spot, Spotted
-from training.tapes import LongVideos, Mixed, of_flow, rows_of
+from training.tapes import rows_of, tape_of_flow
+from training.windows import FlowWindows, MixedWindows
 
 THRESHOLDS = Thresholds(high=0.75, low=0.55, micro_high=0.6, micro_low=0.3)
 """One set for both databases, chosen on half the subjects of each (training/LEDGER.md)."""
@@ -53,7 +54,7 @@ def spotter(others: Sequence[LongVideo], seed: int, progress: Progress = lambda 
     pictures."""
     if not others:
         return partial(spans_of_flow, steps=STEPS)
-    draw, total, networks = LongVideos([of_flow(video) for video in others]), NETWORKS * STEPS_BASE, []
+    draw, total, networks = FlowWindows([tape_of_flow(video) for video in others]), NETWORKS * STEPS_BASE, []
     for k in range(NETWORKS):
 
         def say(step: int, loss: float, before: int = k * STEPS_BASE) -> None:
@@ -70,11 +71,11 @@ def spans_of_flow(
 
     Raises InputError where a video holds pictures instead.
     """
-    own = LongVideos([of_flow(video) for video in train])
+    own = FlowWindows([tape_of_flow(video) for video in train])
     if start is None:
         networks = [fit(own, steps, _seed(seed, k)) for k in range(NETWORKS)]
     else:
-        draw = Mixed([(own, OWN), (LongVideos([of_flow(video) for video in start.videos]), 1 - OWN)])
+        draw = MixedWindows([(own, OWN), (FlowWindows([tape_of_flow(video) for video in start.videos]), 1 - OWN)])
         networks = [fit(draw, steps, _seed(seed, k), net, RATE_TUNED) for k, net in enumerate(start.networks)]
     return {video.name: intervals(networks, video) for video in test}
 
@@ -86,13 +87,13 @@ def _seed(seed: int, network: int) -> int:
 def intervals(networks: Sequence[JudgeNet], video: LongVideo) -> list[Spotted]:
     """The intervals of a video of region flow by the mean answer of fitted networks. Raises InputError where it holds
     pictures."""
-    tape = of_flow(video)
+    tape = tape_of_flow(video)
     rows = rows_of(tape.displacement, tape.mesh)
     answers = np.mean([answers_to(net, rows) for net in networks], axis=0)
-    return [spotted(stretch, video.fps) for stretch in stretches_of(answers, THRESHOLDS)]
+    return [spotted(one, video.fps) for one in detect(answers, THRESHOLDS)]
 
 
-def spotted(stretch: Stretch, fps: float) -> Spotted:
-    """A stretch, whose last row counts, in frames of a video."""
-    start = round(stretch.start * fps)
-    return Spotted(start, max(round((stretch.end + 1 / HZ) * fps), start + 1), probability=stretch.answer)
+def spotted(found: Detection, fps: float) -> Spotted:
+    """A detection, whose last row counts, in frames of a video at fps."""
+    start = round(found.start * fps)
+    return Spotted(start, max(round((found.end + 1 / HZ) * fps), start + 1), probability=found.answer)

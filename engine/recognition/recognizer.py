@@ -47,7 +47,7 @@ AT_ONCE = 64
 
 MOST_TURNED = 1 / 3
 """Units of turn (`Crop.turn`) per pixel of the largest regional motion from which on a change is called the head's: a turn
-leaves 1.5 px a unit at most (`engine.spotting.turning.MOST_ANSWER`), and an expression is more than twice that."""
+leaves 1.5 px a unit at most (`engine.spotting.head_motion_regression`), and an expression is more than twice that."""
 
 HEADS_OWN = ("turned away", "changed too much")
 """Reasons for which the flow names nothing, but clear facial actions still may; none is clear behind a hand."""

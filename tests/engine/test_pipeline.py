@@ -13,7 +13,7 @@ import pytest
 
 from apexstream.clips import ClipSpec, preset
 from engine import Pipeline
-from engine.activity.activity import ActivityWatch
+from engine.activity.watch import ActivityWatch
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from engine.recognition.recognizer import Recognition, Recognizer

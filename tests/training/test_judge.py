@@ -6,9 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from engine.spotting.judge import ANSWERS, EARLY, LOOK
-from engine.spotting.signals import HZ, WIDTH
-from training.judge import MICRO, UNWARMED, WINDOW, JudgeNet, Known, Window, answers_to, fit, is_micro, window, write_onnx
+from engine.spotting.features import HZ, MESH_FEATURES, MIRRORED_REGIONS, REGIONS, WIDTH
+from engine.spotting.judge import ANSWERS, DELAY, EARLY_DELAY
+from training.judge import (
+    MICRO,
+    UNWARMED,
+    WINDOW,
+    JudgeNet,
+    Known,
+    Window,
+    answers_to,
+    fit,
+    is_micro,
+    mirrored,
+    window,
+    write_onnx,
+)
+from training.tapes import rows_of
 
 WARM = round(HZ)
 
@@ -16,28 +30,40 @@ WARM = round(HZ)
 def test_a_window_by_hand() -> None:
     made = window(np.zeros((100, WIDTH), np.float32), [Known(40.0, 60.2, micro=False)])
     when = {name: np.flatnonzero(made.answers[:, k]).tolist() for k, name in enumerate(ANSWERS)}
-    assert when["expression"] == list(range(40 + LOOK, 61 + LOOK))
-    assert when["begins"] == [39 + LOOK, 40 + LOOK, 41 + LOOK] and when["ends"] == [59 + LOOK, 60 + LOOK, 61 + LOOK]
-    assert when["early"] == list(range(40 + EARLY, 61 + EARLY)) and when["micro"] == []
+    assert when["expression"] == list(range(40 + DELAY, 61 + DELAY))
+    assert when["onset"] == [39 + DELAY, 40 + DELAY, 41 + DELAY] and when["offset"] == [59 + DELAY, 60 + DELAY, 61 + DELAY]
+    assert when["early"] == list(range(40 + EARLY_DELAY, 61 + EARLY_DELAY)) and when["micro"] == []
     assert np.allclose(made.weights[:WARM], UNWARMED) and (made.weights[WARM:] == 1).all()
 
 
 def test_a_micro_expression_and_what_is_next_to_it_weigh_more() -> None:
     made = window(np.zeros((100, WIDTH), np.float32), [Known(40, 50, micro=True)], quiet=0.5)
-    assert np.flatnonzero(made.answers[:, 3]).tolist() == list(range(40 + LOOK, 51 + LOOK))
-    assert made.weights[40 + LOOK] == MICRO and made.weights[40 + LOOK - 5] == pytest.approx(0.5 * MICRO)
+    assert np.flatnonzero(made.answers[:, 3]).tolist() == list(range(40 + DELAY, 51 + DELAY))
+    assert made.weights[40 + DELAY] == MICRO and made.weights[40 + DELAY - 5] == pytest.approx(0.5 * MICRO)
     assert made.weights[99] == 0.5
 
 
 def test_an_expression_that_began_before_the_window_is_marked_as_far_as_it_is_seen() -> None:
     made = window(np.zeros((60, WIDTH), np.float32), [Known(-30, 5, micro=False), Known(50, 90, micro=False)])
-    assert np.flatnonzero(made.answers[:, 0]).tolist() == list(range(6 + LOOK))
-    assert not made.answers[:, 1][: LOOK + 10].any()
+    assert np.flatnonzero(made.answers[:, 0]).tolist() == list(range(6 + DELAY))
+    assert not made.answers[:, 1][: DELAY + 10].any()
 
 
 @pytest.mark.parametrize(("length", "micro"), [(0.5, True), (0.5 + 1 / 30, False), (0.2, True)])
 def test_half_a_second_divides_the_kinds(length: float, micro: bool) -> None:
     assert is_micro(2.0, 2.0 + length) is micro
+
+
+def test_the_mirror_swaps_sides_and_turns_u_yaw_and_gaze() -> None:
+    rng = np.random.default_rng(0)
+    displacement = rng.normal(0, 0.5, (60, 2 * len(REGIONS))).astype(np.float32)
+    mesh = rng.normal(0, 0.3, (60, len(MESH_FEATURES))).astype(np.float32)
+    turned = displacement.reshape(60, -1, 2)[:, list(MIRRORED_REGIONS)] * np.array([-1, 1], np.float32)
+    turned_mesh = mesh.copy()
+    turned_mesh[:, [MESH_FEATURES.index("yaw"), MESH_FEATURES.index("look_aside")]] *= -1
+    rows = rows_of(displacement, mesh)
+    assert np.abs(mirrored(rows) - rows_of(turned.reshape(60, -1), turned_mesh)).max() < 1e-4
+    assert np.array_equal(mirrored(mirrored(rows)), rows)
 
 
 def pulses(rng: np.random.Generator) -> Window:
@@ -60,7 +86,7 @@ def test_fitting_learns_a_simple_pattern_and_leaves_its_start_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
     drawn = pulses(np.random.default_rng(9))
     told = answers_to(net, drawn.rows)[:, 0]
-    truth = drawn.answers[LOOK:, 0] > 0
+    truth = drawn.answers[DELAY:, 0] > 0
     assert told[: len(truth)][truth].mean() > 0.6 and told[: len(truth)][~truth].mean() < 0.3
 
 
@@ -71,7 +97,7 @@ def test_the_seed_decides_a_fit() -> None:
 
 
 def test_answers_lie_at_their_moment() -> None:
-    """A network whose answers are a copy of the rows it sees says LOOK rows later what it says of a moment."""
+    """A network whose answers are a copy of the rows it sees says DELAY rows later what it says of a moment."""
 
     class Copies(JudgeNet):
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -81,8 +107,8 @@ def test_answers_lie_at_their_moment() -> None:
     told = answers_to(Copies(), rows)
     ahead = 1 / (1 + np.exp(-rows[:, :5]))
     assert told.shape == (51, 5)
-    assert np.allclose(told[:-LOOK, :4], ahead[LOOK:, :4], atol=1e-6)
-    assert np.allclose(told[:-EARLY, 4], ahead[EARLY:, 4], atol=1e-6)
+    assert np.allclose(told[:-DELAY, :4], ahead[DELAY:, :4], atol=1e-6)
+    assert np.allclose(told[:-EARLY_DELAY, 4], ahead[EARLY_DELAY:, 4], atol=1e-6)
 
 
 def test_the_written_network_answers_as_the_fitted_one(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.spotting.judge import Judge, JudgeCard, JudgeNetwork, Stretch
+from engine.spotting.detections import Detection
+from engine.spotting.judge import Judge, JudgeCard, JudgeNetwork
 from engine.types import F32
 from tests.databases import write_region_flow
 from training.datasets.long_tables import Annotation
@@ -18,7 +19,8 @@ from training.judge import JudgeNet, fit
 from training.spot_flow import THRESHOLDS, intervals, other_videos, spans_of_flow, spotted, spotter
 from training.spot_loso import spot_unseen
 from training.spot_scores import judge
-from training.tapes import LongVideos, of_flow
+from training.tapes import tape_of_flow
+from training.windows import FlowWindows
 
 FPS = 30.0
 
@@ -40,7 +42,7 @@ PEOPLE = [made("1", (100, 112), (300, 330)), made("2", (200, 214), (400, 428)), 
 
 @pytest.fixture(scope="module")
 def fitted() -> JudgeNet:
-    return fit(LongVideos([of_flow(video) for video in PEOPLE]), STEPS, 0)
+    return fit(FlowWindows([tape_of_flow(video) for video in PEOPLE]), STEPS, 0)
 
 
 def test_expressions_of_an_unseen_subject_are_found_by_what_others_taught() -> None:
@@ -72,7 +74,7 @@ def test_what_is_evaluated_is_what_is_live(fitted: JudgeNet) -> None:
             return out
 
     video = made("7", (100, 130), (300, 312), (500, 540), frames=1101)
-    live, displacement = Judge(InMemory()), of_flow(video).displacement
+    live, displacement = Judge(InMemory()), tape_of_flow(video).displacement
     stretches = [one for k, place in enumerate(displacement) for one in live.take(k / FPS, place.astype(np.float64), None)]
     found = [spotted(one, FPS) for one in stretches + live.finish()]
     offline = intervals([fitted], video)
@@ -90,8 +92,8 @@ def test_another_database_is_fitted_first_and_processes_get_it(monkeypatch: pyte
 
 
 def test_stretches_become_whole_frames() -> None:
-    assert (spotted(Stretch(1.0, 1.5, 0.9), 30.0).start, spotted(Stretch(1.0, 1.5, 0.9), 30.0).end) == (30, 46)
-    assert (spotted(Stretch(1.0, 1.5, 0.9), 25.0).start, spotted(Stretch(1.0, 1.5, 0.9), 25.0).end) == (25, 38)
+    assert (spotted(Detection(1.0, 1.5, 0.9), 30.0).start, spotted(Detection(1.0, 1.5, 0.9), 30.0).end) == (30, 46)
+    assert (spotted(Detection(1.0, 1.5, 0.9), 25.0).start, spotted(Detection(1.0, 1.5, 0.9), 25.0).end) == (25, 38)
 
 
 def test_other_databases_in_the_folder_are_found(tmp_path: Path) -> None:

@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 
 from engine.config import SpotterSettings
-from engine.faces.landmarks import FaceLocator
-from engine.registration.align import Registrar
 from engine.spotting.decision import Decision
-from engine.spotting.judge import ANSWERS, EARLY, LOOK, JudgeCard, JudgeNetwork, Thresholds
-from engine.spotting.signals import REGIONS
-from engine.types import F32, Crop, Frame, Span
-from tests.engine.spotting.test_spotter import SMILE, Pulse, agree, finals, sequence
-from tests.faces import photo
+from engine.spotting.detections import Thresholds
+from engine.spotting.features import REGIONS
+from engine.spotting.judge import ANSWERS, DELAY, EARLY_DELAY, JudgeCard, JudgeNetwork
+from engine.types import F32, Crop, Span
+from tests.engine.spotting.pulses import SMILE, Pulse, agree, finals, sequence
 
 SAME = Thresholds(high=0.6, low=0.4, micro_high=0.6, micro_low=0.4, agreed=0.5)
 CARD = JudgeCard(
-    name="by hand",
+    name="scripted",
     thresholds={"low": SAME, "normal": SAME, "high": SAME},
     calibration=(1, 0),
     data="",
@@ -27,9 +25,8 @@ CARD = JudgeCard(
 BROW = 4 * len(REGIONS) + 2 * REGIONS.index("brow_inner_left") + 1
 
 
-class ByHand(JudgeNetwork):
-    """Says that a face shows an expression while a region stands higher than over the last second; by itself that is the brow.
-    Early answers can be kept back."""
+class Scripted(JudgeNetwork):
+    """Answers high while all of its regions, by default a brow, are higher than over the last second."""
 
     def __init__(self, *columns: int, early: bool = True, least: float = 0.1, answer: float = 0.9) -> None:
         self.card, self._columns, self._early, self._least, self._answer = CARD, list(columns or (BROW,)), early, least, answer
@@ -37,19 +34,10 @@ class ByHand(JudgeNetwork):
     def __call__(self, rows: F32) -> F32:
         moves = rows[:, self._columns].min(axis=1) < -self._least
         out = np.full((len(rows), len(ANSWERS)), 0.02, np.float32)
-        out[LOOK:, 0] = np.where(moves[:-LOOK], self._answer, 0.02)
+        out[DELAY:, 0] = np.where(moves[:-DELAY], self._answer, 0.02)
         if self._early:
-            out[EARLY:, 4] = np.where(moves[:-EARLY], 0.95, 0.02)
+            out[EARLY_DELAY:, 4] = np.where(moves[:-EARLY_DELAY], 0.95, 0.02)
         return out
-
-
-@pytest.fixture(scope="module")
-def crop() -> Crop:
-    locator, frame = FaceLocator(), Frame(0, 0.0, photo("hopper"))
-    made = Registrar().register(frame, locator.locate(frame)[0])
-    locator.close()
-    assert made is not None
-    return made
 
 
 def decide(crops: list[Crop], one: Decision, *, end: bool = True) -> list[Span]:
@@ -60,93 +48,93 @@ TIMES = np.arange(0, 8, 1 / 30)
 RAISE = Pulse(3.0, 3.4, 3.9)
 
 
-def test_an_expression_has_the_moments_of_the_spotter_and_the_probability_of_the_judge(crop: Crop) -> None:
-    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), ByHand()))
+def test_an_expression_has_the_marks_of_the_spotter_and_the_probability_of_the_judge(crop: Crop) -> None:
+    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), Scripted()))
     assert [(span.state, span.ordinal) for span in spans] == [("provisional", 0), ("final", 0)]
     agree(spans[1], RAISE)
     assert spans[1].probability == pytest.approx(0.9)
     assert not spans[1].truncated
 
 
-def test_what_the_judge_denies_is_motion(crop: Crop) -> None:
-    one = Decision(SpotterSettings(), ByHand())
+def test_a_span_without_a_detection_is_motion(crop: Crop) -> None:
+    one = Decision(SpotterSettings(), Scripted())
     assert decide(sequence(crop, TIMES, [Pulse(3.0, 3.4, 3.9, where=SMILE)]), one) == []
     assert [motion.kind for motion in one.motions] == ["motion"]
     assert one.motions[0].start.t == pytest.approx(3.0, abs=0.07)
     assert one.motions[0].expression_probability == pytest.approx(0.02)
 
 
-def test_nothing_is_announced_while_the_early_answer_says_no(crop: Crop) -> None:
-    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), ByHand(early=False)))
+def test_nothing_is_announced_while_the_early_answer_is_low(crop: Crop) -> None:
+    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), Scripted(early=False)))
     assert [span.state for span in spans] == ["final"]
 
 
-def test_what_the_judge_alone_sees_has_its_apex_where_the_face_moved_most(crop: Crop) -> None:
+def test_a_detection_without_a_span_has_its_apex_where_the_face_moved_most(crop: Crop) -> None:
     faint = Pulse(3.0, 3.4, 3.9, px=0.16)
-    spans = decide(sequence(crop, TIMES, [faint], noise=0.001), Decision(SpotterSettings(floor_px=0.5), ByHand(least=0.02)))
+    spans = decide(sequence(crop, TIMES, [faint], noise=0.001), Decision(SpotterSettings(floor_px=0.5), Scripted(least=0.02)))
     assert [span.state for span in spans] == ["final"]
     assert spans[0].apex.t == pytest.approx(3.4, abs=0.1)
     assert spans[0].onset.t < spans[0].apex.t
 
 
-def test_an_end_cuts_what_is_open(crop: Crop) -> None:
-    spans = finals(decide(sequence(crop, TIMES[TIMES < 3.5], [RAISE]), Decision(SpotterSettings(), ByHand())))
+def test_an_end_truncates_an_open_span(crop: Crop) -> None:
+    spans = finals(decide(sequence(crop, TIMES[TIMES < 3.5], [RAISE]), Decision(SpotterSettings(), Scripted())))
     assert [span.truncated for span in spans] == [True]
 
 
-def test_a_break_ends_what_is_open_and_ordinals_go_on(crop: Crop) -> None:
+def test_a_break_truncates_an_open_span_and_ordinals_go_on(crop: Crop) -> None:
     times = TIMES[(TIMES < 3.5) | (TIMES > 4.5)]
-    one = Decision(SpotterSettings(), ByHand())
+    one = Decision(SpotterSettings(), Scripted())
     spans = finals(decide(sequence(crop, times, [RAISE, Pulse(6.0, 6.4, 6.9)]), one))
     assert [span.ordinal for span in spans] == [0, 1]
     assert spans[0].truncated
     assert not spans[1].truncated
 
 
-def test_an_announced_span_becomes_final_whatever_the_judge_says_later(crop: Crop) -> None:
-    class Regrets(ByHand):
+def test_an_announced_span_becomes_final_whatever_the_later_answers(crop: Crop) -> None:
+    class Withdraws(Scripted):
         def __call__(self, rows: F32) -> F32:
             out = super().__call__(rows)
             out[:, 0] = 0.02
             return out
 
-    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), Regrets()))
+    spans = decide(sequence(crop, TIMES, [RAISE]), Decision(SpotterSettings(), Withdraws()))
     assert [(span.state, span.ordinal) for span in spans] == [("provisional", 0), ("final", 0)]
     assert spans[1].probability == pytest.approx(0.02)
 
 
 def test_two_expressions_have_two_ordinals(crop: Crop) -> None:
-    spans = finals(decide(sequence(crop, TIMES, [RAISE, Pulse(5.5, 5.8, 6.2)]), Decision(SpotterSettings(), ByHand())))
+    spans = finals(decide(sequence(crop, TIMES, [RAISE, Pulse(5.5, 5.8, 6.2)]), Decision(SpotterSettings(), Scripted())))
     assert [span.ordinal for span in spans] == [0, 1]
 
 
-def test_lids_that_close_are_no_expression_however_long(crop: Crop) -> None:
+def test_closing_lids_are_no_expression_however_long(crop: Crop) -> None:
     def closed(t: float) -> float:
         return 0.05 if 3.0 < t < 5.0 else 0.3
 
     follows = Pulse(3.0, 3.6, 5.1, px=0.9)
-    assert decide(sequence(crop, TIMES, [follows], lids=closed), Decision(SpotterSettings(), ByHand(early=False))) == []
+    assert decide(sequence(crop, TIMES, [follows], lids=closed), Decision(SpotterSettings(), Scripted(early=False))) == []
     both = finals(
-        decide(sequence(crop, TIMES, [Pulse(3.0, 3.6, 5.1, px=6.0)], lids=closed), Decision(SpotterSettings(), ByHand()))
+        decide(sequence(crop, TIMES, [Pulse(3.0, 3.6, 5.1, px=6.0)], lids=closed), Decision(SpotterSettings(), Scripted()))
     )
     assert len(both) == 1
 
 
-def test_a_blink_within_brows_that_move_hides_no_sure_expression(crop: Crop) -> None:
+def test_a_blink_during_a_brow_raise_hides_no_clear_expression(crop: Crop) -> None:
     crops = sequence(crop, TIMES, [RAISE], lids=lambda t: 0.05 if 3.3 < t < 3.5 else 0.3)
     settings = SpotterSettings(floor_px=50.0)  # the judge alone
-    assert len(finals(decide(crops, Decision(settings, ByHand(early=False, answer=0.97))))) == 1
-    assert finals(decide(crops, Decision(settings, ByHand(early=False)))) == []
+    assert len(finals(decide(crops, Decision(settings, Scripted(early=False, answer=0.97))))) == 1
+    assert finals(decide(crops, Decision(settings, Scripted(early=False)))) == []
 
 
 def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
-    class Twice(ByHand):
-        """Sees the rise and the fall of one expression, not what lies between them."""
+    class Twice(Scripted):
+        """Detects the rise and the fall of one expression, not the hold between them."""
 
         def __call__(self, rows: F32) -> F32:
             out = super().__call__(rows)
             speed = np.abs(rows[:, BROW % (2 * len(REGIONS))]) > 0.02
-            out[LOOK:, 0] = np.where(speed[:-LOOK], 0.9, 0.02)
+            out[DELAY:, 0] = np.where(speed[:-DELAY], 0.9, 0.02)
             return out
 
     crops = sequence(crop, TIMES, noise=0.0005)
@@ -160,10 +148,10 @@ def test_a_held_expression_that_fades_is_not_another_one(crop: Crop) -> None:
     assert len(spans) == 1 and spans[0].onset.t == pytest.approx(3.0, abs=0.15)
 
 
-def test_an_expression_while_the_face_goes_back_to_rest_is_one(crop: Crop) -> None:
+def test_an_expression_while_another_fades_is_one(crop: Crop) -> None:
     fading, raised = Pulse(1.0, 2.0, 5.0, px=6.0, where=SMILE), Pulse(3.0, 3.4, 3.9)
     crops = sequence(crop, TIMES, [fading, raised], noise=0.001)
-    spans = finals(decide(crops, Decision(SpotterSettings(floor_px=50.0), ByHand(early=False))))
+    spans = finals(decide(crops, Decision(SpotterSettings(floor_px=50.0), Scripted(early=False))))
     assert len(spans) == 1 and spans[0].apex.t == pytest.approx(3.4, abs=0.1)
 
 
@@ -171,7 +159,7 @@ def test_an_expression_while_the_face_goes_back_to_rest_is_one(crop: Crop) -> No
 def test_a_weaker_answer_is_enough_where_the_spotter_agrees_and_nobody_speaks(
     crop: Crop, answer: float, spoke: float, found: int
 ) -> None:
-    class Unsure(ByHand):
+    class Unsure(Scripted):
         def __call__(self, rows: F32) -> F32:
             return np.minimum(super().__call__(rows), np.float32(answer))
 
@@ -181,11 +169,11 @@ def test_a_weaker_answer_is_enough_where_the_spotter_agrees_and_nobody_speaks(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_each_announced_expression_ends_once_and_no_motion_is_two(crop: Crop, seed: int) -> None:
+def test_each_announced_expression_ends_once(crop: Crop, seed: int) -> None:
     rng = np.random.default_rng(seed)
     onsets = np.cumsum(rng.uniform(0.5, 1.8, 6))
     pulses = [Pulse(t, t + rng.uniform(0.1, 0.4), t + rng.uniform(0.5, 1.5), px=rng.uniform(0.8, 4)) for t in onsets]
-    spans = decide(sequence(crop, np.arange(0, 12, 1 / 30), pulses, seed=seed), Decision(SpotterSettings(), ByHand(BROW)))
+    spans = decide(sequence(crop, np.arange(0, 12, 1 / 30), pulses, seed=seed), Decision(SpotterSettings(), Scripted(BROW)))
     ends = [span.ordinal for span in finals(spans)]
     assert ends and len(ends) == len(set(ends))
     assert {span.ordinal for span in spans if span.state == "provisional"} <= set(ends)
@@ -195,14 +183,14 @@ def test_each_announced_expression_ends_once_and_no_motion_is_two(crop: Crop, se
 def test_lids_that_close_at_the_end_are_no_expression(crop: Crop) -> None:
     follows = Pulse(3.0, 3.6, 5.1, px=0.9)
     crops = sequence(crop, TIMES[TIMES < 4.2], [follows], lids=lambda t: 0.05 if t > 3.0 else 0.3)
-    assert finals(decide(crops, Decision(SpotterSettings(), ByHand(early=False)))) == []
+    assert finals(decide(crops, Decision(SpotterSettings(), Scripted(early=False)))) == []
 
 
 @pytest.mark.parametrize("fps", [5, 10, 30])
-def test_no_expression_has_fewer_than_three_pictures_after_its_onset(crop: Crop, fps: int) -> None:
-    """A brow that goes up for a third of a second: one picture or two at five a second, three at ten."""
+def test_no_expression_has_fewer_than_three_frames_after_its_onset(crop: Crop, fps: int) -> None:
+    """A brow raised for 0.4 s: one frame or two at five a second, three at ten."""
     times = np.arange(0, 8, 1 / fps)
-    spans = decide(sequence(crop, times, [Pulse(3.0, 3.2, 3.4)]), Decision(network=ByHand()))
+    spans = decide(sequence(crop, times, [Pulse(3.0, 3.2, 3.4)]), Decision(network=Scripted()))
     ends = [(span.offset.frame - span.onset.frame, span.kind) for span in spans if span.offset is not None]
     assert all(steps >= 3 for steps, _ in ends)
     assert ends or fps == 5

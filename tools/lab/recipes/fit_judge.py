@@ -24,15 +24,17 @@ import typer
 
 from apexstream.commands import check_target, say_error
 from engine.errors import ApexError, InputError
-from engine.spotting.signals import HZ
+from engine.spotting.features import HZ
 from engine.types import F32, F64
 
 if TYPE_CHECKING:
-    from engine.spotting.judge import JudgeCard, Sensitivity, Thresholds
+    from engine.spotting.detections import Thresholds
+    from engine.spotting.judge import JudgeCard, Sensitivity
     from lab.clip_bench.real.folder import RealClip
     from training.judge import JudgeNet
     from training.spotting import Interval
-    from training.tapes import Mixed, Tape
+    from training.tapes import Tape
+    from training.windows import MixedWindows
 
 FREE_OF_EXPRESSIONS = {"speech": "speech", "quiet": "quiet", "blinks": "quiet", "gestures": "quiet"}  # kinds of clips, of tapes
 HELD_OUT = 4  # of so many people without a split one is held out
@@ -91,7 +93,7 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
     from engine.config import PipelineSettings
     from engine.faces.landmarks import FaceLocator
     from engine.registration.align import Registrar
-    from engine.spotting.signals import moved, seen
+    from engine.spotting.features import mesh_features, region_displacement
     from engine.spotting.spotter import BREAK_S
     from stream.sources.file import open_video
 
@@ -111,7 +113,7 @@ def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
                     registrar, run = known
                     crop = registrar.register(frame, face)
                     if crop is not None:
-                        run.append((frame.t, moved(crop), seen(crop)))
+                        run.append((frame.t, region_displacement(crop), mesh_features(crop)))
     finally:
         locator.close()
     yield from (run for run in ended if run and run[-1][0] - run[0][0] >= SHORTEST_S)
@@ -161,16 +163,17 @@ def read_split(folder: Path, split: str) -> list[Tape]:
     return tapes
 
 
-def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> Mixed:
+def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> MixedWindows:
     """Windows of people with expressions added, of rendered clips, and of region flow, as often as SHARES says."""
-    from training.tapes import LiveTapes, LongVideos, Mixed, expressions
+    from training.synthetic_expressions import cut_expressions
+    from training.windows import FlowWindows, LiveWindows, MixedWindows
 
-    real = expressions(flow)
+    real = cut_expressions(flow)
     groups: dict[str, list[Tape]] = {name: [] for name in SHARES}
     for tape in tapes:
         groups[tape.kind if tape.kind in groups else "people"].append(tape)
-    parts: list[tuple[LongVideos | LiveTapes, float]] = [(LongVideos(flow), SHARES["flow"])] if flow else []
-    return Mixed(parts + [(LiveTapes(some, real), SHARES[name]) for name, some in groups.items() if some])
+    parts: list[tuple[FlowWindows | LiveWindows, float]] = [(FlowWindows(flow), SHARES["flow"])] if flow else []
+    return MixedWindows(parts + [(LiveWindows(some, real), SHARES[name]) for name, some in groups.items() if some])
 
 
 def measure(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> dict[str, float]:
@@ -196,21 +199,21 @@ def _truth(tape: Tape) -> list[Interval]:
 
 
 def _intervals(answers: F32, thresholds: Thresholds) -> list[Interval]:
-    from engine.spotting.judge import stretches_of
+    from engine.spotting.detections import detect
     from training.spotting import Interval
 
-    return [Interval(one.start * HZ, one.end * HZ + 1) for one in stretches_of(answers, thresholds)]
+    return [Interval(one.start * HZ, one.end * HZ + 1) for one in detect(answers, thresholds)]
 
 
 def calibrate(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> tuple[float, float]:
     """Slope and shift from the logit of a stretch's answer to that of the chance that it overlaps a known expression, by the
     likeliest fit (Platt 1999) over held-out tapes; (1, 0) where there are too few stretches."""
-    from engine.spotting.judge import stretches_of
+    from engine.spotting.detections import detect
     from training.spotting import overlap
 
     logits, right = [], []
     for tape, answers in answered:
-        found = stretches_of(answers, thresholds)
+        found = detect(answers, thresholds)
         known = overlap(_intervals(answers, thresholds), _truth(tape)) if found and tape.known else np.zeros((len(found), 1))
         for one, shared in zip(found, known.max(axis=1), strict=True):
             answer = min(max(one.answer, 1e-6), 1 - 1e-6)
@@ -256,16 +259,17 @@ def main(
     longest: Annotated[float, typer.Option(min=1, help="Seconds of each video that are used.")] = 90.0,
 ) -> None:
     """Collect tapes, fit the judge, measure it on people held out, write network and card."""
-    from engine.spotting.judge import Thresholds
+    from engine.spotting.detections import Thresholds
     from training.judge import answers_to, fit
     from training.spot_flow import other_videos
-    from training.tapes import added, of_flow, rows_of
+    from training.synthetic_expressions import add_expressions
+    from training.tapes import rows_of, tape_of_flow
 
     check_target(out, "--out")
     if clips:
         collect(clips, tapes, longest)
     tune, test = read_split(tapes, "tune"), read_split(tapes, "test")
-    videos = [of_flow(video) for video in other_videos("", flow)] if flow is not None else []
+    videos = [tape_of_flow(video) for video in other_videos("", flow)] if flow is not None else []
     people = [len({tape.person for tape in those}) for those in (tune, test)]
     data = f"{_minutes(tune):.1f} min of {people[0]} people and clips, {_minutes(videos):.1f} min of region flow"
     typer.echo(f"fitted to {data}; held out {_minutes(test):.1f} min of {people[1]}", err=True)
@@ -278,7 +282,9 @@ def main(
         return [fit(draw_from(those, videos), steps, seed + k, progress=say) for k in range(networks)]
 
     nets, rng = fitted(tune), np.random.default_rng(SEED_ADDED)
-    more = [replace(added(tape, ADDED, rng), kind="added") for tape in test if tape.kind in FREE_OF_EXPRESSIONS.values()]
+    more = [
+        replace(add_expressions(tape, ADDED, rng), kind="added") for tape in test if tape.kind in FREE_OF_EXPRESSIONS.values()
+    ]
     answered = [(tape, answers_to(nets, rows_of(tape.displacement, tape.mesh))) for tape in [*test, *more]]
     chosen = {name: Thresholds(**dict(zip(Thresholds.model_fields, four, strict=True))) for name, four in SENSITIVITIES.items()}
     scores: dict[str, float | str] = {

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from apexstream.clips import preset, write_clip
 from engine.errors import InputError
+from engine.spotting.features import HZ
 from engine.spotting.judge import JudgeCard
-from engine.spotting.signals import HZ
 from engine.weights import sha256_of
 from lab.clip_bench.real.folder import RealClip, read_clips
 from lab.recipes import fit_judge

@@ -26,7 +26,7 @@ import numpy as np
 
 from engine.activity.speech import NEVER, SPEAKS, Lips
 from engine.quantiles import median, percentile
-from engine.tape import Tape
+from engine.time_series import TimeSeries
 from engine.types import F64, Activity, ActivityKind, Crop, Mark
 
 __all__ = ["ACTIVITY_SIGNALS", "Activity", "ActivityKind", "ActivityWatch"]
@@ -185,7 +185,7 @@ class _Lids:
     def __init__(self) -> None:
         self.lowered = 0.0
         self.glances = self.closed = False
-        self._openings = Tape(1)
+        self._openings = TimeSeries(1)
         self._since: Mark | None = None
         self._last = NEVER
         self._lowest, self._lowest_glances = 0.0, False
@@ -196,7 +196,7 @@ class _Lids:
         held = self._since is not None and mark.t - self._since.t > BLINK_S and self._lowest > SQUINT
         if not held:  # or eyes closed for long would become the usual
             openings.append(mark.frame, mark.t, np.array([crop.eye_opening]))
-            openings.forget_before(mark.t - USUAL_LIDS_S)
+            openings.drop_before(mark.t - USUAL_LIDS_S)
         usual = percentile(openings.row[openings.first_at(openings.t[openings.size - 1] - USUAL_LIDS_S) : openings.size, 0], 75)
         self.lowered = min(1.0, max(0.0, 1 - crop.eye_opening / max(usual, 1e-6)))
         seen = crop.blendshapes.get
@@ -254,7 +254,7 @@ class _Turn:
     """How much the head turned within TURN_S, 1 at TURNS_DEG: yaw and pitch as the mesh sees them, roll by the registration."""
 
     def __init__(self) -> None:
-        self._poses = Tape(3)
+        self._poses = TimeSeries(3)
         self._seen = 0.0, 0.0
 
     def observe(self, crop: Crop) -> float:
@@ -265,7 +265,7 @@ class _Turn:
             self._seen = math.atan2(across[2], across[0]), math.atan2(along[2], along[1])
         roll = math.atan2(crop.transform[1, 0], crop.transform[0, 0])
         poses.append(mark.frame, mark.t, np.array([*self._seen, roll]))
-        poses.forget_before(mark.t - TURN_S)
+        poses.drop_before(mark.t - TURN_S)
         then = poses.row[poses.first_at(mark.t - TURN_S)].tolist()
         now = (*self._seen, roll)
         turns = (abs(math.remainder(b - a, math.tau)) for a, b in zip(then, now, strict=True))

@@ -1,4 +1,4 @@
-"""Growing arrays of moments and vectors: what the spotter remembers of one face."""
+"""A growing array of frame numbers, times and vectors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from engine.types import F64
 
-BLOCK = 512  # so many rows are let go at once, or more
+BLOCK = 512  # fewer old rows than these are not dropped
 
 
-class Tape:
-    """Growing arrays of frame numbers, times and vectors; old rows are let go in blocks."""
+class TimeSeries:
+    """frame [size], t [size] (seconds, rising) and row [size, width]; the arrays are longer than size."""
 
     def __init__(self, width: int) -> None:
         self.size = 0
@@ -19,15 +19,15 @@ class Tape:
         self.row = np.zeros((1024, width))
 
     def append(self, frame: int, t: float, row: F64) -> None:
-        """Adds a moment; t rises."""
+        """Adds a row [width] at a time after the last."""
         if self.size == len(self.t):
             self.frame, self.t = np.resize(self.frame, 2 * self.size), np.resize(self.t, 2 * self.size)
             self.row = np.concatenate([self.row, np.zeros_like(self.row)])
         self.frame[self.size], self.t[self.size], self.row[self.size] = frame, t, row
         self.size += 1
 
-    def forget_before(self, t: float) -> int:
-        """Lets go of rows before t once they are many; returns how many went."""
+    def drop_before(self, t: float) -> int:
+        """Drops rows before t once there are BLOCK of them; returns how many were dropped."""
         if self.size < BLOCK or self.t[BLOCK - 1] >= t:
             return 0
         stale = int(np.searchsorted(self.t[: self.size], t))

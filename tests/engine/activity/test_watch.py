@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.activity.activity import ACTIVITY_SIGNALS, Activity, ActivityWatch
+from engine.activity.watch import ACTIVITY_SIGNALS, Activity, ActivityWatch
 from engine.types import ACTIVITY_KINDS, F64, Crop, Mark
 from tests.engine.activity.test_speech import mouth_crops, syllables, times
 
