@@ -51,7 +51,7 @@ class Place:
         """What starts a service here."""
         if self.source is not None:
             options = ["--loop", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.folder)]
-            return [sys.executable, "-m", "apexstream.cli", "live", self.source, *options]
+            return [sys.executable, "-m", "apexstream", "live", self.source, *options]
         options = ["--serve", str(self.folder), "--port", str(self.port), "--rate", str(self.rate), "--run", str(run)]
         return [sys.executable, "-m", "tests.soak.kill", *options]
 

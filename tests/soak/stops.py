@@ -156,7 +156,7 @@ def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
     """Start a service, end it: seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
     with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder:
         log = Path(folder) / "log"
-        command = [sys.executable, "-m", "apexstream.cli", "live", *state.sources, *state.options]
+        command = [sys.executable, "-m", "apexstream", "live", *state.sources, *state.options]
         command += ["--listen", "127.0.0.1:0", "--data", folder]
         asked = state.asked() if state.asked is not None else 0
         with log.open("wb") as errors:

@@ -319,7 +319,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
 def test_a_signal_ends_the_process_in_order(number: int, video: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    command = [sys.executable, "-m", "apexstream.cli", "live", str(video), "--loop"]
+    command = [sys.executable, "-m", "apexstream", "live", str(video), "--loop"]
     process = subprocess.Popen(
         [*command, "--listen", f"127.0.0.1:{port}", "--data", str(tmp_path)],
         stdout=subprocess.PIPE,

@@ -37,6 +37,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
     **dict.fromkeys(("skimage", "matplotlib"), "clips"),
     "mediapipe": "mediapipe",
+    "psutil": "bench",
 }
 """Packages that only an extra installs: import name -> extra."""
 
@@ -127,7 +128,3 @@ def run() -> None:
         left_in_order(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
     except KeyboardInterrupt:
         left_in_order(AT_ONCE)
-
-
-if __name__ == "__main__":
-    run()

@@ -19,7 +19,7 @@ HELP_LIMIT_S = 0.5
 
 def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "apexstream.cli", *args],
+        [sys.executable, "-m", "apexstream", *args],
         capture_output=True,
         text=True,
         cwd=ROOT,

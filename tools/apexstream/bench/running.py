@@ -49,7 +49,7 @@ class LiveProcess:
     def __init__(self, sources: Sequence[str], *options: str, data: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="apexstream-soak-")
         self._log = (data or Path(self._folder.name)) / "log"
-        command = [sys.executable, "-m", "apexstream.cli", "live", *sources, *options]
+        command = [sys.executable, "-m", "apexstream", "live", *sources, *options]
         command += ["--listen", "127.0.0.1:0", "--data", str(data or self._folder.name)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

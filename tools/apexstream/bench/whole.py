@@ -68,7 +68,7 @@ class Finished:
 def ours(video: Path) -> Analysed:
     """`apexstream analyze` as a user runs it."""
     with tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
-        ended = run([sys.executable, "-m", "apexstream.cli", "analyze", str(video), "--out", folder])
+        ended = run([sys.executable, "-m", "apexstream", "analyze", str(video), "--out", folder])
         results = Path(folder) / video.stem
         summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
         lines = (results / "events.jsonl").read_text(encoding="utf-8").splitlines()

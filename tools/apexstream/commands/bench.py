@@ -16,6 +16,7 @@ from apexstream.commands import check_target, say
 from apexstream.commands.fetch import have_face_model
 from apexstream.commands.live import number_of_processes
 from apexstream.quiet import native_noise_hidden
+from engine.errors import ApexError
 
 if TYPE_CHECKING:
     from apexstream.bench.report import Row
@@ -64,7 +65,7 @@ def bench(
 
     Renders its own clips. The other side is tools/apexstream/bench/straight.py: cv2.VideoCapture, MediaPipe's FaceLandmarker,
     OpenCV's TV-L1 and PyTorch eager on one thread, finding the same events. A video of your own (--video, with the part whole)
-    is measured beside decoding and MediaPipe's mesh of every picture. Needs the extras train, clips and mediapipe.
+    is measured beside decoding and MediaPipe's mesh of every picture. Needs the extra bench.
 
     Example: apexstream bench --quick --json bench.json
     """
@@ -73,13 +74,13 @@ def bench(
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PARTS)}", param_hint="--only")
     number_of_processes(processes)
+    check_packages(wanted)
     import os
 
     from apexstream.bench import machine
     from apexstream.bench.report import table
     from apexstream.display import table_console
 
-    check_packages(wanted)
     if as_json is not None:
         check_target(as_json, "--json")
     if set(wanted) - {"gpu"}:
@@ -109,12 +110,11 @@ def bench(
 
 
 def check_packages(parts: list[str]) -> None:
-    """Raises ModuleNotFoundError for a package that a part needs and that only an extra installs."""
-    needed = {"skimage"} if set(parts) - {"gpu"} else set()
+    """Raises ApexError that names the packages which the parts need and which are not installed."""
+    needed = {"psutil"} | ({"skimage", "matplotlib"} if set(parts) - {"gpu"} else set())
     needed |= {"torch", "onnx", "mediapipe"} if {"stages", "whole"} & set(parts) else set()
-    for name in sorted(needed):
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    if missing := sorted(name for name in needed if find_spec(name) is None):
+        raise ApexError(f"this measurement needs {', '.join(missing)}: pip install 'apexstream[bench]'")
 
 
 def measured(plan: Plan, parts: list[str], folder: Path, tell: Callable[[str], None]) -> Iterator[Row]:

@@ -26,7 +26,7 @@ FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "summary.
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "apexstream.cli", "analyze", *map(str, args)]
+    command = [sys.executable, "-m", "apexstream", "analyze", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
@@ -236,7 +236,7 @@ def test_a_stop_in_the_middle_keeps_what_was_found(number: signal.Signals, tmp_p
     command = [
         sys.executable,
         "-m",
-        "apexstream.cli",
+        "apexstream",
         "analyze",
         str(pipe),
         str(tmp_path / "whole.ts"),

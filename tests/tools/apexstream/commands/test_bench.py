@@ -69,10 +69,18 @@ def test_a_target_that_cannot_be_written_is_told_before_anything_is_measured(
         assert f"{target} cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("part", "package", "extra"), [("whole", "torch", "train"), ("latency", "skimage", "clips")])
-def test_a_missing_extra_is_named_before_anything_is_measured(
-    part: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("part", "missing", "named"),
+    [
+        ("whole", {"torch"}, "torch"),
+        ("latency", {"skimage"}, "skimage"),
+        ("gpu", {"psutil", "torch", "skimage"}, "psutil"),
+        ("stages", {"psutil", "torch"}, "psutil, torch"),
+    ],
+)
+def test_missing_packages_are_named_before_anything_is_measured(
+    part: str, missing: set[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr(bench, "find_spec", lambda name: None if name in missing else object())
     assert ended("--only", part) == 1
-    assert f"pip install 'apexstream[{extra}]'" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"apexstream: error: this measurement needs {named}: pip install 'apexstream[bench]'\n"

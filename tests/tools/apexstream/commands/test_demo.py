@@ -52,7 +52,7 @@ def test_the_demo_ends_with_what_was_recognized(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_page_stays_until_it_is_ended(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "apexstream.cli", "demo", "--headless", "--stay", "--seconds", "2", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "apexstream", "demo", "--headless", "--stay", "--seconds", "2", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None and process.stderr is not None

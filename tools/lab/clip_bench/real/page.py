@@ -22,7 +22,7 @@ def write_page(out: Path, results: Sequence[RealResult], summary: dict[str, Any]
     try:
         jinja2 = import_module("jinja2")
     except ImportError as error:
-        raise OutputError(f"the page needs jinja2, which is missing ({error}); run: pip install jinja2") from error
+        raise OutputError(f"the page needs jinja2 ({error}): pip install 'apexstream[train]'") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
