@@ -42,7 +42,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from apexstream.bench.running import LiveProcess, conclude
+from apexstream.bench.live_process import LiveProcess, conclude
 from stream.events.query import FILE
 from stream.events.store import Store
 from tests.soak.cameras import Cameras, pictures_of

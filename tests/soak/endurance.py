@@ -24,7 +24,7 @@ import av
 from rich.console import Console
 from rich.table import Table
 
-from apexstream.bench.running import LiveProcess, conclude
+from apexstream.bench.live_process import LiveProcess, conclude
 from tests.soak.rtsp import RtspServer
 
 MOST_GROWTH = 0.02

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from apexstream.bench.running import conclude
+from apexstream.bench.live_process import conclude
 from engine.types import Event
 from stream.recorded.analyze import analyze
 from tests.soak.endurance import long_video

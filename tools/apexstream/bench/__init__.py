@@ -2,7 +2,7 @@
 
 machine.py   on what it runs
 stages.py    each stage of the way, beside the library call that one would write instead
-whole.py     a video analysed, beside `apexstream.bench.straight`
+whole.py     a video analysed, beside `apexstream.bench.baseline`
 camera.py    network cameras that show a rendered clip
 service.py   the live service, as a user starts it, under such cameras
 report.py    the figures in rows, with what was aimed at

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from apexstream.bench.running import LiveProcess, conclude
+from apexstream.bench.live_process import LiveProcess, conclude
 
 if TYPE_CHECKING:
     from apexstream.clips import Truth

@@ -14,7 +14,7 @@ from typing import Any
 
 from apexstream.bench.camera import Cameras
 from apexstream.bench.latency import received
-from apexstream.bench.running import LiveProcess
+from apexstream.bench.live_process import LiveProcess
 
 SETTLE_S = 6.0
 """From the last source's first picture until drops count: detectors look around, caches fill, and what the cameras showed while

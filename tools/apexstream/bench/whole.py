@@ -1,4 +1,4 @@
-"""A whole video, `apexstream analyze` and the straight script side by side, each as a process of its own."""
+"""A whole video, `apexstream analyze` and the baseline script side by side, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from apexstream.bench.straight import Named
+from apexstream.bench.baseline import FoundEvent
 from engine.errors import ApexError
 
 LOOK_S = 0.02
@@ -37,7 +37,7 @@ class Analysed:
     cpu_s: float
     total_s: float
     peak_mib: float
-    events: tuple[Named, ...]
+    events: tuple[FoundEvent, ...]
 
     @property
     def frames_per_s(self) -> float:
@@ -72,17 +72,17 @@ def ours(video: Path) -> Analysed:
         results = Path(folder) / video.stem
         summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
         lines = (results / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = tuple(_named(json.loads(line)) for line in lines)
+    events = tuple(_found(json.loads(line)) for line in lines)
     frames = int(summary["video"]["frames"])
     wall_s = frames / summary["frames_per_s"]
     return Analysed(frames, wall_s, ended.cpu_s, ended.wall_s, ended.peak_mib, events)
 
 
-def straight(video: Path, *, mesh_alone: bool = False) -> Analysed:
-    """The straight script, or of it decoding and the mesh of every picture alone."""
-    ended = run([sys.executable, "-m", "apexstream.bench.straight", str(video), *["--mesh-alone"] * mesh_alone])
+def baseline(video: Path, *, mesh_alone: bool = False) -> Analysed:
+    """The baseline script, or of it decoding and the mesh of every picture alone."""
+    ended = run([sys.executable, "-m", "apexstream.bench.baseline", str(video), *["--mesh-alone"] * mesh_alone])
     found = json.loads(ended.printed)
-    events = tuple(Named(**event) for event in found["events"])
+    events = tuple(FoundEvent(**event) for event in found["events"])
     return Analysed(found["frames"], found["wall_s"], ended.cpu_s, ended.wall_s, ended.peak_mib, events)
 
 
@@ -117,11 +117,11 @@ def _watched(process: psutil.Popen) -> tuple[float, float]:
         return peak, used
 
 
-def _named(event: dict[str, Any]) -> Named:
-    return Named(event["onset"]["t"], event["apex"]["t"], event["offset"]["t"], event["label"])
+def _found(event: dict[str, Any]) -> FoundEvent:
+    return FoundEvent(event["onset"]["t"], event["apex"]["t"], event["offset"]["t"], event["label"])
 
 
-def same(ours: Sequence[Named], theirs: Sequence[Named]) -> int:
+def same(ours: Sequence[FoundEvent], theirs: Sequence[FoundEvent]) -> int:
     """How many events both found, with the same class; each counts once."""
     left, count = list(theirs), 0
     for event in ours:
@@ -132,7 +132,7 @@ def same(ours: Sequence[Named], theirs: Sequence[Named]) -> int:
     return count
 
 
-def _alike(a: Named, b: Named) -> bool:
+def _alike(a: FoundEvent, b: FoundEvent) -> bool:
     shared = min(a.offset, b.offset) - max(a.onset, b.onset)
     union = max(a.offset, b.offset) - min(a.onset, b.onset)
     return a.label == b.label and union > 0 and shared / union >= SAME_SHARE

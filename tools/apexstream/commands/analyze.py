@@ -13,7 +13,7 @@ import typer
 
 from apexstream.commands import say, say_error, unforeseen
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
 from engine.models import NAMES
 from engine.text import plain
@@ -98,7 +98,7 @@ def analyze(
     settings = settings.model_copy(update={"pipeline": with_engines(pipeline)})
     have_face_model(settings.pipeline.landmarks.model)
     try_opening(settings.pipeline.recognizer.weights)
-    with native_noise_hidden(not debug), stopped_by_signals() as stop:
+    with native_output_hidden(not debug), stopped_by_signals() as stop:
         load_less()
         failed = False
         for video, name in zip(videos, folder_names(videos, out), strict=True):

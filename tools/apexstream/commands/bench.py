@@ -15,7 +15,7 @@ import typer
 from apexstream.commands import check_target, say
 from apexstream.commands.fetch import have_face_model
 from apexstream.commands.live import number_of_processes
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def bench(
 ) -> None:
     """Measure each stage and the whole, beside what one would otherwise write, in one run.
 
-    Renders its own clips. The other side is tools/apexstream/bench/straight.py: cv2.VideoCapture, MediaPipe's FaceLandmarker,
+    Renders its own clips. The other side is tools/apexstream/bench/baseline.py: cv2.VideoCapture, MediaPipe's FaceLandmarker,
     OpenCV's TV-L1 and PyTorch eager on one thread, finding the same events. A video of your own (--video, with the part whole)
     is measured beside decoding and MediaPipe's mesh of every picture. Needs the extra bench.
 
@@ -90,7 +90,7 @@ def bench(
     found = machine.describe()
     rows: list[Row] = []
     failure: Exception | None = None
-    with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
+    with native_output_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
         plan = replace(QUICK if quick else FULL, processes=processes, video=video)
         try:
             rows.extend(measured(plan, wanted, Path(folder), lambda said: say(f"  {said} ...", err=True)))
@@ -156,13 +156,13 @@ def _whole(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[R
     from apexstream.bench.report import whole_rows
 
     video = clips.get(plan.clip_s, 30, (640, 360))
-    ours, straight = [], []
+    ours, baseline = [], []
     for time in ("", " once more"):
         tell(f"apexstream analyze{time}")
         ours.append(whole.ours(video))
-        tell(f"the straight script{time}")
-        straight.append(whole.straight(video))
-    yield from whole_rows(*(max(runs, key=lambda run: run.frames_per_s) for runs in (ours, straight)))
+        tell(f"the baseline script{time}")
+        baseline.append(whole.baseline(video))
+    yield from whole_rows(*(max(runs, key=lambda run: run.frames_per_s) for runs in (ours, baseline)))
     if plan.video is not None:
         yield from _own_video(plan.video, tell)
 
@@ -175,7 +175,7 @@ def _own_video(video: Path, tell: Callable[[str], None]) -> Iterator[Row]:
     for turn in range(1, 4):
         tell(f"{video.name}: apexstream analyze, then the mesh of every picture ({turn} of 3)")
         ours.append(whole.ours(video))
-        mesh.append(whole.straight(video, mesh_alone=True))
+        mesh.append(whole.baseline(video, mesh_alone=True))
     yield from video_rows(video.name, ours, mesh)
 
 

@@ -16,7 +16,7 @@ import typer
 
 from apexstream.commands import say
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.types import U8, Event, Mark
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def demo(
 
     check_drawing()
     have_face_model()
-    with native_noise_hidden(not ctx.obj["debug"]):
+    with native_output_hidden(not ctx.obj["debug"]):
         spec = preset("benchmark", seed=seed, duration_s=seconds)
         truth = _render(spec, out)
         asyncio.run(_play(out, truth, page=not headless and has_display(), stay=stay))
@@ -94,7 +94,7 @@ async def _play(out: Path, truth: Truth, *, page: bool, stay: bool) -> None:
     """Play the clip through the live service, then show what came of it."""
     from apexstream.display import progress_bar
     from apexstream.pictures import FaceTrail
-    from apexstream.play import playing
+    from apexstream.playback import playing
     from stream.service import ended_by_signals
 
     trail = FaceTrail()

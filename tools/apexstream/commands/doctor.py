@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import typer
 
 from apexstream.commands import say
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
 
 Standing = Literal["ok", "info", "failed"]
@@ -43,7 +43,7 @@ def doctor(
 
     Exit code 0 when videos can be analysed here, 1 when not.
     """
-    with native_noise_hidden(not ctx.obj["debug"]):
+    with native_output_hidden(not ctx.obj["debug"]):
         findings = examine()
     failed = [finding for finding in findings if finding.standing == "failed"]
     if as_json:

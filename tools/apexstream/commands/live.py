@@ -15,7 +15,7 @@ import typer
 from apexstream.commands import say
 from apexstream.commands.analyze import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.text import plain_lines
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def live(
     settings = settings.model_copy(update={"pipeline": pipeline})
     have_face_model(pipeline.landmarks.model)
     try_opening(pipeline.recognizer.weights)
-    with native_noise_hidden(not debug), Ending() as ending:
+    with native_output_hidden(not debug), Ending() as ending:
         ending.on_end(partial(left_in_order, 0))  # before the service is there, and behind it, nothing is lost by that
         log_to_stderr(debug)
         from stream.analysis.supervisor import how_many

@@ -12,7 +12,7 @@ import typer
 
 from apexstream.commands import say
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 
 if TYPE_CHECKING:
     from training.datasets.prepare import Outcome, Progress
@@ -49,7 +49,7 @@ def prepare(
         raise InputError(f"there is no database {database!r}; choose {NAMES}")
     have_face_model()
     try:
-        with native_noise_hidden(not ctx.obj["debug"]), _bar() as progress:
+        with native_output_hidden(not ctx.obj["debug"]), _bar() as progress:
             outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress)
     except KeyboardInterrupt:
         say(f"stopped; finished clips are kept in {out}, the same command goes on", err=True)

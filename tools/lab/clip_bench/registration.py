@@ -26,7 +26,7 @@ import numpy as np
 from apexstream.clips.actions import GRID_STEP, grid_over
 from apexstream.clips.motion import depth
 from apexstream.clips.render import Scene
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.errors import InputError
 from engine.types import F64, U8, Face, Frame
 from lab.clip_bench.jobs import Job
@@ -65,7 +65,7 @@ def facial_points(scene: Scene) -> F64:
 
 def measure(job: Job) -> dict[str, Any]:
     """The figures of one clip, JSON form; run in a worker process. Raises InputError where no face is found in it."""
-    with native_noise_hidden(), rendered(job) as (path, _):
+    with native_output_hidden(), rendered(job) as (path, _):
         from engine.faces.landmarks import FaceLocator
         from stream.sources.file import open_video
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from apexstream.clips import Truth, write_clip
 from apexstream.clips.spec import BlinkTruth, EventTruth, read_truth, truth_path
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.types import Event
 from lab.clip_bench.jobs import Job
 
@@ -87,7 +87,7 @@ def rendered(job: Job) -> Iterator[tuple[Path, Truth]]:
 
 def watch(job: Job) -> dict[str, Any]:
     """The JSON form of `Watched` for a job; run in a worker process."""
-    with native_noise_hidden(), rendered(job) as (path, truth):
+    with native_output_hidden(), rendered(job) as (path, truth):
         return asdict(_watch(job, path, truth))
 
 

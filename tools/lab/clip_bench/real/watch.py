@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from apexstream.native_output import native_output_hidden
 from apexstream.pictures import CHANGE_GAIN
-from apexstream.quiet import native_noise_hidden
 from engine.config import PipelineSettings
 from engine.errors import InputError, OutputError, SourceError
 from engine.pipeline import GAP_S
@@ -67,7 +67,7 @@ def watch(job: RealJob) -> dict[str, Any]:
     video, pipeline_s the time of decoding and pipeline without the strips; problem says what could not be read of the file.
     Raises SourceError where nothing can be read of it.
     """
-    with native_noise_hidden():
+    with native_output_hidden():
         return _watch(job)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def native_noise_hidden(enabled: bool = True) -> Iterator[None]:
+def native_output_hidden(enabled: bool = True) -> Iterator[None]:
     """While inside, what C and C++ libraries print to file descriptor 2 is dropped; Python's sys.stderr still reaches the user.
 
     MediaPipe and TensorFlow Lite announce themselves and warn of internals there, whatever their settings say. A stderr that is

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from apexstream.bench.latency import measure
-from apexstream.bench.running import LiveProcess, conclude
+from apexstream.bench.live_process import LiveProcess, conclude
 from tests.live import PATIENCE_S
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from apexstream.bench.straight import analyse, default_flow, main, pictures, plain_map
+from apexstream.bench.baseline import analyse, default_flow, main, pictures, plain_map
 from engine.errors import SourceError
 from engine.recognition.flowmap import whole_map
 from engine.types import F32

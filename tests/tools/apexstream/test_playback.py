@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apexstream.play import event_of, facts_of, playing
+from apexstream.playback import event_of, facts_of, playing
 from engine.errors import SourceError
 from engine.types import Event, Face, Frame
 from stream.messages import Decided
