@@ -9,18 +9,17 @@ project's own, as OpenCV and numpy do them: its events are those of `apexstream 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import cv2
 import numpy as np
+import typer
 
 from apexstream.native_output import native_output_hidden
 from engine.config import RecognizerSettings
@@ -152,7 +151,7 @@ def analyse(path: Path) -> dict[str, Any]:
     }
 
 
-def mesh_alone(path: Path) -> dict[str, Any]:
+def find_meshes(path: Path) -> dict[str, Any]:
     """What `analyse` gives, of nothing but decoding and MediaPipe's mesh of every picture; PyTorch is not loaded for it."""
     began, worked = time.perf_counter(), time.process_time()
     mesh, frames = VideoMesh(bundle.read()), 0
@@ -171,25 +170,21 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Analyse the video that the command line names; its figures go to stdout as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m apexstream.bench.baseline", description=__doc__)
-    parser.add_argument("video", type=Path)
-    parser.add_argument("--mesh-alone", action="store_true", help="stop after the mesh")
-    options = parser.parse_args(arguments)
-    if not options.video.is_file():
-        parser.error(f"{options.video} is no file")
+def main(
+    video: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    mesh_alone: Annotated[bool, typer.Option("--mesh-alone", help="Decode and find the mesh, nothing else.")] = False,
+) -> None:
+    """Analyse a video; its figures go to stdout as JSON."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if options.mesh_alone:
+    if mesh_alone:
         cv2.setNumThreads(1)
     else:
         one_thread()
     with native_output_hidden():
-        found = mesh_alone(options.video) if options.mesh_alone else analyse(options.video)
+        found = find_meshes(video) if mesh_alone else analyse(video)
     print(json.dumps(found, indent=1))
-    return 0
 
 
 if __name__ == "__main__":
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # the machine code is what it is measured against
-    sys.exit(main())
+    typer.run(main)

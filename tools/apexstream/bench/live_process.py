@@ -1,4 +1,4 @@
-"""For the soaks: a live service in a process of its own, as a user starts it, and how a soak reports what it measured."""
+"""A live service in a process of its own, as a user starts it, for measurements from outside."""
 
 from __future__ import annotations
 
@@ -122,13 +122,3 @@ def _usage(process: psutil.Process) -> Usage:
     with process.oneshot():
         used = process.cpu_times()
         return Usage(used.user + used.system, process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())
-
-
-def conclude(record: dict[str, Any], problems: Sequence[str], path: Path | None) -> int:
-    """Write the record of a soak to path, where one is given, and its problems to stderr; the exit code, 1 with problems."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
