@@ -30,7 +30,7 @@ COMMANDS = {
     "export": "Write a fitted network as checked ONNX.",
     "bench": "Measure speed beside what one would otherwise write.",
     "fetch": "Fetch the face model (done by itself when first needed).",
-    "doctor": "Say what this machine has and which backends run.",
+    "doctor": "Report what this machine has and which backends run.",
 }
 
 EXTRAS = {

@@ -88,7 +88,7 @@ def _seeds(text: str) -> str:
     return text
 
 
-Faces = Annotated[str, typer.Option(callback=_faces, metavar="NAME,...", help="Faces to render (see tools.make_clip --help).")]
+Faces = Annotated[str, typer.Option(callback=_faces, metavar="NAME,...", help="Faces to render (see lab.make_clip --help).")]
 Rates = Annotated[str, typer.Option("--fps", callback=_rates, metavar="N,...", help="Frame rates.")]
 Seeds = Annotated[
     str,
