@@ -36,12 +36,12 @@ def test_native_messages_are_dropped_and_ours_are_not(enabled: bool, expected: s
 
 
 def test_a_stderr_that_is_no_file_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", told)
+    reported = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", reported)
     with native_output_hidden():
         print("for the user", file=sys.stderr)
-        assert sys.stderr is told
-    assert told.getvalue() == "for the user\n"
+        assert sys.stderr is reported
+    assert reported.getvalue() == "for the user\n"
 
 
 def test_an_error_inside_restores_stderr() -> None:

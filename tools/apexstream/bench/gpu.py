@@ -22,7 +22,7 @@ ROUNDS = 20
 
 
 def rows() -> Iterator[Row]:
-    """One row; its value is None where there is no GPU, and its note says why."""
+    """One row; its value is None where there is no GPU, and its note gives the reason."""
     name, reason = machine.gpu()
     reason = reason or gpu.refusal() or ""
     title = f"GPU: flow (TV-L1), a batch of {PAIRS}"

@@ -17,7 +17,7 @@ from apexstream.bench.whole import Analysed, same
 
 @dataclass(frozen=True)
 class Row:
-    """One figure; value and plain are None where there is nothing to measure. best says whether more is better."""
+    """One figure; value and plain are None where there is nothing to measure. best is "most" or "least"."""
 
     name: str
     unit: str

@@ -16,8 +16,8 @@ import psutil
 from apexstream.bench.baseline import FoundEvent
 from engine.errors import ApexError
 
-LOOK_S = 0.02
-"""How often a running program's figures are read; what it does after the last look is missed."""
+SAMPLE_S = 0.02
+"""How often a running program's figures are read; what it does after the last reading is missed."""
 
 SAME_SHARE = 0.5
 """Two events are the same when they overlap by at least this share of their union (and have one class)."""
@@ -29,7 +29,7 @@ class MeasurementError(ApexError):
 
 @dataclass(frozen=True)
 class Analysed:
-    """One run: its frames, its seconds as it tells them itself and from the start of the program to its end, the processor's
+    """One run: its frames, its seconds as it reports them itself and from the start of the program to its end, the processor's
     seconds of all threads, the most memory, and the events."""
 
     frames: int
@@ -46,7 +46,7 @@ class Analysed:
 
     @property
     def own_frames_per_s(self) -> float:
-        """As the program says it: from the loading of its models to the last frame."""
+        """As the program reports it: from the loading of its models to the last frame."""
         return self.frames / self.wall_s
 
     @property
@@ -88,28 +88,28 @@ def baseline(video: Path, *, mesh_alone: bool = False) -> Analysed:
 
 def run(command: Sequence[str]) -> Finished:
     """Run a program to its end, and measure it. Raises MeasurementError where it fails."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said, tempfile.TemporaryFile("w+", encoding="utf-8") as wrong:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed, tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         began = time.monotonic()
-        process = psutil.Popen(list(command), stdout=said, stderr=wrong)
+        process = psutil.Popen(list(command), stdout=printed, stderr=errors)
         peak, used = _watched(process)
         wall_s = time.monotonic() - began
-        said.seek(0)
-        wrong.seek(0)
+        printed.seek(0)
+        errors.seek(0)
         if process.returncode:
-            last = (wrong.read().strip() or said.read().strip() or f"exit code {process.returncode}").splitlines()[-1]
+            last = (errors.read().strip() or printed.read().strip() or f"exit code {process.returncode}").splitlines()[-1]
             raise MeasurementError(f"{' '.join(command[1:4])} failed: {last}")
-        return Finished(said.read(), wall_s, used, peak)
+        return Finished(printed.read(), wall_s, used, peak)
 
 
 def _watched(process: psutil.Popen) -> tuple[float, float]:
-    """The most memory (MiB) and the processor's seconds of a process, looked at until it has ended."""
+    """The most memory (MiB) and the processor's seconds of a process, read until it has ended."""
     peak = used = 0.0
     while True:
         try:
             with process.oneshot():
                 times = process.cpu_times()
                 peak, used = max(peak, process.memory_info().rss / 2**20), times.user + times.system
-            process.wait(LOOK_S)
+            process.wait(SAMPLE_S)
         except psutil.TimeoutExpired:
             continue
         except psutil.NoSuchProcess:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexstream.commands import say, say_error, unforeseen
+from apexstream.commands import say, say_error, unexpected
 from apexstream.commands.fetch import have_face_model
 from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
@@ -110,8 +110,8 @@ def analyze(
                 say(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
             try:
                 failed |= not _analyze_one(video, out / name, settings, stop, pictures)
-            except Exception as error:  # noqa: BLE001 - told to the user; the videos after it are analysed all the same
-                _say_failure(video, error, debug)
+            except Exception as error:  # noqa: BLE001 - reported to the user; the videos after it are analysed
+                _report_failure(video, error, debug)
                 failed = True
     if failed:
         raise typer.Exit(1)
@@ -143,8 +143,8 @@ def with_engines(settings: PipelineSettings, folder: Path | None = None) -> Pipe
     return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update={"engine_cache": place})})
 
 
-def _say_failure(video: Path, error: Exception, debug: bool) -> None:
-    sentence = str(error) if isinstance(error, ApexError) else unforeseen(error)
+def _report_failure(video: Path, error: Exception, debug: bool) -> None:
+    sentence = str(error) if isinstance(error, ApexError) else unexpected(error)
     say_error(sentence if str(video) in sentence else f"{video}: {sentence}")
     if debug:
         traceback.print_exception(error)

@@ -71,10 +71,10 @@ def examine() -> list[Finding]:
     return found + [probe(*check) for check in checks] + [_own_data_folder(), _current_folder()]
 
 
-def probe(topic: str, name: str, look: Callable[[], str]) -> Finding:
-    """The finding of look, which returns a detail or raises."""
+def probe(topic: str, name: str, check: Callable[[], str]) -> Finding:
+    """The finding of check, which returns a detail or raises."""
     try:
-        return Finding(topic, name, "ok", look())
+        return Finding(topic, name, "ok", check())
     except ApexError as error:
         return Finding(topic, name, "failed", str(error))
     except Exception as error:  # noqa: BLE001 - whatever a library raises is the finding
@@ -145,10 +145,10 @@ def accelerators() -> list[Finding]:
     ]
 
 
-def _detail_of(look: Callable[[], str | None]) -> str | None:
-    """What look returns, or why it failed."""
+def _detail_of(check: Callable[[], str | None]) -> str | None:
+    """What check returns, or why it failed."""
     try:
-        return look()
+        return check()
     except Exception as error:  # noqa: BLE001 - whatever a library raises is the finding
         return f"unknown: {_in_a_line(error)}"
 

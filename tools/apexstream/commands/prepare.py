@@ -69,12 +69,12 @@ def _bar() -> Iterator[Progress]:
     bar = Bar(*columns, console=Console(stderr=True))
     task = bar.add_task("clips", total=None)
 
-    def told(done: int, total: int, newest: str | None) -> None:
+    def update(done: int, total: int, newest: str | None) -> None:
         bar.update(task, completed=done, total=total, description=newest or "clips")
         bar.start()
 
     try:
-        yield told
+        yield update
     finally:
         bar.stop()
 

@@ -75,8 +75,8 @@ def spot_evaluate(
     _show_data(videos)
     if videos.has_pictures:
         have_face_model()
-    quiet = native_output_hidden(not ctx.obj["debug"]) if videos.has_pictures else nullcontext()
-    with quiet:
+    hidden = native_output_hidden(not ctx.obj["debug"]) if videos.has_pictures else nullcontext()
+    with hidden:
         bar = stages_bar(Console(stderr=True))
         spot = live if videos.has_pictures else spotter(_others(videos, data), seed, bar)
         found = spot_unseen(videos.videos, spot, seed=seed, jobs=jobs or os.cpu_count() or 1, progress=bar)

@@ -2,7 +2,7 @@
 
 A rendered face without expression or blink sways, rolls, zooms and turns under noise and compression. Four ways hold it:
 
-    keypoints    a similarity from the mesh's five keypoints, every frame anew
+    keypoints    a similarity from the mesh's five keypoints, computed for every frame
     first        the similarity of the first frame, kept
     registrar    engine.registration.align.Registrar, what the pipeline does
     best         the similarity that fits the true positions best, every frame: no crop can be held stiller, since turning out
@@ -47,7 +47,7 @@ class _Held:
 
 
 def project(scene: Scene, frame: int, points: F64) -> F64:
-    """Frame pixels [N, 2] at which points of the face at rest, [N, 2] texture px, are seen in a frame (no expression)."""
+    """Frame pixels [N, 2] at which points of the neutral face, [N, 2] texture px, are seen in a frame (no expression)."""
     grid = grid_over(scene.face)
     at = ((points - grid.origin) / GRID_STEP).astype(np.float32)
     z = cv2.remap(depth(scene.face, grid), at[None, :, 0], at[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
@@ -153,7 +153,7 @@ def registration_summary(clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _canonical(scene: Scene, points: F64) -> F64:
-    """Where the points lie in a crop that frames the face at rest as the registration does: eyes where they belong."""
+    """Where the points lie in a crop that frames the neutral face as the registration does: eyes where they belong."""
     from engine.recognition.flowmap import CANONICAL_KEYPOINTS, keypoints_to_crop
     from engine.registration.head import similarity
 

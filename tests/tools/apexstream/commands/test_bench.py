@@ -24,8 +24,8 @@ def test_figures_are_shown_and_written(
     monkeypatch.setattr(bench, "QUICK", bench.Plan(4, 30, 1, 1, 1, (1,)))
     record = tmp_path / "deep" / "bench.json"
     assert ended("--quick", "--only", "stages,gpu", "--processes", "2", "--json", str(record)) == 0
-    shown, told = capsys.readouterr()
-    assert "rendering 4 s" in told and "each stage" in told
+    shown, reported = capsys.readouterr()
+    assert "rendering 4 s" in reported and "each stage" in reported
     found = json.loads(record.read_text(encoding="utf-8"))
     assert found["command"] == "apexstream bench --quick --only stages,gpu --processes 2"
     names = [row["name"] for row in found["rows"]]
@@ -54,8 +54,8 @@ def test_what_was_measured_is_kept_where_a_later_part_fails(
     monkeypatch.setitem(bench._MEASURES, "live", lambda *_: iter([Row("sources", "sources", 3.0)]))
     monkeypatch.setitem(bench._MEASURES, "latency", fails)
     assert ended("--only", "live,latency", "--json", str(tmp_path / "bench.json")) == 1
-    shown, told = capsys.readouterr()
-    assert "sources" in shown and "the service did not start" in told
+    shown, reported = capsys.readouterr()
+    assert "sources" in shown and "the service did not start" in reported
     assert [row["name"] for row in json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["rows"]] == ["sources"]
 
 

@@ -1,6 +1,6 @@
 """The page of real clips: every event as a strip of pictures, clip by clip, with what is known of it.
 
-OUT/index.html reads offline and needs only OUT/pictures beside it. It shows people: it is for whoever may see the videos.
+OUT/index.html reads offline and needs only OUT/pictures beside it. It shows people: share it as the videos may be.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _truth(result: RealResult, number: int) -> str:
 
 
 def _notes(event: RealEvent) -> list[str]:
-    """What else the event says."""
+    """The other facts of an event."""
     details = event.details
     notes = [f"face {details['face']}", str(details["kind"]), f"{details['intensity']:.2f} px"]
     if details.get("expression_probability") is not None:

@@ -64,7 +64,7 @@ def watch(job: RealJob) -> dict[str, Any]:
     """The record of a clip, JSON form; run in a worker process.
 
     events are those of events.jsonl, each with picture, the name of its strip (None without). seconds is the length of the
-    video, pipeline_s the time of decoding and pipeline without the strips; problem says what could not be read of the file.
+    video, pipeline_s the time of decoding and pipeline without the strips; problem describes what could not be read.
     Raises SourceError where nothing can be read of it.
     """
     with native_output_hidden():
