@@ -56,7 +56,7 @@ def test_a_skipped_test_fails_in_continuous_integration(
 ) -> None:
     suite = tmp_path / "suite"
     suite.mkdir()
-    returned, told = outcome(suite, ci, tmp_path if has_data else tmp_path / "none")
-    assert (returned, counts in told) == (code, True), told
+    returned, reported = outcome(suite, ci, tmp_path if has_data else tmp_path / "none")
+    assert (returned, counts in reported) == (code, True), reported
     if not has_data:
-        assert "no real data at" in told
+        assert "no real data at" in reported

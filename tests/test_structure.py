@@ -40,7 +40,7 @@ LAYERS = {
 NOT_IN_ENGINE = {"av", "asyncio", "threading", "websockets", "time", "datetime", "socket", "subprocess", "multiprocessing"}
 HEAVY = {"torch", "cv2", "mediapipe", "ai_edge_litert", "onnxruntime", "av", "numpy", "matplotlib", "skimage"}
 ONE_HOME = {"mediapipe": "engine/mesh/tasks.py", "ai_edge_litert": "engine/mesh/litert.py", "dlib": "engine/faces/detection.py"}
-"""Libraries that one module alone stands in front of; `doctor`, which looks at everything, aside."""
+"""Libraries that one module alone stands in front of; the probes of `apexstream doctor` aside."""
 
 
 def sources() -> list[Path]:
@@ -78,7 +78,7 @@ def test_imports_go_one_way(path: Path) -> None:
         assert top not in MAY_IMPORT or top in MAY_IMPORT[package], f"{relative(path)}:{line} imports {name}"
         if package == "engine":
             assert top not in NOT_IN_ENGINE, f"{relative(path)}:{line}: engine does no I/O, starts no thread, reads no clock"
-        if top in ONE_HOME and path.name != "doctor.py":
+        if top in ONE_HOME and path.name != "probes.py":
             assert relative(path) == ONE_HOME[top], f"{relative(path)}:{line}: only {ONE_HOME[top]} imports {top}"
 
 

@@ -1,14 +1,13 @@
 """Network cameras (MJPEG over HTTP) in a process of their own: each plays a video for ever at its own rate, and one is hostile.
 
-    python -m tests.soak.cameras VIDEO...   says "ports [...]": one for each video, then the hostile one's, until its input ends
+    python -m tests.soak.cameras VIDEO...   prints "ports [...]", the hostile one's last, and ends with its input
 
 A camera is live: who reads too slowly misses pictures, and who connects again joins at the picture of that moment. The hostile
-one refuses whoever asks until a line of its input says what to send to the next ones: one of MODES.
+one refuses every client until a line of its input names what to send to the next ones: one of MODES.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import queue
@@ -20,13 +19,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import av
 import cv2
 import numpy as np
+import typer
 
 from engine.types import U8
+from tests.soak.command import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("huge", "nonsense", "redirect", "endless", "long")
@@ -42,7 +43,7 @@ class Cameras:
     """The process, from outside; videos are files of one face each. Raises RuntimeError where it does not start."""
 
     def __init__(self, videos: Sequence[Path]) -> None:
-        self._said: queue.Queue[str] = queue.Queue()
+        self._lines: queue.Queue[str] = queue.Queue()
         command = [sys.executable, "-m", "tests.soak.cameras", *map(str, videos)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT)
         self._reading = threading.Thread(target=self._read, name="cameras", daemon=True)
@@ -50,7 +51,7 @@ class Cameras:
         first = self._next(START_S)
         if not first.startswith("ports "):
             self._process.kill()
-            raise RuntimeError(f"the cameras did not start: {first or 'they said nothing'}")
+            raise RuntimeError(f"the cameras did not start: {first or 'no output'}")
         *ports, hostile = json.loads(first.removeprefix("ports "))
         self.urls = [f"http://127.0.0.1:{port}/" for port in ports]
         self.hostile_url = f"http://127.0.0.1:{hostile}/"
@@ -62,30 +63,30 @@ class Cameras:
         self._process.kill()
         self._process.wait()
 
-    def harm(self, mode: str, within_s: float) -> bool:
-        """Have the hostile camera send that to whoever asks from now on; whether anybody did within so many seconds."""
+    def attack_with(self, mode: str, within_s: float) -> bool:
+        """Have the hostile camera send that to new clients from now on; whether one connected within so many seconds."""
         while self._next(0.0):
             pass
-        self._tell(mode)
+        self._send(mode)
         return self._next(within_s) == f"sent {mode}"
 
     def refuse(self) -> None:
-        """Have the hostile camera refuse everybody again."""
-        self._tell(REFUSE)
+        """Have the hostile camera refuse all clients again."""
+        self._send(REFUSE)
 
-    def _tell(self, mode: str) -> None:
+    def _send(self, mode: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{mode}\n")
 
     def _next(self, within_s: float) -> str:
         with contextlib.suppress(queue.Empty):
-            return self._said.get(timeout=within_s) if within_s else self._said.get_nowait()
+            return self._lines.get(timeout=within_s) if within_s else self._lines.get_nowait()
         return ""
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._said.put(line.strip())
+            self._lines.put(line.strip())
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -112,7 +113,7 @@ class _Camera(socketserver.BaseRequestHandler):
 
 
 class _Hostile(socketserver.BaseRequestHandler):
-    """Does to each client what mode says at that moment."""
+    """Sends each client what mode names at that moment."""
 
     mode = REFUSE
     huge = b""
@@ -169,7 +170,12 @@ def _serve(videos: Sequence[Path]) -> None:
         _Hostile.mode = line.strip()
 
 
+def main(videos: Annotated[list[Path], typer.Argument(help="Videos of one face each.")]) -> None:
+    """Serve the videos and the hostile camera."""
+    _serve(videos)
+
+
+app = command_line(main, __doc__)
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.cameras", description=__doc__)
-    parser.add_argument("videos", nargs="*", type=Path)
-    _serve(parser.parse_args().videos)
+    app()

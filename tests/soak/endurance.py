@@ -1,4 +1,4 @@
-"""Runs the live service on two network cameras for half an hour, and looks at what grows and what drifts.
+"""Runs the live service on two network cameras for half an hour, and reports what grows and what drifts.
 
 Two real RTSP servers show rendered faces; a client follows events, signals and pictures all the while. Measured from outside:
 the service's memory, threads and handles, how the time of each source moves against the wall clock, and how many pictures were
@@ -7,24 +7,24 @@ dropped because the machine could not keep up; its load stands beside that.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import av
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from apexstream.bench.running import LiveProcess, conclude
+from apexstream.bench.live_process import LiveProcess
+from tests.soak.command import Record, command_line, finish
 from tests.soak.rtsp import RtspServer
 
 MOST_GROWTH = 0.02
@@ -57,7 +57,7 @@ class Sample:
 
 @dataclass
 class Watched:
-    """What came of a run; lag is wall clock less source time, seconds, with the seconds since the start, by stream."""
+    """What a run gave; lag is wall clock less source time, seconds, with the seconds since the start, by stream."""
 
     samples: list[Sample] = field(default_factory=list)
     lag: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
@@ -92,7 +92,7 @@ def long_video(path: Path, photo: str, seconds: float, *, clip_s: float = CLIP_S
     return path
 
 
-async def watch(service: LiveProcess, seconds: float, tell: Callable[[Sample], None]) -> Watched:
+async def watch(service: LiveProcess, seconds: float, progress: Callable[[Sample], None]) -> Watched:
     """Follow the service for so long."""
     seen, began, wall = Watched(), time.monotonic(), time.time()
 
@@ -107,7 +107,7 @@ async def watch(service: LiveProcess, seconds: float, tell: Callable[[Sample], N
             listening.result()
             raise RuntimeError("the service closed the connection")
         seen.samples.append(_sample(service, time.monotonic() - began))
-        tell(seen.samples[-1])
+        progress(seen.samples[-1])
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     return seen
@@ -152,7 +152,7 @@ def figures(seen: Watched, seconds: float) -> dict[str, Any]:
 
 
 def _source(seen: Watched, stream: str) -> dict[str, Any]:
-    """Drift is the median lag of the last tenth less that of the first; unrest the widest of the middle 98 %."""
+    """Drift is the median lag of the last tenth less that of the first; jitter the range of the middle 98 %."""
     lags = [lag for _, lag in seen.lag[stream]]
     some = max(1, len(lags) // 10)
     ordered = sorted(lags)
@@ -161,14 +161,14 @@ def _source(seen: Watched, stream: str) -> dict[str, Any]:
     return {
         "signals": len(lags),
         "drift_s": round(median(lags[-some:]) - median(lags[:some]), 4) if lags else None,
-        "unrest_s": round(ordered[int(0.99 * (len(lags) - 1))] - ordered[int(0.01 * (len(lags) - 1))], 4) if lags else None,
+        "jitter_s": round(ordered[int(0.99 * (len(lags) - 1))] - ordered[int(0.01 * (len(lags) - 1))], 4) if lags else None,
         "events": seen.finals[stream],
         **{name: status.get(name) for name in ("frames", "drops", "reconnects")},
         "dropped": round(status["drops"] / frames, 4) if frames else None,
     }
 
 
-def judged(found: dict[str, Any]) -> list[str]:
+def violations(found: dict[str, Any]) -> list[str]:
     """What is not as it must be, in sentences."""
     memory, sources = found["memory_mib"], found["sources"]
     checks = {f"memory grew by {memory['growth']:.1%}": memory["growth"] < MOST_GROWTH}
@@ -185,7 +185,7 @@ def judged(found: dict[str, Any]) -> list[str]:
     return [sentence for sentence, well in checks.items() if not well]
 
 
-def run(minutes: float, tell: Callable[[Sample], None], *, clip_s: float = CLIP_S) -> Watched:
+def run(minutes: float, progress: Callable[[Sample], None], *, clip_s: float = CLIP_S) -> Watched:
     """Serve, watch and end."""
     seconds = 60 * minutes
     with tempfile.TemporaryDirectory(prefix="apexstream-soak-") as folder:
@@ -195,7 +195,7 @@ def run(minutes: float, tell: Callable[[Sample], None], *, clip_s: float = CLIP_
             named = zip(PHOTOS, (one, two), strict=True)
             settings.write_text("".join(f'[[sources]]\nname = "{name}"\nurl = "{server.url}"\n' for name, server in named))
             with LiveProcess([], "--config", str(settings)) as service:
-                seen = asyncio.run(watch(service, seconds, tell))
+                seen = asyncio.run(watch(service, seconds, progress))
                 seen.ended_s = service.end()
     return seen
 
@@ -207,39 +207,36 @@ def _table(found: dict[str, Any]) -> Table:
     return table
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak that the command line asks for; 0 where all is as it must be, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.endurance", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long (default 30)")
-    parser.add_argument("--json", type=Path, help="file for the record")
-    options = parser.parse_args(arguments)
+def main(*, minutes: Annotated[float, typer.Option(help="How long.")] = 30.0, json: Record = None) -> None:
+    """Serve two cameras, watch the service, and compare what it held with the limits."""
     console = Console(stderr=True)
-    told = [0.0]
+    reported_at = 0.0
 
-    def tell(sample: Sample) -> None:
-        if sample.at - told[0] >= 60:
-            told[0] = sample.at
+    def progress(sample: Sample) -> None:
+        nonlocal reported_at
+        if sample.at - reported_at >= 60:
+            reported_at = sample.at
             console.print(
                 f"{sample.at / 60:.0f} min: {sample.memory_mib} MiB, {sample.threads} threads, {sample.handles} handles, "
                 f"load {sample.load:g}"
             )
 
-    seen = run(options.minutes, tell)
-    found = figures(seen, 60 * options.minutes)
-    problems = judged(found)
+    seen = run(minutes, progress)
+    found = figures(seen, 60 * minutes)
     console.print(_table(found))
     console.print(f"load of the machine: {found['load']} on {os.cpu_count()} cores")
     for stream, source in found["sources"].items():
         console.print(f"{stream}: {source}")
     record = {
-        "command": f"python -m tests.soak.endurance --minutes {options.minutes:g}",
+        "command": f"python -m tests.soak.endurance --minutes {minutes:g}",
         "cores": os.cpu_count(),
         **found,
-        "problems": problems,
         "samples": [asdict(sample) for sample in seen.samples[:: max(1, len(seen.samples) // 60)]],
     }
-    return conclude(record, problems, options.json)
+    finish(record, violations(found), json)
 
+
+app = command_line(main, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -1,29 +1,29 @@
-"""Kills the live service under load at random moments, and looks whether any event was lost or came twice.
+"""Kills the live service under load at random moments, and checks whether any event was lost or came twice.
 
     python -m tests.soak.kill [--times 50] [--rate 200 | --source CLIP] [--life 1.5] [--seed 0] [--json FILE]
 
 The service is the real one (store, hub, server) in a process of its own; its events are made up, some hundreds a second, in
 bursts. With --source it is `apexstream live CLIP --loop`, whose events are the clip's: fewer, and the whole way (the record's
 clip: `python -m lab.make_clip --seconds 20 --events 6 --out killclip.mp4`). A client
-follows all the while and resumes with since after each kill (SIGKILL); it forgives nothing: it keeps whatever it is sent. After
+follows all the while and resumes with since after each kill (SIGKILL); it keeps everything it is sent. After
 each kill, with nothing running, the store is examined; every fifth kill comes while the service is starting.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import random
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -32,14 +32,15 @@ from engine.types import Event, Mark
 from stream.messages import Decided
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
-from tests.soak.witness import PATIENCE_S, Witness, connected, examined, judged
+from tests.soak.command import Record, command_line, finish
+from tests.soak.recording_client import PATIENCE_S, RecordingClient, connected, examined, violations
 
 ROOT = Path(__file__).resolve().parents[2]
 BURST = 20
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where a service keeps its events, where it listens, and its events: so many a second, or those of a source."""
 
     folder: Path
@@ -51,13 +52,13 @@ class Place:
         """What starts a service here."""
         if self.source is not None:
             options = ["--loop", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.folder)]
-            return [sys.executable, "-m", "apexstream.cli", "live", self.source, *options]
+            return [sys.executable, "-m", "apexstream", "live", self.source, *options]
         options = ["--serve", str(self.folder), "--port", str(self.port), "--rate", str(self.rate), "--run", str(run)]
         return [sys.executable, "-m", "tests.soak.kill", *options]
 
 
 @dataclass(frozen=True)
-class Death:
+class Kill:
     """One kill: events stored so far, how many of them the client had not seen yet, whether it came at the service's start."""
 
     events: int
@@ -87,15 +88,15 @@ def made_up(run: int, number: int) -> list[Decided]:
     return [Decided(provisional, now), Decided(event, now)]
 
 
-def service_at(place: Place) -> Service:
+def service_at(target: Target) -> Service:
     """The real service, without sources."""
-    store = StoreSettings(folder=place.folder, keep_days=None, keep_bytes=None)
-    return Service(LiveSettings(server=ServerSettings(port=place.port), store=store))
+    store = StoreSettings(folder=target.folder, keep_days=None, keep_bytes=None)
+    return Service(LiveSettings(server=ServerSettings(port=target.port), store=store))
 
 
-async def serve(place: Place, run: int) -> None:
+async def serve_made_up_events(target: Target, run: int) -> None:
     """The service with made-up events, until it is killed."""
-    async with service_at(place) as service:
+    async with service_at(target) as service:
         number = 0
         while True:
             burst = random.randint(1, BURST)
@@ -103,41 +104,41 @@ async def serve(place: Place, run: int) -> None:
                 for decided in made_up(run, number):
                     service.hub.post(decided)
                 number += 1
-            await asyncio.sleep(burst / place.rate)
+            await asyncio.sleep(burst / target.rate)
 
 
 async def soak(
-    place: Place, times: int, lives: Iterator[float], tell: Callable[[int, Death], None]
-) -> tuple[list[Death], list[str], Witness]:
-    """Kill a service so many times, after so many seconds: the deaths, what was found wrong, and what the client saw."""
-    witness = Witness()
-    watching = asyncio.create_task(witness.watch(place.port))
-    deaths: list[Death] = []
+    target: Target, times: int, lives: Iterator[float], progress: Callable[[int, Kill], None]
+) -> tuple[list[Kill], list[str], RecordingClient]:
+    """Kill a service so many times, after so many seconds: the kills, what was found wrong, and what the client saw."""
+    client = RecordingClient()
+    watching = asyncio.create_task(client.watch(target.port))
+    kills: list[Kill] = []
     problems: list[str] = []
     try:
         for run in range(1, times + 1):
             starting = run % 5 == 0
-            await one_life(place, run, None if starting else witness, next(lives))
-            seen = list(witness.seen)
-            events, wrong = await asyncio.to_thread(examined, place.folder, seen)
+            await one_life(target, run, None if starting else client, next(lives))
+            seen = list(client.seen)
+            events, wrong = await asyncio.to_thread(examined, target.folder, seen)
             problems += [f"after kill {run}: {sentence}" for sentence in wrong]
-            deaths.append(Death(len(events), len(events) - len(seen), starting))
-            tell(run, deaths[-1])
-        problems += await at_the_end(place, witness)
+            kills.append(Kill(len(events), len(events) - len(seen), starting))
+            progress(run, kills[-1])
+        problems += await at_the_end(target, client)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    return deaths, problems, witness
+    return kills, problems, client
 
 
-async def one_life(place: Place, run: int, witness: Witness | None, life_s: float) -> None:
-    """Start a service and kill it life_s after the witness heard of it, or after its start where there is no witness."""
-    log = place.folder.parent / "service.log"
+async def one_life(target: Target, run: int, client: RecordingClient | None, life_s: float) -> None:
+    """Start a service and kill it life_s after the client received from it, or after its start where there is no client."""
+    log = target.folder.parent / "service.log"
     with log.open("ab") as heard:
-        service = await asyncio.create_subprocess_exec(*place.command(run), cwd=ROOT, stdout=heard, stderr=heard)
+        service = await asyncio.create_subprocess_exec(*target.command(run), cwd=ROOT, stdout=heard, stderr=heard)
     try:
-        if witness is not None:
-            await until_seen(witness, service, log)
+        if client is not None:
+            await until_seen(client, service, log)
         await asyncio.sleep(life_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -145,28 +146,28 @@ async def one_life(place: Place, run: int, witness: Witness | None, life_s: floa
         await service.wait()
 
 
-async def until_seen(witness: Witness, service: asyncio.subprocess.Process, log: Path) -> None:
-    """Return once the witness saw another event. Raises OutputError with the service's last words where none comes."""
-    seen, gone = asyncio.create_task(witness.until(witness.seq + 1)), asyncio.create_task(service.wait())
+async def until_seen(client: RecordingClient, service: asyncio.subprocess.Process, log: Path) -> None:
+    """Return once the client saw another event. Raises OutputError with the end of the service's log where none comes."""
+    seen, gone = asyncio.create_task(client.until(client.seq + 1)), asyncio.create_task(service.wait())
     await asyncio.wait({seen, gone}, return_when=asyncio.FIRST_COMPLETED)
     if not seen.done() or seen.exception() is not None:
-        words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        raise OutputError(f"the service sent no event; the last it said: {' / '.join(words) or 'nothing'}")
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        raise OutputError(f"the service sent no event; the end of its log: {' / '.join(last) or 'nothing'}")
     gone.cancel()
 
 
-async def at_the_end(place: Place, witness: Witness) -> list[str]:
+async def at_the_end(target: Target, client: RecordingClient) -> list[str]:
     """Let the client catch up with a last service, and others replay all and a part: what is wrong with what they saw."""
-    async with service_at(place) as service:
+    async with service_at(target) as service:
         last = service.store.last
-        await witness.until(last)
+        await client.until(last)
         events = service.store.since(0, limit=last)
-        problems = [f"the client that followed: {sentence}" for sentence in judged(events, witness.seen)]
-        if len(witness.seen) != last:
-            problems.append(f"the client that followed saw {len(witness.seen)} of {last} events")
+        problems = [f"the client that followed: {sentence}" for sentence in violations(events, client.seen)]
+        if len(client.seen) != last:
+            problems.append(f"the client that followed saw {len(client.seen)} of {last} events")
         for since in (0, last // 2):
             replayed = []
-            async with asyncio.timeout(PATIENCE_S), connected(place.port, since) as received:
+            async with asyncio.timeout(PATIENCE_S), connected(target.port, since) as received:
                 async for event in received:
                     replayed.append(event)
                     if event["seq"] >= last:
@@ -185,61 +186,56 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.soak.kill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--times", type=int, default=50, help="how often the service is killed (default 50)")
-    parser.add_argument("--rate", type=float, default=200.0, help="final events a second (default 200)")
-    parser.add_argument("--source", metavar="CLIP", help="kill `apexstream live CLIP --loop`, instead of made-up events")
-    parser.add_argument("--life", type=float, default=1.5, help="the longest that a service lives after an event, seconds")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed (default 0)")
-    parser.add_argument("--json", type=Path, help="file for the record")
-    for name, kind in (("--serve", Path), ("--port", int), ("--run", int)):
-        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+def main(
+    *,
+    times: Annotated[int, typer.Option(min=1, help="How often the service is killed.")] = 50,
+    rate: Annotated[float, typer.Option(help="Final events a second.")] = 200.0,
+    source: Annotated[
+        str | None, typer.Option(metavar="CLIP", help="Kill `apexstream live CLIP --loop`, instead of made-up events.")
+    ] = None,
+    life: Annotated[float, typer.Option(help="The longest that a service lives after an event, seconds.")] = 1.5,
+    seed: Annotated[int, typer.Option(help="Of the moments at which it is killed.")] = 0,
+    json: Record = None,
+    serve: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    port: Annotated[int, typer.Option(hidden=True)] = 0,
+    run: Annotated[int, typer.Option(hidden=True)] = 0,
+) -> None:
+    """Kill the service, and compare what was stored with what a client saw; --serve is the service that is killed."""
+    if serve is not None:
+        asyncio.run(serve_made_up_events(Target(serve, port, rate), run))
+    console, started, chance = Console(stderr=True), time.monotonic(), random.Random(seed)
 
+    def progress(number: int, kill: Kill) -> None:
+        if number % 5 == 0 or number == times:
+            console.print(f"{number} kills, {kill.events} events stored")
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak that the command line asks for; 0 where all is as it must be, else 1."""
-    options = _arguments(arguments)
-    if options.serve is not None:
-        asyncio.run(serve(Place(options.serve, options.port, options.rate), options.run))
-    console, began, chance = Console(stderr=True), time.monotonic(), random.Random(options.seed)
-
-    def tell(number: int, death: Death) -> None:
-        if number % 5 == 0 or number == options.times:
-            console.print(f"{number} kills, {death.events} events stored")
-
-    lives = iter(lambda: chance.uniform(0, options.life), None)
+    lives = iter(lambda: chance.uniform(0, life), None)
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder) / "events", free_port(), options.rate, options.source)
-        place.folder.mkdir()
-        deaths, problems, witness = asyncio.run(soak(place, max(1, options.times), lives, tell))
+        target = Target(Path(folder) / "events", free_port(), rate, source)
+        target.folder.mkdir()
+        kills, problems, client = asyncio.run(soak(target, times, lives, progress))
     figures = {
-        "kills": len(deaths),
-        "kills_while_starting": sum(death.starting for death in deaths),
-        "events_stored": deaths[-1].events,
-        "events_stored_but_unseen_at_a_kill": sum(death.unseen for death in deaths),
-        "events_seen": len(witness.seen),
-        "connections": witness.connections,
+        "kills": len(kills),
+        "kills_while_starting": sum(kill.starting for kill in kills),
+        "events_stored": kills[-1].events,
+        "events_stored_but_unseen_at_a_kill": sum(kill.unseen for kill in kills),
+        "events_seen": len(client.seen),
+        "connections": client.connections,
         "problems": len(problems),
     }
     table = Table("what", "how many", title="The service killed under load")
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), str(value))
     console.print(table)
-    if options.json is not None:
-        events = f"--rate {options.rate:g}" if options.source is None else f"--source {Path(options.source).name}"
-        command = f"python -m tests.soak.kill --times {options.times} {events} --life {options.life:g} --seed {options.seed}"
-        record = {"command": command, "minutes": round((time.monotonic() - began) / 60, 1), **figures, "problems": problems}
-        options.json.write_text(
-            json.dumps(record | {"deaths": [asdict(death) for death in deaths]}, indent=2) + "\n", encoding="utf-8"
-        )
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    events = f"--rate {rate:g}" if source is None else f"--source {Path(source).name}"
+    command = f"python -m tests.soak.kill --times {times} {events} --life {life:g} --seed {seed}"
+    minutes = round((time.monotonic() - started) / 60, 1)
+    finish(
+        {"command": command, "minutes": minutes, **figures, "kills_in_order": [asdict(kill) for kill in kills]}, problems, json
+    )
 
+
+app = command_line(main, __doc__)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    app()

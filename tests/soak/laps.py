@@ -1,4 +1,4 @@
-"""Analyses one clip for hours, lap after lap in one file, and looks at what grows, slows down or changes.
+"""Analyses one clip for hours, lap after lap in one file, and reports what grows, slows down or changes.
 
 A rendered face, its packets repeated until they last as long as asked for: time goes on, the face jumps where a lap begins.
 Measured at the end of each lap: resident memory, frames for each second of CPU time (the machine may have other work), and the
@@ -7,22 +7,21 @@ events of the lap, from its start. The first lap warms up; the others are compar
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+import typer
 from rich.console import Console
 
-from apexstream.bench.running import conclude
 from engine.types import Event
 from stream.recorded.analyze import analyze
+from tests.soak.command import Record, command_line, finish
 from tests.soak.endurance import long_video
 
 LAP_S = 60.0
@@ -48,24 +47,25 @@ class Lap:
     events: tuple[tuple[str, float, float], ...] = ()
 
 
-def run(minutes: float, tell: Callable[[int, Lap], None], *, lap_s: float = LAP_S) -> list[Lap]:
-    """Analyse so many minutes; tell hears of each lap as it ends, without its events."""
+def run(minutes: float, progress: Callable[[int, Lap], None], *, lap_s: float = LAP_S) -> list[Lap]:
+    """Analyse so many minutes; progress is called with each lap as it ends, without its events."""
     laps: list[Lap] = []
-    begun = [time.process_time()]
+    lap_started = time.process_time()
     frames = round(lap_s * FPS)
 
-    def progress(done: int, expected: int | None, events: int) -> None:
+    def frame_done(done: int, expected: int | None, events: int) -> None:
+        nonlocal lap_started
         if done % frames:
             return
         now = time.process_time()
         memory = psutil.Process().memory_info().rss / (1 << 20)
-        laps.append(Lap(round(memory, 1), round(frames / (now - begun[0]), 1)))
-        begun[0] = now
-        tell(len(laps), laps[-1])
+        laps.append(Lap(round(memory, 1), round(frames / (now - lap_started), 1)))
+        lap_started = now
+        progress(len(laps), laps[-1])
 
     with tempfile.TemporaryDirectory(prefix="apexstream-soak-") as folder:
         video = long_video(Path(folder) / "laps.mp4", "hopper", 60 * minutes, clip_s=lap_s, **SMALL)
-        report = analyze(video, Path(folder) / "results", progress=progress)
+        report = analyze(video, Path(folder) / "results", progress=frame_done)
     if report.problem is not None:
         raise RuntimeError(report.problem)
     return [Lap(lap.memory_mib, lap.frames_per_cpu_s, _within(report.events, n, lap_s)) for n, lap in enumerate(laps)]
@@ -99,7 +99,7 @@ def _same(one: Lap, other: Lap) -> bool:
     return len(one.events) == len(other.events) and all(a[0] == b[0] and a[1] <= b[2] and b[1] <= a[2] for a, b in pairs)
 
 
-def judged(found: dict[str, Any]) -> list[str]:
+def violations(found: dict[str, Any]) -> list[str]:
     """What is not as it must be, in sentences."""
     memory, speed = found["memory_mib"], found["frames_per_cpu_s"]
     checks = {
@@ -111,29 +111,25 @@ def judged(found: dict[str, Any]) -> list[str]:
     return [sentence for sentence, well in checks.items() if not well]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak that the command line asks for; 0 where all is as it must be, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.laps", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=180.0, help="how much video (default 180)")
-    parser.add_argument("--json", type=Path, help="file for the record")
-    options = parser.parse_args(arguments)
+def main(*, minutes: Annotated[float, typer.Option(help="How much video.")] = 180.0, json: Record = None) -> None:
+    """Analyse the laps of a long video and compare them."""
     console = Console(stderr=True)
 
-    def tell(number: int, lap: Lap) -> None:
+    def progress(number: int, lap: Lap) -> None:
         console.print(f"lap {number}: {lap.memory_mib} MiB, {lap.frames_per_cpu_s} frames for each second of CPU time")
 
-    laps = run(options.minutes, tell)
+    laps = run(minutes, progress)
     found = figures(laps)
-    problems = judged(found)
     console.print(found)
     record = {
-        "command": f"python -m tests.soak.laps --minutes {options.minutes:g}",
+        "command": f"python -m tests.soak.laps --minutes {minutes:g}",
         **found,
-        "problems": problems,
         "samples": [asdict(lap) for lap in laps],
     }
-    return conclude(record, problems, options.json)
+    finish(record, violations(found), json)
 
+
+app = command_line(main, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

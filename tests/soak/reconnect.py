@@ -1,4 +1,4 @@
-"""Breaks a live source again and again, and looks for what that leaves behind.
+"""Breaks a live source again and again, and reports what that leaves behind.
 
 A real RTSP server is killed and started again, frozen, and its connections reset, stalled and stranded on their way, in turns.
 After each return the time to the next frame is measured; before and after, this process's threads, open handles and memory.
@@ -10,18 +10,16 @@ come within stall_s and 5 s. It is counted apart.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import psutil
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +27,7 @@ from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
 from stream.settings import SourceSettings
 from stream.sources.capture import Capture
+from tests.soak.command import Record, command_line, finish
 from tests.soak.rtsp import RtspServer, TcpProxy
 
 LIMIT_S = 5.0
@@ -41,7 +40,7 @@ GIVE_UP_S = 60.0
 SETTLE_S = 30.0
 STEADY_FRAMES = 10
 UNNOTICED = "strand"
-HARMS = ("kill", "reset", "freeze", "stall", UNNOTICED)
+FAULTS = ("kill", "reset", "freeze", "stall", UNNOTICED)
 """In the order in which they take turns."""
 
 
@@ -57,14 +56,14 @@ class Holdings:
 
 @dataclass(frozen=True)
 class Return:
-    """One loss and return: how the source was harmed, and seconds from its return to the first frame after it."""
+    """One loss and return: how the source was broken, and seconds from its return to the first frame after it."""
 
-    harm: str
+    fault: str
     seconds: float
 
 
-class Patient:
-    """A capture of a server behind a proxy, which `harm` breaks and mends."""
+class BreakableSource:
+    """A capture of a server behind a proxy, which `break_and_mend` breaks and mends."""
 
     def __init__(self, server: RtspServer, proxy: TcpProxy, stall_s: float) -> None:
         self._server, self._proxy = server, proxy
@@ -84,7 +83,7 @@ class Patient:
             raise TimeoutError(self.capture.status.detail)
         return arrival
 
-    def harm(self, how: str) -> Return:
+    def break_and_mend(self, how: str) -> Return:
         """Break the source, wait until that is noticed, mend it, and wait for its frames; one stranded is back at once."""
         breaking: dict[str, Callable[[], None]] = {
             "kill": self._server.kill,
@@ -128,36 +127,36 @@ def holdings(threads: int | None = None) -> Holdings:
 
 
 def soak(
-    times: int, warm_up: int, stall_s: float, tell: Callable[[int, Return, Holdings], None]
+    times: int, warm_up: int, stall_s: float, progress: Callable[[int, Return, Holdings], None]
 ) -> tuple[list[Return], list[Holdings]]:
-    """Harm a source as often as told; the returns, and what was held after warming up, every tenth time and at the end."""
+    """Break a source so many times; the returns, and what was held after warming up, every tenth time and at the end."""
     with RtspServer(size=(640, 480)) as server, TcpProxy(server.port) as proxy:
-        patient = Patient(server, proxy, stall_s)
-        patient.capture.start()
+        source = BreakableSource(server, proxy, stall_s)
+        source.capture.start()
         try:
-            patient.frame()
+            source.frame()
             for number in range(warm_up):
-                patient.harm(HARMS[number % len(HARMS)])
+                source.break_and_mend(FAULTS[number % len(FAULTS)])
             held = [holdings()]
             returns = []
             for number in range(1, times + 1):
-                returns.append(patient.harm(HARMS[number % len(HARMS)]))
+                returns.append(source.break_and_mend(FAULTS[number % len(FAULTS)]))
                 for _ in range(STEADY_FRAMES):
-                    patient.frame()
+                    source.frame()
                 if number % 10 == 0 or number == times:
                     held.append(holdings(held[0].threads))
-                tell(number, returns[-1], held[-1])
+                progress(number, returns[-1], held[-1])
         finally:
-            patient.capture.stop()
+            source.capture.stop()
     return returns, held
 
 
-def judged(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: float) -> list[str]:
+def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: float) -> list[str]:
     """What is not as it must be, in sentences; stall_s is the source's."""
     before, after = held[0], held[-1]
     growth = after.memory_mib / before.memory_mib - 1
-    seen = max((each.seconds for each in returns if each.harm != UNNOTICED), default=0.0)
-    unseen = max((each.seconds for each in returns if each.harm == UNNOTICED), default=0.0)
+    seen = max((each.seconds for each in returns if each.fault != UNNOTICED), default=0.0)
+    unseen = max((each.seconds for each in returns if each.fault == UNNOTICED), default=0.0)
     allowed = f"stall_s and {LIMIT_S:g} s are allowed"
     checks = {
         f"frames came {seen:.1f} s after a return": seen < LIMIT_S,
@@ -170,10 +169,10 @@ def judged(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: floa
 
 
 def figures(returns: Sequence[Return]) -> dict[str, dict[str, float]]:
-    """How long it took, by harm, and for all whose loss was noticed before the source's return."""
-    noticed = [each.seconds for each in returns if each.harm != UNNOTICED]
-    by_harm = {harm: _spread([each.seconds for each in returns if each.harm == harm]) for harm in HARMS}
-    return {**by_harm, "all noticed": _spread(noticed)}
+    """How long it took, by fault, and for all whose loss was noticed before the source's return."""
+    noticed = [each.seconds for each in returns if each.fault != UNNOTICED]
+    by_fault = {fault: _spread([each.seconds for each in returns if each.fault == fault]) for fault in FAULTS}
+    return {**by_fault, "all noticed": _spread(noticed)}
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:
@@ -189,48 +188,44 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def _table(found: dict[str, dict[str, float]]) -> Table:
-    table = Table("harm", "times", "median s", "p95 s", "worst s", title="From the source's return to its next frame")
-    for harm, row in found.items():
-        table.add_row(harm, *(f"{value:g}" for value in row.values()))
+    table = Table("fault", "times", "median s", "p95 s", "worst s", title="From the source's return to its next frame")
+    for fault, row in found.items():
+        table.add_row(fault, *(f"{value:g}" for value in row.values()))
     return table
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak that the command line asks for; 0 where all is as it must be, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.reconnect", description=__doc__)
-    parser.add_argument("--times", type=int, default=200, help="how often the source is broken (default 200)")
-    parser.add_argument("--warm-up", type=int, default=8, help="losses before the first count (default 8)")
-    parser.add_argument("--stall", type=float, default=1.0, help="the source's stall_s, in seconds (default 1)")
-    parser.add_argument("--json", type=Path, help="file for the record")
-    options = parser.parse_args(arguments)
+def main(
+    *,
+    times: Annotated[int, typer.Option(min=1, help="How often the source is broken.")] = 200,
+    warm_up: Annotated[int, typer.Option(min=0, help="Losses before the first count.")] = 8,
+    stall: Annotated[float, typer.Option(help="The source's stall_s, seconds.")] = 1.0,
+    json: Record = None,
+) -> None:
+    """Break the source, and compare its returns and what is left behind with the limits."""
     console = Console(stderr=True)
 
-    def tell(number: int, last: Return, held: Holdings) -> None:
-        if number % 10 == 0 or number == options.times:
-            console.print(f"{number}: {last.harm} {last.seconds:.2f} s, {held.handles} handles, {held.memory_mib} MiB")
+    def progress(number: int, last: Return, held: Holdings) -> None:
+        if number % 10 == 0 or number == times:
+            console.print(f"{number}: {last.fault} {last.seconds:.2f} s, {held.handles} handles, {held.memory_mib} MiB")
 
-    began = time.monotonic()
-    returns, held = soak(max(1, options.times), options.warm_up, options.stall, tell)
+    started = time.monotonic()
+    returns, held = soak(times, warm_up, stall, progress)
     found = figures(returns)
-    problems = judged(returns, held, stall_s=options.stall)
     console.print(_table(found))
     console.print(f"before: {held[0]}\nafter:  {held[-1]}")
-    if options.json is not None:
-        record = {
-            "command": f"python -m tests.soak.reconnect --times {options.times} --stall {options.stall:g}",
-            "minutes": round((time.monotonic() - began) / 60, 1),
-            "stall_s": options.stall,
-            "returns": found,
-            "before": asdict(held[0]),
-            "after": asdict(held[-1]),
-            "memory_mib": [each.memory_mib for each in held],
-            "problems": problems,
-        }
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    record = {
+        "command": f"python -m tests.soak.reconnect --times {times} --stall {stall:g}",
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "stall_s": stall,
+        "returns": found,
+        "before": asdict(held[0]),
+        "after": asdict(held[-1]),
+        "memory_mib": [each.memory_mib for each in held],
+    }
+    finish(record, violations(returns, held, stall_s=stall), json)
 
+
+app = command_line(main, __doc__)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    app()

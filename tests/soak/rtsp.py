@@ -23,7 +23,7 @@ from typing import Any
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 PATH = "/camera"
 START_S = 30.0
-"""Longest wait for a server's or a proxy's first sign of life."""
+"""Longest wait until a server or a proxy listens."""
 
 
 class RtspServer:
@@ -69,16 +69,16 @@ class RtspServer:
         command = [str(SYSTEM_PYTHON), str(Path(__file__).resolve()), "--port", str(self.port), *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
         assert self._process.stdout is not None
-        said = self._process.stdout.readline()
-        if not said.startswith("port "):
+        line = self._process.stdout.readline()
+        if not line.startswith("port "):
             self.kill()
             raise RuntimeError(
                 f"no RTSP server: {SYSTEM_PYTHON} with GStreamer's bindings is needed (tools/test installs them)"
             )
-        self.port = int(said.split()[1])
+        self.port = int(line.split()[1])
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the process, as a power cut would."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -130,7 +130,7 @@ class TcpProxy:
         self._loop.call_soon_threadsafe(self._flowing.set)
 
     def strand(self) -> None:
-        """Pass nothing on any more between those connected now, who are not told; new connections work."""
+        """Pass nothing on any more between those connected now, without closing them; new connections work."""
         self._loop.call_soon_threadsafe(self._strand)
 
     def reset(self) -> None:
@@ -206,7 +206,7 @@ def _launch(options: argparse.Namespace) -> str:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    """Run the server in this process, until it is killed; says "port N" when it listens."""
+    """Run the server in this process, until it is killed; prints "port N" when it listens."""
     import gi  # type: ignore[import-not-found, unused-ignore]
 
     for name in ("Gst", "GstRtspServer"):
@@ -242,6 +242,7 @@ def _demand_password(library: Any, server: Any, factory: Any, options: argparse.
 
 
 def _options() -> argparse.Namespace:
+    """argparse, since the system's Python has no typer."""
     parser = argparse.ArgumentParser(description="Serve a test pattern, or a video, by RTSP at 127.0.0.1 until killed.")
     parser.add_argument("--port", type=int, default=0, help="port to listen at; 0: any that is free")
     parser.add_argument("--video", default="", help="MP4 file of H.264 to serve in place of the pattern")

@@ -1,4 +1,4 @@
-"""Ends the live service again and again, each time in the middle of something, and looks how it ends.
+"""Ends the live service again and again, each time in the middle of something, and checks how it ends.
 
     python -m tests.soak.stops [--times 100] [--state NAME ...] [--seed 0] [--json FILE]
 
@@ -17,9 +17,7 @@ makes the exit code 1.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import random
 import signal
 import socketserver
@@ -32,13 +30,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from stream.shutdown import EXIT_INTERRUPTED
+from tests.soak.command import Record, command_line, finish, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 5.0
@@ -83,7 +84,7 @@ class Ends:
     problems: list[str] = field(default_factory=list)
 
 
-class _Bad(socketserver.BaseRequestHandler):
+class _BrokenCamera(socketserver.BaseRequestHandler):
     """A network camera that answers each connection with the next of ANSWERS, then nothing more."""
 
     turn = 0
@@ -97,7 +98,7 @@ class _Bad(socketserver.BaseRequestHandler):
                 pass
 
 
-class _Huge(socketserver.BaseRequestHandler):
+class _HugePictures(socketserver.BaseRequestHandler):
     """A network camera (MJPEG over HTTP) whose pictures are huge, in each connection of the next of the sizes."""
 
     pictures: tuple[bytes, ...] = ()
@@ -136,15 +137,15 @@ def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
 def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State]]:
     """All states by name, what they need being served."""
     grey = (np.full((height, width, 3), 90, np.uint8) for width, height in sizes)
-    _Huge.pictures = tuple(cv2.imencode(".jpg", picture)[1].tobytes() for picture in grey)
-    with served(_Bad) as bad, served(_Huge) as huge:
+    _HugePictures.pictures = tuple(cv2.imencode(".jpg", picture)[1].tobytes() for picture in grey)
+    with served(_BrokenCamera) as bad, served(_HugePictures) as huge:
         term, interrupt = signal.SIGTERM, signal.SIGINT
         yield {
             "hang-up": State((PATTERN,), (signal.SIGHUP,)),
             "silent-rtsp": State(
-                (f"rtsp://127.0.0.1:{bad}/a", f"rtsp://127.0.0.1:{bad}/b"), (term,), live=0, asked=lambda: _Bad.turn
+                (f"rtsp://127.0.0.1:{bad}/a", f"rtsp://127.0.0.1:{bad}/b"), (term,), live=0, asked=lambda: _BrokenCamera.turn
             ),
-            "huge-picture": State((f"http://127.0.0.1:{huge}/", PATTERN), (term,), asked=lambda: _Huge.turn),
+            "huge-picture": State((f"http://127.0.0.1:{huge}/", PATTERN), (term,), asked=lambda: _HugePictures.turn),
             "ctrl-c-twice": State((PATTERN,), (interrupt, interrupt), 0.3, codes=(0, EXIT_INTERRUPTED)),
             "term-int-int": State((PATTERN,), (term, interrupt, interrupt), codes=(0, EXIT_INTERRUPTED)),
             "starting": State((PATTERN,), (term,), live=0),
@@ -156,7 +157,7 @@ def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
     """Start a service, end it: seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
     with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder:
         log = Path(folder) / "log"
-        command = [sys.executable, "-m", "apexstream.cli", "live", *state.sources, *state.options]
+        command = [sys.executable, "-m", "apexstream", "live", *state.sources, *state.options]
         command += ["--listen", "127.0.0.1:0", "--data", folder]
         asked = state.asked() if state.asked is not None else 0
         with log.open("wb") as errors:
@@ -177,7 +178,7 @@ def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
         finally:
             process.kill()
             process.communicate()
-        return took, process.returncode, _wrong(state, reached, took, process.returncode, log.read_text(errors="replace"))
+        return took, process.returncode, _problem(state, reached, took, process.returncode, log.read_text(errors="replace"))
 
 
 def _reached(state: State, log: Path, asked: int) -> bool:
@@ -191,18 +192,21 @@ def _reached(state: State, log: Path, asked: int) -> bool:
     return False
 
 
-def _wrong(state: State, reached: bool, took: float, code: int, said: str) -> str:
+def _problem(state: State, reached: bool, took: float, code: int, log: str) -> str:
     if not reached:
-        return f"it did not come to that state: {said.strip()[-300:]}"
+        return f"it did not come to that state: {log.strip()[-300:]}"
     if took > LIMIT_S:
         return f"it took {took:.1f} s"
     if code not in state.codes:
-        return f"exit code {code}: {said.strip()[-300:]}"
-    return f"a traceback: {said.strip()[-600:]}" if "Traceback" in said or "Fatal Python" in said else ""
+        return f"exit code {code}: {log.strip()[-300:]}"
+    return f"a traceback: {log.strip()[-600:]}" if "Traceback" in log or "Fatal Python" in log else ""
 
 
 def soak(
-    named: dict[str, State], times: int, seed: int = 0, tell: Callable[[str, dict[str, Ends]], None] = lambda name, found: None
+    named: dict[str, State],
+    times: int,
+    seed: int = 0,
+    progress: Callable[[str, dict[str, Ends]], None] = lambda name, found: None,
 ) -> dict[str, Ends]:
     """End the service so many times in each of the states; to be called on the main thread."""
     chance, found = random.Random(seed), dict[str, Ends]()
@@ -215,13 +219,13 @@ def soak(
                 ends.seconds.append(took)
                 ends.codes[code] += 1
                 ends.problems += [wrong] if wrong else []
-                tell(name, found)
+                progress(name, found)
     finally:
         signal.signal(signal.SIGHUP, before)
     return found
 
 
-def record(found: dict[str, Ends]) -> dict[str, object]:
+def states_record(found: dict[str, Ends]) -> dict[str, object]:
     """What was found, by state."""
     return {
         name: {
@@ -235,44 +239,44 @@ def record(found: dict[str, Ends]) -> dict[str, object]:
     }
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.soak.stops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--times", type=int, default=100, help="how often in each state (default 100)")
-    parser.add_argument("--state", action="append", help="only this one; repeatable")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the signals (default 0)")
-    parser.add_argument("--json", type=Path, help="file for the record")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak that the command line asks for; 0 where every end was as it must be, else 1."""
-    options, console, began = _arguments(arguments), Console(stderr=True), time.monotonic()
-    with states() as known:
-        unknown = sorted(set(options.state or ()) - set(known))
-        if unknown:
-            raise SystemExit(f"there is no state {unknown[0]}; there are {', '.join(known)}")
-        named = {name: state for name, state in known.items() if name in (options.state or known)}
-
-        def tell(name: str, found: dict[str, Ends]) -> None:
-            if len(found[name].seconds) == options.times:
-                console.print(f"{name}: {options.times} stops, {len(found[name].problems)} problems")
-            if options.json is not None:
-                chosen = "".join(f" --state {name}" for name in options.state or ())
-                command = f"python -m tests.soak.stops --times {options.times} --seed {options.seed}{chosen}"
-                facts = {"command": command, "minutes": round((time.monotonic() - began) / 60, 1), "states": record(found)}
-                options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-        found = soak(named, max(1, options.times), options.seed, tell)
+def _table(found: dict[str, Ends]) -> Table:
     table = Table("state", "stops", "exit codes", "median s", "longest s", "problems", title="The service ended")
     for name, ends in found.items():
         codes = ", ".join(f"{code}: {count}" for code, count in sorted(ends.codes.items()))
         seconds = (f"{float(np.median(ends.seconds)):.2f}", f"{max(ends.seconds):.2f}")
         table.add_row(name, str(len(ends.seconds)), codes, *seconds, str(len(ends.problems)))
-    console.print(table)
-    return int(any(ends.problems for ends in found.values()))
+    return table
 
+
+def main(
+    *,
+    times: Annotated[int, typer.Option(min=1, help="How often in each state.")] = 100,
+    state: Annotated[list[str] | None, typer.Option(help="This state only; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the moments of the signals.")] = 0,
+    json: Record = None,
+) -> None:
+    """End the service in each state and check how it ended."""
+    console, started = Console(stderr=True), time.monotonic()
+    with states() as known:
+        unknown = sorted(set(state or ()) - set(known))
+        if unknown:
+            raise typer.BadParameter(f"there is no state {unknown[0]}; there are {', '.join(known)}", param_hint="--state")
+        chosen = "".join(f" --state {name}" for name in state or ())
+        record: dict[str, Any] = {"command": f"python -m tests.soak.stops --times {times} --seed {seed}{chosen}"}
+
+        def progress(name: str, found: dict[str, Ends]) -> None:
+            if len(found[name].seconds) == times:
+                console.print(f"{name}: {times} stops, {len(found[name].problems)} problems")
+            record.update(minutes=round((time.monotonic() - started) / 60, 1), states=states_record(found))
+            if json is not None:  # at every stop: the run takes hours
+                write_record(record, json)
+
+        found = soak({name: known[name] for name in state or known}, times, seed, progress)
+    console.print(_table(found))
+    finish(record, [f"{name}: {problem}" for name, ends in found.items() for problem in ends.problems], json)
+
+
+app = command_line(main, __doc__)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    app()

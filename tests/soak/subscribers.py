@@ -7,14 +7,11 @@ the others go on as before.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import platform
 import resource
-import sys
 import tempfile
 import threading
 import time
@@ -23,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +32,7 @@ from engine.types import Event, Mark
 from stream.messages import Decided
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
+from tests.soak.command import Record, command_line, finish
 from tests.soak.crowd import Crowd
 
 P99_MS = 150.0
@@ -47,7 +46,7 @@ STREAMS = ("lobby", "desk", "studio", "door")
 
 @dataclass(frozen=True)
 class Round:
-    """What a round came to; times in milliseconds from decision to receipt, over all receipts."""
+    """Results of a round; times in milliseconds from decision to receipt, over all receipts."""
 
     readers: int
     stuck: int
@@ -67,35 +66,9 @@ class Round:
     service_memory_mib: float
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run both rounds, print them, and return 0 where everything is as it must be."""
-    options = _options(arguments)
-    load = round(os.getloadavg()[0], 2)
-    events = round(options.rate * options.minutes * 60)
-    rounds = [
-        measure(options.subscribers, 0, rate=options.rate, events=events),
-        *(
-            [measure(options.subscribers - options.stuck, options.stuck, rate=options.rate, events=events)]
-            if options.stuck
-            else []
-        ),
-    ]
-    wrong = faults(rounds)
-    _show(rounds, wrong)
-    if options.json is not None:
-        record = {
-            "command": " ".join([*_priority(), "python -m tests.soak.subscribers", *_said(options)]),
-            "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load_before": load},
-            "rounds": [asdict(one) for one in rounds],
-            "faults": wrong,
-        }
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return 1 if wrong else 0
-
-
 def measure(readers: int, stuck: int, *, rate: float, events: int, buffer_bytes: int = 1 << 20) -> Round:
     """One round with a fresh service. Raises ApexError where it does not come up, or a client is refused."""
-    with tempfile.TemporaryDirectory() as folder, _Remote(Path(folder), rate, events, buffer_bytes) as service:
+    with tempfile.TemporaryDirectory() as folder, _ServiceProcess(Path(folder), rate, events, buffer_bytes) as service:
         crowd = Crowd(service.port, readers=readers, stuck=stuck, events=events)
         try:
             return _measured(service, crowd, readers, stuck, rate=rate, events=events)
@@ -103,25 +76,25 @@ def measure(readers: int, stuck: int, *, rate: float, events: int, buffer_bytes:
             crowd.close()
 
 
-def _measured(service: _Remote, crowd: Crowd, readers: int, stuck: int, *, rate: float, events: int) -> Round:
+def _measured(service: _ServiceProcess, crowd: Crowd, readers: int, stuck: int, *, rate: float, events: int) -> Round:
     service.until_joined(readers + stuck, crowd)
     cpu, started = time.process_time(), time.monotonic()
     service.ask("go")
     crowd.watch(service.answered)
-    told: _Told = service.take()
+    totals: _Totals = service.take()
     passed, cpu = time.monotonic() - started, time.process_time() - cpu
     until = time.monotonic() + LAST_S
     crowd.watch(lambda: time.monotonic() > until or (crowd.complete(events) and len(crowd.dropped_at) == stuck))
-    took = 1000 * (crowd.came - np.array(told.decided))
-    had = took[~np.isnan(took)]
-    p50, p99, most = (float(value) for value in np.percentile(had, [50, 99, 100])) if had.size else (np.nan,) * 3
+    took = 1000 * (crowd.came - np.array(totals.decided))
+    delays = took[~np.isnan(took)]
+    p50, p99, most = (float(value) for value in np.percentile(delays, [50, 99, 100])) if delays.size else (np.nan,) * 3
     dropped = [round(at - started, 1) for at in crowd.dropped_at]
     return Round(
         readers=readers,
         stuck=stuck,
         events=events,
         rate=rate,
-        receipts=int(had.size),
+        receipts=int(delays.size),
         lost=int(np.isnan(took).sum()),
         twice=crowd.twice,
         readers_gone=crowd.gone,
@@ -130,13 +103,13 @@ def _measured(service: _Remote, crowd: Crowd, readers: int, stuck: int, *, rate:
         max_ms=round(most, 2),
         stuck_dropped=len(dropped),
         last_dropped_after_s=max(dropped, default=None),
-        service_cpu=round(told.cpu_s / passed, 3),
+        service_cpu=round(totals.cpu_s / passed, 3),
         clients_cpu=round(cpu / passed, 3),
-        service_memory_mib=round(told.memory_mib, 1),
+        service_memory_mib=round(totals.memory_mib, 1),
     )
 
 
-def faults(rounds: Sequence[Round]) -> list[str]:
+def violations(rounds: Sequence[Round]) -> list[str]:
     """What is not as it must be, in sentences."""
     found = []
     for one in rounds:
@@ -153,24 +126,24 @@ def faults(rounds: Sequence[Round]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What the service's process says at the end: when each event was decided, CPU seconds, the most memory it held."""
+class _Totals:
+    """What the service's process reports at the end: when each event was decided, CPU seconds, the most memory it held."""
 
     decided: list[float]
     cpu_s: float
     memory_mib: float
 
 
-class _Remote:
+class _ServiceProcess:
     """The service's process, from outside."""
 
     def __init__(self, folder: Path, rate: float, events: int, buffer_bytes: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._here, self._there = context.Pipe()
-        told = (self._there, folder, rate, events, buffer_bytes)
-        self._process = context.Process(target=_run_service, args=told, daemon=True)
+        arguments = (self._there, folder, rate, events, buffer_bytes)
+        self._process = context.Process(target=_run_service, args=arguments, daemon=True)
 
-    def __enter__(self) -> _Remote:
+    def __enter__(self) -> _ServiceProcess:
         self._process.start()
         self._there.close()
         self.port = int(self.take())
@@ -194,7 +167,7 @@ class _Remote:
         try:
             return self._here.recv()
         except EOFError as error:
-            raise ApexError("the service ended before its time") from error
+            raise ApexError("the service ended early") from error
 
     def until_joined(self, clients: int, crowd: Crowd) -> None:
         """Wait until all clients get what is sent. Raises ApexError."""
@@ -231,7 +204,7 @@ async def _serve(pipe: Connection, folder: Path, rate: float, events: int, buffe
         await loop.run_in_executor(None, source.join)
         while service.hub.seq < events:
             await asyncio.sleep(0.01)
-        pipe.send(_Told(decided, _cpu_s() - before, _most_memory_mib()))
+        pipe.send(_Totals(decided, _cpu_s() - before, _most_memory_mib()))
         await loop.run_in_executor(None, pipe.recv)
 
 
@@ -276,40 +249,38 @@ def _most_memory_mib() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def _show(rounds: Sequence[Round], wrong: Sequence[str]) -> None:
-    console = Console()
+def _table(rounds: Sequence[Round]) -> Table:
     table = Table("", *(f"{one.readers} read, {one.stuck} never" for one in rounds))
     for name in Round.__dataclass_fields__:
         table.add_row(name.replace("_", " "), *(str(getattr(one, name)) for one in rounds))
-    console.print(table)
-    for sentence in wrong:
-        console.print(sentence)
+    return table
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.subscribers", description=__doc__)
-    parser.add_argument("--subscribers", type=int, default=1000, help="clients at once (default 1000)")
-    parser.add_argument("--rate", type=float, default=20.0, help="final events a second (default 20)")
-    parser.add_argument("--minutes", type=float, default=5.0, help="length of a round (default 5)")
-    parser.add_argument(
-        "--stuck", type=int, default=50, help="of the clients, how many never read in the second round; 0: no such"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
-    return parser.parse_args(arguments)
+def main(
+    *,
+    subscribers: Annotated[int, typer.Option(help="Clients at once.")] = 1000,
+    rate: Annotated[float, typer.Option(help="Final events a second.")] = 20.0,
+    minutes: Annotated[float, typer.Option(help="Length of a round.")] = 5.0,
+    stuck: Annotated[int, typer.Option(help="Clients that never read in the second round; 0: no second round.")] = 50,
+    json: Record = None,
+) -> None:
+    """Run both rounds and compare their delays with the limits."""
+    load, nice = round(os.getloadavg()[0], 2), os.nice(0)
+    events = round(rate * minutes * 60)
+    rounds = [measure(subscribers, 0, rate=rate, events=events)]
+    if stuck:
+        rounds.append(measure(subscribers - stuck, stuck, rate=rate, events=events))
+    Console().print(_table(rounds))
+    options = f"--subscribers {subscribers} --rate {rate:g} --minutes {minutes:g} --stuck {stuck}"
+    record = {
+        "command": f"nice -n {nice} " * bool(nice) + f"python -m tests.soak.subscribers {options}",
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load_before": load},
+        "rounds": [asdict(one) for one in rounds],
+    }
+    finish(record, violations(rounds), json)
 
 
-def _priority() -> list[str]:
-    """How a run was kept apart from what else the machine did, which is part of its command."""
-    return [f"nice -n {os.nice(0)}"] if os.nice(0) else []
-
-
-def _said(options: argparse.Namespace) -> list[str]:
-    said = [f"--{name} {getattr(options, name):g}" for name in ("subscribers", "rate", "minutes", "stuck")]
-    return [
-        *said,
-        *([f"--json {options.json.as_posix()}"] if options.json is not None and not options.json.is_absolute() else []),
-    ]
-
+app = command_line(main, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -30,7 +30,7 @@ def test_cameras_play_their_video_and_one_is_hostile_on_request(rendered_clip: P
         shown = first_bytes(cameras.urls[0], 200_000)
         assert shown.startswith(HEAD)
         assert sum(picture in shown for picture in pictures) > 1
-        assert first_bytes(cameras.hostile_url, 10) == b"", "it refuses until it is told"
+        assert first_bytes(cameras.hostile_url, 10) == b"", "it refuses until a mode is set"
         got: list[bytes] = [b""]
 
         def ask() -> None:
@@ -39,7 +39,7 @@ def test_cameras_play_their_video_and_one_is_hostile_on_request(rendered_clip: P
 
         asking = threading.Thread(target=ask)
         asking.start()
-        assert cameras.harm("huge", SOON_S)
+        assert cameras.attack_with("huge", SOON_S)
         asking.join(SOON_S)
         assert jpeg_size(got[-1][got[-1].index(b"\xff\xd8") :]) == (SIDE, SIDE)
         cameras.refuse()

@@ -50,7 +50,7 @@ def test_who_is_cut_off_is_noticed(tmp_path: Path) -> None:
     run(test)
 
 
-def test_a_refusal_is_told(tmp_path: Path) -> None:
+def test_a_refusal_is_reported(tmp_path: Path) -> None:
     async def test() -> None:
         async with running_server(tmp_path, max_connections=1) as service:
             with pytest.raises(ApexError, match="503"):

@@ -3,19 +3,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
+from typer.testing import CliRunner
 
-from tests.soak.kill import made_up, main
+from tests.soak.kill import app, made_up
 
 
-def test_three_kills_cost_no_event(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = tmp_path / "record.json"
-    assert main(["--times", "3", "--json", str(record)]) == 0
-    told = json.loads(record.read_text())
-    assert (told["kills"], told["problems"]) == (3, [])
-    assert told["events_seen"] == told["events_stored"] > 3
-    assert [death["events"] for death in told["deaths"]] == sorted(death["events"] for death in told["deaths"])
-    assert "3 kills" in capsys.readouterr().err
+def test_three_kills_cost_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    result = CliRunner().invoke(app, ["--times", "3", "--json", str(path)])
+    assert result.exit_code == 0, result.output
+    record = json.loads(path.read_text())
+    assert (record["kills"], record["problems"]) == (3, [])
+    assert record["events_seen"] == record["events_stored"] > 3
+    assert [kill["events"] for kill in record["kills_in_order"]] == sorted(kill["events"] for kill in record["kills_in_order"])
+    assert "3 kills" in result.stderr
 
 
 def test_made_up_events_differ() -> None:

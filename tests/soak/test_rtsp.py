@@ -35,7 +35,7 @@ def test_a_stream_is_described_to_who_knows_the_password(server: RtspServer) -> 
     assert "401" in described(server.port)
 
 
-def test_a_server_keeps_its_port_over_its_death(server: RtspServer) -> None:
+def test_a_server_keeps_its_port_over_kill_and_start(server: RtspServer) -> None:
     port = server.port
     server.kill()
     with pytest.raises(OSError, match="refused"):

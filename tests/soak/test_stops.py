@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import pytest
+from typer.testing import CliRunner
 
 from stream.shutdown import EXIT_INTERRUPTED
-from tests.soak.stops import PATTERN, Ends, State, main, record, soak, states
+from tests.soak.stops import PATTERN, State, app, soak, states, states_record
 
 NAMES = ("hang-up", "silent-rtsp", "huge-picture", "ctrl-c-twice", "term-int-int", "starting", "processes")
 
@@ -21,10 +21,10 @@ def test_an_end_that_is_not_as_it_must_be_is_a_problem() -> None:
     impossible = State((PATTERN, "--nonsense"), (), live=0)
     ends = soak({"nonsense": impossible}, times=1)["nonsense"]
     assert "it did not come to that state" in ends.problems[0] and ends.codes == {2: 1}
-    assert record({"nonsense": ends})["nonsense"]["exit_codes"] == {"2": 1}  # type: ignore[index]
+    assert states_record({"nonsense": ends})["nonsense"]["exit_codes"] == {"2": 1}  # type: ignore[index]
 
 
-def test_a_state_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(SystemExit, match="there is no state asleep; there are hang-up"):
-        main(["--state", "asleep"])
-    assert Ends().codes == {}
+def test_a_state_that_does_not_exist_is_wrong_usage() -> None:
+    result = CliRunner().invoke(app, ["--state", "asleep"])
+    assert result.exit_code == 2
+    assert "there is no state asleep; there are hang-up" in result.stderr

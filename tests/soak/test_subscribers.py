@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.soak import subscribers
-from tests.soak.subscribers import Round, an_event, faults, main, measure
+from tests.soak.subscribers import Round, an_event, app, measure, violations
 
 SOUND = Round(
     readers=950,
@@ -37,12 +38,12 @@ def test_a_small_round_loses_nothing_and_drops_who_does_not_read() -> None:
     assert 0 < one.p50_ms <= one.p99_ms <= one.max_ms
 
 
-def test_what_is_as_it_must_be_has_no_faults() -> None:
-    assert faults([ALL_READ, SOUND]) == []
+def test_what_is_as_it_must_be_has_no_violations() -> None:
+    assert violations([ALL_READ, SOUND]) == []
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         ({"p99_ms": 151.0}, "p99 is 151.0 ms"),
         ({"p99_ms": float("nan")}, "p99 is nan ms"),
@@ -53,23 +54,22 @@ def test_what_is_as_it_must_be_has_no_faults() -> None:
         ({"p99_ms": 51.0}, "from 40.0 to 51.0 ms"),
     ],
 )
-def test_each_fault_is_told(changed: dict[str, float], said: str) -> None:
-    found = faults([ALL_READ, dataclasses.replace(SOUND, **changed)])  # type: ignore[arg-type]
-    assert said in " ".join(found)
+def test_each_violation_is_reported(changed: dict[str, float], expected: str) -> None:
+    found = violations([ALL_READ, dataclasses.replace(SOUND, **changed)])  # type: ignore[arg-type]
+    assert expected in " ".join(found)
 
 
-def test_the_record_holds_the_command_and_the_rounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_record_holds_the_command_and_the_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscribers, "measure", lambda readers, stuck, **_: SOUND if stuck else ALL_READ)
     file = tmp_path / "record.json"
-    assert main(["--subscribers", "1000", "--json", str(file)]) == 0
+    result = CliRunner().invoke(app, ["--subscribers", "1000", "--json", str(file)])
+    assert result.exit_code == 0
     record = json.loads(file.read_text())
     assert record["command"].startswith("python -m tests.soak.subscribers --subscribers 1000 --rate 20 --minutes 5 --stuck 50")
     assert [one["readers"] for one in record["rounds"]] == [1000, 950]
-    assert record["faults"] == []
+    assert record["problems"] == []
     assert str(tmp_path) not in file.read_text()
-    assert "950 read, 50 never" in capsys.readouterr().out
+    assert "950 read, 50 never" in result.stdout
 
 
 def test_events_of_a_run_differ() -> None:

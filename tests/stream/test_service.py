@@ -317,7 +317,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
 def test_a_signal_shuts_the_process_down_gracefully(number: int, video: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    command = [sys.executable, "-m", "apexstream.cli", "live", str(video), "--loop"]
+    command = [sys.executable, "-m", "apexstream", "live", str(video), "--loop"]
     process = subprocess.Popen(
         [*command, "--listen", f"127.0.0.1:{port}", "--data", str(tmp_path)],
         stdout=subprocess.PIPE,

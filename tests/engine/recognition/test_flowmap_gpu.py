@@ -15,7 +15,7 @@ from engine.recognition import flowmap_gpu
 from engine.recognition.flowmap import network_input, whole_map
 from engine.recognition.likeness import ALIKE, explained, like
 from engine.recognition.residual import relief, take_out_head
-from lab.flow_bench.__main__ import Case, cases
+from lab.flow_bench.cases import Case, cases
 
 torch = pytest.importorskip("torch")
 F32 = npt.NDArray[np.float32]

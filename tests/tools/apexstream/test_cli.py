@@ -19,7 +19,7 @@ HELP_LIMIT_S = 0.5
 
 def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "apexstream.cli", *args],
+        [sys.executable, "-m", "apexstream", *args],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -83,12 +83,12 @@ def failing_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "output"),
     [
         (SourceError("the tape is torn"), "apexstream: error: the tape is torn\n"),
         (
             KeyError("x"),
-            "apexstream: error: something unforeseen went wrong (KeyError: 'x'); run again with --debug to see where\n",
+            "apexstream: error: unexpected error (KeyError: 'x'); run again with --debug to see where\n",
         ),
         (
             ModuleNotFoundError("No module named 'torch'", name="torch"),
@@ -100,17 +100,17 @@ def failing_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             ModuleNotFoundError("No module named 'sympy'", name="sympy"),
-            "apexstream: error: something unforeseen went wrong (ModuleNotFoundError: No module named 'sympy'); "
+            "apexstream: error: unexpected error (ModuleNotFoundError: No module named 'sympy'); "
             "run again with --debug to see where\n",
         ),
     ],
 )
 def test_no_traceback_reaches_the_user_unless_asked_for(
-    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing_with(error, monkeypatch)
     assert exits("doctor") == 1
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == output
     with pytest.raises(type(error)):
         main(["doctor", "--debug"])
 

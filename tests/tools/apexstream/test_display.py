@@ -33,11 +33,11 @@ def test_the_bar_shows_speed_and_share_on_a_terminal(
     with progress_bar("clip.mp4") as show:
         show(1, 10, 0)
         show(5, 10, 3)
-    said = capsys.readouterr().err
-    assert "clip.mp4" in said
-    assert "50 %" in said
-    assert "frames/s" in said
-    assert "3 events" in said
+    output = capsys.readouterr().err
+    assert "clip.mp4" in output
+    assert "50 %" in output
+    assert "frames/s" in output
+    assert "3 events" in output
 
 
 def test_a_download_is_a_bar_on_a_terminal_and_a_line_elsewhere(
@@ -55,5 +55,5 @@ def test_a_download_is_a_bar_on_a_terminal_and_a_line_elsewhere(
     monkeypatch.delenv("NO_COLOR", raising=False)
     with bytes_bar("fetching") as show:
         show(1_000_000, 4_000_000)
-    said = capsys.readouterr().err
-    assert "fetching" in said and "1.0/4.0 MB" in said and "(4.0 MB)" not in said
+    output = capsys.readouterr().err
+    assert "fetching" in output and "1.0/4.0 MB" in output and "(4.0 MB)" not in output

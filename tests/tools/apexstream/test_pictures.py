@@ -162,5 +162,5 @@ def test_matplotlib_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(pictures, "import_module", missing)
-    with pytest.raises(OutputError, match=r"pictures need matplotlib, which is missing .* pip install matplotlib"):
+    with pytest.raises(OutputError, match=r"pictures need matplotlib .* pip install .apexstream\[clips\]"):
         check_drawing()

@@ -37,8 +37,10 @@ TRUTHS = (
 )
 
 
-def found(onset: float, apex: float, offset: float, label: str, *, kind: str = "micro", told_t: float | None = None) -> Found:
-    return Found(onset, apex, offset, kind, label, 0.8, 1.0, False, 0, told_t, offset + 0.2)
+def found(
+    onset: float, apex: float, offset: float, label: str, *, kind: str = "micro", announced_t: float | None = None
+) -> Found:
+    return Found(onset, apex, offset, kind, label, 0.8, 1.0, False, 0, announced_t, offset + 0.2)
 
 
 def watched(*events: Found, truths: tuple[EventTruth, ...] = TRUTHS, **changes: Any) -> Watched:
@@ -48,8 +50,8 @@ def watched(*events: Found, truths: tuple[EventTruth, ...] = TRUTHS, **changes: 
 
 
 CLIP = watched(
-    found(2.04, 2.23, 2.44, "positive", told_t=2.35),  # right, 40 ms late
-    found(3.9, 4.7, 5.9, "uncertain", kind="macro", told_t=5.0),  # right, 100 ms early, without a class
+    found(2.04, 2.23, 2.44, "positive", announced_t=2.35),  # right, 40 ms late
+    found(3.9, 4.7, 5.9, "uncertain", kind="macro", announced_t=5.0),  # right, 100 ms early, without a class
     found(8.3, 8.4, 8.9, "surprise"),  # overlaps too little
     found(9.0, 9.1, 9.3, "negative"),  # a blink
 )
@@ -69,13 +71,13 @@ def test_figures_count_what_was_found_named_and_timed() -> None:
     assert (line.class_accuracy, line.all_class_accuracy, line.kind_accuracy) == (1.0, 0.5, 1.0)
     assert line.onset is not None
     assert (line.onset.absolute_ms, line.onset.signed_ms) == (70.0, -30.0)
-    assert line.told_ms == pytest.approx((150 + 200) / 2)
+    assert line.announced_ms == pytest.approx((150 + 200) / 2)
     assert line.final_ms == pytest.approx((240 + 100) / 2)
 
 
 def test_nothing_to_count_is_said_rather_than_called_zero() -> None:
     line = figures("all", *compare([watched(truths=())]))
-    ratios = (line.precision, line.recall, line.f1, line.class_accuracy, line.kind_accuracy, line.told_ms)
+    ratios = (line.precision, line.recall, line.f1, line.class_accuracy, line.kind_accuracy, line.announced_ms)
     assert all(value is None for value in ratios)
     assert line.onset is None
 
@@ -279,17 +281,17 @@ def test_a_stopped_run_leaves_its_records_and_nothing_else(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "shown"),
     [
         (["spotting", "--faces", "nobody"], "there is no face nobody"),
         (["spotting", "--fps", "fast"], "no list of frame rates"),
         (["registration", "--seeds", "x"], "no list of whole numbers"),
     ],
 )
-def test_wrong_usage_is_told_in_a_sentence(args: list[str], said: str) -> None:
+def test_wrong_usage_is_told_in_a_sentence(args: list[str], shown: str) -> None:
     result = CliRunner().invoke(app, args)
     assert result.exit_code == 2
-    assert said in " ".join(result.output.replace("│", " ").split())
+    assert shown in " ".join(result.output.replace("│", " ").split())
 
 
 def test_lists_of_numbers_have_ranges() -> None:

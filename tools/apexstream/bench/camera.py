@@ -24,7 +24,7 @@ class Part:
 
 
 def parts_of(video: Path) -> list[Part]:
-    """A video as an MPEG transport stream, picture by picture, nothing encoded anew."""
+    """A video as an MPEG transport stream, picture by picture, without encoding it again."""
     sink, parts = io.BytesIO(), []
     with av.open(str(video)) as source, av.open(sink, "w", format="mpegts", options={"flush_packets": "1"}) as target:
         pictures = source.streams.video[0]
@@ -44,7 +44,7 @@ def parts_of(video: Path) -> list[Part]:
 
 
 class Cameras:
-    """As many cameras as are asked for, each showing the video once from its beginning to whoever connects.
+    """As many cameras as are asked for, each showing the video once from its beginning to each client.
 
     `urls` names them. Everything ends with the block.
     """

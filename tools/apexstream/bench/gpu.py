@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 
 import numpy as np
 
 from apexstream.bench import machine
+from apexstream.bench.baseline import default_flow
 from apexstream.bench.report import Row
-from apexstream.bench.straight import default_flow
+from apexstream.bench.timing import gpu_median_ms, timed
 from engine.geometry import CROP_SIDE
 from engine.ops.tvl1 import gpu
 from engine.types import F32
@@ -20,7 +22,7 @@ ROUNDS = 20
 
 
 def rows() -> Iterator[Row]:
-    """One row; its value is None where there is no GPU, and its note says why."""
+    """One row; its value is None where there is no GPU, and its note gives the reason."""
     name, reason = machine.gpu()
     reason = reason or gpu.refusal() or ""
     title = f"GPU: flow (TV-L1), a batch of {PAIRS}"
@@ -28,8 +30,11 @@ def rows() -> Iterator[Row]:
         yield Row(title, "ms/pair", None, note=f"not measured: {reason}")
         return
     fixed, moving = pairs()
-    plain = median(_opencv_ms(fixed[k], moving[k]) for k in range(4))
-    ours = _batch_ms(fixed, moving) / PAIRS
+    import torch
+
+    on_gpu = torch.from_numpy(fixed).cuda(), torch.from_numpy(moving).cuda()
+    plain = 1000 * median(timed(partial(default_flow, fixed[k], moving[k]), time.perf_counter)[0] for k in range(4))
+    ours = gpu_median_ms(lambda: gpu.solve_batch(*on_gpu), ROUNDS) / PAIRS
     yield Row(title, "ms/pair", ours, plain, plain / ours, 100, 100, note=f"{name}; from and to the GPU's memory")
 
 
@@ -46,24 +51,3 @@ def pairs() -> tuple[F32, F32]:
         fixed.append(picture[4 : 4 + CROP_SIDE, 4 : 4 + CROP_SIDE])
         moving.append(cv2.getRectSubPix(picture, (CROP_SIDE, CROP_SIDE), (CROP_SIDE / 2 + x, CROP_SIDE / 2 + y)))
     return np.clip(np.asarray(fixed, np.float32), 0, 255), np.clip(np.asarray(moving, np.float32), 0, 255)
-
-
-def _opencv_ms(before: F32, after: F32) -> float:
-    began = time.perf_counter()
-    default_flow(before, after)
-    return 1000 * (time.perf_counter() - began)
-
-
-def _batch_ms(fixed: F32, moving: F32) -> float:
-    """Median ms of a whole batch that lies in the GPU's memory and stays there."""
-    import torch
-
-    before, after = torch.from_numpy(fixed).cuda(), torch.from_numpy(moving).cuda()
-    times = []
-    for _ in range(ROUNDS):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        gpu.solve_batch(before, after)
-        torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - began))
-    return median(times[2:])

@@ -17,7 +17,7 @@ from apexstream.bench.whole import Analysed, same
 
 @dataclass(frozen=True)
 class Row:
-    """One figure; value and plain are None where there is nothing to measure. best says whether more is better."""
+    """One figure; value and plain are None where there is nothing to measure. best is "most" or "least"."""
 
     name: str
     unit: str
@@ -60,16 +60,16 @@ def stage_row(stage: Stage) -> Row:
     return Row(stage.name, f"ms/{stage.per}", stage.ms, stage.plain_ms, stage.ratio, floor, goal, "most", stage.plain)
 
 
-def whole_rows(ours: Analysed, straight: Analysed) -> list[Row]:
+def whole_rows(ours: Analysed, baseline: Analysed) -> list[Row]:
     """The whole analysis, by the clock and by the processor, and whether both found the same."""
-    both, finds = same(ours.events, straight.events), (len(ours.events), len(straight.events))
-    own = f"{ours.own_frames_per_s:.0f} and {straight.own_frames_per_s:.0f} without the program's start"
+    both, finds = same(ours.events, baseline.events), (len(ours.events), len(baseline.events))
+    own = f"{ours.own_frames_per_s:.0f} and {baseline.own_frames_per_s:.0f} without the program's start"
     note = f"{own}; {both} events the same, {finds[0]} found here, {finds[1]} there"
     return [
-        Row("whole analyze, 640x360", "frames/s", ours.frames_per_s, straight.frames_per_s, None, 200, 400, note=note),
-        Row("against the straight script", "times", ours.frames_per_s / straight.frames_per_s, None, None, 3, 8),
-        Row("processor's time", "ms/frame", ours.cpu_ms, straight.cpu_ms, straight.cpu_ms / ours.cpu_ms, note="all threads"),
-        Row("memory at its peak", "MiB", ours.peak_mib, straight.peak_mib, best="least"),
+        Row("whole analyze, 640x360", "frames/s", ours.frames_per_s, baseline.frames_per_s, None, 200, 400, note=note),
+        Row("against the baseline script", "times", ours.frames_per_s / baseline.frames_per_s, None, None, 3, 8),
+        Row("processor's time", "ms/frame", ours.cpu_ms, baseline.cpu_ms, baseline.cpu_ms / ours.cpu_ms, note="all threads"),
+        Row("memory at its peak", "MiB", ours.peak_mib, baseline.peak_mib, best="least"),
     ]
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from apexstream.bench.camera import Cameras
 from apexstream.bench.latency import received
-from apexstream.bench.running import LiveProcess
+from apexstream.bench.live_process import LiveProcess
 
 SETTLE_S = 6.0
-"""From the last source's first picture until drops count: detectors look around, caches fill, and what the cameras showed while
-the networks were being loaded is caught up with."""
+"""From the last source's first picture until drops count: detectors search the whole picture, caches fill, and pictures that
+arrived while the networks were being loaded are worked off."""
 
 LOAD_S = 60.0
 """Time given to the sources to become live."""
@@ -84,7 +84,7 @@ async def _followed(service: LiveProcess, count: int, seconds: float) -> Load:
         async for message in messages:
             now = time.monotonic()
             if message["type"] == "status":
-                seen[message["stream"]] = {**message, "heard": now}
+                seen[message["stream"]] = {**message, "received": now}
             live = [status for status in seen.values() if status["state"] == "live"]
             if begin is None and len(live) < count:
                 settled = None
@@ -109,7 +109,7 @@ async def _followed(service: LiveProcess, count: int, seconds: float) -> Load:
 
 def _rate(first: dict[str, Any], last: dict[str, Any]) -> float:
     """Pictures a second between two of a source's messages."""
-    span = last["heard"] - first["heard"]
+    span = last["received"] - first["received"]
     return (last["frames"] - first["frames"]) / span if span > 0 else 0.0
 
 
@@ -117,7 +117,7 @@ def most_held(
     video: Path,
     fps: float,
     seconds: float,
-    tell: Callable[[Load], None],
+    progress: Callable[[Load], None],
     counts: Sequence[int] = COUNTS,
     *,
     processes: str = "auto",
@@ -128,7 +128,7 @@ def most_held(
         middle = (low + high) // 2
         load = watch(video, counts[middle], seconds, processes=processes)
         tried.append(load)
-        tell(load)
+        progress(load)
         low, high = (middle + 1, high) if load.held(fps) else (low, middle)
     return (counts[low - 1] if low else 0), tried
 

@@ -6,19 +6,18 @@ the machine change little: per frame, or per call where the stage runs once an e
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import cv2
 import numpy as np
 
-from apexstream.bench.straight import default_flow, plain_map
+from apexstream.bench.baseline import default_flow, plain_map
+from apexstream.bench.timing import fastest_of_each, medians_of_each, timed
 from engine.config import RecognizerSettings
 from engine.faces.landmarks import FaceLocator
 from engine.geometry import keypoints, keypoints_to_map
@@ -102,7 +101,7 @@ def _decoding(video: Path, frames: int) -> Stage:
                 cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
         reader.release()
 
-    best, other = in_turns(ours, plain, 3)
+    best, other = fastest_of_each(ours, plain, 3)
     return Stage("decoding", "frame", 1000 * best / frames, 1000 * other / frames, "cv2.VideoCapture, to RGB")
 
 
@@ -112,8 +111,8 @@ def _landmarks(frames: list[Frame]) -> tuple[Stage, list[list[Face]]]:
     found: list[list[Face]] = []
     locator.locate(frames[0])
     mesh.find(*pictures[0])
-    ours = _seconds(lambda: found.extend(locator.locate(frame) for frame in frames)) / len(frames)
-    plain = _seconds(lambda: [mesh.find(*picture) for picture in pictures[1:]]) / (len(pictures) - 1)
+    ours = timed(lambda: found.extend(locator.locate(frame) for frame in frames))[0] / len(frames)
+    plain = timed(lambda: [mesh.find(*picture) for picture in pictures[1:]])[0] / (len(pictures) - 1)
     locator.close()
     mesh.close()
     return Stage("landmarks", "frame", 1000 * ours, 1000 * plain, "MediaPipe FaceLandmarker, whole picture"), found
@@ -130,8 +129,8 @@ def _following(frames: list[Frame], found: list[list[Face]]) -> tuple[Stage, Sta
             if crop is not None:
                 crops.append(crop)
 
-    registering = 1000 * _seconds(register) / len(frames)
-    spotting = 1000 * _seconds(lambda: [spotter.observe(crop) for crop in crops]) / len(frames)
+    registering = 1000 * timed(register)[0] / len(frames)
+    spotting = 1000 * timed(lambda: [spotter.observe(crop) for crop in crops])[0] / len(frames)
     return Stage("registration", "frame", registering, None), Stage("spotting", "frame", spotting, None), crops
 
 
@@ -139,7 +138,7 @@ def _flow(crops: Sequence[Crop]) -> tuple[F32, F32, Stage]:
     pairs = _pairs(crops)
     for before, after in pairs[:1]:
         tvl1(before, after, backend="cpu")
-    times = [in_turns(*_both(before, after), 1) for before, after in pairs]
+    times = [fastest_of_each(*_both(before, after), 1) for before, after in pairs]
     ours, plain = (1000 * median(side) for side in zip(*times, strict=True))
     flow = tvl1(*pairs[-1], backend="cpu")
     return flow, keypoints(crops[-1].landmarks), Stage("flow (TV-L1)", "expression", ours, plain, "cv2 DualTVL1, as it comes")
@@ -158,11 +157,12 @@ def _pairs(crops: Sequence[Crop]) -> list[tuple[U8, U8]]:
 
 def _features(flow: F32, points: F32) -> Stage:
     cells = keypoints_to_map(points)
-    ours, plain = repeated(
+    ours, plain = medians_of_each(
         lambda: network_input("five-regions", whole_map(flow), cells),
         lambda: network_input("five-regions", plain_map(flow), cells),
+        CALLS,
     )
-    return Stage("strain and features", "expression", ours, plain, "numpy gradients")
+    return Stage("strain and features", "expression", 1000 * ours, 1000 * plain, "numpy gradients")
 
 
 def _network(flow: F32, points: F32) -> Stage:
@@ -170,26 +170,5 @@ def _network(flow: F32, points: F32) -> Stage:
     card = load_card(weights)
     given = network_input(card.input, whole_map(flow), keypoints_to_map(points))[None]
     fast, eager = load(weights, backend="ort"), load(weights, backend="eager")
-    ours, plain = repeated(lambda: fast(given), lambda: eager(given))
-    return Stage("network", "expression", ours, plain, "PyTorch eager")
-
-
-def repeated(ours: Callable[[], Any], plain: Callable[[], Any]) -> tuple[float, float]:
-    """Median ms of both, called in turns after a warm-up."""
-    in_turns(ours, plain, 3)
-    times = [(_seconds(ours), _seconds(plain)) for _ in range(CALLS)]
-    first, second = (1000 * median(side) for side in zip(*times, strict=True))
-    return first, second
-
-
-def in_turns(ours: Callable[[], Any], plain: Callable[[], Any], rounds: int) -> tuple[float, float]:
-    """The least seconds of each, one call after the other."""
-    times = [(_seconds(ours), _seconds(plain)) for _ in range(rounds)]
-    first, second = (min(side) for side in zip(*times, strict=True))
-    return first, second
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    ours, plain = medians_of_each(lambda: fast(given), lambda: eager(given), CALLS)
+    return Stage("network", "expression", 1000 * ours, 1000 * plain, "PyTorch eager")

@@ -1,4 +1,4 @@
-"""A whole video, `apexstream analyze` and the straight script side by side, each as a process of its own."""
+"""A whole video, `apexstream analyze` and the baseline script side by side, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 import psutil
 
-from apexstream.bench.straight import Named
+from apexstream.bench.baseline import FoundEvent
 from engine.errors import ApexError
 
-LOOK_S = 0.02
-"""How often a running program's figures are read; what it does after the last look is missed."""
+SAMPLE_S = 0.02
+"""How often a running program's figures are read; what it does after the last reading is missed."""
 
 SAME_SHARE = 0.5
 """Two events are the same when they overlap by at least this share of their union (and have one class)."""
@@ -29,7 +29,7 @@ class MeasurementError(ApexError):
 
 @dataclass(frozen=True)
 class Analysed:
-    """One run: its frames, its seconds as it tells them itself and from the start of the program to its end, the processor's
+    """One run: its frames, its seconds as it reports them itself and from the start of the program to its end, the processor's
     seconds of all threads, the most memory, and the events."""
 
     frames: int
@@ -37,7 +37,7 @@ class Analysed:
     cpu_s: float
     total_s: float
     peak_mib: float
-    events: tuple[Named, ...]
+    events: tuple[FoundEvent, ...]
 
     @property
     def frames_per_s(self) -> float:
@@ -46,7 +46,7 @@ class Analysed:
 
     @property
     def own_frames_per_s(self) -> float:
-        """As the program says it: from the loading of its models to the last frame."""
+        """As the program reports it: from the loading of its models to the last frame."""
         return self.frames / self.wall_s
 
     @property
@@ -68,48 +68,48 @@ class Finished:
 def ours(video: Path) -> Analysed:
     """`apexstream analyze` as a user runs it."""
     with tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
-        ended = run([sys.executable, "-m", "apexstream.cli", "analyze", str(video), "--out", folder])
+        ended = run([sys.executable, "-m", "apexstream", "analyze", str(video), "--out", folder])
         results = Path(folder) / video.stem
         summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
         lines = (results / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = tuple(_named(json.loads(line)) for line in lines)
+    events = tuple(_found(json.loads(line)) for line in lines)
     frames = int(summary["video"]["frames"])
     wall_s = frames / summary["frames_per_s"]
     return Analysed(frames, wall_s, ended.cpu_s, ended.wall_s, ended.peak_mib, events)
 
 
-def straight(video: Path, *, mesh_alone: bool = False) -> Analysed:
-    """The straight script, or of it decoding and the mesh of every picture alone."""
-    ended = run([sys.executable, "-m", "apexstream.bench.straight", str(video), *["--mesh-alone"] * mesh_alone])
+def baseline(video: Path, *, mesh_alone: bool = False) -> Analysed:
+    """The baseline script, or of it decoding and the mesh of every picture alone."""
+    ended = run([sys.executable, "-m", "apexstream.bench.baseline", str(video), *["--mesh-alone"] * mesh_alone])
     found = json.loads(ended.printed)
-    events = tuple(Named(**event) for event in found["events"])
+    events = tuple(FoundEvent(**event) for event in found["events"])
     return Analysed(found["frames"], found["wall_s"], ended.cpu_s, ended.wall_s, ended.peak_mib, events)
 
 
 def run(command: Sequence[str]) -> Finished:
     """Run a program to its end, and measure it. Raises MeasurementError where it fails."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said, tempfile.TemporaryFile("w+", encoding="utf-8") as wrong:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed, tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         began = time.monotonic()
-        process = psutil.Popen(list(command), stdout=said, stderr=wrong)
+        process = psutil.Popen(list(command), stdout=printed, stderr=errors)
         peak, used = _watched(process)
         wall_s = time.monotonic() - began
-        said.seek(0)
-        wrong.seek(0)
+        printed.seek(0)
+        errors.seek(0)
         if process.returncode:
-            last = (wrong.read().strip() or said.read().strip() or f"exit code {process.returncode}").splitlines()[-1]
+            last = (errors.read().strip() or printed.read().strip() or f"exit code {process.returncode}").splitlines()[-1]
             raise MeasurementError(f"{' '.join(command[1:4])} failed: {last}")
-        return Finished(said.read(), wall_s, used, peak)
+        return Finished(printed.read(), wall_s, used, peak)
 
 
 def _watched(process: psutil.Popen) -> tuple[float, float]:
-    """The most memory (MiB) and the processor's seconds of a process, looked at until it has ended."""
+    """The most memory (MiB) and the processor's seconds of a process, read until it has ended."""
     peak = used = 0.0
     while True:
         try:
             with process.oneshot():
                 times = process.cpu_times()
                 peak, used = max(peak, process.memory_info().rss / 2**20), times.user + times.system
-            process.wait(LOOK_S)
+            process.wait(SAMPLE_S)
         except psutil.TimeoutExpired:
             continue
         except psutil.NoSuchProcess:
@@ -117,11 +117,11 @@ def _watched(process: psutil.Popen) -> tuple[float, float]:
         return peak, used
 
 
-def _named(event: dict[str, Any]) -> Named:
-    return Named(event["onset"]["t"], event["apex"]["t"], event["offset"]["t"], event["label"])
+def _found(event: dict[str, Any]) -> FoundEvent:
+    return FoundEvent(event["onset"]["t"], event["apex"]["t"], event["offset"]["t"], event["label"])
 
 
-def same(ours: Sequence[Named], theirs: Sequence[Named]) -> int:
+def same(ours: Sequence[FoundEvent], theirs: Sequence[FoundEvent]) -> int:
     """How many events both found, with the same class; each counts once."""
     left, count = list(theirs), 0
     for event in ours:
@@ -132,7 +132,7 @@ def same(ours: Sequence[Named], theirs: Sequence[Named]) -> int:
     return count
 
 
-def _alike(a: Named, b: Named) -> bool:
+def _alike(a: FoundEvent, b: FoundEvent) -> bool:
     shared = min(a.offset, b.offset) - max(a.onset, b.onset)
     union = max(a.offset, b.offset) - min(a.onset, b.onset)
     return a.label == b.label and union > 0 and shared / union >= SAME_SHARE

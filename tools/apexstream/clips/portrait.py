@@ -157,7 +157,7 @@ def photograph(base: str) -> U8:
         from skimage.data import astronaut
     except ImportError as e:
         raise InputError(
-            "the photograph 'astronaut' comes with scikit-image, which is not installed: pip install scikit-image"
+            "the photograph 'astronaut' comes with scikit-image, which is not installed: pip install 'apexstream[clips]'"
         ) from e
     load: Callable[[], U8] = astronaut
     return np.asarray(load(), np.uint8)
@@ -167,7 +167,9 @@ def _hopper() -> U8:
     try:
         import matplotlib as mpl
     except ImportError as e:
-        raise InputError("the photograph 'hopper' comes with matplotlib, which is not installed: pip install matplotlib") from e
+        raise InputError(
+            "the photograph 'hopper' comes with matplotlib, which is not installed: pip install 'apexstream[clips]'"
+        ) from e
     path = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     if not path.is_file():
         raise InputError(f"the installed matplotlib has no {path.name} (looked in {path.parent}); install matplotlib from PyPI")

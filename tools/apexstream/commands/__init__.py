@@ -1,4 +1,4 @@
-"""The commands of the command line, one a module, and the one form in which they tell a failure."""
+"""The commands of the command line, one a module, and the form in which they report a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.text import plain, plain_lines
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Lines on stdout, or on stderr, that steer no terminal, whatever names they hold."""
+    """Print lines on stdout, or on stderr, without control characters."""
     print(plain_lines(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
@@ -19,9 +19,9 @@ def say_error(sentence: object) -> None:
     print(f"apexstream: error: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
-def unforeseen(error: Exception) -> str:
-    """A defect of ours, in one sentence."""
-    return f"something unforeseen went wrong ({type(error).__name__}: {error}); run again with --debug to see where"
+def unexpected(error: Exception) -> str:
+    """An error that is a defect of the program, in one sentence."""
+    return f"unexpected error ({type(error).__name__}: {error}); run again with --debug to see where"
 
 
 def check_target(path: Path, option: str) -> None:

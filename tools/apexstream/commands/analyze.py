@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexstream.commands import say, say_error, unforeseen
+from apexstream.commands import say, say_error, unexpected
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
 from engine.models import ARCHITECTURES
 from engine.text import plain
@@ -98,7 +98,7 @@ def analyze(
     settings = settings.model_copy(update={"pipeline": with_engines(pipeline)})
     have_face_model(settings.pipeline.landmarks.model)
     try_opening(settings.pipeline.recognizer.weights)
-    with native_noise_hidden(not debug), stopped_by_signals() as stop:
+    with native_output_hidden(not debug), stopped_by_signals() as stop:
         load_less()
         failed = False
         for video, name in zip(videos, folder_names(videos, out), strict=True):
@@ -110,8 +110,8 @@ def analyze(
                 say(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
             try:
                 failed |= not _analyze_one(video, out / name, settings, stop, pictures)
-            except Exception as error:  # noqa: BLE001 - told to the user; the videos after it are analysed all the same
-                _say_failure(video, error, debug)
+            except Exception as error:  # noqa: BLE001 - reported to the user; the videos after it are analysed
+                _report_failure(video, error, debug)
                 failed = True
     if failed:
         raise typer.Exit(1)
@@ -143,8 +143,8 @@ def with_engines(settings: PipelineSettings, folder: Path | None = None) -> Pipe
     return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update={"engine_cache": place})})
 
 
-def _say_failure(video: Path, error: Exception, debug: bool) -> None:
-    sentence = str(error) if isinstance(error, ApexError) else unforeseen(error)
+def _report_failure(video: Path, error: Exception, debug: bool) -> None:
+    sentence = str(error) if isinstance(error, ApexError) else unexpected(error)
     say_error(sentence if str(video) in sentence else f"{video}: {sentence}")
     if debug:
         traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""`apexstream bench`: how fast this machine is at it, beside what one would otherwise write."""
+"""`apexstream bench`: speed of this machine against a baseline of the usual libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import typer
 from apexstream.commands import check_target, say
 from apexstream.commands.fetch import have_face_model
 from apexstream.commands.live import number_of_processes
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
+from engine.errors import ApexError
 
 if TYPE_CHECKING:
     from apexstream.bench.report import Row
@@ -60,11 +61,11 @@ def bench(
     ] = None,
     nice: Annotated[int, typer.Option("--nice", min=-20, max=19, help="Priority, on a machine with other work.")] = 0,
 ) -> None:
-    """Measure each stage and the whole, beside what one would otherwise write, in one run.
+    """Measure each stage and the whole in one run, against a baseline of the usual libraries.
 
-    Renders its own clips. The other side is tools/apexstream/bench/straight.py: cv2.VideoCapture, MediaPipe's FaceLandmarker,
+    Renders its own clips. The baseline is tools/apexstream/bench/baseline.py: cv2.VideoCapture, MediaPipe's FaceLandmarker,
     OpenCV's TV-L1 and PyTorch eager on one thread, finding the same events. A video of your own (--video, with the part whole)
-    is measured beside decoding and MediaPipe's mesh of every picture. Needs the extras train, clips and mediapipe.
+    is measured beside decoding and MediaPipe's mesh of every picture. Needs the extra bench.
 
     Example: apexstream bench --quick --json bench.json
     """
@@ -73,13 +74,13 @@ def bench(
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PARTS)}", param_hint="--only")
     number_of_processes(processes)
+    check_packages(wanted)
     import os
 
     from apexstream.bench import machine
     from apexstream.bench.report import table
     from apexstream.display import table_console
 
-    check_packages(wanted)
     if as_json is not None:
         check_target(as_json, "--json")
     if set(wanted) - {"gpu"}:
@@ -89,10 +90,10 @@ def bench(
     found = machine.describe()
     rows: list[Row] = []
     failure: Exception | None = None
-    with native_noise_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
+    with native_output_hidden(not ctx.obj["debug"]), tempfile.TemporaryDirectory(prefix="apexstream-bench-") as folder:
         plan = replace(QUICK if quick else FULL, processes=processes, video=video)
         try:
-            rows.extend(measured(plan, wanted, Path(folder), lambda said: say(f"  {said} ...", err=True)))
+            rows.extend(measured(plan, wanted, Path(folder), lambda step: say(f"  {step} ...", err=True)))
         except Exception as error:  # noqa: BLE001 - raised again once what was measured until then is shown and written
             failure = error
     found["load_at_the_end"] = machine.load()
@@ -109,112 +110,111 @@ def bench(
 
 
 def check_packages(parts: list[str]) -> None:
-    """Raises ModuleNotFoundError for a package that a part needs and that only an extra installs."""
-    needed = {"skimage"} if set(parts) - {"gpu"} else set()
+    """Raises ApexError that names the packages which the parts need and which are not installed."""
+    needed = {"psutil"} | ({"skimage", "matplotlib"} if set(parts) - {"gpu"} else set())
     needed |= {"torch", "onnx", "mediapipe"} if {"stages", "whole"} & set(parts) else set()
-    for name in sorted(needed):
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    if missing := sorted(name for name in needed if find_spec(name) is None):
+        raise ApexError(f"this measurement needs {', '.join(missing)}: pip install 'apexstream[bench]'")
 
 
-def measured(plan: Plan, parts: list[str], folder: Path, tell: Callable[[str], None]) -> Iterator[Row]:
-    """Row after row; tell hears what is being done."""
-    clips = _Clips(folder, tell)
+def measured(plan: Plan, parts: list[str], folder: Path, progress: Callable[[str], None]) -> Iterator[Row]:
+    """Row after row; progress is called with each step."""
+    clips = _Clips(folder, progress)
     for part in PARTS:
         if part in parts:
-            yield from _MEASURES[part](plan, clips, tell)
+            yield from _MEASURES[part](plan, clips, progress)
 
 
 @dataclass(frozen=True)
 class _Clips:
-    """Rendered when they are asked for, once."""
+    """Clips, rendered once, when first asked for."""
 
     folder: Path
-    tell: Callable[[str], None]
+    progress: Callable[[str], None]
 
     def get(self, seconds: float, fps: float, size: tuple[int, int]) -> Path:
         from apexstream.clips import preset, write_clip
 
         path = self.folder / f"clip-{size[0]}x{size[1]}-{fps:g}-{seconds:g}.mp4"
         if not path.is_file():
-            self.tell(f"rendering {seconds:g} s of {size[0]}x{size[1]} at {fps:g} frames/s")
+            self.progress(f"rendering {seconds:g} s of {size[0]}x{size[1]} at {fps:g} frames/s")
             write_clip(preset("benchmark", "hopper", fps, seed=1, duration_s=seconds, size=size), path)
         return path
 
 
-def _stages(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+def _stages(plan: Plan, clips: _Clips, progress: Callable[[str], None]) -> Iterator[Row]:
     from apexstream.bench import stages
     from apexstream.bench.report import stage_row
 
     video = clips.get(plan.clip_s, 30, (640, 360))
-    tell("each stage")
+    progress("each stage")
     yield from map(stage_row, stages.measure(video, plan.stage_frames))
 
 
-def _whole(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+def _whole(plan: Plan, clips: _Clips, progress: Callable[[str], None]) -> Iterator[Row]:
     from apexstream.bench import whole
     from apexstream.bench.report import whole_rows
 
     video = clips.get(plan.clip_s, 30, (640, 360))
-    ours, straight = [], []
+    ours, baseline = [], []
     for time in ("", " once more"):
-        tell(f"apexstream analyze{time}")
+        progress(f"apexstream analyze{time}")
         ours.append(whole.ours(video))
-        tell(f"the straight script{time}")
-        straight.append(whole.straight(video))
-    yield from whole_rows(*(max(runs, key=lambda run: run.frames_per_s) for runs in (ours, straight)))
+        progress(f"the baseline script{time}")
+        baseline.append(whole.baseline(video))
+    yield from whole_rows(*(max(runs, key=lambda run: run.frames_per_s) for runs in (ours, baseline)))
     if plan.video is not None:
-        yield from _own_video(plan.video, tell)
+        yield from _own_video(plan.video, progress)
 
 
-def _own_video(video: Path, tell: Callable[[str], None]) -> Iterator[Row]:
+def _own_video(video: Path, progress: Callable[[str], None]) -> Iterator[Row]:
     from apexstream.bench import whole
     from apexstream.bench.report import video_rows
 
     ours, mesh = [], []
     for turn in range(1, 4):
-        tell(f"{video.name}: apexstream analyze, then the mesh of every picture ({turn} of 3)")
+        progress(f"{video.name}: apexstream analyze, then the mesh of every picture ({turn} of 3)")
         ours.append(whole.ours(video))
-        mesh.append(whole.straight(video, mesh_alone=True))
+        mesh.append(whole.baseline(video, mesh_alone=True))
     yield from video_rows(video.name, ours, mesh)
 
 
-def _live(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+def _live(plan: Plan, clips: _Clips, progress: Callable[[str], None]) -> Iterator[Row]:
     from apexstream.bench import service
     from apexstream.bench.report import held_row
 
     video = clips.get(2.5 * plan.watch_s + 15, 30, (640, 480))
-    tell(f"live sources, up to {max(plan.counts)}")
+    progress(f"live sources, up to {max(plan.counts)}")
 
-    def said(load: service.Load) -> None:
-        tell(f"{load.sources} sources: {load.drops} drops, {load.cores:g} cores busy")
+    def tried(load: service.Load) -> None:
+        progress(f"{load.sources} sources: {load.drops} drops, {load.cores:g} cores busy")
 
-    yield held_row(*service.most_held(video, 30, plan.watch_s, said, plan.counts, processes=plan.processes))
+    yield held_row(*service.most_held(video, 30, plan.watch_s, tried, plan.counts, processes=plan.processes))
 
 
-def _fast(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+def _fast(plan: Plan, clips: _Clips, progress: Callable[[str], None]) -> Iterator[Row]:
     from apexstream.bench import service
     from apexstream.bench.report import fast_rows
 
     video = clips.get(plan.fast_s + 2 * service.SETTLE_S, 200, (640, 480))
-    tell("a source of 200 frames/s, on all cores and on one")
+    progress("a source of 200 frames/s, on all cores and on one")
     places: tuple[tuple[str, int | None], ...] = (("all cores", None), ("one core", 0))
     yield from fast_rows(((where, service.watch(video, 1, plan.fast_s, core=core)) for where, core in places), 200)
 
 
-def _latency(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+def _latency(plan: Plan, clips: _Clips, progress: Callable[[str], None]) -> Iterator[Row]:
     from apexstream.bench import service
     from apexstream.bench.report import latency_rows
 
     video = clips.get(plan.latency_s, 30, (640, 480))
-    tell(f"a clip of {plan.latency_s:g} s played in real time")
+    progress(f"a clip of {plan.latency_s:g} s played in real time")
     yield from latency_rows(service.latency(video))
 
 
-def _gpu(plan: Plan, clips: _Clips, tell: Callable[[str], None]) -> Iterator[Row]:
+def _gpu(plan: Plan, clips: _Clips, progress: Callable[[str], None]) -> Iterator[Row]:
     from apexstream.bench import gpu
 
-    tell("the GPU, if there is one")
+    progress("the GPU, if there is one")
     yield from gpu.rows()
 
 

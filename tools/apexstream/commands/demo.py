@@ -16,7 +16,7 @@ import typer
 
 from apexstream.commands import say
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.types import U8, Event, Mark
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def demo(
 
     check_drawing()
     have_face_model()
-    with native_noise_hidden(not ctx.obj["debug"]):
+    with native_output_hidden(not ctx.obj["debug"]):
         spec = preset("benchmark", seed=seed, duration_s=seconds)
         truth = _render(spec, out)
         asyncio.run(_play(out, truth, page=not headless and has_display(), stay=stay))
@@ -94,12 +94,12 @@ async def _play(out: Path, truth: Truth, *, page: bool, stay: bool) -> None:
     """Play the clip through the live service, then show what came of it."""
     from apexstream.display import progress_bar
     from apexstream.pictures import FaceTrail
-    from apexstream.play import playing
+    from apexstream.playback import play_clip
     from stream.service import stop_event
 
     trail = FaceTrail()
     with stop_event() as stop:
-        async with playing(out / "clip.mp4", out / "store", seen=trail.note) as player:
+        async with play_clip(out / "clip.mp4", out / "store", seen=trail.note) as player:
             say(f"playing it as a live source; the page that shows it: {player.service.url}")
             if page:
                 webbrowser.open(player.service.url)
@@ -108,14 +108,14 @@ async def _play(out: Path, truth: Truth, *, page: bool, stay: bool) -> None:
             rows = compare(truth.events, report.events)
             overview = await asyncio.to_thread(write_pictures, out, rows, report, trail)
             _show(rows, truth)
-            _tell(overview, player.latency_ms)
+            _report(overview, player.latency_ms)
             say(f"recognized {sum(row.recognized for row in rows)} of {len(truth.events)}")
             if stay:
                 say(f"the page stays at {player.service.url}; Ctrl-C ends it", err=True)
                 await stop.wait()
 
 
-def _tell(overview: Path, latency_ms: Sequence[float]) -> None:
+def _report(overview: Path, latency_ms: Sequence[float]) -> None:
     if latency_ms:
         say(f"from the frame that decided to the event being sent: {median(latency_ms):.0f} ms in the median")
     say(f"truth above what was recognized: {overview.resolve()}; a picture of each beside it")

@@ -56,7 +56,7 @@ def evaluate(
 
     UF1 and UAR come from one pooled confusion matrix. OUT gets report.html (open it in a browser), pictures/, summary.json (for
     export --evaluation), predictions.csv, recipe.json, run.json (commit and versions) and folds.jsonl. Where all folds are in
-    folds.jsonl already, the report is made anew from them in seconds.
+    folds.jsonl already, the report is made again from them in seconds.
     """
     from rich.console import Console
 
@@ -117,9 +117,11 @@ def _tables(summary: dict[str, Any]) -> Iterator[Table]:
     from training.report import result_rows
 
     scores = Table("", "UF1", "UAR")
-    for told, how, part in result_rows(summary):
+    for title, how, part in result_rows(summary):
         for name, figures in {"all": part, **part["databases"]}.items():
-            scores.add_row(f"{told}\n{how}" if name == "all" else f"  {name}", _figure(figures["uf1"]), _figure(figures["uar"]))
+            scores.add_row(
+                f"{title}\n{how}" if name == "all" else f"  {name}", _figure(figures["uf1"]), _figure(figures["uar"])
+            )
         scores.add_section()
     yield scores
     names = summary["classes"]
@@ -152,5 +154,5 @@ def _confidence(summary: dict[str, Any]) -> str:
     if not sure["precision_reached"]:
         asked = f"{sure['precision_asked']:.1%}"
         return f"{error}{band}\nno threshold from 0.5 up makes {asked} of the said answers right, so nothing is said"
-    said = f"uncertain below {sure['uncertain_below']:.3f}: on other subjects {sure['said']:.1%} is said, "
-    return f"{error}{band}\n{said}{sure['right_when_said']:.1%} of it right ({sure['precision_asked']:.1%} asked)"
+    answered = f"uncertain below {sure['uncertain_below']:.3f}: on other subjects {sure['said']:.1%} is said, "
+    return f"{error}{band}\n{answered}{sure['right_when_said']:.1%} of it right ({sure['precision_asked']:.1%} asked)"

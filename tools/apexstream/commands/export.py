@@ -59,8 +59,8 @@ def _check_compiles() -> None:
     from engine.runtime import refusal
 
     if reason := refusal("tensorrt"):
-        told = "run this on the machine with the GPU, or leave --backend out to write the .onnx file alone"
-        raise BackendError(f"TensorRT cannot compile the network here: {reason}; {told}")
+        advice = "run this on the machine with the GPU, or leave --backend out to write the .onnx file alone"
+        raise BackendError(f"TensorRT cannot compile the network here: {reason}; {advice}")
 
 
 def _compiled(weights: Path) -> str:
@@ -91,14 +91,17 @@ def _write(run: Path, out: Path, evaluation: Path | None, data: Path | None) -> 
         raise ConfigError(f"the exported file must end in .onnx, not {out.name}")
     for written in (out, out.with_suffix(".json")):
         check_target(written, "--out")
-    recipe, network, told = load_run(run)
-    judged = _judged(evaluation, recipe, told)
+    recipe, network, fitted_to = load_run(run)
+    judged = _judged(evaluation, recipe, fitted_to)
     network.temperature.fill_(judged["temperature"])
     torch.set_num_threads(1)
     probes = datasets.load(data).inputs(recipe.model.input) if data else None
     worst = export_onnx(network, recipe, out, probes=probes)
-    held = ", ".join(f"{name} {sum(classes.values())}" for name, classes in told["databases"].items())
-    facts = {"data": f"{told['maps']} flow maps of {told['subjects']} subjects ({held})", "licence": licence(told["databases"])}
+    held = ", ".join(f"{name} {sum(classes.values())}" for name, classes in fitted_to["databases"].items())
+    facts = {
+        "data": f"{fitted_to['maps']} flow maps of {fitted_to['subjects']} subjects ({held})",
+        "licence": licence(fitted_to["databases"]),
+    }
     card = write_card(out, recipe, {**facts, **judged}, kernel_of(network))
     say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {card.model_id}, runtimes agree within {worst:.1e}")
 
@@ -138,9 +141,9 @@ def _check_same(evaluation: Path, summary: dict[str, Any], recipe: Recipe, fitte
     own, judged = recipe.model_dump(mode="json"), today(summary["recipe"])
     if not isinstance(judged, dict) or judged | {"seed": 0} != own | {"seed": 0}:
         raise ConfigError(f"{evaluation} judges another recipe than the run's; evaluate the run's own recipe")
-    told = "data" if "data" in fitted_to else "maps"  # runs of before the digest was kept tell how many maps, no more
-    if summary.get(told) != fitted_to[told]:
-        difference = f"{told} {summary.get(told)} rather than {fitted_to[told]}"
+    key = "data" if "data" in fitted_to else "maps"  # older runs keep the number of maps instead of a digest
+    if summary.get(key) != fitted_to[key]:
+        difference = f"{key} {summary.get(key)} rather than {fitted_to[key]}"
         raise ConfigError(f"{evaluation} judges other flow maps than the run was fitted to ({difference}); evaluate with those")
 
 

@@ -15,7 +15,7 @@ import typer
 from apexstream.commands import say
 from apexstream.commands.analyze import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.text import plain_lines
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def run(settings: LiveSettings, *, debug: bool, open_page: bool) -> None:
 
     have_face_model(settings.pipeline.landmarks.model)
     try_opening(settings.pipeline.recognizer.weights)
-    with native_noise_hidden(not debug), GracefulShutdown() as shutdown:
+    with native_output_hidden(not debug), GracefulShutdown() as shutdown:
         shutdown.on_signal(partial(exit_after_cleanup, 0))  # while no service is running, nothing is lost
         log_to_stderr(debug)
         from stream.analysis.supervisor import process_count

@@ -12,7 +12,7 @@ import typer
 
 from apexstream.commands import say
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 
 if TYPE_CHECKING:
     from training.datasets.prepare import Outcome, Progress
@@ -49,7 +49,7 @@ def prepare(
         raise InputError(f"there is no database {database!r}; choose {NAMES}")
     have_face_model()
     try:
-        with native_noise_hidden(not ctx.obj["debug"]), _bar() as progress:
+        with native_output_hidden(not ctx.obj["debug"]), _bar() as progress:
             outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress)
     except KeyboardInterrupt:
         say(f"stopped; finished clips are kept in {out}, the same command goes on", err=True)
@@ -69,12 +69,12 @@ def _bar() -> Iterator[Progress]:
     bar = Bar(*columns, console=Console(stderr=True))
     task = bar.add_task("clips", total=None)
 
-    def told(done: int, total: int, newest: str | None) -> None:
+    def update(done: int, total: int, newest: str | None) -> None:
         bar.update(task, completed=done, total=total, description=newest or "clips")
         bar.start()
 
     try:
-        yield told
+        yield update
     finally:
         bar.stop()
 

@@ -13,7 +13,7 @@ import typer
 
 from apexstream.commands import check_target, say
 from apexstream.commands.fetch import have_face_model
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,8 +75,8 @@ def spot_evaluate(
     _show_data(videos)
     if videos.has_pictures:
         have_face_model()
-    quiet = native_noise_hidden(not ctx.obj["debug"]) if videos.has_pictures else nullcontext()
-    with quiet:
+    hidden = native_output_hidden(not ctx.obj["debug"]) if videos.has_pictures else nullcontext()
+    with hidden:
         bar = stages_bar(Console(stderr=True))
         spot = live if videos.has_pictures else spotter(_others(videos, data), seed, bar)
         found = spot_unseen(videos.videos, spot, seed=seed, jobs=jobs or os.cpu_count() or 1, progress=bar)

@@ -29,7 +29,7 @@ def train(
     """Fit a network on a configured data set, all its maps, to the recipe's last epoch.
 
     Pre-trained starts are kept in OUT, so that after a stop the same command does not make them again; what was fitted to
-    the maps until then is fitted anew.
+    the maps until then is fitted again.
     """
     import torch
     from rich.console import Console
@@ -50,7 +50,7 @@ def train(
     try:
         network, losses = _fitted(used, maps, out, console)
     except KeyboardInterrupt:
-        say(f"stopped; pre-trained starts are kept in {out}, the same command fits anew from them", err=True)
+        say(f"stopped; pre-trained starts are kept in {out}, the same command fits again from them", err=True)
         raise typer.Exit(1) from None
     save_run(out, used, network, maps, losses)
     say(f"fitted {recipe.model.members} x {recipe.model.name} to {len(maps)} maps: {out}")
@@ -68,10 +68,10 @@ def _fitted(recipe: Recipe, maps: FlowMaps, out: Path, console: Console) -> tupl
     with Progress(console=console) as bar:
         task = bar.add_task("simulating" if recipe.pretrain else "fitting", total=epochs(recipe))
 
-        def told(stage: str, member: int, epoch: int, loss: float) -> None:
+        def progress(stage: str, member: int, epoch: int, loss: float) -> None:
             losses.append((stage, member, epoch, round(loss, 5)))
             bar.update(task, advance=1, description=f"{stage} network {member + 1} of {recipe.model.members}, loss {loss:.3f}")
 
         members = range(pretrained_members(recipe))
-        starts = [keep(out, recipe, recipe.seed, member, partial(told, "pre-training", member)) for member in members]
-        return fit(recipe, maps, starts=starts, progress=told), losses
+        starts = [keep(out, recipe, recipe.seed, member, partial(progress, "pre-training", member)) for member in members]
+        return fit(recipe, maps, starts=starts, progress=progress), losses

@@ -7,5 +7,5 @@ score.py         records -> figures, pooled and by group
 registration.py  how still a still face is held, against its exact geometry
 tables.py        figures -> tables and lists on the terminal
 terminal.py      a run on the terminal: progress, failures, the record of the figures
-real/            real clips: what is found in a folder of videos, as figures and as a page to look at
+real/            real clips: what is found in a folder of videos, as figures and as an HTML page
 """

@@ -88,7 +88,7 @@ def _seeds(text: str) -> str:
     return text
 
 
-Faces = Annotated[str, typer.Option(callback=_faces, metavar="NAME,...", help="Faces to render (see tools.make_clip --help).")]
+Faces = Annotated[str, typer.Option(callback=_faces, metavar="NAME,...", help="Faces to render (see lab.make_clip --help).")]
 Rates = Annotated[str, typer.Option("--fps", callback=_rates, metavar="N,...", help="Frame rates.")]
 Seeds = Annotated[
     str,
@@ -269,7 +269,7 @@ def _common_line(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the command: 0 all done, 1 something failed (said in one sentence), 2 wrong usage, 130 interrupted."""
+    """Run the command: 0 all done, 1 something failed (reported in one sentence), 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()

@@ -2,7 +2,7 @@
 
 A rendered face without expression or blink sways, rolls, zooms and turns under noise and compression. Four ways hold it:
 
-    keypoints    a similarity from the mesh's five keypoints, every frame anew
+    keypoints    a similarity from the mesh's five keypoints, computed for every frame
     first        the similarity of the first frame, kept
     registrar    engine.registration.align.Registrar, what the pipeline does
     best         the similarity that fits the true positions best, every frame: no crop can be held stiller, since turning out
@@ -26,7 +26,7 @@ import numpy as np
 from apexstream.clips.actions import GRID_STEP, grid_over
 from apexstream.clips.motion import depth
 from apexstream.clips.render import Scene
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.errors import InputError
 from engine.types import F64, U8, Face, Frame
 from lab.clip_bench.jobs import Job
@@ -47,7 +47,7 @@ class _Held:
 
 
 def project(scene: Scene, frame: int, points: F64) -> F64:
-    """Frame pixels [N, 2] at which points of the face at rest, [N, 2] texture px, are seen in a frame (no expression)."""
+    """Frame pixels [N, 2] at which points of the neutral face, [N, 2] texture px, are seen in a frame (no expression)."""
     grid = grid_over(scene.face)
     at = ((points - grid.origin) / GRID_STEP).astype(np.float32)
     z = cv2.remap(depth(scene.face, grid), at[None, :, 0], at[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
@@ -65,7 +65,7 @@ def facial_points(scene: Scene) -> F64:
 
 def measure(job: Job) -> dict[str, Any]:
     """The figures of one clip, JSON form; run in a worker process. Raises InputError where no face is found in it."""
-    with native_noise_hidden(), rendered(job) as (path, _):
+    with native_output_hidden(), rendered(job) as (path, _):
         from engine.faces.landmarks import FaceLocator
         from stream.sources.file import open_video
 

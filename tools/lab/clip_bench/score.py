@@ -49,8 +49,8 @@ class Timing:
 class Figures:
     """One line of the report. A ratio with nothing to count is None, and so are found, precision and f1 where a group is one
     of truths (false events have no action). class_accuracy is over the spotted events that name a class, all_class_accuracy
-    over all spotted ones (uncertain is wrong). told_ms is the median source time from the true apex to the provisional event,
-    final_ms from the true offset to the final one."""
+    over all spotted ones (uncertain is wrong). announced_ms is the median source time from the true apex to the provisional
+    event, final_ms from the true offset to the final one."""
 
     group: str
     truths: int
@@ -68,8 +68,8 @@ class Figures:
     onset: Timing | None
     apex: Timing | None
     offset: Timing | None
-    told: int
-    told_ms: float | None
+    announced: int
+    announced_ms: float | None
     final_ms: float | None
 
 
@@ -95,7 +95,7 @@ def figures(group: str, cases: Sequence[Case], strays: Sequence[Stray] | None) -
     pairs = [(c.truth, c.found) for c in cases if c.found is not None]
     named = [(e, f) for e, f in pairs if f.label != ABSTAIN]
     right = sum(e.label == f.label for e, f in named)
-    told = [1e3 * (f.told_t - e.apex_t) for e, f in pairs if f.told_t is not None]
+    announced = [1e3 * (f.announced_t - e.apex_t) for e, f in pairs if f.announced_t is not None]
     final = [1e3 * (f.final_t - e.offset_t) for e, f in pairs if not f.truncated]
     found = None if strays is None else len(pairs) + len(strays)
     return Figures(
@@ -115,8 +115,8 @@ def figures(group: str, cases: Sequence[Case], strays: Sequence[Stray] | None) -
         onset=_timing([f.onset - e.onset_t for e, f in pairs]),
         apex=_timing([f.apex - e.apex_t for e, f in pairs]),
         offset=_timing([f.offset - e.offset_t for e, f in pairs]),
-        told=len(told),
-        told_ms=round(float(np.median(told)), 1) if told else None,
+        announced=len(announced),
+        announced_ms=round(float(np.median(announced)), 1) if announced else None,
         final_ms=round(float(np.median(final)), 1) if final else None,
     )
 
@@ -153,10 +153,10 @@ def amplitude_bin(amplitude: float) -> str:
 
 
 def confusion(cases: Iterable[Case]) -> dict[str, dict[str, int]]:
-    """Class of the truth -> class that was said -> how often, over the spotted events."""
+    """Class of the truth -> class of the event -> how often, over the spotted events."""
     counts = Counter((c.truth.label, c.found.label) for c in cases if c.found is not None)
-    said = sorted({guess for _, guess in counts}, key=lambda s: (s == ABSTAIN, s))
-    return {true: {guess: counts[true, guess] for guess in said} for true in sorted({true for true, _ in counts})}
+    named = sorted({guess for _, guess in counts}, key=lambda s: (s == ABSTAIN, s))
+    return {true: {guess: counts[true, guess] for guess in named} for true in sorted({true for true, _ in counts})}
 
 
 def spotting_summary(clips: Sequence[Watched]) -> dict[str, Any]:

@@ -24,24 +24,24 @@ _NEAR_BLINK_S = 0.25
 def spotting_tables(lines: Sequence[Figures]) -> list[Table]:
     """What was found, and how well it was named and timed."""
     found = new_table("truths", "found", "spotted", "precision", "recall", "F1")
-    named = new_table("class right", "uncertain", "micro/macro", "onset ms", "apex ms", "offset ms", "told after ms")
+    named = new_table("class right", "uncertain", "micro/macro", "onset ms", "apex ms", "offset ms", "announced after ms")
     found.title, named.title = "spotting (overlap of at least one half)", "of the spotted; mean absolute error (mean error)"
     for f in lines:
         found.add_row(f.group, str(f.truths), _cell(f.found), str(f.tp), share(f.precision), share(f.recall), share(f.f1))
         right = f"{share(f.class_accuracy)} ({f.right}/{f.named})"
         times = [_timing(t) for t in (f.onset, f.apex, f.offset)]
-        told = "" if f.told_ms is None else f"{f.told_ms:.0f}"
-        named.add_row(f.group, right, f"{f.uncertain}/{f.tp}", share(f.kind_accuracy), *times, told)
+        delay = "" if f.announced_ms is None else f"{f.announced_ms:.0f}"
+        named.add_row(f.group, right, f"{f.uncertain}/{f.tp}", share(f.kind_accuracy), *times, delay)
     return [found, named]
 
 
 def confusion_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """True classes down, said classes across."""
-    said = list(next(iter(counts.values()), {}))
-    table = new_table(*said)
-    table.title = "class: true down, said across"
+    """True classes down, event classes across."""
+    named = list(next(iter(counts.values()), {}))
+    table = new_table(*named)
+    table.title = "class: true down, event across"
     for true, row in counts.items():
-        table.add_row(true, *(str(row[guess]) for guess in said))
+        table.add_row(true, *(str(row[guess]) for guess in named))
     return table
 
 
@@ -69,16 +69,16 @@ def registration_table(summary: Mapping[str, Any]) -> Table:
 
 def miss_lines(cases: Sequence[Case], strays: Sequence[Stray]) -> Iterator[str]:
     """Every miss, false event and wrong class in a sentence, clip by clip."""
-    told = [(c.clip.name, c.truth.onset_t, _case_line(c)) for c in cases]
-    told += [(s.clip.name, s.found.onset, _stray_line(s)) for s in strays]
-    yield from (f"{name}: {line}" for name, _, line in sorted(told) if line)
+    lines = [(c.clip.name, c.truth.onset_t, _case_line(c)) for c in cases]
+    lines += [(s.clip.name, s.found.onset, _stray_line(s)) for s in strays]
+    yield from (f"{name}: {line}" for name, _, line in sorted(lines) if line)
 
 
 def _case_line(case: Case) -> str:
     if case.found is None:
         near = nearest(case.clip, case.truth.onset_t, case.truth.offset_t, "found")
-        said = "nothing was found there" if near is None else f"overlap {near[1]:.2f} with {_event(case.clip.found[near[0]])}"
-        return f"missed {_truth(case.truth)}; {said}"
+        reason = "nothing was found there" if near is None else f"overlap {near[1]:.2f} with {_event(case.clip.found[near[0]])}"
+        return f"missed {_truth(case.truth)}; {reason}"
     if case.found.label not in (ABSTAIN, case.truth.label):
         return f"wrong class for {_truth(case.truth)}: {_event(case.found)}"
     return ""
@@ -90,8 +90,8 @@ def _stray_line(stray: Stray) -> str:
     if near is not None:
         return f"false {_event(found)}; overlap {near[1]:.2f} with {_truth(clip.truths[near[0]])}"
     blinks = [b for b in clip.blinks if b.start_t < found.offset + _NEAR_BLINK_S and b.end_t > found.onset - _NEAR_BLINK_S]
-    said = f"a blink at {blinks[0].closed_t:.2f} s" if blinks else "the face is still there"
-    return f"false {_event(found)}; {said}"
+    cause = f"a blink at {blinks[0].closed_t:.2f} s" if blinks else "the face is still there"
+    return f"false {_event(found)}; {cause}"
 
 
 def clip_line(clip: Watched) -> str:

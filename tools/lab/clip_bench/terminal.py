@@ -38,7 +38,7 @@ def run_all(
     out: Path | None,
     version: str,
 ) -> Results:
-    """Does all jobs (workers 0: one a core) and says on stderr how it goes; line puts a record in words.
+    """Does all jobs (workers 0: one a core) and reports progress on stderr; line puts a record in words.
 
     Raises ApexError where not one could be done.
     """

@@ -11,15 +11,15 @@ from typing import Any
 
 from apexstream.clips import Truth, write_clip
 from apexstream.clips.spec import BlinkTruth, EventTruth, read_truth, truth_path
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.types import Event
 from lab.clip_bench.jobs import Job
 
 
 @dataclass(frozen=True)
 class Found:
-    """One final event. told_t is the source time of the frame that decided its first provisional form (None: there was none),
-    final_t that of the frame that decided the final one; all times in seconds of the source."""
+    """One final event. announced_t is the source time of the frame that decided its first provisional form (None: there was
+    none), final_t that of the frame that decided the final one; all times in seconds of the source."""
 
     onset: float
     apex: float
@@ -30,7 +30,7 @@ class Found:
     intensity: float
     truncated: bool
     face: int
-    told_t: float | None
+    announced_t: float | None
     final_t: float
 
 
@@ -87,7 +87,7 @@ def rendered(job: Job) -> Iterator[tuple[Path, Truth]]:
 
 def watch(job: Job) -> dict[str, Any]:
     """The JSON form of `Watched` for a job; run in a worker process."""
-    with native_noise_hidden(), rendered(job) as (path, truth):
+    with native_output_hidden(), rendered(job) as (path, truth):
         return asdict(_watch(job, path, truth))
 
 
@@ -95,7 +95,7 @@ def _watch(job: Job, path: Path, truth: Truth) -> Watched:
     from engine import Pipeline
     from stream.sources.file import open_video
 
-    told: dict[str, float] = {}
+    announced: dict[str, float] = {}
     finals: list[Found] = []
     t = 0.0
     pipeline = Pipeline.from_config(job.settings, stream=path.stem)
@@ -103,8 +103,8 @@ def _watch(job: Job, path: Path, truth: Truth) -> Watched:
     with open_video(path, threads=1) as video:
         for frame in video:
             t = frame.t
-            _sort(pipeline.feed(frame), t, told, finals)
-    _sort(pipeline.flush(), t, told, finals)
+            _sort(pipeline.feed(frame), t, announced, finals)
+    _sort(pipeline.flush(), t, announced, finals)
     took = time.perf_counter() - began
     counts = pipeline.statistics
     pipeline.close()
@@ -120,17 +120,17 @@ def _watch(job: Job, path: Path, truth: Truth) -> Watched:
         blinks=truth.blinks,
         found=tuple(finals),
         blinks_recognized=counts["blinks"],
-        withdrawn=len(told) - sum(f.told_t is not None for f in finals),
+        withdrawn=len(announced) - sum(f.announced_t is not None for f in finals),
         pipeline_s=round(took, 3),
         model=pipeline.model,
     )
 
 
-def _sort(events: list[Event], t: float, told: dict[str, float], finals: list[Found]) -> None:
-    """Notes when each event was first told, and keeps the final ones."""
+def _sort(events: list[Event], t: float, announced: dict[str, float], finals: list[Found]) -> None:
+    """Notes when each event was first announced, and keeps the final ones."""
     for event in events:
         if event.state == "provisional" or event.offset is None:
-            told.setdefault(event.id, t)
+            announced.setdefault(event.id, t)
             continue
         finals.append(
             Found(
@@ -143,7 +143,7 @@ def _sort(events: list[Event], t: float, told: dict[str, float], finals: list[Fo
                 intensity=round(event.intensity, 3),
                 truncated=event.truncated,
                 face=event.face,
-                told_t=told.get(event.id),
+                announced_t=announced.get(event.id),
                 final_t=t,
             )
         )

@@ -1,258 +1,26 @@
 """TV-L1 flow measured against OpenCV's default solver, on a fixed set of rendered motions, both in one run.
 
-    python -m lab.flow_bench [--every N] [--threads N] [--cpu-time] [--backend cpu] [--batch 64] [--json]
-
-Each case is a public-domain photograph's face at 128 px and the same face moved by a known field: five shapes of field, six
-amplitudes (the longest motion, 0.3 to 6 px), four levels of sensor noise, two photographs. The parameters of `tvl1` were
-chosen on the first photograph alone; the second judges.
+python -m lab.flow_bench [--every N] [--threads N] [--cpu-time] [--backend cpu] [--batch 64] [--json]
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, cast
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import typer
 
-from engine.errors import ApexError, InputError
+from engine.errors import ApexError
 from engine.ops.backend import Backend
 from engine.ops.tvl1 import tvl1
-from engine.types import F32, U8
-
-SIDE = 128
-FINE = 4
-"""Pictures are rendered at FINE times their size and averaged down, so that the truth holds below a pixel."""
-AMPLITUDES = (0.3, 0.7, 1.2, 2.0, 3.5, 6.0)
-NOISES = (0.0, 1.0, 2.0, 4.0)
-MOVING_SHARE = 0.25
-"""A pixel counts as moving when it moves at least this share of the field's longest motion."""
-
-Solver = Callable[[U8, U8], F32]
-Clock = Callable[[], float]
-Field = Callable[[F32, F32], tuple[F32, F32]]
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One rendered pair: moving(x + u, y + v) = fixed(x, y) up to noise, truth [2, H, W] (u, v) in pixels."""
-
-    face: str
-    field: str
-    amplitude: float
-    noise: float
-    fixed: U8
-    moving: U8
-    truth: F32
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Endpoint errors in pixels: over all pixels, over the moving ones, and the 95th percentile of all."""
-
-    mean: float
-    moving: float
-    p95: float
-
-
-def faces() -> dict[str, U8]:
-    """The faces, grey [512, 512], cut from photographs that scikit-image and matplotlib carry."""
-    try:
-        import matplotlib
-        from skimage import data
-    except ImportError as error:
-        raise InputError(
-            f"the photographs come with scikit-image and matplotlib: pip install 'apexstream[dev]' ({error})"
-        ) from error
-    portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    hopper = cv2.imread(str(portrait), cv2.IMREAD_GRAYSCALE)
-    if hopper is None:
-        raise InputError(f"{portrait} cannot be read; reinstall matplotlib")
-    portrait_of_collins: Any = data.astronaut
-    collins = cv2.cvtColor(portrait_of_collins(), cv2.COLOR_RGB2GRAY)
-    cuts = {"astronaut": collins[65:185, 163:283], "hopper": hopper[110:375, 135:400]}
-    side = SIDE * FINE
-    return {
-        name: np.asarray(cv2.resize(cut, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8) for name, cut in cuts.items()
-    }
-
-
-def bump(x: F32, y: F32, at: tuple[float, float], sigma: float) -> F32:
-    """A Gaussian of height 1 around `at`, (x, y) in pixels of the 128 px picture."""
-    return np.asarray(np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * sigma**2)), np.float32)
-
-
-def brows_up(x: F32, y: F32) -> tuple[F32, F32]:
-    """Smooth: both brows rise."""
-    return 0 * x, -(bump(x, y, (40, 40), 11) + bump(x, y, (88, 40), 11))
-
-
-def corners_out(x: F32, y: F32) -> tuple[F32, F32]:
-    """Smooth and stretching: the lip corners go up and apart."""
-    left, right = bump(x, y, (44, 92), 9), bump(x, y, (84, 92), 9)
-    return 0.7 * (right - left), -0.7 * (left + right)
-
-
-def patch(x: F32, y: F32) -> tuple[F32, F32]:
-    """Sharp: an oval of the cheek slides as one piece over what stays."""
-    inside = ((x - 46) / 20) ** 2 + ((y - 74) / 15) ** 2 < 1
-    return 0.8 * inside.astype(np.float32), -0.6 * inside.astype(np.float32)
-
-
-def parting(x: F32, y: F32) -> tuple[F32, F32]:
-    """Sharp along one line: above the mouth up, below it down, fading with distance."""
-    near = np.exp(-(((x - 64) / 22) ** 2) - ((y - 94) / 12) ** 2).astype(np.float32)
-    return 0 * x, np.where(y < 94, -near, near)
-
-
-def head_and_brows(x: F32, y: F32) -> tuple[F32, F32]:
-    """Everywhere: what registration leaves of the head's motion, with the brows drawn together on top."""
-    u = 0.3 + 0.2 * (y - 64) / 64 + 0.5 * (bump(x, y, (46, 42), 10) - bump(x, y, (82, 42), 10))
-    v = -0.2 - 0.2 * (x - 64) / 64 + 0.3 * bump(x, y, (64, 44), 14)
-    return u, v
-
-
-FIELDS: tuple[Field, ...] = (brows_up, corners_out, patch, parting, head_and_brows)
-
-
-def cases() -> Iterator[Case]:
-    """The published set, in a fixed order, the same on every machine."""
-    seed = 0
-    for face in faces().items():
-        for field in FIELDS:
-            for amplitude in AMPLITUDES:
-                for noise in NOISES:
-                    seed += 1
-                    yield render(face, field, amplitude=amplitude, noise=noise, seed=seed)
-
-
-def render(face: tuple[str, U8], field: Field, *, amplitude: float, noise: float, seed: int) -> Case:
-    """A named face moved by `field`, with sensor noise of that standard deviation in grey levels on both pictures."""
-    name, picture = face
-    fine = (np.mgrid[: SIDE * FINE, : SIDE * FINE].astype(np.float32) + 0.5) / FINE - 0.5
-    y, x = fine[0], fine[1]
-    u, v = field(x, y)
-    scale = amplitude / float(np.sqrt(u**2 + v**2).max())
-    to_x, to_y = ((x + scale * u + 0.5) * FINE - 0.5), ((y + scale * v + 0.5) * FINE - 0.5)
-    warped = cv2.remap(
-        picture, to_x.astype(np.float32), to_y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-    )
-    rng = np.random.default_rng(seed)
-    truth = np.stack([shrink(scale * u), shrink(scale * v)])
-    return Case(name, field.__name__, amplitude, noise, expose(warped, noise, rng), expose(picture, noise, rng), truth)
-
-
-def shrink(picture: F32) -> F32:
-    """[H * FINE, W * FINE] -> [H, W], the mean of each square."""
-    return np.asarray(cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def expose(fine: npt.NDArray[Any], noise: float, rng: np.random.Generator) -> U8:
-    """The picture a sensor of 128 px would give, with its noise, in whole grey levels."""
-    light = shrink(fine.astype(np.float32))
-    return np.clip(np.rint(light + rng.normal(0, noise, light.shape)), 0, 255).astype(np.uint8)
-
-
-def endpoint_errors(flow: F32, truth: F32) -> Errors:
-    """How far the flow's arrows end from the true ones."""
-    error = np.sqrt(((flow - truth) ** 2).sum(0))
-    length = np.sqrt((truth**2).sum(0))
-    moving = length >= MOVING_SHARE * length.max()
-    return Errors(float(error.mean()), float(error[moving].mean()), float(np.percentile(error, 95)))
-
-
-def opencv_default(fixed: U8, moving: U8) -> F32:
-    """What a user would otherwise run."""
-    solver: Any = getattr(cv2.optflow, "DualTVL1OpticalFlow_create")()  # noqa: B009 - missing from OpenCV's type stubs
-    return np.ascontiguousarray(solver.calc(fixed, moving, None).transpose(2, 0, 1))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the report: both solvers over a group of cases, errors as means over the cases, times as medians."""
-
-    group: str
-    cases: int
-    default_ms: float
-    ours_ms: float
-    ratio: float
-    default: Errors
-    ours: Errors
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What one case gave: seconds and errors of both solvers."""
-
-    case: Case
-    seconds: tuple[float, float]
-    errors: tuple[Errors, Errors]
-
-
-def timed(solver: Solver, case: Case, clock: Clock = time.perf_counter) -> tuple[float, F32]:
-    """Seconds and flow of one run."""
-    began = clock()
-    flow = solver(case.fixed, case.moving)
-    return clock() - began, flow
-
-
-def measure(case: Case, ours: Solver, clock: Clock = time.perf_counter) -> Sample:
-    """Both solvers on one case, one right after the other."""
-    default_s, default_flow = timed(opencv_default, case, clock)
-    ours_s, our_flow = timed(ours, case, clock)
-    return Sample(case, (default_s, ours_s), (endpoint_errors(default_flow, case.truth), endpoint_errors(our_flow, case.truth)))
-
-
-def summarize(group: str, samples: list[Sample]) -> Row:
-    """The line of a group of samples."""
-
-    def mean(which: int) -> Errors:
-        values = np.mean([[e.mean, e.moving, e.p95] for e in (s.errors[which] for s in samples)], axis=0)
-        return Errors(*(round(float(v), 4) for v in values))
-
-    default_ms, ours_ms = (float(np.median([s.seconds[which] for s in samples])) * 1e3 for which in (0, 1))
-    ratio = round(default_ms / ours_ms, 1)
-    return Row(group, len(samples), round(default_ms, 2), round(ours_ms, 2), ratio, mean(0), mean(1))
-
-
-def report(samples: list[Sample]) -> list[Row]:
-    """All cases, then by photograph, amplitude, noise and field."""
-    rows = [summarize("all", samples)]
-    for key, unit in (("face", ""), ("amplitude", " px"), ("noise", " grey levels"), ("field", "")):
-        values = dict.fromkeys(getattr(s.case, key) for s in samples)
-        rows += [summarize(f"{key} {value}{unit}", [s for s in samples if getattr(s.case, key) == value]) for value in values]
-    return rows
-
-
-def table(rows: list[Row]) -> str:
-    """The report as a markdown table; each pair is OpenCV's default, then ours."""
-    lines = [
-        "| cases | n | ms | ratio | mean error, px | on moving pixels | 95th percentile |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for r in rows:
-        pairs = [(r.default.mean, r.ours.mean), (r.default.moving, r.ours.moving), (r.default.p95, r.ours.p95)]
-        cells = " | ".join(f"{default:.3f} → {ours:.3f}" for default, ours in pairs)
-        lines.append(f"| {r.group} | {r.cases} | {r.default_ms:.1f} → {r.ours_ms:.1f} | {r.ratio:.1f} | {cells} |")
-    return "\n".join(lines)
-
-
-def run_batch(pairs: int, as_json: bool) -> None:
-    """A batch on the GPU, beside what the device could do at best."""
-    from lab.flow_bench.batch import batch_table, bench_batch
-
-    try:
-        found = bench_batch(pairs)
-    except ApexError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
-    typer.echo(json.dumps(asdict(found), indent=2) if as_json else batch_table(found))
+from lab.flow_bench.batch import batch_table, bench_batch
+from lab.flow_bench.cases import SIDE, cases
+from lab.flow_bench.compare import measure, report, table
 
 
 def main(
@@ -270,16 +38,14 @@ def main(
     if threads or cpu_time:
         cv2.setNumThreads(1 if cpu_time else threads)
     clock = time.thread_time if cpu_time else time.perf_counter
-    if batch:
-        run_batch(batch, as_json)
-        return
+    ours = partial(tvl1, backend=cast(Backend, backend))
     try:
-        tvl1(np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), np.uint8), backend=cast(Backend, backend))
-        samples = [
-            measure(case, lambda fixed, moving: tvl1(fixed, moving, backend=cast(Backend, backend)), clock)
-            for number, case in enumerate(cases())
-            if number % every == 0
-        ]
+        if batch:
+            found = bench_batch(batch)
+            typer.echo(json.dumps(asdict(found), indent=2) if as_json else batch_table(found))
+            return
+        ours(np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), np.uint8))  # load before measuring
+        samples = [measure(case, ours, clock) for number, case in enumerate(cases()) if number % every == 0]
     except ApexError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

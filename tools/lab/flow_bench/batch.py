@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from apexstream.bench.baseline import default_flow
+from apexstream.bench.timing import gpu_median_ms, timed
 from engine.errors import BackendError
 from engine.ops.tvl1 import gpu, reference
 from engine.types import F32
-from lab.flow_bench.__main__ import SIDE, Case, cases, endpoint_errors, opencv_default
+from lab.flow_bench.cases import SIDE, Case, cases, endpoint_errors
 from lab.flow_bench.floor import Device, device_named, floor
 
 if TYPE_CHECKING:
@@ -87,12 +90,8 @@ def _report(
     batch_us, upload_us, inputs_us, answer_us = times
     few = list(zip(chosen, flow, strict=True))[:COMPARED]
     apart = np.abs([f - reference.solve(c.fixed.astype(np.float32), c.moving.astype(np.float32)) for c, f in few])
-    seconds, theirs = [], []
-    for c, _ in few:
-        began = time.perf_counter()
-        theirs.append(endpoint_errors(opencv_default(c.fixed, c.moving), c.truth).mean)
-        seconds.append(time.perf_counter() - began)
-    opencv_us = float(np.median(seconds)) * 1e6
+    runs = [timed(partial(default_flow, c.fixed, c.moving), time.perf_counter) for c, _ in few]
+    opencv_us = float(np.median([seconds for seconds, _ in runs])) * 1e6
     least = floor(device, len(chosen), SIDE, SIDE) if device else None
     return BatchReport(
         device=name,
@@ -109,24 +108,12 @@ def _report(
         apart_mean=float(apart.mean()),
         apart_max=float(apart.max()),
         error_mean=float(np.mean([endpoint_errors(f, c.truth).mean for c, f in few])),
-        opencv_error_mean=float(np.mean(theirs)),
+        opencv_error_mean=float(np.mean([endpoint_errors(f, c.truth).mean for (_, f), (c, _) in zip(runs, few, strict=True)])),
     )
 
 
-def _median_us(run: Callable[[], object]) -> float:
-    import torch
-
-    for _ in range(3):
-        run()
-    found = []
-    for _ in range(ROUNDS):
-        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        began.record()
-        run()
-        ended.record()
-        ended.synchronize()
-        found.append(began.elapsed_time(ended) * 1e3)
-    return float(np.median(found))
+def _median_us(call: Callable[[], object]) -> float:
+    return 1000 * gpu_median_ms(call, ROUNDS)
 
 
 def batch_table(report: BatchReport) -> str:

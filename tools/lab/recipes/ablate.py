@@ -134,8 +134,8 @@ def main(
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except ApexError as told:
-        say_error(told)
+    except ApexError as error:
+        say_error(error)
         sys.exit(1)
     except KeyboardInterrupt:
         say_error("stopped; finished folds are kept, the same command goes on")

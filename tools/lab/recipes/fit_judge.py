@@ -125,7 +125,7 @@ def collect(folders: Sequence[Path], into: Path, longest_s: float) -> None:
     Raises InputError where one person is in both splits, or a folder or clip cannot be read.
     """
     from apexstream.commands.fetch import have_face_model
-    from apexstream.quiet import native_noise_hidden
+    from apexstream.native_output import native_output_hidden
     from lab.clip_bench.real.folder import read_clips
     from training.tapes import write_tapes
 
@@ -143,7 +143,7 @@ def collect(folders: Sequence[Path], into: Path, longest_s: float) -> None:
             other.replace(path)
         if path.is_file():
             continue
-        with native_noise_hidden():
+        with native_output_hidden():
             tapes = tapes_of(clip, longest_s)
         write_tapes(path, tapes)
         typer.echo(f"{number}/{len(clips)} {clip.name}: {len(tapes)} tapes, {_minutes(tapes):.1f} min, {split}", err=True)

@@ -15,7 +15,7 @@ from engine.ops.tvl1 import gpu, reference
 from engine.ops.tvl1 import method as steps
 from engine.ops.tvl1.method import METHOD, Method
 from engine.ops.tvl1.tiling import CELLS
-from lab.flow_bench.__main__ import Case, cases
+from lab.flow_bench.cases import Case, cases
 
 F32 = npt.NDArray[np.float32]
 

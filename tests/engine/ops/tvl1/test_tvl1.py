@@ -17,7 +17,7 @@ from engine.errors import ArrayError, BackendError
 from engine.ops.backend import Backend
 from engine.ops.tvl1 import reference, tvl1
 from engine.ops.tvl1.method import METHOD, sizes
-from lab.flow_bench.__main__ import Case, cases, endpoint_errors
+from lab.flow_bench.cases import Case, cases, endpoint_errors
 
 U8 = npt.NDArray[np.uint8]
 BACKENDS: tuple[Backend, ...] = ("reference", "cpu", "auto")

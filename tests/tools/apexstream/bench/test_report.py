@@ -5,13 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
+from apexstream.bench.baseline import FoundEvent
 from apexstream.bench.report import Row, fast_rows, held_row, latency_rows, number, stage_row, table, video_rows, whole_rows
 from apexstream.bench.service import Latency, Load
 from apexstream.bench.stages import Stage
-from apexstream.bench.straight import Named
 from apexstream.bench.whole import Analysed
 
-EVENT = Named(1.0, 1.2, 1.5, "positive")
+EVENT = FoundEvent(1.0, 1.2, 1.5, "positive")
 FAST = Analysed(1000, 1.5, 4.0, 2.0, 300.0, (EVENT,))
 SLOW = Analysed(1000, 8.0, 10.0, 10.0, 400.0, (EVENT,))
 
@@ -37,7 +37,7 @@ def test_a_stage_is_judged_by_its_ratio() -> None:
 def test_the_whole_is_told_with_what_both_found() -> None:
     rows = {row.name: row for row in whole_rows(FAST, SLOW)}
     assert rows["whole analyze, 640x360"].verdict == "goal"
-    assert rows["against the straight script"].judged == pytest.approx(5.0)
+    assert rows["against the baseline script"].judged == pytest.approx(5.0)
     assert rows["processor's time"].ratio == pytest.approx(2.5)
     note = rows["whole analyze, 640x360"].note
     assert "1 events the same" in note and "667 and 125 without the program's start" in note

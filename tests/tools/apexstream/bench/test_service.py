@@ -30,10 +30,10 @@ def test_the_most_that_is_held_is_found_by_halving(limit: int, monkeypatch: pyte
         return Load(count, seconds, [30.0] * count, drops=int(count > limit))
 
     monkeypatch.setattr(service, "watch", some)
-    told: list[Load] = []
-    most, tried = most_held(Path("clip"), 30, 1.0, told.append, processes="3")
+    reported: list[Load] = []
+    most, tried = most_held(Path("clip"), 30, 1.0, reported.append, processes="3")
     assert most == max((count for count in service.COUNTS if count <= limit), default=0)
-    assert told == tried and len(tried) <= 4
+    assert reported == tried and len(tried) <= 4
 
 
 def test_a_camera_is_watched_through_the_service(rendered_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 
-from apexstream.bench.stages import in_turns, measure, repeated, single_threaded
+from apexstream.bench.stages import measure, single_threaded
 
 NAMES = ["decoding", "landmarks", "registration", "spotting", "flow (TV-L1)", "strain and features", "network"]
 
@@ -16,13 +16,6 @@ def test_every_stage_is_timed_once(rendered_clip: Path) -> None:
     assert [stage.name for stage in found if stage.plain_ms is None] == ["registration", "spotting"]
     flow = next(stage for stage in found if stage.name == "flow (TV-L1)")
     assert flow.ratio is not None and flow.ratio > 5
-
-
-def test_two_ways_are_called_in_turns() -> None:
-    calls: list[str] = []
-    in_turns(lambda: calls.append("a"), lambda: calls.append("b"), 3)
-    assert calls == list("ababab")
-    assert all(ms >= 0 for ms in repeated(lambda: None, lambda: None))
 
 
 def test_threads_are_given_back() -> None:

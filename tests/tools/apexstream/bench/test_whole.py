@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from apexstream.bench.straight import Named
+from apexstream.bench.baseline import FoundEvent
 from apexstream.bench.whole import MeasurementError, ours, run, same
 
 WORK = "sum(k * k for k in range(3_000_000)); held = bytearray(80_000_000); print('done')"
 
 
-def named(onset: float, offset: float, label: str = "surprise") -> Named:
-    return Named(onset, (onset + offset) / 2, offset, label)
+def named(onset: float, offset: float, label: str = "surprise") -> FoundEvent:
+    return FoundEvent(onset, (onset + offset) / 2, offset, label)
 
 
 def test_a_program_is_measured() -> None:
@@ -43,5 +43,5 @@ def test_an_analysis_is_measured(rendered_clip: Path) -> None:
         ([], 0),
     ],
 )
-def test_events_are_the_same_where_they_overlap_and_have_one_class(theirs: list[Named], count: int) -> None:
+def test_events_are_the_same_where_they_overlap_and_have_one_class(theirs: list[FoundEvent], count: int) -> None:
     assert same([named(1.0, 2.0), named(5.0, 6.0)], theirs) == count

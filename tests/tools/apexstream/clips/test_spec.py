@@ -13,7 +13,7 @@ from engine.errors import InputError, OutputError
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"photo": "mona-lisa"}, "no face called 'mona-lisa'"),
         ({"actions": ()}, "actions must be some of"),
@@ -32,8 +32,8 @@ from engine.errors import InputError, OutputError
         ({"n_events": -1}, "n_events cannot be -1"),
     ],
 )
-def test_what_cannot_be_rendered_is_refused_in_a_sentence(changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_what_cannot_be_rendered_is_refused_in_a_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         ClipSpec(**changes)
 
 

@@ -26,7 +26,7 @@ FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "summary.
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "apexstream.cli", "analyze", *map(str, args)]
+    command = [sys.executable, "-m", "apexstream", "analyze", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
@@ -71,8 +71,8 @@ def test_a_defect_in_one_video_is_told_and_does_not_stop_the_next(
 
     monkeypatch.setattr(stream.recorded.analyze, "analyze", fails_on_the_first)
     assert exits(*videos, "--out", tmp_path / "out") == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "the graph is gone" in told and str(videos[0]) in told
+    reported = capsys.readouterr().err
+    assert reported.count("\n") == 1 and "the graph is gone" in reported and str(videos[0]) in reported
     assert summary(tmp_path / "out" / "b")["complete"] is True
     with pytest.raises(SystemExit):
         main(["--debug", "analyze", str(videos[0]), "--out", str(tmp_path / "out")])
@@ -110,10 +110,10 @@ def test_one_failing_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.Captu
     videos = [small(tmp_path / "first.mp4"), tmp_path / "text.mp4", tmp_path / "none.mp4", small(tmp_path / "last.mp4")]
     assert exits(*videos, "--out", tmp_path / "out") == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first", "last"]
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
-    assert said[0].startswith(f"apexstream: error: {tmp_path / 'text.mp4'} cannot be read as a video")
-    assert said[1] == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file"
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 2
+    assert output[0].startswith(f"apexstream: error: {tmp_path / 'text.mp4'} cannot be read as a video")
+    assert output[1] == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file"
 
 
 def test_names_that_would_collide_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,17 +186,17 @@ def test_a_network_named_on_the_command_line_goes_before_the_settings(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--network", "resnet"], "'resnet' is none of ahmsa, htnet, hfa"),
         (["--network", "ahmsa", "--weights", "a.onnx"], "give one of them"),
     ],
 )
 def test_networks_that_cannot_be_meant_are_wrong_usage(
-    flags: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exits(tmp_path / "clip.mp4", "--out", tmp_path / "out", *flags) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_network_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_stop_in_the_middle_keeps_what_was_found(number: signal.Signals, tmp_p
     command = [
         sys.executable,
         "-m",
-        "apexstream.cli",
+        "apexstream",
         "analyze",
         str(pipe),
         str(tmp_path / "whole.ts"),
@@ -249,9 +249,9 @@ def test_a_stop_in_the_middle_keeps_what_was_found(number: signal.Signals, tmp_p
         writer.flush()
         process.send_signal(number)
         writer.write(data[len(data) // 3 :])
-    _, told = process.communicate(timeout=60)
+    _, reported = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert told.splitlines() == [
+    assert reported.splitlines() == [
         f"apexstream: error: {pipe}: stopped by the user; 0 events kept in {tmp_path / 'out' / 'pipe'}",
         f"apexstream: error: {tmp_path / 'whole.ts'}: not analysed, stopped by the user",
     ]
@@ -273,5 +273,5 @@ def test_compiled_networks_lie_in_the_users_data_folder_unless_told_otherwise(tm
     place = with_engines(PipelineSettings()).recognizer.engine_cache
     assert place is not None and place.parts[-2:] == ("apexstream", "engines")
     assert with_engines(PipelineSettings(), tmp_path).recognizer.engine_cache == tmp_path / "engines"
-    told = PipelineSettings(recognizer=RecognizerSettings(engine_cache=tmp_path))
-    assert with_engines(told) == told
+    reported = PipelineSettings(recognizer=RecognizerSettings(engine_cache=tmp_path))
+    assert with_engines(reported) == reported

@@ -24,8 +24,8 @@ def test_figures_are_shown_and_written(
     monkeypatch.setattr(bench, "QUICK", bench.Plan(4, 30, 1, 1, 1, (1,)))
     record = tmp_path / "deep" / "bench.json"
     assert ended("--quick", "--only", "stages,gpu", "--processes", "2", "--json", str(record)) == 0
-    shown, told = capsys.readouterr()
-    assert "rendering 4 s" in told and "each stage" in told
+    shown, reported = capsys.readouterr()
+    assert "rendering 4 s" in reported and "each stage" in reported
     found = json.loads(record.read_text(encoding="utf-8"))
     assert found["command"] == "apexstream bench --quick --only stages,gpu --processes 2"
     names = [row["name"] for row in found["rows"]]
@@ -54,8 +54,8 @@ def test_what_was_measured_is_kept_where_a_later_part_fails(
     monkeypatch.setitem(bench._MEASURES, "live", lambda *_: iter([Row("sources", "sources", 3.0)]))
     monkeypatch.setitem(bench._MEASURES, "latency", fails)
     assert ended("--only", "live,latency", "--json", str(tmp_path / "bench.json")) == 1
-    shown, told = capsys.readouterr()
-    assert "sources" in shown and "the service did not start" in told
+    shown, reported = capsys.readouterr()
+    assert "sources" in shown and "the service did not start" in reported
     assert [row["name"] for row in json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["rows"]] == ["sources"]
 
 
@@ -69,10 +69,18 @@ def test_a_target_that_cannot_be_written_is_told_before_anything_is_measured(
         assert f"{target} cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("part", "package", "extra"), [("whole", "torch", "train"), ("latency", "skimage", "clips")])
-def test_a_missing_extra_is_named_before_anything_is_measured(
-    part: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("part", "missing", "named"),
+    [
+        ("whole", {"torch"}, "torch"),
+        ("latency", {"skimage"}, "skimage"),
+        ("gpu", {"psutil", "torch", "skimage"}, "psutil"),
+        ("stages", {"psutil", "torch"}, "psutil, torch"),
+    ],
+)
+def test_missing_packages_are_named_before_anything_is_measured(
+    part: str, missing: set[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr(bench, "find_spec", lambda name: None if name in missing else object())
     assert ended("--only", part) == 1
-    assert f"pip install 'apexstream[{extra}]'" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"apexstream: error: this measurement needs {named}: pip install 'apexstream[bench]'\n"

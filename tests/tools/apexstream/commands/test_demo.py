@@ -52,12 +52,12 @@ def test_the_demo_ends_with_what_was_recognized(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_page_stays_until_it_is_ended(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "apexstream.cli", "demo", "--headless", "--stay", "--seconds", "2", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "apexstream", "demo", "--headless", "--stay", "--seconds", "2", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
-            said = list(iter(process.stdout.readline, "recognized 0 of 0\n"))
-            page = next(line.split()[-1] for line in said if "http://" in line)
+            output = list(iter(process.stdout.readline, "recognized 0 of 0\n"))
+            page = next(line.split()[-1] for line in output if "http://" in line)
             assert page in process.stderr.readline()
             with urllib.request.urlopen(f"{page}healthz", timeout=PATIENCE_S) as answer:
                 assert answer.status == 200

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from apexstream import probes
 from apexstream.cli import main
 from apexstream.commands import doctor
 from engine.errors import WeightsError
@@ -20,9 +21,9 @@ def exits(*args: str) -> object:
 
 def test_a_working_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert exits("doctor", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["works"] is True
-    by_name = {finding["name"]: finding for finding in told["findings"]}
+    found = json.loads(capsys.readouterr().out)
+    assert found["works"] is True
+    by_name = {finding["name"]: finding for finding in found["findings"]}
     for name in (
         "Python",
         "H.264 decoding",
@@ -34,20 +35,20 @@ def test_a_working_machine(capsys: pytest.CaptureFixture[str]) -> None:
         "TV-L1",
     ):
         assert by_name[name]["standing"] == "ok", by_name[name]
-    assert all(finding["detail"] for finding in told["findings"])
+    assert all(finding["detail"] for finding in found["findings"])
     weights = Path(doctor.__file__).parents[3] / "engine" / "weights" / "ahmsa-3db.onnx"
     assert hashlib.sha256(weights.read_bytes()).hexdigest()[:12] in by_name["shipped weights"]["detail"]
 
 
-def test_a_broken_part_is_told_and_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_part_is_reported_and_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> str:
         raise WeightsError("the file is torn")
 
-    monkeypatch.setattr(doctor, "_weights", broken)
+    monkeypatch.setattr(probes, "weights", broken)
     assert exits("doctor") == 1
-    said = capsys.readouterr().out
-    assert "FAILED shipped weights: the file is torn" in said
-    assert said.rstrip().endswith("Videos cannot be analysed here.")
+    shown = capsys.readouterr().out
+    assert "FAILED shipped weights: the file is torn" in shown
+    assert shown.rstrip().endswith("Videos cannot be analysed here.")
 
 
 def test_without_the_face_model_it_says_how_to_get_it(
@@ -55,9 +56,9 @@ def test_without_the_face_model_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setenv(bundle.VARIABLE, str(tmp_path / "face.task"))
     assert exits("doctor") == 1
-    said = capsys.readouterr().out
-    assert f"FAILED face model: the face model {tmp_path / 'face.task'} (environment variable {bundle.VARIABLE})" in said
-    assert "`apexstream fetch` fetches it" in said
+    shown = capsys.readouterr().out
+    assert f"FAILED face model: the face model {tmp_path / 'face.task'} (environment variable {bundle.VARIABLE})" in shown
+    assert "`apexstream fetch` fetches it" in shown
 
 
 def test_a_library_that_cannot_be_loaded_stops_nothing(
@@ -66,13 +67,13 @@ def test_a_library_that_cannot_be_loaded_stops_nothing(
     def broken() -> str:
         raise OSError("libtorch_cuda.so: cannot open shared object file")
 
-    monkeypatch.setattr(doctor, "_cuda", broken)
+    monkeypatch.setattr(probes, "cuda", broken)
     assert exits("doctor") == 0
-    said = capsys.readouterr().out
-    assert "cannot be told: OSError: libtorch_cuda.so" in said and said.rstrip().endswith("Videos can be analysed here.")
+    shown = capsys.readouterr().out
+    assert "unknown: OSError: libtorch_cuda.so" in shown and shown.rstrip().endswith("Videos can be analysed here.")
 
 
-def test_a_probe_tells_a_foreign_error_in_one_line() -> None:
+def test_a_librarys_error_is_one_line() -> None:
     def broken() -> str:
         raise OSError("libGL.so.1: no such file\nand more")
 
@@ -93,7 +94,7 @@ def test_every_backend_that_is_not_used_says_why() -> None:
     assert all(finding.detail.startswith(("can be used", "not used: ")) for finding in backends)
 
 
-def test_what_no_gpu_has_run_is_said() -> None:
-    told = {finding.name: finding.detail for finding in doctor.accelerators()}
-    assert told["runtime tensorrt"].endswith("checked against the real TensorRT 11 bindings, not yet run on a GPU")
-    assert told["runtime cuda"].endswith("not yet run on a GPU") and "GPU" not in told["runtime ort"]
+def test_a_backend_that_no_gpu_has_run_is_marked() -> None:
+    found = {finding.name: finding.detail for finding in doctor.accelerators()}
+    assert found["runtime tensorrt"].endswith("checked against the real TensorRT 11 bindings, not yet run on a GPU")
+    assert found["runtime cuda"].endswith("not yet run on a GPU") and "GPU" not in found["runtime ort"]

@@ -40,13 +40,15 @@ def evaluate(folder: Path, *more: str) -> object:
 
 def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder, "--seeds", "2", "--precision", "0.4") == 0
-    said = capsys.readouterr().out
-    assert all(word in said for word in ("UF1", "UAR", "casme2", "samm", "smic", "seed 1", "calibration error", "report.html"))
+    output = capsys.readouterr().out
+    assert all(
+        word in output for word in ("UF1", "UAR", "casme2", "samm", "smic", "seed 1", "calibration error", "report.html")
+    )
     summary = json.loads((folder / "out" / "summary.json").read_text())
     assert list(summary["seeds"]) == ["0", "1"] and summary["folds"] == 8
     assert sum(map(sum, summary["seeds"]["0"]["all"]["confusion"])) == 12
-    assert f"{summary['seeds']['1']['all']['uf1']:.4f}" in said and f"{summary['uf1']['mean']:.4f}" in said
-    assert summary["confidence"]["precision_asked"] == 0.4 and "40.0%" in said
+    assert f"{summary['seeds']['1']['all']['uf1']:.4f}" in output and f"{summary['uf1']['mean']:.4f}" in output
+    assert summary["confidence"]["precision_asked"] == 0.4 and "40.0%" in output
 
 
 def test_the_folder_says_everything_about_the_run(folder: Path) -> None:
@@ -80,7 +82,7 @@ def test_a_precision_that_is_no_share_is_refused_before_anything_is_fitted(folde
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "says"),
+    ("before", "after", "message"),
     [
         ("heads = 2", "heads = 0", "ahmsa: width, heads, reduction, expansion and patch must be at least 1"),
         ("[model]", "seed = -1\n[model]", "seed: Input should be greater"),
@@ -88,21 +90,21 @@ def test_a_precision_that_is_no_share_is_refused_before_anything_is_fitted(folde
     ],
 )
 def test_a_recipe_that_cannot_be_fitted_is_told_before_the_data_are_read(
-    folder: Path, before: str, after: str, says: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, before: str, after: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "tiny.toml").write_text(TINY.replace(before, after))
     (folder / "set").rename(folder / "gone")
     assert evaluate(folder) == 1
-    told = capsys.readouterr().err
-    assert says in told and "unforeseen" not in told
+    reported = capsys.readouterr().err
+    assert message in reported and "unexpected error" not in reported
 
 
 def test_the_leak_is_shown_beside_the_honest_figure_and_labelled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder, "--select-on-test") == 0
     summary = json.loads((folder / "out" / "summary.json").read_text())
     assert summary["peeked"]["label"] == LEAK and summary["peeked"]["uar"]["mean"] >= summary["uar"]["mean"]
-    said, page = capsys.readouterr().out, (folder / "out" / "report.html").read_text()
-    assert said.index("last epoch, fixed beforehand") < said.index(LEAK) and LEAK in page
+    output, page = capsys.readouterr().out, (folder / "out" / "report.html").read_text()
+    assert output.index("last epoch, fixed beforehand") < output.index(LEAK) and LEAK in page
 
 
 def test_groups_of_subjects_are_labelled_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

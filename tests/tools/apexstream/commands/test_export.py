@@ -116,9 +116,9 @@ def test_a_run_that_does_not_tell_its_data_apart_is_held_by_their_number(
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "net.onnx"
     shutil.copytree(folder / "run", run)
-    told = json.loads((run / "data.json").read_text())
-    del told["data"]
-    (run / "data.json").write_text(json.dumps(told))
+    reported = json.loads((run / "data.json").read_text())
+    del reported["data"]
+    (run / "data.json").write_text(json.dumps(reported))
     fewer = changed(folder, tmp_path, lambda s: s.update(maps=3))
     assert exits("export", str(run), "--out", str(out), "--evaluation", str(fewer)) == 1
     assert "maps 3 rather than 12" in capsys.readouterr().err
@@ -143,7 +143,7 @@ def test_the_card_tells_that_groups_were_judged(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("databases", "says"),
+    ("databases", "message"),
     [
         (["casme2", "smic", "samm"], "SMIC, SAMM and CASME II are released for non-commercial research"),
         (["samm", "casme3"], "SAMM and CAS(ME)³ are released"),
@@ -152,8 +152,8 @@ def test_the_card_tells_that_groups_were_judged(folder: Path, tmp_path: Path) ->
         (["own"], "research only: the terms of own hold"),
     ],
 )
-def test_the_licence_names_what_the_network_was_fitted_to(databases: list[str], says: str) -> None:
-    assert says in licence(databases) and licence(databases).endswith("(LICENSE-WEIGHTS)")
+def test_the_licence_names_what_the_network_was_fitted_to(databases: list[str], message: str) -> None:
+    assert message in licence(databases) and licence(databases).endswith("(LICENSE-WEIGHTS)")
 
 
 def test_an_evaluation_that_leaves_nothing_to_say_is_refused(
@@ -167,9 +167,9 @@ def test_an_evaluation_that_leaves_nothing_to_say_is_refused(
 
 
 def test_what_cannot_be_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for run, out, says in (("none", "net.onnx", "not the folder"), ("run", "net.pt", "must end in .onnx")):
+    for run, out, message in (("none", "net.onnx", "not the folder"), ("run", "net.pt", "must end in .onnx")):
         assert exits("export", f"{folder}/{run}", "--out", f"{tmp_path}/{out}") == 1
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -188,8 +188,8 @@ def test_a_run_is_compiled_beside_its_file(folder: Path, tmp_path: Path, capsys:
     out = tmp_path / "net.onnx"
     assert exits("export", f"{folder}/run", "--out", str(out), "--backend", "tensorrt") == 0
     (engine,) = tmp_path.glob("net-*-sm_90-float16.engine")
-    said = capsys.readouterr().out
-    assert f"{engine}: " in said and "for NVIDIA Test, TensorRT 11" in said and load_card(out).name == "net"
+    output = capsys.readouterr().out
+    assert f"{engine}: " in output and "for NVIDIA Test, TensorRT 11" in output and load_card(out).name == "net"
 
 
 @pytest.mark.usefixtures("gpu")
@@ -197,8 +197,8 @@ def test_an_exported_file_is_compiled_once(tmp_path: Path, capsys: pytest.Captur
     path = small_network(tmp_path / "net.onnx")
     for _ in range(2):
         assert exits("export", str(path), "--backend", "tensorrt") == 0
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2 and said[0] == said[1] and "-float16.engine: " in said[0]
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == 2 and output[0] == output[1] and "-float16.engine: " in output[0]
 
 
 @pytest.mark.usefixtures("gpu")
@@ -217,6 +217,6 @@ def test_without_a_gpu_nothing_is_written_and_the_way_out_is_told(
     monkeypatch.setitem(runtime.DEVICE, "tensorrt", lambda: "no NVIDIA driver")
     out = tmp_path / "net.onnx"
     assert exits("export", f"{folder}/run", "--out", str(out), "--backend", "tensorrt") == 1
-    said = capsys.readouterr().err
-    assert "TensorRT cannot compile the network here: no NVIDIA driver; run this on the machine with the GPU" in said
+    output = capsys.readouterr().err
+    assert "TensorRT cannot compile the network here: no NVIDIA driver; run this on the machine with the GPU" in output
     assert not list(tmp_path.iterdir())

@@ -33,9 +33,9 @@ def test_it_is_taken_from_a_file_and_is_there_then(place: Path, capsys: pytest.C
     assert exits("fetch", "--from", str(MODEL)) == 0
     assert place.read_bytes() == MODEL.read_bytes()
     assert exits("fetch") == 0
-    said = capsys.readouterr()
-    assert said.out == f"the face model is there: {place}\n" * 2
-    assert said.err == "reading the face model (3.8 MB)\n", "nothing is fetched the second time"
+    output = capsys.readouterr()
+    assert output.out == f"the face model is there: {place}\n" * 2
+    assert output.err == "reading the face model (3.8 MB)\n", "nothing is fetched the second time"
 
 
 def test_a_wrong_file_in_its_place_is_reported(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,8 +53,8 @@ def test_an_analysis_without_it_and_without_a_network_is_one_sentence(
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     assert exits("analyze", str(rendered_clip), "--out", str(place.parent / "out")) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "Network is unreachable" in said and face_model.CLOSED_NETWORK in said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and "Network is unreachable" in output and face_model.CLOSED_NETWORK in output
 
 
 def test_a_model_of_ones_own_is_not_fetched(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

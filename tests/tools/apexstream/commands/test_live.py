@@ -134,7 +134,7 @@ def test_it_announces_the_service_and_stops_at_a_signal(tmp_path: Path) -> None:
         "[[sources]]\nname = 'key'\nurl = 'rtmp://127.0.0.1:1/live/s3cret'\n"
         "[[sources]]\nname = 'graph'\nurl = 'lavfi:movie=rtsp\\://u\\:s3cret@127.0.0.1\\:1/a'\n"
     )
-    command = [sys.executable, "-m", "apexstream.cli", "live", "--config", str(settings)]
+    command = [sys.executable, "-m", "apexstream", "live", "--config", str(settings)]
     command += ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--processes", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:

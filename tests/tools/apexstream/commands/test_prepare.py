@@ -27,10 +27,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_made_and_what_was_left_out_is_said(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exits("prepare", "casme3", str(source), "--out", f"{tmp_path}/maps") == 0
-    said = capsys.readouterr().out
-    assert "CAS(ME)^3 part A: 2 flow maps of 2 subjects (negative 0, positive 1, surprise 1)" in said
-    assert "left out: 0 of other classes, 0 by the table, 1 for their pictures" in said
-    assert f"spNO.1_b_{shot('brow_lower').apex}: there is no folder spNO.1/b/color with pictures" in said
+    output = capsys.readouterr().out
+    assert "CAS(ME)^3 part A: 2 flow maps of 2 subjects (negative 0, positive 1, surprise 1)" in output
+    assert "left out: 0 of other classes, 0 by the table, 1 for their pictures" in output
+    assert f"spNO.1_b_{shot('brow_lower').apex}: there is no folder spNO.1/b/color with pictures" in output
     with (tmp_path / "maps" / "casme3" / "clips.csv").open(newline="") as file:
         assert [row["class"] for row in csv.DictReader(file)] == ["positive", "surprise"]
 
@@ -49,7 +49,7 @@ def test_train_takes_what_was_prepared(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (("casme9", "."), "there is no database 'casme9'; choose casme2, samm, smic or casme3"),
         (("samm", "gone"), "there is no folder gone; the pictures of SAMM are expected below it"),
@@ -58,11 +58,11 @@ def test_train_takes_what_was_prepared(source: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_told_in_one_sentence(
-    args: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exits("prepare", *args, "--out", str(tmp_path)) == 1
-    said = capsys.readouterr().err.strip()
-    assert says in said and len(said.splitlines()) == 1
+    output = capsys.readouterr().err.strip()
+    assert message in output and len(output.splitlines()) == 1
 
 
 def test_where_no_clip_could_be_used_the_command_fails(

@@ -41,11 +41,11 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_region_flow_is_scored_beside_published_figures(flow: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = flow / "new" / "record.json"
     assert exits("spot-evaluate", "samm-lv", str(flow), "--jobs", "1", "--seed", "2", "--out", str(out)) == 0
-    said = capsys.readouterr().out
-    assert "SAMM Long Videos: 2 videos (region flow) of 2 subjects, 2 micro- and 0 macro-expressions" in said
+    output = capsys.readouterr().out
+    assert "SAMM Long Videos: 2 videos (region flow) of 2 subjects, 2 micro- and 0 macro-expressions" in output
     for words in ("micro + macro", "1.000 ± .000", "AUW-GCN", ".3728", "MEGC 2021 winner", "STRS needs pictures"):
-        assert words in said
-    assert said.splitlines()[-1] == "overall F1 1.000"
+        assert words in output
+    assert output.splitlines()[-1] == "overall F1 1.000"
     held = json.loads(out.read_text())
     assert held["command"] == "apexstream spot-evaluate samm-lv DATA --seed 2" and held["scores"]["micro"]["tp"] == 2
     assert [len(video["predicted"]) for video in held["videos"].values()] == [1, 1]
@@ -53,11 +53,11 @@ def test_region_flow_is_scored_beside_published_figures(flow: Path, capsys: pyte
 
 def test_two_processes_say_the_same(flow: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.spot_flow.STEPS", 5)
-    said = []
+    output = []
     for jobs in ("1", "2"):
         assert exits("spot-evaluate", "samm-lv", str(flow), "--jobs", jobs) == 0
-        said.append(capsys.readouterr().out)
-    assert said[0] == said[1]
+        output.append(capsys.readouterr().out)
+    assert output[0] == output[1]
 
 
 def test_pictures_go_through_the_live_pipeline_to_strs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,16 +66,16 @@ def test_pictures_go_through_the_live_pipeline_to_strs(tmp_path: Path, capsys: p
     shutil.rmtree(root / "rawpic" / "s16" / "16_0101disgustingteeth", ignore_errors=True)
     shutil.copytree(root / "rawpic" / "s15" / "15_0401girl", root / "rawpic" / "s16" / "16_0102other")
     assert exits("spot-evaluate", "casme2-squared", str(root), "--jobs", "1", "--out", str(tmp_path / "record.json")) == 0
-    said = capsys.readouterr().out
-    assert "named by the table but absent: 1 (16_0101)" in said
-    assert re.search(r"^STRS \S+ = F1 \S+ x recognition F1 \S+ over 1 spotted", said, re.MULTILINE)
-    assert re.fullmatch(r"overall F1 1?\.\d{3}", said.splitlines()[-1])
+    output = capsys.readouterr().out
+    assert "named by the table but absent: 1 (16_0101)" in output
+    assert re.search(r"^STRS \S+ = F1 \S+ x recognition F1 \S+ over 1 spotted", output, re.MULTILINE)
+    assert re.fullmatch(r"overall F1 1?\.\d{3}", output.splitlines()[-1])
     held = json.loads((tmp_path / "record.json").read_text())
     assert held["scores"]["overall"]["tp"] == 1 and held["absent"] == ["16_0101"] and held["input"] == "pictures"
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (("casme9", "."), "there is no database of long videos 'casme9'; choose casme2-squared, samm-lv, casme3"),
         (("samm-lv", "gone"), "there is no folder gone; SAMM Long Videos is expected there, as pictures or region flow"),
@@ -84,9 +84,9 @@ def test_pictures_go_through_the_live_pipeline_to_strs(tmp_path: Path, capsys: p
     ],
 )
 def test_mistakes_are_told_in_one_sentence(
-    args: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    args: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert exits("spot-evaluate", *args) == 1
-    said = capsys.readouterr().err.strip()
-    assert says in said and len(said.splitlines()) == 1
+    output = capsys.readouterr().err.strip()
+    assert message in output and len(output.splitlines()) == 1

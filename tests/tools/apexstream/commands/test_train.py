@@ -113,8 +113,12 @@ def test_a_network_that_cannot_be_pre_trained_is_told(folder: Path, capsys: pyte
     )
     (folder / "tiny.toml").write_text(text)
     assert train(folder) == 1
-    told = capsys.readouterr().err
-    assert "htnet cannot be pre-trained" in told and "Traceback" not in told and not (folder / "run" / "fitted.pt").exists()
+    reported = capsys.readouterr().err
+    assert (
+        "htnet cannot be pre-trained" in reported
+        and "Traceback" not in reported
+        and not (folder / "run" / "fitted.pt").exists()
+    )
 
 
 def test_a_finished_run_is_not_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,8 +135,8 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_fitted(
     (folder / "run").write_text("a file")
     (folder / "set").rename(folder / "gone")
     assert train(folder) == 1
-    told = capsys.readouterr().err
-    assert "the run cannot be written to" in told and "gone" not in told and "unforeseen" not in told
+    reported = capsys.readouterr().err
+    assert "the run cannot be written to" in reported and "gone" not in reported and "unexpected error" not in reported
 
 
 def losses(folder: Path) -> list[tuple[str, int, int]]:
@@ -144,16 +148,16 @@ def losses(folder: Path) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("gone", "says"),
+    ("gone", "message"),
     [
         ("tiny.toml", "tiny.toml cannot be read: No such file"),
         ("set/combined_3_class2_for_optical_flow.csv", "set holds no flow maps: neither the published ones"),
     ],
 )
 def test_what_is_missing_is_told_in_one_sentence(
-    folder: Path, gone: str, says: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, gone: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / gone).unlink()
     assert train(folder) == 1
-    told = capsys.readouterr().err
-    assert says in told and "Traceback" not in told
+    reported = capsys.readouterr().err
+    assert message in reported and "Traceback" not in reported

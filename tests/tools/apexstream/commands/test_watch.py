@@ -32,7 +32,7 @@ class Watching:
 
     def __init__(self, url: str, *args: object, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "apexstream.cli", "watch", url, *map(str, args)],
+            [sys.executable, "-m", "apexstream", "watch", url, *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

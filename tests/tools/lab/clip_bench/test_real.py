@@ -157,7 +157,7 @@ def test_tables_say_what_clips_are_and_what_is_in_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "labels", "said"),
+    ("manifest", "labels", "shown"),
     [
         ("file,kind\nz.mp4,quiet\n", "", r"line 2: there is no video 'z.mp4'"),
         ("file,kind\na.mp4,loud\n", "", r"kind is one of speech, .*not 'loud'"),
@@ -167,8 +167,8 @@ def test_tables_say_what_clips_are_and_what_is_in_them(tmp_path: Path) -> None:
         ("", "file,onset,apex,offset\na.mp4,1,3,2\n", r"follow each other, not 1, 3, 2"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, manifest: str, labels: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, manifest: str, labels: str, shown: str) -> None:
+    with pytest.raises(InputError, match=shown):
         read_clips(folder(tmp_path, "a.mp4", manifest=manifest, labels=labels))
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from engine.errors import BackendError
 from engine.ops.tvl1 import gpu, tvl1
-from lab.flow_bench.__main__ import cases
 from lab.flow_bench.batch import _report, batch_table, bench_batch
+from lab.flow_bench.cases import cases
 from lab.flow_bench.floor import DEVICES, floor
 
 

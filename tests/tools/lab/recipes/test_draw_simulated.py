@@ -31,8 +31,8 @@ def test_each_class_has_its_row_and_each_map_says_its_units() -> None:
     counts = np.bincount(drawn.labels)
     assert columns[0] == [f"{name}: mean of {count}" for name, count in zip(CLASSES, counts, strict=True)]
     first = [int(np.flatnonzero(drawn.labels == label)[0]) for label in range(len(CLASSES))]
-    told = [[name for name in UNIT_NAMES if drawn.units[one, UNIT_NAMES.index(name)]] for one in first]
-    assert columns[1] == [", ".join(names) or "no unit clearly" for names in told]
+    reported = [[name for name in UNIT_NAMES if drawn.units[one, UNIT_NAMES.index(name)]] for one in first]
+    assert columns[1] == [", ".join(names) or "no unit clearly" for names in reported]
     assert len(columns) == 3
 
 

@@ -56,8 +56,8 @@ def test_a_line_tells_the_mean_and_what_seeds_differ_by() -> None:
     seeds = [Answers(seed, names, ("smic",) * 4, names, truth, logits) for seed, logits in enumerate((sure, flat))]
     right, blind = 1.0, (2 * 2 / (2 + 4)) / 3
     mean, spread = np.mean([right, blind]), np.std([right, blind], ddof=1)
-    told = trial.row("x", seeds[:1]).split(" | ")
-    assert told[:5] == ["| x", "1.000", "1.000", "0.000", "not kept"]
+    reported = trial.row("x", seeds[:1]).split(" | ")
+    assert reported[:5] == ["| x", "1.000", "1.000", "0.000", "not kept"]
     both = replace(seeds[0], members=np.stack((sure, flat), 1))
     assert trial.row("x", [both]).split(" | ")[4] == f"{mean:.3f} ± {spread:.3f}"
     assert trial.row("x", seeds).split(" | ")[1] == f"{mean:.3f} ± {spread:.3f}"
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_told_in_one_sentence(tmp_path: Path) -> None:
         (tmp_path / folder / "one.toml").write_text(TINY.format(epochs=1))
     paths = [f"{tmp_path}/{folder}/one.toml" for folder in ("a", "b")]
     options = ["--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
-    for recipes, told in ((paths, "files of the same name"), (paths[:1], "there is no folder")):
+    for recipes, reported in ((paths, "files of the same name"), (paths[:1], "there is no folder")):
         command = [sys.executable, "-m", "lab.recipes.trial", *recipes, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 1 and told in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 1 and reported in done.stderr and "Traceback" not in done.stderr

@@ -4,6 +4,6 @@ folder.py    a folder of videos, its manifest.csv, labels.csv and truth files ->
 watch.py     one clip through the pipeline -> its events, and a strip of pictures for each
 score.py     clips and events -> figures by kind of clip and by person
 tables.py    figures -> tables on the terminal
-page.py      clips, events and strips -> a page to look at
+page.py      clips, events and strips -> an HTML page
 command.py   the command
 """

@@ -35,7 +35,7 @@ def real(
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings, as for apexstream analyze.")] = None,
 ) -> None:
-    """What is found in real videos: events by the minute, known expressions that are found, and a page to look at.
+    """What is found in real videos: events by the minute, known expressions that are found, and an HTML page.
 
     DIR may hold manifest.csv (columns file, person, kind, note, label, split; kind is speech, quiet, posing, blinks, gestures,
     crowd or other; label the class of the whole clip: negative, positive, surprise or neutral; split tune or test), labels.csv

@@ -1,4 +1,4 @@
-"""A folder of real clips: its videos, what manifest.csv says of them, and the expressions that are known to be in them."""
+"""A folder of real clips: its videos, their rows of manifest.csv, and the expressions that are known to be in them."""
 
 from __future__ import annotations
 

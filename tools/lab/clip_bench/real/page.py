@@ -1,6 +1,6 @@
 """The page of real clips: every event as a strip of pictures, clip by clip, with what is known of it.
 
-OUT/index.html reads offline and needs only OUT/pictures beside it. It shows people: it is for whoever may see the videos.
+OUT/index.html reads offline and needs only OUT/pictures beside it. It shows people: share it as the videos may be.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def write_page(out: Path, results: Sequence[RealResult], summary: dict[str, Any]
     try:
         jinja2 = import_module("jinja2")
     except ImportError as error:
-        raise OutputError(f"the page needs jinja2, which is missing ({error}); run: pip install jinja2") from error
+        raise OutputError(f"the page needs jinja2 ({error}): pip install 'apexstream[train]'") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -76,7 +76,7 @@ def _truth(result: RealResult, number: int) -> str:
 
 
 def _notes(event: RealEvent) -> list[str]:
-    """What else the event says."""
+    """The other facts of an event."""
     details = event.details
     notes = [f"face {details['face']}", str(details["kind"]), f"{details['intensity']:.2f} px"]
     if details.get("expression_probability") is not None:

@@ -34,7 +34,7 @@ class RealEvent:
 
     @property
     def named(self) -> bool:
-        """Whether it says a class."""
+        """Whether it names a class."""
         return self.label != ABSTAIN
 
     @property
@@ -185,22 +185,22 @@ def _hits(group: str, results: Sequence[RealResult], source: str | None = None) 
 
 
 def _labelled(results: Sequence[RealResult]) -> dict[str, Any] | None:
-    """What the surest named event of each clip with a class of its own says; None without such clips.
+    """What the surest named event of each clip with a class of its own names; None without such clips.
 
     uar is the unweighted mean of the recalls of the classes that occur, neutral aside; a clip without a named event is a miss.
     """
-    said = [(r.clip.label, "nothing" if r.best is None else r.best.label) for r in results if r.clip.label]
-    if not said:
+    answered = [(r.clip.label, "nothing" if r.best is None else r.best.label) for r in results if r.clip.label]
+    if not answered:
         return None
     rows = {}
     for label in (*CLASSES, NEUTRAL):
-        answers = [answer for truth, answer in said if truth == label]
+        answers = [answer for truth, answer in answered if truth == label]
         if answers:
             rows[label] = {answer: answers.count(answer) for answer in (*CLASSES, "nothing")}
     recalls = [row[label] / sum(row.values()) for label, row in rows.items() if label != NEUTRAL]
     neutral = rows.get(NEUTRAL)
     return {
-        "clips": len(said),
+        "clips": len(answered),
         "said": rows,
         "uar": ratio(sum(recalls), len(recalls)),
         "neutral": 0 if neutral is None else sum(neutral.values()),

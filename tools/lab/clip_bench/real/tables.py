@@ -23,7 +23,7 @@ def real_tables(summary: Mapping[str, Any]) -> list[Table]:
         ]
     if summary["labelled"]:
         table = confusion_table(summary["labelled"]["said"])
-        table.title = "surest named event of a clip: class of the clip down, said across"
+        table.title = "surest named event of a clip: class of the clip down, event across"
         tables.append(table)
     return tables
 

@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from apexstream.native_output import native_output_hidden
 from apexstream.pictures import CHANGE_GAIN
-from apexstream.quiet import native_noise_hidden
 from engine.config import PipelineSettings
 from engine.errors import InputError, OutputError, SourceError
 from engine.pipeline import GAP_S
@@ -61,10 +61,10 @@ def watch(job: RealJob) -> dict[str, Any]:
     """The record of a clip, JSON form; run in a worker process.
 
     events are those of events.jsonl, each with picture, the name of its strip (None without). seconds is the length of the
-    video, pipeline_s the time of decoding and pipeline without the strips; problem says what could not be read of the file.
+    video, pipeline_s the time of decoding and pipeline without the strips; problem describes what could not be read.
     Raises SourceError where nothing can be read of it.
     """
-    with native_noise_hidden():
+    with native_output_hidden():
         return _watch(job)
 
 

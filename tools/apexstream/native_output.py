@@ -1,4 +1,4 @@
-"""Keep the native libraries' own messages away from the user's terminal."""
+"""Keep the native libraries' own messages off the user's terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def native_noise_hidden(enabled: bool = True) -> Iterator[None]:
+def native_output_hidden(enabled: bool = True) -> Iterator[None]:
     """While inside, what C and C++ libraries print to file descriptor 2 is dropped; Python's sys.stderr still reaches the user.
 
     MediaPipe and TensorFlow Lite announce themselves and warn of internals there, whatever their settings say. A stderr that is
@@ -22,14 +22,14 @@ def native_noise_hidden(enabled: bool = True) -> Iterator[None]:
     python_side = sys.stderr
     python_side.flush()
     terminal = os.dup(2)
-    told = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    with told, Path(os.devnull).open("wb") as nowhere:
+    kept = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    with kept, Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-        sys.stderr = told
+        sys.stderr = kept
         try:
             yield
         finally:
-            told.flush()
+            kept.flush()
             os.dup2(terminal, 2)
             sys.stderr = python_side
 

@@ -1,6 +1,6 @@
 """The network, one map at a time: ONNX Runtime in several settings against PyTorch eager, all in one run.
 
-    python -m lab.flow_bench.runtime [--weights FILE] [--rounds N] [--json]
+    python -m lab.network_bench [--weights FILE] [--rounds N] [--json]
 
 `engine.runtime.ort` takes the settings that this table recommends. A round calls each of them five times, by turns in another
 order, and leaves the first call out, so that each finds its own data in the processor's cache; a line's time is the median, its
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import typer
 
+from apexstream.bench.timing import timed
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import default_weights
@@ -69,19 +71,13 @@ def measure(calls: dict[str, Call], shape: tuple[int, ...], rounds: int) -> list
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:  # none always after the same other
-            times[name] += [_timed(calls[name], one) for _ in range(CALLS)][1:]
+            times[name] += [timed(partial(calls[name], one), time.perf_counter)[0] for _ in range(CALLS)][1:]
     answers = {name: np.concatenate([call(noise[i : i + 1]) for i in range(len(noise))]) for name, call in calls.items()}
     medians = {name: float(np.median(taken)) for name, taken in times.items()}
     return [
         Row(name, 1000 * median, medians[names[0]] / median, float(np.abs(answers[name] - answers[names[0]]).max()))
         for name, median in medians.items()
     ]
-
-
-def _timed(call: Call, maps: F32) -> float:
-    started = time.perf_counter()
-    call(maps)
-    return time.perf_counter() - started
 
 
 def _session(weights: Path, *, threads: int = 1, spinning: bool = True, fixed: bool = False, level: Any = None) -> Call:
@@ -128,8 +124,8 @@ def main(
     if not as_json:
         typer.echo(f"{'setting':<32} {'ms':>7} {'ratio':>6}  differs")
     for row in rows:
-        told = f"{row.name:<32} {row.ms:7.3f} {row.ratio:6.1f}  {row.differs:.1e}"
-        typer.echo(json.dumps(asdict(row)) if as_json else told)
+        line = f"{row.name:<32} {row.ms:7.3f} {row.ratio:6.1f}  {row.differs:.1e}"
+        typer.echo(json.dumps(asdict(row)) if as_json else line)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from apexstream.play import facts_of, playing
+from apexstream.playback import facts_of, play_clip
 from engine.errors import SourceError
 from engine.types import Face, Frame
 from stream.recorded.analyze import Report, analyze
@@ -26,17 +26,17 @@ def test_what_is_received_is_what_an_analysis_finds(rendered_clip: Path, tmp_pat
     done: list[int] = []
 
     async def main() -> Report:
-        async with playing(rendered_clip, tmp_path / "store", seen=lambda frame, faces: seen.append(frame.index)) as player:
+        async with play_clip(rendered_clip, tmp_path / "store", seen=lambda frame, faces: seen.append(frame.index)) as player:
             async with asyncio.timeout(2 * PATIENCE_S):
                 return await player.report(tmp_path / "clip", lambda at, of, events: done.append(at), asyncio.Event())
 
     report = asyncio.run(main())
     expected = analyze(rendered_clip, tmp_path / "expected")
 
-    def told(one: Report) -> list[dict[str, object]]:
+    def reported(one: Report) -> list[dict[str, object]]:
         return [{key: value for key, value in event.as_dict().items() if key != "id"} for event in one.events]
 
-    assert told(report) == told(expected) != []
+    assert reported(report) == reported(expected) != []
     assert seen == list(range(report.summary["video"]["frames"]))
     assert done == sorted(done) and 0 < done[-1] <= len(seen)
     assert report.summary["statistics"] == expected.summary["statistics"]
@@ -49,7 +49,7 @@ def test_stopping_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         stop = asyncio.Event()
         stop.set()
-        async with playing(video, tmp_path / "store", seen=unseen) as player:
+        async with play_clip(video, tmp_path / "store", seen=unseen) as player:
             await player.report(tmp_path / "clip", nothing, stop)
 
     with pytest.raises(SourceError, match="stopped by the user"):

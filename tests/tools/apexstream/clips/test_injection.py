@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -10,30 +8,12 @@ import numpy as np
 import pytest
 
 from apexstream.clips.follow import Followed, follow
-from apexstream.clips.into import END_S, INTO, REST_S, Injection, plan_into, put_into
+from apexstream.clips.injection import INTO, Injection, put_into
+from apexstream.clips.injection_plan import plan_into
 from apexstream.clips.plan import course
 from apexstream.clips.portrait import CROP_EYE_PX
-from apexstream.clips.render import render_frames
-from apexstream.clips.spec import INTO_ACTIONS, Action, ClipSpec, IntoSpec, read_truth, truth_path
-from apexstream.clips.write import encode
+from apexstream.clips.spec import INTO_ACTIONS, Action, IntoSpec, read_truth, truth_path
 from engine.errors import InputError, OutputError, SourceError
-
-STILL = ClipSpec(size=(320, 240), eye_px=70.0, duration_s=6.0, fps=25.0, n_events=0, blinks_per_minute=0.0, sway_px=3.0)
-START_S = 0.027
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A face without expression that sways, in place of a filmed one; its times start late, as some files' do."""
-    path = tmp_path_factory.mktemp("into") / "person.mp4"
-    frames = ((t + START_S, picture) for t, picture in render_frames(STILL))
-    encode(path, frames, size=STILL.size, fps=STILL.fps, crf=12)
-    return path
-
-
-@pytest.fixture(scope="module")
-def face(video: Path) -> Followed:
-    return follow(video)
 
 
 def decoded(path: Path) -> tuple[list[float], list[np.ndarray]]:
@@ -103,28 +83,7 @@ def test_the_strength_over_time_is_the_renderer_s(face: Followed) -> None:
     assert not move.part[(face.times <= move.event.onset_t) | (face.times >= move.event.offset_t)].any()
 
 
-def test_events_keep_apart_from_each_other_and_from_cuts(face: Followed) -> None:
-    runs = ((0, 70), (75, 150))
-    cut = replace(face, runs=runs)
-    for seed in range(30):
-        events = plan_into(IntoSpec(str(face.path), seed=seed, events_per_minute=60, macro_fraction=0.2), cut).events
-        assert events
-        assert all(b.onset_t - a.offset_t > REST_S - 1e-3 for a, b in pairwise(events))
-        for event in events:
-            times = [(face.times[a], face.times[b - 1]) for a, b in runs]
-            assert any(a + REST_S - 1e-3 < event.onset_t and event.offset_t < b - END_S + 1e-3 for a, b in times)
-
-
-def test_equal_specs_give_equal_plans_and_other_seeds_others(face: Followed) -> None:
-    spec = IntoSpec(str(face.path), seed=5, events_per_minute=30)
-    assert plan_into(spec, face) == plan_into(spec, face)
-    assert plan_into(spec, face).events != plan_into(replace(spec, seed=6), face).events
-    assert {e.action for e in plan_into(spec, face).events} <= {"brow_raise", "brow_lower"}
-
-
-def test_what_cannot_be_done_is_one_sentence(face: Followed, video: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="of 20 events fit"):
-        plan_into(IntoSpec(str(video), n_events=20), face)
+def test_what_cannot_be_done_is_one_sentence(video: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="some of brow_raise"):
         IntoSpec(str(video), actions=("nose_wrinkle",))
     with pytest.raises(InputError, match="amplitude range"):

@@ -1,4 +1,4 @@
-"""A client of the live service that keeps whatever it is sent, and who judges by it whether an event was lost or came twice."""
+"""A client of the live service that keeps all events it is sent, and a check of whether an event was lost or came twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 
 
 @dataclass
-class Witness:
+class RecordingClient:
     """A client that keeps every final event after since that it is sent, and says when another one came.
 
     options are those of its connections, as websockets' connect takes them; with ssl it speaks TLS.
@@ -61,7 +61,7 @@ class Witness:
 
 @contextlib.asynccontextmanager
 async def connected(port: int, since: int, **options: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-    """The final events of one connection; options as `Witness` has them."""
+    """The final events of one connection; options as `RecordingClient` has them."""
     address = f"{'wss' if 'ssl' in options else 'ws'}://127.0.0.1:{port}/?type=expression&since={since}"
     given: dict[str, Any] = {"subprotocols": [Subprotocol(SUBPROTOCOL)], "open_timeout": PATIENCE_S, "close_timeout": 1}
     async with connect(address, **{**given, **options}) as socket_:
@@ -83,10 +83,10 @@ def examined(folder: Path, seen: Sequence[dict[str, Any]]) -> tuple[list[dict[st
     problems = [] if whole == [("ok",)] else [f"the store is damaged: {whole[0][0]}"]
     with Reader(folder) as reader:
         events = reader.since(0, limit=reader.last())
-    return events, problems + judged(events, seen)
+    return events, problems + violations(events, seen)
 
 
-def judged(stored: Sequence[dict[str, Any]], seen: Sequence[dict[str, Any]]) -> list[str]:
+def violations(stored: Sequence[dict[str, Any]], seen: Sequence[dict[str, Any]]) -> list[str]:
     """What is wrong with events that were stored and events that one client saw, in sentences."""
     problems = []
     if (numbers := [event["seq"] for event in stored]) != list(range(1, len(stored) + 1)):

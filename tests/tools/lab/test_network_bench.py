@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from engine.types import F32
-from lab.flow_bench import runtime as bench_runtime
-from lab.flow_bench.runtime import EAGER, OURS, measure
+from lab import network_bench
+from lab.network_bench import EAGER, OURS, measure
 
 
 def test_a_setting_that_takes_longer_and_answers_otherwise_shows_it() -> None:
@@ -28,7 +28,7 @@ def test_a_setting_that_takes_longer_and_answers_otherwise_shows_it() -> None:
 
 def test_every_setting_runs_the_shipped_network_and_ours_beats_eager() -> None:
     app = typer.Typer()
-    app.command()(bench_runtime.main)
+    app.command()(network_bench.main)
     done = CliRunner().invoke(app, ["--rounds", "8", "--json"])
     assert done.exit_code == 0, done.output
     rows = {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
@@ -39,5 +39,5 @@ def test_every_setting_runs_the_shipped_network_and_ours_beats_eager() -> None:
 
 @pytest.mark.parametrize("fixed", [False, True])
 def test_a_session_answers_one_map(fixed: bool) -> None:
-    call = bench_runtime._session(bench_runtime.default_weights(), fixed=fixed)
+    call = network_bench._session(network_bench.default_weights(), fixed=fixed)
     assert call(np.zeros((1, 3, 28, 28), np.float32)).shape == (1, 3)

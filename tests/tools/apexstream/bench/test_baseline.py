@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from apexstream.bench.straight import analyse, default_flow, main, pictures, plain_map
+from apexstream.bench.baseline import analyse, default_flow, main, pictures, plain_map
 from engine.errors import SourceError
 from engine.recognition.flowmap import whole_map
 from engine.types import F32
@@ -21,12 +21,12 @@ def test_a_video_is_read_with_its_times(rendered_clip: Path) -> None:
     assert len({shape for _, shape in found}) == 1 and found[0][1][2] == 3
 
 
-def test_what_is_no_video_is_told(tmp_path: Path) -> None:
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be opened"):
         next(pictures(tmp_path / "none.mp4"))
 
 
-def test_its_flow_and_map_are_those_of_the_fast_way() -> None:
+def test_its_flow_and_map_are_those_of_the_engine() -> None:
     rng = np.random.default_rng(3)
     blurred = cv2.GaussianBlur(rng.uniform(0, 255, (128, 128)).astype(np.float32), (0, 0), 3)
     texture: F32 = np.asarray(cv2.normalize(blurred, np.empty(0), 0, 255, cv2.NORM_MINMAX), np.float32)
@@ -37,7 +37,7 @@ def test_its_flow_and_map_are_those_of_the_fast_way() -> None:
 
 
 def test_it_finds_what_the_clip_shows(rendered_clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([str(rendered_clip)]) == 0
+    main(rendered_clip)
     found = json.loads(capfd.readouterr().out)
     assert found["frames"] > 0 and found["wall_s"] > 0 and found["cpu_s"] > 0
     assert found["events"] and all(event["onset"] < event["apex"] < event["offset"] for event in found["events"])
@@ -45,7 +45,7 @@ def test_it_finds_what_the_clip_shows(rendered_clip: Path, capfd: pytest.Capture
 
 
 def test_the_mesh_alone_sees_every_picture_and_finds_nothing(rendered_clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([str(rendered_clip), "--mesh-alone"]) == 0
+    main(rendered_clip, mesh_alone=True)
     found = json.loads(capfd.readouterr().out)
     assert found["frames"] == sum(1 for _ in pictures(rendered_clip)) and found["events"] == []
     assert found["wall_s"] > 0 and found["cpu_s"] > 0

@@ -1,4 +1,4 @@
-"""For the soaks: a live service in a process of its own, as a user starts it, and how a soak reports what it measured."""
+"""A live service in a process of its own, as a user starts it, for measurements from outside."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LiveProcess:
     def __init__(self, sources: Sequence[str], *options: str, data: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="apexstream-soak-")
         self._log = (data or Path(self._folder.name)) / "log"
-        command = [sys.executable, "-m", "apexstream.cli", "live", *sources, *options]
+        command = [sys.executable, "-m", "apexstream", "live", *sources, *options]
         command += ["--listen", "127.0.0.1:0", "--data", str(data or self._folder.name)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -122,13 +122,3 @@ def _usage(process: psutil.Process) -> Usage:
     with process.oneshot():
         used = process.cpu_times()
         return Usage(used.user + used.system, process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())
-
-
-def conclude(record: dict[str, Any], problems: Sequence[str], path: Path | None) -> int:
-    """Write the record of a soak to path, where one is given, and its problems to stderr; the exit code, 1 with problems."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0

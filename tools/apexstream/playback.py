@@ -37,12 +37,12 @@ ENDED = "the service ended before the clip did"
 
 
 class Player:
-    """A service with one clip for a source, and a client that has followed it from the start. Made by `playing`."""
+    """A service with one clip for a source, and a client that has followed it from the start. Made by `play_clip`."""
 
-    def __init__(self, clip: Path, service: Service, client: ClientConnection, stage: _Stage) -> None:
+    def __init__(self, clip: Path, service: Service, client: ClientConnection, factory: _PipelineFactory) -> None:
         self.service = service
         self.latency_ms: list[float] = []
-        self._clip, self._client, self._stage = clip, client, stage
+        self._clip, self._client, self._factory = clip, client, factory
         self._facts = facts_of(clip)
         self._started, self._started_at = time.perf_counter(), datetime.now(UTC)
 
@@ -53,8 +53,8 @@ class Player:
         """
         files = EventFiles(folder, self.service.settings.sources[0].name)
         try:
-            hearing = asyncio.ensure_future(self._hear(files, progress))
-            await first_completed(hearing, stop.wait(), self.service.failed())
+            receiving = asyncio.ensure_future(self._receive(files, progress))
+            await first_completed(receiving, stop.wait(), self.service.failed())
             if stop.is_set():
                 raise SourceError(f"{self._clip}: stopped by the user before it was played")
         finally:
@@ -63,11 +63,11 @@ class Player:
         files.finish(summary)
         return Report(self._clip, folder, tuple(files.events), summary, None)
 
-    async def _hear(self, files: EventFiles, progress: Progress) -> None:
+    async def _receive(self, files: EventFiles, progress: Progress) -> None:
         """Take what the service sends until nothing more can come."""
         rate = self._facts.fps or self._facts.frames / max(self._facts.end or 1.0, 1e-3)
         seq, frame = self.service.hub.seq, 0
-        while not (self._stage.ended.is_set() and not self.service.hub.backlog and seq >= self.service.hub.seq):
+        while not (self._factory.ended.is_set() and not self.service.hub.backlog and seq >= self.service.hub.seq):
             message = await self._next()
             if message.get("type") == "signal":
                 frame = round(message["t"] * rate) + 1
@@ -92,7 +92,7 @@ class Player:
         return {} if isinstance(raw, bytes) else dict(json.loads(raw))
 
     def _summary(self, events: list[Event], activities: list[Activity]) -> dict[str, Any]:
-        pipeline = self._stage.made[-1]
+        pipeline = self._factory.made[-1]
         return summarize(
             stream=self.service.settings.sources[0].name,
             video=self._facts,
@@ -108,8 +108,8 @@ class Player:
         )
 
 
-class _Stage:
-    """Makes the clip's pipeline, and knows when the clip has been through it."""
+class _PipelineFactory:
+    """Makes the clip's pipeline; `ended` is set when the clip has been through it."""
 
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
@@ -119,7 +119,7 @@ class _Stage:
 
     def make(self, settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         """On the worker's thread."""
-        self.made.append(_Watched(self, settings, stream, session))
+        self.made.append(_ObservedPipeline(self, settings, stream, session))
         return self.made[-1]
 
     def close(self) -> None:
@@ -128,28 +128,28 @@ class _Stage:
             self._loop.call_soon_threadsafe(self.ended.set)
 
 
-class _Watched(Pipeline):
-    """A pipeline that shows what it sees and tells when it is closed."""
+class _ObservedPipeline(Pipeline):
+    """A pipeline that shows what it sees and reports when it is closed."""
 
-    def __init__(self, stage: _Stage, settings: PipelineSettings, stream: str, session: str) -> None:
+    def __init__(self, factory: _PipelineFactory, settings: PipelineSettings, stream: str, session: str) -> None:
         super().__init__(settings, stream=stream, session=session)
-        self._stage = stage
+        self._factory = factory
 
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
-        self._stage.seen(frame, faces)
+        self._factory.seen(frame, faces)
         return super().advance(frame, faces)
 
     def close(self) -> None:
         super().close()
-        self._stage.close()
+        self._factory.close()
 
 
 @asynccontextmanager
-async def playing(
+async def play_clip(
     clip: Path, store: Path, *, seen: Seen, server: ServerSettings | None = None, pipeline: PipelineSettings | None = None
 ) -> AsyncIterator[Player]:
     """A live service that plays clip once, its events stored in the folder store; seen gets each frame and its faces."""
-    stage = _Stage(seen)
+    factory = _PipelineFactory(seen)
     settings = LiveSettings(
         sources=(SourceSettings(url=str(clip), name=clip.stem),),
         server=server or ServerSettings(port=0),
@@ -157,20 +157,20 @@ async def playing(
         pipeline=pipeline or PipelineSettings(),
     )
     async with (
-        Service(settings, make=stage.make) as service,
+        Service(settings, make=factory.make) as service,
         connect(service.events_url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None) as client,
     ):
-        yield Player(clip, service, client, stage)
+        yield Player(clip, service, client, factory)
 
 
 def activity_of(message: dict[str, Any]) -> Activity:
-    """The activity that a message of type activity tells of."""
+    """The activity in a message of type activity."""
     start, end = (Mark(message[name]["frame"], message[name]["t"]) for name in ("start", "end"))
     return Activity(message["face"], message["kind"], start, end, message.get("expression_probability"))
 
 
 def facts_of(clip: Path) -> VideoFacts:
-    """All that reading a video to its end tells. Raises SourceError."""
+    """The facts of a video that was read to its end. Raises SourceError."""
     with open_video(clip) as source:
         deque(source, maxlen=0)
         return source.facts

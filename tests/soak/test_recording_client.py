@@ -10,13 +10,13 @@ import pytest
 from stream.events.query import FILE
 from stream.events.store import Store
 from tests.events import stored
-from tests.soak.witness import examined, judged
+from tests.soak.recording_client import examined, violations
 
 EVENTS: list[dict[str, Any]] = [{**stored(number), "seq": number} for number in range(1, 6)]
 
 
 def test_nothing_is_wrong_with_what_is_right() -> None:
-    assert judged(EVENTS, EVENTS) == judged(EVENTS, EVENTS[:3]) == judged([], []) == []
+    assert violations(EVENTS, EVENTS) == violations(EVENTS, EVENTS[:3]) == violations([], []) == []
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_nothing_is_wrong_with_what_is_right() -> None:
     ],
 )
 def test_what_is_wrong_is_found(kept: list[dict[str, Any]], seen: list[dict[str, Any]], sentence: str) -> None:
-    assert any(sentence in problem for problem in judged(kept, seen)), judged(kept, seen)
+    assert any(sentence in problem for problem in violations(kept, seen)), violations(kept, seen)
 
 
 def test_a_damaged_store_is_found(tmp_path: Path) -> None:

@@ -1,28 +1,27 @@
-"""The straight script: what one would write with the usual libraries, to be measured against.
+"""The baseline script: what one would write with the usual libraries, to be measured against.
 
 Each picture goes through cv2.VideoCapture and MediaPipe's FaceLandmarker as they come, each expression through OpenCV's default
 TV-L1, numpy and PyTorch, one after the other on one thread. No library finds expressions, so registration and spotting are this
 project's own, as OpenCV and numpy do them: its events are those of `apexstream analyze`, and what differs is the way there.
 
-    python -m apexstream.bench.straight VIDEO          # --mesh-alone: decoding and the mesh of every picture, nothing else
+    python -m apexstream.bench.baseline VIDEO          # --mesh-alone: decoding and the mesh of every picture, nothing else
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import cv2
 import numpy as np
+import typer
 
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 from engine.config import RecognizerSettings
 from engine.errors import SourceError
 from engine.geometry import MAP_SIDE, keypoints, keypoints_to_map
@@ -41,7 +40,7 @@ from engine.weights import load_card, weights_for
 
 
 @dataclass(frozen=True)
-class Named:
+class FoundEvent:
     """A final event: seconds of the source, and the class."""
 
     onset: float
@@ -65,11 +64,11 @@ def pictures(path: Path) -> Iterator[tuple[float, U8]]:
         video.release()
 
 
-def default_flow(before: F32, after: F32) -> F32:
-    """OpenCV's TV-L1 as it comes, [2, H, W] of (u, v) in pixels."""
+def default_flow(before: F32 | U8, after: F32 | U8) -> F32:
+    """OpenCV's TV-L1 with its default parameters: flow [2, H, W] of (u, v) in pixels from grey pictures [H, W] in 0..255."""
     solver: Any = cast(Any, cv2.optflow).DualTVL1OpticalFlow_create()
     grey = [np.clip(np.rint(picture), 0, 255).astype(np.uint8) for picture in (before, after)]
-    return np.asarray(solver.calc(grey[0], grey[1], None).transpose(2, 0, 1), np.float32)
+    return np.ascontiguousarray(solver.calc(grey[0], grey[1], None).transpose(2, 0, 1), np.float32)
 
 
 def plain_map(flow: F32) -> F32:
@@ -81,10 +80,10 @@ def plain_map(flow: F32) -> F32:
 
 
 @dataclass
-class Straight:
+class BaselineScript:
     """The script: `see` takes the pictures of a video in order, `finish` ends what is open; `events` are the final ones."""
 
-    events: list[Named] = field(default_factory=list)
+    events: list[FoundEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         settings = RecognizerSettings()
@@ -109,7 +108,7 @@ class Straight:
             self._ring.append(t, crop)
             self._name(self._spotter.observe(crop))
 
-    def finish(self) -> list[Named]:
+    def finish(self) -> list[FoundEvent]:
         """The video has ended; all events."""
         self._name(self._spotter.finish())
         self._mesh.close()
@@ -121,7 +120,7 @@ class Straight:
             if known is None or (known[0].onset, known[0].apex) != (span.onset, span.apex):
                 self._known = known = (span, self._label(span))
             if span.offset is not None and span.state == "final":
-                self.events.append(Named(span.onset.t, span.apex.t, span.offset.t, known[1]))
+                self.events.append(FoundEvent(span.onset.t, span.apex.t, span.offset.t, known[1]))
 
     def _label(self, span: Span) -> str:
         onset = self._ring.between(span.onset.t - ONSET_REACH_S, span.onset.t) or [next(iter(self._ring))]
@@ -140,7 +139,7 @@ class Straight:
 def analyse(path: Path) -> dict[str, Any]:
     """The events of a video, its frames, and the seconds of wall clock and processor that it took, loading included."""
     began, worked = time.perf_counter(), time.process_time()
-    script, frames = Straight(), 0
+    script, frames = BaselineScript(), 0
     for t, picture in pictures(path):
         script.see(t, picture)
         frames += 1
@@ -153,7 +152,7 @@ def analyse(path: Path) -> dict[str, Any]:
     }
 
 
-def mesh_alone(path: Path) -> dict[str, Any]:
+def find_meshes(path: Path) -> dict[str, Any]:
     """What `analyse` gives, of nothing but decoding and MediaPipe's mesh of every picture; PyTorch is not loaded for it."""
     began, worked = time.perf_counter(), time.process_time()
     mesh, frames = VideoMesh(bundle.read()), 0
@@ -172,25 +171,21 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Analyse the video that the command line names; its figures go to stdout as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m apexstream.bench.straight", description=__doc__)
-    parser.add_argument("video", type=Path)
-    parser.add_argument("--mesh-alone", action="store_true", help="stop after the mesh")
-    options = parser.parse_args(arguments)
-    if not options.video.is_file():
-        parser.error(f"{options.video} is no file")
+def main(
+    video: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    mesh_alone: Annotated[bool, typer.Option("--mesh-alone", help="Decode and find the mesh, nothing else.")] = False,
+) -> None:
+    """Analyse a video; its figures go to stdout as JSON."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if options.mesh_alone:
+    if mesh_alone:
         cv2.setNumThreads(1)
     else:
         one_thread()
-    with native_noise_hidden():
-        found = mesh_alone(options.video) if options.mesh_alone else analyse(options.video)
+    with native_output_hidden():
+        found = find_meshes(video) if mesh_alone else analyse(video)
     print(json.dumps(found, indent=1))
-    return 0
 
 
 if __name__ == "__main__":
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # the machine code is what it is measured against
-    sys.exit(main())
+    typer.run(main)

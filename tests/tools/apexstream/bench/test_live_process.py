@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import psutil
 import pytest
 
-from apexstream.bench.latency import measure
-from apexstream.bench.running import LiveProcess, conclude
+from apexstream.bench.live_process import LiveProcess
 from tests.live import PATIENCE_S
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
@@ -57,19 +55,3 @@ def test_the_processes_of_its_sources_are_counted_and_end_with_it() -> None:
 def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="is no file"):
         LiveProcess([str(tmp_path / "none.mp4")])
-
-
-def test_a_clips_events_are_measured_from_outside(rendered_clip: Path) -> None:
-    events, _ = measure(rendered_clip)
-    assert {event.state for event in events} == {"provisional", "final"}
-    for event in events:
-        assert event.latency_ms > 0
-        assert event.apex_t - 0.1 < event.decided_t < 8.1, "the frame that decided lies in the clip, after the apex"
-
-
-def test_a_soak_ends_with_its_record_and_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "new" / "record.json"
-    assert conclude({"figure": 1}, [], path) == 0
-    assert json.loads(path.read_text(encoding="utf-8")) == {"figure": 1}
-    assert conclude({}, ["too slow [median]"], None) == 1
-    assert capsys.readouterr().err == "too slow [median]\n"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from apexstream.quiet import native_noise_hidden
+from apexstream.native_output import native_output_hidden
 
 SCRIPT = """
 import os, sys
-from apexstream.quiet import native_noise_hidden
-with native_noise_hidden({enabled}):
+from apexstream.native_output import native_output_hidden
+with native_output_hidden({enabled}):
     os.write(2, b"native noise\\n")
     print("for the user", file=sys.stderr)
 os.write(2, b"afterwards\\n")
@@ -36,16 +36,16 @@ def test_native_messages_are_dropped_and_ours_are_not(enabled: bool, expected: s
 
 
 def test_a_stderr_that_is_no_file_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", told)
-    with native_noise_hidden():
+    reported = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", reported)
+    with native_output_hidden():
         print("for the user", file=sys.stderr)
-        assert sys.stderr is told
-    assert told.getvalue() == "for the user\n"
+        assert sys.stderr is reported
+    assert reported.getvalue() == "for the user\n"
 
 
 def test_an_error_inside_restores_stderr() -> None:
     before = sys.stderr
-    with pytest.raises(KeyError), native_noise_hidden():
+    with pytest.raises(KeyError), native_output_hidden():
         raise KeyError
     assert sys.stderr is before

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.soak.command import command_line, finish
+
+SOAKS = ("attacks", "cameras", "endurance", "kill", "laps", "latency", "reconnect", "stops", "subscribers")
+
+
+def test_a_run_ends_with_its_record_and_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "record.json"
+    with pytest.raises(typer.Exit) as ended:
+        finish({"figure": 1}, [], path)
+    assert ended.value.exit_code == 0
+    assert json.loads(path.read_text(encoding="utf-8")) == {"figure": 1, "problems": []}
+    with pytest.raises(typer.Exit) as ended:
+        finish({}, ["too slow [median]"], None)
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "too slow [median]\n"
+
+
+def test_help_keeps_the_lines_of_indented_blocks() -> None:
+    app = command_line(lambda: None, "What it does.\n\n    first\n    second\n\nAnd a paragraph that\ngoes on.")
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert "first\n" in shown and "    second\n" in shown and "paragraph that goes on" in shown
+
+
+@pytest.mark.parametrize("name", SOAKS)
+def test_every_soak_has_help(name: str) -> None:
+    module = import_module(f"tests.soak.{name}")
+    result = CliRunner().invoke(module.app, ["--help"])
+    assert result.exit_code == 0
+    assert str(module.__doc__).split()[0] in result.output
