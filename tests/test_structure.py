@@ -78,6 +78,18 @@ def test_imports_go_one_way(path: Path) -> None:
             assert relative(path) == ONE_HOME[top], f"{relative(path)}:{line}: only {ONE_HOME[top]} imports {top}"
 
 
+@pytest.mark.parametrize("package", FOLDERS)
+def test_folders_of_a_package_import_one_way(package: str) -> None:
+    order = FOLDERS[package]
+    for path in (ROOT / PACKAGES[package]).rglob("*.py"):
+        own = path.relative_to(ROOT / PACKAGES[package]).with_suffix("").parts[0]
+        allowed = order[order.index(own) :] if own in order else order
+        for name, line in imports(path):
+            top, _, rest = name.partition(".")
+            folder = rest.split(".")[0]
+            assert top != package or folder not in order or folder in allowed, f"{relative(path)}:{line} imports {name}"
+
+
 def mirrored(path: Path) -> list[Path]:
     """Where the test of a source may lie: tests/<package>/test_<module>.py, or, for the modules of an inner package that are
     one subject with one front (an operator, the runtimes), the test of that package."""
