@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.errors import InputError
 from training.datasets import CLASSES, FlowMaps
-from training.loso import FoldResult
+from training.fold_record import FoldResult
 from training.metrics import Scores, judged
 
 F64 = npt.NDArray[np.float64]

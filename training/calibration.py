@@ -177,7 +177,7 @@ def cross_fit(answers: Answers, precision: float = PRECISION, groups: int = GROU
     folds = group_folds(answers.subjects, min(groups, len(set(answers.subjects))), seed=0)
     calibrated, said = np.empty_like(answers.logits), np.zeros(len(answers.truth), bool)
     for fold in folds:
-        others, own = list(fold.fit), list(fold.judge)
+        others, own = list(fold.train), list(fold.test)
         temperature, threshold = _shipped(answers.logits[others], answers.truth[others], precision)
         calibrated[own] = probabilities(answers.logits[own], temperature)
         said[own] = calibrated[own].max(1) >= (np.inf if threshold is None else threshold)

@@ -1,16 +1,18 @@
-"""Gradient descent over batches, as fitting and pre-training share it."""
+"""Gradient descent over batches, shared by fitting and pre-training, and the weights of classes in the loss."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from engine.errors import ConfigError
+from training.datasets import CLASSES
 from training.recipe import DescentSettings
 
 RISE = 0.2
@@ -26,12 +28,12 @@ def descend(
     stepped: Callable[[int], None] = lambda epoch: None,
     finished: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> None:
-    """Change the parameters for the settings' epochs; losses() gives an epoch's `steps` losses, each worked out when asked for.
+    """Change the parameters for the settings' epochs; losses() yields an epoch's `steps` losses, each computed on demand.
 
     stepped is called after every step with the epochs done, finished after every epoch with the epochs done and the mean loss.
-    Raises ConfigError where loss or parameters leave the finite numbers: nothing that follows would mean anything.
+    Raises ConfigError where loss or parameters are no longer finite.
     """
-    told = f"lower learning_rate (it is {settings.learning_rate:g})" + ("" if settings.clip else " or set clip")
+    advice = f"lower learning_rate (it is {settings.learning_rate:g})" + ("" if settings.clip else " or set clip")
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     schedule = _one_cycle(optimizer, settings, steps) if settings.schedule == "one-cycle" else None
@@ -49,7 +51,14 @@ def descend(
             stepped(epoch)
         finished(epoch + 1, total / steps)
         if not math.isfinite(total) or not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-            raise ConfigError(f"in epoch {epoch + 1} the fitting left the finite numbers; {told}")
+            raise ConfigError(f"in epoch {epoch + 1} loss or parameters are no longer finite; {advice}")
+
+
+def class_weights(labels: np.ndarray[tuple[int, ...], np.dtype[np.int64]], power: float) -> Tensor:
+    """[K] weights of the classes, frequency to minus power, of mean 1 over the maps; a class that does not occur gets 0."""
+    counts = np.bincount(labels, minlength=len(CLASSES)).astype(np.float64)
+    weights = np.where(counts > 0, np.maximum(counts, 1) ** -power, 0)
+    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
 
 
 def _one_cycle(optimizer: Optimizer, settings: DescentSettings, steps: int) -> OneCycleLR:

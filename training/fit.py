@@ -20,28 +20,27 @@ from engine.models import build
 from engine.models.committee import Committee
 from training.augment import inputs
 from training.datasets import CLASSES, FlowMaps
-from training.descent import descend
+from training.descent import class_weights, descend
 from training.kernel import fit_kernel
-from training.pretrain import State, begun
+from training.pretrain import State, start_parameters
 from training.recipe import AugmentSettings, Recipe, fit_of
 from training.simulate import simulate
-from training.weights import class_weights
 
 Progress = Callable[[str, int, int, float], None]
-"""Told after each epoch: "pre-training" or "fitting", member, epochs done, mean loss of the epoch."""
+"""Called after each epoch: "pre-training" or "fitting", member, epochs done, mean loss of the epoch."""
 
 SIMULATED = 10_000
-"""Simulated maps that those beside the real ones are drawn from."""
+"""Simulated maps from which those added to the real ones are drawn."""
 
 _SIMULATED_SEED = 998
-"""Keeps them apart from what the members are pre-trained on, and from a kernel machine's centres."""
+"""Differs from the seeds of the members' pre-training and of a kernel machine's centres."""
 
 _CHUNK = 500
-"""Maps varied at a time, so that their intermediate steps need little memory."""
+"""Maps augmented at a time, so that the intermediate steps need little memory."""
 
 Watch = Callable[[int, int, nn.Module], None]
-"""Shown each member's network after each epoch of fitting, as it would be were that the last one: member, epochs done, the
-network in evaluation mode."""
+"""Called after each epoch of fitting: member, epochs done, and the network in evaluation mode as it would be if this epoch were
+the last."""
 
 
 def fit(
@@ -55,16 +54,16 @@ def fit(
 ) -> Committee:
     """Fit all members of the recipe to all maps of data; the committee is returned in evaluation mode.
 
-    seed replaces the recipe's own; starts are the members' pre-trained parameters (`pretrain.keep`), made here if not given.
-    The same seed and data give the same parameters on the same machine. Raises WeightsError for a start that cannot be read.
+    seed replaces the recipe's own; starts are the members' pre-trained parameters (`pretrain.saved_start`), made here
+    otherwise. The same seed and data give the same parameters on the same machine. Raises WeightsError for a start that cannot be read.
     """
     start, members = recipe.seed if seed is None else seed, []
     for number in range(recipe.model.members):
         if number < len(starts):
-            state = _kept(starts[number])
+            state = _read_start(starts[number])
         else:
-            state = begun(recipe, start, number, partial(progress, "pre-training", number))
-        members.append(_Member(recipe, number, data, start, state).learn(progress, watch))
+            state = start_parameters(recipe, start, number, partial(progress, "pre-training", number))
+        members.append(_Member(recipe, number, data, start, state).run(progress, watch))
     return Committee(members, 1.0, fit_kernel(recipe, data, start), recipe.kernel.share if recipe.kernel else 0.0).eval()
 
 
@@ -78,16 +77,16 @@ def _simulated(kind: str, augment: AugmentSettings, seed: int) -> tuple[Tensor, 
     return torch.cat([inputs(kind, maps, keypoints, augment, draw) for maps, keypoints in parts]), torch.from_numpy(made.labels)
 
 
-def _kept(start: Path) -> State:
+def _read_start(start: Path) -> State:
     try:
         state: State = torch.load(start, weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as cause:
-        raise WeightsError(f"the pre-trained start {start} cannot be read; delete it, and it is made anew") from cause
+        raise WeightsError(f"the pre-trained start {start} cannot be read; delete it, and it is made again") from cause
     return state
 
 
 def _blend(network: nn.Module, start: State, share: float) -> None:
-    """Move every parameter and running figure of the network back towards the start, so that share of the way is left."""
+    """Move every parameter and running statistic of the network back towards the start, so that share of the way remains."""
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if value.is_floating_point():
@@ -107,13 +106,13 @@ class _Member:
         self._network.load_state_dict(start)
         self._start = start
         if self._settings.simulated:
-            self._beside = _simulated(recipe.model.input, recipe.augment, seed * 1000 + _SIMULATED_SEED)
+            self._added = _simulated(recipe.model.input, recipe.augment, seed * 1000 + _SIMULATED_SEED)
         labels, smooth = torch.from_numpy(data.labels), self._settings.label_smoothing
         weights = class_weights(data.labels, self._settings.class_weight_power)
         targets = functional.one_hot(labels, len(CLASSES)).float() * (1 - smooth) + smooth / len(CLASSES)
         self._targets = targets * weights[labels][:, None]
 
-    def learn(self, progress: Progress, watch: Watch | None) -> nn.Module:
+    def run(self, progress: Progress, watch: Watch | None) -> nn.Module:
         """The network after the last epoch, or the mean over the last epochs' steps, blended with its start; in evaluation
         mode."""
         settings = self._settings
@@ -139,8 +138,8 @@ class _Member:
         return self._so_far(averaged).eval()
 
     def _so_far(self, averaged: AveragedModel | None) -> nn.Module:
-        """The network as it would be were this the last step: the mean over the steps to be averaged, if there were any yet,
-        blended with its start. It may be the one that is being fitted."""
+        """The network as it would be if this were the last step: the mean over the steps to be averaged, if any yet, blended
+        with its start. It may be the one that is being fitted."""
         chosen = self._network if averaged is None or not averaged.n_averaged else averaged.module
         if self._settings.blend < 1:
             chosen = deepcopy(chosen)
@@ -148,7 +147,7 @@ class _Member:
         return chosen
 
     def _losses(self) -> Iterator[Tensor]:
-        """One loss a batch, the maps in an order drawn anew; the parameters may change between two."""
+        """One loss per batch, the maps in a newly drawn order; the parameters may change in between."""
         order = torch.randperm(len(self._maps), generator=self._draw)
         kind, augment, mixup = self._recipe.model.input, self._recipe.augment, self._settings.mixup
         for chosen in torch.split(order, self._settings.batch):
@@ -162,10 +161,10 @@ class _Member:
             yield self._loss(seen, targets)
 
     def _loss(self, seen: Tensor, targets: Tensor) -> Tensor:
-        """Of inputs [B, 3, H, W] and weighted targets [B, K], and of simulated maps beside them where the recipe wants some."""
+        """Of inputs [B, 3, H, W] and weighted targets [B, K], and of simulated maps where the recipe adds them."""
         if not self._settings.simulated:
             return -(targets * torch.log_softmax(self._network(seen), 1)).sum(1).mean()
-        maps, labels = self._beside
+        maps, labels = self._added
         drawn = torch.randint(len(labels), (self._settings.simulated,), generator=self._draw)
         logits = self._network(torch.cat((seen, maps[drawn])))
         real = -(targets * torch.log_softmax(logits[: len(seen)], 1)).sum(1).mean()

@@ -13,9 +13,9 @@ from torch.nn import functional
 from engine.models.kernel import KernelMachine, compared, gaussian
 from engine.types import F32
 from training.datasets import CLASSES, FlowMaps
+from training.descent import class_weights
 from training.recipe import Recipe
 from training.simulate import simulate
-from training.weights import class_weights
 
 STEPS = 60
 """Of the optimizer; the loss no longer changes in its sixth figure after some forty on the composite database."""

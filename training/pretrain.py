@@ -1,7 +1,7 @@
-"""Fitting a network to simulated maps before any real one: it learns what action units look like, and whose class they are.
+"""Fitting a network to simulated maps before any real one: it learns the action units and their classes.
 
-Beside the class it names the action units that are shown, by a second head that is thrown away afterwards. No recorded face
-has a part in it, so one start serves all folds of an evaluation.
+Besides the class it predicts the action units that are shown, by a second head that is discarded afterwards. No recorded face
+is involved, so one start serves all folds of an evaluation.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from training.descent import descend
 from training.recipe import PretrainSettings, Recipe, pretrained_members
 from training.simulate import Simulated, simulate
 
-WAY = 2
-"""Counts up when the simulation, or what is learnt of it, changes: starts made the old way are then made anew."""
+VERSION = 2
+"""Increased when the simulation or the pre-training changes: older starts are then made again."""
 
 State = dict[str, Tensor]
 """A network's parameters by name."""
 
-Told = Callable[[int, float], None]
+Finished = Callable[[int, float], None]
 """Called with the epochs done and the mean loss of the last one."""
 
 
-def begun(recipe: Recipe, seed: int, member: int, told: Told = lambda epoch, loss: None) -> State:
+def start_parameters(recipe: Recipe, seed: int, member: int, finished: Finished = lambda epoch, loss: None) -> State:
     """The parameters that member starts from under seed: after the recipe's pre-training, or freshly drawn.
 
     Every member and seed has simulated maps and random numbers of its own. Raises ConfigError for a network that has no
@@ -49,12 +49,12 @@ def begun(recipe: Recipe, seed: int, member: int, told: Told = lambda epoch, los
         if recipe.pretrain is not None and member < pretrained_members(recipe):
             _check_names_units(network, recipe)
             simulated = simulate(recipe.pretrain.maps, number)
-            _Lesson(network, recipe, recipe.pretrain, simulated, torch.Generator().manual_seed(number)).learn(told)
+            _Pretraining(network, recipe, recipe.pretrain, simulated, torch.Generator().manual_seed(number)).run(finished)
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def check_network(recipe: Recipe) -> None:
-    """ConfigError where the recipe's network cannot be built, or not be pre-trained as it says; costs no memory."""
+    """Raise ConfigError where the recipe's network cannot be built or pre-trained; needs no memory for it."""
     with torch.device("meta"):
         network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
     if pretrained_members(recipe):
@@ -63,22 +63,22 @@ def check_network(recipe: Recipe) -> None:
 
 def _check_names_units(network: nn.Module, recipe: Recipe) -> None:
     if not hasattr(network, "features"):
-        raise ConfigError(f"{recipe.model.name} cannot be pre-trained; take [pretrain] out of the recipe {recipe.name}")
+        raise ConfigError(f"{recipe.model.name} cannot be pre-trained; remove [pretrain] from the recipe {recipe.name}")
 
 
-def keep(folder: Path, recipe: Recipe, seed: int, member: int, told: Told = lambda epoch, loss: None) -> Path:
-    """Pre-train and write the start to folder, unless it lies there already; the file.
+def saved_start(folder: Path, recipe: Recipe, seed: int, member: int, finished: Finished = lambda epoch, loss: None) -> Path:
+    """The file in folder with the pre-trained start, which is made and written if it does not exist.
 
-    Its name holds what decides its content. Raises OutputError where it cannot be written.
+    Its name contains a hash of all settings that decide its content. Raises OutputError where it cannot be written.
     """
     assert recipe.pretrain is not None
     later = {"members", "after"}
     settings = recipe.model.model_dump(exclude=later), recipe.augment.model_dump(), recipe.pretrain.model_dump(exclude=later)
-    digest = hashlib.sha256(json.dumps((WAY, *settings), sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps((VERSION, *settings), sort_keys=True).encode()).hexdigest()[:12]
     path = folder / f"start-{digest}-seed{seed}-{member}.pt"
     if path.exists():
         return path
-    state, draft = begun(recipe, seed, member, told), path.with_suffix(f".{os.getpid()}.part")
+    state, draft = start_parameters(recipe, seed, member, finished), path.with_suffix(f".{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, draft)
@@ -88,7 +88,7 @@ def keep(folder: Path, recipe: Recipe, seed: int, member: int, told: Told = lamb
     return path
 
 
-class _Lesson:
+class _Pretraining:
     """One network's pre-training."""
 
     def __init__(
@@ -103,11 +103,11 @@ class _Lesson:
             width = self._features(torch.zeros(2, *INPUTS[recipe.model.input])).shape[1]
         self._units = nn.Linear(width, data.units.shape[1])
 
-    def learn(self, told: Told) -> None:
+    def run(self, finished: Finished) -> None:
         self._network.train()
         steps = math.ceil(len(self._labels) / self._settings.batch)
         parameters = [*self._network.parameters(), *self._units.parameters()]
-        descend(parameters, self._settings, steps, self._losses, finished=told)
+        descend(parameters, self._settings, steps, self._losses, finished=finished)
         self._network.eval()
 
     def _losses(self) -> Iterator[Tensor]:

@@ -48,7 +48,7 @@ def made_here() -> dict[str, str]:
 
 def write_provenance(path: Path, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Write as JSON, and return, what makes the `report`, which is what runs now, and what made its `folds` (as
-    `training.loso.makers` tells). OutputError where the file cannot be written."""
+    `training.fold_record.makers` tells). OutputError where the file cannot be written."""
     told = {"report": made_here(), "folds": list(folds)}
     try:
         path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -30,7 +30,7 @@ from engine.text import csv_line
 from training.answers import F64, Answers, gather
 from training.calibration import DRAWS, LEAST_THRESHOLD, PRECISION, Calibration, calibrate
 from training.datasets import CLASSES, FlowMaps
-from training.loso import FoldResult
+from training.fold_record import FoldResult
 from training.metrics import Scores
 from training.published import COMPOSITE, MAPS
 from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, development_split

@@ -3,8 +3,8 @@
 recipe.json     the recipe as it was used
 fitted.pt       parameters of the committee (PyTorch state)
 losses.csv      stage (pre-training or fitting), member, epoch, loss
-data.json       how many maps of which database and class it was fitted to, and the digest that an evaluation of them has too
-start-*.pt      pre-trained starts, as long as the folder is kept (`training.pretrain.keep`); a fitted run needs them no more
+data.json       maps per database and class that it was fitted to, and their digest (`FlowMaps.digest`)
+start-*.pt      pre-trained starts (`training.pretrain.saved_start`); a finished run no longer needs them
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from pydantic import ValidationError
 from engine.errors import ApexError, ConfigError, OutputError, WeightsError
 from engine.models.committee import Committee, assemble
 from training.datasets import CLASSES, FlowMaps
-from training.loso import digest
 from training.recipe import Recipe
 
 Losses = Sequence[tuple[str, int, int, float]]
@@ -51,7 +50,7 @@ def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, l
         classes = counts.setdefault(database, dict.fromkeys(CLASSES, 0))
         classes[CLASSES[label]] += 1
     told = {
-        **{"maps": len(data), "subjects": len(set(data.subjects)), "data": digest(data)},
+        **{"maps": len(data), "subjects": len(set(data.subjects)), "data": data.digest()},
         **{"absent": list(data.absent), "databases": counts},
     }
     try:

@@ -1,4 +1,4 @@
-"""Divisions of a data set by subject: nobody's face is on both sides."""
+"""Divisions of a data set into training and test maps, by subject."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DEVELOPMENT_SHARE, DEVELOPMENT_SEED = 0.5, 2026
 
 @dataclass(frozen=True)
 class Fold:
-    """One division: indices to fit on and indices to judge on."""
+    """One division: indices of the maps to fit to and of those to test on."""
 
     name: str
-    fit: tuple[int, ...]
-    judge: tuple[int, ...]
+    train: tuple[int, ...]
+    test: tuple[int, ...]
 
 
 def _fold(name: str, subjects: Sequence[str], held_out: set[str]) -> Fold:
@@ -37,7 +37,7 @@ def leave_one_subject_out(subjects: Sequence[str]) -> list[Fold]:
 
 
 def group_folds(subjects: Sequence[str], count: int, seed: int) -> list[Fold]:
-    """Folds of about equally many subjects, drawn with seed; each subject is judged in exactly one."""
+    """Folds of about equally many subjects, drawn with seed; each subject is tested in exactly one."""
     everyone = np.array(list(dict.fromkeys(subjects)))
     if not 2 <= count <= len(everyone):
         raise InputError(f"{len(everyone)} subjects cannot be divided into {count} folds; 2 to {len(everyone)} are possible")
@@ -46,23 +46,23 @@ def group_folds(subjects: Sequence[str], count: int, seed: int) -> list[Fold]:
 
 
 def check_apart(folds: Sequence[Fold], subjects: Sequence[str], databases: Sequence[str]) -> None:
-    """InputError where a subject is on both sides of a fold, judged in two folds, or of two databases."""
-    home: dict[str, str] = {}
+    """InputError where a subject is on both sides of a fold, tested in two folds, or in two databases."""
+    first: dict[str, str] = {}
     for subject, database in zip(subjects, databases, strict=True):
-        if home.setdefault(subject, database) != database:
-            raise InputError(f"the subject {subject} is of two databases, {home[subject]} and {database}; name it once in each")
-    judged: set[str] = set()
+        if first.setdefault(subject, database) != database:
+            raise InputError(f"the subject {subject} is in two databases, {first[subject]} and {database}; use two names")
+    tested: set[str] = set()
     for fold in folds:
-        fitted, held_out = ({subjects[i] for i in side} for side in (fold.fit, fold.judge))
+        fitted, held_out = ({subjects[i] for i in side} for side in (fold.train, fold.test))
         if both := sorted(fitted & held_out):
-            raise InputError(f"the fold {fold.name} fits on the very subject that it judges, {both[0]}; divide by subject")
-        if twice := sorted(judged & held_out):
-            raise InputError(f"the subject {twice[0]} is judged in two folds; each is judged once")
-        judged |= held_out
+            raise InputError(f"the fold {fold.name} fits to its own test subject, {both[0]}; divide by subject")
+        if twice := sorted(tested & held_out):
+            raise InputError(f"the subject {twice[0]} is tested in two folds; once is expected")
+        tested |= held_out
 
 
 def development_split(subjects: Sequence[str], databases: Sequence[str], share: float, seed: int) -> tuple[int, ...]:
-    """Indices of the maps of a share of each database's subjects, drawn with seed: where recipes may be compared."""
+    """Indices of the maps of a share of each database's subjects, drawn with seed: those on which recipes are compared."""
     draw = np.random.default_rng(seed)
     chosen: set[str] = set()
     for database in sorted(set(databases)):

@@ -73,7 +73,7 @@ def spot_unseen(
 
 
 def _sides(videos: Sequence[LongVideo], fold: Fold) -> tuple[list[LongVideo], list[LongVideo]]:
-    return [videos[i] for i in fold.fit], [videos[i] for i in fold.judge]
+    return [videos[i] for i in fold.train], [videos[i] for i in fold.test]
 
 
 def _judge(

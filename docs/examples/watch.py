@@ -1,4 +1,4 @@
-"""Prints a live service's expressions, each once, for ever: python watch.py ws://127.0.0.1:8765 [SINCE]"""
+"""Print the expressions of a live service, each once, until stopped: python watch.py ws://127.0.0.1:8765 [SINCE]"""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ HEADERS = {"Authorization": f"Bearer {os.environ['APEXSTREAM_TOKEN']}"} if "APEX
 
 
 async def watch(url: str, since: int) -> None:
-    """Print the final events after since: what was missed, then what comes. A heartbeat comes every 5 s."""
+    """Print the final events after since: stored ones first, then live ones. A heartbeat comes every 5 s."""
     while True:
         try:
             address = f"{url}/?type=expression&since={since}"
@@ -22,7 +22,7 @@ async def watch(url: str, since: int) -> None:
                         since = message["seq"]
                         print(message["seq"], message["stream"], message["kind"], message["label"], flush=True)
         except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError) as error:
-            print(f"no connection ({error}), trying again", file=sys.stderr)
+            print(f"no connection ({error}), retrying", file=sys.stderr)
             await asyncio.sleep(1)
 
 

@@ -1,4 +1,4 @@
-"""The examples of the documentation, run as they stand."""
+"""The examples of the documentation, run unchanged."""
 
 from __future__ import annotations
 
@@ -39,26 +39,25 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PROTOCOL.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_what_the_protocol_shows_is_what_is_sent_and_understood() -> None:
-    *sent, said = blocks("json")
-    assert [problems(json.loads(message)) for message in sent] == [[], []]
-    for line in said.splitlines():
+def test_the_messages_in_the_protocol_are_valid() -> None:
+    *from_server, from_client = blocks("json")
+    assert [problems(json.loads(message)) for message in from_server] == [[], []]
+    for line in from_client.splitlines():
         assert read_client(line).type == json.loads(line)["type"]
 
 
-def test_the_protocol_tells_every_error_code_and_type() -> None:
+def test_the_protocol_documents_every_error_code_and_type() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (EXAMPLES.parents[1] / "stream").rglob("*.py"))
-    codes = set(re.findall(r'wire\.error\(\s*"(\w+)"', sources))
+    codes = set(re.findall(r'\w\.error\(\s*"(\w+)"', sources))
     assert len(codes) >= 4
-    told = PROTOCOL.read_text(encoding="utf-8")
-    assert [
-        name for name in codes | set(FROM_SERVER) | set(FROM_CLIENT) if f"`{name}`" not in told and f'"{name}"' not in told
-    ] == []
+    text = PROTOCOL.read_text(encoding="utf-8")
+    names = codes | set(FROM_SERVER) | set(FROM_CLIENT)
+    assert [name for name in names if f"`{name}`" not in text and f'"{name}"' not in text] == []
 
 
 @contextmanager
 def printing(*args: object) -> Iterator[subprocess.Popen[str]]:
-    """The Python example in a process of its own, ended after the test or when it takes too long."""
+    """The Python example as a subprocess, killed after the test or after a timeout."""
     example = subprocess.Popen(
         [sys.executable, EXAMPLES / "watch.py", *map(str, args)],
         stdout=subprocess.PIPE,
@@ -73,9 +72,9 @@ def printing(*args: object) -> Iterator[subprocess.Popen[str]]:
     finally:
         timer.cancel()
         example.kill()
-        rest, news = example.communicate()
-    assert rest == ""
-    assert "Traceback" not in news
+        output, errors = example.communicate()
+    assert output == ""
+    assert "Traceback" not in errors
 
 
 def test_the_python_example_sees_each_event_once_over_a_restart(tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_the_python_example_sees_each_event_once_over_a_restart(tmp_path: Path) 
 
 @contextmanager
 def page_server() -> Iterator[str]:
-    """The folder of the examples as a web server somewhere else has it; its origin."""
+    """A web server of another origin with the folder of the examples; yields its origin."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -136,7 +135,7 @@ def test_the_browser_example_sees_each_event_once_over_a_restart(tmp_path: Path)
             expect(page.locator("#state")).to_have_text("connected", timeout=PATIENCE_MS)
             service.tell(decided(2, stream="door"))
             expect(items).to_have_count(2, timeout=PATIENCE_MS)
-        expect(page.locator("#state")).to_have_text("no connection, trying again", timeout=PATIENCE_MS)
+        expect(page.locator("#state")).to_have_text("no connection, retrying", timeout=PATIENCE_MS)
         with RunningService(tmp_path, port=port, **server) as again:
             again.tell(decided(3, label="positive"))
             expect(items).to_have_count(3, timeout=PATIENCE_MS)

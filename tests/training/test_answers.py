@@ -8,7 +8,7 @@ import pytest
 from engine.errors import InputError
 from training.answers import gather
 from training.datasets import FlowMaps
-from training.loso import FoldResult
+from training.fold_record import FoldResult
 
 ONE = ((3.0, 0.0, 0.0), (0.0, 3.0, 0.0))
 FOLDS = [

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from engine.errors import ConfigError
-from training.descent import RISE, descend
+from training.descent import RISE, class_weights, descend
 from training.recipe import DescentSettings
 
 STEPS = 3
@@ -115,11 +116,30 @@ def test_weight_decay_shrinks_by_its_share_of_the_learning_rate_with_adamw() -> 
     assert float(parameter.detach()) == pytest.approx(math.pow(1 - 0.01 * 0.5, 5 * STEPS), rel=1e-5)
 
 
-@pytest.mark.parametrize(("clip", "says"), [(0.0, "lower learning_rate .* or set clip"), (1.0, "lower learning_rate")])
-def test_what_leaves_the_finite_numbers_is_told_at_once(clip: float, says: str) -> None:
+@pytest.mark.parametrize(("clip", "advice"), [(0.0, "lower learning_rate .* or set clip"), (1.0, "lower learning_rate")])
+def test_numbers_that_are_not_finite_stop_the_fit_at_once(clip: float, advice: str) -> None:
     parameter, epochs = nn.Parameter(torch.ones(1)), []
     losses = (lambda: (parameter.sum() * torch.inf for _ in range(STEPS))) if clip else uphill(parameter)
     wild = settings(learning_rate=1.0 if clip else 3e38, schedule="constant", clip=clip)
-    with pytest.raises(ConfigError, match=f"in epoch 1 .*{says}"):
+    with pytest.raises(ConfigError, match=f"in epoch 1 .*{advice}"):
         descend([parameter], wild, STEPS, losses, finished=lambda epoch, loss: epochs.append(epoch))
     assert epochs == [1]
+
+
+@pytest.mark.parametrize(("power", "ratio"), [(0.0, 1.0), (0.5, 2.0), (1.0, 4.0)])
+def test_rare_classes_count_more_and_the_mean_over_maps_is_one(power: float, ratio: float) -> None:
+    labels = np.array([0] * 16 + [1] * 4 + [2] * 4)
+    weights = class_weights(labels, power)
+    assert weights[1] / weights[0] == pytest.approx(ratio)
+    assert float(weights[torch.from_numpy(labels)].mean()) == pytest.approx(1.0)
+
+
+def test_a_class_that_does_not_occur_weighs_nothing() -> None:
+    weights = class_weights(np.array([0, 0, 2]), 0.5)
+    assert weights.shape == (3,) and weights[1] == 0 and torch.isfinite(weights).all()
+
+
+def test_in_full_inverse_all_classes_weigh_the_same_in_all() -> None:
+    labels = np.array([0] * 7 + [1] * 2 + [2])
+    in_all = class_weights(labels, 1.0) * torch.tensor([7.0, 2.0, 1.0])
+    assert in_all.tolist() == pytest.approx([10 / 3] * 3)

@@ -14,7 +14,7 @@ from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
 from training.fit import fit
 from training.kernel import fit_kernel
-from training.pretrain import begun, keep
+from training.pretrain import saved_start, start_parameters
 from training.recipe import Recipe
 from training.simulate import simulate
 
@@ -57,14 +57,14 @@ def test_fitting_learns_what_tells_the_classes_apart(data: FlowMaps, tmp_path: P
 
 
 def test_progress_tells_each_epoch_of_each_member_and_stage(data: FlowMaps) -> None:
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     fit(
         recipe(2, pretrain={**PRETRAIN, "members": 1}),
         data,
-        progress=lambda stage, member, epoch, _loss: told.append((stage, member, epoch)),
+        progress=lambda stage, member, epoch, _loss: calls.append((stage, member, epoch)),
     )
     first = [("pre-training", 0, 1), ("pre-training", 0, 2), ("fitting", 0, 1), ("fitting", 0, 2)]
-    assert told == [*first, ("fitting", 1, 1), ("fitting", 1, 2)]
+    assert calls == [*first, ("fitting", 1, 1), ("fitting", 1, 2)]
 
 
 @pytest.mark.parametrize("change", [{}, {"mixup": 0.4}, {"average_last": 0.5}, {"pretrain": PRETRAIN}, {"kernel": 0.5}])
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_parameters(data: FlowMaps, change: dict[st
 def test_a_blend_stands_between_the_start_and_what_was_fitted(data: FlowMaps) -> None:
     wanted = {"epochs": 3, "batch": 12, "learning_rate": 5e-3, "blend": 0.25}
     blended = recipe(pretrain=PRETRAIN, blend=0.25)
-    start, fitted = begun(blended, 7, 0), fit(recipe(pretrain=PRETRAIN), data, seed=7).members[0].state_dict()
+    start, fitted = start_parameters(blended, 7, 0), fit(recipe(pretrain=PRETRAIN), data, seed=7).members[0].state_dict()
     for name, value in fit(blended, data, seed=7).members[0].state_dict().items():
         assert torch.allclose(value, start[name] + 0.25 * (fitted[name] - start[name]), atol=1e-6), name
     later = fit(recipe(pretrain={**PRETRAIN, "after": wanted}), data, seed=7)  # the fit after pre-training can say so too
@@ -131,10 +131,10 @@ def test_fitting_leaves_the_callers_random_numbers_alone(data: FlowMaps) -> None
 
 def test_it_makes_no_difference_whether_starts_are_given_or_made(data: FlowMaps, tmp_path: Path) -> None:
     pretrained = recipe(2, pretrain=PRETRAIN)
-    starts = [keep(tmp_path, pretrained, 7, member) for member in range(2)]
-    told: list[str] = []
-    given = fit(pretrained, data, seed=7, starts=starts, progress=lambda stage, *_: told.append(stage))
-    assert set(told) == {"fitting"} and same(given, fit(pretrained, data, seed=7))
+    starts = [saved_start(tmp_path, pretrained, 7, member) for member in range(2)]
+    calls: list[str] = []
+    given = fit(pretrained, data, seed=7, starts=starts, progress=lambda stage, *_: calls.append(stage))
+    assert set(calls) == {"fitting"} and same(given, fit(pretrained, data, seed=7))
     swapped = fit(pretrained, data, seed=7, starts=starts[::-1])
     assert not same(given, swapped)
 
@@ -150,12 +150,12 @@ def test_a_pre_trained_network_is_fitted_as_its_own_settings_say(data: FlowMaps)
     """So slowly that it stays where it began, while the other network moves on from where it began."""
     after = {"epochs": 1, "batch": 12, "learning_rate": 1e-7}
     both = recipe(2, pretrain={**PRETRAIN, "members": 1, "after": after})
-    told: list[tuple[str, int]] = []
-    network = fit(both, data, seed=7, progress=lambda stage, member, *_: told.append((stage, member)))
-    assert told.count(("fitting", 0)) == 1 and told.count(("fitting", 1)) == 2
+    calls: list[tuple[str, int]] = []
+    network = fit(both, data, seed=7, progress=lambda stage, member, *_: calls.append((stage, member)))
+    assert calls.count(("fitting", 0)) == 1 and calls.count(("fitting", 1)) == 2
     ways = []
     for member, fitted in enumerate(network.members):
-        start = begun(both, 7, member)
+        start = start_parameters(both, 7, member)
         ways.append(max(float((value - start[name]).abs().max()) for name, value in fitted.state_dict().items()))
     assert ways[0] < 1e-6 and ways[1] > 1e-3
 

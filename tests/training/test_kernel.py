@@ -14,10 +14,10 @@ from engine.recognition.flowmap import mirrored
 from engine.types import F32
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
+from training.descent import class_weights
 from training.kernel import RIDGE, fit_kernel
 from training.recipe import Recipe
 from training.simulate import simulate
-from training.weights import class_weights
 
 
 def recipe(**kernel: Any) -> Recipe:

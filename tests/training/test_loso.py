@@ -18,7 +18,8 @@ from engine.types import F32
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
 from training.fit import fit
-from training.loso import FoldResult, evaluate, judge_fold, makers, read_record
+from training.fold_record import FoldResult, makers, read_record
+from training.loso import evaluate, evaluate_fold
 from training.provenance import made_here
 from training.recipe import Recipe
 from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, Fold, development_split, leave_one_subject_out
@@ -64,13 +65,13 @@ def answers(results: list[FoldResult]) -> list[FoldResult]:
 
 
 def shuffled(data: FlowMaps) -> FlowMaps:
-    """With labels that maps tell nothing of, so that no epoch is better than another but by chance."""
+    """With labels unrelated to the maps, so that epochs differ by chance only."""
     return replace(data, labels=np.random.default_rng(3).permutation(data.labels))
 
 
 def stop_at(what: str, count: int) -> Callable[[str, int, int], None]:
-    def progress(told: str, done: int, total: int) -> None:
-        if told.startswith(what) and done == count:
+    def progress(step: str, done: int, total: int) -> None:
+        if step.startswith(what) and done == count:
             raise StoppedError
 
     return progress
@@ -87,7 +88,7 @@ def test_every_map_is_answered_once_a_seed(data: FlowMaps, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("groups", [None, 2])
-def test_development_subjects_alone_are_judged_by_what_saw_all_others(
+def test_only_development_subjects_are_tested_by_networks_fitted_to_all_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int | None
 ) -> None:
     people = tuple((d, f"{d}{i}") for d in ("smic", "samm") for i in range(4))
@@ -110,7 +111,7 @@ def test_development_subjects_alone_are_judged_by_what_saw_all_others(
         evaluate(TINY, data, tmp_path / "folds.jsonl", groups=groups)
 
 
-def test_a_fold_tells_what_each_part_of_the_committee_says_alone(two: FlowMaps, tmp_path: Path) -> None:
+def test_a_fold_has_the_answers_of_each_part_of_the_committee(two: FlowMaps, tmp_path: Path) -> None:
     for result in evaluate(WHOLE, two, tmp_path / "folds.jsonl"):
         logits, members, kernel = (np.array(v) for v in (result.logits, result.members, result.kernel))
         assert members.shape == (3, 2, 3) and kernel.shape == logits.shape == (3, 3)
@@ -120,15 +121,15 @@ def test_a_fold_tells_what_each_part_of_the_committee_says_alone(two: FlowMaps, 
     assert plain.kernel is None and plain.members == tuple((row,) for row in plain.logits)
 
 
-def test_a_judged_fold_is_the_fit_to_all_others(data: FlowMaps, tmp_path: Path) -> None:
+def test_a_fold_is_the_fit_to_all_others(data: FlowMaps, tmp_path: Path) -> None:
     fold = leave_one_subject_out(data.subjects)[2]
-    network = fit(TINY, data.take(fold.fit), seed=4)
+    network = fit(TINY, data.take(fold.train), seed=4)
     with torch.inference_mode():
-        expected = network.logits(torch.from_numpy(data.take(fold.judge).inputs("whole"))).numpy()
-    assert np.abs(np.array(judge_fold(TINY, data, 4, fold).logits) - expected).max() < 2e-5
+        expected = network.logits(torch.from_numpy(data.take(fold.test).inputs("whole"))).numpy()
+    assert np.abs(np.array(evaluate_fold(TINY, data, 4, fold).logits) - expected).max() < 2e-5
 
 
-def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(data: FlowMaps, tmp_path: Path) -> None:
+def test_a_stopped_run_continues_and_ends_like_an_uninterrupted_one(data: FlowMaps, tmp_path: Path) -> None:
     whole = evaluate(TINY, data, tmp_path / "whole.jsonl")
     record = tmp_path / "broken.jsonl"
     with pytest.raises(StoppedError):
@@ -136,14 +137,14 @@ def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(data: FlowMaps, tmp_p
     with record.open("a") as file:
         file.write('{"fold": {"subject": "samm/0')  # killed while writing the third
     kept = record.read_text().splitlines()[1:3]
-    told: list[tuple[str, int, int]] = []
-    resumed = evaluate(TINY, data, record, progress=lambda *now: told.append(now))
-    assert told == [("subjects", 2, 4), ("samm/006", 3, 4), ("smic/s03", 4, 4)]
+    steps: list[tuple[str, int, int]] = []
+    resumed = evaluate(TINY, data, record, progress=lambda *step: steps.append(step))
+    assert steps == [("subjects", 2, 4), ("samm/006", 3, 4), ("smic/s03", 4, 4)]
     assert answers(resumed) == answers(whole)
     assert record.read_text().splitlines()[1:3] == kept and len(record.read_text().splitlines()) == 5
 
 
-def test_pre_trained_starts_outlast_a_stop(two: FlowMaps, tmp_path: Path) -> None:
+def test_pre_trained_starts_are_kept_over_a_stop(two: FlowMaps, tmp_path: Path) -> None:
     both = recipe(2, pretrain=PRETRAIN)
     whole = evaluate(both, two, tmp_path / "a" / "folds.jsonl", seeds=(0, 1))
     record = tmp_path / "b" / "folds.jsonl"
@@ -173,7 +174,7 @@ def test_several_processes_answer_as_one(two: FlowMaps, tmp_path: Path) -> None:
     assert answers(one) == answers(several)
 
 
-def test_groups_are_judged_by_what_saw_none_of_them(data: FlowMaps, tmp_path: Path) -> None:
+def test_groups_are_tested_by_networks_fitted_to_none_of_them(data: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
     results = evaluate(TINY, data, record, groups=2)
     assert [r.subject for r in results] == ["group0", "group1"]
@@ -198,7 +199,7 @@ def test_another_recipe_other_data_or_another_division_are_not_mixed_in(data: Fl
         evaluate(TINY, data, grouped)
 
 
-def test_the_judged_subject_changes_nothing_in_its_own_fold(data: FlowMaps, tmp_path: Path) -> None:
+def test_the_test_subject_changes_nothing_in_its_own_fold(data: FlowMaps, tmp_path: Path) -> None:
     """Other labels for one subject leave that subject's answers as they were: nothing of it reaches its fold's fit."""
     labels = data.labels.copy()
     mine = [i for i, s in enumerate(data.subjects) if s == "samm/006"]
@@ -234,10 +235,10 @@ AFTER = {"epochs": 1, "batch": 4, "learning_rate": 2e-3}
     ],
     ids=["networks", "kernel", "one fitted for fewer epochs"],
 )
-def test_peeking_tells_the_epoch_that_was_best_on_the_judged_subject(data: FlowMaps, tried: Recipe) -> None:
+def test_peeking_finds_the_best_epoch_on_the_test_subject(data: FlowMaps, tried: Recipe) -> None:
     chosen = []
     for fold in leave_one_subject_out(data.subjects):
-        found = judge_fold(tried, data, 0, fold, select_on_test=True)
+        found = evaluate_fold(tried, data, 0, fold, select_on_test=True)
         epochs, truth = each_epoch(tried, data, fold)
         hits = [int((logits.argmax(1) == truth).sum()) for logits in epochs]
         chosen.append(hits.index(max(hits)))
@@ -248,9 +249,9 @@ def test_peeking_tells_the_epoch_that_was_best_on_the_judged_subject(data: FlowM
 
 def each_epoch(tried: Recipe, data: FlowMaps, fold: Fold) -> tuple[list[F32], npt.NDArray[np.int64]]:
     """The committee's logits on the judged maps after each of six epochs, and their labels."""
-    judged = data.take(fold.judge)
+    judged = data.take(fold.test)
     watch = Epochs(torch.from_numpy(judged.inputs("whole")))
-    network = fit(tried, data.take(fold.fit), seed=0, watch=watch)
+    network = fit(tried, data.take(fold.train), seed=0, watch=watch)
     with torch.inference_mode():
         _, kernel = network.each(watch.maps)
     epochs = []
@@ -274,7 +275,7 @@ def test_peeking_is_never_worse_and_changes_no_honest_answer(data: FlowMaps, tmp
     assert all(leak >= fair for fair, leak in pairs) and any(leak > fair for fair, leak in pairs)
 
 
-def test_a_fold_that_was_judged_without_peeking_is_judged_again(two: FlowMaps, tmp_path: Path) -> None:
+def test_a_fold_that_was_tested_without_peeking_is_tested_again(two: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
     honest = evaluate(TINY, two, record)
     peeking = evaluate(TINY, two, record, select_on_test=True)
@@ -285,20 +286,20 @@ def test_a_fold_that_was_judged_without_peeking_is_judged_again(two: FlowMaps, t
     assert [r.logits for r in honest] == [r.logits for r in peeking]
 
 
-def test_a_fold_that_fits_on_its_own_subject_is_refused(data: FlowMaps) -> None:
+def test_a_fold_that_fits_to_its_own_subject_is_refused(data: FlowMaps) -> None:
     leaking = Fold("casme2/sub01", tuple(range(1, len(data))), (0,))
-    with pytest.raises(InputError, match="fits on the very subject that it judges, casme2/sub01"):
-        judge_fold(TINY, data, 0, leaking)
+    with pytest.raises(InputError, match="fits to its own test subject, casme2/sub01"):
+        evaluate_fold(TINY, data, 0, leaking)
 
 
-def test_one_subject_of_two_databases_is_refused(data: FlowMaps, tmp_path: Path) -> None:
+def test_one_subject_in_two_databases_is_refused(data: FlowMaps, tmp_path: Path) -> None:
     mixed = replace(data, databases=("samm", *data.databases[1:]))
-    with pytest.raises(InputError, match="casme2/sub01 is of two databases, samm and casme2"):
+    with pytest.raises(InputError, match="casme2/sub01 is in two databases, samm and casme2"):
         evaluate(TINY, mixed, tmp_path / "folds.jsonl")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_record_that_cannot_be_written_is_told(two: FlowMaps, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_written_is_an_error(two: FlowMaps, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be made"):
         evaluate(TINY, two, tmp_path / "file" / "folds.jsonl")
@@ -307,22 +308,7 @@ def test_a_record_that_cannot_be_written_is_told(two: FlowMaps, tmp_path: Path) 
         evaluate(TINY, two, tmp_path / "folder")
 
 
-@pytest.mark.parametrize("text", ["", "{}\n", json.dumps({"evaluation": {}}) + "\n{}\n", "no json\n"])
-def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "notes.jsonl"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match="not a record of an evaluation"):
-        read_record(path)
-
-
-def test_of_a_damaged_record_the_line_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "folds.jsonl"
-    path.write_text(json.dumps({"evaluation": {}}) + '\n{"fold": {\n')
-    with pytest.raises(ConfigError, match="line 2, is damaged; take that line away, and its fold alone is judged anew"):
-        read_record(path)
-
-
-def test_a_record_of_an_older_version_goes_on_where_recipes_have_only_grown(two: FlowMaps, tmp_path: Path) -> None:
+def test_a_record_of_an_older_version_continues_if_recipes_have_only_gained_settings(two: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
     first = evaluate(TINY, two, record)
     header, *folds = record.read_text().splitlines()
@@ -333,7 +319,7 @@ def test_a_record_of_an_older_version_goes_on_where_recipes_have_only_grown(two:
     assert read_record(record)[0]["recipe"] == TINY.model_dump(mode="json")
 
 
-def test_a_record_tells_what_fitted_each_fold(two: FlowMaps, tmp_path: Path) -> None:
+def test_a_record_lists_what_fitted_each_fold(two: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
     results = evaluate(TINY, two, record, seeds=(0, 1))
     assert makers(record, results) == [{"folds": 4, **made_here()}]
@@ -343,20 +329,20 @@ def test_a_record_tells_what_fitted_each_fold(two: FlowMaps, tmp_path: Path) -> 
     other["made_by"]["commit"] = "c0ffee"
     record.write_text("\n".join((header, json.dumps(older), json.dumps(other), *more, "")))
     assert evaluate(TINY, two, record, seeds=(0, 1)) == results
-    told = makers(record, results)
-    assert [(each["folds"], each["commit"]) for each in told] == [(1, "unknown"), (1, "c0ffee"), (2, made_here()["commit"])]
+    found = makers(record, results)
+    assert [(each["folds"], each["commit"]) for each in found] == [(1, "unknown"), (1, "c0ffee"), (2, made_here()["commit"])]
     assert makers(record, results[:1]) == [{"folds": 1, "commit": "unknown"}]
 
 
 @pytest.mark.parametrize("length", [0, 1, 40])
-def test_a_record_that_was_stopped_in_its_first_line_is_begun_anew(two: FlowMaps, tmp_path: Path, length: int) -> None:
+def test_a_record_that_was_cut_off_in_its_first_line_is_restarted(two: FlowMaps, tmp_path: Path, length: int) -> None:
     record = tmp_path / "folds.jsonl"
     first = evaluate(TINY, two, record)
     record.write_bytes(record.read_bytes()[:length])
     assert answers(evaluate(TINY, two, record)) == answers(first) and read_record(record)[0]["maps"] == len(two)
 
 
-def test_a_file_of_another_kind_is_not_written_over(two: FlowMaps, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_not_overwritten(two: FlowMaps, tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("my notes")
     with pytest.raises(ConfigError, match="not a record of an evaluation"):
         evaluate(TINY, two, tmp_path / "notes")

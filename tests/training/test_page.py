@@ -12,7 +12,7 @@ import pytest
 from engine.errors import OutputError
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
-from training.loso import FoldResult
+from training.fold_record import FoldResult
 from training.page import write_page
 from training.published import FIGURES
 from training.report import LEAK, Assessment, assess

@@ -8,7 +8,7 @@ import torch
 
 from engine.errors import ConfigError, OutputError
 from engine.models import build
-from training.pretrain import State, begun, check_network, keep
+from training.pretrain import State, check_network, saved_start, start_parameters
 from training.recipe import Recipe
 from training.simulate import simulate
 
@@ -35,7 +35,7 @@ def same(one: State, other: State) -> bool:
 def test_it_learns_to_tell_simulated_maps_apart() -> None:
     lost: list[tuple[int, float]] = []
     network = build("ahmsa", **OPTIONS)
-    network.load_state_dict(begun(recipe(PRETRAIN), 0, 0, lambda epoch, loss: lost.append((epoch, loss))))
+    network.load_state_dict(start_parameters(recipe(PRETRAIN), 0, 0, lambda epoch, loss: lost.append((epoch, loss))))
     assert [epoch for epoch, _ in lost] == [1, 2, 3, 4]
     losses = [loss for _, loss in lost]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.6 * losses[0]
@@ -50,70 +50,70 @@ def test_naming_units_counts_beside_naming_the_class() -> None:
     lost: list[float] = []
     for units in (0.0, 2.0):
         start = {**BRIEF, "learning_rate": 1e-9, "units": units}
-        begun(recipe(start), 0, 0, lambda epoch, loss: lost.append(loss))
+        start_parameters(recipe(start), 0, 0, lambda epoch, loss: lost.append(loss))
     assert lost[0] == pytest.approx(1.1, abs=0.2) and lost[1] - lost[0] == pytest.approx(2 * 0.69, abs=0.3)
 
 
 def test_a_start_follows_from_seed_and_member_alone() -> None:
     torch.manual_seed(1)
-    one = begun(recipe(BRIEF), 3, 1)
+    one = start_parameters(recipe(BRIEF), 3, 1)
     torch.manual_seed(2)
-    assert same(one, begun(recipe(BRIEF), 3, 1))
-    assert not same(one, begun(recipe(BRIEF), 3, 0)) and not same(one, begun(recipe(BRIEF), 4, 1))
+    assert same(one, start_parameters(recipe(BRIEF), 3, 1))
+    assert not same(one, start_parameters(recipe(BRIEF), 3, 0)) and not same(one, start_parameters(recipe(BRIEF), 4, 1))
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    begun(recipe(BRIEF), 0, 0)
+    start_parameters(recipe(BRIEF), 0, 0)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_members_that_are_not_pre_trained_are_freshly_drawn() -> None:
     some = recipe({**BRIEF, "members": 1})
-    assert same(begun(some, 0, 1), begun(recipe(None), 0, 1))
-    assert not same(begun(some, 0, 0), begun(recipe(None), 0, 0))
-    assert same(begun(some, 0, 0), begun(recipe(BRIEF), 0, 0))
+    assert same(start_parameters(some, 0, 1), start_parameters(recipe(None), 0, 1))
+    assert not same(start_parameters(some, 0, 0), start_parameters(recipe(None), 0, 0))
+    assert same(start_parameters(some, 0, 0), start_parameters(recipe(BRIEF), 0, 0))
 
 
 def test_a_start_holds_the_network_alone_and_not_the_head_that_names_units() -> None:
-    assert set(begun(recipe(BRIEF), 0, 0)) == set(build("ahmsa", **OPTIONS).state_dict())
+    assert set(start_parameters(recipe(BRIEF), 0, 0)) == set(build("ahmsa", **OPTIONS).state_dict())
 
 
 def test_a_network_without_features_is_refused() -> None:
     small = {"width": 24, "heads": 3, "repeats": (1, 1, 1)}
     htnet = recipe(BRIEF, name="htnet", input="four-regions", options=small)
-    with pytest.raises(ConfigError, match=r"htnet cannot be pre-trained; take \[pretrain\] out of the recipe tiny"):
-        begun(htnet, 0, 0)
+    with pytest.raises(ConfigError, match=r"htnet cannot be pre-trained; remove \[pretrain\] from the recipe tiny"):
+        start_parameters(htnet, 0, 0)
     with pytest.raises(ConfigError, match="htnet cannot be pre-trained"):
         check_network(htnet)
     check_network(recipe({**BRIEF, "members": 0}, name="htnet", input="four-regions", options=small))
     fresh = recipe(None, name="htnet", input="four-regions", options=small)
-    assert begun(fresh, 0, 0)
+    assert start_parameters(fresh, 0, 0)
 
 
 def test_a_start_is_written_once_and_used_again(tmp_path: Path) -> None:
-    path = keep(tmp_path / "new" / "folder", recipe(BRIEF), 2, 1)
+    path = saved_start(tmp_path / "new" / "folder", recipe(BRIEF), 2, 1)
     assert path.parent == tmp_path / "new" / "folder" and list(path.parent.iterdir()) == [path]
-    assert same(torch.load(path, weights_only=True), begun(recipe(BRIEF), 2, 1))
+    assert same(torch.load(path, weights_only=True), start_parameters(recipe(BRIEF), 2, 1))
     path.write_bytes(b"kept")
-    assert keep(path.parent, recipe(BRIEF), 2, 1) == path and path.read_bytes() == b"kept"
+    assert saved_start(path.parent, recipe(BRIEF), 2, 1) == path and path.read_bytes() == b"kept"
 
 
 def test_what_decides_a_start_decides_its_name(tmp_path: Path) -> None:
     plain = recipe(BRIEF)
-    path = keep(tmp_path, plain, 0, 0)
+    path = saved_start(tmp_path, plain, 0, 0)
     path.write_bytes(b"kept")
     for alike in (
         recipe({**BRIEF, "members": 1}, members=3),
         recipe({**BRIEF, "after": {"epochs": 7, "batch": 2, "learning_rate": 1.0}}),
         plain.model_copy(update={"fit": plain.fit.model_copy(update={"epochs": 9}), "name": "other"}),
     ):
-        assert keep(tmp_path, alike, 0, 0) == path
+        assert saved_start(tmp_path, alike, 0, 0) == path
     for other in (recipe({**BRIEF, "batch": 50}), recipe(BRIEF, options={**OPTIONS, "width": 8})):
-        assert keep(tmp_path, other, 0, 0) != path
-    assert len({keep(tmp_path, plain, seed, member) for seed, member in ((0, 0), (0, 1), (1, 0))}) == 3
+        assert saved_start(tmp_path, other, 0, 0) != path
+    assert len({saved_start(tmp_path, plain, seed, member) for seed, member in ((0, 0), (0, 1), (1, 0))}) == 3
 
 
 def test_a_start_that_was_cut_off_in_the_writing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,15 +124,17 @@ def test_a_start_that_was_cut_off_in_the_writing_is_none(tmp_path: Path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", full)
         with pytest.raises(OutputError, match=r"cannot be written: .*No space left"):
-            keep(tmp_path, recipe(BRIEF), 0, 0)
+            saved_start(tmp_path, recipe(BRIEF), 0, 0)
     assert not list(tmp_path.glob("*.pt"))
-    assert same(torch.load(keep(tmp_path, recipe(BRIEF), 0, 0), weights_only=True), begun(recipe(BRIEF), 0, 0))
+    assert same(
+        torch.load(saved_start(tmp_path, recipe(BRIEF), 0, 0), weights_only=True), start_parameters(recipe(BRIEF), 0, 0)
+    )
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        keep(tmp_path / "file", recipe(BRIEF), 0, 0)
+        saved_start(tmp_path / "file", recipe(BRIEF), 0, 0)
 
 
 def test_a_network_that_cannot_be_built_is_told_at_no_cost() -> None:

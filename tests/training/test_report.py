@@ -12,7 +12,7 @@ from engine.errors import ConfigError, OutputError
 from engine.weights import DEFAULT
 from training.answers import Answers, gather
 from training.calibration import calibrate
-from training.loso import FoldResult, read_record
+from training.fold_record import FoldResult, read_record
 from training.report import (
     FIXED,
     LEAK,

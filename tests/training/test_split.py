@@ -11,22 +11,22 @@ SUBJECTS = ["a/1", "a/2", "a/1", "b/1", "b/2", "b/2", "a/3", "b/1"]
 def test_each_subject_is_judged_once_by_what_never_saw_it() -> None:
     folds = leave_one_subject_out(SUBJECTS)
     assert [f.name for f in folds] == ["a/1", "a/2", "b/1", "b/2", "a/3"]
-    assert sorted(i for f in folds for i in f.judge) == list(range(len(SUBJECTS)))
+    assert sorted(i for f in folds for i in f.test) == list(range(len(SUBJECTS)))
     for fold in folds:
-        assert not {SUBJECTS[i] for i in fold.fit} & {SUBJECTS[i] for i in fold.judge}
-        assert len(fold.fit) + len(fold.judge) == len(SUBJECTS)
+        assert not {SUBJECTS[i] for i in fold.train} & {SUBJECTS[i] for i in fold.test}
+        assert len(fold.train) + len(fold.test) == len(SUBJECTS)
 
 
 def test_the_same_number_in_two_databases_is_two_people() -> None:
-    assert next(f for f in leave_one_subject_out(SUBJECTS) if f.name == "a/1").judge == (0, 2)
+    assert next(f for f in leave_one_subject_out(SUBJECTS) if f.name == "a/1").test == (0, 2)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_groups_divide_the_subjects(count: int) -> None:
     folds = group_folds(SUBJECTS, count, seed=4)
-    assert len(folds) == count and sorted(i for f in folds for i in f.judge) == list(range(len(SUBJECTS)))
+    assert len(folds) == count and sorted(i for f in folds for i in f.test) == list(range(len(SUBJECTS)))
     for fold in folds:
-        assert not {SUBJECTS[i] for i in fold.fit} & {SUBJECTS[i] for i in fold.judge}
+        assert not {SUBJECTS[i] for i in fold.train} & {SUBJECTS[i] for i in fold.test}
 
 
 def test_a_seed_draws_the_same_groups_again() -> None:
@@ -49,16 +49,16 @@ def test_every_division_by_subject_is_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folds", "databases", "says"),
+    ("folds", "databases", "message"),
     [
-        ([Fold("x", (0, 1, 3), (2,))], "aaabbbab", "fold x fits on the very subject that it judges, a/1;"),
-        ([Fold("x", (1, 3), (0,)), Fold("y", (4, 5), (2,))], "aaabbbab", "subject a/1 is judged in two folds"),
-        ([], "aaabbbaa", "subject b/1 is of two databases, b and a;"),
+        ([Fold("x", (0, 1, 3), (2,))], "aaabbbab", "fold x fits to its own test subject, a/1;"),
+        ([Fold("x", (1, 3), (0,)), Fold("y", (4, 5), (2,))], "aaabbbab", "subject a/1 is tested in two folds"),
+        ([], "aaabbbaa", "subject b/1 is in two databases, b and a;"),
     ],
-    ids=["on both sides", "judged twice", "in two databases"],
+    ids=["on both sides", "tested twice", "in two databases"],
 )
-def test_a_subject_in_two_places_is_refused(folds: list[Fold], databases: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_a_subject_in_two_places_is_refused(folds: list[Fold], databases: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         check_apart(folds, SUBJECTS, list(databases))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +39,21 @@ class FlowMaps:
     def __len__(self) -> int:
         return len(self.names)
 
-    def told(self) -> str:
-        """What the set holds, in one line."""
+    def description(self) -> str:
+        """How many maps, subjects and absent maps, in one line."""
         held = f"{len(self)} maps of {len(set(self.subjects))} subjects"
         if not self.absent:
             return held
         more = " ..." if len(self.absent) > 5 else ""
         return f"{held}; named but absent: {len(self.absent)} ({', '.join(self.absent[:5])}{more})"
+
+    def digest(self) -> str:
+        """Identifies the set: a hash of maps, keypoints, labels, names and subjects in their order."""
+        content = hashlib.sha256()
+        for array in (self.maps, self.keypoints, self.labels):
+            content.update(np.ascontiguousarray(array).tobytes())
+        content.update("\n".join((*self.names, *self.subjects)).encode())
+        return content.hexdigest()[:16]
 
     def inputs(self, kind: str) -> F32:
         """[N, 3, H, W], what live analysis would feed a network that takes this kind of `engine.geometry.INPUTS`."""
@@ -76,3 +87,14 @@ def load(folder: str | Path) -> FlowMaps:
     raise InputError(
         f"{root} holds no flow maps: neither the published ones ({htnet_3db.TABLE}) nor databases made by `apexstream prepare`"
     )
+
+
+def refuse_two_spellings(subjects: Iterable[str], where: object) -> None:
+    """Raise InputError where two subjects of a table differ only in case, spaces or leading zeros (sub01, Sub01 and sub1): one
+    person would be in the training and in the test set of a fold."""
+    seen: dict[str, str] = {}
+    for subject in subjects:
+        plain = re.sub(r"(?<!\d)0+(?=\d)", "", "".join(subject.split()).casefold())
+        before = seen.setdefault(plain, subject)
+        if before != subject:
+            raise InputError(f"{where} spells one subject in two ways, {before!r} and {subject!r}; one way is needed")

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from engine.errors import InputError
-from training.datasets import CLASSES
-from training.datasets.subjects import refuse_two_spellings
+from training.datasets import CLASSES, refuse_two_spellings
 from training.datasets.tables import Row
 
 NEGATIVE, POSITIVE, SURPRISE = range(len(CLASSES))

@@ -20,10 +20,9 @@ import numpy as np
 from engine.errors import InputError
 from engine.geometry import MAP_SIDE
 from engine.types import F32
-from training.datasets import CLASSES, FlowMaps, keypoints
+from training.datasets import CLASSES, FlowMaps, keypoints, refuse_two_spellings
 from training.datasets.keypoints import COLUMNS
 from training.datasets.pictures import decoded
-from training.datasets.subjects import refuse_two_spellings
 
 TABLE = "combined_3_class2_for_optical_flow.csv"
 KEYPOINTS = "keypoints.csv"

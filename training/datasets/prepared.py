@@ -29,11 +29,10 @@ import numpy.typing as npt
 from engine.errors import InputError, OutputError
 from engine.geometry import MAP_SIDE
 from engine.text import cell_text, csv_line
-from training.datasets import CLASSES, FlowMaps
+from training.datasets import CLASSES, FlowMaps, refuse_two_spellings
 from training.datasets.clips import Clip, LeftOut
 from training.datasets.flow import ClipFlow, looked_at, settings, versions
 from training.datasets.pictures import ClipFolder
-from training.datasets.subjects import refuse_two_spellings
 
 FORMAT = 2
 HEAD, MAPS, CLIPS, SKIPPED = "prepared.json", "maps", "clips.csv", "skipped.csv"

@@ -9,7 +9,7 @@ from engine.errors import ConfigError, InputError
 from engine.geometry import INPUTS
 from engine.recognition.flowmap import network_input
 from tests.flowmaps import write_dataset
-from training.datasets import CLASSES, htnet_3db, load
+from training.datasets import CLASSES, htnet_3db, load, refuse_two_spellings
 
 
 @pytest.mark.parametrize("kind", INPUTS)
@@ -35,9 +35,9 @@ def test_taking_keeps_rows_together(tmp_path: Path) -> None:
 
 def test_the_set_tells_what_it_holds(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set", per_class=1)
-    assert htnet_3db.load(folder).told() == "12 maps of 4 subjects"
+    assert htnet_3db.load(folder).description() == "12 maps of 4 subjects"
     next((folder / htnet_3db.MAPS).glob("sub01_c0*")).unlink()
-    assert htnet_3db.load(folder).told() == "11 maps of 4 subjects; named but absent: 1 (sub01_c0_0)"
+    assert htnet_3db.load(folder).description() == "11 maps of 4 subjects; named but absent: 1 (sub01_c0_0)"
 
 
 def test_classes_are_in_the_order_of_the_composite_database() -> None:
@@ -52,3 +52,16 @@ def test_load_tells_both_kinds_of_folders_apart(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no flow maps: neither the published ones .* nor databases made by"):
         load(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("sub01", "Sub01"), ("sub01", "sub1"), ("006", "6"), ("spNO.1", "spNO. 1"), ("casme2/sub10", "CASME2/sub010")],
+)
+def test_one_person_spelled_in_two_ways_is_an_error_that_names_both(one: str, other: str) -> None:
+    with pytest.raises(InputError, match=f"the table spells one subject in two ways, {one!r} and {other!r}"):
+        refuse_two_spellings((one, "another", one, other), "the table")
+
+
+def test_different_people_are_different() -> None:
+    refuse_two_spellings(("sub01", "sub10", "sub100", "sub01", "sub001x", "1", "11", "0", "smic/s01", "samm/s01"), "the table")

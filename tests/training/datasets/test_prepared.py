@@ -106,7 +106,7 @@ def test_several_databases_in_one_folder_load_together(tmp_path: Path) -> None:
     assert both.names == ("006_a2", "006_a", "006_b") and both.databases == ("casme2", "samm", "samm")
     assert one.names == ("006_a", "006_b") and np.array_equal(one.maps, both.maps[1:])
     assert one.labels.tolist() == [2, 2] and one.absent == ("006_y",)
-    assert one.told() == "2 maps of 1 subjects; named but absent: 1 (006_y)"
+    assert one.description() == "2 maps of 1 subjects; named but absent: 1 (006_y)"
 
 
 def test_what_is_no_prepared_database_is_told_apart(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def evaluate(
 
     import training.page  # noqa: F401 - what it needs is missed before the fitting, not after
     from apexstream.display import stages_bar
-    from training import datasets, loso
+    from training import datasets, fold_record, loso
     from training.pretrain import check_network
     from training.recipe import read_recipe
     from training.report import assess
@@ -71,7 +71,7 @@ def evaluate(
     check_network(recipe)
     maps = datasets.load(data)
     console = Console(stderr=True)
-    console.print(maps.told(), highlight=False)
+    console.print(maps.description(), highlight=False)
     record, chosen = out / "folds.jsonl", range(recipe.seed, recipe.seed + seeds)
     judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, jobs=jobs, progress=stages_bar(console))
     try:
@@ -79,9 +79,9 @@ def evaluate(
     except KeyboardInterrupt:
         say(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
         raise typer.Exit(1) from None
-    header, _ = loso.read_record(record)
+    header, _ = fold_record.read_record(record)
     found = assess(header, results, maps, precision=precision, groups=groups)
-    page = _written(found, maps, out, loso.makers(record, results))
+    page = _written(found, maps, out, fold_record.makers(record, results))
     _show(found.summary)
     say(f"report: {page}")
 

@@ -136,9 +136,9 @@ def _judged(evaluation: Path | None, recipe: Recipe, fitted_to: dict[str, Any]) 
 def _check_same(evaluation: Path, summary: dict[str, Any], recipe: Recipe, fitted_to: dict[str, Any]) -> None:
     """ConfigError where the evaluation is of another recipe than the run's, whatever the seed, or of other data."""
     from engine.errors import ConfigError
-    from training.loso import today
+    from training.fold_record import with_defaults
 
-    own, judged = recipe.model_dump(mode="json"), today(summary["recipe"])
+    own, judged = recipe.model_dump(mode="json"), with_defaults(summary["recipe"])
     if not isinstance(judged, dict) or judged | {"seed": 0} != own | {"seed": 0}:
         raise ConfigError(f"{evaluation} judges another recipe than the run's; evaluate the run's own recipe")
     key = "data" if "data" in fitted_to else "maps"  # older runs keep the number of maps instead of a digest

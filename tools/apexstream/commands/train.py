@@ -44,7 +44,7 @@ def train(
     begin_run(out)
     maps = datasets.load(data)
     console = Console(stderr=True)
-    console.print(maps.told(), highlight=False)
+    console.print(maps.description(), highlight=False)
     torch.set_num_threads(threads)
     used = recipe if seed is None else recipe.model_copy(update={"seed": seed})
     try:
@@ -61,7 +61,7 @@ def _fitted(recipe: Recipe, maps: FlowMaps, out: Path, console: Console) -> tupl
     from rich.progress import Progress
 
     from training.fit import fit
-    from training.pretrain import keep
+    from training.pretrain import saved_start
     from training.recipe import epochs, pretrained_members
 
     losses: list[tuple[str, int, int, float]] = []
@@ -73,5 +73,7 @@ def _fitted(recipe: Recipe, maps: FlowMaps, out: Path, console: Console) -> tupl
             bar.update(task, advance=1, description=f"{stage} network {member + 1} of {recipe.model.members}, loss {loss:.3f}")
 
         members = range(pretrained_members(recipe))
-        starts = [keep(out, recipe, recipe.seed, member, partial(progress, "pre-training", member)) for member in members]
+        starts = [
+            saved_start(out, recipe, recipe.seed, member, partial(progress, "pre-training", member)) for member in members
+        ]
         return fit(recipe, maps, starts=starts, progress=progress), losses

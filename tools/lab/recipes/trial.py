@@ -81,7 +81,7 @@ def main(
     for recipe in read:
         check_network(recipe)
     maps = datasets.load(data)
-    typer.echo(maps.told(), err=True)
+    typer.echo(maps.description(), err=True)
     rows, console = [], Console(stderr=True)
     for name, recipe in zip(names, read, strict=True):
         folder, chosen = out / name, range(recipe.seed, recipe.seed + seeds)

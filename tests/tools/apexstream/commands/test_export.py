@@ -23,7 +23,7 @@ from tests.bindings import Cuda, Double, small_network
 from tests.flowmaps import write_dataset
 from training.datasets import htnet_3db
 from training.fit import fit
-from training.loso import FoldResult, digest
+from training.fold_record import FoldResult
 from training.recipe import KernelSettings, Recipe
 from training.report import protocol, summarize, write_summary
 from training.runs import load_run, save_run
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_run(root / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [("fitting", 0, 1, 1.0)])
     sure = ((9.0, 0.0, 0.0), (0.0, 9.0, 0.0), (0.0, 0.0, 9.0))
     folds = [FoldResult(f"a/{n}", 0, tuple("vwxyz"), (0, 1, 2, 0, 1), (*sure, sure[0], sure[2]), 1.0) for n in range(3)]
-    header = {"recipe": RECIPE.model_dump(mode="json"), "maps": len(data), "data": digest(data)}
+    header = {"recipe": RECIPE.model_dump(mode="json"), "maps": len(data), "data": data.digest()}
     write_summary(summarize(header, folds), root / "summary.json")
     return root
 
