@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from apexstream.bench.live_process import LiveProcess
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from apexstream.bench.live_process import LiveProcess
 from apexstream.clips import preset, write_clip
 from engine.errors import ApexError, BackendError, OutputError
 
