@@ -79,20 +79,20 @@ class Collected:
 
 
 class Ready:
-    """Hears how loading went."""
+    """Records the result of loading."""
 
     def __init__(self) -> None:
-        self.heard: list[Exception | None] = []
+        self.results: list[Exception | None] = []
         self.there = threading.Event()
 
     def __call__(self, error: Exception | None) -> None:
-        self.heard.append(error)
+        self.results.append(error)
         self.there.set()
 
     def error(self) -> Exception | None:
         assert self.there.wait(PATIENCE_S), "loading never ended"
-        assert len(self.heard) == 1, "it is told once"
-        return self.heard[0]
+        assert len(self.results) == 1, "it is reported once"
+        return self.results[0]
 
 
 def arrivals(frames: Sequence[Frame], start: float | None = None) -> list[Arrival]:

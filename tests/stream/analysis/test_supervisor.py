@@ -159,7 +159,7 @@ def test_what_prevents_the_analysis_is_reported_once(
     with pytest.raises(kind, match=message):
         raise error
     supervisor.stop(PATIENCE_S)
-    assert len(ready.heard) == 1
+    assert len(ready.results) == 1
 
 
 @pytest.mark.parametrize("source", [{"url": "pigeon://carrier"}, {"url": "rtsp://a/b", "password_env": "NOT_THERE"}])
