@@ -1,4 +1,4 @@
-"""What tests of the live service share: a sink that keeps what it is sent, and waiting for what must come."""
+"""Shared by tests of the live service: a sink that collects what it is sent, and waiting for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from engine.types import Frame
 from stream.messages import Acted, Arrival, Decided, Evidence, Preview, PreviewWish, Signal, SourceStatus
 
 PATIENCE_S = 30.0
-"""How long a busy machine may take for what usually takes a moment."""
+"""Time limit on a busy machine for what usually takes a moment."""
 
 R = TypeVar("R")
 
 
 class Collected:
-    """A sink that keeps everything; `until` waits on the thread of the test."""
+    """A sink that collects everything; `until` waits on the test's thread."""
 
     def __init__(self, wish: PreviewWish | None = None) -> None:
         self.events: list[Decided] = []
@@ -65,7 +65,7 @@ class Collected:
         return [state for k, state in enumerate(seen) if k == 0 or state != seen[k - 1]]
 
     def until(self, true: Callable[[], R], what: str) -> R:
-        """What `true` returns once it is true of what was collected; fails the test when that takes too long."""
+        """The result of `true` once it is true; fails the test after PATIENCE_S."""
         with self._changed:
             self._changed.wait_for(true, PATIENCE_S)
             found = true()
@@ -79,23 +79,23 @@ class Collected:
 
 
 class Ready:
-    """Records the result of loading."""
+    """Receives the result of loading."""
 
     def __init__(self) -> None:
         self.results: list[Exception | None] = []
-        self.there = threading.Event()
+        self.called = threading.Event()
 
     def __call__(self, error: Exception | None) -> None:
         self.results.append(error)
-        self.there.set()
+        self.called.set()
 
     def error(self) -> Exception | None:
-        assert self.there.wait(PATIENCE_S), "loading never ended"
-        assert len(self.results) == 1, "it is reported once"
+        assert self.called.wait(PATIENCE_S), "loading never ended"
+        assert len(self.results) == 1, "called once"
         return self.results[0]
 
 
 def arrivals(frames: Sequence[Frame], start: float | None = None) -> list[Arrival]:
-    """Frames as if each had just arrived, at the pace of their own time."""
-    began, wall = time.monotonic() if start is None else start, time.time()
-    return [Arrival(frame, began + frame.t, wall + frame.t) for frame in frames]
+    """Frames as if each had arrived at its own time."""
+    started, wall = time.monotonic() if start is None else start, time.time()
+    return [Arrival(frame, started + frame.t, wall + frame.t) for frame in frames]
