@@ -237,7 +237,7 @@ def test_a_missing_device_is_retried() -> None:
 
 def test_a_file_that_appears_is_played(tmp_path: Path) -> None:
     path = tmp_path / "late.mp4"
-    with Watched(str(path)) as watched:
+    with Watched(str(path), newest=False) as watched:
         assert "there is no such file" in watched.until(in_state("reconnecting")).detail
         write_video(path.with_suffix(".part.mp4"), stepping(64, 48, 3)).rename(path)
         assert [arrival.frame.index for arrival in watched.take(3)] == [0, 1, 2]
@@ -275,7 +275,7 @@ def test_a_file_is_played_in_real_time_and_ends(clip: Path) -> None:
 
 def test_a_source_too_slow_for_micro_expressions_has_a_warning(tmp_path: Path) -> None:
     slow = write_video(tmp_path / "slow.mp4", stepping(64, 48, 30), rate=10)
-    with Watched(str(slow)) as watched:
+    with Watched(str(slow), newest=False) as watched:
         status = watched.until(lambda status: bool(status.detail))
     assert status.state == "live" and "cannot be seen at 10 frames/s" in status.detail
 
