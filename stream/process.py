@@ -1,4 +1,4 @@
-"""What the process as a whole is told: how many threads libraries may start, what need not be collected or kept."""
+"""Settings of the whole process: threads of libraries, garbage collection, and what numba loads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,27 @@ from types import TracebackType
 
 import cv2
 
-SWEPT, SWEEP_S = 256, 5.0
+SWEEP_COUNT, SWEEP_S = 256, 5.0
+
+
+def load_less() -> None:
+    """Load numba without scipy's linear algebra, which it would keep ready: that saves some time and memory at the start.
+
+    For a process of this project that will run a pipeline, before anything else is loaded: products of matrices are not
+    available in numba code then. What is loaded already stays as it is.
+    """
+    if "numba" in sys.modules or "scipy" in sys.modules:
+        return
+    sys.modules["scipy"] = None  # type: ignore[assignment]  # Python's way to say that there is no such module
+    try:
+        with contextlib.suppress(ImportError, OSError):  # reported by `engine.kernels.refusal` where numba is needed
+            import numba.np.arraymath  # noqa: F401
+    finally:
+        del sys.modules["scipy"]
 
 
 class _OneThread(AbstractContextManager[None]):
-    """Counts the blocks that run; the first and the last of them change OpenCV's setting."""
+    """Counts the blocks that are running; the first to start and the last to end change OpenCV's setting."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the two below
@@ -42,57 +58,56 @@ _one_thread = _OneThread()
 
 
 def opencv_on_one_thread() -> AbstractContextManager[None]:
-    """OpenCV computes on the thread that calls it while any such block runs; afterwards as before.
+    """A context in which OpenCV computes on the calling thread only; contexts may overlap.
 
-    The stages of the analysis share the cores among themselves already. OpenCV's helpers would take a core from another stage
-    for work of a tenth of a millisecond, and keep it busy for a while after, waiting for more.
+    The stages of the analysis use all cores already. OpenCV's own threads would take a core from another stage for work of a
+    tenth of a millisecond, and then keep it busy waiting for more.
     """
     return _one_thread
 
 
-def loaded_for_good() -> None:
-    """What lives now lives as long as the process: Python's collector need not go through it again, and what loading needed
-    besides goes back to the machine.
+def freeze_loaded() -> None:
+    """Exclude all present objects from garbage collection, and return the memory that only loading needed.
 
-    Going through it would hold up every thread for some 80 ms, now and then, for nothing. The price: of a pipeline that fails
-    later and is replaced, what refers to itself in a circle stays in memory; of the pipelines that follow it, nothing does.
+    Collecting them would stop every thread for some 80 ms, now and then, for nothing. The price: the reference cycles of a
+    pipeline that fails later and is replaced stay in memory; those of the pipelines after it do not.
     """
     gc.collect()
     gc.freeze()
-    give_back_memory()
+    return_memory()
 
 
 def collect_garbage() -> None:
-    """Free what refers to itself in circles, and give it back."""
+    """Free reference cycles, and return their memory."""
     gc.collect()
-    give_back_memory()
+    return_memory()
 
 
-def give_back_memory() -> None:
-    """Return to the machine what was freed: glibc keeps it, in an arena a thread, and threads that come and go pile it up."""
+def return_memory() -> None:
+    """Return freed memory to the system: glibc keeps it, in an arena per thread, which adds up as threads come and go."""
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own; musl has none
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; musl has none
         if trim is not None:
             trim(ctypes.c_size_t(0))
 
 
 class Sweep:
-    """Frees what connections leave behind that ended in TLS's handshake.
+    """Collects garbage after connections that ended during the TLS handshake.
 
-    asyncio leaves 0.3 MB of each in a circle, until Python's collector comes by, which may take thousands of them. act is done
-    on a thread, for SWEPT of them at the latest, and SWEEP_S after the first.
+    asyncio leaves 0.3 MB of each in a reference cycle, and Python may not collect it for thousands of connections. collect runs
+    on a thread, after SWEEP_COUNT connections or SWEEP_S after the first.
     """
 
-    def __init__(self, act: Callable[[], None]) -> None:
-        self._act = act
+    def __init__(self, collect: Callable[[], None]) -> None:
+        self._collect = collect
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self) -> None:
-        """One more; nothing happens once no event loop runs any more."""
+        """Count a connection; does nothing once the event loop has ended."""
         self._count += 1
         with contextlib.suppress(RuntimeError):  # the loop, or its executor, has ended
-            if self._count >= SWEPT:
+            if self._count >= SWEEP_COUNT:
                 self._run()
             elif self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._run)
@@ -101,4 +116,4 @@ class Sweep:
         if self._timer is not None:
             self._timer.cancel()
         self._count, self._timer = 0, None
-        asyncio.get_running_loop().run_in_executor(None, self._act)
+        asyncio.get_running_loop().run_in_executor(None, self._collect)

@@ -1,8 +1,8 @@
-"""A bounded queue between two threads that either side can close; a death on one side wakes the other.
+"""A bounded queue between two threads that either side can close, and work done on threads of its own through such queues.
 
-producer   put(item) ...   close()          the consumer drains what is left, then ends
-                           close(error)     the consumer drains what is left, then raises error
-consumer   for item in channel: ...         abandon() drops the rest; the producer's next put raises ClosedError
+producer   put(item) ...    close()        the consumer gets the waiting items, then the end
+                            close(error)   the consumer gets the waiting items, then error is raised
+consumer   get(), or for    abandon()      waiting items are discarded; the producer's next put raises ClosedError
 """
 
 from __future__ import annotations
@@ -18,64 +18,113 @@ R = TypeVar("R")
 
 
 class ClosedError(Exception):
-    """Nobody takes items from this channel any more; a signal between threads, never shown to a user."""
+    """The queue takes no more items; a signal between threads, never shown to a user."""
 
 
-class Channel(Generic[T]):
-    """At most capacity items wait; put blocks while it is full, iteration while it is empty."""
+class BoundedQueue(Generic[T]):
+    """At most capacity items wait, of at most max_bytes together by size_of; a single item may always wait.
 
-    def __init__(self, capacity: int) -> None:
+    When full, put drops the oldest items (drop_oldest, for live video) or blocks until there is room (for files). Items are
+    never None, which is what `get` returns at the end.
+    """
+
+    def __init__(
+        self, capacity: int, *, drop_oldest: bool = False, max_bytes: int = 0, size_of: Callable[[T], int] = lambda item: 0
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"a queue holds at least one item, not {capacity}")
         self.capacity = capacity
+        self._drop_oldest, self._max_bytes, self._size_of = drop_oldest, max_bytes, size_of
         self._changed = threading.Condition()  # guards all fields below
         self._items: deque[T] = deque()
+        self._bytes = 0
         self._closed = False
         self._error: BaseException | None = None
+        self._dropped = 0
 
     def put(self, item: T) -> None:
-        """Add item, waiting for room. Raises ClosedError once the channel is closed or abandoned."""
+        """Add item. Raises ClosedError once the queue is closed or abandoned, also while waiting for room."""
+        size = self._size_of(item)
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._items) < self.capacity)
+            if not self._drop_oldest:
+                self._changed.wait_for(lambda: self._closed or self._has_room(size))
             if self._closed:
                 raise ClosedError
+            while not self._has_room(size):
+                self._pop()
+                self._dropped += 1
             self._items.append(item)
+            self._bytes += size
             self._changed.notify_all()
 
+    def get(self, timeout: float | None = None) -> T | None:
+        """The oldest item; None once the queue is closed and empty, or raises the error it was closed with.
+
+        Raises TimeoutError after timeout seconds without an item.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closed or bool(self._items), timeout):
+                raise TimeoutError
+            if self._items:
+                self._changed.notify_all()
+                return self._pop()
+            if self._error is not None:
+                raise self._error
+            return None
+
+    def __iter__(self) -> Iterator[T]:
+        while (item := self.get()) is not None:
+            yield item
+
     def close(self, error: BaseException | None = None) -> None:
-        """End the stream of items; the consumer raises error, if one is given, after the last of them."""
+        """End the input; the consumer gets the waiting items, after which error, if given, is raised."""
         with self._changed:
             if not self._closed:
                 self._closed, self._error = True, error
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Take no more: drop what waits and wake the producer."""
+        """End the output: discard the waiting items and wake the producer."""
         with self._changed:
             self._closed = True
             self._items.clear()
+            self._bytes = 0
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[T]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or bool(self._items))
-                if not self._items:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                item = self._items.popleft()
-                self._changed.notify_all()
-            yield item
+    @property
+    def dropped(self) -> int:
+        """How many items were dropped to make room for newer ones."""
+        with self._changed:
+            return self._dropped
+
+    @property
+    def closed(self) -> bool:
+        """Whether the queue was closed or abandoned."""
+        with self._changed:
+            return self._closed
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._items)
+
+    def _has_room(self, size: int) -> bool:
+        return not self._items or (len(self._items) < self.capacity and self._bytes + size <= self._max_bytes)
+
+    def _pop(self) -> T:
+        item = self._items.popleft()
+        self._bytes -= self._size_of(item)
+        return item
 
 
 @contextmanager
 def overlapped(items: Iterable[T], work: Callable[[T], R], *, capacity: int) -> Iterator[Iterator[tuple[T, R]]]:
     """(item, work(item)) in order, with items drawn on one thread and work done on a second one.
 
-    Both threads start and end here: leaving the block stops and joins them. What either raises is raised to the consumer, after
-    all that came before it.
+    Leaving the block stops and joins both threads. An error on either of them is raised to the consumer, after the items before
+    it.
     """
-    drawn: Channel[T] = Channel(capacity)
-    done: Channel[tuple[T, R]] = Channel(capacity)
+    drawn: BoundedQueue[T] = BoundedQueue(capacity)
+    done: BoundedQueue[tuple[T, R]] = BoundedQueue(capacity)
     threads = [
         threading.Thread(target=_pump, args=(items, drawn), name="draw", daemon=True),
         threading.Thread(target=_pump, args=(((item, work(item)) for item in drawn), done), name="work", daemon=True),
@@ -91,13 +140,13 @@ def overlapped(items: Iterable[T], work: Callable[[T], R], *, capacity: int) -> 
             thread.join()
 
 
-def _pump(items: Iterable[T], channel: Channel[T]) -> None:
+def _pump(items: Iterable[T], queue: BoundedQueue[T]) -> None:
     try:
         for item in items:
-            channel.put(item)
+            queue.put(item)
     except ClosedError:
         return
-    except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
-        channel.close(error)
+    except BaseException as error:  # noqa: BLE001 - passed on to the consumer, where it is raised
+        queue.close(error)
     else:
-        channel.close()
+        queue.close()

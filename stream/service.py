@@ -23,7 +23,7 @@ from typing import Any, Self
 from engine.config import RecognizerSettings
 from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
-from stream.analysis.supervisor import at_work
+from stream.analysis.supervisor import create_session
 from stream.analysis.worker import Make
 from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
@@ -31,12 +31,12 @@ from stream.events.store import Store
 from stream.loop_sink import LoopSink, call_on_loop
 from stream.messages import PreviewWish, SourceStatus
 from stream.permissions import warn_if_open
-from stream.process import loaded_for_good, opencv_on_one_thread
+from stream.process import freeze_loaded, opencv_on_one_thread
 from stream.protocol import Message
 from stream.server.metrics import Metrics
 from stream.server.server import Server
 from stream.settings import LiveSettings
-from stream.shutdown import Ending
+from stream.shutdown import GracefulShutdown
 from stream.sources.address import parse_address
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Service:
         sink = LoopSink(
             loop, self.hub, self.evidence, on_status=self._on_status, on_removed=self._on_removed, wish=self._preview_wish
         )
-        self.session = at_work(self.settings, sink, processed=self.metrics.processed, make=self._make)
+        self.session = create_session(self.settings, sink, processed=self.metrics.processed, make=self._make)
         self.server = Server(
             self.settings.server,
             self.hub,
@@ -218,12 +218,14 @@ class Service:
 
 def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make | None = None) -> None:
     """Run the service until a signal stops it; started is called once it accepts requests. Raises what `Service` raises."""
-    with Ending() as ending:
-        asyncio.run(_serve(settings, started, make, ending))
+    with GracefulShutdown() as shutdown:
+        asyncio.run(_serve(settings, started, make, shutdown))
 
 
-async def _serve(settings: LiveSettings, started: Callable[[Service], None], make: Make | None, ending: Ending) -> None:
-    stop = _event_of(ending)
+async def _serve(
+    settings: LiveSettings, started: Callable[[Service], None], make: Make | None, shutdown: GracefulShutdown
+) -> None:
+    stop = _event_of(shutdown)
     async with Service(settings, make=make) as service:
         started(service)
         await first_completed(stop.wait(), _run(service))
@@ -235,7 +237,7 @@ async def _serve(settings: LiveSettings, started: Callable[[Service], None], mak
 async def _run(service: Service) -> None:
     """Never return while the service works; raises the error that ends it."""
     await service.ready()
-    loaded_for_good()
+    freeze_loaded()
     await service.failed()
 
 
@@ -254,14 +256,14 @@ async def first_completed(*awaitables: Awaitable[Any]) -> None:
 
 @contextlib.contextmanager
 def stop_event() -> Iterator[asyncio.Event]:
-    """An event of the running loop, set by the first signal of `ENDED_BY`; a second Ctrl-C ends the process at once."""
-    with Ending(limit_s=None) as ending:
-        yield _event_of(ending)
+    """An event of the running loop, set by the first signal of `SHUTDOWN_SIGNALS`; a second Ctrl-C ends the process at once."""
+    with GracefulShutdown(limit_s=None) as shutdown:
+        yield _event_of(shutdown)
 
 
-def _event_of(ending: Ending) -> asyncio.Event:
+def _event_of(shutdown: GracefulShutdown) -> asyncio.Event:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    ending.on_end(lambda: call_on_loop(loop, stop.set))
+    shutdown.on_signal(lambda: call_on_loop(loop, stop.set))
     return stop
 
 

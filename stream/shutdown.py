@@ -1,10 +1,10 @@
-"""How a process ends: in order and within a bound at the first signal, at once at a second Ctrl-C.
+"""Shutdown of a process: graceful and within a time limit at the first signal, immediate at a second Ctrl-C.
 
-    SIGINT, SIGTERM, SIGHUP   what is open is ended in order, exit code 0
-    a second SIGINT           the process is gone at once, exit code 130; what was stored stays
-    no end within LIMIT_S     the process is gone, exit code 1
+    SIGINT, SIGTERM, SIGHUP   graceful shutdown, exit code 0
+    a second SIGINT           immediate exit, exit code 130; what was stored stays
+    longer than LIMIT_S       immediate exit, exit code 1
 
-A process that was started with SIGHUP ignored (nohup) goes on ignoring it.
+A process that was started with SIGHUP ignored (nohup) keeps ignoring it.
 """
 
 from __future__ import annotations
@@ -25,97 +25,97 @@ from typing import IO, Any, NoReturn, Self
 log = logging.getLogger(__name__)
 
 LIMIT_S = 4.3
-"""In which the process ends in order; then it is left as it is."""
-LAST_S = 0.4
-"""Later than that, what ends a process in which no Python thread gets to run any more."""
-AT_ONCE = 130
-"""Exit code after a second Ctrl-C: 128 and the number of SIGINT, as a shell has it."""
+"""Time limit of a graceful shutdown, seconds; after it the process exits."""
+HUNG_S = 0.4
+"""Seconds after LIMIT_S at which a process exits in which no Python thread gets to run any more."""
+EXIT_INTERRUPTED = 130
+"""Exit code after a second Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 
-ENDED_BY = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SHUTDOWN_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class Ending:
-    """Hears the signals that end a process while its block runs; to be entered on the main thread.
+class GracefulShutdown:
+    """A context, entered on the main thread, that handles the signals that end a process.
 
-    limit_s: how long the end may take once a signal came, None: as long as it takes. leave is what ends the process at once.
+    limit_s is the time limit in seconds from the first signal, None for no limit; leave exits the process immediately.
     """
 
     def __init__(self, *, limit_s: float | None = LIMIT_S, leave: Callable[[int], None] | None = None) -> None:
-        self._limit_s, self._leave = limit_s, leave or left_at_once
-        self._act: Callable[[], object] | None = None
-        self._begun = False
-        self._before: dict[int, Any] = {}
-        self._late: threading.Timer | None = None
-        self._nowhere: IO[bytes] | None = None
+        self._limit_s, self._leave = limit_s, leave or exit_now
+        self._callback: Callable[[], object] | None = None
+        self._started = False
+        self._handlers: dict[int, Any] = {}
+        self._timer: threading.Timer | None = None
+        self._devnull: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         if self._limit_s is not None:
-            self._nowhere = Path(os.devnull).open("wb")  # at a signal no descriptor may be free
-        hang_up = getattr(signal, "SIGHUP", None)
-        for number in ENDED_BY:
-            if number == hang_up and signal.getsignal(number) == signal.SIG_IGN:
+            self._devnull = Path(os.devnull).open("wb")  # opened now, as no descriptor may be free at a signal
+        sighup = getattr(signal, "SIGHUP", None)
+        for number in SHUTDOWN_SIGNALS:
+            if number == sighup and signal.getsignal(number) == signal.SIG_IGN:
                 continue
-            self._before[number] = signal.signal(number, self._heard)
+            self._handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if self._late is not None:
-            self._late.cancel()
-        if self._nowhere is not None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._devnull is not None:
             faulthandler.cancel_dump_traceback_later()
-            self._nowhere.close()
+            self._devnull.close()
 
-    def on_end(self, act: Callable[[], object]) -> None:
-        """Have act called, on the main thread, at the first signal; at once where that has come already."""
-        self._act = act
-        if self._begun:
-            act()
+    def on_signal(self, callback: Callable[[], object]) -> None:
+        """Call callback, on the main thread, at the first signal; immediately where that has come already."""
+        self._callback = callback
+        if self._started:
+            callback()
 
-    def _heard(self, number: int, _: FrameType | None) -> None:
-        if self._begun:
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self._started:
             if number == signal.SIGINT:
-                self._leave(AT_ONCE)
+                self._leave(EXIT_INTERRUPTED)
             return
-        self._begun = True
-        if self._limit_s is not None and self._nowhere is not None:
-            self._bound(self._limit_s, self._nowhere)
-        if self._act is not None:
-            self._act()
+        self._started = True
+        if self._limit_s is not None and self._devnull is not None:
+            self._start_timer(self._limit_s, self._devnull)
+        if self._callback is not None:
+            self._callback()
 
-    def _bound(self, limit_s: float, nowhere: IO[bytes]) -> None:
-        late = threading.Timer(limit_s, self._too_late)
-        late.daemon = True
+    def _start_timer(self, limit_s: float, devnull: IO[bytes]) -> None:
+        timer = threading.Timer(limit_s, self._timed_out)
+        timer.daemon = True
         try:
-            faulthandler.dump_traceback_later(limit_s + LAST_S, exit=True, file=nowhere)  # needs no Python to run
-            late.start()
-        except (OSError, RuntimeError) as error:  # no thread can be started; the end itself needs none
-            log.warning("the time of the end is not bounded: %s", error)
+            faulthandler.dump_traceback_later(limit_s + HUNG_S, exit=True, file=devnull)  # works while Python does not run
+            timer.start()
+        except (OSError, RuntimeError) as error:  # no thread can be started; the shutdown itself needs none
+            log.warning("the shutdown has no time limit: %s", error)
         else:
-            self._late = late
+            self._timer = timer
 
-    def _too_late(self) -> None:
-        log.error("not everything has ended within %.1f s; the process is left as it is", self._limit_s)
+    def _timed_out(self) -> None:
+        log.error("not everything has ended within %.1f s; the process exits all the same", self._limit_s)
         self._leave(1)
 
 
-def left_at_once(code: int) -> NoReturn:
-    """End the process now; what was printed is shown."""
+def exit_now(code: int) -> NoReturn:
+    """Exit the process immediately; what was printed is flushed."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # closed, broken, or in the middle of a line: nobody is left to hear of it
+        with contextlib.suppress(Exception):  # closed, broken, or in use by another thread
             stream.flush()
     os._exit(code)
 
 
-def left_in_order(code: int) -> NoReturn:
-    """End the process as the interpreter would, but for taking it down while libraries' threads still run in it.
+def exit_after_cleanup(code: int) -> NoReturn:
+    """Run the functions registered with `atexit`, then exit the process without finalizing the interpreter.
 
-    A thread that waits in a library (for a camera that does not answer) wakes up in what is left of the interpreter then, and
-    the process dies of SIGSEGV or SIGABRT. What was registered to be done at the end is done.
+    A thread that waits in a library (for a camera that does not answer) would wake up in a finalized interpreter, and the
+    process would die of SIGSEGV or SIGABRT.
     """
-    for number in ENDED_BY:
+    for number in SHUTDOWN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(Exception):
         atexit._run_exitfuncs()
-    left_at_once(code)
+    exit_now(code)

@@ -1,4 +1,4 @@
-"""A pipeline that costs nothing, for tests of what surrounds pipelines; it is found by name, so that processes can make it."""
+"""A pipeline that computes nothing, for tests of the live service; importable, so that worker processes can load it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATTERN = "lavfi:testsrc=size=64x48:rate=100"
 
 
 class Blinking:
-    """Announces an event with every twentieth frame, and ends it ten frames later, whatever is to be seen, with a blink."""
+    """Has a provisional event at every twentieth frame, and its final one, with a blink, ten frames later, whatever comes."""
 
     def __init__(self, settings: PipelineSettings, stream: str, session: str) -> None:
         self.stream, self.session = stream, session
@@ -46,10 +46,10 @@ class Blinking:
         return events
 
     def foresee(self) -> None:
-        """There is nothing to spare."""
+        """Nothing is computed."""
 
     def look_around(self, frame: Frame) -> None:
-        """Nobody comes."""
+        """Nothing is computed."""
 
     def trace(self) -> dict[int, tuple[float, float]]:
         return {}
@@ -74,7 +74,7 @@ class Blinking:
 
 
 class Unbroken(Blinking):
-    """Ends each event with the frame that begins the next: from the first final one on, one is always open."""
+    """Ends each event at the frame that starts the next, so that one is always open."""
 
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
         number, step = divmod(frame.index, EVERY)
@@ -93,30 +93,30 @@ class Unsendable(Blinking):
 
 
 def no_network(settings: PipelineSettings, stream: str, session: str) -> Blinking:
-    """As where the network's file is missing."""
+    """Fails as if the network's file were missing."""
     raise WeightsError(f"no network for {stream}")
 
 
 def unforeseen(settings: PipelineSettings, stream: str, session: str) -> Blinking:
-    """A defect."""
-    raise ZeroDivisionError("nobody foresaw this")
+    """Fails as by a defect."""
+    raise ZeroDivisionError("an unexpected error")
 
 
 def dying(settings: PipelineSettings, stream: str, session: str) -> Blinking:
-    """As where the memory does not suffice."""
+    """Dies as where memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("it outlived that")
 
 
 def not_at_second(settings: PipelineSettings, stream: str, session: str) -> Blinking:
-    """The network's file is missing in the second life of a process, and there before and after."""
+    """Fails in the second process only."""
     if session.split(".")[-2] == "2":
         raise WeightsError(f"no network for {stream}")
     return Blinking(settings, stream, session)
 
 
 def printing(settings: PipelineSettings, stream: str, session: str) -> Blinking:
-    """Like a library that says something on standard output, past Python too, and in the log."""
+    """Prints like a library, to Python's standard output and to the descriptor, and logs."""
     print(f"{stream} is here", flush=True)
     os.write(1, b"so it is\n")
     logging.getLogger("printing").warning("%s was printed", stream, extra={"lock": threading.Lock()})

@@ -1,1 +1,1 @@
-"""Live analysis: one worker a source, in threads or in processes that a supervisor looks after."""
+"""Live analysis: one worker per source, on threads of the service or in worker processes under a supervisor."""

@@ -1,11 +1,11 @@
-"""One recognizer for several streams where a GPU computes: what waits when the device becomes free goes there as one batch.
+"""One recognizer shared by several streams on a GPU: requests that wait when the device becomes free are computed as a batch.
 
     stream's thread --moment--> waiting --+
-    stream's thread --moment--> waiting --+--> whoever finds the device free takes all that wait, and answers them
+    stream's thread --moment--> waiting --+--> the thread that finds the device free computes all that wait
 
-No thread of its own, and nothing is held back for company: a moment that comes alone is computed at once by who asks for it. On
-the CPU a batch saves nothing: each stream has a recognizer of its own where the CPU computes flows, and those who share one
-when a GPU is lost go on side by side.
+There is no extra thread, and no request is delayed to fill a batch: a single one is computed at once on its own thread. On the
+CPU a batch saves nothing: each stream has its own recognizer there, and streams that share one when a GPU is lost compute in
+parallel.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from engine.errors import BackendError
 from engine.recognition.recognizer import Moment, Recognition, Recognizer
 from engine.types import F32, Crop
 
-_Asked = tuple[Moment, "Future[Recognition | None]"]
+_Request = tuple[Moment, "Future[Recognition | None]"]
 
 
 class SharedRecognizer(Recognizer):
-    """A recognizer whose `recognize` may be called from many threads; each gets its own answer, or its own error.
+    """A recognizer whose `recognize` may be called from many threads; each gets its own result, or its own error.
 
-    Only a GPU takes moments together. Once it is lost each thread computes the flow of its own, and they meet in the network.
+    Batches are only for a GPU. Once that is lost, each thread computes its own flow, and only the network is shared.
     """
 
     def __init__(self, settings: RecognizerSettings | None = None) -> None:
@@ -34,17 +34,17 @@ class SharedRecognizer(Recognizer):
         self.failed = False
         """Whether a call found no backend left."""
         self._changed = threading.Condition()  # guards the two below
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Request] = []
         self._busy = False
-        self._running = threading.Lock()  # guards the network, whose way down its chain is one thread's work
+        self._network = threading.Lock()  # guards the network, as only one thread may move it on to its next backend
 
     def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop], between: Sequence[Crop] = ()) -> Recognition:
-        """As `Recognizer.recognize`; on a GPU together with what other threads ask for meanwhile."""
-        found = self._together(Moment(onset, apex, between)) if self.flow_on_gpu else None
+        """As `Recognizer.recognize`; on a GPU in one batch with the waiting requests of other threads."""
+        found = self._batched(Moment(onset, apex, between)) if self.flow_on_gpu else None
         return super().recognize(onset, apex, between) if found is None else found
 
-    def _together(self, moment: Moment) -> Recognition | None:
-        """The answer by the GPU, None where that was lost before the moment's turn came."""
+    def _batched(self, moment: Moment) -> Recognition | None:
+        """The result of the GPU, None where that was lost before the moment was computed."""
         answer: Future[Recognition | None] = Future()
         with self._changed:
             self._waiting.append((moment, answer))
@@ -53,32 +53,32 @@ class SharedRecognizer(Recognizer):
                 return answer.result()
             batch, self._waiting, self._busy = self._waiting, [], True
         try:
-            self._answer_all(batch)
+            self._compute(batch)
         finally:
             with self._changed:
-                for _, asked in batch:
-                    asked.cancel()  # none is left, unless this thread is being ended
+                for _, unanswered in batch:
+                    unanswered.cancel()  # none is left, unless this thread is interrupted
                 self._busy = False
                 self._changed.notify_all()
         return answer.result()
 
-    def _answer_all(self, batch: Sequence[_Asked]) -> None:
-        """Each its answer; where the batch fails as a whole, one by one, so that an error goes to whose moment it is."""
+    def _compute(self, batch: Sequence[_Request]) -> None:
+        """Set the results of a batch; where it fails, those of its moments one by one, so that each gets its own error."""
         try:
             answers = self.recognize_many([moment for moment, _ in batch]) if self.flow_on_gpu else [None] * len(batch)
-        except Exception as error:  # noqa: BLE001 - raised where it was asked for
+        except Exception as error:  # noqa: BLE001 - raised on the thread that asked
             if len(batch) > 1:
                 for one in batch:
-                    self._answer_all([one])
+                    self._compute([one])
                 return
             batch[0][1].set_exception(error)
             return
-        for (_, asked), answer in zip(batch, answers, strict=True):
-            asked.set_result(answer)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            future.set_result(answer)
 
     def _run(self, given: F32) -> F32:
-        """The network's answers to one thread's inputs at a time."""
-        with self._running:
+        """The network's results, for one thread at a time."""
+        with self._network:
             try:
                 return super()._run(given)
             except BackendError:
@@ -86,15 +86,15 @@ class SharedRecognizer(Recognizer):
                 raise
 
 
-class Sharing:
+class PipelineFactory:
     """Makes the pipelines of a process, for `stream.analysis.worker.Worker`; may be called from many threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _first, and that one loads before the others
+        self._lock = threading.Lock()  # guards _first, and has the first one load before the others
         self._first: dict[RecognizerSettings, SharedRecognizer] = {}
 
-    def made(self, settings: PipelineSettings, stream: str, session: str) -> Pipeline:
-        """A pipeline, with the recognizer of the others where a GPU computes flows. Raises WeightsError, BackendError."""
+    def make(self, settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        """A pipeline, which shares the recognizer of the others on a GPU. Raises WeightsError, BackendError."""
         return Pipeline(settings, stream=stream, session=session, recognizer=self._recognizer(settings.recognizer))
 
     def _recognizer(self, settings: RecognizerSettings) -> Recognizer:

@@ -1,11 +1,10 @@
-"""A process of its own for some of the sources: what runs in it, and what it sends to the process that started it.
+"""The code that runs in a worker process, and its messages to the process that started it (`stream.analysis.worker_process`).
 
-    an ordinary Session --Outgoing--> Outbox --one thread--> pipe --> `stream.analysis.worker_process`
+    Session --OutboxSink--> Outbox --one thread--> pipe
 
-Nothing here waits for the other process but the one thread that writes to it. If that process is slow, events wait for it; of
-signals, activities, pictures, statuses and logs the oldest are left out, so that memory does not grow. If it is gone, this
-one ends at once, and if it says so, in order: it alone decides, a signal
-that reaches the whole group is left to it.
+Only the thread that writes to the pipe ever waits for the other process. If that is slow, events wait for it; of signals,
+activities, pictures, statuses and log records the oldest are dropped, so that memory is bounded. If its end of the pipe closes,
+this process exits at once. Signals that end a process are ignored: the other process gets them too, and decides.
 """
 
 from __future__ import annotations
@@ -27,65 +26,64 @@ from engine.errors import ApexError, InputError
 from stream.analysis.heartbeat import BEAT_S
 from stream.analysis.session import Session
 from stream.analysis.worker import Make
-from stream.lean import load_less
 from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
-from stream.process import loaded_for_good, opencv_on_one_thread
+from stream.process import freeze_loaded, load_less, opencv_on_one_thread
 from stream.settings import LiveSettings
-from stream.shutdown import ENDED_BY
+from stream.shutdown import SHUTDOWN_SIGNALS
 
 FLUSH_S = 0.3
-"""Of the time for the end, kept for sending what the sources' ends left to send."""
+"""Part of the time for the end that is kept for sending the last messages."""
 
-SIGNALS, ACTIVITIES, EVIDENCES, LOGS, FIGURES = 20, 100, 16, 200, 2000
-"""The most that wait for a slow reader: signals, activities and events with evidence a stream, lines of the log, figures."""
+MAX_SIGNALS, MAX_ACTIVITIES, MAX_EVIDENCE, MAX_LOGS, MAX_FIGURES = 20, 100, 16, 200, 2000
+"""The most that wait for a slow reader: signals, activities and events with evidence of each stream, log records, figures."""
 
 Message = tuple[str, Any]
 """What is sent: the name of one of the sink's methods, "processed", "loaded" or "log", and its value."""
 
-Wishes = Mapping[str, PreviewWish | None]
-"""What is sent the other way: the pictures that are asked for, by stream; or a float, the seconds in which to end."""
+PreviewWishes = Mapping[str, PreviewWish | None]
+"""What is sent to the process: the previews asked for, by stream; or a float, the seconds in which to end."""
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What a process is to do; all of it can be pickled, `make` by its name."""
+class ProcessConfig:
+    """What a process is started with; all of it can be pickled, `make` by its name."""
 
     settings: LiveSettings
-    name: str
+    session: str
     make: Make | None
     log_level: int
     switch_s: float
 
 
 class Outbox:
-    """Messages in the order in which they came, until somebody takes them; may be filled from any thread and never blocks."""
+    """Messages in the order in which they were put, until they are taken; filled from any thread, and never blocks."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()  # guards all fields below
         self._waiting: dict[Hashable, Message] = {}
-        self._put: Counter[Hashable] = Counter()
-        self._figures: deque[tuple[str, float, int]] = deque(maxlen=FIGURES)
+        self._counts: Counter[Hashable] = Counter()
+        self._figures: deque[tuple[str, float, int]] = deque(maxlen=MAX_FIGURES)
         self._closed = False
 
     def put(
-        self, what: str, value: Any, *, of: Hashable = None, newest: int = 0, reduced: Callable[[Any], Any] | None = None
+        self, what: str, value: Any, *, key: Hashable = None, keep: int = 0, reduce: Callable[[Any], Any] | None = None
     ) -> None:
-        """Leave a message; where newest is given, only so many wait of one sort (what and of), the newest. Older ones stay as
-        reduced makes them, where that is given."""
+        """Add a message; where keep is given, only the newest so many with the same what and key wait, and older ones as
+        reduce makes them, where that is given."""
         with self._changed:
-            sort = (what, of)
-            self._put[sort] += 1
-            old = (sort, self._put[sort] - newest)
-            if newest and old in self._waiting:
-                if reduced is None:
+            kind = (what, key)
+            self._counts[kind] += 1
+            old = (kind, self._counts[kind] - keep)
+            if keep and old in self._waiting:
+                if reduce is None:
                     del self._waiting[old]
                 else:
-                    self._waiting[old] = (what, reduced(self._waiting[old][1]))
-            self._waiting[sort, self._put[sort]] = (what, value)
+                    self._waiting[old] = (what, reduce(self._waiting[old][1]))
+            self._waiting[kind, self._counts[kind]] = (what, value)
             self._changed.notify_all()
 
     def processed(self, stream: str, seconds: float, waiting: int) -> None:
-        """A frame's figures. They go with the next message, which comes ten times a second, and are not worth their own."""
+        """Add a frame's figures, which go with the next message; those come ten times a second."""
         with self._changed:
             self._figures.append((stream, seconds, waiting))
 
@@ -101,46 +99,46 @@ class Outbox:
             return taken if taken or not came else None
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """No more messages come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
-class Outgoing:
-    """The sink of a process's session (`stream.messages.Sink`): everything into the outbox."""
+class OutboxSink:
+    """The sink of the process's session (`stream.messages.Sink`): puts everything into the outbox."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self.wishes: Wishes = {}  # replaced as a whole
+        self.wishes: PreviewWishes = {}  # replaced as a whole
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events are never left out; of each stream, the newest keep their evidence."""
+        """Events are never dropped; the newest of each stream keep their evidence."""
         stream = events[0].event.stream
-        self._outbox.put("decided", tuple(events), of=stream, newest=EVIDENCES, reduced=_without_evidence)
+        self._outbox.put("decided", tuple(events), key=stream, keep=MAX_EVIDENCE, reduce=_without_evidence)
 
     def status(self, status: SourceStatus) -> None:
-        """Of each state, the newest."""
-        self._outbox.put("status", status, of=(status.stream, status.state), newest=1)
+        """The newest of each state is kept."""
+        self._outbox.put("status", status, key=(status.stream, status.state), keep=1)
 
     def signal(self, signal: Signal) -> None:
-        """Of each stream, the newest two seconds."""
-        self._outbox.put("signal", signal, of=signal.stream, newest=SIGNALS)
+        """The newest two seconds of each stream are kept."""
+        self._outbox.put("signal", signal, key=signal.stream, keep=MAX_SIGNALS)
 
     def activity(self, acted: Acted) -> None:
-        """Of each stream, the newest ones."""
-        self._outbox.put("activity", acted, of=acted.stream, newest=ACTIVITIES)
+        """The newest of each stream are kept."""
+        self._outbox.put("activity", acted, key=acted.stream, keep=MAX_ACTIVITIES)
 
     def preview(self, preview: Preview) -> None:
-        """Of each stream, the newest."""
-        self._outbox.put("preview", preview, of=preview.stream, newest=1)
+        """The newest of each stream is kept."""
+        self._outbox.put("preview", preview, key=preview.stream, keep=1)
 
     def removed(self, stream: str) -> None:
-        """A stream is gone."""
+        """A stream was removed."""
         self._outbox.put("removed", stream)
 
     def preview_wish(self, stream: str) -> PreviewWish | None:
-        """What was told last."""
+        """What the other process asked for last."""
         return self.wishes.get(stream)
 
 
@@ -148,98 +146,92 @@ def _without_evidence(events: Sequence[Decided]) -> tuple[Decided, ...]:
     return tuple(decided.without_evidence() for decided in events)
 
 
-class _Told(QueueHandler):
-    """Lines of the log, told to the other process."""
+class _OutboxHandler(QueueHandler):
+    """Puts log records into the outbox."""
 
     def __init__(self, outbox: Outbox) -> None:
-        super().__init__(None)  # type: ignore[arg-type]  # the outbox takes the queue's place
+        super().__init__(None)  # type: ignore[arg-type]  # the outbox replaces the queue
         self._outbox = outbox
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """What every record has; what else its logger put into it may go through no pipe."""
-        plain = {name: value for name, value in vars(record).items() if name in _EVERY_RECORD}
-        self._outbox.put("log", logging.makeLogRecord(plain), newest=LOGS)
+        """Only the fields that every record has: what a logger adds may not be picklable."""
+        plain = {name: value for name, value in vars(record).items() if name in _RECORD_FIELDS}
+        self._outbox.put("log", logging.makeLogRecord(plain), keep=MAX_LOGS)
 
 
-_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({})))
+_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({})))
 
 
-def begin(pipe: int) -> None:
-    """The whole life of the process, once it finds its modules; does not return.
+def main(pipe: int) -> None:
+    """Run the process; does not return.
 
-    Orders come from standard input. What is told goes to the descriptor `pipe`, which was standard output: what starts this has
-    moved it, so that libraries that print do so to the errors, from their import on.
+    The configuration comes from standard input. Messages go to the descriptor `pipe`, which was standard output: the code that
+    calls this has moved it, so that what libraries print goes to standard error, even while they are imported.
     """
-    for number in ENDED_BY:
+    for number in SHUTDOWN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     code = 1
     try:
-        work(hear(sys.stdin.buffer), sys.stdin.buffer, os.fdopen(pipe, "wb"))
+        run(receive(sys.stdin.buffer), sys.stdin.buffer, os.fdopen(pipe, "wb"))
         code = 0
     except EOFError:
-        pass  # whom it worked for is gone, and with it all that this could be of use for
-    except Exception:  # noqa: BLE001 - said where the log may not be heard any more
+        pass  # the process that started this one has exited
+    except Exception:  # noqa: BLE001 - printed, as the log may not reach anybody any more
         traceback.print_exc()
     finally:
-        os._exit(code)  # at once: taking the libraries down in order takes longer than there is time
+        os._exit(code)  # at once: unloading the libraries in order takes longer than there is time
 
 
-def work(orders: Orders, heard: IO[bytes], told: IO[bytes]) -> None:
-    """Do as ordered until told to end, and send all that is left. Raises EOFError when the other process is gone."""
-    sys.setswitchinterval(orders.switch_s)
+def run(config: ProcessConfig, commands: IO[bytes], messages: IO[bytes]) -> None:
+    """Analyse until a command says to end, and send the last messages. Raises EOFError when the other process has exited."""
+    sys.setswitchinterval(config.switch_s)
     outbox = Outbox()
-    logging.basicConfig(level=orders.log_level, handlers=[_Told(outbox)], format="%(message)s", force=True)
-    sending = threading.Thread(target=_send, args=(outbox, told), name="send", daemon=True)
-    sending.start()
+    logging.basicConfig(level=config.log_level, handlers=[_OutboxHandler(outbox)], format="%(message)s", force=True)
+    sender = threading.Thread(target=_send_messages, args=(outbox, messages), name="send", daemon=True)
+    sender.start()
     load_less()
-    sink = Outgoing(outbox)
-    session = Session(orders.settings, sink, processed=outbox.processed, make=orders.make, name=orders.name)
-    with opencv_on_one_thread():
-        _start(session, outbox)
-        while not isinstance(wishes := hear(heard), float):
-            sink.wishes = wishes
-        session.stop(wishes)
-    outbox.close()
-    sending.join(FLUSH_S)
+    sink = OutboxSink(outbox)
+    session = Session(config.settings, sink, processed=outbox.processed, make=config.make, name=config.session)
 
-
-def _start(session: Session, outbox: Outbox) -> None:
-    def loaded(error: Exception | None) -> None:
+    def on_loaded(error: Exception | None) -> None:
         if error is None:
-            loaded_for_good()
-        outbox.put("loaded", error and _known(error))
+            freeze_loaded()
+        elif not isinstance(error, ApexError):  # one that the other process may not know
+            error = InputError(f"the analysis cannot begin ({type(error).__name__}: {error})")
+        outbox.put("loaded", error)
 
-    try:
-        session.start(loaded)
-    except Exception as error:  # noqa: BLE001 - told to who started this
-        loaded(error)
+    with opencv_on_one_thread():
+        try:
+            session.start(on_loaded)
+        except Exception as error:  # noqa: BLE001 - reported to the other process
+            on_loaded(error)
+        while not isinstance(command := receive(commands), float):
+            sink.wishes = command
+        session.stop(command)
+    outbox.close()
+    sender.join(FLUSH_S)
 
 
-def say(what: Any, to: IO[bytes]) -> None:
-    """Send something to the other process. Raises OSError where it is gone."""
+def send(what: Any, to: IO[bytes]) -> None:
+    """Send an object to the other process. Raises OSError where it has exited."""
     to.write(pickle.dumps(what, pickle.HIGHEST_PROTOCOL))
     to.flush()
 
 
-def hear(of: IO[bytes]) -> Any:
-    """The next that the other process says, waited for. Raises EOFError when it is gone, in the middle of it or not."""
+def receive(source: IO[bytes]) -> Any:
+    """The next object from the other process, waited for. Raises EOFError where it exited, also in the middle of one."""
     try:
-        return pickle.load(of)
+        return pickle.load(source)
     except (OSError, pickle.UnpicklingError) as error:
-        raise EOFError("the other process is gone") from error
+        raise EOFError("the other process has exited") from error
 
 
-def _send(outbox: Outbox, told: IO[bytes]) -> None:
+def _send_messages(outbox: Outbox, pipe: IO[bytes]) -> None:
     while (messages := outbox.take(BEAT_S)) is not None:
         try:
-            say(messages, told)
-        except OSError:  # nobody reads any more; who hears for this process learns of it as well
+            send(messages, pipe)
+        except OSError:  # the other process has exited, which the main thread notices too
             return
-        except Exception:  # noqa: BLE001 - a defect; a process that is mute is of no use, and one that ends is started anew
+        except Exception:  # noqa: BLE001 - a defect: a process that cannot send is of no use, and is restarted
             traceback.print_exc()
             os._exit(1)
-
-
-def _known(error: Exception) -> ApexError:
-    """The error as one that every process knows."""
-    return error if isinstance(error, ApexError) else InputError(f"the analysis cannot begin ({type(error).__name__}: {error})")

@@ -1,6 +1,6 @@
-"""Small pictures of a stream for those who watch: the newest frame as JPEG, with what is drawn over it in its pixels.
+"""Previews of a stream: the newest frame as a small JPEG, with the landmarks and regions to draw over it, in its pixels.
 
-Nothing is computed while nobody looks, and never more often or larger than asked for.
+Nothing is computed while nobody watches, and nothing more often or larger than asked for.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from engine.types import F32, F64, U8, Face, Frame
 from stream.messages import Arrival, Preview, PreviewWish, Sink
 
 QUALITY = 80
-"""Of the JPEG, 1 to 100: 640 x 480 become some 40 kB."""
+"""JPEG quality, 1 to 100: 640 x 480 pixels take some 40 kB."""
 
-SMALLEST = 64
-"""Pixels of width under which no picture is made."""
+MIN_WIDTH = 64
+"""Smallest width of a preview, pixels, unless the frame is smaller."""
 
 CONTOURS: tuple[tuple[int, ...], ...] = (
     (
@@ -35,7 +35,7 @@ CONTOURS: tuple[tuple[int, ...], ...] = (
     (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185),
     (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191),
 )
-"""Closed lines over the mesh: face, eyes, brows, lips outside and inside; left is the picture's."""
+"""Closed lines of mesh points: face, left and right eye and brow of the picture, outer and inner lips."""
 
 _POINTS = np.array([index for line in CONTOURS for index in line])
 _CANONICAL = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64)
@@ -43,7 +43,7 @@ _CELL = CROP_SIDE / SIDE
 
 
 class PreviewMaker:
-    """Makes the previews of one stream, as many as somebody asks for."""
+    """Makes the previews of one stream, at the rate asked for."""
 
     def __init__(self, stream: str, sink: Sink) -> None:
         self._stream = stream
@@ -51,21 +51,21 @@ class PreviewMaker:
         self._due = 0.0
 
     def offer(self, arrival: Arrival, faces: Sequence[Face]) -> None:
-        """Send this frame's picture if one is asked for and due."""
+        """Send a preview of this frame if one is asked for and due."""
         wish = self._sink.preview_wish(self._stream)
         if wish is None or wish.fps <= 0:
             return
         step = 1 / wish.fps
-        if arrival.arrived < self._due - step / 4:  # frames do not come like clockwork
+        if arrival.arrived < self._due - step / 4:  # frames arrive with jitter
             return
         self._due = max(self._due, arrival.arrived - step / 4) + step
         self._sink.preview(draw(self._stream, arrival.frame, faces, wish))
 
 
 def draw(stream: str, frame: Frame, faces: Sequence[Face], wish: PreviewWish) -> Preview:
-    """The frame, no wider than wished for and never enlarged, and the faces in it."""
+    """The preview of a frame and its faces, no wider than asked for and never enlarged."""
     width, height = _size(frame, wish.width)
-    _, data = cv2.imencode(".jpg", _shrunk(frame, width, height), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    _, data = cv2.imencode(".jpg", _small(frame, width, height), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
     header = {
         "type": "preview",
         "v": 1,
@@ -75,7 +75,7 @@ def draw(stream: str, frame: Frame, faces: Sequence[Face], wish: PreviewWish) ->
         "width": width,
         "height": height,
         "contours": [len(line) for line in CONTOURS],
-        "faces": [_face(face, np.array([width / frame.width, height / frame.height])) for face in faces],
+        "faces": [_overlay(face, np.array([width / frame.width, height / frame.height])) for face in faces],
     }
     return Preview(stream, header, data.tobytes())
 
@@ -83,7 +83,7 @@ def draw(stream: str, frame: Frame, faces: Sequence[Face], wish: PreviewWish) ->
 def region_boxes(points: F32) -> F64:
     """[5, 4] boxes (x, y, width, height) of the five regions, in pixels of the frame that the mesh [478, 3] belongs to.
 
-    They are what the network sees of the face (`engine.recognition.flowmap.REGIONS`), drawn upright.
+    They are the parts of the face that the network gets (`engine.recognition.flowmap.REGIONS`), drawn upright.
     """
     here = keypoints(points).astype(np.float64)
     placed = similarity(_CANONICAL, here)
@@ -98,20 +98,20 @@ def region_boxes(points: F32) -> F64:
 
 
 def _size(frame: Frame, asked: int) -> tuple[int, int]:
-    """Width and height of the picture; even where the frame's planes want it."""
-    width = min(max(asked, SMALLEST), frame.width)
+    """Width and height of the preview, pixels; even for i420."""
+    width = min(max(asked, MIN_WIDTH), frame.width)
     height = max(2, round(frame.height * width / frame.width))
     return (width - width % 2, height - height % 2) if frame.layout == "i420" else (width, height)
 
 
-def _face(face: Face, shrink: F64) -> dict[str, Any]:
-    points = (face.points[_POINTS, :2] + 0.5) * shrink - 0.5
-    boxes = region_boxes(face.points) * np.tile(shrink, 2)
+def _overlay(face: Face, scale: F64) -> dict[str, Any]:
+    points = (face.points[_POINTS, :2] + 0.5) * scale - 0.5
+    boxes = region_boxes(face.points) * np.tile(scale, 2)
     return {"face": face.id, "landmarks": np.round(points, 1).tolist(), "regions": np.round(boxes, 1).tolist()}
 
 
-def _shrunk(frame: Frame, width: int, height: int) -> U8:
-    """[height, width] grey or [height, width, 3] BGR; planes are shrunk before they become colours."""
+def _small(frame: Frame, width: int, height: int) -> U8:
+    """The frame resized: [height, width] grey or [height, width, 3] BGR; i420 planes are resized before they are converted."""
     if frame.layout == "i420":
         high, wide = frame.height, frame.width
         chroma = frame.pixels[high:].reshape(2, high // 2, wide // 2)

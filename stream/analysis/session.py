@@ -1,9 +1,9 @@
-"""The sources at work: the one place where the service's threads start and are joined.
+"""The sources under analysis: the one place where the service's threads are started and joined.
 
-    a source        capture thread -> mailbox -> worker thread -> sink
-    a browser       its socket's feed          -> worker thread -> sink
+    a configured source   capture thread -> queue         -> worker thread -> sink
+    a browser's camera    socket         -> camera's feed -> worker thread -> sink
 
-Each source has its own; what breaks in one is told in its status and nowhere else felt.
+A fault of one source shows in its status and does not affect the others.
 """
 
 from __future__ import annotations
@@ -13,89 +13,68 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from uuid import uuid4
 
 from engine.errors import InputError
-from stream.analysis.batching import Sharing
-from stream.analysis.heartbeat import REPLACED_S, STALLED_S, Lookout
-from stream.analysis.worker import Inbox, Make, Processed, Worker
-from stream.mailbox import Mailbox
+from stream.analysis.batching import PipelineFactory
+from stream.analysis.heartbeat import REPLACED_S, STALLED_S, Monitor
+from stream.analysis.status import Fault, visible_status
+from stream.analysis.worker import FrameQueue, Make, Processed, Worker
 from stream.messages import Arrival, Sink, SourceStatus
-from stream.process import give_back_memory
+from stream.process import return_memory
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
 from stream.sources.address import parse_address
 from stream.sources.capture import Capture
 
 log = logging.getLogger(__name__)
 
-MOST_BROWSERS = 4
-WAITING_BYTES = 256 << 20
-"""Of a source's pictures that wait for its analysis: twelve up to 4K, five of the largest."""
-MOST_REPLACED = 3
-"""How often an analysis that hangs is replaced, a stream: each that hangs for good keeps its thread and its memory."""
+MAX_BROWSERS = 4
+MAX_QUEUED_BYTES = 256 << 20
+"""Of a source's frames that wait for analysis: twelve up to 4K, five of the largest."""
+MAX_REPLACEMENTS = 3
+"""How often a hanging analysis is replaced, a stream: each one that never ends its frame keeps its thread and its memory."""
 LOAD_S = 60.0
-"""A browser whose pipeline takes longer to load is turned away."""
+"""A browser whose pipeline takes longer to load is refused."""
 STOP_S = 2.0
 """In which a source is closed and its analysis flushed."""
 
 
-class Feed(Inbox, Protocol):
-    """A browser's pictures: `stream.server.camera.Feed`."""
-
-    def close(self) -> None:
-        """No more pictures come."""
-
-
-class Sources(Protocol):
-    """The sources at work, wherever that is: a `Session`, or a `stream.analysis.supervisor.Crew`."""
-
-    def start(self, ready: Callable[[Exception | None], None] = ...) -> None:
-        """Begin; ready is called once, when all are loaded or cannot be."""
-
-    def stop(self, timeout: float = ...) -> bool:
-        """End; True when all has ended in time."""
-
-    def add_browser(self, name: str, feed: Feed) -> None:
-        """Analyse a browser's pictures."""
-
-    def remove_browser(self, name: str) -> None:
-        """End a browser's stream."""
-
-    def tell(self, status: SourceStatus) -> None:
-        """How a browser's stream is doing."""
-
-    @property
-    def running(self) -> int:
-        """How many streams there are."""
-
-
 @dataclass(eq=False)
 class _Stream:
-    """One source at work; told and problem are the last that capture and worker said, guarded by the session's lock;
-    so are worker, stuck (it does not end its frame) and replaced (how many workers were given up for that).
+    """One source under analysis. The session's lock guards reported (by the source itself), fault, worker and replacements.
 
-    give_up ends the wait for a browser's pipeline.
+    cancel ends the wait for a browser's pipeline, with an error.
     """
 
     name: str
     worker: Worker
-    inbox: Inbox
-    close: Callable[[], None]
+    frames: FrameQueue
     capture: Capture | None = None
-    told: SourceStatus | None = None
-    problem: str = ""
-    stuck: bool = False
-    replaced: int = 0
-    give_up: Callable[[Exception], None] = lambda error: None
+    cancel: Callable[[Exception], None] = lambda error: None
+    reported: SourceStatus | None = None
+    fault: Fault | None = None
+    replacements: int = 0
+
+    def stop(self, until: float) -> bool:
+        """Close the source and wait for its analysis to flush; False where that is not over at until (monotonic)."""
+        self.worker.stop_waiting()
+        if self.capture is not None:
+            self.capture.stop(max(0.1, until - time.monotonic()))
+        self.frames.close()
+        ended = self.worker.join(max(0.1, until - time.monotonic()))
+        if not ended:
+            log.error("%s: its analysis does not end", self.name)
+        return ended
 
 
 class Session:
-    """The sources of settings, analysed side by side; what comes of them goes to sink.
+    """The sources of settings, analysed side by side; results go to sink.
 
-    processed hears of every analysed frame; make makes the pipelines, in place of `stream.analysis.batching`. Methods may be
-    called from any thread; `start` once.
+    processed is called after every analysed frame; make loads the pipelines, in place of `stream.analysis.batching`. Methods
+    may be called from any thread; `start` once.
     """
 
     def __init__(
@@ -108,71 +87,71 @@ class Session:
         name: str = "",
     ) -> None:
         self.settings = settings
-        self._sink, self._processed, self._make = sink, processed, make or Sharing().made
+        self._sink, self._processed, self._make = sink, processed, make or PipelineFactory().make
         self._name = name or uuid4().hex[:12]
-        self._lock = threading.RLock()  # guards the next three, each stream's told and problem, and the order of statuses
+        self._lock = threading.RLock()  # guards the next three, what `_Stream` says, and the order of statuses
         self._streams: dict[str, _Stream] = {}
-        self._leaving: list[_Stream] = []  # browsers that have gone, until their threads have ended
+        self._leaving: list[_Stream] = []  # browsers that have disconnected, until their threads have ended
         self._stopped = False
-        self._loading: Loading | None = None
-        self._lookout = Lookout(self._look, "look at analyses")
+        self._countdown: Countdown | None = None
+        self._monitor = Monitor(self._check_workers, "monitor of analyses")
 
     def start(self, ready: Callable[[Exception | None], None] = lambda error: None) -> None:
-        """Begin to load the pipelines; each source is opened as soon as its own is there. Returns at once.
+        """Start to load the pipelines; each source is opened as soon as its own is loaded. Returns at once.
 
-        ready is called once, on some thread: with None when all are loaded, or with what keeps one from it. Raises SourceError
-        or ConfigError for a source that makes no sense.
+        ready is called once, on any thread: with None when all are loaded, or with the first error. Raises SourceError or
+        ConfigError for a source that is not valid.
         """
-        streams = [self._prepare(source) for source in self.settings.sources]
-        self._loading = Loading(len(streams), ready)
+        streams = [self._stream_of(source) for source in self.settings.sources]
+        self._countdown = Countdown(len(streams), ready)
         with self._lock:
             self._streams.update({stream.name: stream for stream in streams})
         for stream in streams:
             if stream.capture is not None:
-                self.tell(stream.capture.status)
+                self.report(stream.capture.status)
             stream.worker.start()
-        self._lookout.start()
+        self._monitor.start()
 
-    def add_browser(self, name: str, feed: Feed) -> None:
-        """Analyse a browser's pictures as the stream `name`; returns once its pipeline is loaded.
+    def add_browser(self, name: str, feed: FrameQueue) -> None:
+        """Analyse a browser's camera as the stream `name`; returns once its pipeline is loaded.
 
         Raises InputError where the name is taken, there are too many, or the pipeline does not load.
         """
-        loaded: Mailbox[Exception | None] = Mailbox(1, newest=True)
-        stream = _Stream(name, self._worker(name, feed, loaded.put), feed, feed.close, give_up=loaded.put)
+        loaded: SimpleQueue[Exception | None] = SimpleQueue()
+        stream = _Stream(name, self._worker(name, feed, on_loaded=loaded.put), feed, cancel=loaded.put)
         with self._lock:
             self._check_room(name)
             self._streams[name] = stream
         stream.worker.start()
         try:
-            error = loaded.get(LOAD_S)
-        except TimeoutError:
+            error = loaded.get(timeout=LOAD_S)
+        except Empty:
             error = InputError("it takes too long")
         if error is not None:
-            self._forget(name)
+            self._detach(name)
             feed.close()
             raise InputError(f"{name}: the analysis cannot begin ({error})") from error
 
     def remove_browser(self, name: str) -> None:
-        """End a browser's stream: its events are flushed, then everybody is told that it is gone."""
-        stream = self._forget(name)
+        """End a browser's stream: its events are flushed, then its removal is reported."""
+        stream = self._detach(name)
         if stream is None:
             return
-        _end(stream, time.monotonic() + STOP_S)
+        stream.stop(time.monotonic() + STOP_S)
         with self._lock:
             self._sink.removed(name)
-        give_back_memory()
+        return_memory()
 
-    def tell(self, status: SourceStatus) -> None:
-        """Send a source's status to the sink; where its analysis fails, with that in place of its own.
+    def report(self, status: SourceStatus) -> None:
+        """Send a source's status to the sink, as `visible_status` shows it.
 
-        That of a stream that is gone, told too late, is left out: it would bring the stream back.
+        A late status of a stream that was removed is dropped: it would bring the stream back.
         """
         with self._lock:
             stream = self._streams.get(status.stream)
             if stream is not None:
-                stream.told = status
-                self._sink.status(_merged(status, stream))
+                stream.reported = status
+                self._sink.status(visible_status(status, stream.fault))
 
     def stop(self, timeout: float = STOP_S) -> bool:
         """End all sources: their last events are flushed to the sink. True when every thread has ended within timeout seconds.
@@ -181,14 +160,14 @@ class Session:
         """
         with self._lock:
             streams, self._stopped = [] if self._stopped else [*self._streams.values(), *self._leaving], True
-        self._lookout.stop()
+        self._monitor.stop()
         if not streams:
             return True
         until = time.monotonic() + timeout
         for stream in streams:
-            stream.give_up(InputError("the service is ending"))
+            stream.cancel(InputError("the service is ending"))
         with ThreadPoolExecutor(len(streams), "end") as pool:
-            ended = list(pool.map(lambda stream: _end(stream, until), streams))
+            ended = list(pool.map(lambda stream: stream.stop(until), streams))
         with self._lock:
             self._streams.clear()
         return all(ended)
@@ -199,40 +178,37 @@ class Session:
         with self._lock:
             return len(self._streams)
 
-    def _prepare(self, source: SourceSettings) -> _Stream:
-        newest = parse_address(source.url).live
-        mailbox: Mailbox[Arrival] = Mailbox(
+    def _stream_of(self, source: SourceSettings) -> _Stream:
+        frames: BoundedQueue[Arrival] = BoundedQueue(
             self.settings.queued_frames,
-            newest=newest,
-            most_bytes=WAITING_BYTES,
-            weigh=lambda arrival: arrival.frame.pixels.nbytes,
+            drop_oldest=parse_address(source.url).live,
+            max_bytes=MAX_QUEUED_BYTES,
+            size_of=lambda arrival: arrival.frame.pixels.nbytes,
         )
-        capture = Capture(source, mailbox, self.tell)
-        worker = self._worker(source.name, mailbox, lambda error: self._loaded(capture, error))
-        return _Stream(source.name, worker, mailbox, mailbox.close, capture)
+        capture = Capture(source, frames, self.report)
+        worker = self._worker(source.name, frames, on_loaded=lambda error: self._on_loaded(capture, error))
+        return _Stream(source.name, worker, frames, capture)
 
-    def _loaded(self, capture: Capture, error: Exception | None) -> None:
-        """A pipeline is there, or cannot be."""
+    def _on_loaded(self, capture: Capture, error: Exception | None) -> None:
         with self._lock:
             if error is None and not self._stopped:
                 capture.start()
-        if self._loading is not None:
-            self._loading.done(error)
+        if self._countdown is not None:
+            self._countdown.done(error)
 
     def _worker(
-        self, name: str, inbox: Inbox, loaded: Callable[[Exception | None], None] = lambda error: None, *, replaced: int = 0
+        self, name: str, frames: FrameQueue, *, on_loaded: Callable[[Exception | None], None] | None, suffix: str = ""
     ) -> Worker:
         return Worker(
             name,
             self.settings.pipeline,
-            inbox,
+            frames,
             self._sink,
-            session=f"{self._name}.r{replaced}" if replaced else self._name,
-            told=lambda problem: self._ailing(name, problem),
-            loaded=loaded,
-            processed=self._analysed,
+            session=self._name + suffix,
             make=self._make,
-            replacement=replaced > 0,
+            on_fault=lambda fault: self._set_fault(name, fault),
+            on_loaded=on_loaded,
+            processed=self._on_processed,
         )
 
     def _check_room(self, name: str) -> None:
@@ -240,65 +216,59 @@ class Session:
             raise InputError("the service is ending")
         self._leaving = [stream for stream in self._leaving if not stream.worker.join(0)]
         leaving = [stream.name for stream in self._leaving]
-        if name in self._streams or name in leaving:
+        if name in self._streams or name in leaving or name in {source.name for source in self.settings.sources}:
             raise InputError(f"there is a stream called {name!r} already; choose another name")
-        if sum(stream.capture is None for stream in self._streams.values()) + len(leaving) >= MOST_BROWSERS:
-            raise InputError(f"{MOST_BROWSERS} browsers show their camera already; try again later")
+        if sum(stream.capture is None for stream in self._streams.values()) + len(leaving) >= MAX_BROWSERS:
+            raise InputError(f"{MAX_BROWSERS} browsers show their camera already; try again later")
 
-    def _forget(self, name: str) -> _Stream | None:
-        """Take a browser's stream off the list; its place is free once its thread has ended."""
+    def _detach(self, name: str) -> _Stream | None:
+        """Take a browser's stream off the list; it counts towards MAX_BROWSERS until its thread has ended."""
         with self._lock:
             stream = self._streams.pop(name, None)
             if stream is not None:
                 self._leaving.append(stream)
             return stream
 
-    def _analysed(self, name: str, seconds: float, waiting: int) -> None:
-        if name in self._streams:  # else it outlives its end, and has no figures any more
+    def _on_processed(self, name: str, seconds: float, waiting: int) -> None:
+        if name in self._streams:  # else it was removed, and has no figures any more
             self._processed(name, seconds, waiting)
 
-    def _ailing(self, name: str, problem: str) -> None:
-        """A worker says what is wrong with its analysis, or that it is well again."""
-        (log.warning if problem else log.info)("%s: %s", name, problem or "the analysis is well again")
+    def _set_fault(self, name: str, fault: Fault | None) -> None:
+        if fault is None:
+            log.info("%s: the analysis works again", name)
+        else:
+            log.warning("%s: %s", name, fault.detail)
         with self._lock:
             stream = self._streams.get(name)
             if stream is None:
                 return
-            stream.problem = problem
-            if stream.told is not None:
-                self._sink.status(_merged(stream.told, stream))
+            stream.fault = fault
+            if stream.reported is not None:
+                self._sink.status(visible_status(stream.reported, fault))
 
-    def _look(self) -> None:
+    def _check_workers(self) -> None:
         """Report analyses that do not end their frame as stalled, and replace them where it lasts."""
         with self._lock:
             for stream in list(self._streams.values()):
-                stuck_s = stream.worker.stuck_s()
-                if stream.stuck is not (stuck_s >= STALLED_S):
-                    stream.stuck = not stream.stuck
-                    said = f"the analysis has been at one frame for {stuck_s:g} s; it is replaced if that lasts"
-                    self._ailing(stream.name, said if stream.stuck else "")
-                if stuck_s >= REPLACED_S and stream.replaced < MOST_REPLACED and not self._stopped:
+                busy_s = stream.worker.busy_s()
+                known = stream.fault is not None and stream.fault.kind == "analysis hangs"
+                if known is not (busy_s >= STALLED_S):
+                    detail = f"the analysis has been at one frame for {busy_s:g} s; it is replaced if that lasts"
+                    self._set_fault(stream.name, None if known else Fault("analysis hangs", detail, time.time()))
+                if busy_s >= REPLACED_S and stream.replacements < MAX_REPLACEMENTS and not self._stopped:
                     self._replace(stream)
 
     def _replace(self, stream: _Stream) -> None:
-        """Give up a stream's worker, whose thread ends once its frame does, and have another take its frames."""
+        """Discard a stream's worker, whose thread ends once its frame does, and start another one on the same queue."""
         log.error("%s: its analysis hangs and is replaced; what was open in it is lost", stream.name)
-        stream.replaced += 1
-        stream.worker.leave()
-        stream.worker = self._worker(stream.name, stream.inbox, replaced=stream.replaced)
+        stream.replacements += 1
+        stream.worker.discard()
+        stream.worker = self._worker(stream.name, stream.frames, on_loaded=None, suffix=f".r{stream.replacements}")
         stream.worker.start()
 
 
-def _merged(status: SourceStatus, stream: _Stream) -> SourceStatus:
-    """The source's status, where the analysis fails with that in place of its own."""
-    if not stream.problem:
-        return status
-    state = status.state if status.state == "ended" else "stalled" if stream.stuck else "reconnecting"
-    return replace(status, state=state, detail=stream.problem)
-
-
-class Loading:
-    """Counts the pipelines down, and tells once how it went."""
+class Countdown:
+    """Counts the parts that are loaded, and calls ready once: with None after the last of count, or with the first error."""
 
     def __init__(self, count: int, ready: Callable[[Exception | None], None]) -> None:
         self._lock = threading.Lock()  # guards _left
@@ -308,7 +278,7 @@ class Loading:
             ready(None)
 
     def done(self, error: Exception | None) -> None:
-        """One more is loaded, or cannot be."""
+        """One more part is loaded, or could not be."""
         with self._lock:
             if self._left <= 0:
                 return
@@ -316,15 +286,3 @@ class Loading:
             last = not self._left
         if last:
             self._ready(error)
-
-
-def _end(stream: _Stream, until: float) -> bool:
-    """Close the source, then wait for its analysis to flush."""
-    stream.worker.hurry()
-    if stream.capture is not None:
-        stream.capture.stop(max(0.1, until - time.monotonic()))
-    stream.close()
-    ended = stream.worker.join(max(0.1, until - time.monotonic()))
-    if not ended:
-        log.error("%s: its analysis does not end", stream.name)
-    return ended

@@ -1,7 +1,7 @@
-"""One source's analysis: a thread that takes its frames, runs the pipeline, and hands over what comes of them.
+"""The analysis of one source: a thread that takes its frames, runs the pipeline, and passes the results to the sink.
 
-A failure inside the pipeline is reported, its open events are saved where that is possible, and a new pipeline takes its place;
-the thread itself goes on until its mailbox is closed, and then flushes. Nothing here waits for anything but the next frame.
+When the pipeline fails, the failure is reported, its open events are flushed if possible, and a new pipeline replaces it; the
+thread runs until its queue is closed, and then flushes. It waits for nothing but the next frame.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Protocol
 from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.types import ActivityKind, Event, Face
-from stream.analysis.heartbeat import Pulse
+from stream.analysis.heartbeat import Heartbeat
 from stream.analysis.preview import PreviewMaker
+from stream.analysis.status import Fault
+from stream.backoff import Backoff
 from stream.messages import Acted, Arrival, Decided, FaceTrace, Signal, Sink
 
 log = logging.getLogger(__name__)
@@ -25,213 +27,199 @@ log = logging.getLogger(__name__)
 SIGNAL_S = 0.1
 """Time between two signals."""
 
-SOUND_S = 5.0
-"""A new pipeline that has worked for so long counts as sound: the next failure is a first one."""
+STABLE_S = 5.0
+"""A new pipeline that has run for so long is stable: the fault is over, and the next wait is a first one."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
-"""Before a new pipeline is tried after a failure, doubling from one to the other."""
+"""Backoff before a pipeline is loaded again."""
 
 Make = Callable[[PipelineSettings, str, str], Pipeline]
+"""Loads a pipeline, given its settings, the stream and the session. Raises WeightsError, BackendError."""
 
 Processed = Callable[[str, float, int], None]
-"""Called after each frame: the stream, the seconds its analysis took, the frames that wait."""
+"""Called after each frame: the stream, the seconds its analysis took, the number of frames waiting."""
 
 
-class Inbox(Protocol):
-    """Where frames come from: `stream.mailbox.Mailbox`."""
+class FrameQueue(Protocol):
+    """Where frames come from: a `stream.queues.BoundedQueue`, or a browser's camera (`stream.server.camera.Feed`)."""
 
     def get(self, timeout: float | None = None) -> Arrival | None:
         """The next frame, waited for; None once the source has ended."""
 
+    def close(self) -> None:
+        """End the input; waiting frames can still be taken."""
+
     def abandon(self) -> None:
-        """Nobody takes frames any more."""
+        """End the output; waiting frames are discarded."""
 
     def __len__(self) -> int:
-        """How many wait."""
-
-
-def made(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
-    """A pipeline. Raises WeightsError, BackendError."""
-    return Pipeline(settings, stream=stream, session=session)
+        """How many frames wait."""
 
 
 class Worker:
     """The analysis of one stream; `session` makes its events' ids differ from those of other runs.
 
-    Called on the worker's thread: `told` with what is wrong with the analysis, "" once it is well again; `loaded` once, when
-    the first pipeline is there (None) or cannot be made (why); `processed` after each frame. A replacement takes over a source
-    that is at work: its first pipeline is made at a frame and retried as after a failure, and `loaded` is not called.
+    Called on the worker's thread: `on_fault` with a fault, None once it is over; `on_loaded` once the first pipeline is loaded
+    (None) or could not be (the error), which ends the worker; `processed` after each frame. Without `on_loaded` (a worker that
+    replaces another) the first pipeline is loaded at the first frame, and tried again as after a failure.
     """
 
     def __init__(
         self,
         stream: str,
         settings: PipelineSettings,
-        inbox: Inbox,
+        frames: FrameQueue,
         sink: Sink,
         *,
         session: str,
-        told: Callable[[str], None],
-        loaded: Callable[[Exception | None], None] = lambda error: None,
+        make: Make,
+        on_fault: Callable[[Fault | None], None],
+        on_loaded: Callable[[Exception | None], None] | None = None,
         processed: Processed = lambda stream, seconds, waiting: None,
-        make: Make = made,
-        replacement: bool = False,
     ) -> None:
-        self._replacement = replacement
         self.stream, self.settings = stream, settings
-        self._inbox, self._sink, self._told = inbox, sink, told
-        self._loaded, self._processed, self._make = loaded, processed, make
+        self._frames, self._sink = frames, sink
+        self._on_fault, self._on_loaded, self._processed, self._make = on_fault, on_loaded, processed, make
         self._session, self._pipelines = session, 0
         self._pipeline: Pipeline | None = None
         self._stopping = threading.Event()
-        self._pulse, self._at_frame, self._left = Pulse(), False, False
-        self._wait_s, self._sound_at = FIRST_WAIT_S, 0.0
-        self._well = True
+        self._heartbeat, self._at_frame, self._discarded = Heartbeat(), False, False
+        self._backoff, self._stable_at, self._faulty = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0.0, False
         self._arrived = 0.0
         self._traces = _Traces(stream)
         self._previews = PreviewMaker(stream, sink)
         self._thread = threading.Thread(target=self._run, name=f"analysis of {stream}", daemon=True)
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the thread; returns at once."""
         self._thread.start()
 
-    def hurry(self) -> None:
-        """The service is ending: wait for nothing any more. The source is to close the mailbox."""
+    def stop_waiting(self) -> None:
+        """End a wait before a retry, and retry no more, as the service is ending; the queue is closed by its producer."""
         self._stopping.set()
 
-    def stuck_s(self) -> float:
-        """For how many seconds it has been at one frame; to be called every `heartbeat.LOOK_S`, on one thread."""
+    def busy_s(self) -> float:
+        """For how many seconds it has been at the same frame; to be called every `heartbeat.CHECK_S`, on one thread."""
         if not self._at_frame:
-            self._pulse.beat()
-        return self._pulse.silent_s()
+            self._heartbeat.beat()
+        return self._heartbeat.silent_s()
 
-    def leave(self) -> None:
-        """Another has taken its place: it takes no frame any more and hands nothing over."""
-        self._left = True
+    def discard(self) -> None:
+        """Another worker replaces it: it takes no more frames, and its results are dropped."""
+        self._discarded = True
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end, which comes once the mailbox is closed and empty; False where it did not come in time.
-
-        One that never started has ended.
-        """
+        """Wait for the thread, which ends once the queue is closed and empty; False where it is still alive after timeout."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        if not self._replacement and not self._begun():
-            return
         try:
-            while not self._left and (arrival := self._inbox.get()) is not None:
+            if self._on_loaded is not None and not self._load_first(self._on_loaded):
+                return
+            while not self._discarded and (arrival := self._frames.get()) is not None:
                 self._take(arrival)
-            self._end()
-        except Exception as error:  # a defect of ours: reported, and no other source feels it
+            if not self._discarded:
+                self._flush()
+                signal = self._traces.flush()
+                if signal is not None:
+                    self._sink.signal(signal)
+        except Exception as error:  # a defect: reported, and no other source is affected
             log.debug("the analysis of %s has ended", self.stream, exc_info=error)
-            self._told(f"the analysis has ended ({_named(error)})")
-            self._inbox.abandon()
+            self._report(f"the analysis has ended ({_named(error)})")
+            self._frames.abandon()
         finally:
             self._close()
 
-    def _begun(self) -> bool:
-        """Make the first pipeline and report it; False where it cannot be made."""
+    def _load_first(self, on_loaded: Callable[[Exception | None], None]) -> bool:
         try:
-            self._renew()
+            self._load()
         except Exception as error:  # noqa: BLE001 - reported to the caller of `start`
-            self._inbox.abandon()
-            self._loaded(error)
+            self._frames.abandon()
+            on_loaded(error)
             return False
-        self._loaded(None)
+        on_loaded(None)
         return True
 
     def _take(self, arrival: Arrival) -> None:
-        if self._pipeline is None and not self._retry():
+        if self._pipeline is None and not self._reload():
             return
         self._arrived = arrival.arrived
         self._at_frame = True
         try:
             self._analyse(arrival)
-        except Exception as error:  # noqa: BLE001 - whatever breaks one frame's analysis, the source goes on
-            if not self._left:
-                self._failed(error)
+        except Exception as error:  # whatever breaks the analysis of one frame, the source continues
+            if not self._discarded:
+                log.debug("the analysis of %s failed", self.stream, exc_info=error)
+                self._report(f"the analysis failed ({_named(error)}) and is restarted")
+                self._flush()
+                self._close()
             return
         finally:
             self._at_frame = False
-            self._pulse.beat()
-        if not self._well and arrival.arrived >= self._sound_at:
-            self._well, self._wait_s = True, FIRST_WAIT_S
-            self._told("")
+            self._heartbeat.beat()
+        if self._faulty and arrival.arrived >= self._stable_at:
+            self._faulty = False
+            self._backoff.reset()
+            self._on_fault(None)
 
     def _analyse(self, arrival: Arrival) -> None:
         pipeline, frame, began = self._pipeline, arrival.frame, time.monotonic()
         assert pipeline is not None
         faces = pipeline.locate(frame)
-        events = [] if self._left else pipeline.advance(frame, faces)
-        if self._left:
+        events = [] if self._discarded else pipeline.advance(frame, faces)
+        if self._discarded:
             return
         self._hand_over(events)
-        self._tell_activities()
+        self._send_activities()
         signal = self._traces.note(arrival, faces, pipeline)
         if signal is not None:
             self._sink.signal(signal)
         self._previews.offer(arrival, faces)
-        if not self._inbox:
+        if not self._frames:
             pipeline.foresee()
-        if not self._inbox:
+        if not self._frames:
             pipeline.look_around(frame)
-        self._processed(self.stream, time.monotonic() - began, len(self._inbox))
+        self._processed(self.stream, time.monotonic() - began, len(self._frames))
 
     def _hand_over(self, events: Sequence[Event]) -> None:
         if events:
             self._sink.decided([Decided(event, self._arrived) for event in events])
 
-    def _tell_activities(self) -> None:
+    def _send_activities(self) -> None:
         if self._pipeline is not None:
             for activity in self._pipeline.activities():
                 self._sink.activity(Acted(self.stream, activity))
 
-    def _failed(self, error: Exception) -> None:
-        """Tell it, save the events that were open, and do without a pipeline until the next frame."""
-        log.debug("the analysis of %s failed", self.stream, exc_info=error)
-        self._told(f"the analysis failed ({_named(error)}) and is restarted")
-        self._well = False
-        self._save_open()
-        self._close()
-
-    def _save_open(self) -> None:
+    def _flush(self) -> None:
+        """Send what is open in the pipeline as final."""
         try:
             if self._pipeline is not None:
                 self._hand_over(self._pipeline.flush())
-                self._tell_activities()
-        except Exception as error:  # noqa: BLE001 - it failed before; what it held open is lost
+                self._send_activities()
+        except Exception as error:  # noqa: BLE001 - it failed before; what was open in it is lost
             log.warning("what was open in %s is lost: %s", self.stream, _named(error))
 
-    def _retry(self) -> bool:
-        """A new pipeline, after a wait; False where there is none yet, nor will be at the end."""
-        if self._stopping.wait(self._wait_s):
+    def _report(self, detail: str) -> None:
+        self._faulty = True
+        self._on_fault(Fault("analysis failed", detail, time.time()))
+
+    def _reload(self) -> bool:
+        """Load a new pipeline after a wait; False where that failed or the service is ending."""
+        if self._stopping.wait(self._backoff.next()):
             return False
-        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         try:
-            self._renew()
-        except Exception as error:  # noqa: BLE001 - reported; the next frame tries again
-            self._well = False
-            self._told(f"the analysis cannot be restarted: {_named(error)}")
+            self._load()
+        except Exception as error:  # noqa: BLE001 - reported; tried again at the next frame
+            self._report(f"the analysis cannot be restarted: {_named(error)}")
             return False
-        self._sound_at = time.monotonic() + SOUND_S
+        self._stable_at = time.monotonic() + STABLE_S
         return True
 
-    def _renew(self) -> None:
+    def _load(self) -> None:
         self._pipelines += 1
         self._pipeline = self._make(self.settings, self.stream, f"{self._session}.{self._pipelines}")
-
-    def _end(self) -> None:
-        """The source has ended: what is still open becomes final."""
-        if self._left:
-            return
-        self._save_open()
-        signal = self._traces.rest()
-        if signal is not None:
-            self._sink.signal(signal)
 
     def _close(self) -> None:
         if self._pipeline is not None:
@@ -248,7 +236,7 @@ class _Trace:
 
 
 class _Traces:
-    """Gathers every frame's motion, and lets go of it ten times a second."""
+    """Collects the motion of every frame into ten signals a second."""
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
@@ -257,7 +245,7 @@ class _Traces:
         self._faces: dict[int, _Trace] = {}
 
     def note(self, arrival: Arrival, faces: Sequence[Face], pipeline: Pipeline) -> Signal | None:
-        """Add a frame; returns the signal when it is due. A picture without a face has a signal too, an empty one."""
+        """Add a frame; returns the signal when it is due. Frames without a face yield signals too, without faces."""
         self._newest = arrival
         seen, doing = pipeline.trace(), pipeline.doing()
         for id_ in (face.id for face in faces if face.id in seen):
@@ -267,18 +255,17 @@ class _Traces:
             trace.loudness.append(loudness)
             trace.moved_px.append(moved)
             trace.doing = doing[id_]
-        return self.rest() if arrival.arrived - self._sent >= 0.95 * SIGNAL_S else None
+        return self.flush() if arrival.arrived - self._sent >= 0.95 * SIGNAL_S else None
 
-    def rest(self) -> Signal | None:
-        """What was gathered since the last signal."""
+    def flush(self) -> Signal | None:
+        """The motion since the last signal; None where no frame came since."""
         newest = self._newest
         if newest is None:
             return None
         self._sent, self._newest = newest.arrived, None
-        traces = [(id_, trace) for id_, trace in sorted(self._faces.items())]
-        self._faces = {}
-        faces = tuple(FaceTrace(id_, tuple(x.t), tuple(x.loudness), tuple(x.moved_px), x.doing) for id_, x in traces)
-        return Signal(self._stream, newest.frame.t, newest.at, faces)
+        faces, self._faces = sorted(self._faces.items()), {}
+        traces = (FaceTrace(id_, tuple(x.t), tuple(x.loudness), tuple(x.moved_px), x.doing) for id_, x in faces)
+        return Signal(self._stream, newest.frame.t, newest.at, tuple(traces))
 
 
 def _named(error: Exception) -> str:

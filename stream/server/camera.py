@@ -1,6 +1,6 @@
 """The camera of a browser: pictures that a page sends over a websocket become a source like any other.
 
-page: consent, then pictures -> Feed.offer (event loop: checks, no decoding) -> Mailbox -> Feed.get (worker thread: decodes)
+page: consent, then pictures -> Feed.offer (event loop: checks, no decoding) -> queue -> Feed.get (worker thread: decodes)
 
 A picture is 8 bytes, its media time in seconds (float64, big-endian), and a JPEG. An invalid one is counted and answered with
 an error, one beyond the rate limit is dropped. The stream ends with the connection.
@@ -24,10 +24,9 @@ from websockets.frames import CloseCode
 from engine.errors import ApexError, InputError
 from engine.types import U8, Frame
 from stream import protocol as wire
-from stream.analysis.session import Sources
-from stream.mailbox import Mailbox
+from stream.analysis.session import Session
 from stream.messages import Arrival, SourceState, SourceStatus
-from stream.queues import ClosedError
+from stream.queues import BoundedQueue, ClosedError
 from stream.server.access import RateLimit
 from stream.server.connection import Connection
 from stream.sources.clock import SlowRate
@@ -62,7 +61,7 @@ class _Picture:
 
 
 class Feed:
-    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as from a mailbox of arrivals.
+    """The pictures of one browser: `offer` on the event loop, `get` on the worker's thread, as of a `BoundedQueue` of arrivals.
 
     count is called with the outcome of each picture: taken, dropped or broken. clock is in seconds, as `time.monotonic`.
     """
@@ -76,7 +75,7 @@ class Feed:
     ) -> None:
         self.name = name
         self._count, self._clock = count, clock
-        self._mailbox: Mailbox[_Picture] = Mailbox(WAITING, newest=True)
+        self._mailbox: BoundedQueue[_Picture] = BoundedQueue(WAITING, drop_oldest=True)
         self._rate = RateLimit(MOST_PER_S, clock=clock)
         self._t = -math.inf
         self._index = 0
@@ -200,7 +199,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-async def serve_camera(connection: Connection, sources: Sources, *, count: Callable[[str], None] = lambda _: None) -> None:
+async def serve_camera(connection: Connection, sources: Session, *, count: Callable[[str], None] = lambda _: None) -> None:
     """Serve a page that shows its camera, until either side closes; count is called with the outcome of each picture.
 
     Adding a stream may load a network and removing it joins a thread: both run off the event loop.
@@ -239,9 +238,9 @@ async def _receive_pictures(connection: Connection, feed: Feed) -> None:
                 connection.write(wire.error("picture", error).encoded)
 
 
-async def _send_statuses(connection: Connection, feed: Feed, sources: Sources) -> None:
+async def _send_statuses(connection: Connection, feed: Feed, sources: Session) -> None:
     while True:
         status = feed.status()
-        sources.tell(status)
+        sources.report(status)
         connection.write(wire.status(status).encoded)
         await asyncio.sleep(STATUS_S)

@@ -31,7 +31,7 @@ from websockets.typing import Subprotocol
 
 from engine.errors import ApexError, ConfigError, InputError
 from stream import protocol as wire
-from stream.analysis.session import Sources
+from stream.analysis.session import Session
 from stream.events.hub import Hub
 from stream.messages import PreviewWish
 from stream.process import Sweep, collect_garbage
@@ -76,7 +76,7 @@ class Server:
         picture: Callable[[str, str], bytes | None],
         ready: Callable[[], bool],
         metrics: Metrics,
-        sources: Sources | None = None,
+        sources: Session | None = None,
         files: Mapping[str, StaticFile] | None = None,
     ) -> None:
         self._settings, self._hub, self._sources, self._metrics = settings, hub, sources, metrics

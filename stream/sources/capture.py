@@ -24,9 +24,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.types import Frame
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceState, SourceStatus
-from stream.queues import ClosedError
+from stream.queues import BoundedQueue, ClosedError
 from stream.settings import SourceSettings
 from stream.sources.address import parse_address
 from stream.sources.clock import GAP_S, SlowRate, Timeline
@@ -86,7 +85,7 @@ class Capture:
     the source has ended. Raises SourceError where the settings name no possible source, ConfigError for a missing password.
     """
 
-    def __init__(self, source: SourceSettings, mailbox: Mailbox[Arrival], told: Callable[[SourceStatus], None]) -> None:
+    def __init__(self, source: SourceSettings, mailbox: BoundedQueue[Arrival], told: Callable[[SourceStatus], None]) -> None:
         self.address = parse_address(source.url, transport=source.transport, username=source.username, password=source.secret())
         self._settings = source
         self._mailbox = mailbox

@@ -19,9 +19,8 @@ import av.error
 
 from engine.errors import SourceError
 from engine.types import Frame
-from stream.mailbox import Mailbox
 from stream.messages import Arrival
-from stream.queues import ClosedError
+from stream.queues import BoundedQueue, ClosedError
 from stream.sources.address import Address
 from stream.sources.clock import SourceClock
 from stream.sources.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of
@@ -60,7 +59,7 @@ class Link:
     """
 
     def __init__(self, address: Address, *, read_s: float, open_s: float = OPEN_S) -> None:
-        self.frames: Mailbox[Arrival] = Mailbox(_QUEUED, newest=False)
+        self.frames: BoundedQueue[Arrival] = BoundedQueue(_QUEUED)
         self.detail = ""
         self.over = False
         self.paced = address.paced

@@ -25,8 +25,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceStatus
+from stream.queues import BoundedQueue
 from stream.settings import SourceSettings
 from stream.sources.capture import Capture
 from tests.soak.rtsp import RtspServer, TcpProxy
@@ -68,10 +68,10 @@ class Patient:
 
     def __init__(self, server: RtspServer, proxy: TcpProxy, stall_s: float) -> None:
         self._server, self._proxy = server, proxy
-        self._box: Mailbox[Arrival] = Mailbox(4, newest=True)
+        self._box: BoundedQueue[Arrival] = BoundedQueue(4, drop_oldest=True)
         url = server.url.replace(f":{server.port}", f":{proxy.port}")
         self.capture = Capture(SourceSettings(url=url, stall_s=stall_s), self._box, self._hear)
-        self._lost: Mailbox[SourceStatus] = Mailbox(1, newest=True)
+        self._lost: BoundedQueue[SourceStatus] = BoundedQueue(1, drop_oldest=True)
 
     def _hear(self, status: SourceStatus) -> None:
         if status.state in ("stalled", "reconnecting"):
@@ -98,7 +98,7 @@ class Patient:
             "freeze": self._server.thaw,
             "stall": self._proxy.flow,
         }
-        self._lost, known = Mailbox(1, newest=True), self.capture.status.reconnects
+        self._lost, known = BoundedQueue(1, drop_oldest=True), self.capture.status.reconnects
         breaking[how]()
         broken = time.monotonic()
         self._lost.get(GIVE_UP_S)

@@ -38,7 +38,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stream.shutdown import AT_ONCE
+from stream.shutdown import EXIT_INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 5.0
@@ -145,8 +145,8 @@ def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State
                 (f"rtsp://127.0.0.1:{bad}/a", f"rtsp://127.0.0.1:{bad}/b"), (term,), live=0, asked=lambda: _Bad.turn
             ),
             "huge-picture": State((f"http://127.0.0.1:{huge}/", PATTERN), (term,), asked=lambda: _Huge.turn),
-            "ctrl-c-twice": State((PATTERN,), (interrupt, interrupt), 0.3, codes=(0, AT_ONCE)),
-            "term-int-int": State((PATTERN,), (term, interrupt, interrupt), codes=(0, AT_ONCE)),
+            "ctrl-c-twice": State((PATTERN,), (interrupt, interrupt), 0.3, codes=(0, EXIT_INTERRUPTED)),
+            "term-int-int": State((PATTERN,), (term, interrupt, interrupt), codes=(0, EXIT_INTERRUPTED)),
             "starting": State((PATTERN,), (term,), live=0),
             "processes": State((PATTERN,) * 4, (term,), options=("--processes", "2"), live=4),
         }

@@ -30,7 +30,7 @@ from apexstream.clips import preset, write_clip
 from engine import Pipeline
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import ConfigError, OutputError, WeightsError
-from stream.analysis.worker import Make, made
+from stream.analysis.worker import Make
 from stream.events.query import Reader
 from stream.events.store import Store
 from stream.messages import PreviewWish
@@ -54,7 +54,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *sources: SourceSettings, make: Make = made, **changes: Any) -> AsyncIterator[Service]:
+async def serving(folder: Path, *sources: SourceSettings, make: Make | None = None, **changes: Any) -> AsyncIterator[Service]:
     live = LiveSettings(sources=sources, server=ServerSettings(port=0), store=StoreSettings(folder=folder), **changes)
     async with Service(live, make=make) as service:
         async with asyncio.timeout(PATIENCE_S):

@@ -10,108 +10,106 @@ from pathlib import Path
 
 import pytest
 
-from stream.shutdown import AT_ONCE, ENDED_BY, LAST_S, LIMIT_S, Ending
+from stream.shutdown import EXIT_INTERRUPTED, HUNG_S, LIMIT_S, SHUTDOWN_SIGNALS, GracefulShutdown
 from tests.live import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def sent(number: int) -> None:
-    """Have this process hear a signal; it has been handled when this returns."""
+def send(number: int) -> None:
+    """Send a signal to this process; it has been handled when this returns."""
     signal.raise_signal(number)
 
 
-@pytest.mark.parametrize("number", ENDED_BY)
-def test_the_first_signal_begins_the_end_and_a_second_ctrl_c_is_the_end(number: signal.Signals) -> None:
-    begun, left = [], list[int]()
-    before = {each: signal.getsignal(each) for each in ENDED_BY}
-    with Ending(limit_s=None, leave=left.append) as ending:
-        ending.on_end(lambda: begun.append(number))
-        sent(number)
-        sent(signal.SIGTERM)
-        assert (begun, left) == ([number], [])
-        sent(signal.SIGINT)
-        assert (begun, left) == ([number], [AT_ONCE])
-    assert {each: signal.getsignal(each) for each in ENDED_BY} == before
+@pytest.mark.parametrize("number", SHUTDOWN_SIGNALS)
+def test_the_first_signal_starts_the_shutdown_and_a_second_ctrl_c_exits(number: signal.Signals) -> None:
+    called, left = [], list[int]()
+    before = {each: signal.getsignal(each) for each in SHUTDOWN_SIGNALS}
+    with GracefulShutdown(limit_s=None, leave=left.append) as shutdown:
+        shutdown.on_signal(lambda: called.append(number))
+        send(number)
+        send(signal.SIGTERM)
+        assert (called, left) == ([number], [])
+        send(signal.SIGINT)
+        assert (called, left) == ([number], [EXIT_INTERRUPTED])
+    assert {each: signal.getsignal(each) for each in SHUTDOWN_SIGNALS} == before
 
 
-def test_a_signal_that_came_early_is_not_forgotten() -> None:
-    begun = []
-    with Ending(limit_s=None) as ending:
-        sent(signal.SIGTERM)
-        ending.on_end(lambda: begun.append(True))
-    assert begun == [True]
+def test_a_signal_before_the_callback_is_not_lost() -> None:
+    called = []
+    with GracefulShutdown(limit_s=None) as shutdown:
+        send(signal.SIGTERM)
+        shutdown.on_signal(lambda: called.append(True))
+    assert called == [True]
 
 
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Ending(limit_s=None):
+        with GracefulShutdown(limit_s=None):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_an_end_that_takes_too_long_is_cut_off_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shutdown_that_takes_too_long_is_cut_off_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     gone, left = threading.Event(), list[int]()
 
     def leave(code: int) -> None:
         left.append(code)
         gone.set()
 
-    with Ending(limit_s=0.05, leave=leave):
-        sent(signal.SIGTERM)
+    with GracefulShutdown(limit_s=0.05, leave=leave):
+        send(signal.SIGTERM)
         assert gone.wait(PATIENCE_S)
     assert left == [1] and "not everything has ended within" in caplog.text
-    assert LIMIT_S + LAST_S < 5
+    assert LIMIT_S + HUNG_S < 5
 
 
-def test_an_end_in_time_is_not_cut_off() -> None:
+def test_a_shutdown_in_time_is_not_cut_off() -> None:
     left = list[int]()
-    with Ending(limit_s=PATIENCE_S, leave=left.append) as ending:
-        sent(signal.SIGTERM)
-    assert ending._late is not None
-    ending._late.join(PATIENCE_S)
+    with GracefulShutdown(limit_s=PATIENCE_S, leave=left.append) as shutdown:
+        send(signal.SIGTERM)
+    assert shutdown._timer is not None
+    shutdown._timer.join(PATIENCE_S)
     assert not left
 
 
 @pytest.mark.parametrize("limit_s", [PATIENCE_S, None])
-def test_it_ends_in_order_though_no_descriptor_is_free(limit_s: float | None) -> None:
-    begun, left = [], list[int]()
+def test_it_works_while_no_descriptor_is_free(limit_s: float | None) -> None:
+    called, left = [], list[int]()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with Ending(limit_s=limit_s, leave=left.append) as ending:
-        ending.on_end(lambda: begun.append(True))
+    with GracefulShutdown(limit_s=limit_s, leave=left.append) as shutdown:
+        shutdown.on_signal(lambda: called.append(True))
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
             with pytest.raises(OSError, match="Too many open files"):
                 os.open(os.devnull, os.O_RDONLY)
-            sent(signal.SIGTERM)
+            send(signal.SIGTERM)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert (begun, left) == ([True], [])
+    assert (called, left) == ([True], [])
 
 
-def test_it_ends_in_order_though_no_thread_can_be_started(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_works_while_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    begun = []
-    with Ending(limit_s=PATIENCE_S) as ending:
-        ending.on_end(lambda: begun.append(True))
+    called = []
+    with GracefulShutdown(limit_s=PATIENCE_S) as shutdown:
+        shutdown.on_signal(lambda: called.append(True))
         with monkeypatch.context() as crowded:
             crowded.setattr(threading.Thread, "start", refuse)
-            sent(signal.SIGTERM)
-    assert begun == [True] and "can't start new thread" in caplog.text
+            send(signal.SIGTERM)
+    assert called == [True] and "can't start new thread" in caplog.text
 
 
-def test_a_process_in_which_python_does_not_run_any_more_ends_too() -> None:
-    """A library that keeps Python's lock, as one does that hangs in the middle of a call."""
+def test_a_process_in_which_no_python_runs_exits_too() -> None:
+    """As where a library hangs in a call while it holds Python's lock."""
     script = """
 import ctypes, os, signal
-from stream.shutdown import Ending
-with Ending(limit_s=0.1) as ending:
+from stream.shutdown import GracefulShutdown
+with GracefulShutdown(limit_s=0.1) as shutdown:
     os.kill(os.getpid(), signal.SIGTERM)
     ctypes.PyDLL(None).pause()
 """

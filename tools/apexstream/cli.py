@@ -119,14 +119,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run() -> None:
     """`main`, for a process of its own, which ends with it whatever libraries' threads are still at."""
-    from stream.shutdown import AT_ONCE, left_in_order
+    from stream.shutdown import EXIT_INTERRUPTED, exit_after_cleanup
 
     try:
         main()
     except SystemExit as ended:
-        left_in_order(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        exit_after_cleanup(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
     except KeyboardInterrupt:
-        left_in_order(AT_ONCE)
+        exit_after_cleanup(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import ApexError, ArrayError, BackendError
 from engine.recognition.recognizer import Moment, Recognition, Recognizer
 from engine.types import F32, Crop
-from stream.analysis import batching as shared
-from stream.analysis.batching import SharedRecognizer, Sharing
+from stream.analysis import batching
+from stream.analysis.batching import PipelineFactory, SharedRecognizer
 from tests.faces import rise
 from tests.live import PATIENCE_S
 
@@ -25,7 +25,7 @@ def crops() -> Sequence[Crop]:
 
 
 class Noticed(list[Any]):
-    """Tells when so many wait in it."""
+    """A list that signals when it has so many items."""
 
     def __init__(self, many: int) -> None:
         super().__init__()
@@ -38,14 +38,14 @@ class Noticed(list[Any]):
 
 
 class Device(SharedRecognizer):
-    """Takes moments together as a GPU would. Holds its first batch until it is let go on, so that others pile up behind it;
-    notes how many came together."""
+    """Computes batches as a GPU would. Blocks in its first batch until go_on is set, so that requests pile up behind it, and
+    records the sizes of the batches."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lost = False
         self.batches: list[int] = []
-        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.started, self.go_on = threading.Event(), threading.Event()
 
     @property
     def flow_on_gpu(self) -> bool:
@@ -53,14 +53,14 @@ class Device(SharedRecognizer):
 
     def recognize_many(self, moments: Sequence[Moment]) -> list[Recognition]:
         self.batches.append(len(moments))
-        self.begun.set()
+        self.started.set()
         assert self.go_on.wait(PATIENCE_S)
         return super().recognize_many(moments)
 
     def piled_up(self, moments: Sequence[Moment], pool: ThreadPoolExecutor) -> list[Recognition | ApexError]:
-        """What each of the moments gets, all but the first asked for while the device is busy with that."""
+        """The results of the moments, all but the first of which are requested while the device computes that."""
         asked = [pool.submit(self.recognize, *moments[0])]
-        assert self.begun.wait(PATIENCE_S)
+        assert self.started.wait(PATIENCE_S)
         self._waiting = waiting = Noticed(len(moments) - 1)
         asked += [pool.submit(self.recognize, *moment) for moment in moments[1:]]
         assert waiting.full.wait(PATIENCE_S)
@@ -84,7 +84,7 @@ def same(one: object, other: Recognition) -> None:
     np.testing.assert_array_equal(one.flow, other.flow)
 
 
-def test_what_waits_when_the_device_becomes_free_goes_as_one_batch(device: Device, crops: Sequence[Crop]) -> None:
+def test_requests_that_wait_when_the_device_becomes_free_are_one_batch(device: Device, crops: Sequence[Crop]) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = device.piled_up(ends(crops, 6), pool)
     assert device.batches == [1, 5]
@@ -93,14 +93,14 @@ def test_what_waits_when_the_device_becomes_free_goes_as_one_batch(device: Devic
         same(answer, alone.recognize(*moment))
 
 
-def test_one_that_comes_alone_is_answered_at_once(device: Device, crops: Sequence[Crop]) -> None:
+def test_a_single_request_is_computed_at_once(device: Device, crops: Sequence[Crop]) -> None:
     device.go_on.set()
     for moment in ends(crops, 3):
         same(device.recognize(*moment), Recognizer().recognize(*moment))
     assert device.batches == [1, 1, 1]
 
 
-def test_an_error_goes_to_whose_moment_it_is(device: Device, crops: Sequence[Crop]) -> None:
+def test_an_error_goes_to_the_thread_that_asked(device: Device, crops: Sequence[Crop]) -> None:
     broken = replace(crops[-1], pixels=np.zeros((3, 3), np.uint8))
     moments: list[Moment] = [*ends(crops, 2), Moment(crops[:1], [broken]), *ends(crops, 1)]
     with ThreadPoolExecutor(8) as pool:
@@ -110,9 +110,7 @@ def test_an_error_goes_to_whose_moment_it_is(device: Device, crops: Sequence[Cro
     same(device.recognize(*moments[0]), Recognizer().recognize(*moments[0]))
 
 
-def test_where_no_backend_is_left_everybody_hears_of_it(
-    device: Device, crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_backend_every_request_fails(device: Device, crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(given: object) -> F32:
         raise BackendError("no backend is left")
 
@@ -124,7 +122,7 @@ def test_where_no_backend_is_left_everybody_hears_of_it(
 
 
 class Meeting:
-    """Stands in front of what threads may do side by side: lets none of them on before all are in it."""
+    """Wraps what threads may call in parallel: returns only once so many have called it."""
 
     def __init__(self, what: Callable[..., Any], many: int) -> None:
         self._what, self._all = what, threading.Barrier(many, timeout=PATIENCE_S)
@@ -135,7 +133,7 @@ class Meeting:
 
 
 class Alone:
-    """Stands in front of what one thread may do at a time; notes where two met."""
+    """Wraps what one thread may call at a time; notes where two did."""
 
     def __init__(self, what: Callable[..., Any]) -> None:
         self._what, self._one, self.met = what, threading.Lock(), False
@@ -150,17 +148,17 @@ class Alone:
             self._one.release()
 
 
-def side_by_side(one: SharedRecognizer, monkeypatch: pytest.MonkeyPatch) -> Alone:
-    """Let four flows be computed only all at once; tells whether the network was left to one thread at a time."""
+def in_parallel(one: SharedRecognizer, monkeypatch: pytest.MonkeyPatch) -> Alone:
+    """Have four flows computed in parallel only; the result says whether two threads were in the network at once."""
     monkeypatch.setattr(one, "flow", Meeting(one.flow, 4))
     network = Alone(one.runner)
     monkeypatch.setattr(one, "runner", network)
     return network
 
 
-def test_without_a_gpu_nobody_waits_for_anothers_flow(crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_flows_are_computed_in_parallel(crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch) -> None:
     one = SharedRecognizer()
-    network = side_by_side(one, monkeypatch)
+    network = in_parallel(one, monkeypatch)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda moment: one.recognize(*moment), ends(crops, 4)))
     for answer, moment in zip(answers, ends(crops, 4), strict=True):
@@ -168,7 +166,7 @@ def test_without_a_gpu_nobody_waits_for_anothers_flow(crops: Sequence[Crop], mon
     assert not network.met
 
 
-def test_who_waits_when_the_gpu_is_lost_computes_alone(
+def test_waiting_requests_are_computed_in_parallel_when_the_gpu_is_lost(
     device: Device, crops: Sequence[Crop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments = ends(crops, 5)
@@ -179,7 +177,7 @@ def test_who_waits_when_the_gpu_is_lost_computes_alone(
         answers = first(batch)
         if not device.lost:
             device.lost = True
-            side_by_side(device, monkeypatch)
+            in_parallel(device, monkeypatch)
         return answers
 
     monkeypatch.setattr(device, "recognize_many", lose)
@@ -190,7 +188,7 @@ def test_who_waits_when_the_gpu_is_lost_computes_alone(
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_many_threads_each_get_their_own_answers(device: Device, crops: Sequence[Crop], lost: bool) -> None:
+def test_many_threads_each_get_their_own_results(device: Device, crops: Sequence[Crop], lost: bool) -> None:
     alone, device.lost = Recognizer(), lost
     device.go_on.set()
     moments = ends(crops, 4)
@@ -206,13 +204,13 @@ def test_many_threads_each_get_their_own_answers(device: Device, crops: Sequence
                 same(answer, wanted[k])
 
 
-# --- who shares -------------------------------------------------------------------------------------------------------------
+# --- which share -------------------------------------------------------------------------------------------------------------
 
 
-def recognizers(sharing: Sharing, streams: int) -> list[Recognizer]:
-    """Those of so many streams' pipelines, made side by side."""
+def recognizers(factory: PipelineFactory, streams: int) -> list[Recognizer]:
+    """Those of the pipelines of so many streams, made in parallel."""
     with ThreadPoolExecutor(streams) as pool:
-        pipelines = list(pool.map(lambda k: sharing.made(PipelineSettings(), f"stream {k}", "session"), range(streams)))
+        pipelines = list(pool.map(lambda k: factory.make(PipelineSettings(), f"stream {k}", "session"), range(streams)))
     for pipeline in pipelines:
         pipeline.close()
     return [pipeline._recognizer for pipeline in pipelines]
@@ -221,37 +219,37 @@ def recognizers(sharing: Sharing, streams: int) -> list[Recognizer]:
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """Whether recognizers say that a GPU computes flows; may be changed."""
-    said = {"on_gpu": True}
-    monkeypatch.setattr(shared.Recognizer, "flow_on_gpu", property(lambda self: said["on_gpu"]))
-    return said
+    state = {"on_gpu": True}
+    monkeypatch.setattr(batching.Recognizer, "flow_on_gpu", property(lambda self: state["on_gpu"]))
+    return state
 
 
 def test_on_the_cpu_each_stream_has_its_own() -> None:
-    assert len({id(one) for one in recognizers(Sharing(), 3)}) == 3
+    assert len({id(one) for one in recognizers(PipelineFactory(), 3)}) == 3
 
 
 @pytest.mark.usefixtures("on_gpu")
 def test_on_a_gpu_streams_share_one() -> None:
-    sharing = Sharing()
-    (one,) = {id(found) for found in recognizers(sharing, 3)}
-    assert [id(found) for found in recognizers(sharing, 1)] == [one], "a pipeline begun anew takes it again"
-    other = sharing.made(PipelineSettings(recognizer=RecognizerSettings(uncertain_below=0.9)), "other", "session")
+    factory = PipelineFactory()
+    (one,) = {id(found) for found in recognizers(factory, 3)}
+    assert [id(found) for found in recognizers(factory, 1)] == [one], "a new pipeline takes it again"
+    other = factory.make(PipelineSettings(recognizer=RecognizerSettings(uncertain_below=0.9)), "other", "session")
     assert id(other._recognizer) != one
     other.close()
 
 
 def test_once_the_gpu_is_lost_new_pipelines_have_their_own(on_gpu: dict[str, bool]) -> None:
-    sharing = Sharing()
-    first, again = *recognizers(sharing, 1), *recognizers(sharing, 1)
+    factory = PipelineFactory()
+    first, again = *recognizers(factory, 1), *recognizers(factory, 1)
     assert first is again
     on_gpu["on_gpu"] = False
-    assert recognizers(sharing, 1)[0] is not first
+    assert recognizers(factory, 1)[0] is not first
 
 
 @pytest.mark.usefixtures("on_gpu")
-def test_one_without_a_backend_is_given_to_nobody_any_more() -> None:
-    sharing = Sharing()
-    (first,) = recognizers(sharing, 1)
+def test_one_without_a_backend_is_not_shared_any_more() -> None:
+    factory = PipelineFactory()
+    (first,) = recognizers(factory, 1)
     assert isinstance(first, SharedRecognizer)
     first.failed = True
-    assert recognizers(sharing, 1)[0] is not first
+    assert recognizers(factory, 1)[0] is not first

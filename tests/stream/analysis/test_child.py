@@ -14,7 +14,17 @@ import pytest
 
 from engine.errors import ConfigError, InputError, WeightsError
 from engine.types import Activity, Event, Mark
-from stream.analysis.child import ACTIVITIES, EVIDENCES, SIGNALS, Message, Orders, Outbox, Outgoing, hear, say
+from stream.analysis.child import (
+    MAX_ACTIVITIES,
+    MAX_EVIDENCE,
+    MAX_SIGNALS,
+    Message,
+    Outbox,
+    OutboxSink,
+    ProcessConfig,
+    receive,
+    send,
+)
 from stream.analysis.worker_process import CHILD
 from stream.messages import Acted, Decided, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
 from stream.settings import LiveSettings, SourceSettings
@@ -35,7 +45,7 @@ NOT_NEEDED = {
     "stream.events.hub",
     "tools",
 }
-"""What the service and its command line need, and no process of the sources."""
+"""What the service and its command line need, and a worker process does not."""
 
 
 def decided(number: int, **changes: Any) -> Decided:
@@ -50,12 +60,12 @@ def signal_of(stream: str, t: float) -> Signal:
     return Signal(stream, t, t, (FaceTrace(0, (t,), (0.5,), (0.1,)),))
 
 
-# --- what waits to be sent --------------------------------------------------------------------------------------------------
+# --- messages that wait to be sent ------------------------------------------------------------------------------------------
 
 
-def test_messages_are_taken_in_the_order_in_which_they_came() -> None:
+def test_messages_are_taken_in_the_order_in_which_they_were_put() -> None:
     outbox = Outbox()
-    sink = Outgoing(outbox)
+    sink = OutboxSink(outbox)
     status = SourceStatus("a", "rtsp", "live")
     sink.status(status)
     sink.decided([decided(0)])
@@ -63,9 +73,9 @@ def test_messages_are_taken_in_the_order_in_which_they_came() -> None:
     assert outbox.take() == [("status", status), ("decided", (decided(0),)), ("removed", "a")]
 
 
-def test_a_slow_reader_misses_old_pictures_and_no_event() -> None:
+def test_for_a_slow_reader_old_pictures_are_dropped_and_no_event() -> None:
     outbox = Outbox()
-    sink = Outgoing(outbox)
+    sink = OutboxSink(outbox)
     for number in range(100):
         sink.decided([decided(number, evidence=evidence())])
         sink.signal(signal_of("a", number))
@@ -81,11 +91,13 @@ def test_a_slow_reader_misses_old_pictures_and_no_event() -> None:
         return [value for what, value in taken if what == name]
 
     assert [one.event.id for (one,) in values("decided")] == [decided(number).event.id for number in range(100)]
-    assert [one.t for one in values("signal") if one.stream == "a"] == [*map(float, range(100 - SIGNALS, 100))]
+    assert [one.t for one in values("signal") if one.stream == "a"] == [*map(float, range(100 - MAX_SIGNALS, 100))]
     assert [one.stream for one in values("signal")].count("b") == 1, "of each stream so many"
-    assert [one.activity.start.t for one in values("activity")] == [50 + k / 2 for k in range(ACTIVITIES)]
+    assert [one.activity.start.t for one in values("activity")] == [50 + k / 2 for k in range(MAX_ACTIVITIES)]
     assert [one.jpeg for one in values("preview")] == [bytes([99])]
-    assert [one.event.evidence is not None for (one,) in values("decided")] == [False] * (100 - EVIDENCES) + [True] * EVIDENCES
+    assert [one.event.evidence is not None for (one,) in values("decided")] == [False] * (100 - MAX_EVIDENCE) + [
+        True
+    ] * MAX_EVIDENCE
     assert [(one.state, one.frames) for one in values("status")] == [("stalled", 98), ("live", 99)], "of each state the newest"
 
 
@@ -95,13 +107,13 @@ def test_figures_go_with_the_next_message() -> None:
     reader.start()
     outbox.processed("a", 0.01, 2)
     outbox.processed("a", 0.02, 1)
-    assert not taken, "they are not worth a message of their own"
+    assert not taken, "they do not make a message of their own"
     outbox.put("removed", "a")
     reader.join(PATIENCE_S)
     assert taken == [[("removed", "a"), ("processed", (("a", 0.01, 2), ("a", 0.02, 1)))]]
 
 
-def test_a_closed_outbox_gives_what_is_left_and_then_nothing() -> None:
+def test_a_closed_outbox_returns_the_last_messages_and_then_none() -> None:
     outbox = Outbox()
     outbox.put("removed", "a")
     outbox.close()
@@ -109,29 +121,29 @@ def test_a_closed_outbox_gives_what_is_left_and_then_nothing() -> None:
     assert outbox.take() is None
 
 
-def test_pictures_asked_for_are_those_told_last() -> None:
-    sink = Outgoing(Outbox())
+def test_previews_asked_for_are_those_received_last() -> None:
+    sink = OutboxSink(Outbox())
     assert sink.preview_wish("a") is None
     sink.wishes = {"a": PreviewWish(320, 5.0)}
     assert sink.preview_wish("a") == PreviewWish(320, 5.0) and sink.preview_wish("b") is None
 
 
-def test_what_breaks_off_is_the_end() -> None:
+def test_a_truncated_message_is_the_end() -> None:
     whole = io.BytesIO()
-    say([("removed", "a" * 100)], whole)
-    assert hear(io.BytesIO(whole.getvalue())) == [("removed", "a" * 100)]
+    send([("removed", "a" * 100)], whole)
+    assert receive(io.BytesIO(whole.getvalue())) == [("removed", "a" * 100)]
     for length in (0, 1, 20, len(whole.getvalue()) - 1):
         with pytest.raises(EOFError):
-            hear(io.BytesIO(whole.getvalue()[:length]))
+            receive(io.BytesIO(whole.getvalue()[:length]))
 
 
 # --- a process of its own ---------------------------------------------------------------------------------------------------
 
 
 class Child:
-    """A process at work, spoken to as `stream.analysis.worker_process` does."""
+    """A worker process, used as `stream.analysis.worker_process` does."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, config: ProcessConfig) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", CHILD],
             stdin=subprocess.PIPE,
@@ -141,113 +153,113 @@ class Child:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.to: IO[bytes] = self.process.stdin
         self.of: IO[bytes] = self.process.stdout
-        self.heard: list[Message] = []
-        say(sys.path, self.to)
-        say(orders, self.to)
+        self.received: list[Message] = []
+        send(sys.path, self.to)
+        send(config, self.to)
 
     def until(self, enough: Callable[[list[Message]], Any]) -> Any:
-        """What `enough` finds in what was said until then. Raises EOFError when the process says no more."""
-        while not (found := enough(self.heard)):
-            self.heard += hear(self.of)
+        """What `enough` finds in the messages received until then. Raises EOFError when the process sends no more."""
+        while not (found := enough(self.received)):
+            self.received += receive(self.of)
         return found
 
     def rest(self) -> None:
-        """Hear all that is still said."""
+        """Receive the remaining messages."""
         with pytest.raises(EOFError):
-            self.until(lambda heard: False)
+            self.until(lambda received: False)
 
     def events(self) -> list[Event]:
-        return [one.event for what, value in self.heard if what == "decided" for one in value]
+        return [one.event for what, value in self.received if what == "decided" for one in value]
 
 
-def orders(make: Any = Blinking, **source: Any) -> Orders:
+def config(make: Any = Blinking, **source: Any) -> ProcessConfig:
     settings = LiveSettings(sources=(SourceSettings(**{"url": PATTERN, "name": "a", **source}),))
-    return Orders(settings, "session", make, logging.INFO, 0.001)
+    return ProcessConfig(settings, "session", make, logging.INFO, 0.001)
 
 
 @pytest.fixture
-def begin() -> Iterator[Callable[[Orders], Child]]:
-    """Starts processes that are gone after the test."""
-    begun: list[Child] = []
+def start() -> Iterator[Callable[[ProcessConfig], Child]]:
+    """Starts processes, which are killed after the test."""
+    started: list[Child] = []
 
-    def begin(orders: Orders) -> Child:
-        begun.append(Child(orders))
-        return begun[-1]
+    def start(config: ProcessConfig) -> Child:
+        started.append(Child(config))
+        return started[-1]
 
-    yield begin
-    for child in begun:
+    yield start
+    for child in started:
         child.process.kill()
         with child.process:  # which closes its pipes
             pass
 
 
-def loaded(heard: list[Message]) -> list[Any]:
-    return [value for what, value in heard if what == "loaded"]
+def loaded(messages: list[Message]) -> list[Any]:
+    return [value for what, value in messages if what == "loaded"]
 
 
-def a_provisional(heard: list[Message]) -> bool:
-    return any(one.event.state == "provisional" for what, value in heard if what == "decided" for one in value)
+def a_provisional(messages: list[Message]) -> bool:
+    return any(one.event.state == "provisional" for what, value in messages if what == "decided" for one in value)
 
 
-def test_it_analyses_until_told_to_end_and_not_by_signals(begin: Callable[[Orders], Child]) -> None:
-    child = begin(orders())
+def test_it_runs_until_asked_to_end_and_ignores_signals(start: Callable[[ProcessConfig], Child]) -> None:
+    child = start(config())
     child.until(a_provisional)
-    assert loaded(child.heard) == [None]
+    assert loaded(child.received) == [None]
     child.process.send_signal(signal.SIGTERM)
     child.process.send_signal(signal.SIGINT)
-    before = len(child.heard)
-    child.until(lambda heard: len(heard) > before + 20)
-    say(2.0, child.to)
+    before = len(child.received)
+    child.until(lambda messages: len(messages) > before + 20)
+    send(2.0, child.to)
     child.rest()
     assert child.process.wait(PATIENCE_S) == 0
     events = child.events()
-    assert events[-1].state == "final", "what was open has come to its end"
+    assert events[-1].state == "final", "the open event was flushed"
     assert all(event.id.startswith("session.1/a/") for event in events)
-    statuses = [value.state for what, value in child.heard if what == "status"]
+    statuses = [value.state for what, value in child.received if what == "status"]
     assert statuses[0] == "starting" and statuses[-1] == "ended"
 
 
-def test_it_ends_with_whom_it_works_for(begin: Callable[[Orders], Child]) -> None:
-    child = begin(orders())
+def test_it_exits_when_the_other_process_is_gone(start: Callable[[ProcessConfig], Child]) -> None:
+    child = start(config())
     child.until(a_provisional)
     child.to.close()
     assert child.process.wait(PATIENCE_S) == 1
 
 
-def test_pictures_are_sent_while_they_are_asked_for(begin: Callable[[Orders], Child]) -> None:
-    child = begin(orders())
+def test_previews_are_sent_while_they_are_asked_for(start: Callable[[ProcessConfig], Child]) -> None:
+    child = start(config())
     child.until(a_provisional)
-    assert not any(what == "preview" for what, _ in child.heard)
-    say({"a": PreviewWish(64, 20.0)}, child.to)
-    shown = child.until(lambda heard: [value for what, value in heard if what == "preview"])
+    assert not any(what == "preview" for what, _ in child.received)
+    send({"a": PreviewWish(64, 20.0)}, child.to)
+    shown = child.until(lambda messages: [value for what, value in messages if what == "preview"])
     assert shown[0].stream == "a" and shown[0].jpeg.startswith(b"\xff\xd8")
 
 
-def test_what_is_printed_goes_to_the_errors_and_what_is_logged_is_told(begin: Callable[[Orders], Child]) -> None:
-    child = begin(orders(printing))
+def test_prints_go_to_standard_error_and_log_records_are_sent(start: Callable[[ProcessConfig], Child]) -> None:
+    child = start(config(printing))
     child.until(a_provisional)
-    records = [value for what, value in child.heard if what == "log" and value.name == "printing"]
+    records = [value for what, value in child.received if what == "log" and value.name == "printing"]
     assert [(record.levelname, record.getMessage()) for record in records] == [("WARNING", "a was printed")]
     child.process.kill()
     assert child.process.stderr is not None
     assert child.process.stderr.read() == b"a is here\nso it is\n"
 
 
-def test_what_is_printed_while_modules_load_goes_to_the_errors_too(
-    begin: Callable[[Orders], Child], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_prints_during_imports_go_to_standard_error_too(
+    start: Callable[[ProcessConfig], Child], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = "import sys; print('uuid is here', flush=True); sys.path.pop(0); del sys.modules['uuid']; import uuid"
     (tmp_path / "uuid.py").write_text(shown, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    child = begin(orders())
+    child = start(config())
     child.until(a_provisional)
     child.process.kill()
     assert child.process.stderr is not None
     assert child.process.stderr.read() == b"uuid is here\n"
 
 
-def test_one_that_cannot_send_something_ends_and_says_why(begin: Callable[[Orders], Child]) -> None:
-    child = begin(orders(Unsendable))
+def test_a_process_that_cannot_send_exits_with_a_traceback(start: Callable[[ProcessConfig], Child]) -> None:
+    child = start(config(Unsendable))
     child.rest()
     assert child.process.wait(PATIENCE_S) == 1
     assert child.process.stderr is not None
@@ -255,29 +267,29 @@ def test_one_that_cannot_send_something_ends_and_says_why(begin: Callable[[Order
 
 
 @pytest.mark.parametrize(
-    ("ordered", "kind", "said"),
+    ("given", "kind", "message"),
     [
-        (orders(no_network), WeightsError, "no network for a"),
-        (orders(unforeseen), InputError, "ZeroDivisionError: nobody foresaw this"),
-        (orders(password_env="NOT_THERE"), ConfigError, "NOT_THERE"),
+        (config(no_network), WeightsError, "no network for a"),
+        (config(unforeseen), InputError, "ZeroDivisionError: an unexpected error"),
+        (config(password_env="NOT_THERE"), ConfigError, "NOT_THERE"),
     ],
 )
-def test_what_keeps_it_from_working_is_told(
-    ordered: Orders, kind: type[Exception], said: str, begin: Callable[[Orders], Child]
+def test_what_prevents_the_analysis_is_reported(
+    given: ProcessConfig, kind: type[Exception], message: str, start: Callable[[ProcessConfig], Child]
 ) -> None:
-    child = begin(ordered)
+    child = start(given)
     [error] = child.until(loaded)
-    assert type(error) is kind and said in str(error)
+    assert type(error) is kind and message in str(error)
 
 
 def test_it_loads_nothing_that_only_the_service_needs() -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", "import sys, stream.analysis.child; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
     )
-    found = set(told.stdout.split())
+    found = set(done.stdout.split())
     assert "stream.analysis.session" in found
     assert not found & NOT_NEEDED

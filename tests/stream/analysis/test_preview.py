@@ -39,7 +39,7 @@ def planar(picture: U8) -> U8:
 
 @pytest.mark.parametrize("layout", ["rgb", "i420", "grey"])
 @pytest.mark.parametrize("width", [64, 200, 333, 640])
-def test_the_picture_is_the_frame_made_small(layout: str, width: int) -> None:
+def test_the_preview_is_the_frame_resized(layout: str, width: int) -> None:
     picture = quadrants(640, 480)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
     frame = Frame(0, 0.0, {"rgb": picture, "i420": planar(picture), "grey": grey}[layout], layout)  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ def test_landmarks_and_regions_lie_on_the_face(hopper: tuple[Frame, list[Face]])
     assert (middles > outline.min(axis=0)).all() and (middles < outline.max(axis=0)).all()
 
 
-def test_regions_are_what_the_network_sees(hopper: tuple[Frame, list[Face]]) -> None:
+def test_regions_are_those_of_the_network(hopper: tuple[Frame, list[Face]]) -> None:
     _, (face,) = hopper
     boxes = region_boxes(face.points)
     assert np.allclose(boxes[:2, 2:], boxes[0, 2]), "the eyes' pieces are 14 x 14 cells"
@@ -95,9 +95,9 @@ def test_contours_are_those_of_the_mesh() -> None:
     from mediapipe.tasks.python.vision import FaceLandmarksConnections
 
     edges = {frozenset((edge.start, edge.end)) for edge in FaceLandmarksConnections.FACE_LANDMARKS_CONTOURS}
-    ours = {frozenset((a, b)) for line in CONTOURS for a, b in zip(line, (*line[1:], line[0]), strict=True)}
-    assert edges - ours == set()
-    assert ours - edges == {frozenset(edge) for edge in ((46, 70), (55, 107), (276, 300), (285, 336))}, "brows are closed"
+    drawn = {frozenset((a, b)) for line in CONTOURS for a, b in zip(line, (*line[1:], line[0]), strict=True)}
+    assert edges - drawn == set()
+    assert drawn - edges == {frozenset(edge) for edge in ((46, 70), (55, 107), (276, 300), (285, 336))}, "brows are closed"
 
 
 def offered(sink: Collected, fps: float, seconds: float = 3.0) -> int:
@@ -115,7 +115,7 @@ def test_as_many_come_as_are_asked_for(wished: float, fps: float, count: int) ->
     assert abs(offered(Collected(PreviewWish(64, wished)), fps) - count) <= 1
 
 
-def test_none_come_while_nobody_looks() -> None:
+def test_none_come_while_nobody_watches() -> None:
     sink = Collected()
     assert offered(sink, 30) == 0
     sink.wish = PreviewWish(64, 0)

@@ -15,10 +15,10 @@ from engine.config import PipelineSettings
 from engine.errors import InputError, SourceError, WeightsError
 from engine.types import Event, Face, Frame
 from stream.analysis import session as session_module
-from stream.analysis.session import MOST_BROWSERS, Session
+from stream.analysis.session import MAX_BROWSERS, Session
 from stream.analysis.worker import Make
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, SourceStatus
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
 from tests.blinking import Blinking
 from tests.faces import Clip, grey_picture, render
@@ -44,10 +44,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sessions() -> Iterator[list[Session]]:
-    """Sessions to be stopped, however the test ends."""
-    begun: list[Session] = []
-    yield begun
-    for session in begun:
+    """Sessions that are stopped after the test."""
+    started: list[Session] = []
+    yield started
+    for session in started:
         assert session.stop(PATIENCE_S)
 
 
@@ -56,8 +56,8 @@ def settings(*urls: str | Path) -> LiveSettings:
     return LiveSettings(sources=sources)
 
 
-def mailbox() -> Mailbox[Arrival]:
-    return Mailbox(1000, newest=False)
+def frames() -> BoundedQueue[Arrival]:
+    return BoundedQueue(1000)
 
 
 def own_threads() -> list[str]:
@@ -65,7 +65,7 @@ def own_threads() -> list[str]:
     return sorted(t.name for t in threading.enumerate() if t.name.startswith(("capture", "analysis", "link", "end")))
 
 
-def test_a_files_events_come_in_time_and_it_ends(video: Path, clip: Clip, sessions: list[Session]) -> None:
+def test_a_file_is_analysed_to_its_end(video: Path, clip: Clip, sessions: list[Session]) -> None:
     sink = Collected()
     session = Session(settings(video), sink)
     sessions.append(session)
@@ -79,7 +79,7 @@ def test_a_files_events_come_in_time_and_it_ends(video: Path, clip: Clip, sessio
     assert sink.signals and final.event.evidence
 
 
-def test_stopping_flushes_what_is_open_and_leaves_nothing_behind(video: Path) -> None:
+def test_stopping_flushes_open_events_and_leaves_nothing_behind(video: Path) -> None:
     before, handles = own_threads(), psutil.Process().num_fds()
     sink = Collected()
     session = Session(settings(video, PATTERN), sink)
@@ -91,7 +91,7 @@ def test_stopping_flushes_what_is_open_and_leaves_nothing_behind(video: Path) ->
     took = time.monotonic() - began
     (final,) = sink.finals()
     assert final.event.id == open_.event.id and final.event.truncated
-    assert took < 10, "it takes a fraction of a second where the machine has nothing else to do"
+    assert took < 10, "it takes a fraction of a second on an idle machine"
     assert own_threads() == before
     assert psutil.Process().num_fds() <= handles + 2, "files are closed (networks keep a few open when first loaded)"
     assert session.stop(), "stopping twice is no error"
@@ -101,10 +101,10 @@ class Failing(Pipeline):
     """Breaks at every frame."""
 
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
-        raise ZeroDivisionError("nobody foresaw this")
+        raise ZeroDivisionError("an unexpected error")
 
 
-def test_what_breaks_in_one_source_is_nowhere_else_felt(video: Path, sessions: list[Session]) -> None:
+def test_a_fault_of_one_source_does_not_affect_the_others(video: Path, sessions: list[Session]) -> None:
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         kind = Failing if stream == "s0" else Pipeline
         return kind(settings, stream=stream, session=session)
@@ -113,10 +113,10 @@ def test_what_breaks_in_one_source_is_nowhere_else_felt(video: Path, sessions: l
     session = Session(settings(PATTERN, video), sink, make=make)
     sessions.append(session)
     session.start()
-    sink.until(lambda: sink.finals("s1"), "the sound source's event")
+    sink.until(lambda: sink.finals("s1"), "an event of the other source")
     sink.until(lambda: "reconnecting" in sink.states("s0"), "the broken source's state")
-    told = next(s for s in sink.statuses if s.stream == "s0" and s.state == "reconnecting")
-    assert "ZeroDivisionError" in told.detail and "restarted" in told.detail
+    faulty = next(s for s in sink.statuses if s.stream == "s0" and s.state == "reconnecting")
+    assert "ZeroDivisionError" in faulty.detail and "restarted" in faulty.detail
     assert sink.states("s1")[:2] == ["starting", "live"] and "reconnecting" not in sink.states("s1")
 
 
@@ -153,14 +153,14 @@ def test_stopping_while_networks_load_opens_no_source() -> None:
     session = Session(settings(PATTERN), sink, make=make)
     session.start(ready)
     assert loading.wait(PATIENCE_S)
-    assert not session.stop(0.2), "it says that a thread still loads"
+    assert not session.stop(0.2), "a thread still loads"
     go_on.set()
     assert ready.error() is None
     assert set(sink.states("s0")) <= {"starting", "ended"}
 
 
 @pytest.mark.parametrize("url", ["pigeon://carrier", "rtsp://", "lavfi:"])
-def test_what_is_no_source_is_reported_at_once(url: str) -> None:
+def test_an_invalid_source_is_reported_at_once(url: str) -> None:
     with pytest.raises(SourceError):
         Session(settings(url), Collected()).start()
 
@@ -168,8 +168,8 @@ def test_what_is_no_source_is_reported_at_once(url: str) -> None:
 # --- browsers' cameras ---------------------------------------------------------------------------------------------------
 
 
-def test_a_browser_comes_and_goes(clip: Clip, sessions: list[Session]) -> None:
-    sink, feed = Collected(), mailbox()
+def test_a_browsers_stream_is_added_and_removed(clip: Clip, sessions: list[Session]) -> None:
+    sink, feed = Collected(), frames()
     session = Session(LiveSettings(), sink)
     sessions.append(session)
     session.start()
@@ -185,24 +185,24 @@ def test_a_browser_comes_and_goes(clip: Clip, sessions: list[Session]) -> None:
     assert sink.gone == ["desk"]
     assert session.running == 0
     session.remove_browser("desk")
-    assert sink.gone == ["desk"], "leaving twice is no error"
+    assert sink.gone == ["desk"], "removing twice is no error"
 
 
-def test_names_are_taken_once_and_places_are_few(sessions: list[Session]) -> None:
+def test_names_are_unique_and_browsers_are_limited(sessions: list[Session]) -> None:
     session = Session(settings(PATTERN), Collected())
     sessions.append(session)
     session.start()
     with pytest.raises(InputError, match="'s0' already"):
-        session.add_browser("s0", mailbox())
-    for number in range(MOST_BROWSERS):
-        session.add_browser(f"b{number}", mailbox())
+        session.add_browser("s0", frames())
+    for number in range(MAX_BROWSERS):
+        session.add_browser(f"b{number}", frames())
     with pytest.raises(InputError, match="show their camera already"):
-        session.add_browser("one too many", mailbox())
+        session.add_browser("one too many", frames())
     session.remove_browser("b0")
-    session.add_browser("one more", mailbox())
+    session.add_browser("one more", frames())
 
 
-def test_a_browser_whose_network_does_not_load_is_turned_away(sessions: list[Session]) -> None:
+def test_a_browser_whose_network_does_not_load_is_refused(sessions: list[Session]) -> None:
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         raise WeightsError("no network here")
 
@@ -210,51 +210,51 @@ def test_a_browser_whose_network_does_not_load_is_turned_away(sessions: list[Ses
     sessions.append(session)
     session.start()
     with pytest.raises(InputError, match=r"the analysis cannot begin \(no network here\)"):
-        session.add_browser("desk", mailbox())
+        session.add_browser("desk", frames())
     assert session.running == 0
 
 
-def test_what_a_browser_needed_goes_back_to_the_machine(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
-    given_back: list[int] = []
+def test_the_memory_of_a_browsers_stream_is_returned(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[int] = []
     session = Session(LiveSettings(), Collected())
     sessions.append(session)
     session.start()
-    session.add_browser("desk", mailbox())
-    monkeypatch.setattr(session_module, "give_back_memory", lambda: given_back.append(len(own_threads())))
+    session.add_browser("desk", frames())
+    monkeypatch.setattr(session_module, "return_memory", lambda: returned.append(len(own_threads())))
     session.remove_browser("desk")
-    assert given_back == [0], "once its thread has ended"
+    assert returned == [0], "once its thread has ended"
 
 
-def test_nobody_comes_in_at_the_end() -> None:
+def test_no_browser_is_added_after_the_stop() -> None:
     session = Session(LiveSettings(), Collected())
     session.start()
     session.stop()
     with pytest.raises(InputError, match="ending"):
-        session.add_browser("desk", mailbox())
+        session.add_browser("desk", frames())
 
 
-def test_a_browsers_trouble_is_put_into_its_status(sessions: list[Session]) -> None:
+def test_a_fault_shows_in_a_browsers_status(sessions: list[Session]) -> None:
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         return Failing(settings, stream=stream, session=session)
 
-    sink, feed = Collected(), mailbox()
+    sink, feed = Collected(), frames()
     session = Session(LiveSettings(), sink, make=make)
     sessions.append(session)
     session.start()
     session.add_browser("desk", feed)
     live = SourceStatus("desk", "browser", "live")
-    session.tell(live)
+    session.report(live)
     assert sink.statuses[-1] == live
     feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
-    sink.until(lambda: "reconnecting" in sink.states("desk"), "the trouble")
-    session.tell(live)
+    sink.until(lambda: "reconnecting" in sink.states("desk"), "the fault")
+    session.report(live)
     assert sink.statuses[-1].state == "reconnecting"
-    session.tell(SourceStatus("desk", "browser", "ended"))
+    session.report(SourceStatus("desk", "browser", "ended"))
     assert sink.statuses[-1].state == "ended" and "ZeroDivisionError" in sink.statuses[-1].detail
 
 
 class Slow(Collected):
-    """A sink that is held up while it takes the status of a given state."""
+    """A sink that blocks on a status of a given state."""
 
     def __init__(self, state: str) -> None:
         super().__init__()
@@ -267,16 +267,16 @@ class Slow(Collected):
         super().status(status)
 
 
-def test_statuses_keep_their_order_and_none_comes_behind_the_end(sessions: list[Session]) -> None:
-    sink, feed = Slow("live"), mailbox()
+def test_statuses_keep_their_order_and_none_follows_the_removal(sessions: list[Session]) -> None:
+    sink, feed = Slow("live"), frames()
     session = Session(LiveSettings(), sink)
     sessions.append(session)
     session.start()
     session.add_browser("desk", feed)
     order: list[threading.Thread] = []
     for act in (
-        lambda: session.tell(SourceStatus("desk", "browser", "live")),
-        lambda: session.tell(SourceStatus("desk", "browser", "stalled")),
+        lambda: session.report(SourceStatus("desk", "browser", "live")),
+        lambda: session.report(SourceStatus("desk", "browser", "stalled")),
         lambda: session.remove_browser("desk"),
     ):
         order.append(threading.Thread(target=act))
@@ -289,34 +289,34 @@ def test_statuses_keep_their_order_and_none_comes_behind_the_end(sessions: list[
     for thread in order:
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
-    session.tell(SourceStatus("desk", "browser", "live", detail="told too late"))
+    session.report(SourceStatus("desk", "browser", "live", detail="reported too late"))
     assert sink.states("desk") in (["live", "stalled"], ["live"])
-    assert sink.gone == ["desk"] and "told too late" not in {status.detail for status in sink.statuses}
+    assert sink.gone == ["desk"] and "reported too late" not in {status.detail for status in sink.statuses}
 
 
-def test_an_analysis_that_outlives_its_stream_leaves_no_trace(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_analysis_that_outlives_its_stream_reports_nothing(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "STOP_S", 0.1)
-    at_work, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    busy, go_on, over = threading.Event(), threading.Event(), threading.Event()
 
     class Long(Pipeline):
         def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
-            at_work.set()
+            busy.set()
             assert go_on.wait(PATIENCE_S)
-            raise ZeroDivisionError("nobody foresaw this")
+            raise ZeroDivisionError("an unexpected error")
 
         def close(self) -> None:
             super().close()
             over.set()
 
-    sink, feed, processed = Collected(), mailbox(), []
+    sink, feed, processed = Collected(), frames(), []
     make: Make = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
     session = Session(LiveSettings(), sink, make=make, processed=lambda *figures: processed.append(figures))
     sessions.append(session)
     session.start()
     session.add_browser("desk", feed)
-    session.tell(SourceStatus("desk", "browser", "live"))
+    session.report(SourceStatus("desk", "browser", "live"))
     feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
-    assert at_work.wait(PATIENCE_S)
+    assert busy.wait(PATIENCE_S)
     session.remove_browser("desk")
     assert sink.gone == ["desk"]
     go_on.set()
@@ -324,7 +324,7 @@ def test_an_analysis_that_outlives_its_stream_leaves_no_trace(sessions: list[Ses
     assert sink.states("desk") == ["live"] and processed == []
 
 
-def test_a_browsers_place_is_free_once_its_thread_has_ended(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_browser_counts_until_its_thread_has_ended(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "STOP_S", 0.01)
     go_on = threading.Event()
 
@@ -338,26 +338,26 @@ def test_a_browsers_place_is_free_once_its_thread_has_ended(sessions: list[Sessi
     sessions.append(session)
     session.start()
     before = len(own_threads())
-    for number in range(MOST_BROWSERS):
-        feed = mailbox()
+    for number in range(MAX_BROWSERS):
+        feed = frames()
         session.add_browser(f"b{number}", feed)
         feed.put(arrivals([Frame(0, 0.0, grey_picture(48, 64))])[0])
         session.remove_browser(f"b{number}")
     with pytest.raises(InputError, match="show their camera already"):
-        session.add_browser("one too many", mailbox())
+        session.add_browser("one too many", frames())
     with pytest.raises(InputError, match="'b0' already"):
-        session.add_browser("b0", mailbox())
-    assert len(own_threads()) - before == MOST_BROWSERS
+        session.add_browser("b0", frames())
+    assert len(own_threads()) - before == MAX_BROWSERS
     go_on.set()
     for thread in threading.enumerate():
         if thread.name.startswith("analysis of b"):
             thread.join(PATIENCE_S)
-    session.add_browser("b0", mailbox())
+    session.add_browser("b0", frames())
 
 
-def test_the_end_does_not_wait_for_a_browsers_network() -> None:
+def test_stopping_does_not_wait_for_a_browsers_network() -> None:
     loading, go_on = threading.Event(), threading.Event()
-    told: list[str] = []
+    errors: list[str] = []
 
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         loading.set()
@@ -366,9 +366,9 @@ def test_the_end_does_not_wait_for_a_browsers_network() -> None:
 
     def join() -> None:
         try:
-            session.add_browser("desk", mailbox())
+            session.add_browser("desk", frames())
         except InputError as error:
-            told.append(str(error))
+            errors.append(str(error))
 
     session = Session(LiveSettings(), Collected(), make=make)
     session.start()
@@ -377,7 +377,7 @@ def test_the_end_does_not_wait_for_a_browsers_network() -> None:
     assert loading.wait(PATIENCE_S)
     assert not session.stop(0.1)
     joining.join(PATIENCE_S)
-    assert told == ["desk: the analysis cannot begin (the service is ending)"]
+    assert errors == ["desk: the analysis cannot begin (the service is ending)"]
     go_on.set()
 
 
@@ -398,17 +398,17 @@ def test_an_analysis_that_hangs_is_stalled_and_replaced(
     session = Session(settings(PATTERN, PATTERN), sink, make=Hanging)  # type: ignore[arg-type]
     session.start()
     try:
-        sink.until(lambda: sink.states("s0")[-1:] == ["stalled"], "the hanging analysis to be told")
-        sink.until(lambda: sink.finals("s0"), "an event of the one in its place")
-        sink.until(lambda: sink.states("s0")[-1] == "live", "the source to be well again")
+        sink.until(lambda: sink.states("s0")[-1:] == ["stalled"], "the hanging analysis to be reported")
+        sink.until(lambda: sink.finals("s0"), "an event of the replacement")
+        sink.until(lambda: sink.states("s0")[-1] == "live", "the source to be live again")
         assert "hangs and is replaced" in caplog.text and "stalled" not in sink.states("s1")
     finally:
         go_on.set()
         assert session.stop(PATIENCE_S)
-    assert all(".r1" in one.event.id for one in sink.events if one.event.stream == "s0"), "the one that hung says no more"
+    assert all(".r1" in one.event.id for one in sink.events if one.event.stream == "s0"), "the replaced one sends nothing"
 
 
-def test_a_replacement_that_does_not_load_is_tried_again(monkeypatch: pytest.MonkeyPatch, sessions: list[Session]) -> None:
+def test_a_replacement_that_does_not_load_is_retried(monkeypatch: pytest.MonkeyPatch, sessions: list[Session]) -> None:
     monkeypatch.setattr(session_module, "STALLED_S", 0.5)
     monkeypatch.setattr(session_module, "REPLACED_S", 1.0)
     go_on = threading.Event()
@@ -432,7 +432,7 @@ def test_a_replacement_that_does_not_load_is_tried_again(monkeypatch: pytest.Mon
     session.start()
     try:
         sink.until(lambda: sink.finals("s0"), "an event of the replacement")
-        sink.until(lambda: sink.states("s0")[-1] == "live", "the source to be well again")
+        sink.until(lambda: sink.states("s0")[-1] == "live", "the source to be live again")
     finally:
         go_on.set()
     assert "ended" not in sink.states("s0")

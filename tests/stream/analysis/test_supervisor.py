@@ -17,13 +17,13 @@ import pytest
 
 from engine.errors import ApexError, BackendError, ConfigError, InputError, OutputError, SourceError, WeightsError
 from engine.types import Frame
-from stream.analysis import supervisor as crew_module
-from stream.analysis import worker_process as crew_member
+from stream.analysis import supervisor as supervisor_module
+from stream.analysis import worker_process
 from stream.analysis.session import Session
-from stream.analysis.supervisor import Crew, at_work, how_many
+from stream.analysis.supervisor import Supervisor, create_session, process_count
 from stream.events.query import Reader
-from stream.mailbox import Mailbox
 from stream.messages import Arrival, PreviewWish, SourceStatus
+from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
 from tests.blinking import PATTERN, Blinking, dying, no_network, not_at_second, unforeseen
 from tests.faces import grey_picture
@@ -38,28 +38,28 @@ def settings(*urls: str, processes: Any = 2) -> LiveSettings:
 
 
 @pytest.fixture
-def crews() -> Iterator[list[Crew]]:
-    """Crews to be stopped, however the test ends, with nothing left behind."""
-    begun: list[Crew] = []
-    yield begun
-    for crew in begun:
-        crew.stop(PATIENCE_S)
-        assert crew.pids == []
+def supervisors() -> Iterator[list[Supervisor]]:
+    """Supervisors that are stopped after the test, with nothing left behind."""
+    started: list[Supervisor] = []
+    yield started
+    for supervisor in started:
+        supervisor.stop(PATIENCE_S)
+        assert supervisor.pids == []
     assert not [t.name for t in threading.enumerate() if t.name.startswith("process ")]
 
 
-def two_at_work(crews: list[Crew], make: Any) -> tuple[Crew, Collected]:
-    """Two sources in two processes, each of which has had an event."""
+def two_processes(supervisors: list[Supervisor], make: Any) -> tuple[Supervisor, Collected]:
+    """Two sources in two processes, after an event of each."""
     sink = Collected()
-    crew = Crew(settings(PATTERN, PATTERN), sink, make=make)
-    crews.append(crew)
-    crew.start()
+    supervisor = Supervisor(settings(PATTERN, PATTERN), sink, make=make)
+    supervisors.append(supervisor)
+    supervisor.start()
     sink.until(lambda: sink.finals("s0") and sink.finals("s1"), "events of both")
-    return crew, sink
+    return supervisor, sink
 
 
 def until(true: Callable[[], Any], what: str) -> Any:
-    """What `true` returns once it is true, asked again and again."""
+    """What `true` returns once it is true, polled."""
     end = time.monotonic() + PATIENCE_S
     while not (found := true()):
         assert time.monotonic() < end, f"waited {PATIENCE_S:.0f} s for {what}"
@@ -67,16 +67,18 @@ def until(true: Callable[[], Any], what: str) -> Any:
     return found
 
 
-def test_two_processes_bring_what_a_session_would(crews: list[Crew], caplog: pytest.LogCaptureFixture) -> None:
+def test_two_processes_send_what_a_session_would(supervisors: list[Supervisor], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     sink, ready, figures = Collected(), Ready(), []
-    crew = Crew(settings(PATTERN, PATTERN, PATTERN), sink, make=Blinking, processed=lambda *each: figures.append(each))
-    crews.append(crew)
+    supervisor = Supervisor(
+        settings(PATTERN, PATTERN, PATTERN), sink, make=Blinking, processed=lambda *each: figures.append(each)
+    )
+    supervisors.append(supervisor)
     began = time.monotonic()
-    crew.start(ready)
+    supervisor.start(ready)
     assert [status.stream for status in sink.statuses] == ["s0", "s1", "s2"], "all are known from the start"
     assert ready.error() is None
-    assert len(set(crew.pids)) == 2 and os.getpid() not in crew.pids and crew.running == 3
+    assert len(set(supervisor.pids)) == 2 and os.getpid() not in supervisor.pids and supervisor.running == 3
     for name in ("s0", "s1", "s2"):
         sink.until(lambda name=name: len(sink.finals(name)) > 1, f"events of {name}")
         events = [one for one in sink.events if one.event.stream == name]
@@ -90,106 +92,110 @@ def test_two_processes_bring_what_a_session_would(crews: list[Crew], caplog: pyt
     sink.wish = PreviewWish(64, 20.0)
     sink.until(lambda: {preview.stream for preview in sink.previews} == {"s0", "s1", "s2"}, "the pictures asked for")
     sink.wish = None
-    assert crew.stop(PATIENCE_S)
+    assert supervisor.stop(PATIENCE_S)
     for name in ("s0", "s1", "s2"):
         assert sink.states(name) == ["starting", "live", "ended"]
         ids = [one.event.id for one in sink.events if one.event.stream == name]
-        assert len(sink.finals(name)) == len(set(ids)), "whatever was announced has come to an end"
-    assert crew.running == 0 and crew.pids == [] and crew.stop()
+        assert len(sink.finals(name)) == len(set(ids)), "every provisional event became final"
+    assert supervisor.running == 0 and supervisor.pids == [] and supervisor.stop()
 
 
-def test_a_process_that_dies_is_started_anew(crews: list[Crew], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_member, "FIRST_WAIT_S", 0.05)
-    crew, sink = two_at_work(crews, not_at_second)
-    victim = crew.pids[0]
+def test_a_process_that_exits_is_restarted(supervisors: list[Supervisor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "FIRST_WAIT_S", 0.05)
+    supervisor, sink = two_processes(supervisors, not_at_second)
+    victim = supervisor.pids[0]
     os.kill(victim, signal.SIGKILL)
-    sink.until(lambda: "reconnecting" in sink.states("s0"), "its death to be told")
-    told = next(status for status in sink.statuses if status.state == "reconnecting")
-    assert "SIGKILL" in told.detail and "started anew" in told.detail and told.stream == "s0"
+    sink.until(lambda: "reconnecting" in sink.states("s0"), "its exit to be reported")
+    exited = next(status for status in sink.statuses if status.state == "reconnecting")
+    assert "SIGKILL" in exited.detail and "is restarted" in exited.detail and exited.stream == "s0"
     before = {one.event.id for one in sink.events if one.event.stream == "s0"}
-    sink.until(lambda: sink.states("s0")[-1] == "live" and sink.finals("s0")[-1].event.id not in before, "a new life")
+    sink.until(lambda: sink.states("s0")[-1] == "live" and sink.finals("s0")[-1].event.id not in before, "a new process")
     details = [status.detail for status in sink.statuses if status.state == "reconnecting"]
-    assert any("no network for s0" in detail for detail in details), "the second one could not begin, and that was told"
+    assert any("no network for s0" in detail for detail in details), "the second process could not load, which was reported"
     last = next(status for status in reversed(sink.statuses) if status.stream == "s0")
-    assert last.frames > told.frames > 0 and last.reconnects == 1 and last.drops >= told.drops
+    assert last.frames > exited.frames > 0 and last.reconnects == 1 and last.drops >= exited.drops
     assert sink.states("s0") == ["starting", "live", "reconnecting", "live"]
-    assert sink.states("s1") == ["starting", "live"], "the others do not notice"
-    assert victim not in crew.pids and not psutil.pid_exists(victim)
+    assert sink.states("s1") == ["starting", "live"], "the others are not affected"
+    assert victim not in supervisor.pids and not psutil.pid_exists(victim)
     ids = [one.event.id for one in sink.finals("s0")]
-    assert len(ids) == len(set(ids)), "no event of the new life is called like one of the old"
+    assert len(ids) == len(set(ids)), "the new process reuses no event id"
 
 
-def test_a_process_that_hangs_is_stalled_and_replaced_if_that_lasts(crews: list[Crew], monkeypatch: pytest.MonkeyPatch) -> None:
-    crew, sink = two_at_work(crews, Blinking)
-    victim = crew.pids[0]
+def test_a_process_that_hangs_is_stalled_and_replaced_if_that_lasts(
+    supervisors: list[Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, sink = two_processes(supervisors, Blinking)
+    victim = supervisor.pids[0]
     os.kill(victim, signal.SIGSTOP)
     sink.until(lambda: sink.states("s0")[-1] == "stalled", "its silence to be reported")
     os.kill(victim, signal.SIGCONT)
-    sink.until(lambda: sink.states("s0")[-1] == "live", "its return")
-    monkeypatch.setattr(crew_member, "REPLACED_S", 4.0)
-    monkeypatch.setattr(crew_member, "FIRST_WAIT_S", 0.05)
+    sink.until(lambda: sink.states("s0")[-1] == "live", "its recovery")
+    monkeypatch.setattr(worker_process, "REPLACED_S", 4.0)
+    monkeypatch.setattr(worker_process, "FIRST_WAIT_S", 0.05)
     os.kill(victim, signal.SIGSTOP)
     sink.until(lambda: sink.states("s0")[-3:] == ["stalled", "reconnecting", "live"], "another process")
-    assert sink.states("s1") == ["starting", "live"], "the others do not notice"
-    assert victim not in crew.pids and not psutil.pid_exists(victim)
+    assert sink.states("s1") == ["starting", "live"], "the others are not affected"
+    assert victim not in supervisor.pids and not psutil.pid_exists(victim)
 
 
 @pytest.mark.parametrize(
-    ("make", "kind", "said"),
+    ("make", "kind", "message"),
     [
         (no_network, WeightsError, "no network for s"),
-        (unforeseen, InputError, r"cannot begin \(ZeroDivisionError: nobody foresaw this\)"),
+        (unforeseen, InputError, r"cannot begin \(ZeroDivisionError: an unexpected error\)"),
         (dying, BackendError, "SIGKILL"),
     ],
 )
-def test_what_keeps_processes_from_working_is_told_once(make: Any, kind: type[ApexError], said: str, crews: list[Crew]) -> None:
+def test_what_prevents_the_analysis_is_reported_once(
+    make: Any, kind: type[ApexError], message: str, supervisors: list[Supervisor]
+) -> None:
     ready = Ready()
-    crew = Crew(settings(PATTERN, PATTERN), Collected(), make=make)
-    crews.append(crew)
-    crew.start(ready)
+    supervisor = Supervisor(settings(PATTERN, PATTERN), Collected(), make=make)
+    supervisors.append(supervisor)
+    supervisor.start(ready)
     error = ready.error()
     assert type(error) is kind
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         raise error
-    crew.stop(PATIENCE_S)
+    supervisor.stop(PATIENCE_S)
     assert len(ready.results) == 1
 
 
 @pytest.mark.parametrize("source", [{"url": "pigeon://carrier"}, {"url": "rtsp://a/b", "password_env": "NOT_THERE"}])
-def test_what_is_no_source_is_told_at_once(source: dict[str, str]) -> None:
-    crew = Crew(LiveSettings(sources=(SourceSettings(**source),), processes=2), Collected())
+def test_an_invalid_source_is_reported_at_once(source: dict[str, str]) -> None:
+    supervisor = Supervisor(LiveSettings(sources=(SourceSettings(**source),), processes=2), Collected())
     with pytest.raises((SourceError, ConfigError)):
-        crew.start()
-    assert crew.pids == [] and crew.stop()
+        supervisor.start()
+    assert supervisor.pids == [] and supervisor.stop()
 
 
-def test_one_that_hangs_is_killed_in_time(crews: list[Crew]) -> None:
-    crew, sink = two_at_work(crews, Blinking)
-    stuck = crew.pids[0]
-    os.kill(stuck, signal.SIGSTOP)
+def test_a_process_that_hangs_is_killed_when_the_time_is_up(supervisors: list[Supervisor]) -> None:
+    supervisor, sink = two_processes(supervisors, Blinking)
+    hanging = supervisor.pids[0]
+    os.kill(hanging, signal.SIGSTOP)
     began = time.monotonic()
-    assert not crew.stop(2.0), "it says that one did not end"
-    assert time.monotonic() - began < 10, "two seconds where the machine has nothing else to do"
-    assert not psutil.pid_exists(stuck) and crew.pids == []
-    assert sink.states("s1")[-1] == "ended", "the other one ended in order"
+    assert not supervisor.stop(2.0), "one did not end by itself"
+    assert time.monotonic() - began < 10, "two seconds on an idle machine"
+    assert not psutil.pid_exists(hanging) and supervisor.pids == []
+    assert sink.states("s1")[-1] == "ended", "the other one was flushed"
 
 
-def test_browsers_are_analysed_here(crews: list[Crew]) -> None:
-    sink, feed = Collected(), Mailbox[Arrival](100, newest=False)
-    crew = Crew(settings(PATTERN, PATTERN), sink, make=Blinking)
-    crews.append(crew)
-    crew.start()
+def test_browsers_are_analysed_in_this_process(supervisors: list[Supervisor]) -> None:
+    sink, feed = Collected(), BoundedQueue[Arrival](100)
+    supervisor = Supervisor(settings(PATTERN, PATTERN), sink, make=Blinking)
+    supervisors.append(supervisor)
+    supervisor.start()
     with pytest.raises(InputError, match="'s0' already"):
-        crew.add_browser("s0", feed)
-    crew.add_browser("desk", feed)
-    assert crew.running == 3
-    crew.tell(SourceStatus("desk", "browser", "live"))
+        supervisor.add_browser("s0", feed)
+    supervisor.add_browser("desk", feed)
+    assert supervisor.running == 3
+    supervisor.report(SourceStatus("desk", "browser", "live"))
     for arrival in arrivals([Frame(k, k / 30, grey_picture(48, 64)) for k in range(5)]):
         feed.put(arrival)
     sink.until(lambda: "desk" in {one.event.stream for one in sink.events}, "its event")
-    crew.remove_browser("desk")
+    supervisor.remove_browser("desk")
     assert sink.gone == ["desk"] and sink.finals("desk")[0].event.truncated and sink.states("desk") == ["live"]
-    assert crew.running == 2
+    assert supervisor.running == 2
 
 
 @pytest.mark.parametrize(
@@ -199,14 +205,14 @@ def test_browsers_are_analysed_here(crews: list[Crew]) -> None:
         *((10, 2, "auto", 2), (40, 8, "auto", 8), (10, 1, "auto", 1), (10, 2, 0, 0), (3, 8, 2, 2), (1, 8, 4, 1)),
     ],
 )
-def test_processes_are_as_many_as_sources_and_cores_ask_for(
+def test_the_number_of_processes_follows_sources_and_cores(
     sources: int, cores: int, asked: Any, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "_cores", lambda: cores)
+    monkeypatch.setattr(supervisor_module, "_cores", lambda: cores)
     asked_for = settings(*[PATTERN] * sources, processes=asked)
-    assert how_many(asked_for) == expected
-    made = at_work(asked_for, Collected(), processed=lambda stream, seconds, waiting: None)
-    assert type(made) is (Crew if expected > 1 else Session)
+    assert process_count(asked_for) == expected
+    made = create_session(asked_for, Collected(), processed=lambda stream, seconds, waiting: None)
+    assert type(made) is (Supervisor if expected > 1 else Session)
 
 
 # --- the whole service, in a process of its own -----------------------------------------------------------------------------
@@ -227,8 +233,8 @@ serve(settings, lambda service: None, make=Unbroken)
 """
 
 
-def at_its_work(folder: Path, process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes below a service, once each of its sources had an event stored."""
+def workers(folder: Path, process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The worker processes of a service, once an event of each of its sources is stored."""
 
     def streams() -> bool:
         assert process.poll() is None
@@ -243,12 +249,12 @@ def at_its_work(folder: Path, process: subprocess.Popen[str]) -> list[psutil.Pro
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    """Whether none of them is left; one that only waits for the machine's first process to take notice is gone."""
+    """Whether none of them runs; a zombie, which init has not reaped yet, does not."""
     return all(not each.is_running() or each.status() == psutil.STATUS_ZOMBIE for each in processes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_end_of_the_service_is_the_end_of_its_processes(number: int, tmp_path: Path) -> None:
+def test_worker_processes_end_with_the_service(number: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
         stderr=subprocess.PIPE,
@@ -257,7 +263,7 @@ def test_the_end_of_the_service_is_the_end_of_its_processes(number: int, tmp_pat
         start_new_session=True,
     )
     try:
-        below = at_its_work(tmp_path, process)
+        below = workers(tmp_path, process)
         if number == signal.SIGKILL:
             process.kill()
         else:

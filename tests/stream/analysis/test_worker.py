@@ -12,9 +12,11 @@ from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import WeightsError
 from engine.types import Event, Face, Frame
-from stream.analysis.worker import Make, Worker, made
-from stream.mailbox import Mailbox
+from stream.analysis.batching import PipelineFactory
+from stream.analysis.status import Fault
+from stream.analysis.worker import Make, Worker
 from stream.messages import Arrival, PreviewWish
+from stream.queues import BoundedQueue
 from tests.faces import Clip, grey_picture, render
 from tests.live import PATIENCE_S, Collected, arrivals
 
@@ -49,21 +51,29 @@ class Breaking(Pipeline):
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
         if frame.t >= self.at and not self.broken:
             self.broken.append(frame.t)
-            raise ValueError("a frame that nobody foresaw")
+            raise ValueError("an unexpected frame")
         return super().advance(frame, faces)
 
 
-def work(frames: Sequence[Arrival], sink: Collected, *, make: Make = made, stream: str = "clip") -> tuple[Worker, list[str]]:
-    """A worker that was given these frames and has ended, and what it told."""
-    mailbox: Mailbox[Arrival] = Mailbox(max(1, len(frames)), newest=False)
-    told: list[str] = []
-    worker = Worker(stream, PipelineSettings(), mailbox, sink, session="a", told=told.append, make=make)
-    worker.start()
+def work(frames: Sequence[Arrival], sink: Collected, *, make: Make | None = None, **given: Any) -> list[str]:
+    """Run a worker on these frames to its end; returns the details of the faults it reported, "" for the end of one."""
+    faults: list[str] = []
+
+    def on_fault(fault: Fault | None) -> None:
+        assert fault is None or fault.kind == "analysis failed"
+        faults.append(fault.detail if fault is not None else "")
+
+    queue: BoundedQueue[Arrival] = BoundedQueue(max(1, len(frames)))
+    given = {"on_loaded": lambda error: None, **given}
+    worker = Worker(
+        "clip", PipelineSettings(), queue, sink, session="a", make=make or PipelineFactory().make, on_fault=on_fault, **given
+    )
     for arrival in frames:
-        mailbox.put(arrival)
-    mailbox.close()
+        queue.put(arrival)
+    queue.close()
+    worker.start()
     assert worker.join(PATIENCE_S)
-    return worker, told
+    return faults
 
 
 Whole = tuple[list[Arrival], Collected, list[str]]
@@ -71,23 +81,22 @@ Whole = tuple[list[Arrival], Collected, list[str]]
 
 @pytest.fixture(scope="module")
 def whole(clip: Clip) -> Whole:
-    """The clip worked through: the frames given, what the sink got, and what was told."""
+    """The clip analysed: the frames given, what the sink got, and the faults."""
     sink, given = Collected(), arrivals(clip.frames)
-    _, told = work(given, sink)
-    return given, sink, told
+    return given, sink, work(given, sink)
 
 
-def test_events_are_those_of_the_pipeline_with_the_arrival_of_what_decided(
+def test_events_are_those_of_the_pipeline_with_the_arrival_of_the_frame_that_decided(
     whole: Whole, expected: list[dict[str, Any]]
 ) -> None:
-    given, sink, told = whole
+    given, sink, faults = whole
     assert [without_id(one.event) for one in sink.events] == expected
     assert [one.event.state for one in sink.events][:2] == ["provisional", "final"]
     for one in sink.events:
         seen_by_then = [arrival for arrival in given if arrival.arrived <= one.arrived]
         last = one.event.offset or one.event.apex
         assert seen_by_then[-1].arrived == one.arrived and seen_by_then[-1].frame.t >= last.t
-    assert told == []
+    assert faults == []
 
 
 def test_the_signal_carries_every_frame_ten_times_a_second(clip: Clip, whole: Whole) -> None:
@@ -131,33 +140,24 @@ def test_each_event_has_its_evidence(whole: Whole) -> None:
         assert (seen.onset != seen.apex).any()
 
 
-def test_time_to_spare_is_used_to_look_ahead(clip: Clip) -> None:
-    """Where frames wait there is none."""
-    waiting: list[int] = []
+def test_recognition_starts_early_only_while_no_frame_waits(clip: Clip) -> None:
+    foreseen: list[int] = []
+    analysed: list[tuple[str, float, int]] = []
 
     class Foreseeing(Pipeline):
         def foresee(self) -> None:
-            waiting.append(len(mailbox))
+            foreseen.append(len(analysed))
 
-    mailbox: Mailbox[Arrival] = Mailbox(8, newest=False)
-    for arrival in arrivals(clip.frames[:8]):
-        mailbox.put(arrival)
-    mailbox.close()
-    worker = Worker(
-        "clip",
-        PipelineSettings(),
-        mailbox,
+    work(
+        arrivals(clip.frames[:8]),
         Collected(),
-        session="a",
-        told=lambda _: None,
         make=lambda settings, stream, session: Foreseeing(settings, stream=stream, session=session),
+        processed=lambda *figures: analysed.append(figures),
     )
-    worker.start()
-    assert worker.join(PATIENCE_S)
-    assert waiting == [0]
+    assert foreseen == [7], "at the last frame"
 
 
-def test_pictures_of_the_stream_come_only_when_asked_for(clip: Clip, whole: Whole) -> None:
+def test_previews_are_sent_only_when_asked_for(clip: Clip, whole: Whole) -> None:
     assert whole[1].previews == []
     sink = Collected(PreviewWish(width=160, fps=10))
     work(arrivals(clip.frames[:30]), sink)
@@ -165,7 +165,7 @@ def test_pictures_of_the_stream_come_only_when_asked_for(clip: Clip, whole: Whol
     assert all(preview.header["width"] == 160 for preview in sink.previews)
 
 
-def test_a_failure_is_reported_and_the_analysis_begun_anew(clip: Clip) -> None:
+def test_a_failure_is_reported_and_the_analysis_restarted(clip: Clip) -> None:
     (truth,) = clip.truth.events
     broken: list[float] = []
 
@@ -174,68 +174,72 @@ def test_a_failure_is_reported_and_the_analysis_begun_anew(clip: Clip) -> None:
 
     sink = Collected()
     later = [Frame(200 + f.index, f.t + 20, f.pixels) for f in clip.frames]
-    _, told = work([*arrivals(clip.frames), *arrivals(later)], sink, make=make)
+    faults = work([*arrivals(clip.frames), *arrivals(later)], sink, make=make)
     assert len(broken) == 1
-    assert told[0] == "the analysis failed (ValueError: a frame that nobody foresaw) and is restarted"
-    assert told[-1] == "", "it is well again"
+    assert faults[0] == "the analysis failed (ValueError: an unexpected frame) and is restarted"
+    assert faults[-1] == "", "it works again"
     first, *_, last = sink.finals()
-    assert first.event.truncated, "what was open at the failure is not lost"
+    assert first.event.truncated, "the event that was open at the failure is not lost"
     assert last.event.onset.t > 20 and not last.event.truncated
     ids = [one.event.id for one in sink.finals()]
     assert len(set(ids)) == len(ids), "a new pipeline never takes an old one's ids"
 
 
-def test_a_pipeline_that_can_not_be_made_is_the_workers_error(clip: Clip) -> None:
+def test_a_pipeline_that_does_not_load_ends_the_worker() -> None:
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
         raise WeightsError("no network here")
 
-    mailbox: Mailbox[Arrival] = Mailbox(2, newest=True)
+    queue: BoundedQueue[Arrival] = BoundedQueue(2)
     loaded: list[Exception | None] = []
     worker = Worker(
-        "clip", PipelineSettings(), mailbox, Collected(), session="a", told=lambda _: None, loaded=loaded.append, make=make
+        "clip",
+        PipelineSettings(),
+        queue,
+        Collected(),
+        session="a",
+        make=make,
+        on_fault=lambda _: pytest.fail("it is no fault of a running analysis"),
+        on_loaded=loaded.append,
     )
     worker.start()
     assert worker.join(PATIENCE_S)
     assert [str(error) for error in loaded] == ["no network here"]
-    assert mailbox.closed, "nobody takes frames any more"
+    assert queue.closed, "nobody takes frames any more"
 
 
-def test_a_second_pipeline_that_can_not_be_made_is_tried_again(clip: Clip) -> None:
-    """The networks' file is gone for a while, say."""
+def test_a_second_pipeline_that_does_not_load_is_retried(clip: Clip) -> None:
     broken: list[float] = []
     failures = [WeightsError("gone"), WeightsError("gone")]
-    made_before = threading.Event()
+    loaded_before = threading.Event()
 
     def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
-        if made_before.is_set() and failures:
+        if loaded_before.is_set() and failures:
             raise failures.pop()
-        made_before.set()
+        loaded_before.set()
         return Breaking(settings, stream=stream, session=session, at=0.1, broken=broken)
 
     sink = Collected()
-    _, told = work(arrivals(clip.frames), sink, make=make)
-    assert "the analysis cannot be restarted: WeightsError: gone" in told
+    assert "the analysis cannot be restarted: WeightsError: gone" in work(arrivals(clip.frames), sink, make=make)
     assert not failures and sink.finals()
 
 
-def test_what_each_frame_took_can_be_heard(clip: Clip) -> None:
-    heard: list[tuple[str, float, int]] = []
-    mailbox: Mailbox[Arrival] = Mailbox(8, newest=False)
-    worker = Worker(
-        "clip",
-        PipelineSettings(),
-        mailbox,
-        Collected(),
-        session="a",
-        told=lambda _: None,
-        processed=lambda *frame: heard.append(frame),
-    )
-    worker.start()
+def test_the_figures_of_each_frame_are_reported(clip: Clip) -> None:
+    figures: list[tuple[str, float, int]] = []
     began = time.monotonic()
-    for arrival in arrivals(clip.frames[:8]):
-        mailbox.put(arrival)
-    mailbox.close()
-    assert worker.join(PATIENCE_S)
-    assert [stream for stream, _, _ in heard] == ["clip"] * 8
-    assert 0 < sum(seconds for _, seconds, _ in heard) <= time.monotonic() - began
-    assert heard[-1][2] == 0
+    work(arrivals(clip.frames[:8]), Collected(), processed=lambda *frame: figures.append(frame))
+    assert [stream for stream, _, _ in figures] == ["clip"] * 8
+    assert 0 < sum(seconds for _, seconds, _ in figures) <= time.monotonic() - began
+    assert [waiting for _, _, waiting in figures] == [7, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_a_worker_that_replaces_another_loads_at_the_first_frame_and_retries(clip: Clip) -> None:
+    failures = [WeightsError("gone")]
+
+    def make(settings: PipelineSettings, stream: str, session: str) -> Pipeline:
+        if failures:
+            raise failures.pop()
+        return Pipeline(settings, stream=stream, session=session)
+
+    sink = Collected()
+    faults = work(arrivals(clip.frames), sink, make=make, on_loaded=None)
+    assert faults[0] == "the analysis cannot be restarted: WeightsError: gone" and sink.finals()

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from engine.errors import BackendError
-from stream.analysis import worker_process as crew_member
-from stream.analysis.worker_process import Member
+from stream.analysis import worker_process
+from stream.analysis.worker_process import WorkerProcess
 from stream.messages import Decided, SourceStatus
 from stream.settings import TOKEN_VARIABLE, LiveSettings, SourceSettings
 from tests.blinking import PATTERN, Blinking, printing
@@ -25,116 +25,118 @@ from tests.videos import stepping, write_video
 
 ROOT = Path(__file__).resolve().parents[3]
 
-Begin = Callable[..., Member]
+Start = Callable[..., WorkerProcess]
 
 
 class Loaded(list[Exception | None]):
-    """What was told of loading."""
+    """The results of loading."""
 
     __call__ = list.append
 
 
 @pytest.fixture
-def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
-    """Starts members, whose processes and threads are gone after the test."""
-    monkeypatch.setattr(crew_member, "FIRST_WAIT_S", 0.05)
-    begun: list[Member] = []
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts worker processes, which are ended after the test."""
+    monkeypatch.setattr(worker_process, "FIRST_WAIT_S", 0.05)
+    started: list[WorkerProcess] = []
 
-    def begin(sink: Collected, *sources: SourceSettings, make: Any = Blinking, loaded: Any = lambda error: None) -> Member:
+    def start(
+        sink: Collected, *sources: SourceSettings, make: Any = Blinking, loaded: Any = lambda error: None
+    ) -> WorkerProcess:
         settings = LiveSettings(sources=sources or (SourceSettings(url=PATTERN, name="a"),))
-        member = Member(1, settings, sink, processed=lambda *figures: None, make=make, name="session")
-        begun.append(member)
-        member.start([SourceStatus(source.name, "pattern", "starting") for source in settings.sources], loaded)
-        return member
+        worker = WorkerProcess(1, settings, sink, processed=lambda *figures: None, make=make, name="session")
+        started.append(worker)
+        worker.start([SourceStatus(source.name, "pattern", "starting") for source in settings.sources], loaded)
+        return worker
 
-    yield begin
-    for member in begun:
-        member.end(1.0)
-        if not member.join(time.monotonic() + PATIENCE_S):
-            member.kill()
-            assert member.join(time.monotonic() + PATIENCE_S)
-        assert member.pid is None
+    yield start
+    for worker in started:
+        worker.end(1.0)
+        if not worker.join(time.monotonic() + PATIENCE_S):
+            worker.kill()
+            assert worker.join(time.monotonic() + PATIENCE_S)
+        assert worker.pid is None
 
 
-def test_it_ends_when_told_and_nothing_is_left_open(begin: Begin) -> None:
+def test_it_ends_on_request_and_closes_everything(start: Start) -> None:
     sink, loaded = Collected(), Loaded()
-    member = begin(sink, loaded=loaded)
+    worker = start(sink, loaded=loaded)
     sink.until(lambda: len(sink.finals("a")) > 1, "events")
     assert loaded == [None]
-    pid = member.pid
+    pid = worker.pid
     assert pid is not None
-    member.end(2.0)
-    assert member.join(time.monotonic() + PATIENCE_S) and member.pid is None and not psutil.pid_exists(pid)
+    worker.end(2.0)
+    assert worker.join(time.monotonic() + PATIENCE_S) and worker.pid is None and not psutil.pid_exists(pid)
     assert sink.states("a") == ["starting", "live", "ended"]
     assert len(sink.finals("a")) == len({one.event.id for one in sink.events})
 
 
-def test_one_that_has_not_begun_is_ended_at_once(begin: Begin) -> None:
+def test_one_that_has_not_responded_yet_is_killed_at_once(start: Start) -> None:
     sink = Collected()
     for _ in range(5):
-        member = begin(sink)
-        member.end(1000.0)
-        assert member.join(time.monotonic() + PATIENCE_S)
+        worker = start(sink)
+        worker.end(1000.0)
+        assert worker.join(time.monotonic() + PATIENCE_S)
     assert not sink.events
 
 
-def test_what_dies_is_told_and_lost_events_are_counted(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exit_is_reported_and_lost_events_are_counted(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     sink = Collected()
-    member = begin(sink)
-    for life in (1, 2):
-        sink.until(lambda life=life: any(f".{life}." in one.event.id for one in sink.events), "an event of this life")
-        pid = member.pid
+    worker = start(sink)
+    for run in (1, 2):
+        sink.until(lambda run=run: any(f".{run}." in one.event.id for one in sink.events), "an event of this process")
+        pid = worker.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        sink.until(lambda life=life: [s.state for s in sink.statuses].count("reconnecting") >= life, "its death to be told")
-    sink.until(lambda: any(".3." in one.event.id for one in sink.events), "an event of the third life")
+        sink.until(lambda run=run: [s.state for s in sink.statuses].count("reconnecting") >= run, "its exit to be reported")
+    sink.until(lambda: any(".3." in one.event.id for one in sink.events), "an event of the third process")
     lost = {one.event.id for one in sink.events if ".3." not in one.event.id} - {one.event.id for one in sink.finals("a")}
     counted = sum(int(record.getMessage().split()[0]) for record in caplog.records if "are lost" in record.getMessage())
     assert counted == len(lost)
 
 
-def test_a_file_that_has_ended_is_not_played_again(begin: Begin, tmp_path: Path) -> None:
+def test_a_file_that_has_ended_is_not_played_again(start: Start, tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.mp4", stepping(64, 48, 5))
     sink = Collected()
-    member = begin(sink, SourceSettings(url=str(clip), name="clip"), SourceSettings(url=PATTERN, name="a"))
+    worker = start(sink, SourceSettings(url=str(clip), name="clip"), SourceSettings(url=PATTERN, name="a"))
     sink.until(lambda: "ended" in sink.states("clip") and sink.finals("a"), "the end of one and an event of the other")
-    pid = member.pid
+    pid = worker.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     sink.until(lambda: sink.states("a")[-2:] == ["reconnecting", "live"], "the other to go on")
     assert sink.states("clip")[-1] == "ended" and "reconnecting" not in sink.states("clip")
 
 
-def test_a_machine_without_room_for_it_says_so(begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_that_cannot_be_started_is_reported(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     loaded = Loaded()
-    member = begin(Collected(), loaded=loaded)
-    assert member.join(time.monotonic() + PATIENCE_S), "what never worked is not tried again"
+    worker = start(Collected(), loaded=loaded)
+    assert worker.join(time.monotonic() + PATIENCE_S), "it is not tried again"
     [error] = loaded
     assert isinstance(error, BackendError) and "No such file" in str(error) and "--processes 0" in str(error)
 
 
 @pytest.mark.parametrize(
-    ("child", "make", "said"),
+    ("child", "make", "message"),
     [
         ("print('INFO: a library says hello', flush=True)", Blinking, "ValueError"),
         ("import pickle; sys.stdout.buffer.write(pickle.dumps(17)); sys.stdout.flush()", Blinking, "TypeError"),
         ("pass", lambda *given: None, "pickle"),
     ],
 )
-def test_one_that_cannot_be_understood_is_told(
-    child: str, make: Any, said: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+def test_invalid_messages_are_reported(
+    child: str, make: Any, message: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_member, "CHILD", f"import sys, threading; {child}; threading.Event().wait()")
+    monkeypatch.setattr(worker_process, "CHILD", f"import sys, threading; {child}; threading.Event().wait()")
     loaded = Loaded()
-    member = begin(Collected(), loaded=loaded, make=make)
-    assert member.join(time.monotonic() + PATIENCE_S) and member.pid is None
+    worker = start(Collected(), loaded=loaded, make=make)
+    assert worker.join(time.monotonic() + PATIENCE_S) and worker.pid is None
     [error] = loaded
-    assert isinstance(error, BackendError) and said in str(error)
+    assert isinstance(error, BackendError) and message in str(error)
 
 
 class Failing(Collected):
-    """A sink that has no place for the first events, nor for the news of what came of that."""
+    """A sink that fails at the first events, and at the status that reports that."""
 
     refused = 0
 
@@ -152,10 +154,10 @@ class Failing(Collected):
             raise OSError("no room")
 
 
-def test_an_error_of_the_sink_is_not_the_end(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_process_is_restarted_after_an_error_of_the_sink(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     sink, loaded = Failing(), Loaded()
-    begin(sink, loaded=loaded)
-    sink.until(lambda: sink.finals("a") and sink.states("a")[-1] == "live", "events of a second life")
+    start(sink, loaded=loaded)
+    sink.until(lambda: sink.finals("a") and sink.states("a")[-1] == "live", "events of a second process")
     assert sink.refused == 2 and loaded == [None] and sink.states("a") == ["starting", "live", "reconnecting", "live"]
     assert any("OSError: no room" in status.detail for status in sink.statuses)
     assert "no room" in caplog.text
@@ -163,49 +165,49 @@ def test_an_error_of_the_sink_is_not_the_end(begin: Begin, caplog: pytest.LogCap
 
 CLOSED = f"""
 import time
-from stream.analysis.worker_process import Member
+from stream.analysis.worker_process import WorkerProcess
 from stream.settings import LiveSettings, SourceSettings
 from stream.messages import SourceStatus
 from tests.blinking import Blinking
 from tests.live import Collected
 
-sink, told = Collected(), []
+sink, loaded = Collected(), []
 settings = LiveSettings(sources=(SourceSettings(url="{PATTERN}", name="a"),))
-member = Member(1, settings, sink, processed=lambda *figures: None, make=Blinking, name="session")
-member.start([SourceStatus("a", "pattern", "starting")], told.append)
-sink.until(lambda: told and (told[0] or sink.events), "an event")
-print(told[0])
-member.end(1.0)
-member.join(time.monotonic() + 10)
+worker = WorkerProcess(1, settings, sink, processed=lambda *figures: None, make=Blinking, name="session")
+worker.start([SourceStatus("a", "pattern", "starting")], loaded.append)
+sink.until(lambda: loaded and (loaded[0] or sink.events), "an event")
+print(loaded[0])
+worker.end(1.0)
+worker.join(time.monotonic() + 10)
 """
 
 
 def test_a_service_without_standard_error_has_processes() -> None:
-    begun = subprocess.run(
+    done = subprocess.run(
         ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, CLOSED], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
-    assert (begun.returncode, begun.stdout) == (0, "None\n")
+    assert (done.returncode, done.stdout) == (0, "None\n")
 
 
-def test_its_log_is_the_services_with_its_own_levels(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_are_passed_on_with_their_levels(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     sink = Collected()
-    begin(sink, make=printing)
-    sink.until(lambda: sink.events, "an event, in spite of what no pipe can take")
+    start(sink, make=printing)
+    sink.until(lambda: sink.events, "an event, in spite of a record that cannot be pickled")
     assert ("printing", logging.WARNING, "a was printed") in caplog.record_tuples
 
 
-def test_credentials_show_up_in_no_list_of_processes(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_are_in_no_command_line_or_environment(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "s3cret-word"
     monkeypatch.setenv(TOKEN_VARIABLE, secret)
     sink = Collected()
     source = SourceSettings(url=f"rtsp://me:{secret}@127.0.0.1:1/a", name="far", password=secret)
-    member = begin(sink, source, SourceSettings(url=PATTERN, name="a"))
+    worker = start(sink, source, SourceSettings(url=PATTERN, name="a"))
     sink.until(lambda: sink.events and "reconnecting" in sink.states("far"), "both to be tried")
-    pid = member.pid
+    pid = worker.pid
     assert pid is not None
     process = psutil.Process(pid)
     assert secret not in " ".join(process.cmdline()) + " ".join(process.environ().values())
     assert process.cmdline()[-1] == "apexstream sources 1"
-    assert secret in pickle.dumps(source).decode("latin-1"), "it goes over a pipe that nobody else reads"
+    assert secret in pickle.dumps(source).decode("latin-1"), "it is sent over the pipe"
     assert not any(secret in status.detail for status in sink.statuses)

@@ -233,7 +233,7 @@ class Cameras:
         self._threads[name].join()
         self.removed.append(name)
 
-    def tell(self, status: SourceStatus) -> None:
+    def report(self, status: SourceStatus) -> None:
         self.statuses.append(status)
 
     def _read(self, feed: Feed) -> None:

@@ -87,8 +87,8 @@ def analyze(
     is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
     keeps what was found until then. A name that begins with - is written ./-name.
     """
-    from stream.lean import load_less
     from stream.model_trial import try_opening
+    from stream.process import load_less
     from stream.recorded.settings import load_analysis_settings
 
     if network and weights:
@@ -226,9 +226,9 @@ def folder_names(videos: list[Path], out: Path) -> list[str]:
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
     """An event that the first signal sets, so that work can end in order; a second Ctrl-C ends the process at once."""
-    from stream.shutdown import Ending
+    from stream.shutdown import GracefulShutdown
 
     stop = threading.Event()
-    with Ending(limit_s=None) as ending:
-        ending.on_end(stop.set)
+    with GracefulShutdown(limit_s=None) as shutdown:
+        shutdown.on_signal(stop.set)
         yield stop

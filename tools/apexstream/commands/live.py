@@ -129,18 +129,18 @@ def live(
 def run(settings: LiveSettings, *, debug: bool, open_page: bool) -> None:
     """Check the models, then serve until a signal."""
     from stream.model_trial import try_opening
-    from stream.shutdown import Ending, left_in_order
+    from stream.shutdown import GracefulShutdown, exit_after_cleanup
 
     have_face_model(settings.pipeline.landmarks.model)
     try_opening(settings.pipeline.recognizer.weights)
-    with native_noise_hidden(not debug), Ending() as ending:
-        ending.on_end(partial(left_in_order, 0))  # before and after the service runs, nothing is lost by that
+    with native_noise_hidden(not debug), GracefulShutdown() as shutdown:
+        shutdown.on_signal(partial(exit_after_cleanup, 0))  # while no service is running, nothing is lost
         log_to_stderr(debug)
-        from stream.analysis.supervisor import how_many
-        from stream.lean import load_less
+        from stream.analysis.supervisor import process_count
+        from stream.process import load_less
         from stream.service import serve
 
-        if settings.sources and how_many(settings) < 2:  # else this process has no pipeline, or loads one for a browser later
+        if settings.sources and process_count(settings) < 2:  # else the pipelines of sources run in other processes
             load_less()
         sys.setswitchinterval(SWITCH_S)
         serve(settings, lambda service: announce(service, open_page=open_page))

@@ -138,11 +138,11 @@ async def _watch(remote: Remote, place: Place, wish: Subscribe, show: _Show, res
 
 async def _until_stopped(work: Any) -> None:
     """Do work until it ends or a signal ends it."""
-    from stream.shutdown import Ending
+    from stream.shutdown import GracefulShutdown
 
     task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
-    with Ending() as ending:
-        ending.on_end(partial(loop.call_soon_threadsafe, task.cancel))
+    with GracefulShutdown() as shutdown:
+        shutdown.on_signal(partial(loop.call_soon_threadsafe, task.cancel))
         try:
             await task
         except asyncio.CancelledError:
