@@ -105,9 +105,9 @@ def events(
             end=_timestamp(end),
         )
         _write(_written(form, found), out)
-        if reader.damaged:
-            events_are = "event is" if reader.damaged == 1 else "events are"
-            print(f"apexstream: {reader.damaged} stored {events_are} damaged and skipped", file=sys.stderr)
+        if skipped := len(reader.damaged):
+            events_are = "event is" if skipped == 1 else "events are"
+            print(f"apexstream: {skipped} stored {events_are} damaged and skipped", file=sys.stderr)
 
 
 def _pages(reader: Reader, since: int, **bounds: Any) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -132,6 +134,16 @@ def test_a_file_is_written_completely(data: Path, tmp_path: Path, capsys: pytest
 def test_a_file_that_cannot_be_written_is_reported(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data", data, "--out", tmp_path / "none" / "file") == 1
     assert capsys.readouterr().err.endswith("file cannot be written: no such file or directory\n")
+
+
+def test_an_export_loads_no_part_of_the_server(data: Path) -> None:
+    script = (
+        "import sys; from apexstream.cli import main\n"
+        "try: main(['events', '--data', sys.argv[1], '--format', 'csv'])\n"
+        "finally: print([name for name in sys.modules if name.startswith(('websockets', 'stream.server', 'stream.analysis'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, data], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] and done.stdout.splitlines()[-1] == "[]"
 
 
 def test_events_can_be_listed_while_the_service_has_them_open(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
