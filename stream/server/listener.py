@@ -126,7 +126,8 @@ class Admission:
         *,
         per_address: int = PER_ADDRESS,
     ) -> None:
-        self._limits, self._refused, self._wasted, self._per_address = limits, refused, wasted, per_address
+        self.refused = refused
+        self._limits, self._wasted, self._per_address = limits, wasted, per_address
         self._open: dict[int, AcceptedSocket] = {}  # by descriptor
         self._new: dict[str, dict[int, AcceptedSocket]] = {}  # those of them without a request so far, by client, oldest first
         self._ending: set[int] = set()
@@ -151,7 +152,7 @@ class Admission:
     def enter(self, connection: AcceptedSocket) -> bool:
         """Admit a connection, in place of another if need be; False where it was closed instead."""
         if self.full:
-            self._refused("crowded", connection.address)
+            self.refused("crowded", connection.address)
             _reset(connection)
             return False
         connection.on_close = self._closed
@@ -186,7 +187,7 @@ class Admission:
         older = most[: -(-len(most) // 2)]  # the newest have had no time to send anything
         file, oldest = next(((file, one) for file, one in older if one.silent), most[0])
         self._remove_new(file, oldest)
-        self._refused("crowded", oldest.address)
+        self.refused("crowded", oldest.address)
         self._ending.add(file)
         oldest.disconnect()
 
@@ -214,9 +215,9 @@ class Admission:
 class ListeningSocket(socket.socket):
     """A listening socket whose connections pass admission; for asyncio's servers, as `sock` with AT_ONCE as their backlog."""
 
-    def __init__(self, family: int, admission: Admission, refused: Callable[[str, str], None]) -> None:
+    def __init__(self, family: int, admission: Admission) -> None:
         super().__init__(family, socket.SOCK_STREAM)
-        self._admission, self._refused = admission, refused
+        self._admission = admission
         self._pausing = False
         self._spare = _spare()
 
@@ -246,7 +247,7 @@ class ListeningSocket(socket.socket):
 
     def _shed(self, error: OSError) -> None:
         """No descriptor is free: reset the next connection with the one in reserve. Raises error where that is taken too."""
-        self._refused("files", "any")
+        self._admission.refused("files", "any")
         if self._spare is None:
             self._spare = _spare()
         if self._spare is None:
@@ -267,7 +268,7 @@ class ListeningSocket(socket.socket):
         super().close()
 
 
-def bind_all(host: str, port: int, make: Callable[[int], ListeningSocket]) -> list[ListeningSocket]:
+def bind_all(host: str, port: int, admission: Admission) -> list[ListeningSocket]:
     """Sockets bound to every address of host, all at one port, even if port is 0. Raises OSError where none can be bound.
 
     An address family that this machine lacks (::1 without IPv6) is left out where there is another.
@@ -278,7 +279,7 @@ def bind_all(host: str, port: int, make: Callable[[int], ListeningSocket]) -> li
     with contextlib.ExitStack() as undo:
         for family, _, _, _, place in dict.fromkeys(places):
             try:
-                listener = make(family)
+                listener = ListeningSocket(family, admission)
             except OSError as error:
                 missing = error
                 continue

@@ -35,7 +35,8 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self._sources = _Sources()
         self.registry.register(self._sources)
-        self._names = _Bounded(MOST_STREAMS)
+        self._lock = threading.Lock()  # guards _names
+        self._names: set[str] = set()
         at = self.registry
         self._events = Counter("apexstream_events", "Final events by what they are.", ["stream", "kind", "label"], registry=at)
         self._latency = Histogram(
@@ -131,28 +132,18 @@ class Metrics:
         self._pictures.labels(_one_of(outcome, ("taken", "dropped", "broken"))).inc()
 
     def name_of(self, stream: str) -> str:
-        """The value of the label "stream": the name, "browser", or "other" beyond the bound."""
-        return "browser" if self._sources.is_browser(stream) else self._names(stream)
+        """The value of the label "stream": "browser", the name, or "other" for all but the first MOST_STREAMS names."""
+        if self._sources.is_browser(stream):
+            return "browser"
+        with self._lock:
+            if stream not in self._names and len(self._names) >= MOST_STREAMS:
+                return "other"
+            self._names.add(stream)
+            return stream
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format, to be sent as CONTENT_TYPE."""
         return generate_latest(self.registry)
-
-
-class _Bounded:
-    """The first `most` names as they are, all later ones "other"."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = threading.Lock()  # guards _names
-        self._names: set[str] = set()
-
-    def __call__(self, name: str) -> str:
-        with self._lock:
-            if name not in self._names and len(self._names) >= self._most:
-                return "other"
-            self._names.add(name)
-            return name
 
 
 class _Sources(Collector):

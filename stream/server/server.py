@@ -112,9 +112,7 @@ class Server:
         """Listen. Raises ConfigError where the address cannot be bound."""
         settings = self._settings
         try:
-            bound = bind_all(
-                settings.host, settings.port, lambda family: ListeningSocket(family, self._admission, self._refusals.report)
-            )
+            bound = bind_all(settings.host, settings.port, self._admission)
             self._servers = [await self._serve_at(listener) for listener in bound]
         except (socket.gaierror, UnicodeError) as error:
             raise unknown_host(settings.host) from error

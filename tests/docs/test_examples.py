@@ -47,7 +47,7 @@ def test_what_the_protocol_shows_is_what_is_sent_and_understood() -> None:
 
 
 def test_the_protocol_tells_every_error_code_and_type() -> None:
-    sources = "".join(path.read_text(encoding="utf-8") for path in (EXAMPLES.parents[1] / "stream").glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (EXAMPLES.parents[1] / "stream").rglob("*.py"))
     codes = set(re.findall(r'wire\.error\(\s*"(\w+)"', sources))
     assert len(codes) >= 4
     told = PROTOCOL.read_text(encoding="utf-8")

@@ -23,7 +23,6 @@ from stream.server.listener import (
     AcceptedSocket,
     Admission,
     ConnectionLimits,
-    ListeningSocket,
     bind_all,
     connection_limits,
 )
@@ -185,9 +184,8 @@ def test_beyond_the_overall_limit_a_connection_is_reset() -> None:
 
 def test_without_a_descriptor_the_queue_is_emptied_and_reported(files: Callable[[int, int], None]) -> None:
     refused: list[str] = []
-    note = lambda reason, address: refused.append(reason)  # noqa: E731
-    admission = Admission(ConnectionLimits(10, 10, 10), note)
-    (listener,) = bind_all("127.0.0.1", 0, lambda family: ListeningSocket(family, admission, note))
+    admission = Admission(ConnectionLimits(10, 10, 10), lambda reason, address: refused.append(reason))
+    (listener,) = bind_all("127.0.0.1", 0, admission)
     listener.listen()
     clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -226,7 +224,7 @@ def test_a_connection_is_closed_though_its_callback_fails() -> None:
 
 def test_all_addresses_of_a_host_share_a_port() -> None:
     admission = Admission(ConnectionLimits(10, 10, 10))
-    bound = bind_all("localhost", 0, lambda family: ListeningSocket(family, admission, lambda *_: None))
+    bound = bind_all("localhost", 0, admission)
     assert len({listener.getsockname()[1] for listener in bound}) == 1
     for listener in bound:
         listener.close()
