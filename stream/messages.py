@@ -1,6 +1,6 @@
 """What the analysis threads send to the event loop: frozen values, and the interface of the sink they go to.
 
-    capture thread -> mailbox -> worker thread (the pipeline) -> Sink -> event loop: store, subscribers
+    capture thread -> queue -> worker thread (the pipeline) -> Sink -> event loop: store, subscribers
 
 Times named t are seconds of the source's own clock; `arrived` is `time.monotonic()` when the frame that decided was decoded;
 `since` and `at` are seconds of the Unix epoch.

@@ -24,7 +24,7 @@ from engine.config import RecognizerSettings
 from engine.errors import ApexError, InputError
 from engine.weights import load_card, weights_for
 from stream.analysis.supervisor import create_session
-from stream.analysis.worker import Make
+from stream.analysis.worker import MakePipeline
 from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
 from stream.events.store import Store
@@ -56,7 +56,7 @@ class Service:
     BackendError where there is no such network.
     """
 
-    def __init__(self, settings: LiveSettings, *, make: Make | None = None) -> None:
+    def __init__(self, settings: LiveSettings, *, make: MakePipeline | None = None) -> None:
         self.settings = settings
         self.model = model_of(settings.pipeline.recognizer)
         self.version = _version()
@@ -216,14 +216,14 @@ class Service:
             self.metrics.removed(str(message.stream))
 
 
-def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: Make | None = None) -> None:
+def serve(settings: LiveSettings, started: Callable[[Service], None], *, make: MakePipeline | None = None) -> None:
     """Run the service until a signal stops it; started is called once it accepts requests. Raises what `Service` raises."""
     with GracefulShutdown() as shutdown:
         asyncio.run(_serve(settings, started, make, shutdown))
 
 
 async def _serve(
-    settings: LiveSettings, started: Callable[[Service], None], make: Make | None, shutdown: GracefulShutdown
+    settings: LiveSettings, started: Callable[[Service], None], make: MakePipeline | None, shutdown: GracefulShutdown
 ) -> None:
     stop = _event_of(shutdown)
     async with Service(settings, make=make) as service:

@@ -25,7 +25,7 @@ from typing import IO, Any
 from engine.errors import ApexError, InputError
 from stream.analysis.heartbeat import BEAT_S
 from stream.analysis.session import Session
-from stream.analysis.worker import Make
+from stream.analysis.worker import MakePipeline
 from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
 from stream.process import freeze_loaded, load_less, opencv_on_one_thread
 from stream.settings import LiveSettings
@@ -50,7 +50,7 @@ class ProcessConfig:
 
     settings: LiveSettings
     session: str
-    make: Make | None
+    make: MakePipeline | None
     log_level: int
     switch_s: float
 

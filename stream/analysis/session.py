@@ -21,7 +21,7 @@ from engine.errors import InputError
 from stream.analysis.batching import PipelineFactory
 from stream.analysis.heartbeat import REPLACED_S, STALLED_S, Monitor
 from stream.analysis.status import Fault, visible_status
-from stream.analysis.worker import FrameQueue, Make, Processed, Worker
+from stream.analysis.worker import FrameQueue, MakePipeline, OnProcessed, Worker
 from stream.messages import Arrival, Sink, SourceStatus
 from stream.process import return_memory
 from stream.queues import BoundedQueue
@@ -82,8 +82,8 @@ class Session:
         settings: LiveSettings,
         sink: Sink,
         *,
-        processed: Processed = lambda stream, seconds, waiting: None,
-        make: Make | None = None,
+        processed: OnProcessed = lambda stream, seconds, waiting: None,
+        make: MakePipeline | None = None,
         name: str = "",
     ) -> None:
         self.settings = settings
@@ -173,7 +173,7 @@ class Session:
         return all(ended)
 
     @property
-    def running(self) -> int:
+    def stream_count(self) -> int:
         """How many streams there are."""
         with self._lock:
             return len(self._streams)

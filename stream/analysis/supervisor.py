@@ -18,7 +18,7 @@ from collections.abc import Callable
 from stream.analysis.child import FLUSH_S
 from stream.analysis.heartbeat import Monitor
 from stream.analysis.session import STOP_S, Countdown, Session
-from stream.analysis.worker import Make, Processed
+from stream.analysis.worker import MakePipeline, OnProcessed
 from stream.analysis.worker_process import KILL_S, WorkerProcess
 from stream.messages import Sink, SourceStatus
 from stream.settings import LiveSettings, SourceSettings
@@ -30,7 +30,7 @@ SOURCES_PER_PROCESS = 3
 """One process analyses so many sources as well as several would; more are shared out, so many to a process if cores allow."""
 
 
-def create_session(settings: LiveSettings, sink: Sink, *, processed: Processed, make: Make | None = None) -> Session:
+def create_session(settings: LiveSettings, sink: Sink, *, processed: OnProcessed, make: MakePipeline | None = None) -> Session:
     """A session for the sources of settings, in this process or in as many as settings ask for."""
     kind = Session if process_count(settings) < 2 else Supervisor
     return kind(settings, sink, processed=processed, make=make)
@@ -56,8 +56,8 @@ class Supervisor(Session):
         settings: LiveSettings,
         sink: Sink,
         *,
-        processed: Processed = lambda stream, seconds, waiting: None,
-        make: Make | None = None,
+        processed: OnProcessed = lambda stream, seconds, waiting: None,
+        make: MakePipeline | None = None,
         name: str = "",
     ) -> None:
         super().__init__(settings, sink, processed=processed, make=make, name=name)
@@ -101,9 +101,9 @@ class Supervisor(Session):
         return ended and not late
 
     @property
-    def running(self) -> int:
+    def stream_count(self) -> int:
         """How many streams there are."""
-        return (0 if self._stopped else len(self.settings.sources)) + super().running
+        return (0 if self._stopped else len(self.settings.sources)) + super().stream_count
 
     @property
     def pids(self) -> list[int]:

@@ -33,10 +33,10 @@ STABLE_S = 5.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
 """Backoff before a pipeline is loaded again."""
 
-Make = Callable[[PipelineSettings, str, str], Pipeline]
+MakePipeline = Callable[[PipelineSettings, str, str], Pipeline]
 """Loads a pipeline, given its settings, the stream and the session. Raises WeightsError, BackendError."""
 
-Processed = Callable[[str, float, int], None]
+OnProcessed = Callable[[str, float, int], None]
 """Called after each frame: the stream, the seconds its analysis took, the number of frames waiting."""
 
 
@@ -72,10 +72,10 @@ class Worker:
         sink: Sink,
         *,
         session: str,
-        make: Make,
+        make: MakePipeline,
         on_fault: Callable[[Fault | None], None],
         on_loaded: Callable[[Exception | None], None] | None = None,
-        processed: Processed = lambda stream, seconds, waiting: None,
+        processed: OnProcessed = lambda stream, seconds, waiting: None,
     ) -> None:
         self.stream, self.settings = stream, settings
         self._frames, self._sink = frames, sink

@@ -16,7 +16,7 @@ from engine.errors import BackendError
 from stream.analysis.child import Message, PreviewWishes, ProcessConfig, receive, send
 from stream.analysis.heartbeat import LOADING_S, REPLACED_S, STALLED_S, Heartbeat
 from stream.analysis.status import Fault, visible_status
-from stream.analysis.worker import Make, Processed
+from stream.analysis.worker import MakePipeline, OnProcessed
 from stream.backoff import Backoff
 from stream.messages import Sink, SourceStatus
 from stream.settings import TOKEN_VARIABLE, LiveSettings, SourceSettings
@@ -52,7 +52,7 @@ class WorkerProcess:
     """A process with its share of the sources, and the thread that starts it, passes on its messages, and restarts it."""
 
     def __init__(
-        self, number: int, settings: LiveSettings, sink: Sink, *, processed: Processed, make: Make | None, name: str
+        self, number: int, settings: LiveSettings, sink: Sink, *, processed: OnProcessed, make: MakePipeline | None, name: str
     ) -> None:
         self.number, self._settings, self._sink = number, settings, sink
         self._processed, self._make, self._name = processed, make, name

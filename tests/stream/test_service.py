@@ -30,7 +30,7 @@ from apexstream.clips import preset, write_clip
 from engine import Pipeline
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import ConfigError, OutputError, WeightsError
-from stream.analysis.worker import Make
+from stream.analysis.worker import MakePipeline
 from stream.events.query import Reader
 from stream.events.store import Store
 from stream.messages import PreviewWish
@@ -54,7 +54,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *sources: SourceSettings, make: Make | None = None, **changes: Any) -> AsyncIterator[Service]:
+async def serving(
+    folder: Path, *sources: SourceSettings, make: MakePipeline | None = None, **changes: Any
+) -> AsyncIterator[Service]:
     live = LiveSettings(sources=sources, server=ServerSettings(port=0), store=StoreSettings(folder=folder), **changes)
     async with Service(live, make=make) as service:
         async with asyncio.timeout(PATIENCE_S):
@@ -308,7 +310,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
                 assert live["kind"] == "browser" and (live["width"], live["height"]) == (160, 120)
             assert (await received(client, type="removed"))["stream"] == "phone"
             assert "phone" not in (await fetched(f"{service.url}metrics")).decode()
-            assert service.session.running == 0
+            assert service.session.stream_count == 0
 
     asyncio.run(main())
 

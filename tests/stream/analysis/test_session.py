@@ -16,7 +16,7 @@ from engine.errors import InputError, SourceError, WeightsError
 from engine.types import Event, Face, Frame
 from stream.analysis import session as session_module
 from stream.analysis.session import MAX_BROWSERS, Session
-from stream.analysis.worker import Make
+from stream.analysis.worker import MakePipeline
 from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
 from stream.settings import LiveSettings, SourceSettings
@@ -75,7 +75,7 @@ def test_a_file_is_analysed_to_its_end(video: Path, clip: Clip, sessions: list[S
     (final,) = sink.finals()
     (truth,) = clip.truth.events
     assert abs(final.event.apex.t - truth.apex_t) < 0.2 and final.event.label == truth.label
-    assert session.running == 1, "a file that has ended is still listed"
+    assert session.stream_count == 1, "a file that has ended is still listed"
     assert sink.signals and final.event.evidence
 
 
@@ -183,7 +183,7 @@ def test_a_browsers_stream_is_added_and_removed(clip: Clip, sessions: list[Sessi
     (final,) = sink.finals("desk")
     assert final.event.label == truth.label and final.event.truncated, "it left while smiling"
     assert sink.gone == ["desk"]
-    assert session.running == 0
+    assert session.stream_count == 0
     session.remove_browser("desk")
     assert sink.gone == ["desk"], "removing twice is no error"
 
@@ -211,7 +211,7 @@ def test_a_browser_whose_network_does_not_load_is_refused(sessions: list[Session
     session.start()
     with pytest.raises(InputError, match=r"the analysis cannot begin \(no network here\)"):
         session.add_browser("desk", frames())
-    assert session.running == 0
+    assert session.stream_count == 0
 
 
 def test_the_memory_of_a_browsers_stream_is_returned(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_an_analysis_that_outlives_its_stream_reports_nothing(sessions: list[Ses
             over.set()
 
     sink, feed, processed = Collected(), frames(), []
-    make: Make = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
+    make: MakePipeline = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
     session = Session(LiveSettings(), sink, make=make, processed=lambda *figures: processed.append(figures))
     sessions.append(session)
     session.start()
@@ -333,7 +333,7 @@ def test_a_browser_counts_until_its_thread_has_ended(sessions: list[Session], mo
             assert go_on.wait(PATIENCE_S)
             return []
 
-    make: Make = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
+    make: MakePipeline = lambda settings, stream, session: Long(settings, stream=stream, session=session)  # noqa: E731
     session = Session(LiveSettings(), Collected(), make=make)
     sessions.append(session)
     session.start()

@@ -78,7 +78,7 @@ def test_two_processes_send_what_a_session_would(supervisors: list[Supervisor], 
     supervisor.start(ready)
     assert [status.stream for status in sink.statuses] == ["s0", "s1", "s2"], "all are known from the start"
     assert ready.error() is None
-    assert len(set(supervisor.pids)) == 2 and os.getpid() not in supervisor.pids and supervisor.running == 3
+    assert len(set(supervisor.pids)) == 2 and os.getpid() not in supervisor.pids and supervisor.stream_count == 3
     for name in ("s0", "s1", "s2"):
         sink.until(lambda name=name: len(sink.finals(name)) > 1, f"events of {name}")
         events = [one for one in sink.events if one.event.stream == name]
@@ -97,7 +97,7 @@ def test_two_processes_send_what_a_session_would(supervisors: list[Supervisor], 
         assert sink.states(name) == ["starting", "live", "ended"]
         ids = [one.event.id for one in sink.events if one.event.stream == name]
         assert len(sink.finals(name)) == len(set(ids)), "every provisional event became final"
-    assert supervisor.running == 0 and supervisor.pids == [] and supervisor.stop()
+    assert supervisor.stream_count == 0 and supervisor.pids == [] and supervisor.stop()
 
 
 def test_a_process_that_exits_is_restarted(supervisors: list[Supervisor], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,14 +188,14 @@ def test_browsers_are_analysed_in_this_process(supervisors: list[Supervisor]) ->
     with pytest.raises(InputError, match="'s0' already"):
         supervisor.add_browser("s0", feed)
     supervisor.add_browser("desk", feed)
-    assert supervisor.running == 3
+    assert supervisor.stream_count == 3
     supervisor.report(SourceStatus("desk", "browser", "live"))
     for arrival in arrivals([Frame(k, k / 30, grey_picture(48, 64)) for k in range(5)]):
         feed.put(arrival)
     sink.until(lambda: "desk" in {one.event.stream for one in sink.events}, "its event")
     supervisor.remove_browser("desk")
     assert sink.gone == ["desk"] and sink.finals("desk")[0].event.truncated and sink.states("desk") == ["live"]
-    assert supervisor.running == 2
+    assert supervisor.stream_count == 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from engine.errors import WeightsError
 from engine.types import Event, Face, Frame
 from stream.analysis.batching import PipelineFactory
 from stream.analysis.status import Fault
-from stream.analysis.worker import Make, Worker
+from stream.analysis.worker import MakePipeline, Worker
 from stream.messages import Arrival, PreviewWish
 from stream.queues import BoundedQueue
 from tests.faces import Clip, grey_picture, render
@@ -55,7 +55,7 @@ class Breaking(Pipeline):
         return super().advance(frame, faces)
 
 
-def work(frames: Sequence[Arrival], sink: Collected, *, make: Make | None = None, **given: Any) -> list[str]:
+def work(frames: Sequence[Arrival], sink: Collected, *, make: MakePipeline | None = None, **given: Any) -> list[str]:
     """Run a worker on these frames to its end; returns the details of the faults it reported, "" for the end of one."""
     faults: list[str] = []
 

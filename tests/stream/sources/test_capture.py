@@ -221,7 +221,7 @@ def test_an_unforeseen_error_is_told_and_the_source_goes_on(
     assert [(arrival.frame.index, arrival.frame.gap) for arrival in arrivals] == [(0, False), (1, True)]
     assert watched.states() == ["starting", "reconnecting", "live", "ended"]
     assert "nobody foresaw this" in caplog.text
-    with Stumbling(str(clip)) as played:
+    with Stumbling(str(clip), newest=False) as played:
         ended = played.until(in_state("ended"))
     assert "LookupError" in ended.detail, "a file would tell all its events again"
 
@@ -236,7 +236,7 @@ def test_what_was_never_there_is_tried_again_and_again() -> None:
 
 def test_a_file_that_appears_is_played(tmp_path: Path) -> None:
     path = tmp_path / "late.mp4"
-    with Watched(str(path)) as watched:
+    with Watched(str(path), newest=False) as watched:
         assert "there is no such file" in watched.until(in_state("reconnecting")).detail
         write_video(path.with_suffix(".part.mp4"), stepping(64, 48, 3)).rename(path)
         assert [arrival.frame.index for arrival in watched.take(3)] == [0, 1, 2]
@@ -274,7 +274,7 @@ def test_a_file_is_played_in_real_time_and_ends(clip: Path) -> None:
 
 def test_a_source_too_slow_for_micro_expressions_says_so(tmp_path: Path) -> None:
     slow = write_video(tmp_path / "slow.mp4", stepping(64, 48, 30), rate=10)
-    with Watched(str(slow)) as watched:
+    with Watched(str(slow), newest=False) as watched:
         status = watched.until(lambda status: bool(status.detail))
     assert status.state == "live" and "cannot be seen at 10 frames/s" in status.detail
 
