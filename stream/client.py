@@ -1,16 +1,15 @@
-"""Following a live service: its messages, over as many connections as that takes, each event once.
+"""A client of a live service: receives its messages, each event once, and reconnects.
 
-What breaks a connection (the service restarted, the network gone, nothing heard for a while) is answered with another one,
-after a wait that grows; it goes on after the last event received. What no other connection would mend is raised.
+When a connection is lost (a restart, a network failure, no message for a while) the client connects again after a wait that
+grows, and resumes after the last event received. Errors that another connection would not solve are raised.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,40 +21,43 @@ from websockets.typing import Subprotocol
 
 from engine.errors import InputError, SourceError
 from stream import protocol as wire
+from stream.backoff import Backoff
 from stream.protocol import Subscribe
 from stream.schema import read_message
 
 SILENCE_S = 15.0
-"""A service sends a heartbeat every 5 seconds; who hears nothing for this long is cut off and does not know it."""
+"""A service sends a heartbeat every 5 seconds; without a message for so long the connection is taken for lost."""
 OPEN_S = 10.0
 CLOSE_S = 1.0
-WAIT_S = (0.2, 5.0)
-LARGEST = 16 << 20
+RETRY_S = (0.2, 5.0)
+"""The first and the longest wait before connecting again."""
+JITTER = 0.5
+MAX_MESSAGE = 16 << 20
 ANSWER_BYTES = 4096
-BROKE_OFF = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+CONNECTION_LOST = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 WHY = {
-    400: "it does not understand what is asked for",
-    401: "it wants a token: --token-file, or the environment variable APEXSTREAM_TOKEN",
-    403: "it does not answer to the name it was called by; its settings may list that under [server] hosts",
-    404: "there is no such socket",
+    400: "the query of the address is not valid",
+    401: "a token is required: --token-file, or the environment variable APEXSTREAM_TOKEN",
+    403: "it does not accept this host name; its settings may list it under [server] hosts",
+    404: "there is no websocket at this path",
 }
-WRONG_TOKEN = "the token is not the one it wants; look at --token-file or the environment variable APEXSTREAM_TOKEN"
-BUSY = (408, 429, 500, 502, 503, 504)
-"""Answers that another try may change; all others stay as they are."""
+WRONG_TOKEN = "the token is wrong; check --token-file or the environment variable APEXSTREAM_TOKEN"
+RETRIED = (408, 429, 500, 502, 503, 504)
+"""HTTP status codes after which connecting again may succeed."""
 
 
 @dataclass
 class Place:
-    """How far a client has come: the last event's seq, None before the first connection, and the store it counts in."""
+    """A client's position: the seq of the last event received, None before the first connection, and its store's name."""
 
     seq: int | None = None
     store: str | None = None
 
 
 def socket_url(url: str) -> str:
-    """url as a websocket's: ws, wss, http and https are taken, the path is / where there is none.
+    """url as that of a websocket: ws, wss, http and https are accepted, the default path is /.
 
-    Raises InputError, for an address with a query, too: what is asked for is put there by `follow`.
+    Raises InputError; also for a URL with a query, which `follow` adds itself.
     """
     try:
         parts = urlsplit(url)
@@ -64,15 +66,15 @@ def socket_url(url: str) -> str:
         valid = False
     scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme) if valid else None
     if scheme is None or "@" in parts.netloc:
-        raise InputError(f"{url} is no address of a live service; one looks like ws://127.0.0.1:8765")
+        raise InputError(f"{url} is no address of a live service; an example is ws://127.0.0.1:8765")
     if parts.query:
-        raise InputError(f"{url} asks for something behind its question mark; leave that out and use --since and --stream")
+        raise InputError(f"{url} has a query; remove it and use --since and --stream")
     return urlunsplit((scheme, parts.netloc, parts.path or "/", "", ""))
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A service: its address, what it asks for, whom to trust for TLS, and for how long it may be silent."""
+    """A service: its address, the token it requires, the TLS settings, and the longest time without a message."""
 
     url: str
     token: str | None = field(default=None, repr=False)
@@ -81,50 +83,57 @@ class Remote:
 
 
 async def follow(
-    remote: Remote, place: Place, *, wish: Subscribe | None = None, told: Callable[[str], None] = lambda sentence: None
+    remote: Remote,
+    place: Place,
+    *,
+    subscription: Subscribe | None = None,
+    report: Callable[[str], None] = lambda sentence: None,
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The service's messages, for ever; no final event comes twice and none is left out.
+    """The service's messages, without end; no final event is repeated or missing.
 
-    It begins after place.seq (None: with what comes next) and moves place along before it hands an event over. told gets a
-    sentence for each connection that is lost or cannot be had, once until there is one again. Raises SourceError for what
-    trying again would not change, InputError for an address that is none.
+    Starts after place.seq (None: with the next event) and updates place before it yields an event. report is called with a
+    sentence when the connection is lost or fails, once until there is one again. Raises SourceError where connecting again
+    would not help, InputError where the address is not valid.
     """
-    address, wish = socket_url(remote.url), wish or Subscribe()
-    waits, quiet = _waits(), False
+    address, subscription = socket_url(remote.url), subscription or Subscribe()
+    backoff, reported = Backoff(*RETRY_S, jitter=JITTER), False
     while True:
         try:
-            async with aclosing(_once(remote, address, place, wish)) as connection:
+            async with aclosing(_messages(remote, address, place, subscription)) as connection:
                 async for message in connection:
                     if message["type"] == "hello":
-                        waits, quiet = _waits(), False
+                        backoff.reset()
+                        reported = False
                     yield message
         except _LostError as lost:
-            if not quiet:
-                told(f"{remote.url}: {lost}; trying again")
-            quiet = True
-            await asyncio.sleep(next(waits))
+            if not reported:
+                report(f"{remote.url}: {lost}; trying again")
+            reported = True
+            await asyncio.sleep(backoff.next())
 
 
 class _LostError(Exception):
-    """A connection broke or could not be had; another may do."""
+    """A connection was lost or failed; connecting again may succeed."""
 
 
-async def _once(remote: Remote, address: str, place: Place, wish: Subscribe) -> AsyncGenerator[dict[str, Any], None]:
-    """The messages of one connection. Raises _LostError at its end, SourceError where there is no use in another."""
-    connection = await _opened(remote, address, wire.query(place.seq, wish))
+async def _messages(
+    remote: Remote, address: str, place: Place, subscription: Subscribe
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The messages of one connection. Raises _LostError at its end, SourceError where connecting again would not help."""
+    connection = await _connect(remote, address, wire.query(place.seq, subscription))
     try:
         while True:
-            message = await _received(connection, remote.silence_s)
+            message = await _receive(connection, remote.silence_s)
             if message["type"] == "hello":
-                _settle(place, message)
-            if not _moved(place, message):
+                _start_at(place, message)
+            if not _advance(place, message):
                 continue
             yield message
     finally:
         await connection.close()
 
 
-async def _opened(remote: Remote, address: str, query: str) -> ClientConnection:
+async def _connect(remote: Remote, address: str, query: str) -> ClientConnection:
     try:
         return await connect(
             f"{address}?{query}" if query else address,
@@ -133,18 +142,18 @@ async def _opened(remote: Remote, address: str, query: str) -> ClientConnection:
             ssl=(remote.tls or True) if address.startswith("wss:") else None,
             open_timeout=OPEN_S,
             close_timeout=CLOSE_S,
-            max_size=LARGEST,
+            max_size=MAX_MESSAGE,
             compression=None,
         )
     except InvalidStatus as error:
         status = error.response.status_code
-        if status in BUSY:
+        if status in RETRIED:
             raise _LostError(f"it answers {status}") from error
         why = WRONG_TOKEN if status == 401 and remote.token else WHY.get(status)
         raise SourceError(f"{address} refuses: {why or f'it answers {status}, as no live service does'}") from error
     except ssl.SSLCertVerificationError as error:
         raise SourceError(
-            f"{address}: its certificate is not trusted ({error.verify_message}); --ca names who signed it"
+            f"{address}: its certificate is not trusted ({error.verify_message}); --ca adds a certificate authority"
         ) from error
     except (InvalidMessage, OSError, EOFError) as error:
         await _check_tls(address, error)
@@ -154,19 +163,19 @@ async def _opened(remote: Remote, address: str, query: str) -> ClientConnection:
 
 
 async def _check_tls(address: str, error: Exception) -> None:
-    """Raises SourceError where TLS was tried and another try would fail the same way, not where a connection just broke."""
+    """Raise SourceError where TLS failed in a way that will not change, not where the connection was just lost."""
     if not address.startswith("wss:"):
         return
-    if isinstance(error, BROKE_OFF):
-        if await _answers_without_tls(address):
-            raise SourceError(f"{address}: the service there speaks no TLS; use ws:// in place of wss://") from error
+    if isinstance(error, CONNECTION_LOST):
+        if await _serves_without_tls(address):
+            raise SourceError(f"{address}: the service does not use TLS; use ws:// instead of wss://") from error
     elif isinstance(error, ssl.SSLError):
         reason = (error.reason or "unknown reason").lower().replace("_", " ")
-        raise SourceError(f"{address}: no TLS connection can be made with what answers there ({reason})") from error
+        raise SourceError(f"{address}: the TLS handshake failed ({reason})") from error
 
 
-async def _answers_without_tls(address: str) -> bool:
-    """Whether one of our services answers there to plain HTTP. A service without TLS just ends a connection that begins it."""
+async def _serves_without_tls(address: str) -> bool:
+    """Whether a live service answers there without TLS; it closes connections that start a TLS handshake."""
     parts = urlsplit(address)
     try:
         async with asyncio.timeout(OPEN_S):
@@ -180,8 +189,8 @@ async def _answers_without_tls(address: str) -> bool:
     return head.startswith(b"HTTP/1.1 200 ") and body.strip() == b"alive"
 
 
-async def _received(connection: ClientConnection, silence_s: float) -> dict[str, Any]:
-    """The next message that is text."""
+async def _receive(connection: ClientConnection, silence_s: float) -> dict[str, Any]:
+    """The next text message."""
     try:
         while True:
             async with asyncio.timeout(silence_s):
@@ -190,15 +199,15 @@ async def _received(connection: ClientConnection, silence_s: float) -> dict[str,
                 return read_message(raw)
     except TimeoutError as error:
         connection.transport.abort()
-        raise _LostError(f"nothing was heard for {silence_s:g} s") from error
+        raise _LostError(f"no message for {silence_s:g} s") from error
     except ConnectionClosed as error:
         raise _LostError(_reason(error)) from error
     except ValueError as error:
-        raise SourceError(f"what was received is no message of apexstream: {error}") from error
+        raise SourceError(f"a message is not one of apexstream: {error}") from error
 
 
-def _moved(place: Place, message: dict[str, Any]) -> bool:
-    """Move place along; False for an event that came already. A heartbeat's seq tells that all up to it was sent, too."""
+def _advance(place: Place, message: dict[str, Any]) -> bool:
+    """Update place; False for an event that was received before. All events up to a heartbeat's seq have been sent."""
     seq = message.get("seq") if message["type"] in ("expression", "heartbeat") else None
     if seq is None or place.seq is None:
         return True
@@ -206,30 +215,27 @@ def _moved(place: Place, message: dict[str, Any]) -> bool:
     return place.seq > known or message["type"] == "heartbeat"
 
 
-def _settle(place: Place, hello: dict[str, Any]) -> None:
-    """Where this connection begins. Raises _LostError where it has to begin elsewhere: the service has another store now."""
+def _start_at(place: Place, hello: dict[str, Any]) -> None:
+    """Set place to where this connection starts. Raises _LostError where the service has another store now."""
     another = place.store is not None and place.store != hello["store"]
     place.store = hello["store"]
     if another:
         place.seq = 0
-        raise _LostError("its events are counted anew, in another store")
+        raise _LostError("it has another store, which is read from its start")
     if place.seq is None or place.seq > hello["seq"]:
         place.seq = hello["seq"]
 
 
 def _reason(error: Exception) -> str:
-    """Why a connection broke or could not be had, in a few words."""
+    """Why a connection was lost or failed, in a few words."""
     if isinstance(error, TimeoutError):
         return "it does not answer"
     if isinstance(error, ConnectionClosed):
-        return f"it went ({error.rcvd.reason})" if error.rcvd is not None and error.rcvd.reason else "the connection broke"
+        return (
+            f"it closed the connection ({error.rcvd.reason})"
+            if error.rcvd is not None and error.rcvd.reason
+            else "the connection was lost"
+        )
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return "it cannot be reached"
-
-
-def _waits() -> Iterator[float]:
-    wait, longest = WAIT_S
-    while True:
-        yield wait * random.uniform(0.5, 1.0)
-        wait = min(2 * wait, longest)

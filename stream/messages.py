@@ -1,4 +1,4 @@
-"""What the live service's threads hand to its event loop: frozen values, and the sink they go to.
+"""What the analysis threads send to the event loop: frozen values, and the interface of the sink they go to.
 
     capture thread -> queue -> worker thread (the pipeline) -> Sink -> event loop: store, subscribers
 
@@ -30,7 +30,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """How a source is doing; detail is one sentence for people, without credentials, "" when there is nothing to say."""
+    """The state of a source; detail is one sentence for people, without credentials, or ""."""
 
     stream: str
     kind: SourceKind
@@ -47,20 +47,20 @@ class SourceStatus:
 
 @dataclass(frozen=True)
 class Decided:
-    """An event and when the frame that decided it arrived; evidence says that its pictures are kept apart from it."""
+    """An event and when the frame that decided it arrived; evidence says that its evidence is kept elsewhere."""
 
     event: Event
     arrived: float
     evidence: bool = False
 
     def without_evidence(self, *, kept: bool = False) -> Decided:
-        """For what keeps many events; kept says that the pictures are kept elsewhere."""
+        """The event alone, for keeping many of them; kept says that its evidence is kept elsewhere."""
         return replace(self, event=replace(self.event, evidence=None), evidence=kept)
 
 
 @dataclass(frozen=True)
 class Acted:
-    """What a face of a stream did besides expressions, once it is over."""
+    """An activity of a face besides expressions, sent when it has ended."""
 
     stream: str
     activity: Activity
@@ -68,8 +68,8 @@ class Acted:
 
 @dataclass(frozen=True)
 class FaceTrace:
-    """One face's motion since the last signal, a value a frame: loudness (1 is the spotter's threshold) and motion in pixels
-    of the 128 px crop; and what it does besides, with the time at which that began."""
+    """One face's motion since the last signal, one value a frame: loudness (1 is the spotter's threshold) and motion in pixels
+    of the 128 px crop. doing holds its current activities with the time at which each began."""
 
     face: int
     t: tuple[float, ...]
@@ -80,7 +80,7 @@ class FaceTrace:
 
 @dataclass(frozen=True)
 class Signal:
-    """What the spotter saw in the last tenth of a second; t and at are those of the newest frame."""
+    """The motion of all faces in the last tenth of a second; t and at are those of the newest frame."""
 
     stream: str
     t: float
@@ -99,32 +99,32 @@ class Preview:
 
 @dataclass(frozen=True)
 class PreviewWish:
-    """The largest picture and the most pictures a second that anybody watching a stream asks for."""
+    """The largest width and the highest rate of previews that clients ask for of a stream."""
 
     width: int
     fps: float
 
 
 class Sink(Protocol):
-    """Where worker and capture threads send what they have; every method may be called from any thread and never blocks."""
+    """The receiver of what worker and capture threads produce; every method may be called from any thread and never blocks."""
 
     def decided(self, events: Sequence[Decided]) -> None:
         """Events of one stream with their evidence, in the order they were decided."""
 
     def status(self, status: SourceStatus) -> None:
-        """A source's state changed, or its figures are due."""
+        """A source's state, when it changed and once a second."""
 
     def signal(self, signal: Signal) -> None:
-        """About ten a second and stream."""
+        """About ten a second for each stream."""
 
     def activity(self, acted: Acted) -> None:
-        """A face stopped speaking, blinked, looked elsewhere ...; a few a second at most."""
+        """A few a second at most."""
 
     def preview(self, preview: Preview) -> None:
-        """A picture that somebody asked for."""
+        """A preview that a client asked for."""
 
     def removed(self, stream: str) -> None:
-        """A stream that came and went (a browser's camera) is gone."""
+        """A stream (a browser's camera) was removed."""
 
     def preview_wish(self, stream: str) -> PreviewWish | None:
-        """What is asked for of a stream's pictures now; None while nobody looks."""
+        """The preview of a stream that clients ask for now; None where none does."""

@@ -1,7 +1,7 @@
-"""The messages on the socket, version 1: every one the service sends is built here, every one a client sends is read here.
+"""The messages of the websocket, version 1: those of the service are built here, those of clients are parsed here.
 
-docs/asyncapi.yaml is their published schema, docs/protocol.md their story. A message is encoded once, however many receive it.
-Numbers that are not finite become null: JSON has no other word for them.
+docs/asyncapi.yaml is their schema, docs/protocol.md their description. A message is encoded once, however many receive it.
+Numbers that are not finite become null, as JSON has none.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ T = TypeVar("T")
 _LENGTH = struct.Struct(">I")
 
 MessageType = Literal["expression", "activity", "status", "signal", "removed", "preview"]
-"""The messages about streams, which a client may choose among; hello, heartbeat, error and pong always come."""
+"""The types of messages about streams, which a client may choose from; hello, heartbeat, error and pong are always sent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """What goes out: body is its JSON as a mapping, all numbers finite; of a preview it is the header, and jpeg the picture.
+    """A message to clients: body is its JSON as a mapping, all numbers finite; of a preview the header, with jpeg the picture.
 
-    The rest is what filters and figures look at; seq is None for all but final events, source says what an event's stream is.
+    The other fields are for filters and metrics; seq is None for all but final events, source is the kind of an event's source.
     """
 
     type: str
@@ -52,7 +52,7 @@ class Message:
 
     @cached_property
     def encoded(self) -> str | bytes:
-        """JSON text; of a preview the header's length (4 bytes, big-endian), header and JPEG. Made once, if needed."""
+        """JSON text; of a preview the header's length (4 bytes, big-endian), header and JPEG."""
         text = json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         if self.jpeg is None:
             return text
@@ -63,8 +63,7 @@ class Message:
 def expression(body: Mapping[str, Any], *, evidence: bool = False, source: SourceKind | None = None) -> Message:
     """An event's message from its JSON form (`stamped`, with seq once it is stored)."""
     sent = {**body, "evidence": True} if evidence else body
-    seen = {"stream": body["stream"], "kind": body["kind"], "label": body["label"], "seq": body.get("seq")}
-    return _message(sent, **seen, source=source)
+    return _message(sent, stream=body["stream"], kind=body["kind"], label=body["label"], seq=body.get("seq"), source=source)
 
 
 def stamped(decided: Decided, *, monotonic: float, now: float) -> dict[str, Any]:
@@ -76,28 +75,28 @@ def stamped(decided: Decided, *, monotonic: float, now: float) -> dict[str, Any]
 def hello(
     streams: Iterable[SourceStatus], *, model: str, version: str, seq: int, store: str, now: float, problem: str | None = None
 ) -> Message:
-    """The first message: what is there. store names the store that seq belongs to; problem is what ails the service, if any."""
+    """The first message. store names the store that seq belongs to; problem is why events are not stored, else None."""
     described = [{"name": status.stream, "kind": status.kind, "state": status.state} for status in streams]
     preview = {"max_fps": PREVIEW_FPS, "max_width": PREVIEW_WIDTH}
-    told = {"streams": described, "model": model, "version": version, "seq": seq, "store": store, "preview": preview}
-    return _message({"type": "hello", "v": VERSION, **told, "now": iso(now), "problem": problem})
+    fields = {"streams": described, "model": model, "version": version, "seq": seq, "store": store, "preview": preview}
+    return _message({"type": "hello", "v": VERSION, **fields, "now": iso(now), "problem": problem})
 
 
 def status(status: SourceStatus) -> Message:
-    """How a source is doing."""
+    """The state of a source."""
     names = ("stream", "kind", "state", "detail", "fps", "frames", "drops", "reconnects", "width", "height")
-    told = {name: getattr(status, name) for name in names}
-    told["fps"] = round(status.fps, 2) if math.isfinite(status.fps) else None
-    return _message({"type": "status", "v": VERSION, **told, "since": iso(status.since)}, stream=status.stream)
+    fields = {name: getattr(status, name) for name in names}
+    fields["fps"] = round(status.fps, 2) if math.isfinite(status.fps) else None
+    return _message({"type": "status", "v": VERSION, **fields, "since": iso(status.since)}, stream=status.stream)
 
 
 def activity(acted: Acted) -> Message:
-    """What a face did besides expressions."""
+    """An activity of a face besides expressions."""
     return _message(acted.activity.as_dict(acted.stream), stream=acted.stream)
 
 
 def signal(signal: Signal) -> Message:
-    """The motion trace: per face the newest values, what it does besides, and all values since the last signal."""
+    """The motion trace: of each face the newest values, its current activities, and all values since the last signal."""
     samples, newest = [], []
     for trace in signal.faces:
         times, loudness = [round(t, 4) for t in trace.t], [round(value, 3) for value in trace.loudness]
@@ -106,22 +105,22 @@ def signal(signal: Signal) -> Message:
         last = {"loudness": loudness[-1] if loudness else None, "moved_px": moved[-1] if moved else None}
         doing = [{"kind": kind, "since": round(since, 4)} for kind, since in trace.doing.items()]
         newest.append({"face": trace.face, **last, "doing": doing})
-    told = {"stream": signal.stream, "t": round(signal.t, 4), "at": round(signal.at, 3), "faces": newest, "samples": samples}
-    return _message({"type": "signal", "v": VERSION, **told}, stream=signal.stream)
+    fields = {"stream": signal.stream, "t": round(signal.t, 4), "at": round(signal.at, 3), "faces": newest, "samples": samples}
+    return _message({"type": "signal", "v": VERSION, **fields}, stream=signal.stream)
 
 
 def heartbeat(*, now: float, seq: int, problem: str | None = None) -> Message:
-    """The service lives; all wanted events up to seq have been sent to who gets this; problem is what ails it, if anything."""
+    """Sent at intervals: all events up to seq that the client subscribed to have been sent; problem is as in hello."""
     return _message({"type": "heartbeat", "v": VERSION, "now": iso(now), "seq": seq, "problem": problem})
 
 
 def error(code: str, sentence: object) -> Message:
-    """Something went wrong; code is for programs, the sentence for people."""
+    """An error; code is for programs, the sentence for people."""
     return _message({"type": "error", "v": VERSION, "code": code, "message": str(sentence)})
 
 
 def removed(stream: str) -> Message:
-    """A stream that came and went is gone."""
+    """A stream was removed."""
     return _message({"type": "removed", "v": VERSION, "stream": stream}, stream=stream)
 
 
@@ -131,7 +130,7 @@ def pong(*, now: float) -> Message:
 
 
 def preview(preview: Preview) -> Message:
-    """A picture with its header."""
+    """A preview with its header."""
     header = {"type": "preview", "v": VERSION, "stream": preview.stream, **preview.header}
     return _message(header, stream=preview.stream, jpeg=preview.jpeg)
 
@@ -145,7 +144,7 @@ def read_preview(data: bytes) -> tuple[dict[str, Any], bytes]:
     except (struct.error, ValueError, RecursionError) as error:
         raise InputError(f"a preview of {len(data)} bytes cannot be read: {error}") from error
     if not isinstance(header, dict) or end > len(data):
-        raise InputError(f"a preview of {len(data)} bytes is torn or has no JSON object for its header")
+        raise InputError(f"a preview of {len(data)} bytes is truncated or its header is no JSON object")
     return header, data[end:]
 
 
@@ -158,18 +157,18 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Names = Annotated[tuple[Name, ...], Field(max_length=100)] | None
 
 
-class _Said(BaseModel):
-    """Base of what clients say: unknown keys refused, v left out or 1, numbers finite."""
+class _ClientMessage(BaseModel):
+    """Base of clients' messages: unknown keys are refused, v is 1 or missing, numbers are finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
     v: Literal[1] = 1
 
 
-class Subscribe(_Said):
-    """Which messages a client wants from now on; a list left out or null wants all.
+class Subscribe(_ClientMessage):
+    """Which messages a client wants from now on; a list that is missing or null selects all.
 
-    streams: of these. types: of these types. kinds and labels: of the events only these; a provisional event has no kind yet
-    and is not sent to a client that asks for kinds.
+    streams and types: messages of these. kinds and labels: events of these; a provisional event has no kind yet and is not sent
+    to a client that selects kinds.
     """
 
     type: Literal["subscribe"] = "subscribe"
@@ -179,7 +178,7 @@ class Subscribe(_Said):
     labels: Names = None
 
     def wants(self, message: Message) -> bool:
-        """Whether message is among what was asked for."""
+        """Whether message is among those selected."""
         if message.stream is None:
             return True
         if self.types is not None and message.type not in self.types:
@@ -191,8 +190,8 @@ class Subscribe(_Said):
         return (self.kinds is None or message.kind in self.kinds) and (self.labels is None or message.label in self.labels)
 
 
-class PreviewRequest(_Said):
-    """Pictures of a stream, on or off: at most so many a second, at most so wide."""
+class PreviewRequest(_ClientMessage):
+    """Previews of a stream, on or off: at most fps a second, at most width pixels wide."""
 
     type: Literal["preview"]
     stream: Name
@@ -201,14 +200,14 @@ class PreviewRequest(_Said):
     width: Annotated[int, Field(ge=16, le=PREVIEW_WIDTH)] = 480
 
 
-class Ping(_Said):
-    """Asks for a pong."""
+class Ping(_ClientMessage):
+    """A request for a pong."""
 
     type: Literal["ping"]
 
 
-class CameraOffer(_Said):
-    """A page's first word on /camera: the person before the camera agreed."""
+class CameraOffer(_ClientMessage):
+    """A page's first message on /camera: the person in front of the camera agreed."""
 
     type: Literal["camera"]
     name: Annotated[str, StringConstraints(pattern=r"^\w[\w .-]{0,63}$")]
@@ -222,41 +221,40 @@ _QUERY: TypeAdapter[Subscribe] = TypeAdapter(Subscribe)
 
 
 def read_client(text: str | bytes) -> ClientMessage:
-    """What a client says on the events' socket. Raises InputError in one sentence that repeats nothing of what was sent."""
+    """A client's message on the events' websocket. Raises InputError with one sentence that quotes nothing of the message."""
     return _read(_CLIENT, text)
 
 
 def read_camera(text: str | bytes) -> CameraOffer:
-    """What a page says first on the camera's socket. Raises InputError."""
+    """A page's first message on the camera's websocket. Raises InputError."""
     return _read(_CAMERA, text)
 
 
 def read_query(query: str) -> tuple[int | None, Subscribe]:
-    """since and a subscription from a socket's address: since=17&stream=lobby&type=expression&kind=micro&label=surprise.
+    """since and a subscription from a websocket's query: since=17&stream=lobby&type=expression&kind=micro&label=surprise.
 
-    All but since may be given several times; other names are ignored. Raises InputError.
+    All but since are repeatable; other names are ignored. Raises InputError.
     """
     try:
         given = parse_qs(query, keep_blank_values=True, max_num_fields=200)
     except ValueError as error:
-        raise InputError("the address has more than 200 fields behind its question mark") from error
+        raise InputError("the query has more than 200 fields") from error
     wanted = {f"{name}s": values for name in ("stream", "type", "kind", "label") if (values := given.get(name))}
     try:
         subscription = _QUERY.validate_python(wanted)
     except ValidationError as error:
-        raise InputError(f"the address asks for what there is not: {_sentence(error)}") from None
+        raise InputError(f"the query is not valid: {_sentence(error)}") from None
     return (read_seq(given["since"][-1]) if "since" in given else None), subscription
 
 
-def query(since: int | None, wish: Subscribe) -> str:
-    """What `read_query` reads, for a client's address; "" where nothing is to be said."""
-    fields = {"stream": wish.streams, "type": wish.types, "kind": wish.kinds, "label": wish.labels}
-    said = {name: values for name, values in fields.items() if values is not None}
-    return urlencode({**({} if since is None else {"since": since}), **said}, doseq=True)
+def query(since: int | None, wanted: Subscribe) -> str:
+    """The query that `read_query` reads; "" where all is wanted."""
+    fields = {"since": since, "stream": wanted.streams, "type": wanted.types, "kind": wanted.kinds, "label": wanted.labels}
+    return urlencode({name: value for name, value in fields.items() if value is not None}, doseq=True)
 
 
 def read_seq(text: str) -> int:
-    """A number of an event, 0 for before the first. Raises InputError."""
+    """The seq of an event, 0 for before the first. Raises InputError."""
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= LAST_SEQ):
         raise InputError("since is the seq of the last event seen: 0, 1, 2, ...")
     return int(text)
@@ -270,23 +268,22 @@ def _read(adapter: TypeAdapter[T], text: str | bytes) -> T:
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first thing wrong, without what was sent."""
+    """The first error, without quoting the input."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return "the message is not valid JSON"
     if first["type"].startswith("union_tag"):
         return "a message is a JSON object whose type is subscribe, preview or ping"
     known = [str(part) for part in first["loc"] if isinstance(part, int) or part in _KEYS]
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(known) or 'the message'}: {said[0].lower()}{said[1:]}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(known) or 'the message'}: {reason[0].lower()}{reason[1:]}"
 
 
 _KEYS = frozenset(key for model in (Subscribe, PreviewRequest, Ping, CameraOffer) for key in model.model_fields)
 
 
-def _message(body: Mapping[str, Any], **seen: Any) -> Message:
-    whole = _finite(body)
-    return Message(whole["type"], whole, **seen)
+def _message(body: Mapping[str, Any], **fields: Any) -> Message:
+    return Message(body["type"], _finite(body), **fields)
 
 
 def _finite(value: Any) -> Any:

@@ -255,7 +255,7 @@ def places(path: Path) -> tuple[Report, dict[int, list[tuple[float, float]]]]:
         for face in faces:
             seen.setdefault(face.id, []).append((frame.t, float(face.points[:, 0].mean())))
 
-    return analyze(path, path.parent / f"{path.name}.results", seen=note), seen
+    return analyze(path, path.parent / f"{path.name}.results", on_frame=note), seen
 
 
 def test_faces_that_cross_keep_their_ids(base: Base, other: list[Picture]) -> None:

@@ -35,7 +35,7 @@ FLUSH_S = 0.3
 """Part of the time for the end that is kept for sending the last messages."""
 
 MAX_SIGNALS, MAX_ACTIVITIES, MAX_EVIDENCE, MAX_LOGS, MAX_FIGURES = 20, 100, 16, 200, 2000
-"""The most that wait for a slow reader: signals, activities and events with evidence a stream, log records, figures."""
+"""The most that wait for a slow reader: signals, activities and events with evidence of each stream, log records, figures."""
 
 Message = tuple[str, Any]
 """What is sent: the name of one of the sink's methods, "processed", "loaded" or "log", and its value."""
@@ -66,19 +66,19 @@ class Outbox:
         self._closed = False
 
     def put(
-        self, what: str, value: Any, *, key: Hashable = None, keep: int = 0, reduced: Callable[[Any], Any] | None = None
+        self, what: str, value: Any, *, key: Hashable = None, keep: int = 0, reduce: Callable[[Any], Any] | None = None
     ) -> None:
-        """Add a message; where keep is given, only the newest so many with the same what and key wait. Older ones stay as
-        reduced makes them, where that is given."""
+        """Add a message; where keep is given, only the newest so many with the same what and key wait, and older ones as
+        reduce makes them, where that is given."""
         with self._changed:
             kind = (what, key)
             self._counts[kind] += 1
             old = (kind, self._counts[kind] - keep)
             if keep and old in self._waiting:
-                if reduced is None:
+                if reduce is None:
                     del self._waiting[old]
                 else:
-                    self._waiting[old] = (what, reduced(self._waiting[old][1]))
+                    self._waiting[old] = (what, reduce(self._waiting[old][1]))
             self._waiting[kind, self._counts[kind]] = (what, value)
             self._changed.notify_all()
 
@@ -113,9 +113,9 @@ class OutboxSink:
         self.wishes: PreviewWishes = {}  # replaced as a whole
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events are never left out; of each stream, the newest keep their evidence."""
+        """Events are never dropped; the newest of each stream keep their evidence."""
         stream = events[0].event.stream
-        self._outbox.put("decided", tuple(events), key=stream, keep=MAX_EVIDENCE, reduced=_without_evidence)
+        self._outbox.put("decided", tuple(events), key=stream, keep=MAX_EVIDENCE, reduce=_without_evidence)
 
     def status(self, status: SourceStatus) -> None:
         """The newest of each state is kept."""

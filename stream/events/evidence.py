@@ -29,21 +29,26 @@ class EvidenceStore:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._lock = threading.Lock()  # guards _kept
-        self._kept: OrderedDict[str, _Drawing] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Evidence, dict[str, bytes]]] = OrderedDict()
 
     def put(self, event: str, evidence: Evidence) -> None:
         """Keep the evidence of an event, replacing what was kept of it; the oldest event's is dropped. Nothing is drawn yet."""
         with self._lock:
             self._kept.pop(event, None)
-            self._kept[event] = _Drawing(evidence)
+            self._kept[event] = evidence, {}
             while len(self._kept) > self.capacity:
                 self._kept.popitem(last=False)
 
     def get(self, event: str, picture: str) -> bytes | None:
-        """A PNG of PICTURES, or None where there is none of that event or name."""
+        """A PNG of PICTURES, drawn on the first request; None where there is none of that event or name."""
         with self._lock:
             found = self._kept.get(event)
-        return found.png(picture) if found is not None and picture in PICTURES else None
+        if found is None or picture not in PICTURES:
+            return None
+        evidence, drawn = found
+        if picture not in drawn:
+            drawn[picture] = _png(flow_colours(evidence.flow) if picture == "flow" else getattr(evidence, picture))
+        return drawn[picture]
 
     def __contains__(self, event: str) -> bool:
         """Whether the event's evidence is kept."""
@@ -53,20 +58,6 @@ class EvidenceStore:
     def __len__(self) -> int:
         with self._lock:
             return len(self._kept)
-
-
-class _Drawing:
-    """An event's pictures, each drawn once; two threads that ask at the same time draw the same."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
-        self._drawn: dict[str, bytes] = {}
-
-    def png(self, picture: str) -> bytes:
-        if picture not in self._drawn:
-            evidence = self._evidence
-            self._drawn[picture] = _png(flow_colours(evidence.flow) if picture == "flow" else getattr(evidence, picture))
-        return self._drawn[picture]
 
 
 def flow_colours(flow: F32) -> U8:

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 from engine.errors import OutputError
@@ -83,7 +84,7 @@ class Hub:
         self.streams: dict[str, SourceStatus] = {}
         self.seq = store.last
         self.lost = 0
-        self._identity = store.identity
+        self._store = store
         self._failure: OutputError | None = None
         self._batch = 0  # events that are being stored
         self._threads = StoreThreads(store)
@@ -155,7 +156,7 @@ class Hub:
             model=self._model,
             version=self._version,
             seq=self.seq,
-            store=self._identity,
+            store=self._store.identity,
             now=time.time(),
             problem=self.problem,
         )
@@ -286,7 +287,7 @@ class Hub:
 
     async def _append(self, events: Sequence[dict[str, Any]]) -> list[int]:
         started = time.monotonic()
-        numbers = await self._threads.append(events)
+        numbers = await self._threads.write(partial(self._store.append, events))
         self._stored(len(events), time.monotonic() - started)
         return numbers
 
@@ -324,7 +325,7 @@ class Hub:
     async def _prune(self) -> None:
         while True:
             try:
-                while await self._threads.prune():
+                while await self._threads.write(self._store.prune):
                     pass
             except OutputError as error:
                 log.warning("old events were not removed: %s", error)

@@ -59,7 +59,7 @@ class StoreMonitor:
             try:
                 if thorough:
                     await self._within_limit(self._threads.examine())
-                await self._within_limit(self._threads.check())
+                await self._within_limit(self._threads.write(self._threads.store.check))
             except OutputError as error:
                 lost = isinstance(error, LostError)
                 await self._repair(error)

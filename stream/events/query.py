@@ -50,57 +50,6 @@ class LostError(OutputError):
     """The store's file was removed, replaced, overwritten or damaged since it was opened."""
 
 
-class Reader:
-    """The events in folder, read only, whether or not a service writes there. Raises InputError where there is no store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE
-        if not self.path.is_file():
-            raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
-        with contextlib.ExitStack() as undo, sqlite_errors(self.path):
-            address = f"{self.path.resolve().as_uri()}?{_open_mode(self.path)}"
-            self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
-            undo.callback(self._db.close)
-            self._db.execute("PRAGMA query_only = ON")
-            check_schema(self._db, self.path)
-            self._table = EventTable(self._db, self.path)
-            self.identity = self._table.identity()
-            self._file = self.path.stat()
-            undo.pop_all()
-
-    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
-        """Events after seq within bounds, in ascending order of seq, which is among their fields.
-
-        Raises OutputError where the file is damaged, LostError where it was removed or replaced.
-        """
-        try:
-            same = os.path.samestat(self.path.stat(), self._file)
-        except OSError:
-            same = False
-        if not same:
-            raise LostError(removed_message(self.path))
-        return self._table.since(seq, **bounds)
-
-    def last(self) -> int:
-        """The last seq that was assigned, 0 before the first."""
-        return self._table.last()
-
-    @property
-    def damaged(self) -> int:
-        """How many events were skipped so far because they cannot be read."""
-        return len(self._table.damaged)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
 class EventTable:
     """The stored events by an open connection. Raises OutputError, as `sqlite_errors` does.
 
@@ -163,6 +112,48 @@ class EventTable:
             self.damaged.add(number)
             if len(self.damaged) <= MOST_LOGGED:
                 log.warning("event %d in %s is damaged and skipped (%s)", number, self._path, " ".join(str(error).split()))
+
+
+class Reader(EventTable):
+    """The events in folder, read only, whether or not a service writes there. Raises InputError where there is no store."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / FILE
+        if not path.is_file():
+            raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
+        with contextlib.ExitStack() as undo, sqlite_errors(path):
+            address = f"{path.resolve().as_uri()}?{_open_mode(path)}"
+            db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            undo.callback(db.close)
+            db.execute("PRAGMA query_only = ON")
+            check_schema(db, path)
+            super().__init__(db, path)
+            self.identity()
+            self._file = path.stat()
+            undo.pop_all()
+
+    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
+        """Events after seq within bounds, in ascending order of seq, which is among their fields.
+
+        Raises OutputError where the file is damaged, LostError where it was removed or replaced.
+        """
+        try:
+            same = os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            same = False
+        if not same:
+            raise LostError(removed_message(self._path))
+        return super().since(seq, **bounds)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 def numbered(event: dict[str, Any], seq: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The store behind an event loop: written on one thread, read on a second, examined for damage on a third."""
+"""The store on threads, for an event loop: written on one, read on a second, examined for damage on a third."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar, Unpack
@@ -15,9 +15,9 @@ R = TypeVar("R")
 
 
 class StoreThreads:
-    """What the hub does with the store, awaited; methods raise what those of `Store` and `Reader` raise.
+    """A store used from one event loop; methods raise what those of `Store` and `Reader` raise.
 
-    Made and used on one event loop. Raises OutputError where the store cannot be read.
+    Raises OutputError where the store cannot be read.
     """
 
     def __init__(self, store: Store) -> None:
@@ -32,23 +32,15 @@ class StoreThreads:
     @property
     def damaged(self) -> int:
         """Stored events that were left out so far because they cannot be read."""
-        return self._reader.damaged if self._reader else 0
+        return len(self._reader.damaged) if self._reader else 0
 
-    async def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
-        """`Store.append`."""
-        return await self._run(self._write, partial(self.store.append, events))
-
-    async def prune(self) -> int:
-        """`Store.prune`."""
-        return await self._run(self._write, self.store.prune)
+    async def write(self, work: Callable[[], R]) -> R:
+        """What work returns, called on the thread that writes."""
+        return await self._run(self._write, work)
 
     async def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
         """`Reader.since`. Raises ConnectionAbortedError where `refuse_reads` is called before it is done."""
         return await self._run(self._read, partial(self._since, seq, bounds))
-
-    async def check(self) -> None:
-        """`Store.check`."""
-        await self._run(self._write, self.store.check)
 
     async def examine(self) -> None:
         """`Store.examine`."""
@@ -57,7 +49,7 @@ class StoreThreads:
     async def reopen(self) -> None:
         """`Store.reopen`, with the reader closed meanwhile."""
         await self._run(self._read, self._close_reader)
-        await self._run(self._write, self.store.reopen)
+        await self.write(self.store.reopen)
 
     def refuse_reads(self) -> None:
         """Let reads that wait for their thread fail, so that it can end."""

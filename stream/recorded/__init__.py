@@ -1,1 +1,1 @@
-"""Recorded videos: analysed start to end, and the files that the analysis leaves."""
+"""Recorded videos: their analysis, and the files that it writes."""

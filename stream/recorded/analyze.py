@@ -1,7 +1,7 @@
-"""A recorded video, from file to event files: the driver around `engine.Pipeline`.
+"""Analysis of a recorded video: from the file, through `engine.Pipeline`, to the event files.
 
-Decoding, finding faces and the rest of the way overlap on three threads (the caller's is the last of them); what happens to a
-frame is the pipeline's alone, so the events are those of `Pipeline.feed`, frame by frame.
+Decoding, face location and the other stages overlap on three threads, the last of which is the caller's. Frames go through the
+same stages as in `Pipeline.feed`, so the events are the same.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from stream.sources.voice import Voice
 Progress = Callable[[int, int | None, int], None]
 """Called after each frame: frames done, frames expected (None where the file does not say), events so far."""
 
-Seen = Callable[[Frame, list[Face]], None]
+OnFrame = Callable[[Frame, list[Face]], None]
 """Called with each frame, in order, and the faces found in it."""
 
 QUEUE_BYTES = 64_000_000
-"""Frames waiting for one stage take no more memory than this (two frames may)."""
+"""Limit of the memory of the frames that wait for one stage; two frames may exceed it."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of one video; problem is None when all of it was analysed, else one sentence saying what is missing."""
+    """The result of one video; problem is None where all of it was analysed, else one sentence saying what is missing."""
 
     path: Path
     folder: Path
@@ -57,39 +57,39 @@ def analyze(
     *,
     stream: str | None = None,
     progress: Progress | None = None,
-    seen: Seen | None = None,
+    on_frame: OnFrame | None = None,
     stop: threading.Event | None = None,
 ) -> Report:
     """Analyse the video at path and write its events and summary into folder.
 
-    stream names the events' source (default: the file's stem). Setting stop ends the analysis after the frame at hand; like a
-    file that breaks off, it leaves what was found until then. Raises SourceError when nothing can be read, OutputError when
-    nothing can be written, and BackendError, WeightsError when the pipeline cannot be built.
+    stream names the events' source (default: the file's stem). Setting stop ends the analysis after the current frame; what was
+    found until then is kept, as for a truncated file. Raises SourceError where nothing can be read, OutputError where nothing
+    can be written, and BackendError or WeightsError where the pipeline cannot be created.
     """
     settings = settings or AnalysisSettings()
     with opencv_on_one_thread(), open_video(path, threads=settings.reading.decode_threads) as source:
         files = EventFiles(folder, stream or path.stem, path)
         try:
-            return _Analysis(source, files, settings, files.stream, stop or threading.Event()).run(progress, seen)
+            return _Analysis(source, files, settings, files.stream, stop or threading.Event()).run(progress, on_frame)
         finally:
             files.close()
 
 
-def queue_capacity(asked: int, video: VideoFacts) -> int:
-    """How many frames may wait for each stage: as many as asked for, fewer where pictures are large, two at least."""
+def queue_capacity(configured: int, video: VideoFacts) -> int:
+    """How many frames may wait for each stage: as configured, fewer where frames are large, two at least."""
     frame_bytes = max(1, video.width * video.height * 3 // 2)
-    return min(asked, max(2, QUEUE_BYTES // frame_bytes))
+    return min(configured, max(2, QUEUE_BYTES // frame_bytes))
 
 
-def loaded(settings: PipelineSettings, stream: str) -> Pipeline:
-    """A pipeline whose models were loaded side by side; its flow is made ready meanwhile, and waited for by the first
-    expression, should that come sooner. Raises BackendError or WeightsError."""
+def load_pipeline(settings: PipelineSettings, stream: str) -> Pipeline:
+    """A pipeline whose models were loaded in parallel. The code of the flow is still being loaded; the first expression waits
+    for it. Raises BackendError or WeightsError."""
     pool = ThreadPoolExecutor(1, "load")
     locator = pool.submit(_locator, settings)
     try:
         recognizer = Recognizer(settings.recognizer, prepared=False)
         pipeline = Pipeline(settings, stream=stream, recognizer=recognizer, locator=locator.result())
-        pool.submit(recognizer.prepare)  # what goes wrong there goes wrong again with the first expression, and is told there
+        pool.submit(recognizer.prepare)  # an error is raised again by the first expression
         return pipeline
     except BaseException:
         locator.result().close()
@@ -113,13 +113,13 @@ class _Analysis:
         self.source, self.files, self.settings, self.stream, self.stop = source, files, settings, stream, stop
         self.started_at = datetime.now(UTC)
         self._started = time.perf_counter()
-        self.pipeline = loaded(settings.pipeline, stream)
+        self.pipeline = load_pipeline(settings.pipeline, stream)
 
-    def run(self, progress: Progress | None, seen: Seen | None) -> Report:
+    def run(self, progress: Progress | None, on_frame: OnFrame | None) -> Report:
         try:
-            problem = self._recognize(progress, seen)
+            problem = self._recognize(progress, on_frame)
         except BaseException as error:
-            self._leave_summary(error)
+            self._write_failed_summary(error)
             raise
         finally:
             self.pipeline.close()
@@ -127,46 +127,46 @@ class _Analysis:
         self.files.finish(summary)
         return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)
 
-    def _recognize(self, progress: Progress | None, seen: Seen | None) -> str | None:
-        """Write each event as it comes; returns what kept the video from being read to its end, if something did."""
+    def _recognize(self, progress: Progress | None, on_frame: OnFrame | None) -> str | None:
+        """Write each event when it is final; returns why the video was not read to its end, None where it was."""
         failure: SourceError | None = None
         try:
-            self._read(progress, seen)
+            self._read(progress, on_frame)
         except SourceError as error:
             failure = error
-        self._keep(self.pipeline.flush())
+        self._write(self.pipeline.flush())
         if self.stop.is_set():
             kept = len(self.files.events)
             return f"{self.source.path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self.files.folder}"
         return str(failure) if failure else self.source.problem
 
-    def _read(self, progress: Progress | None, seen: Seen | None) -> None:
+    def _read(self, progress: Progress | None, on_frame: OnFrame | None) -> None:
         capacity = queue_capacity(self.settings.reading.queued_frames, self.source.facts)
-        with overlapped(self._heard(), self.pipeline.locate, capacity=capacity) as located:
+        with overlapped(self._frames_with_voice(), self.pipeline.locate, capacity=capacity) as located:
             for frame, faces in located:
-                if seen is not None:
-                    seen(frame, faces)
-                self._keep(self.pipeline.advance(frame, faces))
+                if on_frame is not None:
+                    on_frame(frame, faces)
+                self._write(self.pipeline.advance(frame, faces))
                 if progress is not None:
                     progress(frame.index + 1, self.source.expected_frames, len(self.files.events))
                 if self.stop.is_set():
                     return
 
-    def _heard(self) -> Iterator[Frame]:
-        """The frames, with what is heard meanwhile."""
+    def _frames_with_voice(self) -> Iterator[Frame]:
+        """The frames, each with the share of voice in the sound around it."""
         with Voice(self.source.path) as voice:
             for frame in self.source:
                 yield replace(frame, voice=voice.at(frame.t))
 
-    def _keep(self, events: list[Event]) -> None:
+    def _write(self, events: list[Event]) -> None:
         for event in events:
             if event.state == "final":
                 self.files.write(event, self.source.origin)
         for activity in self.pipeline.activities():
             self.files.write_activity(activity, self.source.origin)
 
-    def _leave_summary(self, error: BaseException) -> None:
-        """After a failure: the summary so far, if it still can be written; the failure itself is what the user hears of."""
+    def _write_failed_summary(self, error: BaseException) -> None:
+        """After a failure, write the summary so far if that is possible; the failure itself is raised."""
         try:
             self.files.finish(self._summary(str(error) or type(error).__name__))
         except OutputError:

@@ -1,8 +1,7 @@
-"""The files an analysis leaves: events in every format of `stream.events.formats`, activity.jsonl, summary.json.
+"""The files an analysis writes: events in every format of `stream.events.formats`, activity.jsonl, summary.json.
 
-Lines of events and activities are on disk as they come, so that whatever ends the program leaves them; a line that no longer
-fits on the disk is taken back whole. The summary is there from the start, saying "complete": false, and is replaced in one step
-at the end.
+Lines of events and activities are on disk at once, so that they remain however the program ends; a line that no longer fits on
+the disk is removed whole. The summary exists from the start, with "complete": false, and is replaced in one step at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from stream.events.formats import FORMATS, Entry, Format
 
 
 class EventFiles:
-    """The files in one folder, which is made if need be: the events in every format, activities and summary. stream names the
+    """The files in one folder, which is created if needed: the events in every format, activities and summary. stream names the
     source of activities, video is the file that is analysed.
 
     Raises OutputError when something cannot be written.
@@ -30,7 +29,7 @@ class EventFiles:
 
     def __init__(self, folder: Path, stream: str = "video", video: Path | None = None) -> None:
         self.folder, self.stream = folder, stream
-        with _writing(folder):
+        with _write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
@@ -41,26 +40,26 @@ class EventFiles:
         self._open: list[_LineFile] = []
         try:
             for name, format_ in FORMATS.items():
-                self._begin(folder / f"events.{name}", format_)
-            self._activity_lines = self._opened(folder / "activity.jsonl")
+                self._start(folder / f"events.{name}", format_)
+            self._activity_lines = self._open_lines(folder / "activity.jsonl")
         except OutputError:
             self.close()
             raise
 
-    def _begin(self, path: Path, format_: Format) -> None:
-        """Begin a file of events; one that has them in order is written at the end."""
+    def _start(self, path: Path, format_: Format) -> None:
+        """Start a file of events; one of an ordered format is written at the end."""
         if format_.ordered:
             path.unlink(missing_ok=True)
         else:
-            self._lines[format_] = self._opened(path)
+            self._lines[format_] = self._open_lines(path)
             self._lines[format_].append(format_.head(True))
 
-    def _opened(self, path: Path) -> _LineFile:
+    def _open_lines(self, path: Path) -> _LineFile:
         self._open.append(_LineFile(path))
         return self._open[-1]
 
     def write(self, event: Event, origin: float = 0.0) -> None:
-        """Keep one final event, without its pictures; origin is the source time at which a player's clock is 0."""
+        """Write one final event; it is kept without evidence. origin is the source time at which a player's clock is 0."""
         self.origin = origin
         entry = Entry.recorded(event, origin)
         for format_, file in self._lines.items():
@@ -68,13 +67,13 @@ class EventFiles:
         self.events.append(replace(event, evidence=None))
 
     def write_activity(self, activity: Activity, origin: float = 0.0) -> None:
-        """Keep one activity; origin as for an event."""
+        """Write one activity; origin as for an event."""
         played = {"start": round(activity.start.t - origin, 6), "end": round(activity.end.t - origin, 6)}
         self._activity_lines.append(json_line(activity.as_dict(self.stream) | {"played": played}) + "\n")
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write what has the events in order, and the summary, and close."""
+        """Write the files of ordered formats and the summary, and close."""
         self.close()
         for name, format_ in FORMATS.items():
             if format_.ordered:
@@ -83,27 +82,27 @@ class EventFiles:
         write_atomically(self.folder / "summary.json", as_json(summary))
 
     def close(self) -> None:
-        """Close the files that grow; events written so far stay."""
+        """Close the files written line by line."""
         for file in self._open:
             file.close()
 
 
 class _LineFile:
-    """A file that grows line by line, each on disk (to a kill, not to a power cut) when append returns."""
+    """A file written line by line; when append returns, a line survives a kill of the process (not a loss of power)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _writing(path):
+        with _write_errors(path):
             self._file = path.open("wb", buffering=0)
         self._end = 0
 
     def append(self, line: str) -> None:
         data = line.encode()
-        with _writing(self._path):
+        with _write_errors(self._path):
             try:
-                left = data
-                while left:
-                    left = left[self._file.write(left) or 0 :]
+                rest = data
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
             except OSError:
                 with contextlib.suppress(OSError):
                     self._file.truncate(self._end)
@@ -111,12 +110,12 @@ class _LineFile:
         self._end += len(data)
 
     def close(self) -> None:
-        with _writing(self._path):
+        with _write_errors(self._path):
             self._file.close()
 
 
-def analysed_in(folder: Path) -> Path | None:
-    """The video whose analysis left its files in a folder; None where that holds none, or none that says so."""
+def analysed_video(folder: Path) -> Path | None:
+    """The video whose analysis wrote the files in folder; None where there are none, or the summary does not name it."""
     try:
         found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         return Path(found["file"])
@@ -130,9 +129,9 @@ def as_json(value: dict[str, Any]) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace path by a file with text, or leave it as it was. Raises OutputError."""
+    """Replace path by a file with text, or leave it unchanged. Raises OutputError."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with _writing(path):
+    with _write_errors(path):
         try:
             scratch.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
             scratch.replace(path)
@@ -142,8 +141,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """OSError as OutputError with the path and the system's reason."""
+def _write_errors(path: Path) -> Iterator[None]:
+    """Raise OSError as OutputError with the path and the system's reason."""
     try:
         yield
     except OSError as error:

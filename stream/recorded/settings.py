@@ -1,4 +1,4 @@
-"""Settings of an analysis: those of the way from frame to event, and those of reading the file."""
+"""Settings of an analysis: those of the pipeline and those of reading the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ReadingSettings(Settings):
 
 
 class AnalysisSettings(Settings):
-    """Everything `analyze` can be told."""
+    """All settings of `analyze`."""
 
     pipeline: PipelineSettings = PipelineSettings()
     reading: ReadingSettings = ReadingSettings()

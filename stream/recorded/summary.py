@@ -1,4 +1,4 @@
-"""The account of one analysis: what was read, what was found, with what, and how fast."""
+"""The summary of an analysis: the video, the events, the settings, and the speed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stream.sources.clock import slow_rate
 from stream.sources.file import VideoFacts
 
 MANY_REPEATED = 0.1
-"""From this share of repeated frames on the summary says so."""
+"""The share of repeated frames from which the summary notes it."""
 
 PACKAGES = ("apexstream", "ai-edge-litert", "av", "numpy", "onnxruntime", "opencv-contrib-python")
 
@@ -61,7 +61,7 @@ def summarize(
 
 
 def notes(fps: float, statistics: Mapping[str, int]) -> Iterator[str]:
-    """Sentences on what in the video limits what can be found, from its frames a second and the pipeline's statistics."""
+    """Sentences on what in the video limits detection, from its frames a second and the pipeline's statistics."""
     repeated, seen = statistics.get("repeated", 0), max(1, statistics.get("frames_with_face", 0))
     share = repeated / seen
     if share >= MANY_REPEATED:
@@ -73,7 +73,7 @@ def notes(fps: float, statistics: Mapping[str, int]) -> Iterator[str]:
 
 
 def count_events(events: Sequence[Event]) -> dict[str, Any]:
-    """How many events there are, by label, kind and face."""
+    """Counts of events by label, kind and face."""
     return {
         "count": len(events),
         "by_label": dict(Counter(event.label for event in events)),
@@ -85,7 +85,7 @@ def count_events(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def count_activities(activities: Sequence[Activity]) -> dict[str, Any]:
-    """How often faces did what besides expressions, and for how many seconds, by kind."""
+    """Count and total seconds of activities besides expressions, by kind."""
     return {
         kind: {
             "count": sum(one.kind == kind for one in activities),
@@ -96,7 +96,7 @@ def count_activities(activities: Sequence[Activity]) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str | None]:
-    """The installed version of each package that decides the result; None where one is not installed."""
+    """The installed version of each package that affects the result; None where it is not installed."""
     found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:

@@ -43,11 +43,11 @@ async def events(remote: Remote, place: Place, last: int, **options: Any) -> lis
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "WAIT_S", (0.01, 0.1))
+    monkeypatch.setattr(client_module, "RETRY_S", (0.01, 0.1))
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "expected"),
     [
         ("ws://127.0.0.1:8765", "ws://127.0.0.1:8765/"),
         ("http://box:80/", "ws://box:80/"),
@@ -55,23 +55,23 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         ("wss://[::1]:8765", "wss://[::1]:8765/"),
     ],
 )
-def test_addresses_are_understood(given: str, meant: str) -> None:
-    assert socket_url(given) == meant
+def test_addresses_are_normalized(given: str, expected: str) -> None:
+    assert socket_url(given) == expected
 
 
 @pytest.mark.parametrize("wrong", ["", "box:8765", "ftp://box", "ws://", "ws://box:99999", "ws://[::1", "ws://u:p@box/"])
-def test_what_is_no_address_is_told(wrong: str) -> None:
+def test_an_invalid_address_is_refused(wrong: str) -> None:
     with pytest.raises(InputError, match="is no address of a live service"):
         socket_url(wrong)
 
 
-@pytest.mark.parametrize("asking", ["ws://box/?since=0", "https://box?stream=door"])
-def test_an_address_that_asks_for_something_is_refused(asking: str) -> None:
+@pytest.mark.parametrize("address", ["ws://box/?since=0", "https://box?stream=door"])
+def test_an_address_with_a_query_is_refused(address: str) -> None:
     with pytest.raises(InputError, match="use --since and --stream"):
-        socket_url(asking)
+        socket_url(address)
 
 
-def test_it_begins_with_what_comes_next_or_with_what_is_stored(tmp_path: Path) -> None:
+def test_it_starts_with_the_next_event_or_with_stored_ones(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(1), stored(2)])
 
@@ -90,12 +90,12 @@ def test_it_begins_with_what_comes_next_or_with_what_is_stored(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_service_that_is_restarted_is_found_again_and_nothing_is_missed(tmp_path: Path) -> None:
+def test_after_a_restart_of_the_service_it_reconnects_and_misses_no_event(tmp_path: Path) -> None:
     async def body() -> None:
-        told: list[str] = []
+        reports: list[str] = []
         async with serving(tmp_path) as service:
             port = service.server.port
-            following = asyncio.create_task(events(Remote(f"ws://127.0.0.1:{port}"), Place(0), 40, told=told.append))
+            following = asyncio.create_task(events(Remote(f"ws://127.0.0.1:{port}"), Place(0), 40, report=reports.append))
             for number in range(10):
                 service.hub.post(decided(number))
         for run in range(1, 4):
@@ -106,27 +106,29 @@ def test_a_service_that_is_restarted_is_found_again_and_nothing_is_missed(tmp_pa
                     got = await following
         assert [event["seq"] for event in got] == list(range(1, 41))
         assert [event["id"] for event in got] == [f"lobby-{number}" for number in range(40)]
-        assert told
-        assert all(sentence.endswith("; trying again") for sentence in told)
+        assert reports
+        assert all(sentence.endswith("; trying again") for sentence in reports)
 
     on_a_loop(body)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_service_that_is_not_there_yet_is_waited_for_and_told_once(tmp_path: Path) -> None:
+def test_a_service_that_does_not_run_yet_is_waited_for_and_reported_once(tmp_path: Path) -> None:
     async def body() -> None:
         async with serving(tmp_path) as service:
             port = service.server.port
-        told: list[str] = []
+        reports: list[str] = []
         tried = asyncio.Event()
         following = asyncio.create_task(
-            events(Remote(f"ws://127.0.0.1:{port}"), Place(0), 1, told=lambda sentence: (told.append(sentence), tried.set()))
+            events(
+                Remote(f"ws://127.0.0.1:{port}"), Place(0), 1, report=lambda sentence: (reports.append(sentence), tried.set())
+            )
         )
         await tried.wait()
         async with serving(tmp_path, port=port) as service:
             service.hub.post(decided(1))
             assert len(await following) == 1
-        assert told == [f"ws://127.0.0.1:{port}: connection refused; trying again"]
+        assert reports == [f"ws://127.0.0.1:{port}: connection refused; trying again"]
 
     on_a_loop(body)
 
@@ -134,19 +136,19 @@ def test_a_service_that_is_not_there_yet_is_waited_for_and_told_once(tmp_path: P
 @pytest.mark.usefixtures("impatient")
 def test_another_store_at_the_same_address_is_read_from_its_beginning(tmp_path: Path) -> None:
     async def body() -> None:
-        place = Place(3, "a store that is no more")
-        told: list[str] = []
+        place = Place(3, "another store")
+        reports: list[str] = []
         with Store(tmp_path) as store:
             store.append([stored(number) for number in range(5)])
         async with serving(tmp_path) as service:
-            got = await events(Remote(service.events_url), place, 5, told=told.append)
+            got = await events(Remote(service.events_url), place, 5, report=reports.append)
         assert [event["seq"] for event in got] == [1, 2, 3, 4, 5]
-        assert "counted anew" in told[0]
+        assert "it has another store" in reports[0]
 
     on_a_loop(body)
 
 
-def test_a_store_put_back_from_a_copy_is_followed_from_where_it_is(tmp_path: Path) -> None:
+def test_a_store_restored_from_a_copy_is_followed_from_its_last_event(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(1)])
         place = Place(7, store.identity)
@@ -168,19 +170,19 @@ async def until_final(messages: AsyncGenerator[dict[str, Any], None]) -> AsyncGe
             return
 
 
-def test_what_is_wished_for_is_asked_for(tmp_path: Path) -> None:
+def test_a_subscription_is_sent_to_the_service(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(1), stored(2, stream="door"), stored(3)])
 
     async def body() -> None:
         async with serving(tmp_path) as service:
-            got = await events(Remote(service.events_url), Place(0), 2, wish=Subscribe(streams=("door",)))
+            got = await events(Remote(service.events_url), Place(0), 2, subscription=Subscribe(streams=("door",)))
         assert [event["stream"] for event in got] == ["door"]
 
     on_a_loop(body)
 
 
-def test_a_heartbeat_moves_on_who_wants_nothing_of_what_is_stored() -> None:
+def test_a_heartbeat_advances_a_client_that_wants_no_stored_event() -> None:
     async def speak(connection: ServerConnection) -> None:
         await connection.send(wire.hello([], model="", version="", seq=9, store="s", now=0).encoded)
         await connection.send(wire.heartbeat(now=0, seq=5).encoded)
@@ -197,18 +199,18 @@ def test_a_heartbeat_moves_on_who_wants_nothing_of_what_is_stored() -> None:
     on_a_loop(body)
 
 
-def test_a_token_opens_and_its_lack_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_wrong_token_is_reported(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([stored(1)])
 
     async def body() -> None:
         async with serving(tmp_path, token=TOKEN) as service:
             assert len(await events(Remote(service.events_url, TOKEN), Place(0), 1)) == 1
-            for wrong, why in ((None, "it wants a token"), ("another-token", "the token is not the one it wants")):
+            for wrong, why in ((None, "a token is required"), ("another-token", "the token is wrong")):
                 with pytest.raises(SourceError, match=why) as caught:
                     await events(Remote(service.events_url, wrong), Place(0), 1)
                 assert "another-token" not in str(caught.value)
-            with pytest.raises(SourceError, match="there is no such socket"):
+            with pytest.raises(SourceError, match="there is no websocket at this path"):
                 await events(Remote(service.events_url + "elsewhere", TOKEN), Place(0), 1)
 
     on_a_loop(body)
@@ -235,17 +237,17 @@ def test_certificates_are_checked(tmp_path: Path) -> None:
     on_a_loop(body)
 
 
-def test_a_service_without_tls_is_told(tmp_path: Path) -> None:
+def test_a_service_without_tls_is_reported(tmp_path: Path) -> None:
     async def body() -> None:
         async with serving(tmp_path) as service:
-            with pytest.raises(SourceError, match="speaks no TLS; use ws://"):
+            with pytest.raises(SourceError, match="does not use TLS; use ws://"):
                 await events(Remote(f"wss://127.0.0.1:{service.server.port}"), Place(0), 1)
 
     on_a_loop(body)
 
 
 async def scripted(answers: Sequence[bytes], tried: Callable[[], None] = lambda: None) -> asyncio.Server:
-    """Answers each connection with the next of these, the last for ever, and ends it."""
+    """Answers each connection with the next of answers, then with the last one, and closes it."""
     left = list(answers)
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -257,11 +259,11 @@ async def scripted(answers: Sequence[bytes], tried: Callable[[], None] = lambda:
     return await asyncio.start_server(speak, "127.0.0.1", 0)
 
 
-def test_what_speaks_something_else_than_tls_is_told() -> None:
+def test_a_server_that_answers_a_tls_handshake_with_something_else_is_reported() -> None:
     async def body() -> None:
         async with await scripted([b"HTTP/1.1 400 Bad Request\r\n\r\n"]) as server:
             port = server.sockets[0].getsockname()[1]
-            with pytest.raises(SourceError, match="no TLS connection can be made with what answers there"):
+            with pytest.raises(SourceError, match="the TLS handshake failed"):
                 await events(Remote(f"wss://127.0.0.1:{port}"), Place(0), 1)
 
     on_a_loop(body)
@@ -269,7 +271,7 @@ def test_what_speaks_something_else_than_tls_is_told() -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("plain", [b"", b"HTTP/1.1 400 This is a TLS port\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\na page"])
-def test_a_tls_connection_that_breaks_off_is_tried_again(plain: bytes) -> None:
+def test_a_tls_connection_that_is_lost_is_retried(plain: bytes) -> None:
     async def body() -> None:
         tries, enough = 0, asyncio.Event()
 
@@ -290,7 +292,7 @@ def test_a_tls_connection_that_breaks_off_is_tried_again(plain: bytes) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_service_that_falls_silent_is_left_and_tried_again() -> None:
+def test_a_service_that_sends_nothing_is_reconnected_to() -> None:
     hello = wire.hello([], model="", version="", seq=0, store="s", now=0).encoded
     event = wire.expression({**stored(1), "seq": 1}).encoded
     connections = 0
@@ -304,18 +306,18 @@ def test_a_service_that_falls_silent_is_left_and_tried_again() -> None:
         await connection.wait_closed()
 
     async def body() -> None:
-        told: list[str] = []
+        reports: list[str] = []
         async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             remote = Remote(f"ws://127.0.0.1:{port}", silence_s=0.2)
-            assert len(await events(remote, Place(), 1, told=told.append)) == 1
-        assert told == [f"ws://127.0.0.1:{port}: nothing was heard for 0.2 s; trying again"]
+            assert len(await events(remote, Place(), 1, report=reports.append)) == 1
+        assert reports == [f"ws://127.0.0.1:{port}: no message for 0.2 s; trying again"]
 
     on_a_loop(body)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "nonsense",
         "[1]",
@@ -328,21 +330,21 @@ def test_a_service_that_falls_silent_is_left_and_tried_again() -> None:
         '{"type":"expression","state":"final","seq":1}',
     ],
 )
-def test_a_server_that_speaks_something_else_is_told(said: str) -> None:
+def test_a_server_with_another_protocol_is_reported(text: str) -> None:
     async def speak(connection: ServerConnection) -> None:
-        await connection.send(said)
+        await connection.send(text)
         await connection.wait_closed()
 
     async def body() -> None:
         async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
             port = next(iter(server.sockets)).getsockname()[1]
-            with pytest.raises(SourceError, match="no message of apexstream"):
+            with pytest.raises(SourceError, match="a message is not one of apexstream"):
                 await events(Remote(f"ws://127.0.0.1:{port}"), Place(), 1)
 
     on_a_loop(body)
 
 
-def test_a_server_that_is_none_of_ours_is_told() -> None:
+def test_a_server_that_is_no_live_service_is_reported() -> None:
     async def page(connection: ServerConnection, request: Request) -> Response:
         return connection.respond(200, "a page")
 

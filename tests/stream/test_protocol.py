@@ -151,7 +151,7 @@ def test_no_latency_is_negative() -> None:
 
 
 @pytest.mark.parametrize("name", ["final without usable numbers", "status at the start", "signal without values"])
-def test_numbers_that_are_none_become_null(name: str) -> None:
+def test_numbers_that_are_not_finite_become_null(name: str) -> None:
     assert "null" in str(MESSAGES[name].encoded)
 
 
@@ -161,7 +161,7 @@ def test_numbers_that_are_none_become_null(name: str) -> None:
         st.floats() | st.integers() | st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_whatever_a_header_holds_it_is_json(value: Any) -> None:
+def test_any_header_is_valid_json(value: Any) -> None:
     message = wire.preview(Preview("lobby", {"anything": value}, b"\xff\xd8"))
     assert isinstance(message.encoded, bytes)
     header, jpeg = wire.read_preview(message.encoded)
@@ -169,12 +169,12 @@ def test_whatever_a_header_holds_it_is_json(value: Any) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0", b"\0\0\0\x05{}", b"\0\0\0\x02[]jpeg", b"\xff\xff\xff\xff{}"])
-def test_a_torn_preview_is_told(data: bytes) -> None:
+def test_a_truncated_preview_is_refused(data: bytes) -> None:
     with pytest.raises(InputError, match="preview"):
         wire.read_preview(data)
 
 
-SAID: dict[str, Any] = {
+VALID: dict[str, Any] = {
     '{"type":"subscribe"}': Subscribe(),
     '{"type":"subscribe","v":1,"streams":null,"types":["expression"],"kinds":["micro"],"labels":["surprise"]}': Subscribe(
         types=("expression",), kinds=("micro",), labels=("surprise",)
@@ -187,13 +187,13 @@ SAID: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("text", SAID)
-def test_what_clients_say_is_read(text: str) -> None:
-    assert wire.read_client(text) == wire.read_client(text.encode()) == SAID[text]
+@pytest.mark.parametrize("text", VALID)
+def test_messages_of_clients_are_parsed(text: str) -> None:
+    assert wire.read_client(text) == wire.read_client(text.encode()) == VALID[text]
     assert problems(json.loads(text), FROM_CLIENT) == []
 
 
-WRONG = {
+INVALID = {
     "": "not valid JSON",
     "{": "not valid JSON",
     "[]": "the message: ",
@@ -220,16 +220,16 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("text", WRONG, ids=[text[:60] for text in WRONG])
-def test_what_cannot_be_understood_is_told_in_one_sentence(text: str) -> None:
-    with pytest.raises(InputError, match=WRONG[text]) as caught:
+@pytest.mark.parametrize("text", INVALID, ids=[text[:60] for text in INVALID])
+def test_an_invalid_message_is_answered_with_one_sentence(text: str) -> None:
+    with pytest.raises(InputError, match=INVALID[text]) as caught:
         wire.read_client(text)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert 10 < len(sentence) < 200
 
 
-def test_the_sentence_repeats_nothing_of_what_was_sent() -> None:
+def test_the_sentence_quotes_nothing_of_the_message() -> None:
     for text in (
         '{"type":"ping","secret-key":1}',
         '{"type":"subscribe","kinds":["secret-value"]}',
@@ -241,21 +241,21 @@ def test_the_sentence_repeats_nothing_of_what_was_sent() -> None:
         assert "secret" not in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_told() -> None:
+def test_bytes_that_are_no_utf8_are_refused() -> None:
     with pytest.raises(InputError):
         wire.read_client(b"\xff\xfe{}")
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_whatever_is_sent_it_is_read_or_refused(data: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     try:
         wire.read_client(data)
     except InputError as error:
         assert "\n" not in str(error)
 
 
-def test_a_camera_is_offered_with_consent_or_not_at_all() -> None:
+def test_a_camera_needs_consent_and_a_valid_name() -> None:
     offer = {"type": "camera", "v": 1, "name": "front desk", "consent": True}
     assert wire.read_camera(json.dumps(offer)) == CameraOffer(type="camera", name="front desk", consent=True)
     assert problems(offer, FROM_CLIENT) == []
@@ -264,13 +264,17 @@ def test_a_camera_is_offered_with_consent_or_not_at_all() -> None:
             wire.read_camera(json.dumps({**offer, **wrong}))
 
 
-def test_the_address_says_since_and_what_is_wanted() -> None:
+def test_the_query_holds_since_and_a_subscription() -> None:
     assert wire.read_query("") == (None, Subscribe())
     assert wire.read_query("since=0") == (0, Subscribe())
-    since, wish = wire.read_query("since=17&stream=lobby&stream=front%20desk&type=expression&kind=micro&label=surprise&other=1")
+    since, subscription = wire.read_query(
+        "since=17&stream=lobby&stream=front%20desk&type=expression&kind=micro&label=surprise&other=1"
+    )
     assert since == 17
-    assert wish == Subscribe(streams=("lobby", "front desk"), types=("expression",), kinds=("micro",), labels=("surprise",))
-    assert wire.read_query(wire.query(since, wish)) == (since, wish)
+    assert subscription == Subscribe(
+        streams=("lobby", "front desk"), types=("expression",), kinds=("micro",), labels=("surprise",)
+    )
+    assert wire.read_query(wire.query(since, subscription)) == (since, subscription)
     assert wire.query(None, Subscribe()) == ""
 
 
@@ -288,7 +292,7 @@ def test_the_address_says_since_and_what_is_wanted() -> None:
         "&a" * 300,
     ],
 )
-def test_an_address_that_makes_no_sense_is_told(query: str) -> None:
+def test_an_invalid_query_is_refused(query: str) -> None:
     with pytest.raises(InputError):
         wire.read_query(query)
 
@@ -298,7 +302,7 @@ ALWAYS = ("hello", "heartbeat", "error", "pong")
 
 
 @pytest.mark.parametrize(
-    ("wish", "wanted"),
+    ("subscription", "wanted"),
     [
         (Subscribe(), ALL),
         (Subscribe(types=("expression",)), ("final", "provisional")),
@@ -312,10 +316,10 @@ ALWAYS = ("hello", "heartbeat", "error", "pong")
         (Subscribe(labels=("negative",), types=("expression",)), ()),
     ],
 )
-def test_only_what_was_asked_for_is_wanted_and_the_rest_always(wish: Subscribe, wanted: tuple[str, ...]) -> None:
-    assert tuple(name for name in (*ALL, *ALWAYS) if wish.wants(MESSAGES[name])) == (*wanted, *ALWAYS)
+def test_a_subscription_selects_messages_about_streams_alone(subscription: Subscribe, wanted: tuple[str, ...]) -> None:
+    assert tuple(name for name in (*ALL, *ALWAYS) if subscription.wants(MESSAGES[name])) == (*wanted, *ALWAYS)
 
 
-def test_moments_are_told_in_utc_to_the_millisecond() -> None:
+def test_times_are_utc_to_the_millisecond() -> None:
     assert wire.iso(0) == "1970-01-01T00:00:00.000Z"
     assert wire.iso(NOW) == "2026-01-31T09:00:00.123Z"

@@ -9,13 +9,13 @@ from stream.schema import read_message, read_stored
 from tests.events import DAMAGED, stored
 
 
-def test_a_stored_event_is_read_as_it_is() -> None:
+def test_a_stored_event_is_read_unchanged() -> None:
     event = {**stored(1), "unknown": [1, 2.5, None], "why": "not sure"}
     assert read_stored(json.dumps(event).encode()) == event
 
 
 @pytest.mark.parametrize("body", DAMAGED)
-def test_what_is_damaged_is_told_as_that(body: bytes) -> None:
+def test_a_damaged_event_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         read_stored(body)
 
@@ -37,7 +37,7 @@ def message(**fields: Any) -> str:
         message(),
     ],
 )
-def test_messages_are_read_as_they_are(text: str) -> None:
+def test_valid_messages_are_read_unchanged(text: str) -> None:
     assert read_message(text) == {"type": "", **json.loads(text)}
 
 
@@ -71,6 +71,6 @@ def test_messages_are_read_as_they_are(text: str) -> None:
         message(**{**stored(1), "seq": 1, "emitted_at": "0001-01-01T00:00:00+14:00"}),
     ],
 )
-def test_messages_of_odd_shape_are_told(text: str) -> None:
+def test_invalid_messages_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         read_message(text)

@@ -25,7 +25,7 @@ from engine.config import PipelineSettings
 from engine.errors import SourceError
 from engine.types import Activity, Event, Face, Frame, Mark
 from stream.protocol import SUBPROTOCOL
-from stream.recorded.analyze import Progress, Report, Seen
+from stream.recorded.analyze import OnFrame, Progress, Report
 from stream.recorded.files import EventFiles
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
@@ -111,7 +111,7 @@ class Player:
 class _PipelineFactory:
     """Makes the clip's pipeline; `ended` is set when the clip has been through it."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: OnFrame) -> None:
         self.seen = seen
         self.ended = asyncio.Event()
         self.made: list[Pipeline] = []
@@ -146,7 +146,7 @@ class _ObservedPipeline(Pipeline):
 
 @asynccontextmanager
 async def play_clip(
-    clip: Path, store: Path, *, seen: Seen, server: ServerSettings | None = None, pipeline: PipelineSettings | None = None
+    clip: Path, store: Path, *, seen: OnFrame, server: ServerSettings | None = None, pipeline: PipelineSettings | None = None
 ) -> AsyncIterator[Player]:
     """A live service that plays clip once, its events stored in the folder store; seen gets each frame and its faces."""
     factory = _PipelineFactory(seen)

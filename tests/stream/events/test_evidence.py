@@ -19,7 +19,7 @@ def read(png: bytes | None) -> U8:
     return np.asarray(found, np.uint8)
 
 
-def test_the_face_is_drawn_as_it_was_and_the_flow_in_colours() -> None:
+def test_the_face_is_drawn_unchanged_and_the_flow_in_colours() -> None:
     rng = np.random.default_rng(0)
     onset, apex = rng.integers(0, 256, (2, 128, 128), np.uint8)
     flow = rng.normal(0, 2, (2, 128, 128)).astype(np.float32)
@@ -30,8 +30,8 @@ def test_the_face_is_drawn_as_it_was_and_the_flow_in_colours() -> None:
     assert (read(seen["flow"])[..., ::-1] == flow_colours(flow)).all()
 
 
-def test_pictures_are_drawn_when_they_are_asked_for_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event must not wait for them, and few are ever looked at."""
+def test_pictures_are_drawn_on_request_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event must not wait for them, and few are ever requested."""
     drawn: list[tuple[int, ...]] = []
     draw = module._png
     monkeypatch.setattr(module, "_png", lambda picture: [drawn.append(picture.shape), draw(picture)][1])
@@ -39,7 +39,7 @@ def test_pictures_are_drawn_when_they_are_asked_for_and_once(monkeypatch: pytest
     kept.put("a", evidence())
     kept.put("b", evidence())
     assert "a" in kept and "c" not in kept
-    assert drawn == [], "whether there are any is known without drawing them"
+    assert drawn == [], "membership draws nothing"
     assert kept.get("a", "flow") == kept.get("a", "flow")
     assert drawn == [(128, 128, 3)]
 
@@ -58,11 +58,11 @@ def test_what_does_not_move_is_white() -> None:
 @pytest.mark.parametrize(
     ("u", "v", "colour"), [(3, 0, (255, 0, 0)), (-3, 0, (0, 255, 255)), (0, 3, (128, 255, 0)), (0, -3, (128, 0, 255))]
 )
-def test_the_hue_says_where_to(u: float, v: float, colour: tuple[int, int, int]) -> None:
+def test_the_hue_is_the_direction(u: float, v: float, colour: tuple[int, int, int]) -> None:
     assert np.abs(uniform(u, v).astype(int) - colour).max() <= 1
 
 
-def test_the_saturation_says_how_far_and_noise_stays_pale() -> None:
+def test_the_saturation_is_the_length_and_noise_stays_pale() -> None:
     paleness = [int(uniform(u, 0).min()) for u in (0.1, 0.5, 1.0)]
     assert paleness[0] > 220 and paleness[1] in range(120, 136) and paleness[2] == 0
     strong = np.zeros((2, 100, 100), np.float32)
@@ -79,23 +79,23 @@ def test_only_the_last_events_are_kept() -> None:
     assert all(kept.get("d", picture) for picture in PICTURES)
     kept.put("b", evidence())
     kept.put("e", evidence())
-    assert kept.get("b", "flow") is not None and kept.get("c", "flow") is None, "what came again counts as new"
+    assert kept.get("b", "flow") is not None and kept.get("c", "flow") is None, "evidence put again counts as new"
 
 
 @pytest.mark.parametrize("picture", ["event", "stream", "__class__", "put", ""])
-def test_nothing_but_pictures_can_be_had(picture: str) -> None:
+def test_only_pictures_are_returned(picture: str) -> None:
     kept = EvidenceStore(1)
     kept.put("a", evidence())
     assert kept.get("a", picture) is None
 
 
-def test_none_are_kept_where_none_are_wanted() -> None:
+def test_a_capacity_of_0_keeps_none() -> None:
     kept = EvidenceStore(0)
     kept.put("a", evidence())
     assert len(kept) == 0 and kept.get("a", "onset") is None
 
 
-def test_threads_may_share_it() -> None:
+def test_threads_may_use_it_at_the_same_time() -> None:
     kept = EvidenceStore(10)
 
     def put(name: str) -> None:

@@ -75,7 +75,7 @@ def test_statuses_signals_activities_and_pictures_are_sent_at_once(store: Store)
     on_a_loop(body)
 
 
-def test_a_stream_is_gone_behind_its_last_events(store: Store) -> None:
+def test_a_removal_is_sent_after_the_last_events_of_the_stream(store: Store) -> None:
     async def body() -> None:
         sources: list[tuple[str, str | None]] = []
         async with running(store, sent=lambda message: sources.append((message.type, message.source))) as hub:
@@ -95,7 +95,7 @@ def test_a_stream_is_gone_behind_its_last_events(store: Store) -> None:
     on_a_loop(body)
 
 
-def test_who_joins_is_sent_how_each_source_is_doing(store: Store) -> None:
+def test_a_subscriber_that_joins_is_sent_each_sources_status(store: Store) -> None:
     async def body() -> None:
         hub = Hub(store, model="ahmsa-3db@sha256:0", version="0.1.0")
         hub.post(SourceStatus("lobby", "rtsp", "starting"))
@@ -111,7 +111,7 @@ def test_who_joins_is_sent_how_each_source_is_doing(store: Store) -> None:
 
 
 def test_a_client_that_resumes_gets_each_event_once_while_events_go_on(store: Store) -> None:
-    """Many join at different moments, some replaying much, some nothing, under load all the while."""
+    """Many join at different times, with long and empty replays, under load."""
     store.append([stored(number) for number in range(500)])
 
     async def body() -> None:
@@ -134,7 +134,7 @@ def test_a_client_that_resumes_gets_each_event_once_while_events_go_on(store: St
     on_a_loop(body)
 
 
-def test_what_is_sent_between_the_call_and_the_first_step_is_not_missed(store: Store) -> None:
+def test_events_sent_between_the_call_of_follow_and_its_first_step_are_not_missed(store: Store) -> None:
     async def body() -> None:
         async with running(store) as hub:
             client, other = Client(), Client()
@@ -148,7 +148,7 @@ def test_what_is_sent_between_the_call_and_the_first_step_is_not_missed(store: S
     on_a_loop(body)
 
 
-def test_replay_waits_for_the_reader_and_never_for_the_others(store: Store) -> None:
+def test_a_replay_waits_for_its_subscriber_alone(store: Store) -> None:
     store.append([stored(number) for number in range(1000)])
 
     async def body() -> None:
@@ -159,7 +159,7 @@ def test_replay_waits_for_the_reader_and_never_for_the_others(store: Store) -> N
             await hub.follow(quick, 0)
             hub.post(decided(1000))
             await quick.until(lambda: len(quick.seqs) == 1001)
-            assert len(slow.got) == 1, "one that does not read is sent nothing more"
+            assert len(slow.got) == 1, "a subscriber that does not read is sent nothing more"
             slow.reading.set()
             await following
             assert slow.seqs == quick.seqs == list(range(1, 1002))
@@ -167,25 +167,25 @@ def test_replay_waits_for_the_reader_and_never_for_the_others(store: Store) -> N
     on_a_loop(body)
 
 
-def test_a_client_that_goes_while_it_catches_up_never_joins(store: Store) -> None:
+def test_a_client_that_disconnects_during_the_replay_never_joins(store: Store) -> None:
     store.append([stored(1), stored(2)])
 
-    class Gone(Client):
+    class Disconnected(Client):
         async def drained(self) -> None:
-            raise ConnectionResetError("gone")
+            raise ConnectionResetError("disconnected")
 
     async def body() -> None:
         async with running(store) as hub:
-            gone = Gone()
+            client = Disconnected()
             with pytest.raises(ConnectionResetError):
-                await hub.follow(gone, 0)
+                await hub.follow(client, 0)
             assert hub.subscribers == 0
-            hub.leave(gone)
+            hub.leave(client)
 
     on_a_loop(body)
 
 
-def test_the_filter_holds_for_replay_and_for_what_follows(store: Store) -> None:
+def test_the_subscription_applies_to_the_replay_and_afterwards(store: Store) -> None:
     store.append([stored(1), stored(2, label="positive"), stored(3, length_s=2.0), stored(4, stream="door")])
 
     async def body() -> None:
@@ -200,7 +200,7 @@ def test_the_filter_holds_for_replay_and_for_what_follows(store: Store) -> None:
     on_a_loop(body)
 
 
-def test_a_since_from_another_store_is_reported_and_followed_from_here_on(store: Store) -> None:
+def test_a_since_of_another_store_is_reported_and_new_events_are_sent(store: Store) -> None:
     store.append([stored(1)])
 
     async def body() -> None:
@@ -215,8 +215,8 @@ def test_a_since_from_another_store_is_reported_and_followed_from_here_on(store:
     on_a_loop(body)
 
 
-class Trouble(Store):
-    """A real store on a disk that is full for a while."""
+class Full(Store):
+    """A store on a disk that is full for a while."""
 
     def fill(self) -> None:
         used = self._db.execute("PRAGMA page_count").fetchone()[0]
@@ -226,9 +226,9 @@ class Trouble(Store):
         self._db.execute("PRAGMA max_page_count = 1000000")
 
 
-def filled(folder: Path) -> Trouble:
-    """A store that has no room for one more event."""
-    store = Trouble(folder)
+def filled(folder: Path) -> Full:
+    """A store without room for one more event."""
+    store = Full(folder)
     store.fill()
     with pytest.raises(OutputError):
         while True:
@@ -236,17 +236,17 @@ def filled(folder: Path) -> Trouble:
     return store
 
 
-async def recovered(hub: Hub, store: Trouble) -> None:
+async def recovered(hub: Hub, store: Full) -> None:
     await asyncio.get_running_loop().run_in_executor(hub._threads._write, store.make_room)
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "RETRY_S", (0.005, 0.02))
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_full_disk_is_reported_events_wait_and_are_sent_when_there_is_room(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fast_retries")
+def test_a_full_disk_is_reported_and_events_are_sent_once_there_is_room(tmp_path: Path) -> None:
     store = filled(tmp_path)
     before = store.last
 
@@ -257,13 +257,13 @@ def test_a_full_disk_is_reported_events_wait_and_are_sent_when_there_is_room(tmp
             for number in range(10):
                 hub.post(decided(number))
             await client.until(lambda: bool(client.of("heartbeat")))
-            (told,) = client.of("error")
-            assert told["code"] == "store"
-            assert "the disk is full" in told["message"]
+            (error,) = client.of("error")
+            assert error["code"] == "store"
+            assert "the disk is full" in error["message"]
             assert "wait in memory" in (hub.problem or "")
             assert client.of("heartbeat")[0]["problem"] == json.loads(hub.hello().encoded)["problem"] == hub.problem
             hub.post(decided(10, state="provisional"))
-            assert client.got[-1]["state"] == "provisional", "what needs no store goes on"
+            assert client.got[-1]["state"] == "provisional", "provisional events are sent"
             hub.post(decided(10))
             assert client.seqs == []
             await recovered(hub, store)
@@ -281,8 +281,8 @@ def test_a_full_disk_is_reported_events_wait_and_are_sent_when_there_is_room(tmp
     store.close()
 
 
-@pytest.mark.usefixtures("impatient")
-def test_beyond_its_bound_the_oldest_events_are_lost_and_it_is_reported(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fast_retries")
+def test_beyond_the_backlog_limit_the_oldest_events_are_lost_and_reported(tmp_path: Path) -> None:
     store = filled(tmp_path)
 
     async def body() -> None:
@@ -304,10 +304,8 @@ def test_beyond_its_bound_the_oldest_events_are_lost_and_it_is_reported(tmp_path
     store.close()
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_service_that_ends_with_a_full_disk_ends_and_says_what_is_lost(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.usefixtures("fast_retries")
+def test_shutdown_with_a_full_disk_reports_what_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = filled(tmp_path)
 
     async def body() -> None:
@@ -321,8 +319,8 @@ def test_a_service_that_ends_with_a_full_disk_ends_and_says_what_is_lost(
     store.close()
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_stream_is_reported_to_be_gone_even_where_its_events_cannot_be_stored(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fast_retries")
+def test_a_removal_is_sent_even_where_the_streams_events_cannot_be_stored(tmp_path: Path) -> None:
     store = filled(tmp_path)
 
     async def body() -> None:
@@ -340,7 +338,7 @@ def test_a_stream_is_reported_to_be_gone_even_where_its_events_cannot_be_stored(
     store.close()
 
 
-def test_what_waits_is_stored_before_the_end(store: Store) -> None:
+def test_the_queue_is_stored_before_the_end(store: Store) -> None:
     async def body() -> None:
         async with running(store) as hub:
             for number in range(200):
@@ -350,7 +348,7 @@ def test_what_waits_is_stored_before_the_end(store: Store) -> None:
     assert len(store.since(0)) == 200
 
 
-def test_who_catches_up_while_the_service_ends_gets_an_error(store: Store) -> None:
+def test_a_replay_during_shutdown_fails(store: Store) -> None:
     store.append([stored(1)])
 
     async def body() -> None:
@@ -362,7 +360,7 @@ def test_who_catches_up_while_the_service_ends_gets_an_error(store: Store) -> No
     on_a_loop(body)
 
 
-def test_heartbeats_come_by_themselves(store: Store) -> None:
+def test_heartbeats_are_sent_at_intervals(store: Store) -> None:
     async def body() -> None:
         async with running(store, heartbeat_s=0.005) as hub:
             client = Client()
@@ -373,7 +371,7 @@ def test_heartbeats_come_by_themselves(store: Store) -> None:
     on_a_loop(body)
 
 
-def test_who_wants_nothing_of_a_long_replay_hears_how_far_it_has_come(store: Store) -> None:
+def test_a_long_replay_sends_heartbeats_to_a_client_that_wants_none_of_it(store: Store) -> None:
     store.append([stored(number) for number in range(1000)])
 
     async def body() -> None:
@@ -397,7 +395,7 @@ def test_old_events_are_removed_while_it_runs(tmp_path: Path) -> None:
     on_a_loop(body)
 
 
-def test_evidence_is_reported_where_the_pictures_still_are(store: Store) -> None:
+def test_messages_say_whether_evidence_is_kept(store: Store) -> None:
     store.append([stored(1), stored(2)])
 
     async def body() -> None:
@@ -409,7 +407,7 @@ def test_evidence_is_reported_where_the_pictures_still_are(store: Store) -> None
     on_a_loop(body)
 
 
-def test_figures_are_reported(store: Store) -> None:
+def test_metrics_are_reported(store: Store) -> None:
     store.append([stored(1), stored(2)])
     sent: list[str] = []
     kept: list[tuple[int, float]] = []

@@ -21,7 +21,7 @@ from tests.subscribing import DEADLINE_S, Client, on_a_loop, running
 
 
 @pytest.fixture
-def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+def frequent_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "RETRY_S", (0.005, 0.02))
     monkeypatch.setattr(monitor_module, "CHECK_S", 0.02)
     monkeypatch.setattr(monitor_module, "LEAST_S", 0.01)
@@ -38,8 +38,8 @@ async def followed(store: Store) -> AsyncIterator[tuple[Hub, Client]]:
         yield hub, client
 
 
-@pytest.mark.usefixtures("watchful")
-def test_a_store_that_is_removed_is_reported_everywhere_and_nothing_claimed_stored(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("frequent_checks")
+def test_a_removed_store_is_reported_everywhere_and_nothing_is_stored(tmp_path: Path) -> None:
     folder, away = tmp_path / "events", tmp_path / "away"
     with Store(folder) as store:
 
@@ -62,8 +62,8 @@ def test_a_store_that_is_removed_is_reported_everywhere_and_nothing_claimed_stor
         on_a_loop(body)
 
 
-@pytest.mark.usefixtures("watchful")
-def test_a_new_file_is_begun_where_it_may_and_the_clients_go_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("frequent_checks")
+def test_a_new_file_is_created_where_allowed_and_clients_are_served(tmp_path: Path) -> None:
     with Store(tmp_path, recreate=True) as store:
 
         async def body() -> None:
@@ -80,8 +80,8 @@ def test_a_new_file_is_begun_where_it_may_and_the_clients_go_on(tmp_path: Path) 
         assert [event["id"] for event in kept.since(0)] == ["lobby-2"]
 
 
-@pytest.mark.usefixtures("watchful")
-def test_a_file_that_is_overwritten_is_noticed_though_nothing_happens(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("frequent_checks")
+def test_an_overwritten_file_is_found_without_any_event(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
 
         async def body() -> None:
@@ -95,8 +95,8 @@ def test_a_file_that_is_overwritten_is_noticed_though_nothing_happens(tmp_path: 
         on_a_loop(body)
 
 
-@pytest.mark.usefixtures("watchful")
-def test_no_event_is_lost_while_the_system_refuses_to_read_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("frequent_checks")
+def test_no_event_is_lost_while_the_file_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -116,14 +116,14 @@ def test_no_event_is_lost_while_the_system_refuses_to_read_the_store(tmp_path: P
         on_a_loop(body)
 
 
-@pytest.mark.usefixtures("watchful")
-def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
+@pytest.mark.usefixtures("frequent_checks")
+def test_events_are_stored_and_shutdown_completes_during_an_examination(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+    started, go_on = threading.Event(), threading.Event()
 
     def slow(*_: object, **__: object) -> bool:
-        begun.set()
+        started.set()
         return go_on.wait(4 * DEADLINE_S)
 
     monkeypatch.setattr(store_module, "examine", slow)
@@ -134,7 +134,7 @@ def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
             async with running(store, heartbeat_s=1000) as hub:
                 client = Client()
                 hub.join(client)
-                await client.until(begun.is_set)
+                await client.until(started.is_set)
                 hub.post(decided(1))
                 await client.until(lambda: client.seqs == [1])
 
@@ -144,8 +144,8 @@ def test_events_are_stored_and_the_end_comes_while_the_file_is_examined(
             go_on.set()
 
 
-@pytest.mark.usefixtures("watchful")
-def test_a_disk_that_hangs_is_reported_and_once_it_answers_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("frequent_checks")
+def test_a_hanging_disk_is_reported_until_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor_module, "HUNG_S", 0.02)
     with Store(tmp_path) as store:
 

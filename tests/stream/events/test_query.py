@@ -45,11 +45,11 @@ def test_readers_see_what_is_written_while_they_are_open(store: Store) -> None:
         assert (reader.last(), reader.since(0)) == (0, [])
         store.append([stored(1)])
         assert (reader.last(), seqs(reader.since(0))) == (1, [1])
-        assert reader.identity == store.identity
+        assert reader.identity() == store.identity
 
 
 @pytest.mark.parametrize("body", [*DAMAGED, 17, "\x00"])
-def test_a_damaged_event_is_left_out_counted_and_told_once(
+def test_a_damaged_event_is_skipped_counted_and_logged_once(
     store: Store, caplog: pytest.LogCaptureFixture, body: object
 ) -> None:
     store.append([stored(number) for number in range(1, 8)])
@@ -60,7 +60,7 @@ def test_a_damaged_event_is_left_out_counted_and_told_once(
             assert seqs(reader.since(0)) == [1, 4, 5, 6, 7]
             assert seqs(reader.since(0, limit=3)) == [1, 4, 5], "a page is full while there is more"
             assert reader.since(1, upto=3) == []
-        assert reader.damaged == 2
+        assert reader.damaged == {2, 3}
     assert [f"event {number} in" in line for number, line in zip((2, 3), caplog.messages, strict=True)] == [True, True]
 
 
@@ -75,7 +75,7 @@ from pathlib import Path
 from engine.errors import OutputError
 from stream.events.query import Reader
 folder = Path(sys.argv[1])
-if not os.geteuid():  # root may always
+if not os.geteuid():  # root always may
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
@@ -90,7 +90,7 @@ except OutputError as error:
 
 @pytest.fixture
 def exposed() -> Iterator[Path]:
-    """A folder with a store, in a place where every user can look."""
+    """A folder with a store that every user can reach."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         with Store(folder) as written:
@@ -100,7 +100,7 @@ def exposed() -> Iterator[Path]:
 
 
 def read_only(folder: Path) -> str:
-    """What somebody reads there who may not write there."""
+    """What a user without write access reads there."""
     for path in folder.iterdir():
         path.chmod(0o444)
     folder.chmod(0o555)
@@ -124,7 +124,7 @@ def test_a_read_only_folder_is_read_while_a_service_writes_there(exposed: Path) 
             path.chmod(0o644)
 
 
-def test_a_read_only_copy_of_a_store_that_was_never_closed_is_told(exposed: Path) -> None:
+def test_a_read_only_copy_of_a_store_that_was_not_closed_is_reported(exposed: Path) -> None:
     with Store(exposed) as store:
         store.append([stored(3)])
         log = Path(f"{store.path}-wal").read_bytes()
@@ -132,7 +132,7 @@ def test_a_read_only_copy_of_a_store_that_was_never_closed_is_told(exposed: Path
     assert read_only(exposed).endswith("is read-only; copy the folder to where it can be written")
 
 
-def test_a_folder_without_events_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_events_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no events"):
         Reader(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []

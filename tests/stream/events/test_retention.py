@@ -11,7 +11,7 @@ DAY_S = 86_400.0
 
 
 class Machine:
-    """Its two clocks, moved by the test."""
+    """Two clocks, moved by the test."""
 
     def __init__(self) -> None:
         self.wall, self.steady = NOW, 1000.0
@@ -24,16 +24,16 @@ class Machine:
         self.wall += seconds + set_by
 
 
-def test_a_clock_that_goes_on_is_believed() -> None:
+def test_a_clock_without_a_jump_is_trusted() -> None:
     machine = Machine()
     clock = machine.clock(NOW - 60)
     for _ in range(200):
         assert clock.now() == machine.wall
-        machine.run(3600, set_by=0.9 * JUMP_S)  # slow, and put right now and then
+        machine.run(3600, set_by=0.9 * JUMP_S)  # slow, and corrected at times
     assert clock.now() == machine.wall
 
 
-def test_a_clock_that_jumps_is_not_and_is_again_once_it_is_back() -> None:
+def test_a_clock_that_jumps_is_trusted_again_once_it_is_set_back() -> None:
     machine = Machine()
     clock = machine.clock(NOW - 60)
     machine.run(30, set_by=200 * DAY_S)
@@ -44,7 +44,7 @@ def test_a_clock_that_jumps_is_not_and_is_again_once_it_is_back() -> None:
     assert clock.now() == machine.wall
 
 
-def test_a_clock_that_was_set_is_believed_after_a_day() -> None:
+def test_a_clock_that_was_set_is_trusted_after_a_day() -> None:
     for by in (200 * DAY_S, -200 * DAY_S):
         machine = Machine()
         clock = machine.clock(None)
@@ -60,8 +60,8 @@ def test_a_clock_that_was_set_is_believed_after_a_day() -> None:
         assert clock.now() == machine.wall
 
 
-def test_a_clock_far_from_the_newest_event_is_to_prove_itself() -> None:
-    for newest, believed in (
+def test_a_clock_far_from_the_newest_event_is_trusted_after_a_day() -> None:
+    for newest, trusted in (
         (None, True),
         (NOW - AWAY_S, True),
         (NOW + 30, True),
@@ -70,12 +70,12 @@ def test_a_clock_far_from_the_newest_event_is_to_prove_itself() -> None:
     ):
         machine = Machine()
         clock = machine.clock(newest)
-        assert (clock.now() is not None) is believed, newest
+        assert (clock.now() is not None) is trusted, newest
         machine.run(CONFIRM_S)
         assert clock.now() == machine.wall
 
 
-def test_what_is_stored_while_a_clock_is_wrong_has_the_time_it_was_before() -> None:
+def test_stamps_ignore_a_jump_of_the_clock() -> None:
     machine = Machine()
     clock = machine.clock(NOW - 60)
     machine.run(30)
@@ -83,19 +83,19 @@ def test_what_is_stored_while_a_clock_is_wrong_has_the_time_it_was_before() -> N
     assert clock.stamp() == right
     machine.run(30, set_by=200 * DAY_S)
     assert clock.stamp() == right + 30
-    assert machine.clock(NOW).stamp() == machine.wall, "there is no better one"
+    assert machine.clock(NOW).stamp() == machine.wall, "no other time is known"
 
 
-def test_a_clock_that_the_network_sets_soon_after_the_start_is_followed() -> None:
+def test_a_clock_set_soon_after_the_start_is_followed() -> None:
     machine = Machine()
     clock = machine.clock(NOW - 60)
     machine.run(30, set_by=DAY_S)
     assert (clock.stamp(), clock.now()) == (machine.wall, machine.wall)
     machine.run(SETTLED_S, set_by=DAY_S)
-    assert clock.stamp() == machine.wall - DAY_S and clock.now() is None, "later it is to prove itself"
+    assert clock.stamp() == machine.wall - DAY_S and clock.now() is None, "later it has to run for a day first"
 
 
-def test_a_week_away_is_followed_at_once_and_nothing_removed_on_its_word() -> None:
+def test_after_a_week_off_stamps_follow_the_clock_at_once_and_nothing_is_removed() -> None:
     for newest in (NOW - 60, None):
         machine = Machine()
         clock = machine.clock(newest)
@@ -105,7 +105,7 @@ def test_a_week_away_is_followed_at_once_and_nothing_removed_on_its_word() -> No
         assert clock.now() == machine.wall
 
 
-def test_a_clock_that_is_wrong_soon_after_the_start_is_believed_once_it_is_back() -> None:
+def test_a_clock_wrong_soon_after_the_start_is_trusted_once_it_is_set_back() -> None:
     machine = Machine()
     clock = machine.clock(NOW - 60)
     machine.run(30, set_by=20 * DAY_S)
@@ -114,7 +114,7 @@ def test_a_clock_that_is_wrong_soon_after_the_start_is_believed_once_it_is_back(
     assert (clock.stamp(), clock.now()) == (machine.wall, machine.wall)
 
 
-def test_what_a_clock_has_proved_counts_in_the_next_run_unless_it_was_set_between() -> None:
+def test_the_time_without_a_jump_counts_in_the_next_run_unless_the_clock_was_set_between() -> None:
     for away, carried in ((7 * DAY_S, True), (CONTINUED_S + DAY_S, False), (-DAY_S, False)):
         machine = Machine()
         clock = machine.clock(NOW - 7 * DAY_S)

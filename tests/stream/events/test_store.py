@@ -59,7 +59,7 @@ def test_all_or_none_of_a_batch_is_kept(store: Store) -> None:
     assert store.append([stored(4)]) == [2], "a failed append uses up no seq"
 
 
-def test_retention_by_age_removes_the_old_ones_alone(tmp_path: Path) -> None:
+def test_retention_by_age_removes_only_old_events(tmp_path: Path) -> None:
     with Store(tmp_path, keep_days=30) as kept:
         kept.append([stored(1), stored(2), stored(3)])
         with sqlite3.connect(tmp_path / FILE) as aged:
@@ -81,7 +81,7 @@ def test_retention_by_size_removes_the_oldest_and_shrinks_the_file(tmp_path: Pat
     assert bound / 2 < (tmp_path / FILE).stat().st_size <= bound
 
 
-def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> None:
+def test_nothing_is_removed_by_a_clock_that_is_wrong_for_a_while(tmp_path: Path) -> None:
     """200 days ahead for half a minute, and back; then a year on, for good."""
     machine = {"wall": time.time(), "steady": 0.0}
 
@@ -109,7 +109,9 @@ def test_a_clock_that_is_wrong_for_a_while_removes_nothing(tmp_path: Path) -> No
         assert opened_with_a_wrong_clock.prune() == 0
 
 
-def test_a_service_that_runs_for_hours_a_week_removes_old_events_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_service_that_runs_a_few_hours_a_week_removes_old_events_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     machine = {"wall": time.time(), "steady": 0.0}
 
     def clock(newest: float | None, waited: Waited | None) -> TrustedClock:
@@ -130,7 +132,7 @@ def test_a_service_that_runs_for_hours_a_week_removes_old_events_too(tmp_path: P
     assert "by the clock of this machine the newest event is 7 days old" in caplog.text
 
 
-def test_an_event_stored_by_a_clock_that_was_years_behind_is_not_old(tmp_path: Path) -> None:
+def test_an_event_stamped_by_a_clock_years_behind_is_not_old(tmp_path: Path) -> None:
     with Store(tmp_path, keep_days=30) as kept:
         kept.append([stored(number) for number in range(5)])
         with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as aged:
@@ -161,14 +163,14 @@ def overwritten(folder: Path) -> None:
         file.write(bytes(100))
 
 
-def without_its_log(folder: Path) -> None:
-    """What is in SQLite's log would mend the file."""
+def checkpointed(folder: Path) -> None:
+    """Else the content of SQLite's log would repair the file."""
     with contextlib.closing(sqlite3.connect(folder / FILE)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def overwritten_behind_its_beginning(folder: Path) -> None:
-    without_its_log(folder)
+def overwritten_after_its_header(folder: Path) -> None:
+    checkpointed(folder)
     with (folder / FILE).open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 4096)
@@ -177,7 +179,7 @@ def overwritten_behind_its_beginning(folder: Path) -> None:
 def overwritten_by_another_store(folder: Path) -> None:
     with Store(folder.parent / "other") as other:
         other.append([stored(7)])
-    without_its_log(folder)
+    checkpointed(folder)
     (folder / FILE).write_bytes(other.path.read_bytes())
 
 
@@ -185,10 +187,10 @@ def overwritten_by_another_store(folder: Path) -> None:
     "harm",
     [
         *(removed, folder_removed, replaced),
-        *(overwritten, overwritten_behind_its_beginning, overwritten_by_another_store),
+        *(overwritten, overwritten_after_its_header, overwritten_by_another_store),
     ],
 )
-def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[Path], None], tmp_path: Path) -> None:
+def test_nothing_is_appended_to_a_file_lost_while_in_use(harm: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "events"
     with Store(folder) as kept:
         kept.append([stored(1)])
@@ -203,33 +205,33 @@ def test_a_file_that_is_lost_while_it_is_in_use_takes_no_event(harm: Callable[[P
         assert kept.last == 1
 
 
-def test_a_disk_that_refuses_to_be_read_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_error_of_the_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with Store(tmp_path) as store:
         with monkeypatch.context() as broken:
             broken.setattr(os, "pread", refuse)
-            for look in (store.check, store.examine, store.reopen, lambda: store.append([stored(1)])):
+            for use in (store.check, store.examine, store.reopen, lambda: store.append([stored(1)])):
                 with pytest.raises(OutputError, match=r"events\.sqlite3.*nput/output error"):
-                    look()
+                    use()
         assert store.append([stored(1)]) == [1]
 
 
-def test_a_folder_that_cannot_be_looked_into_is_reported_as_such(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     folder, away = tmp_path / "events", tmp_path / "away"
     with Store(folder) as store:
         folder.rename(away)
         folder.symlink_to("x" * 300)  # fails in stat, for root too, as a folder without rights does for everybody else
-        for look in (store.check, store.reopen):
+        for use in (store.check, store.reopen):
             with pytest.raises(OutputError, match=r"events\.sqlite3"):
-                look()
+                use()
         folder.unlink()
         away.rename(folder)
         assert store.append([stored(1)]) == [1]
 
 
-def test_a_look_through_a_large_file_is_cut_short_and_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examination_of_a_large_file_is_limited_and_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(tmp_path) as kept:
         kept.append([stored(1)])
         path, identity = kept.path, kept.identity
@@ -239,7 +241,7 @@ def test_a_look_through_a_large_file_is_cut_short_and_says_nothing(tmp_path: Pat
     assert any(not examine(path, identity, 1, within_s=step / 2000) for step in range(1, 100))
     with Store(tmp_path) as kept:
         kept.examine()
-        overwritten_behind_its_beginning(tmp_path)
+        overwritten_after_its_header(tmp_path)
         with pytest.raises(LostError):
             kept.examine()
         monkeypatch.setattr(store_module, "examine", lambda *_, within_s: within_s > EXAMINED_S)
@@ -249,7 +251,7 @@ def test_a_look_through_a_large_file_is_cut_short_and_says_nothing(tmp_path: Pat
     assert EXAMINED_S < HUNG_S
 
 
-def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
+def test_a_file_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
     path, away = tmp_path / FILE, tmp_path / "away"
     with Store(tmp_path) as kept:
         kept.append([stored(1)])
@@ -263,15 +265,17 @@ def test_what_is_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None
         assert seqs(kept.since(0)) == [1, 2]
 
 
-def test_an_event_written_while_the_file_goes_is_not_stored_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file goes between the event's transaction and the look behind it, and comes back."""
+def test_an_event_written_while_the_file_is_removed_is_not_stored_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is removed between the event's transaction and the check after it, and put back."""
     with Store(tmp_path) as kept:
-        look, looks = kept.check, iter([False, True, False, False])
+        check_file, failing = kept.check, iter([False, True, False, False])
 
         def check() -> None:
-            if next(looks):
-                raise LostError("gone")
-            look()
+            if next(failing):
+                raise LostError("removed")
+            check_file()
 
         monkeypatch.setattr(kept, "check", check)
         with pytest.raises(LostError):
@@ -281,7 +285,7 @@ def test_an_event_written_while_the_file_goes_is_not_stored_twice(tmp_path: Path
 
 
 @pytest.mark.parametrize("harm", [removed, folder_removed])
-def test_a_new_file_goes_on_where_it_may(harm: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_new_file_continues_the_old_one_where_allowed(harm: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "events"
     with Store(folder, recreate=True) as kept:
         kept.append([stored(1), stored(2)])
@@ -296,7 +300,7 @@ def test_a_new_file_goes_on_where_it_may(harm: Callable[[Path], None], tmp_path:
         assert (again.identity, again.last) == (identity, 3)
 
 
-def test_another_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_replaced_the_store_is_not_used(tmp_path: Path) -> None:
     with Store(tmp_path, recreate=True) as kept:
         replaced(tmp_path)
         with pytest.raises(LostError):
@@ -304,7 +308,7 @@ def test_another_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["-wal", "-shm"])
-def test_a_log_that_is_lost_is_begun_anew_without_loss(ending: str, tmp_path: Path) -> None:
+def test_a_removed_log_is_recreated_without_loss(ending: str, tmp_path: Path) -> None:
     with Store(tmp_path) as kept:
         kept.append([stored(1)])
         Path(f"{kept.path}{ending}").unlink()
@@ -315,7 +319,7 @@ def test_a_log_that_is_lost_is_begun_anew_without_loss(ending: str, tmp_path: Pa
         assert seqs(kept.since(0)) == [1, 2]
 
 
-def test_a_store_that_everybody_could_read_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_readable_by_everybody_is_made_private(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Store(tmp_path) as kept:
         path = kept.path
     path.chmod(0o666)
@@ -324,7 +328,7 @@ def test_a_store_that_everybody_could_read_is_closed_to_others(tmp_path: Path, c
     assert "could be used by every user of this machine (mode 0666)" in caplog.text
 
 
-def test_a_store_without_its_identity_is_reported_in_one_sentence(tmp_path: Path) -> None:
+def test_a_store_without_its_identity_is_reported(tmp_path: Path) -> None:
     with Store(tmp_path) as kept:
         kept._db.execute("DELETE FROM identity")
     for opened in (Store, Reader):
@@ -365,7 +369,7 @@ def test_a_killed_service_leaves_its_folder_free_and_its_events_whole(tmp_path: 
         assert again.append([stored(3)]) == [3]
 
 
-def test_writing_waits_a_moment_for_another_program_and_says_so(tmp_path: Path) -> None:
+def test_writing_waits_for_another_program_and_reports_it(tmp_path: Path) -> None:
     store = Store(tmp_path, keep_days=0)
     with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -421,7 +425,7 @@ def scribbled(path: Path) -> None:
     ],
     ids=["foreign", "newer", "text", "torn", "scribbled"],
 )
-def test_a_file_that_cannot_be_used_is_reported_in_one_sentence_and_left_alone(tmp_path: Path, spoil, sentence: str) -> None:
+def test_a_file_that_cannot_be_used_is_reported_and_not_changed(tmp_path: Path, spoil, sentence: str) -> None:
     spoil(tmp_path / FILE)
     before = (tmp_path / FILE).read_bytes()
     with pytest.raises(OutputError, match=sentence) as caught:
@@ -433,7 +437,7 @@ def test_a_file_that_cannot_be_used_is_reported_in_one_sentence_and_left_alone(t
         Store(tmp_path)
 
 
-def test_a_full_disk_is_reported_and_once_there_is_room_it_goes_on(store: Store) -> None:
+def test_a_full_disk_is_reported_and_storing_continues_once_there_is_room(store: Store) -> None:
     store.append([stored(1)])
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
@@ -444,7 +448,7 @@ def test_a_full_disk_is_reported_and_once_there_is_room_it_goes_on(store: Store)
     assert store.append([stored(2)]) == [2]
 
 
-def test_the_log_has_its_size_from_the_start_and_the_file_none_of_it(store: Store) -> None:
+def test_the_log_has_its_full_size_from_the_start(store: Store) -> None:
     log = store.path.with_name(f"{FILE}-wal")
     size = log.stat().st_size
     assert size >= store_module.LOG_BYTES
@@ -456,14 +460,14 @@ def test_the_log_has_its_size_from_the_start_and_the_file_none_of_it(store: Stor
     assert store.path.stat().st_size < 400_000
 
 
-def test_the_file_is_its_owners_alone(store: Store) -> None:
+def test_the_file_is_private(store: Store) -> None:
     store.append([stored(1)])
     modes = {path.name: path.stat().st_mode & 0o777 for path in store.path.parent.iterdir()}
     assert len(modes) >= 3
     assert set(modes.values()) == {0o600}
 
 
-def test_what_the_system_refuses_to_write_is_reported_and_once_it_may_it_goes_on(tmp_path: Path) -> None:
+def test_a_write_error_is_reported_and_storing_continues_once_it_works(tmp_path: Path) -> None:
     """A limit on the size of files stands for a disk that takes no more, in a process of its own."""
     script = """
 import resource, signal, sys
@@ -492,6 +496,6 @@ assert [event["seq"] for event in store.since(0)] == list(range(1, number + 2))
     assert "cannot be written or read: the disk refuses" in ran.stdout
 
 
-def test_events_are_durable_settings_say_so(store: Store) -> None:
+def test_the_settings_for_durability(store: Store) -> None:
     assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2, "FULL: the log is on the disk before append returns"

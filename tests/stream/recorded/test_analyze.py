@@ -68,14 +68,14 @@ def test_no_face_is_no_event_and_no_problem(faceless: Path, tmp_path: Path) -> N
     assert summary_in(tmp_path / "out")["complete"] is True
 
 
-def test_who_asks_sees_each_frame_with_its_faces(rendered_clip: Path, tmp_path: Path) -> None:
+def test_on_frame_is_called_with_each_frame_and_its_faces(rendered_clip: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, list[int]]] = []
-    analyze(rendered_clip, tmp_path / "out", seen=lambda frame, faces: seen.append((frame.index, [f.id for f in faces])))
+    analyze(rendered_clip, tmp_path / "out", on_frame=lambda frame, faces: seen.append((frame.index, [f.id for f in faces])))
     assert seen == [(index, [0]) for index in range(240)]
 
 
 @pytest.mark.parametrize("size", [(16, 16), (2, 2), (4096, 2304)])
-def test_every_size_of_picture_goes_through(size: tuple[int, int], tmp_path: Path) -> None:
+def test_frames_of_every_size_are_analysed(size: tuple[int, int], tmp_path: Path) -> None:
     codec, pix_fmt = ("libx264", "yuv420p") if size[0] > 2 else ("ffv1", "bgra")
     path = write_video(tmp_path / "clip.mkv", stepping(*size, 4), codec=codec, pix_fmt=pix_fmt)
     report = analyze(path, tmp_path / "out")
@@ -90,13 +90,13 @@ def test_small_queues_change_nothing(rendered_clip: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("size", "asked", "capacity"),
+    ("size", "configured", "capacity"),
     [((640, 360), 8, 8), ((640, 360), 1, 1), ((4096, 2304), 8, 4), ((16384, 8192), 8, 2), ((16, 16), 256, 256)],
 )
-def test_large_pictures_wait_in_shorter_queues(size: tuple[int, int], asked: int, capacity: int, faceless: Path) -> None:
+def test_large_frames_wait_in_shorter_queues(size: tuple[int, int], configured: int, capacity: int, faceless: Path) -> None:
     with open_video(faceless) as source:
         facts = replace(source.facts, width=size[0], height=size[1])
-    assert queue_capacity(asked, facts) == capacity
+    assert queue_capacity(configured, facts) == capacity
 
 
 def test_stopping_keeps_what_was_found(faceless: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_stopping_keeps_what_was_found(faceless: Path, tmp_path: Path) -> None:
     assert 30 <= summary["video"]["frames"] < 90
 
 
-def test_an_expression_still_open_at_a_stop_is_kept_as_cut_short(rendered_clip: Path, tmp_path: Path) -> None:
+def test_an_expression_still_open_at_a_stop_is_kept_as_truncated(rendered_clip: Path, tmp_path: Path) -> None:
     """Stopped at any apex of the truth, the analysis leaves what flushing the pipeline there gives."""
     truth = json.loads(rendered_clip.with_suffix(".truth.json").read_text())
     last = truth["events"][-1]["apex_frame"] + 4
@@ -129,7 +129,7 @@ def test_an_expression_still_open_at_a_stop_is_kept_as_cut_short(rendered_clip: 
     assert [event.as_dict() for event in report.events] == [event.as_dict() for event in fed if event.state == "final"]
 
 
-def test_a_file_cut_off_leaves_what_was_read(tmp_path: Path) -> None:
+def test_a_truncated_file_is_analysed_as_far_as_it_goes(tmp_path: Path) -> None:
     noisy = write_video(tmp_path / "long.mp4", stepping(320, 240, 120), container_options={"movflags": "faststart"})
     data = noisy.read_bytes()
     noisy.write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
@@ -141,7 +141,7 @@ def test_a_file_cut_off_leaves_what_was_read(tmp_path: Path) -> None:
     assert 0 < summary["video"]["frames"] < 120
 
 
-def test_nothing_readable_leaves_no_folder(tmp_path: Path) -> None:
+def test_an_unreadable_file_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(SourceError):
         analyze(tmp_path / "text.mp4", tmp_path / "out")
@@ -149,7 +149,7 @@ def test_nothing_readable_leaves_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_the_run_in_one_sentence(rendered_clip: Path, tmp_path: Path) -> None:
-    """/dev/full takes no byte: a full disk that every machine has."""
+    """/dev/full takes no byte: a full disk on every machine."""
     out = tmp_path / "out"
     out.mkdir()
     (out / "events.jsonl").symlink_to("/dev/full")
@@ -160,7 +160,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence(rendered_clip: Path, tmp_path:
     assert summary_in(out)["complete"] is False
 
 
-def test_a_pipeline_that_cannot_be_built_is_told_and_leaves_an_incomplete_summary(faceless: Path, tmp_path: Path) -> None:
+def test_a_pipeline_that_cannot_be_created_is_reported_and_the_summary_incomplete(faceless: Path, tmp_path: Path) -> None:
     missing = AnalysisSettings.model_validate({"pipeline": {"recognizer": {"weights": str(tmp_path / "none.onnx")}}})
     with pytest.raises((WeightsError, ConfigError), match=r"none\.onnx"):
         analyze(faceless, tmp_path / "out", missing)

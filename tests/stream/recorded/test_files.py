@@ -17,7 +17,7 @@ from stream.recorded.files import EventFiles, as_json, write_atomically
 from tests.events import evidence
 
 PLAYED = {"played": {"onset": 4.004, "apex": 4.204, "offset": 4.438}}
-"""What a file adds to EVENT where a player's clock is the source's."""
+"""The fields that a file adds to EVENT where a player's clock is the source's."""
 
 EVENT = Event(
     id="a1",
@@ -70,7 +70,7 @@ def test_activities_are_on_disk_as_they_come(tmp_path: Path) -> None:
     files.close()
 
 
-def test_the_summary_is_there_from_the_start_and_says_incomplete(tmp_path: Path) -> None:
+def test_the_summary_exists_from_the_start_as_incomplete(tmp_path: Path) -> None:
     files = EventFiles(tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text()) == {"complete": False}
     files.finish({"complete": True})
@@ -90,7 +90,7 @@ def test_a_new_run_replaces_an_old_one(tmp_path: Path) -> None:
     assert len((tmp_path / "events.csv").read_text().splitlines()) == 2
 
 
-def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
+def test_lines_survive_a_kill(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from tests.stream.recorded.test_files import EVENT\n"
         "from stream.recorded.files import EventFiles\n"

@@ -15,7 +15,7 @@ def test_defaults_without_a_file() -> None:
     assert AnalysisSettings().pipeline == PipelineSettings()
 
 
-def test_both_halves_come_from_one_file(tmp_path: Path) -> None:
+def test_pipeline_and_reading_are_read_from_one_file(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text("[reading]\nqueued_frames = 3\n[landmarks]\nmax_faces = 2\n")
     settings = load_analysis_settings(path)
@@ -24,7 +24,7 @@ def test_both_halves_come_from_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[reading]\nthreads = 3", r"a\.toml: reading\.threads: extra inputs are not permitted"),
         ("[reading]\nqueued_frames = 0", r"a\.toml: reading\.queued_frames: .*greater than or equal to 1"),
@@ -34,14 +34,14 @@ def test_both_halves_come_from_one_file(tmp_path: Path) -> None:
         ("not toml", "no valid TOML"),
     ],
 )
-def test_mistakes_are_told_with_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+def test_errors_name_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load_analysis_settings(path)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_analysis_settings(tmp_path / "none.toml")
 

@@ -24,7 +24,7 @@ def test_counts() -> None:
     }
 
 
-def test_the_account_of_a_video(tmp_path: Path) -> None:
+def test_the_summary_of_a_video(tmp_path: Path) -> None:
     with open_video(write_video(tmp_path / "clip.mp4", stepping(64, 48, 31))) as source:
         frames = sum(1 for _ in source)
     summary = summarize(
@@ -69,12 +69,12 @@ def test_a_problem_is_an_incomplete_analysis(tmp_path: Path) -> None:
     assert summary["video"]["duration"] is None
 
 
-def test_versions_of_what_decides_the_result() -> None:
+def test_versions_of_packages_that_affect_the_result() -> None:
     assert set(package_versions()) == set(PACKAGES)
     assert all(package_versions().values())
 
 
-def test_what_limits_what_can_be_found_is_noted() -> None:
+def test_limits_of_the_video_are_noted() -> None:
     assert list(notes(30, {"frames_with_face": 100, "repeated": 9})) == []
     (slow,) = notes(10, {})
     assert "cannot be seen at 10 frames/s" in slow

@@ -158,7 +158,7 @@ def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: th
     trail = _trail(video) if pictures else None
     seen = None if trail is None else trail.note
     with progress_bar(plain(video.name)) as progress:
-        report = run(video, folder, settings, stream=folder.name, progress=progress, seen=seen, stop=stop)
+        report = run(video, folder, settings, stream=folder.name, progress=progress, on_frame=seen, stop=stop)
     show(report)
     if report.problem is not None:
         say_error(report.problem)
@@ -208,14 +208,14 @@ def show(report: Report) -> None:
 def folder_names(videos: list[Path], out: Path) -> list[str]:
     """A name for each video's folder in out: its stem, or stem-2, stem-3 ... where another video took it (whatever the case),
     now or in an earlier run."""
-    from stream.recorded.files import analysed_in
+    from stream.recorded.files import analysed_video
 
     taken: set[str] = set()
     names = []
     for video in videos:
         stem = video.stem.strip(".") or "video"
         name, number = stem, 1
-        while name.casefold() in taken or analysed_in(out / name) not in (None, video.resolve()):
+        while name.casefold() in taken or analysed_video(out / name) not in (None, video.resolve()):
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())

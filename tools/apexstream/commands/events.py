@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 SHOWN = 200
-"""Rows of the table, the newest."""
+"""The most rows of the table, the newest."""
 PIPED_WIDTH = 140
 
 
@@ -36,18 +36,18 @@ class Kind(StrEnum):
     macro = "macro"
 
 
-def _moment(text: str | None) -> float | None:
+def _timestamp(text: str | None) -> float | None:
     """A date or a date and time, local unless it says otherwise, as seconds of the Unix epoch."""
     if text is None:
         return None
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no date or time such as 2026-01-31 or 2026-01-31T09:00Z") from error
+        raise typer.BadParameter(f"{text!r} is no date or time; examples are 2026-01-31 and 2026-01-31T09:00Z") from error
 
 
-def possible(seq: int | None) -> int | None:
-    """An event's number as it was given, refused where it is larger than any can be."""
+def valid_seq(seq: int | None) -> int | None:
+    """seq; raises BadParameter where it is larger than any event's."""
     if seq is not None and seq > LAST_SEQ:
         raise typer.BadParameter(f"{seq} is more than any event's number")
     return seq
@@ -71,15 +71,15 @@ def events(
         typer.Option("--data", metavar="DIR", help="The live service's data folder.", show_default="the user's data folder"),
     ] = None,
     since: Annotated[
-        int, typer.Option("--since", metavar="SEQ", min=0, callback=possible, help="Only events after this number.")
+        int, typer.Option("--since", metavar="SEQ", min=0, callback=valid_seq, help="Only events after this number.")
     ] = 0,
     stream: Annotated[
         list[str] | None, typer.Option("--stream", metavar="NAME", help="Only of this stream; repeatable.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option("--label", metavar="LABEL", help="Only of this class; repeatable.")] = None,
     kind: Annotated[list[Kind] | None, typer.Option("--kind", metavar="micro|macro", help="Only these; repeatable.")] = None,
-    begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Stored at or after this moment.")] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stored before this moment.")] = None,
+    begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Stored at or after this time.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stored before this time.")] = None,
     form: Annotated[
         str,
         typer.Option("--format", metavar="|".join((*VIEWS, *FORMATS)), callback=_known_format, help="How to write them."),
@@ -88,7 +88,7 @@ def events(
 ) -> None:
     """List, filter and export the events that the live service stored.
 
-    Works while the service runs, too. The table shows the newest 200; the other formats hold all that was asked for. Times are
+    Works while the service runs, too. The table shows the newest 200 events, the other formats all. Times are
     dates (2026-01-31) or dates with a time (2026-01-31T09:00), local unless they end with an offset or Z.
     """
     from stream.events.query import Reader
@@ -101,13 +101,13 @@ def events(
             streams=stream or None,
             labels=label or None,
             kinds=[str(one) for one in kind] if kind else None,
-            begin=_moment(begin),
-            end=_moment(end),
+            begin=_timestamp(begin),
+            end=_timestamp(end),
         )
         _write(_written(form, found), out)
-        if reader.damaged:
-            were = "event is" if reader.damaged == 1 else "events are"
-            print(f"apexstream: {reader.damaged} stored {were} damaged and left out", file=sys.stderr)
+        if skipped := len(reader.damaged):
+            events_are = "event is" if skipped == 1 else "events are"
+            print(f"apexstream: {skipped} stored {events_are} damaged and skipped", file=sys.stderr)
 
 
 def _pages(reader: Reader, since: int, **bounds: Any) -> Iterator[dict[str, Any]]:
@@ -118,7 +118,7 @@ def _pages(reader: Reader, since: int, **bounds: Any) -> Iterator[dict[str, Any]
 
 
 def _write(pieces: Iterable[str], out: Path | None) -> None:
-    """To the terminal, or to a file that is there as a whole or not at all. Raises OutputError."""
+    """Write to the terminal, or to a file, completely or not at all. Raises OutputError."""
     if out is None:
         sys.stdout.writelines(pieces)
         return
@@ -151,7 +151,7 @@ def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The newest events as a table, and how many there are."""
+    """The newest events as a table, and the number of all."""
     count, newest = 0, deque[dict[str, Any]](maxlen=SHOWN)
     for event in found:
         count += 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apexstream.commands.events import possible
+from apexstream.commands.events import valid_seq
 from engine.errors import InputError, OutputError
 from engine.text import json_line, plain
 from stream.schema import LAST_SEQ
@@ -35,63 +35,65 @@ def watch(
             "--since",
             metavar="SEQ",
             min=0,
-            callback=possible,
-            help="Begin with stored events after this number; 0: with the first.",
+            callback=valid_seq,
+            help="Start with stored events after this number; 0: with the first.",
         ),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="FILE", help="Note in FILE how far it came, and go on from there the next time."),
+        typer.Option("--resume", metavar="FILE", help="Save the position in FILE, and resume there the next time."),
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", metavar="FILE", help="A file that holds the token; else APEXSTREAM_TOKEN is used."),
+        typer.Option("--token-file", metavar="FILE", help="A file with the token; else APEXSTREAM_TOKEN is used."),
     ] = None,
     ca: Annotated[
-        Path | None, typer.Option("--ca", metavar="FILE", help="Whom to trust for wss://, besides the system's (PEM).")
+        Path | None, typer.Option("--ca", metavar="FILE", help="Certificates to trust for wss://, besides the system's (PEM).")
     ] = None,
-    stream: Annotated[list[str] | None, typer.Option("--stream", metavar="NAME", help="Only of this; repeatable.")] = None,
-    provisional: Annotated[bool, typer.Option("--provisional", help="Show events as soon as their apex is sure, too.")] = False,
+    stream: Annotated[list[str] | None, typer.Option("--stream", metavar="NAME", help="Only this stream; repeatable.")] = None,
+    provisional: Annotated[
+        bool, typer.Option("--provisional", help="Also show events before they have ended, as soon as their apex is sure.")
+    ] = False,
     count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="End after N final events.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as received.")] = False,
 ) -> None:
     """Print a live service's events as they come.
 
-    When the connection breaks it is made again, for ever, and goes on after the last event: none is left out and none comes
-    twice. Events go to standard output; what becomes of sources and connection is told beside them. Ctrl-C ends it. With
-    --resume, an end between printing an event and noting it may print that one event again the next time.
+    When the connection is lost it connects again, without end, and resumes after the last event: none is missing or repeated.
+    Events go to standard output, the states of sources and connection to standard error. Ctrl-C ends it. With --resume, a kill
+    between printing an event and saving the position may print that one event again the next time.
     """
     from stream.client import Place, Remote, socket_url
     from stream.protocol import Subscribe
 
     socket_url(url)
-    place = _noted(resume) or Place()
+    place = _saved_place(resume) or Place()
     if since is not None:
         place = Place(since)
-    remote = Remote(url, _token(token_file), _trusting(ca) if socket_url(url).startswith("wss:") else None)
-    wish = Subscribe(types=("expression", "status"), streams=tuple(stream) if stream else None)
-    show = _Show(as_json, provisional, count)
-    asyncio.run(_until_stopped(_watch(remote, place, wish, show, resume)))
+    remote = Remote(url, _token(token_file), _tls_context(ca) if socket_url(url).startswith("wss:") else None)
+    subscription = Subscribe(types=("expression", "status"), streams=tuple(stream) if stream else None)
+    show = _Printer(as_json, provisional, count)
+    asyncio.run(_until_stopped(_watch(remote, place, subscription, show, resume)))
 
 
-class _Show:
-    """Prints messages; `over` once it printed as many final events as were wanted."""
+class _Printer:
+    """Prints messages; done once it has printed count final events."""
 
     def __init__(self, as_json: bool, provisional: bool, count: int | None) -> None:
         self._as_json, self._provisional, self._left = as_json, provisional, count
         self._states: dict[str, tuple[str, str]] = {}
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
         return self._left == 0
 
     def __call__(self, message: dict[str, Any]) -> bool:
-        """Print a message where it is to be; whether it was a final event."""
+        """Print a message, if it is one to print; returns whether it was a final event."""
         kind = message["type"]
         if kind == "status":
-            self._tell_state(message["stream"], message["state"], message["detail"])
+            self._report_state(message["stream"], message["state"], message["detail"])
         elif kind == "error":
-            self.tell(message["message"])
+            self.report(message["message"])
         if kind != "expression":
             return False
         final = message["state"] == "final"
@@ -101,43 +103,43 @@ class _Show:
             self._left -= 1
         return bool(final)
 
-    def _tell_state(self, stream: str, state: str, detail: str) -> None:
-        """A source's state, where it is another than before: its figures come every second."""
+    def _report_state(self, stream: str, state: str, detail: str) -> None:
+        """A source's state, where it changed; statuses are sent every second."""
         if self._states.get(stream) != (state, detail):
             self._states[stream] = state, detail
-            self.tell(f"{stream} is {state}: {detail}" if detail else f"{stream} is {state}")
+            self.report(f"{stream} is {state}: {detail}" if detail else f"{stream} is {state}")
 
     @staticmethod
-    def tell(sentence: str) -> None:
-        """News that are no events."""
+    def report(sentence: str) -> None:
+        """Print what is no event to standard error."""
         print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def line(event: dict[str, Any]) -> str:
-    """An event for people: number, local time, where, what, how sure, and when in the source."""
+    """An event for people: number, local time, stream, label, confidence, and its time in the source."""
     emitted = datetime.fromisoformat(event["emitted_at"]).astimezone()
     number = f"#{event['seq']}" if event["state"] == "final" else "..."
     sure = "" if event["confidence"] is None else f" {event['confidence']:.0%}"
     length = "" if event["offset"] is None else f", {event['offset']['t'] - event['onset']['t']:.2f} s long"
     return (
-        f"{number:<6} {emitted:%H:%M:%S}  {event['stream']}, face {event['face']}: {event['kind'] or 'still going on'}, "
+        f"{number:<6} {emitted:%H:%M:%S}  {event['stream']}, face {event['face']}: {event['kind'] or 'not ended yet'}, "
         f"{event['label']}{sure}, from {event['onset']['t']:.2f} s{length}{' (cut short)' if event.get('truncated') else ''}"
     )
 
 
-async def _watch(remote: Remote, place: Place, wish: Subscribe, show: _Show, resume: Path | None) -> None:
+async def _watch(remote: Remote, place: Place, subscription: Subscribe, show: _Printer, resume: Path | None) -> None:
     from stream.client import follow
 
-    async with aclosing(follow(remote, place, wish=wish, told=show.tell)) as messages:
+    async with aclosing(follow(remote, place, subscription=subscription, report=show.report)) as messages:
         async for message in messages:
             if (show(message) or message["type"] == "hello") and resume is not None:
-                _note(resume, place)
-            if show.over:
+                _save(resume, place)
+            if show.done:
                 return
 
 
 async def _until_stopped(work: Any) -> None:
-    """Do work until it ends or a signal ends it."""
+    """Run work until it ends or a signal stops it."""
     from stream.shutdown import GracefulShutdown
 
     task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
@@ -149,8 +151,8 @@ async def _until_stopped(work: Any) -> None:
             return
 
 
-def _noted(path: Path | None) -> Place | None:
-    """The place in a file of `--resume`; None where there is none yet. Raises InputError."""
+def _saved_place(path: Path | None) -> Place | None:
+    """The position in a file of `--resume`; None where there is none yet. Raises InputError."""
     from stream.client import Place
 
     if path is None or not path.exists():
@@ -158,14 +160,14 @@ def _noted(path: Path | None) -> Place | None:
     try:
         place = Place(**json.loads(path.read_text(encoding="utf-8")))
         if not (isinstance(place.seq, int) and 0 <= place.seq <= LAST_SEQ and isinstance(place.store, str)):
-            raise ValueError("seq is a number from 0 and store a name")
+            raise ValueError("seq must be a number from 0 and store a name")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is no note of --resume ({error}); remove it to begin anew") from error
+        raise InputError(f"{path} was not written by --resume ({error}); remove it to start without a position") from error
     return place
 
 
-def _note(path: Path, place: Place) -> None:
-    """Replace the note in one step."""
+def _save(path: Path, place: Place) -> None:
+    """Replace the file of `--resume` in one step."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_text(json.dumps(asdict(place)) + "\n", encoding="utf-8")
@@ -180,11 +182,11 @@ def _token(path: Path | None) -> str | None:
     return ServerSettings(token_file=path).access_token()
 
 
-def _trusting(ca: Path | None) -> ssl.SSLContext:
+def _tls_context(ca: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if ca is not None:
         try:
             context.load_verify_locations(ca)
         except (OSError, ssl.SSLError) as error:
-            raise InputError(f"{ca} holds no certificates to trust ({error}); a PEM file is expected") from error
+            raise InputError(f"{ca} holds no certificates ({error}); a PEM file is expected") from error
     return context

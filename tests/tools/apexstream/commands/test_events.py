@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -92,7 +94,7 @@ def test_times_are_those_at_which_events_were_stored(data: Path, capsys: pytest.
     assert seqs(capsys.readouterr().out) == [5]
 
 
-def test_all_is_exported_however_much_it_is(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_events_are_exported_however_many(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Store(data) as store:
         store.append([stored(number) for number in range(2500)])
     assert run("--data", data, "--format", "jsonl") == 0
@@ -119,7 +121,7 @@ def test_csv_has_a_row_an_event(data: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("form", ["table", "json", *FORMATS])
-def test_a_file_is_written_as_a_whole(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
+def test_a_file_is_written_completely(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
     out = tmp_path / "exported"
     out.write_text("what was there before")
     assert run("--data", data, "--format", form, "--out", out) == 0
@@ -129,9 +131,19 @@ def test_a_file_is_written_as_a_whole(data: Path, tmp_path: Path, capsys: pytest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "exported"]
 
 
-def test_a_file_that_cannot_be_written_is_told(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_written_is_reported(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data", data, "--out", tmp_path / "none" / "file") == 1
     assert capsys.readouterr().err.endswith("file cannot be written: no such file or directory\n")
+
+
+def test_an_export_loads_no_part_of_the_server(data: Path) -> None:
+    script = (
+        "import sys; from apexstream.cli import main\n"
+        "try: main(['events', '--data', sys.argv[1], '--format', 'csv'])\n"
+        "finally: print([name for name in sys.modules if name.startswith(('websockets', 'stream.server', 'stream.analysis'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, data], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] and done.stdout.splitlines()[-1] == "[]"
 
 
 def test_events_can_be_listed_while_the_service_has_them_open(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,12 +153,12 @@ def test_events_can_be_listed_while_the_service_has_them_open(data: Path, capsys
     assert seqs(capsys.readouterr().out) == [5]
 
 
-def test_a_damaged_event_is_left_out_and_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_event_is_skipped_and_reported(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage(data / "events.sqlite3", 2, "{")
     assert run("--data", data, "--format", "jsonl") == 0
     shown = capsys.readouterr()
     assert seqs(shown.out) == [1, 3, 4]
-    assert "1 stored event is damaged and left out" in shown.err
+    assert "1 stored event is damaged and skipped" in shown.err
 
 
 def test_the_users_own_folder_is_the_default(
@@ -159,7 +171,7 @@ def test_the_users_own_folder_is_the_default(
     assert seqs(capsys.readouterr().out) == [1]
 
 
-def test_a_folder_without_events_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_events_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data", tmp_path) == 1
     assert "holds no events" in capsys.readouterr().err
 

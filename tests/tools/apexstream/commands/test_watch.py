@@ -98,7 +98,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_stored_events_are_printed_from_where_it_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stored_events_are_printed_from_since_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with service_of(data) as service:
         assert run(service.events_url, "--since", 1, "--count", 2) == 0
     second, third = capsys.readouterr().out.splitlines()
@@ -123,7 +123,7 @@ def test_only_the_streams_asked_for(data: Path, capsys: pytest.CaptureFixture[st
     assert "door" in capsys.readouterr().out
 
 
-def test_it_goes_on_where_it_was_the_last_time(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_resumes_where_it_ended_the_last_time(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     note = tmp_path / "note.json"
     seen = []
     with service_of(data) as service:
@@ -149,10 +149,10 @@ def test_it_goes_on_where_it_was_the_last_time(data: Path, tmp_path: Path, capsy
         "[" * 100_000,
     ],
 )
-def test_a_note_that_is_none_is_told(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_resume_file_is_reported(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "note").write_text(content)
     assert run("ws://127.0.0.1:9", "--resume", tmp_path / "note") == 1
-    assert "is no note of --resume" in capsys.readouterr().err
+    assert "was not written by --resume" in capsys.readouterr().err
 
 
 def test_events_and_states_as_they_come_until_ctrl_c(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_events_and_states_as_they_come_until_ctrl_c(tmp_path: Path) -> None:
                 service.hub.post(decided(1))
                 assert (await watch.line()).startswith("... ")
                 assert (await watch.line()).startswith("#1 ")
-                service.hub.post(SourceStatus("lobby", "rtsp", "live", fps=29.9))  # its figures, no news
+                service.hub.post(SourceStatus("lobby", "rtsp", "live", fps=29.9))  # the same state
                 service.hub.post(SourceStatus("lobby", "rtsp", "reconnecting", "no picture for 5 s"))
                 assert await watch.line(err=True) == "apexstream: lobby is reconnecting: no picture for 5 s\n"
                 watch.process.send_signal(signal.SIGINT)
@@ -174,7 +174,7 @@ def test_events_and_states_as_they_come_until_ctrl_c(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_a_restarted_service_costs_no_event(tmp_path: Path) -> None:
+def test_a_restart_of_the_service_loses_no_event(tmp_path: Path) -> None:
     async def body() -> None:
         async with serving(tmp_path) as service:
             port = service.server.port
@@ -201,7 +201,7 @@ def test_a_token_comes_from_a_file_or_the_environment(
     monkeypatch.delenv("APEXSTREAM_TOKEN", raising=False)
     with service_of(data, token=TOKEN) as service:
         assert run(service.events_url, "--since", 0, "--count", 1) == 1
-        assert "it wants a token" in capsys.readouterr().err
+        assert "a token is required" in capsys.readouterr().err
         assert run(service.events_url, "--since", 0, "--count", 1, "--token-file", tmp_path / "token") == 0
         monkeypatch.setenv("APEXSTREAM_TOKEN", TOKEN)
         assert run(service.events_url, "--since", 0, "--count", 1) == 0
@@ -212,7 +212,7 @@ def test_a_token_comes_from_a_file_or_the_environment(
 @pytest.mark.parametrize(
     "args", [("127.0.0.1:8765",), ("ws://x/?since=0",), ("ws://x", "--token-file", "none"), ("wss://x", "--ca", "none")]
 )
-def test_what_cannot_work_is_told(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_work_is_reported(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*args) == 1
     assert capsys.readouterr().err.startswith("apexstream: error: ")
 
