@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
-from stream.permissions import kept_private, warn_if_open
+from stream.permissions import make_private, warn_if_open
 from stream.sources.settings import SourceSettings, default_name
 
 __all__ = [
@@ -93,7 +93,7 @@ class ServerSettings(Settings):
 
 
 def _read_token(path: Path) -> str:
-    kept_private(path)
+    make_private(path)
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -29,7 +29,7 @@ from typing import Any, Self, Unpack
 from engine.errors import OutputError
 from stream.events.query import APPLICATION, FILE, SCHEMA, Bounds, LostError, Pages, check_ours, damaged, examine, gone, told
 from stream.events.retention import TrustedClock, Waited
-from stream.permissions import kept_private, same_file
+from stream.permissions import make_private, same_file
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Store:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # for its owner alone; its log gets the same mode
             undo.callback(self._close_file)
             for path in (self.path, *self._logs):
-                kept_private(path)
+                make_private(path)
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             undo.callback(self._db.close)
             self._open()

@@ -153,7 +153,7 @@ class Decoding:
         return float(start / av.time_base)
 
     def _aspect(self) -> float | None:
-        """Width over height of a pixel as stored, as the container says or else the stream; None where neither does."""
+        """Width over height of a stored pixel as the container declares it, else the stream; None where neither does."""
         aspect = self._track.sample_aspect_ratio or self._track.codec_context.sample_aspect_ratio
         return float(aspect) if aspect else None
 

@@ -263,7 +263,7 @@ class VideoSource:
         if read.resized:
             yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across a change"
         interlaced = deinterlacer.interlaced + deinterlacer.unflagged
-        flag = "" if deinterlacer.interlaced else ", though the file does not say so"
+        flag = "" if deinterlacer.interlaced else ", though not flagged as such"
         if deinterlacer.failure is not None:
             yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({deinterlacer.failure})"
         elif interlaced:
