@@ -198,7 +198,7 @@ def _sentence(fault: ErrorDetails) -> str:
     """What is wrong with which setting, named as in the settings file."""
     path = fault["loc"][1:] if fault["loc"][:1] == ("pipeline",) else fault["loc"]
     of_source = len(path) > 1 and path[0] == "sources"
-    table = _ordinal(int(path[1])) if of_source else str(path[0]) if len(path) > 1 else ""
+    table = f"source {int(path[1]) + 1}" if of_source else str(path[0]) if len(path) > 1 else ""
     key = ".".join(str(part) for part in path[2 if of_source else 1 if table else 0 :])
     name = (f"{table}'s {key}" if of_source else f"{table}.{key}" if table else key) if key else table
     problem = fault["msg"].removeprefix("Value error, ")
@@ -226,8 +226,3 @@ def _known(table: str) -> list[str]:
     del root["pipeline"]
     kind: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
     return list(root if kind is None else kind.model_fields)
-
-
-def _ordinal(index: int) -> str:
-    words = ("first", "second", "third", "fourth", "fifth", "sixth")
-    return f"the {words[index]} source" if index < len(words) else f"source {index + 1}"
