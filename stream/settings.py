@@ -25,16 +25,7 @@ from engine.errors import ConfigError
 from stream.permissions import make_private, warn_if_open
 from stream.sources.settings import SourceSettings, default_name
 
-__all__ = [
-    "MAX_PROCESSES",
-    "TOKEN_VARIABLE",
-    "LiveSettings",
-    "ServerSettings",
-    "SourceSettings",
-    "StoreSettings",
-    "load_live_settings",
-    "sources_from",
-]
+__all__ = ["LiveSettings", "ServerSettings", "SourceSettings", "StoreSettings", "load_live_settings", "sources_from"]
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
 """Environment variable with the service's token where neither settings nor a file have one."""
