@@ -78,12 +78,12 @@ class Decoding:
                 self._lost = True
                 continue
             for progressive in self.deinterlacer.take(picture):
-                yield from self._lit(self._frame(progressive))
+                yield from self._unless_dark(self._frame(progressive))
         for progressive in self.deinterlacer.flush():
-            yield from self._lit(self._frame(progressive))
+            yield from self._unless_dark(self._frame(progressive))
         self.finished = True
 
-    def _lit(self, frame: Frame) -> Iterator[Frame]:
+    def _unless_dark(self, frame: Frame) -> Iterator[Frame]:
         """The frame, unless it is a dark one between the flashes of a light."""
         if self.strobe.is_dark(frame.grey):
             self._gap |= frame.gap
