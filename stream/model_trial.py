@@ -1,8 +1,7 @@
-"""A network's file opened once in a process of its own, within limits, before this process opens it.
+"""A network's file is first opened in a separate process within limits of time and memory.
 
-To open a file is to work out all that depends on its parameters alone, and no library can be stopped in the middle of that: a
-kilobyte of constants and matrix products takes as much time and memory as its author likes. Networks that come with apexstream
-are not tried.
+Opening includes constant folding, which cannot be interrupted: a kilobyte of constants and matrix products can take any amount
+of time and memory. Networks that are shipped with apexstream are not tried.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from engine.runtime.graph import check_graph
 from engine.weights import default_weights
 
 CPU_S = 10
-"""Of one core; a committee of 7 MB with 1,400 operations on parameters takes 0.5 s, the start of Python among them."""
+"""CPU time; an ensemble of 7 MB with 1,400 constant operations takes 0.5 s, the start of Python included."""
 MEMORY_BYTES = 4 << 30
-"""Of addresses; that committee needs 0.7 GB, with Python and its libraries."""
-PATIENCE_S = 6 * CPU_S
-"""In which the process is to be done on a machine that has other work, too."""
-NO_MEMORY = (b"bad_alloc", b"Failed to allocate", b"MemoryError")
+"""Address space; that ensemble needs 0.7 GB, with Python and its libraries."""
+TIMEOUT_S = 6 * CPU_S
+"""Wall-clock limit, for machines that are busy with other work."""
+OUT_OF_MEMORY = (b"bad_alloc", b"Failed to allocate", b"MemoryError")
 
-_TRIAL = """
+_SCRIPT = """
 import contextlib
 import sys
 path, cpu_s, memory = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -34,12 +33,12 @@ except ImportError:
 else:
     for limit, wanted in ((resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(limit)[1]
-        with contextlib.suppress(ValueError, OSError):  # macOS bounds no addresses
+        with contextlib.suppress(ValueError, OSError):  # macOS has no limit of addresses
             resource.setrlimit(limit, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 import onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
-options.log_severity_level = 2  # where memory is refused, folding warns and goes on without
+options.log_severity_level = 2  # folding warns of failed allocations and continues without
 try:
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 except Exception as error:
@@ -50,23 +49,22 @@ except Exception as error:
 def try_opening(weights: Path | None) -> None:
     """Raise WeightsError where ONNX Runtime needs more than `CPU_S` or `MEMORY_BYTES` to open a file, or crashes.
 
-    None, for shipped weights, is not tried. Whether it is a network at all is left to whoever opens it next, and so is
-    everything where no process can be started.
+    Shipped weights (None) are not tried. Whether the file is a network at all shows when it is opened next, as does everything
+    where no process can be started.
     """
     if weights is None or not weights.is_file() or weights.resolve().parent == default_weights().resolve().parent:
         return
     check_graph(weights)
-    command = [sys.executable, "-P", "-c", _TRIAL, str(weights), str(CPU_S), str(MEMORY_BYTES)]
+    command = [sys.executable, "-P", "-c", _SCRIPT, str(weights), str(CPU_S), str(MEMORY_BYTES)]
     quiet = subprocess.DEVNULL
     try:
-        tried = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
-        refused = tried.returncode < 0 or any(word in tried.stderr for word in NO_MEMORY)
+        tried = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False)
+        refused = tried.returncode < 0 or any(word in tried.stderr for word in OUT_OF_MEMORY)
     except subprocess.TimeoutExpired:
         refused = True
     except OSError:
         return
     if refused:
         raise WeightsError(
-            f"{weights} cannot be opened within {CPU_S} s and {MEMORY_BYTES >> 30} GiB; save it with what depends on its "
-            "parameters alone worked out"
+            f"{weights} cannot be opened within {CPU_S} s and {MEMORY_BYTES >> 30} GiB; save it with its constants folded"
         )

@@ -22,19 +22,10 @@ from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
-from stream.permissions import kept_private, warn_if_open
+from stream.permissions import make_private, warn_if_open
 from stream.sources.settings import SourceSettings, default_name
 
-__all__ = [
-    "MAX_PROCESSES",
-    "TOKEN_VARIABLE",
-    "LiveSettings",
-    "ServerSettings",
-    "SourceSettings",
-    "StoreSettings",
-    "load_live_settings",
-    "sources_from",
-]
+__all__ = ["LiveSettings", "ServerSettings", "SourceSettings", "StoreSettings", "load_live_settings", "sources_from"]
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
 """Environment variable with the service's token where neither settings nor a file have one."""
@@ -93,7 +84,7 @@ class ServerSettings(Settings):
 
 
 def _read_token(path: Path) -> str:
-    kept_private(path)
+    make_private(path)
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -198,7 +189,7 @@ def _sentence(fault: ErrorDetails) -> str:
     """What is wrong with which setting, named as in the settings file."""
     path = fault["loc"][1:] if fault["loc"][:1] == ("pipeline",) else fault["loc"]
     of_source = len(path) > 1 and path[0] == "sources"
-    table = _ordinal(int(path[1])) if of_source else str(path[0]) if len(path) > 1 else ""
+    table = f"source {int(path[1]) + 1}" if of_source else str(path[0]) if len(path) > 1 else ""
     key = ".".join(str(part) for part in path[2 if of_source else 1 if table else 0 :])
     name = (f"{table}'s {key}" if of_source else f"{table}.{key}" if table else key) if key else table
     problem = fault["msg"].removeprefix("Value error, ")
@@ -226,8 +217,3 @@ def _known(table: str) -> list[str]:
     del root["pipeline"]
     kind: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
     return list(root if kind is None else kind.model_fields)
-
-
-def _ordinal(index: int) -> str:
-    words = ("first", "second", "third", "fourth", "fifth", "sixth")
-    return f"the {words[index]} source" if index < len(words) else f"source {index + 1}"

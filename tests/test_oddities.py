@@ -303,7 +303,7 @@ def test_interlaced_pictures_are_made_whole_whether_or_not_the_file_says_so(base
     flagged = run(h264(base.folder / "flagged.mp4", fields, options={"x264-params": "tff=1"}))
     assert "105 pictures interlaced; they were deinterlaced" in notes(flagged)
     silent = run(h264(base.folder / "silent.mp4", fields, options={"crf": "8"}))
-    assert "interlaced, though the file does not say so; they were deinterlaced" in notes(silent)
+    assert "interlaced, though not flagged as such; they were deinterlaced" in notes(silent)
 
 
 @pytest.mark.parametrize(("width", "aspect"), [(342, "15/16"), (226, "64/45")])

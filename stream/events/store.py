@@ -38,7 +38,7 @@ from stream.events.query import (
     sqlite_errors,
 )
 from stream.events.retention import TrustedClock, Waited
-from stream.permissions import kept_private, same_file
+from stream.permissions import make_private, same_file
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Store:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # its log gets the same mode
             undo.callback(self._close_file)
             for path in (self.path, *self._logs):
-                kept_private(path)
+                make_private(path)
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             undo.callback(self._db.close)
             self._open()

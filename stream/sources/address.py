@@ -19,16 +19,14 @@ class RefusedError(SourceError):
 
 
 class Source(Protocol):
-    """An open source. Iterate it once for its frames, in order of presentation; `close` frees what it holds.
+    """An open source. Iterate it once for its frames, in order of presentation, then close it.
 
-    Opening and iterating raise SourceError with one sentence without credentials, RefusedError where a retry is pointless. The
-    attributes may be read by other threads. After the last frame, `finished` says whether that was the end of a recording, and
-    `problem` what was wrong with it or why a live source ended.
+    Opening and iterating raise SourceError with one sentence without credentials, RefusedError where a retry is pointless.
     """
 
     @property
     def packets(self) -> int:
-        """How many packets were read so far."""
+        """How many packets were read so far; other threads ask, too."""
 
     @property
     def paced(self) -> bool:
@@ -36,11 +34,11 @@ class Source(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether everything was read, as at the end of a file."""
+        """Whether the end of a recording was reached."""
 
     @property
     def problem(self) -> str | None:
-        """One sentence, None where nothing was wrong."""
+        """After the last frame: one sentence on what was wrong or why a live source ended, None where nothing was wrong."""
 
     def __iter__(self) -> Iterator[Frame]: ...
 

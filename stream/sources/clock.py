@@ -100,7 +100,7 @@ class SourceClock:
             heapq.heappush(self._ahead, t)
 
     def stamp(self, t: float | None, *, lost: bool = False) -> tuple[float, bool]:
-        """The time of the next frame and whether a gap lies before it; lost says that pictures were lost just before."""
+        """The time of the next frame and whether a gap lies before it; lost: pictures were lost just before."""
         last = self._last
         if last is None:
             return self._advance(self._first(t), gap=False)

@@ -24,7 +24,7 @@ _QUEUED = 2
 class Connection:
     """A source being opened, then read; its frames come out of `frames`, which is closed when it has ended.
 
-    detail says in one sentence why it ended; finished is whether a recording was read to its end; refused is whether another
+    detail is one sentence on why it ended; finished is whether a recording was read to its end; refused is whether another
     attempt will hardly differ.
     """
 

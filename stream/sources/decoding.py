@@ -78,12 +78,12 @@ class Decoding:
                 self._lost = True
                 continue
             for progressive in self.deinterlacer.take(picture):
-                yield from self._lit(self._frame(progressive))
+                yield from self._unless_dark(self._frame(progressive))
         for progressive in self.deinterlacer.flush():
-            yield from self._lit(self._frame(progressive))
+            yield from self._unless_dark(self._frame(progressive))
         self.finished = True
 
-    def _lit(self, frame: Frame) -> Iterator[Frame]:
+    def _unless_dark(self, frame: Frame) -> Iterator[Frame]:
         """The frame, unless it is a dark one between the flashes of a light."""
         if self.strobe.is_dark(frame.grey):
             self._gap |= frame.gap
@@ -153,7 +153,7 @@ class Decoding:
         return float(start / av.time_base)
 
     def _aspect(self) -> float | None:
-        """Width over height of a pixel as stored, as the container says or else the stream; None where neither does."""
+        """Width over height of a stored pixel as the container declares it, else the stream; None where neither does."""
         aspect = self._track.sample_aspect_ratio or self._track.codec_context.sample_aspect_ratio
         return float(aspect) if aspect else None
 

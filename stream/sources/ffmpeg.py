@@ -19,15 +19,15 @@ from stream.sources.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, 
 from stream.sources.egress import MAX_AHEAD, EgressProxy, proxied_host
 
 _JPEGS = "mjpeg"
-"""FFmpeg's name of JPEG pictures one after the other, whatever lies between them."""
+"""FFmpeg's demuxer for consecutive JPEG pictures with anything between them."""
 
 _WITHOUT_CLOCK = {"mpjpeg", "mjpeg", "h264", "hevc"}
-"""Formats whose pictures come without times; FFmpeg counts them at a rate that it makes up."""
+"""Formats without time stamps; FFmpeg makes them up from a default rate."""
 
 _REASONS = {
-    errno.ECONNREFUSED: "nothing answers there (connection refused); is it switched on, and the port right?",
-    errno.EHOSTUNREACH: "there is no way to that host",
-    errno.ENETUNREACH: "there is no way to that network",
+    errno.ECONNREFUSED: "nothing answers there (connection refused); is it switched on, and is the port right?",
+    errno.EHOSTUNREACH: "there is no route to that host",
+    errno.ENETUNREACH: "there is no route to that network",
     errno.ETIMEDOUT: "it did not answer in time",
     errno.ENOENT: "there is no such device or file",
     errno.ENODEV: "there is no such device",
@@ -65,24 +65,24 @@ class FfmpegSource:
 
     def _read(self) -> Generator[Frame]:
         """All frames. Multipart HTTP as some cameras write it (no boundary before the first part, no headers) is invalid to
-        FFmpeg; it is read once more as pictures with something between them."""
+        FFmpeg; it is read again as consecutive pictures."""
         try:
             try:
-                yield from self._connected(self._address.format)
+                yield from self._read_as(self._address.format)
             except av.error.InvalidDataError:
                 if self._address.kind != "http" or self._refusal() or (self._decoding is not None and self._decoding.frames):
                     raise
-                yield from self._connected(_JPEGS)
+                yield from self._read_as(_JPEGS)
         except Exception as error:
             if self._refusal():
                 raise RefusedError(self._refusal()) from error
             if isinstance(error, SourceError):
                 raise
-            raise SourceError(self._explained(error)) from error
+            raise SourceError(self._explain(error)) from error
         if self._refusal():
             raise RefusedError(self._refusal())
 
-    def _connected(self, form: str | None) -> Iterator[Frame]:
+    def _read_as(self, form: str | None) -> Iterator[Frame]:
         address = self._address
         with (
             self._options() as options,
@@ -109,7 +109,7 @@ class FfmpegSource:
 
     @contextmanager
     def _options(self) -> Iterator[dict[str, str]]:
-        """The options for FFmpeg; meanwhile what it fetches by HTTP goes through the proxy."""
+        """The options for FFmpeg; within the block, HTTP goes through the proxy."""
         options, host = {**self._address.options, **LIMITS}, proxied_host(self._address.target)
         if not host:
             yield options
@@ -121,12 +121,12 @@ class FfmpegSource:
         """Why the proxy ended the connection, in one sentence; "" where it did not."""
         shown, proxy = self._address.shown, self._proxy
         if proxy is not None and proxy.refused:
-            return f"{shown} leads to {proxy.refused}, a host of a private network; name that as the source, if it is meant"
+            return f"{shown} leads to {proxy.refused}, a host of a private network; use that as the source if it is intended"
         if proxy is not None and proxy.flooded:
             return f"{shown} sent {MAX_AHEAD >> 20} MiB without a picture in them; is it a camera?"
         return ""
 
-    def _explained(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> str:
         """What an error of FFmpeg's means for this source, in a sentence without credentials."""
         shown, proxy = self._address.shown, self._proxy
         error = error if proxy is None else proxy.failure or error

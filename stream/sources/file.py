@@ -75,42 +75,7 @@ class VideoFacts:
         out["duration"] = duration
         out["measured_fps"] = round(self.steps / self.covered, 3) if self.covered > 0 and self.steps > 0 else None
         del out["steps"]
-        out["warnings"] = list(self.warnings)
         return out
-
-
-@dataclass(frozen=True)
-class _Declared:
-    """What the container declares about its video track, read once: the track's memory is freed with the container."""
-
-    codec: str
-    fps: float | None
-    frames: int
-    length: float | None
-    end: float | None
-    pixel_shape: str | None
-    track: int
-    tracks: int
-    unindexed: bool
-
-    @classmethod
-    def of(cls, stream: av.VideoStream, format_names: str) -> _Declared:
-        length, base = seconds_of(stream), float(stream.time_base or 0)
-        indexed = bool(_INDEXED & set(format_names.split(",")))
-        shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-        square = shape is None or not shape or square_size(1000, 1000, float(shape)) == (1000, 1000)
-        pictures = stream.container.streams.video
-        return cls(
-            codec=stream.codec_context.name,
-            fps=rate_of(stream),
-            frames=int(stream.frames),
-            length=length,
-            end=(stream.start_time or 0) * base + length if length and indexed else None,
-            pixel_shape=None if square or shape is None else f"{shape.numerator}:{shape.denominator}",
-            track=1 + pictures.index(stream),
-            tracks=len(pictures),
-            unindexed=format_names == "avi" and len(stream.index_entries) < stream.frames // 2,
-        )
 
 
 class VideoSource:
@@ -124,15 +89,21 @@ class VideoSource:
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         self.path = path
         self._container = _open(path)
-        self._stream = _picture_track(path, self._container)
-        self._stream.thread_type = "AUTO"
-        context = self._stream.codec_context
+        track = picture_track(self._container)
+        if track is None:
+            self.close()
+            raise SourceError(f"{path} has no pictures (sound alone?); a video is expected")
+        context, format_names = track.codec_context, self._container.format.name
+        track.thread_type = "AUTO"
         context.thread_count = threads or decoder_threads(context.width * context.height)
-        self._declared = _Declared.of(self._stream, self._container.format.name)
-        self._fps = self._declared.fps
-        stored = self._container.format.name == "avi"
-        clock = SourceClock(1 / self._fps if self._fps else None, sort=stored, recorded=True)
-        self._decoding = Decoding(self._container, self._stream, clock)
+        self._codec, self._fps = context.name, rate_of(track)
+        self._declared_frames, self._declared_s = int(track.frames), seconds_of(track)
+        self._declared_end: float | None = None
+        if self._declared_s and _INDEXED & set(format_names.split(",")):
+            self._declared_end = (track.start_time or 0) * float(track.time_base or 0) + self._declared_s
+        self._track_warnings = list(_track_warnings(track, format_names))
+        clock = SourceClock(1 / self._fps if self._fps else None, sort=format_names == "avi", recorded=True)
+        self._decoding = Decoding(self._container, track, clock)
 
     def __enter__(self) -> VideoSource:
         return self
@@ -164,12 +135,11 @@ class VideoSource:
     @property
     def expected_frames(self) -> int | None:
         """How many frames the file declares, roughly; None where it does not."""
-        declared = self._declared
-        if declared.frames:
-            return declared.frames
-        if self._decoding.clock.restarts:
+        if self._declared_frames:
+            return self._declared_frames
+        if self._decoding.clock.restarts or not self._declared_s or not self._fps:
             return None
-        return round(declared.length * self._fps) if declared.length and self._fps else None
+        return round(self._declared_s * self._fps)
 
     @property
     def origin(self) -> float:
@@ -182,7 +152,7 @@ class VideoSource:
         read = self._decoding
         return VideoFacts(
             path=str(self.path),
-            codec=self._declared.codec,
+            codec=self._codec,
             pixel_format=read.pixel_format,
             width=read.size[0],
             height=read.size[1],
@@ -210,9 +180,9 @@ class VideoSource:
         if read.errors or read.damaged:
             damage = f"{_count(read.errors, 'packet')} and {_count(read.damaged, 'picture')} are damaged and were skipped; "
         rest = f"the rest was read ({_count(read.frames, 'frame')})"
-        end, last = self._declared.end, read.end
+        end, last = self._declared_end, read.end
         slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
-        whole = not read.finished or read.clock.restarts or (self._declared.frames and read.frames >= self._declared.frames)
+        whole = not read.finished or read.clock.restarts or 0 < self._declared_frames <= read.frames
         if not whole and end is not None and last is not None and last < end - slack:
             stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
             return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
@@ -221,6 +191,7 @@ class VideoSource:
     def _warnings(self) -> Iterator[str]:
         yield from self._clock_warnings()
         yield from self._stream_warnings()
+        yield from self._track_warnings
         yield from self._picture_warnings()
 
     def _clock_warnings(self) -> Iterator[str]:
@@ -253,25 +224,19 @@ class VideoSource:
             )
         if read.corrupt:
             yield f"{_count(read.corrupt, 'packet')} came damaged"
-        if self._declared.unindexed:
-            yield "the file has no index (its recorder was switched off?); it was read to its end nevertheless"
-        if self._declared.tracks > 1:
-            yield f"the file has {self._declared.tracks} video tracks; number {self._declared.track} was read"
 
     def _picture_warnings(self) -> Iterator[str]:
         read, deinterlacer = self._decoding, self._decoding.deinterlacer
         if read.resized:
             yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across a change"
         interlaced = deinterlacer.interlaced + deinterlacer.unflagged
-        flag = "" if deinterlacer.interlaced else ", though the file does not say so"
+        flag = "" if deinterlacer.interlaced else ", though not flagged as such"
         if deinterlacer.failure is not None:
             yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({deinterlacer.failure})"
         elif interlaced:
             yield f"{_count(interlaced, 'picture')} interlaced{flag}; they were deinterlaced (yadif)"
         if read.orientation.mirrored:
             yield "the file declares its pictures as mirrored; they were analysed mirrored"
-        if self._declared.pixel_shape:
-            yield f"pixels are not square ({self._declared.pixel_shape}); the pictures were stretched until they are"
         if read.strobe.unlit:
             yield (
                 f"{_count(read.strobe.unlit, 'picture')} of {read.frames} dark between the flashes of a light (an infrared "
@@ -304,6 +269,19 @@ def _open_address(address: Address, _: Timeouts) -> VideoSource:
     return open_video(address.target)
 
 
+def _track_warnings(track: av.VideoStream, format_names: str) -> Iterator[str]:
+    """What is unusual about the track as declared; not for later, as its memory is freed with the container."""
+    if format_names == "avi" and len(track.index_entries) < track.frames // 2:
+        yield "the file has no index (its recorder was switched off?); it was read to its end nevertheless"
+    tracks = track.container.streams.video
+    if len(tracks) > 1:
+        yield f"the file has {len(tracks)} video tracks; number {1 + tracks.index(track)} was read"
+    aspect = track.sample_aspect_ratio or track.codec_context.sample_aspect_ratio
+    if aspect and square_size(1000, 1000, float(aspect)) != (1000, 1000):
+        shape = f"{aspect.numerator}:{aspect.denominator}"
+        yield f"pixels are not square ({shape}); the pictures were stretched until they are"
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -327,11 +305,3 @@ def _open(path: Path) -> av.container.InputContainer:
         container.close()
         raise SourceError(f"{path} is text, not a video")
     return container
-
-
-def _picture_track(path: Path, container: av.container.InputContainer) -> av.VideoStream:
-    track = picture_track(container)
-    if track is None:
-        container.close()
-        raise SourceError(f"{path} has no pictures (sound alone?); a video is expected")
-    return track

@@ -7,7 +7,7 @@
     lavfi:GRAPH                 a picture that FFmpeg draws itself (lavfi:testsrc=size=640x480:rate=30)
     anything else               a video file
 
-A new kind is a module with a function that reads its address, and a line in KINDS.
+A new kind is a module with a function that parses its text, and a line in KINDS.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS: dict[str, Callable[[str, Options], Address]] = {
     "rtmps://": network,
     "file": recording,
 }
-"""What a source's text begins with, in lower case -> what reads its address. A webcam and a file need no prefix."""
+"""Prefix of a source's text, in lower case -> the function that parses it. A webcam and a file need no prefix."""
 
 
 def parse_address(

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.types import U8, Layout
 
-MOST_STRETCH = 4.0
+MAX_STRETCH = 4.0
 """Pixels declared to be longer than this in one direction are taken to be square: no camera has such."""
 SQUARE = 0.01
 """Pixels whose sides differ by less than this share count as square: encoders round."""
@@ -66,7 +66,7 @@ def square_size(width: int, height: int, aspect: float | None) -> tuple[int, int
 
     Even where the stored size is.
     """
-    if aspect is None or not 1 / MOST_STRETCH <= aspect <= MOST_STRETCH or abs(aspect - 1) <= SQUARE:
+    if aspect is None or not 1 / MAX_STRETCH <= aspect <= MAX_STRETCH or abs(aspect - 1) <= SQUARE:
         return width, height
     if aspect > 1:
         return _stretched(width, aspect), height

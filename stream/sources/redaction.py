@@ -1,4 +1,4 @@
-"""Credentials in addresses and in the messages of FFmpeg and of servers: found, so that they are shown to nobody.
+"""Redaction of credentials in addresses and in the messages of FFmpeg and of servers.
 
 Secret are the user, password and query of an address, what a path or a filter assigns to a name like password or token, and the
 key of an RTMP stream (the part of its path behind the application's name).

@@ -1,6 +1,6 @@
-"""Dark pictures between the flashes of a strobing light, as of infrared cameras made for logins, are detected to be left out.
+"""Detects the dark pictures between the flashes of a strobing light, as of infrared cameras made for face login.
 
-Such cameras light every second picture, so that a program can tell skin from a screen.
+Such cameras light every second picture, so that software can distinguish skin from a screen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STEP = 16
 
 
 class StrobeDetector:
-    """Says which pictures are dark because a light strobes; `unlit` counts them."""
+    """Finds pictures that are dark because a light strobes; `unlit` counts them."""
 
     def __init__(self) -> None:
         self.unlit = 0

@@ -55,7 +55,7 @@ def test_a_small_file_that_takes_long_to_open_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("command", [["analyze", __file__, "--out", "out"], ["live", "lavfi:testsrc", "--data", "data"]])
 @pytest.mark.usefixtures("short")
-def test_every_command_tries_weights_of_its_own(
+def test_commands_try_given_weights(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -65,31 +65,31 @@ def test_every_command_tries_weights_of_its_own(
     assert ended.value.code == 1 and "net.onnx cannot be opened within" in capsys.readouterr().err
 
 
-def test_a_modest_one_passes(tmp_path: Path) -> None:
+def test_an_ordinary_file_passes(tmp_path: Path) -> None:
     path = products(tmp_path / "net.onnx", 16, 4)
     try_opening(path)
     open_session(path)
 
 
-def test_the_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "MEMORY_BYTES", 1 << 30)
     with pytest.raises(WeightsError, match="cannot be opened within 10 s and 1 GiB"):
         try_opening(products(tmp_path / "net.onnx", 16_000, 1))
 
 
-def test_what_is_shipped_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it is known"))
+def test_shipped_weights_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("shipped weights are trusted"))
     try_opening(None)
     try_opening(default_weights())
 
 
-def test_a_file_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "PATIENCE_S", 0.0)
+def test_a_timeout_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TIMEOUT_S", 0.0)
     with pytest.raises(WeightsError, match="cannot be opened within"):
         try_opening(products(tmp_path / "net.onnx", 16, 4))
 
 
-def test_where_no_process_can_be_started_it_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_process_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     try_opening(products(tmp_path / "net.onnx", 16, 4))
     try_opening(tmp_path / "none.onnx")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.permissions import kept_private, same_file, warn_if_open
+from stream.permissions import make_private, same_file, warn_if_open
 
 
 def written(folder: Path, mode: int) -> Path:
@@ -22,26 +22,24 @@ def mode_of(path: Path) -> int:
 @pytest.mark.parametrize(
     ("mode", "left"), [(0o644, 0o640), (0o664, 0o660), (0o666, 0o660), (0o604, 0o600), (0o640, 0o640), (0o600, 0o600)]
 )
-def test_other_users_lose_their_rights_and_nobody_else(
-    mode: int, left: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_other_users_lose_access(mode: int, left: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = written(tmp_path, mode)
-    kept_private(path)
+    make_private(path)
     assert mode_of(path) == left
     assert ("could be used by every user of this machine" in caplog.text) is (mode != left)
 
 
-def test_another_users_file_is_left_alone(
+def test_another_users_file_is_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = written(tmp_path, 0o644)
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
-    kept_private(path)
+    make_private(path)
     assert mode_of(path) == 0o644 and "it is another user's" in caplog.text
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
-def test_an_open_secret_is_warned_of_and_its_mode_left(
+def test_an_open_secret_gives_a_warning_and_keeps_its_mode(
     mode: int, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = written(tmp_path, mode)
@@ -49,12 +47,12 @@ def test_an_open_secret_is_warned_of_and_its_mode_left(
     assert mode_of(path) == mode and ("every user of this machine can use it" in caplog.text) is warned
 
 
-def test_a_file_that_is_not_there_is_no_error(tmp_path: Path) -> None:
-    kept_private(tmp_path / "none")
+def test_a_missing_file_is_no_error(tmp_path: Path) -> None:
+    make_private(tmp_path / "none")
     warn_if_open(tmp_path / "none")
 
 
-def test_one_that_cannot_be_changed_is_reported(
+def test_a_mode_that_cannot_be_changed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(path: Path, mode: int) -> None:
@@ -62,11 +60,11 @@ def test_one_that_cannot_be_changed_is_reported(
 
     path = written(tmp_path, 0o644)
     monkeypatch.setattr(Path, "chmod", refuse)
-    kept_private(path)
-    assert "stays so: not yours" in caplog.text
+    make_private(path)
+    assert "cannot be changed: not yours" in caplog.text
 
 
-def test_a_file_is_itself_until_it_is_removed_or_another(tmp_path: Path) -> None:
+def test_a_file_is_the_same_until_it_is_moved_or_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     handle = os.open(path, os.O_RDWR | os.O_CREAT)
     try:

@@ -57,7 +57,7 @@ def read(connection: Connection) -> list[Arrival]:
 
 
 class Files(SimpleHTTPRequestHandler):
-    """The files of a folder; /camera sends pictures for ever, as cameras do by HTTP."""
+    """The files of a folder; /camera sends pictures without end, as cameras do by HTTP."""
 
     def do_GET(self) -> None:
         if self.path == "/locked":
@@ -242,7 +242,7 @@ ENDLESS = {
 
 
 class Endless(socketserver.BaseRequestHandler):
-    """Sends the beginning of something, and goes on for ever."""
+    """Sends the start of something, and then more without end."""
 
     first = more = b""
 

@@ -67,7 +67,7 @@ def test_a_camera_that_skips_pictures_loses_none(tmp_path: Path, container: str)
 
 
 @pytest.mark.parametrize("container", ["mp4", "ts", "flv"])
-def test_pictures_that_others_refer_to_are_missed(tmp_path: Path, container: str) -> None:
+def test_missing_reference_pictures_are_counted(tmp_path: Path, container: str) -> None:
     whole = write_video(tmp_path / "whole.mp4", stepping(64, 48, 90), options={"bf": "0", "g": "30"})
     part = remuxed(whole, tmp_path / f"part.{container}", lambda t: None if round(t * 30) in (40, 41) else t)
     frames, source = read(part)
@@ -87,7 +87,7 @@ def test_no_time_stamps(tmp_path: Path) -> None:
     assert source.facts.warnings == ("the file has no time stamps; 25 frames/s assumed",)
 
 
-def test_stamps_of_storage_become_those_of_presentation(tmp_path: Path) -> None:
+def test_stamps_in_storage_order_become_presentation_order(tmp_path: Path) -> None:
     frames, _ = read(write_video(tmp_path / "clip.avi", stepping(64, 48, 30)))
     steps = np.diff([frame.t for frame in frames])
     assert len(frames) == 30
@@ -115,7 +115,7 @@ def test_names_with_odd_characters(tmp_path: Path) -> None:
     assert len(read(odd)[0]) == 2
 
 
-def test_damaged_packets_are_left_out_and_reported(tmp_path: Path) -> None:
+def test_damaged_packets_are_skipped_and_reported(tmp_path: Path) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (60, 96, 128, 3), dtype=np.uint8)
     path = write_video(tmp_path / "clip.mp4", list(noise), options={"g": "10"}, container_options={"movflags": "faststart"})
     frames, source = read(corrupted(path, 0.5))
@@ -128,7 +128,7 @@ def test_damaged_packets_are_left_out_and_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_file_cut_off_gives_what_is_there_and_says_so(tmp_path: Path, suffix: str) -> None:
+def test_the_rest_of_a_file_cut_off_is_read_and_reported(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (90, 48, 64, 3), dtype=np.uint8)
     options = {"movflags": "faststart"} if suffix == "mp4" else {}
     path = write_video(tmp_path / f"clip.{suffix}", list(noise), container_options=options)
@@ -173,7 +173,7 @@ def unopenable(tmp_path: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "problem"),
     [
         ("missing", "there is no such file"),
         ("folder", "is a folder"),
@@ -183,9 +183,9 @@ def unopenable(tmp_path: Path, kind: str) -> Path:
         ("headless", "cut off"),
     ],
 )
-def test_what_cannot_be_opened_is_told_in_one_sentence(tmp_path: Path, kind: str, said: str) -> None:
+def test_what_cannot_be_opened_is_explained_in_one_sentence(tmp_path: Path, kind: str, problem: str) -> None:
     path = unopenable(tmp_path, kind)
-    with pytest.raises(SourceError, match=said) as caught:
+    with pytest.raises(SourceError, match=problem) as caught:
         open_video(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -209,7 +209,7 @@ def test_real_video(data_dir: Path) -> None:
 
 
 @pytest.mark.data
-def test_leading_pictures_that_an_edit_hides_are_no_problem(data_dir: Path) -> None:
+def test_leading_pictures_hidden_by_an_edit_list_are_no_problem(data_dir: Path) -> None:
     frames, source = read(data_dir / "media" / "no_face.mp4")
     assert len(frames) == 95
     assert frames[0].t == 0

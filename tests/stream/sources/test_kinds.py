@@ -74,7 +74,7 @@ RATE = 50
 
 
 class GeneratedSource:
-    """Grey frames, each brighter than the one before it: what a kind of source that somebody adds needs."""
+    """Grey frames, each brighter than the one before it: what an added kind of source needs."""
 
     paced, problem = True, None
 

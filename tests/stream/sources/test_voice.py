@@ -57,33 +57,33 @@ def test_a_voice_is_heard_where_it_sounds(tmp_path: Path, start: float) -> None:
             assert value > 0.8
 
 
-def test_of_a_muted_track_nothing_is_known(tmp_path: Path) -> None:
+def test_a_muted_track_is_unknown(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "muted.mkv", np.concatenate([np.zeros(2 * RATE), vowel(1)]))
     assert heard(path, [0.5, 1.0]) == [None, None]
     assert heard(path, [2.5])[0] == 1.0
 
 
-def test_beyond_the_sound_nothing_is_known(tmp_path: Path) -> None:
+def test_beyond_the_sound_is_unknown(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "short.mkv", vowel(1))
     early, late = heard(path, [0.5, 3.0])
     assert early == 1.0
     assert late is None
 
 
-def test_without_sound_or_file_nothing_is_known(tmp_path: Path) -> None:
+def test_without_sound_or_file_is_unknown(tmp_path: Path) -> None:
     silent = write_video(tmp_path / "silent.mp4", stepping(64, 48, 10))
     (tmp_path / "text.mkv").write_text("no sound at all")
     for path in (silent, tmp_path / "text.mkv", tmp_path / "missing.mkv"):
         assert heard(path, [0.1, 0.2]) == [None, None]
 
 
-def test_a_damaged_end_leaves_what_was_heard_before(tmp_path: Path) -> None:
+def test_a_damaged_end_keeps_what_was_heard_before(tmp_path: Path) -> None:
     whole = write_sound(tmp_path / "whole.mkv", vowel(4)).read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     assert heard(tmp_path / "cut.mkv", [1.0, 3.5]) == [1.0, None]
 
 
-def test_a_long_sound_takes_no_more_memory(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_sound(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "long.mkv", hiss(40))
     with Voice(path) as voice:
         for t in np.arange(0.0, 40.0, 0.1):
@@ -92,7 +92,7 @@ def test_a_long_sound_takes_no_more_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("restart", [0.0, 40_000.0])
-def test_where_stamps_restart_the_sound_goes_on_as_the_pictures_do(monkeypatch: pytest.MonkeyPatch, restart: float) -> None:
+def test_where_stamps_restart_the_sound_continues_as_the_pictures_do(monkeypatch: pytest.MonkeyPatch, restart: float) -> None:
     second = np.zeros(RATE, np.int16)
     stamps = [100.0, 101.0, restart, restart + 1.0]
     monkeypatch.setattr(stream.sources.voice, "_sound", lambda container: iter([(stamp, second) for stamp in stamps]))

@@ -30,7 +30,7 @@ def fetch(
     from stream import face_model
 
     with bytes_bar("reading the face model" if from_file else "fetching the face model") as progress:
-        path = face_model.take(from_file, progress=progress) if from_file else face_model.ensure(progress=progress)
+        path = face_model.install(from_file, progress=progress) if from_file else face_model.ensure(progress=progress)
     bundle.read()
     say(f"the face model is there: {path}")
 
