@@ -2,10 +2,10 @@
 
 Speech repeats: lips and jaw reverse several times a second, a smile or a yawn goes out and back once. Each of four measures
 of the mouth (gap of the lips, chin against nose, width, jaw) is followed as a zigzag: a reversal counts once the measure has
-come back from its last extremum by more than its noise, and counts less the longer the swing before it took. What counts adds
-up and fades within FADE_S. One measure that opens the mouth (gap, jaw) and one that shapes it (chin, width) must agree. No
-history is looked through, so a frame costs the same at every frame rate; where frames are too few to follow the lips, the jaw
-that the mesh sees still says so.
+come back from its last extremum by more than its noise, and counts less the longer the swing before it took. The counts add
+up and decay within FADE_S. One measure that opens the mouth (gap, jaw) and one that shapes it (chin, width) must agree. No
+history is searched, so a frame costs the same at every frame rate; where frames are too few to follow the lips, the jaw of the
+mesh still shows speech.
 
 The constants were chosen on five GRID sentences, six long talkers, people who pose mouth shapes or turn their heads, and
 rendered clips. Of the time in which a voice sounds, speech covers .89 in five other GRID sentences and .92 in ten clips of five
@@ -22,13 +22,13 @@ from engine.registration.align import REGION_NAMES
 from engine.types import Crop, Mark
 
 FADE_S = 0.7
-SPEAKS = 1.2  # reversals that have not faded, from which on a face speaks:
+SPEAKS = 1.2  # level of reversals from which on a face speaks,
 SILENT = 0.4  # and below which it no longer does
-SHARE, LARGEST_S = 0.15, 2.0  # swings count from this share of the largest of late on: a mouth held open trembles
-JAW = 0.05  # blendshape jawOpen: lips alone, which are lost when the head turns far, do not begin speech without such a swing
-VOICED = 0.2  # reversals count while a voice sounds for so large a share of the moments around
-CLEAR = 0.7  # a swing that counts less is no sign of where speech begins or ends
-REACH_S = 1.5  # a start is sought so far back
+SHARE, LARGEST_S = 0.15, 2.0  # least share of the largest recent swing that counts: a mouth held open trembles
+JAW = 0.05  # swing of the blendshape jawOpen that speech needs to start: lips are unreliable while the head turns far
+VOICED = 0.2  # least `Frame.voice` at which reversals count
+CLEAR = 0.7  # a swing that counts less marks neither start nor end of speech
+REACH_S = 1.5  # how far back speech may have started
 QUICK_S, SLOW_S = 0.35, 0.7  # a swing counts in full up to the first, not at all from the second on
 
 NEVER = Mark(0, -math.inf)
@@ -44,7 +44,10 @@ _UPPER, _LOWER, _CHIN, _LEFT, _RIGHT, _NOSE_LEFT, _NOSE_RIGHT = (
 
 @dataclass(eq=False)
 class _Zigzag:
-    """One measure: the extremum it last turned at, the one it is on the way to, and the reversals that have not faded."""
+    """One measure: the extremum of its last reversal, the one it moves towards, and the decaying count of reversals.
+
+    `reached` is when the current extremum was reached, `left` when the one before was left.
+    """
 
     floor: float
     low: float
@@ -55,7 +58,7 @@ class _Zigzag:
     extremum: float = 0.0
     reached: Mark = NEVER
     level: float = 0.0
-    still: float = 0.0
+    moved_to: float = 0.0
     largest: float = 0.0
 
     @property
@@ -63,38 +66,38 @@ class _Zigzag:
         """Least swing that counts now."""
         return max(self.floor, SHARE * self.largest)
 
-    def fade(self, elapsed: float) -> None:
-        """Lets what was counted fade, and how large swings were."""
+    def decay(self, elapsed: float) -> None:
+        """Decays the count and the largest swing."""
         self.level *= math.exp(-elapsed / FADE_S)
         self.largest *= math.exp(-elapsed / LARGEST_S)
 
     def take(self, mark: Mark, value: float, *, silent: bool) -> Mark | None:
-        """Goes on to a value; counts a swing that is over, and returns where it began if it was clear."""
+        """Takes the next value; counts a swing that is over and returns its start if it was clear."""
         if not self.direction:
-            self._set_out(mark, value)
+            self._start(mark, value)
             return None
-        begun = None
+        start = None
         back = (self.extremum - value) * self.direction
         if back < 0:
             self.extremum, self.reached = value, mark
         elif back > self.least:
-            begun = None if silent else self._count(mark.t)
+            start = None if silent else self._count(mark.t)
             self.origin, self.direction = self.extremum, -self.direction
             self.extremum, self.reached, self.left = value, mark, mark
         size = abs(value - self.origin)
         if size < self.least:
             self.left = mark
         self.largest = max(self.largest, size)
-        return begun
+        return start
 
     def moves(self, value: float) -> bool:
-        """Whether it went on by its noise since it did so last."""
-        if abs(value - self.still) < self.floor:
+        """Whether the measure has moved by more than its noise since this was last true."""
+        if abs(value - self.moved_to) < self.floor:
             return False
-        self.still = value
+        self.moved_to = value
         return True
 
-    def _set_out(self, mark: Mark, value: float) -> None:
+    def _start(self, mark: Mark, value: float) -> None:
         self.low, self.high = min(self.low, value), max(self.high, value)
         if self.high - self.low <= self.least:
             self.left = mark
@@ -114,8 +117,8 @@ class _Zigzag:
 class Lips:
     """Follows the mouth of one face; `observe` takes its crops in order, without a gap.
 
-    After each call `level` is how many reversals have not faded, `since` the start of the speech that goes on, None while the
-    face is silent, and `last` when its mouth last moved.
+    After each call `level` is the decaying count of reversals, `since` the start of the open speech, None while the face
+    is silent, and `last` when its mouth last moved.
     """
 
     def __init__(self) -> None:
@@ -126,10 +129,10 @@ class Lips:
         self._t = 0.0
         self._jaw_moves = False
         self._ended = -math.inf  # when the last speech ended
-        self._begun: deque[Mark] = deque(maxlen=64)  # where the swings of late began
+        self._swing_starts: deque[Mark] = deque(maxlen=64)
 
     def observe(self, crop: Crop, voice: float | None = None) -> tuple[Mark, Mark] | None:
-        """The next crop, with `Frame.voice`; returns start and end of the speech that was found to be over."""
+        """Takes the next crop, with `Frame.voice`; returns start and end of a speech that is over."""
         motion, mark = crop.motion, crop.mark
         down = motion[:, 1].tolist()
         values = (
@@ -143,12 +146,12 @@ class Lips:
         elapsed, self._t = mark.t - self._t, mark.t
         silent = voice is not None and voice < VOICED
         for measure, value in zip(self._measures, values, strict=True):
-            measure.fade(elapsed)
-            begun = measure.take(mark, value, silent=silent)
-            if begun is not None:
-                self._begun.append(begun)
-            goes_on = measure.moves(value) and not silent and mark.t - self.last.t < QUICK_S
-            if begun is not None or goes_on:  # after its last reversal the mouth closes
+            measure.decay(elapsed)
+            start = measure.take(mark, value, silent=silent)
+            if start is not None:
+                self._swing_starts.append(start)
+            continues = measure.moves(value) and not silent and mark.t - self.last.t < QUICK_S
+            if start is not None or continues:  # after its last reversal the mouth still closes
                 self.last = mark
         gap, chin, width, jaw = (measure.level for measure in self._measures)
         self.level = min(max(gap, jaw), max(chin, width))
@@ -158,16 +161,16 @@ class Lips:
     def _decide(self, mark: Mark) -> tuple[Mark, Mark] | None:
         if self.since is None and self.level >= SPEAKS and self._jaw_moves:
             earliest = max(mark.t - REACH_S, self._ended)
-            self.since = min((at for at in self._begun if at.t >= earliest), key=lambda at: at.t, default=mark)
+            self.since = min((at for at in self._swing_starts if at.t >= earliest), key=lambda at: at.t, default=mark)
         elif self.since is not None and self.level < SILENT:
             return self.finish()
         return None
 
     def finish(self) -> tuple[Mark, Mark] | None:
-        """Ends the speech that goes on: its start and end."""
+        """Ends the open speech; returns its start and end."""
         spoken = None if self.since is None else (self.since, self.last)
         if spoken is not None:
             self._ended = spoken[1].t
         self.since = None
-        self._begun.clear()
+        self._swing_starts.clear()
         return spoken

@@ -1,18 +1,18 @@
 """What a face does besides expressions: it speaks, blinks, closes its eyes, looks elsewhere, turns its head, is covered.
 
-Each kind has a measure of 0 to 1 (`ActivityWatch.signals`), and levels of it at which it begins and ends:
+Each kind has a measure of 0 to 1 (`ActivityWatch.signals`), and levels of it at which it starts and ends:
 
-    kind         measure                                                  begins, ends
+    kind         measure                                                  starts, ends
     -----------  -------------------------------------------------------  ------------
     speech       how often the mouth reverses, see `engine.activity.speech`        .5, .17
     blink        lids: 1 less their opening over the usual one            .3, .3, within half a second
     eyes_closed  the same                                                 .3, .3, longer, and once above .5
     gaze         change of the eyes' direction from the usual one         .35, .2
     head_turn    change of yaw, pitch or roll within TURN_S               .5, .25
-    covered      share of the face that looks otherwise than usual        .5, .3
+    covered      share of the face with an unusual appearance             .5, .3
 
-Lids that are lowered but not closed while the eyes look down are a glance, no blink. An activity is reported once it is over,
-with the moment it began; speech is sure only half a second after its start.
+Lids that are lowered but not closed while the eyes look down are a glance, no blink. An activity is reported once it is over;
+speech is detected half a second after its start.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from engine.quantiles import median, percentile
 from engine.time_series import TimeSeries
 from engine.types import F64, Activity, ActivityKind, Crop, Mark
 
-__all__ = ["ACTIVITY_SIGNALS", "Activity", "ActivityKind", "ActivityWatch"]
-
 ACTIVITY_SIGNALS = ("speech", "lids", "gaze", "turn", "covered")
 """What `ActivityWatch.signals` measures, in order."""
 
@@ -39,28 +37,28 @@ USUAL_LIDS_S = 3.0  # the usual opening is the 75th percentile over so long
 CLOSED = 0.3  # lids lowered by this share of it are closed,
 SQUINT = 0.5  # but only ones lowered so far at their lowest are closed for long
 BLINKS = 0.5  # least of the blendshapes eyeBlinkLeft and eyeBlinkRight of closed lids,
-LOWERED = 0.15  # if they are lowered by this share too
+LOWERED = 0.15  # if they are also lowered by this share
 GLANCE_OPEN = 0.5  # lids that leave this share open while the eyes look down
 GLANCE_DOWN = 0.1  # (eyeLookDown less eyeBlink) are lowered for a glance
 USUAL_GAZE_S = 5.0
-GAZE_S = 0.15  # looking elsewhere for less is no glance
+GAZE_S = 0.15  # shorter ones are dropped
 TURN_S = 0.4
 TURNS_DEG = (16.0, 24.0, 12.0)  # yaw, pitch and roll that count as 1; speech alone shakes the mesh's pitch by 5
-FRESH_S = 1e-6  # age of what the mesh saw in this very frame
-LOOK_STEP_S = 0.08
-USUAL_LOOK_S, USUAL_CHANGE_S = 4.0, 10.0  # memory of how the face usually looks, and of how much that changes,
-TURNING_LOOK_S = 0.5  # and of both while the head turns
-LEAST_CHANGE = 1.0  # grey, in spreads of the face's own, by which a part of it may look otherwise,
+FRESH_S = 1e-6  # age of a mesh of this very frame
+APPEARANCE_STEP_S = 0.08
+USUAL_APPEARANCE_S, USUAL_CHANGE_S = 4.0, 10.0  # memory of the usual appearance, and of its usual change,
+TURNING_S = 0.5  # and of both while the head turns
+LEAST_CHANGE = 1.0  # in standard deviations of the face's grey levels, from which on a part of it looks unusual,
 CHANGES = 3.0  # or so many times its usual change,
 FIRST_CHANGE = 0.2  # which is assumed at first
-MOUTH_OPEN = 0.15  # jawOpen from which on the mouth may look otherwise
+MOUTH_OPEN = 0.15  # jawOpen from which on the mouth may look unusual
 COVERED_SHARE = 0.4
-COVERED_S = 0.3  # less is none
+COVERED_S = 0.3  # shorter ones are dropped
 SIGMA = 1.4826  # from a median deviation to a standard one
 
 _LEFT_EDGE, _RIGHT_EDGE, _TOP, _UNDER_NOSE = 234, 454, 10, 2  # mesh points that expressions leave alone
 _GRID = 16
-_FACE = (slice(3, 15), slice(3, 13))  # rows and columns of the grid in which every face lies,
+_FACE = (slice(3, 15), slice(3, 13))  # rows and columns of the grid that every face fills,
 _MOUTH = (slice(7, 12), slice(2, 8))  # and of these the mouth
 
 
@@ -75,7 +73,7 @@ _HALVES = _halves()
 
 
 class ActivityWatch:
-    """Follows one face; `observe` takes its crops in order, `finish` ends what goes on (a gap, a lost face, the end).
+    """Follows one face; `observe` takes its crops in order, `finish` ends what is open (a gap, a lost face, the end).
 
     After each call `signals` [5] has the newest crop's measures by ACTIVITY_SIGNALS; `blinks` counts.
     """
@@ -88,8 +86,12 @@ class ActivityWatch:
 
     def _start(self) -> None:
         self.signals: F64 = np.zeros(len(ACTIVITY_SIGNALS))
-        self._lips, self._lids, self._gaze, self._turn, self._look = Lips(), _Lids(), _Gaze(), _Turn(), _Look()
-        self._held = (_Held("gaze", 0.35, 0.2, GAZE_S), _Held("head_turn", 0.5, 0.25), _Held("covered", 0.5, 0.3, COVERED_S))
+        self._lips, self._lids, self._gaze, self._turn, self._appearance = Lips(), _Lids(), _Gaze(), _Turn(), _Appearance()
+        self._levels = (
+            _Hysteresis("gaze", 0.35, 0.2, GAZE_S),
+            _Hysteresis("head_turn", 0.5, 0.25),
+            _Hysteresis("covered", 0.5, 0.3, COVERED_S),
+        )
 
     @property
     def speaking(self) -> bool:
@@ -97,45 +99,44 @@ class ActivityWatch:
         return self._lips.since is not None
 
     def doing(self) -> dict[ActivityKind, float]:
-        """What the face does now, with when it began, seconds of the source."""
+        """The open activities and their starts, seconds of the source."""
         now: dict[ActivityKind, float] = {}
         if self._lips.since is not None:
             now["speech"] = self._lips.since.t
         closed = self._lids.closed_since()
         if closed is not None:
             now["eyes_closed"] = closed
-        now.update((held.kind, held.since.t) for held in self._held if held.since is not None)
+        now.update((level.kind, level.since.t) for level in self._levels if level.since is not None)
         return now
 
     def spoke(self, start: float, end: float) -> float:
-        """Share of the time from start to end (seconds of the source, end > start) in which the face spoke, as far as is known
-        by now."""
+        """Share of the time from start to end (seconds of the source, end > start) in which the face spoke, as known so far."""
         spans = [*self._spoken]
         if self._lips.since is not None:
             spans.append((self._lips.since.t, math.inf))
         return sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans) / (end - start)
 
     def observe(self, crop: Crop, *, voice: float | None = None) -> list[Activity]:
-        """The next crop of the face; returns the activities that turned out to be over, in order of their ends.
+        """Takes the face's next crop; returns the activities that are over, in order of their ends.
 
-        voice is that of `engine.types.Frame`: lips speak only while one sounds.
+        voice is that of `engine.types.Frame`: lips speak only while there is one.
         """
         self._face = crop.face
         done = self._speech(self._lips.observe(crop, voice)) + self._closure(self._lids.observe(crop))
         gaze = self._gaze.observe(crop, self._lids)
         turn = self._turn.observe(crop)
-        covered = self._look.observe(crop, turning=turn > 0.25)
-        for held, value in zip(self._held, (gaze, turn, covered), strict=True):
-            done += self._over(held.kind, held.observe(crop.mark, value))
+        covered = self._appearance.observe(crop, turning=turn > 0.25)
+        for level, value in zip(self._levels, (gaze, turn, covered), strict=True):
+            done += self._over(level.kind, level.observe(crop.mark, value))
         speech = min(1.0, self._lips.level / (2 * SPEAKS))
         self.signals = np.array([speech, self._lids.lowered, gaze, turn, covered])
         return sorted(done, key=lambda one: one.end.t)
 
     def finish(self) -> list[Activity]:
-        """Ends what goes on, where it was seen last, and forgets the face's looks and habits; `blinks` and `spoke` stay."""
+        """Ends what is open and forgets the face; `blinks` and `spoke` stay."""
         done = self._speech(self._lips.finish()) + self._closure(self._lids.finish())
-        for held in self._held:
-            done += self._over(held.kind, held.finish())
+        for level in self._levels:
+            done += self._over(level.kind, level.finish())
         self._start()
         return sorted(done, key=lambda one: one.end.t)
 
@@ -155,18 +156,19 @@ class ActivityWatch:
 
 
 @dataclass(eq=False)
-class _Held:
-    """A measure that begins an activity above one level and ends it below another; shorter than `least_s` is none."""
+class _Hysteresis:
+    """An activity from where its measure reaches one level to where it falls below another; ones shorter than `least_s` are
+    dropped."""
 
     kind: ActivityKind
-    begins: float
+    starts: float
     ends: float
     least_s: float = 0.1
     since: Mark | None = None
     last: Mark = NEVER
 
     def observe(self, mark: Mark, value: float) -> tuple[Mark, Mark] | None:
-        if self.since is None and value >= self.begins:
+        if self.since is None and value >= self.starts:
             self.since = mark
         if value >= self.ends:
             self.last = mark
@@ -179,8 +181,8 @@ class _Held:
 
 
 class _Lids:
-    """Closures of the lids. After each call `lowered` is 1 less their opening over the usual one, 0 to 1; `glances` says that
-    they are lowered because the eyes look down; `closed` that they are closed."""
+    """Closures of the lids. After each call `lowered` is 1 less their opening over the usual one, 0 to 1; `glances` is whether
+    they are lowered because the eyes look down, `closed` whether they are closed."""
 
     def __init__(self) -> None:
         self.lowered = 0.0
@@ -191,10 +193,10 @@ class _Lids:
         self._lowest, self._lowest_glances = 0.0, False
 
     def observe(self, crop: Crop) -> tuple[ActivityKind, Mark, Mark] | None:
-        """The next crop; returns what the lids did, once they open again."""
+        """Takes the next crop; returns a closure once the lids open again."""
         mark, openings = crop.mark, self._openings
-        held = self._since is not None and mark.t - self._since.t > BLINK_S and self._lowest > SQUINT
-        if not held:  # or eyes closed for long would become the usual
+        stay_closed = self._since is not None and mark.t - self._since.t > BLINK_S and self._lowest > SQUINT
+        if not stay_closed:  # else closed eyes would become the usual
             openings.append(mark.frame, mark.t, np.array([crop.eye_opening]))
             openings.drop_before(mark.t - USUAL_LIDS_S)
         usual = percentile(openings.row[openings.first_at(openings.t[openings.size - 1] - USUAL_LIDS_S) : openings.size, 0], 75)
@@ -214,7 +216,7 @@ class _Lids:
         return None
 
     def closed_since(self) -> float | None:
-        """When eyes closed that have been closed for longer than a blink; None where they have not."""
+        """Since when the eyes are closed, if for longer than a blink."""
         return self._since.t if self._since is not None and self._last.t - self._since.t >= BLINK_S else None
 
     def finish(self) -> tuple[ActivityKind, Mark, Mark] | None:
@@ -228,7 +230,7 @@ class _Lids:
 
 
 class _Gaze:
-    """How far the eyes look from where they usually do, by the blendshapes eyeLook*, 0 to 1."""
+    """How far the gaze is from its usual direction, by the blendshapes eyeLook*, 0 to 1."""
 
     def __init__(self) -> None:
         self._usual: tuple[float, float] | None = None
@@ -236,7 +238,7 @@ class _Gaze:
         self._value = 0.0
 
     def observe(self, crop: Crop, lids: _Lids) -> float:
-        if lids.closed and not lids.glances:  # nothing to be seen
+        if lids.closed and not lids.glances:
             return self._value
         seen = crop.blendshapes.get
         aside = seen("eyeLookOutLeft", 0.0) - seen("eyeLookInLeft", 0.0) + seen("eyeLookInRight", 0.0)
@@ -251,7 +253,7 @@ class _Gaze:
 
 
 class _Turn:
-    """How much the head turned within TURN_S, 1 at TURNS_DEG: yaw and pitch as the mesh sees them, roll by the registration."""
+    """How much the head turned within TURN_S, 1 at TURNS_DEG: yaw and pitch from the mesh, roll from the registration."""
 
     def __init__(self) -> None:
         self._poses = TimeSeries(3)
@@ -272,11 +274,11 @@ class _Turn:
         return min(1.0, max(math.degrees(turn) / full for turn, full in zip(turns, TURNS_DEG, strict=True)))
 
 
-class _Look:
-    """How much of the face looks otherwise than it usually does, 1 where COVERED_SHARE of a half of it does: a hand before it.
+class _Appearance:
+    """How much of the face has an unusual appearance, as with a hand before it; 1 where COVERED_SHARE of a half of it has.
 
-    Now and then the crop, shrunk to a grid, is compared part by part with a slow mean of it. What changes all the time may go
-    on doing so, and an open mouth explains how it looks. The halves are upper, lower, left and right.
+    Every APPEARANCE_STEP_S the crop, shrunk to a grid, is compared with a slow mean of it. Parts that change all the time need
+    a larger change, and an open mouth is left out. The halves are upper, lower, left and right.
     """
 
     def __init__(self) -> None:
@@ -287,7 +289,7 @@ class _Look:
 
     def observe(self, crop: Crop, *, turning: bool) -> float:
         elapsed = crop.mark.t - self._t
-        if elapsed < LOOK_STEP_S:
+        if elapsed < APPEARANCE_STEP_S:
             return self._value
         self._t = crop.mark.t
         face = np.asarray(cv2.resize(crop.pixels, (_GRID, _GRID), interpolation=cv2.INTER_AREA)[_FACE], np.float64)
@@ -297,12 +299,14 @@ class _Look:
             self._usual, self._change = face, np.full(face.shape, FIRST_CHANGE)
             return 0.0
         change = np.abs(face - self._usual)
-        other = change > np.maximum(LEAST_CHANGE, CHANGES * self._change)
+        unusual = change > np.maximum(LEAST_CHANGE, CHANGES * self._change)
         if crop.blendshapes.get("jawOpen", 0.0) > MOUTH_OPEN:
-            other[_MOUTH] = False
-        share = float((_HALVES @ other.ravel()).max())
+            unusual[_MOUTH] = False
+        share = float((_HALVES @ unusual.ravel()).max())
         self._value = min(1.0, share / COVERED_SHARE)
-        learned, widened = (1 - math.exp(-elapsed / (TURNING_LOOK_S if turning else s)) for s in (USUAL_LOOK_S, USUAL_CHANGE_S))
-        self._usual = self._usual + learned * (face - self._usual)
-        self._change = self._change + widened * (change - self._change)
+        rate, change_rate = (
+            1 - math.exp(-elapsed / (TURNING_S if turning else s)) for s in (USUAL_APPEARANCE_S, USUAL_CHANGE_S)
+        )
+        self._usual = self._usual + rate * (face - self._usual)
+        self._change = self._change + change_rate * (change - self._change)
         return self._value

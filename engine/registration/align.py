@@ -1,20 +1,20 @@
 """Faces -> registered crops: the head's motion taken out, what the face does left in.
 
-Landmarks alone are too coarse for this: their jitter of half a pixel is as large as a micro-expression. So they only say
-roughly where the face is. The fine registration follows the face's own texture: some seventy small patches, placed by the
-mesh once on a reference picture of the face, are found again in every frame (Lucas-Kanade, always against the reference, so
-nothing accumulates). Patches on parts that expressions leave alone (bridge of the nose, temples, cheekbones, hairline) say
-how the head moved: a similarity for sway, zoom and roll, and two terms for turning out of the picture plane, which shifts
-near points against far ones. The similarity goes into the crop; the rest is subtracted from the motion of the other
-patches, which is what the spotter sees.
+Landmarks alone are too coarse for this: their jitter of half a pixel is as large as a micro-expression. They only give a
+first estimate. The fine registration tracks the face's own texture: some seventy small patches, placed by the mesh once on a
+reference picture of the face, are found in every frame (Lucas-Kanade, always against the reference, so errors do not
+accumulate). Patches on parts that expressions hardly move (bridge of the nose, temples, cheekbones, hairline) give the head's
+motion: a similarity for sway, zoom and roll, and two terms for turns out of the picture plane, which shift near points against
+far ones. The similarity goes into the crop; the rest is subtracted from the motion of the other patches, which is the input of
+the spotter.
 
     d(x, y) = (a x - b y + tx + yaw z,  b x + a y + ty + pitch z)
 
 with (x, y) from the middle of the crop and z the mesh's depth. The fit is robust: iteratively reweighted (Geman-McClure),
 its scale annealed from a whole pixel down to the patches' own disagreement, so that it neither locks onto a wrong
-consensus nor follows a cheek that moves. The other patches take part with little weight: between expressions they steady
-the fit. Lids and gaze are no head motion, so the eyes are painted over before patches are sought. Where the reference no
-longer fits the picture a new one is taken, and motions go on from where they stood.
+consensus nor follows a cheek that moves. The other patches have little weight: between expressions they stabilize the fit.
+Lids and gaze are no head motion, so the eyes are painted over before the search. Where the reference no longer fits the
+picture a new one is taken, and motions continue from their last values.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HEAD_POINTS = (
     *(127, 34, 143, 234, 93, 116, 123, 356, 264, 372, 454, 323, 345, 352),  # temples and cheekbones
     *(21, 54, 103, 67, 10, 297, 332, 284, 251),  # hairline
 )
-"""Mesh points that expressions leave (nearly) alone."""
+"""Mesh points that expressions hardly move."""
 
 REGIONS: dict[str, tuple[int, ...]] = {
     "brow_outer_left": (70, 63, 105),
@@ -68,7 +68,7 @@ TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in
 """Mesh points [P] where patches lie: those of the head, then those of each region."""
 
 HEAD = slice(0, len(HEAD_POINTS))
-"""Which of TRACKED say how the head moves."""
+"""Which of TRACKED the head's motion is fitted to."""
 
 VOTES = np.array([1.0 if k < len(HEAD_POINTS) else 0.15 for k in range(len(TRACKED))])
 """How much each of TRACKED counts in the fit of the head's motion, [P]."""
@@ -83,13 +83,13 @@ _SIZES = np.array([len(points) for points in REGIONS.values()])
 _FIRSTS = np.cumsum(_SIZES) - _SIZES
 _MEMBERS = (np.arange(len(REGIONS))[:, None] == _GROUP).astype(np.float64)  # [R, P], 1 where a patch belongs to a region
 
-_MAX_STRAY = 3.0  # pixels a patch may lie from where the mesh puts it, unless it
-_MOST_STRAY = 7.0  # but never more than this: a hand is not the face
-_MAX_STEP = 2.0  # moved no more pixels than this since it was found last
-_MESH_RULES = 3.5  # pixels from which on the mesh says where to look for a patch, rather than where it was found last
-_HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather than where it was a frame ago
-_HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mesh puts it
-_CARRY_S = 10.0  # what is carried over a change of reference fades so slowly, or errors of many changes would pile up
+_MAX_STRAY = 3.0  # pixels a patch may be away from the mesh, or
+_MAX_STRAY_SMOOTH = 7.0  # if it moved
+_MAX_STEP = 2.0  # no more pixels than this since the last frame
+_MESH_START = 3.5  # pixels away from the mesh from which on the search for a patch starts at the mesh
+_HEAD_JUMP = 4.0  # pixels between mesh and last transform from which on the mesh is used
+_HOLD_S = 0.4  # time constant with which a lost patch moves to the mesh
+_CARRY_S = 10.0  # time constant with which offsets from earlier references decay, so that their errors do not accumulate
 _EYE_LINES = np.array([[(33, 133), (160, 144), (158, 153)], [(263, 362), (387, 373), (385, 380)]])  # width, two heights
 
 
@@ -106,15 +106,14 @@ def region_places(landmarks: F32) -> F64:
 
 
 def _lengths(motion: F64) -> F64:
-    """How far each patch goes [P], of motion [P, 2]."""
+    """Length [P] of motion [P, 2]."""
     return np.asarray(np.hypot(motion[:, 0], motion[:, 1]))
 
 
 def without_head(motion: F64, places: F64) -> F64:
     """Regions' motion [2 R] less as much of it as a motion of the whole head can explain; places [R, 3] as `region_places`.
 
-    The same model and robustness as between frames, now among the regions themselves: what they all share goes, what few of
-    them do stays.
+    The same robust model as between frames, among the regions themselves: shared motion is removed, that of few regions stays.
     """
     design = head_design(places[:, :2] + MARGIN, places[:, 2] - places[:, 2].mean())
     moved = motion.reshape(-1, 2)
@@ -124,8 +123,8 @@ def without_head(motion: F64, places: F64) -> F64:
 
 @dataclass(eq=False)
 class _Reference:
-    """What every frame is compared with: mesh and patches on a picture of the face (canvas pixels), how the head moves them,
-    and how far to trust each."""
+    """Reference for all frames: mesh and patches on a picture of the face (canvas pixels), the head model's design at the
+    patches, and a weight for each."""
 
     landmarks: F64
     patches: Patches
@@ -135,25 +134,25 @@ class _Reference:
 
 
 class Registrar:
-    """Registers one face, frame after frame. `register` takes frames in order; a gap or a new id wants a new Registrar."""
+    """Registers one face, frame after frame. `register` takes frames in order; a gap or a new id needs a new Registrar."""
 
     def __init__(self) -> None:
         self._reference: _Reference | None = None
         self._anchors = 0
         self._transform: F64 = np.zeros((2, 3))
         self._raw: F32 = np.zeros((0, 3), np.float32)
-        self._landmarks: F32 = np.zeros((0, 3), np.float32)  # where the mesh last saw them, in crop pixels
-        self._meshed: F64 = np.zeros((len(TRACKED), 2))  # the motion of each patch by the mesh, the head taken out
+        self._landmarks: F32 = np.zeros((0, 3), np.float32)  # of the last mesh, in crop pixels
+        self._meshed: F64 = np.zeros((len(TRACKED), 2))  # motion of each patch by the mesh, without the head's
         self._bad = 0
         self._opening = 0.0
         self._blendshapes: Mapping[str, float] = {}
         self._mesh_t = 0.0
         self._t = 0.0
-        self._motion: F64 = np.zeros((len(TRACKED), 2))  # of each patch against the reference, the head taken out
-        self._missing_s: F64 = np.zeros(len(TRACKED))  # how long each patch has not been found
+        self._motion: F64 = np.zeros((len(TRACKED), 2))  # of each patch against the reference, without the head's
+        self._missing_s: F64 = np.zeros(len(TRACKED))  # how long each patch has been lost
         self._turn: F64 = np.zeros(2)  # yaw and pitch against the reference
-        self._carried: F64 = np.zeros((len(TRACKED), 2))  # motion at the last change of reference,
-        self._carried_turn: F64 = np.zeros(2)  # and the turn
+        self._carried: F64 = np.zeros((len(TRACKED), 2))  # motion at the last change of reference
+        self._carried_turn: F64 = np.zeros(2)  # the same for the turn
 
     def register(self, frame: Frame, face: Face) -> Crop | None:
         """The registered crop, or None where the face cannot be followed in this frame."""
@@ -183,7 +182,7 @@ class Registrar:
         return self._crop(frame, face, found, head)
 
     def _predict(self, fresh: bool) -> F64:
-        """Where the canvas lies in the frame: as before, unless the mesh says that the head went elsewhere."""
+        """First estimate of the transform: the last one, or the mesh's where the head has jumped."""
         if not fresh or self._reference is None:
             return self._transform
         here = self._raw[_HEAD_POINTS, :2].astype(np.float64)
@@ -192,37 +191,37 @@ class Registrar:
         return by_mesh if apart > _HEAD_JUMP else self._transform
 
     def _by_mesh(self) -> F64:
-        """Displacement [P, 2] of each patch from the reference, as the mesh has just seen it; the head's motion is in it."""
+        """Displacement [P, 2] of each patch from the reference, by the newest mesh, with the head's motion."""
         assert self._reference is not None
         by_mesh = apply(self._transform, self._raw[TRACKED, :2].astype(np.float64))
         return np.asarray(by_mesh - self._reference.landmarks[TRACKED])
 
     def _track(self, canvas: U8, fresh: bool) -> tuple[F64, F64]:
-        """Displacement [P, 2] of each patch from the reference by its texture, and 1 where that was found, else 0."""
+        """Displacement [P, 2] of each patch from the reference by its texture, and 1 where it was found, else 0."""
         assert self._reference is not None
         meshed = self._by_mesh() if fresh else self._meshed
-        astray = _lengths(self._motion - meshed) > _MESH_RULES
-        return self._reference.patches.find(canvas, np.where(astray[:, None], meshed, self._motion))
+        far = _lengths(self._motion - meshed) > _MESH_START
+        return self._reference.patches.find(canvas, np.where(far[:, None], meshed, self._motion))
 
     def _settle(self, moved: F64, found: F64, head: Head, elapsed: float) -> F64:
-        """Takes over each patch's motion less the head's, where that is believable; returns 1 for those, else 0.
+        """Updates each patch's motion, less the head's, where it is plausible; returns 1 for those, else 0.
 
-        Believable is what is near where the patch was a frame ago or near where the mesh has it. A patch that is not found
-        stays where it was and goes over to the mesh's place within _HOLD_S: a blink passes, a laugh is followed.
+        Plausible is a patch near its place a frame ago or near the mesh. A lost patch stays where it was and moves to the mesh
+        with _HOLD_S: a blink passes, a laugh is followed.
         """
         assert self._reference is not None
         by_head = self._reference.design @ head.terms
         motion, meshed = moved - by_head, self._meshed
         step, stray = _lengths(motion - self._motion), _lengths(motion - meshed)
-        sure = (found > 0) & ((step < _MAX_STEP) & (stray < _MOST_STRAY) | (stray < _MAX_STRAY))
-        self._missing_s = np.where(sure, 0.0, self._missing_s + elapsed)
+        plausible = (found > 0) & ((step < _MAX_STEP) & (stray < _MAX_STRAY_SMOOTH) | (stray < _MAX_STRAY))
+        self._missing_s = np.where(plausible, 0.0, self._missing_s + elapsed)
         share = 1 - np.exp(-self._missing_s / _HOLD_S)
-        stand_in = self._motion + (share * min(elapsed / 0.033, 1.0))[:, None] * (meshed - self._motion)
-        self._motion = np.where(sure[:, None], motion, stand_in)
-        return np.asarray(sure, np.float64)
+        fallback = self._motion + (share * min(elapsed / 0.033, 1.0))[:, None] * (meshed - self._motion)
+        self._motion = np.where(plausible[:, None], motion, fallback)
+        return np.asarray(plausible, np.float64)
 
     def _is_bad(self, head: Head, found: F64) -> bool:
-        """Whether the reference no longer fits; a few frames of doubt are allowed."""
+        """Whether the reference no longer fits: after a few bad frames, or a very bad one."""
         share = float(np.add.reduce(found[HEAD])) / len(HEAD_POINTS)
         self._bad = self._bad + 1 if share < 0.5 or head.agree < 0.6 else 0
         return self._bad >= 4 or share < 0.25
@@ -254,7 +253,7 @@ class Registrar:
         return self._crop(frame, face, np.ones(len(places)), still)
 
     def _in_crop(self) -> F32:
-        """The mesh's points [478, 3] in crop pixels, through the transform of the frame in which it saw them."""
+        """The mesh's points [478, 3] in crop pixels, through the transform of the mesh's frame."""
         scale = float(np.hypot(self._transform[0, 0], self._transform[1, 0]))
         places = apply(self._transform, self._raw[:, :2].astype(np.float64)) - MARGIN
         return np.column_stack([places, self._raw[:, 2] * scale]).astype(np.float32)

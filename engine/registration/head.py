@@ -1,4 +1,4 @@
-"""How the head moves: similarities between sets of points, and the robust model of a head that sways, nods and turns.
+"""Head motion: similarities between sets of points, and the robust fit of a model of a head that sways, nods and turns.
 
 Points are (x, y) on the canvas, the registered crop with a margin around it, in pixels.
 """
@@ -16,14 +16,14 @@ from engine.kernels import Compiled, machine_code
 from engine.quantiles import median
 from engine.types import F64
 
-MARGIN = 16  # the registration sees this much more than the crop, on each side
+MARGIN = 16  # of the canvas around the crop, on each side
 CANVAS = CROP_SIDE + 2 * MARGIN
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """How the head stands against the reference: the fit's terms (a, b, tx, ty, yaw, pitch), the pixels by which the head's
-    patches disagree with it, and the share of them that agree within a pixel."""
+    """Pose of the head against the reference: the fit's terms (a, b, tx, ty, yaw, pitch), the median residual of the head's
+    patches in pixels, and the share of them that agree within a pixel."""
 
     terms: F64
     residual: float
@@ -55,16 +55,16 @@ def head_design(points: F64, depth: F64) -> F64:
 
 
 RIDGE = np.diag([1e-6, 1e-6, 1e-8, 1e-8, 5e-3, 5e-3])
-"""[6, 6]: what the square of each term of `Head` costs in the fit; turns are held small, the rest is almost free."""
+"""[6, 6]: ridge penalty on the terms of `Head`; turns are kept small, the rest is almost free."""
 
 ROUNDS = 7
-"""Times the fit weighs its points anew."""
+"""Reweightings of the robust fit."""
 
 
 def fit_head(design: F64, moved: F64, trust: F64, heads: slice, finest: float = 0.1) -> Head:
     """The robust fit of displacements moved [N, 2], pixels, with weights trust [N] by the model design [N, 2, T] of T terms
-    (T is 6, see `head_design`); `heads` are the rows of the head's own patches, finest the smallest disagreement, in pixels,
-    that counts as one."""
+    (T is 6, see `head_design`); `heads` are the rows of the head's own patches, finest the least scale of the
+    residuals, in pixels."""
     code = machine_code()
     if code is None:
         return fit_by_numpy(design, moved, trust, heads, finest)
@@ -81,10 +81,10 @@ def fit_by_numpy(design: F64, moved: F64, trust: F64, heads: slice, finest: floa
     for k in range(ROUNDS):
         weighted = (flat * np.repeat(weight, 2)[:, None]).T
         terms = np.asarray(np.linalg.solve(weighted @ flat + RIDGE, weighted @ target), np.float64)
-        rest = (target - flat @ terms).reshape(-1, 2)
-        residual = np.hypot(rest[:, 0], rest[:, 1])
-        own = 1.5 * float(median(residual[heads][voters])) if voters.any() else 1.0
-        scale = max(own, finest, 0.5**k)
+        residuals = (target - flat @ terms).reshape(-1, 2)
+        residual = np.hypot(residuals[:, 0], residuals[:, 1])
+        spread = 1.5 * float(median(residual[heads][voters])) if voters.any() else 1.0
+        scale = max(spread, finest, 0.5**k)
         weight = trust / (1 + (residual / (2 * scale)) ** 2) ** 2
     total = max(float(trust[heads].sum()), 1e-9)
     agree = float((trust[heads] * (residual[heads] < 1.0)).sum()) / total

@@ -10,9 +10,9 @@ from engine.kernels import Compiled, machine_code
 from engine.registration.head import CANVAS
 from engine.types import F64, U8
 
-SPARE = 5  # pixels around what is sampled, so that the kernel finds no border there
-MOST_SHRUNK = 257  # a line of so many white pixels is more than the machine code counts to
-FAR = 3e4  # pixels; what lies further away, or nowhere, is left to OpenCV
+SPARE = 5  # pixels around the sampled part, so that the kernel meets no border
+MAX_SHRINK = 257  # a line of so many white pixels overflows the machine code's sum
+FAR = 3e4  # pixels; places further away, or not finite, are left to OpenCV
 
 
 def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
@@ -40,13 +40,13 @@ def warp(grey: U8, transform: F64, side: int = CANVAS) -> U8:
 
 
 def shrink_by_opencv(part: U8, by: int) -> U8:
-    """The means of squares of by x by pixels of a picture, those that lie in it as a whole."""
+    """The means of the whole squares of by x by pixels of a picture."""
     high, wide = part.shape[0] // by, part.shape[1] // by
     return np.asarray(cv2.resize(part[: high * by, : wide * by], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def shrink_by_machine_code(part: U8, by: int, average: Compiled) -> U8:
-    """What `shrink_by_opencv` gives."""
+    """Equals `shrink_by_opencv`."""
     part = np.ascontiguousarray(part)
     return np.asarray(average(part.ravel(), part.shape[1], 0, part.shape[0] // by, part.shape[1] // by, by), np.uint8)
 
@@ -58,7 +58,7 @@ def sample_by_opencv(grey: U8, transform: F64, side: int) -> U8:
 
 
 def sample_by_machine_code(grey: U8, transform: F64, side: int, sample: Compiled) -> U8:
-    """What `sample_by_opencv` gives, to a grey level."""
+    """`sample_by_opencv` within one grey level."""
     (xx, xy, x0), (yx, yy, y0) = cv2.invertAffineTransform(transform).tolist()
     last, (height, width) = side - 1, grey.shape
     left, right = x0 + last * (min(xx, 0.0) + min(xy, 0.0)), x0 + last * (max(xx, 0.0) + max(xy, 0.0))
@@ -76,7 +76,7 @@ def sample_by_machine_code(grey: U8, transform: F64, side: int, sample: Compiled
 
 def _shrunk(part: U8, by: int) -> U8:
     code = machine_code()
-    if code is None or not 2 < by < MOST_SHRUNK:  # for squares of two OpenCV has code of its own, the quickest there is
+    if code is None or not 2 < by < MAX_SHRINK:  # for squares of two OpenCV is fastest
         return shrink_by_opencv(part, by)
     return shrink_by_machine_code(part, by, code.average)
 

@@ -62,7 +62,7 @@ def bump(t: F64, start: float, stop: float, px: float) -> F64:
 
 
 @pytest.mark.parametrize(("voice", "speaks"), [(0.0, False), (0.1, False), (0.5, True), (None, True)])
-def test_lips_speak_only_while_a_voice_sounds_where_sound_is_known(voice: float | None, speaks: bool) -> None:
+def test_lips_speak_only_with_a_voice_where_sound_is_known(voice: float | None, speaks: bool) -> None:
     t, lips = times(30, 4), Lips()
     for crop in mouth_crops(t, syllables(t, 1, 4)):
         lips.observe(crop, voice)
@@ -80,7 +80,7 @@ def watch(crops: list[Crop]) -> tuple[list[tuple[Mark, Mark]], list[bool]]:
 
 
 @pytest.mark.parametrize("fps", [10.0, 15.0, 25.0, 30.0, 60.0])
-def test_a_sentence_is_one_speech_from_its_first_to_its_last_syllable(fps: float) -> None:
+def test_a_sentence_is_one_speech_from_first_to_last_syllable(fps: float) -> None:
     t = times(fps, 8)
     spans, speaks = watch(mouth_crops(t, syllables(t, 2.0, 5.0, hz=3.6)))
     assert len(spans) == 1
@@ -140,7 +140,7 @@ def test_a_pause_between_words_is_part_of_the_speech_and_a_long_one_is_not() -> 
 
 
 @pytest.mark.parametrize("pause", [0.9, 1.2, 1.5, 1.8])
-def test_speech_after_a_pause_never_begins_before_the_end_of_the_one_before(pause: float) -> None:
+def test_speech_after_a_pause_starts_after_the_one_before(pause: float) -> None:
     t = times(25, 14)
     opening = sum((syllables(t, start, start + 1.5) for start in np.arange(1, 12, 1.5 + pause)), np.zeros_like(t))
     spans, _ = watch(mouth_crops(t, opening))
@@ -149,7 +149,7 @@ def test_speech_after_a_pause_never_begins_before_the_end_of_the_one_before(paus
     assert all(before[1].t <= after[0].t for before, after in pairwise(spans))
 
 
-def test_speech_that_goes_on_at_the_end_is_ended_by_finish() -> None:
+def test_finish_ends_an_open_speech() -> None:
     t = times(30, 4)
     lips = Lips()
     for crop in mouth_crops(t, syllables(t, 1, 10)):

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.activity.watch import ACTIVITY_SIGNALS, Activity, ActivityWatch
-from engine.types import ACTIVITY_KINDS, F64, Crop, Mark
+from engine.activity.watch import ACTIVITY_SIGNALS, ActivityWatch
+from engine.types import ACTIVITY_KINDS, F64, Activity, Crop, Mark
 from tests.engine.activity.test_speech import mouth_crops, syllables, times
 
 RNG = np.random.default_rng(5)
@@ -15,14 +15,14 @@ FACE = np.kron(RNG.integers(60, 200, (16, 16)), np.ones((8, 8))).astype(np.uint8
 
 
 def still(t: F64) -> list[Crop]:
-    """A face at rest."""
+    """A quiet face."""
     landmarks = np.zeros((478, 3), np.float32)
     landmarks[234], landmarks[454], landmarks[10], landmarks[2] = (20, 64, 0), (108, 64, 0), (64, 10, 0), (64, 80, 0)
     return [replace(crop, pixels=FACE, landmarks=landmarks) for crop in mouth_crops(t, np.zeros_like(t))]
 
 
 def between(crops: list[Crop], start: float, stop: float, **changes: Any) -> list[Crop]:
-    """The crops with some fields changed from start up to stop, blendshapes added to those there are."""
+    """The crops with some fields changed from start up to stop, and blendshapes added."""
     shapes = changes.pop("blendshapes", {})
     return [
         replace(crop, blendshapes={**crop.blendshapes, **shapes}, **changes) if start <= crop.mark.t < stop - 1e-9 else crop
@@ -31,8 +31,8 @@ def between(crops: list[Crop], start: float, stop: float, **changes: Any) -> lis
 
 
 def watch(crops: list[Crop]) -> list[Activity]:
-    follows = ActivityWatch()
-    return [one for crop in crops for one in follows.observe(crop)] + follows.finish()
+    watcher = ActivityWatch()
+    return [one for crop in crops for one in watcher.observe(crop)] + watcher.finish()
 
 
 def turned(crop: Crop, degrees: float) -> Crop:
@@ -42,17 +42,17 @@ def turned(crop: Crop, degrees: float) -> Crop:
     return replace(crop, landmarks=(crop.landmarks @ turn.T).astype(np.float32))
 
 
-def test_a_face_at_rest_does_nothing() -> None:
+def test_a_quiet_face_has_no_activity() -> None:
     assert watch(still(times(30, 10))) == []
 
 
-def test_lids_that_close_shortly_are_a_blink() -> None:
+def test_a_short_closure_is_a_blink() -> None:
     (blink,) = watch(between(still(times(30, 4)), 2.0, 2.2, eye_opening=0.05))
     assert blink.kind == "blink"
     assert (blink.start.t, blink.end.t) == pytest.approx((2.0, 2.2 - 1 / 30))
 
 
-def test_lids_that_stay_closed_are_closed_eyes_however_long() -> None:
+def test_a_long_closure_is_closed_eyes() -> None:
     (closed,) = watch(
         between(still(times(30, 20)), 2.0, 14.0, eye_opening=0.05, blendshapes={"eyeBlinkLeft": 0.7, "eyeBlinkRight": 0.7})
     )
@@ -60,7 +60,7 @@ def test_lids_that_stay_closed_are_closed_eyes_however_long() -> None:
     assert (closed.start.t, closed.end.t) == pytest.approx((2.0, 14.0 - 1 / 30))
 
 
-def test_a_blink_that_only_the_blendshapes_see_is_one() -> None:
+def test_a_blink_may_show_in_the_blendshapes_alone() -> None:
     shapes = {"eyeBlinkLeft": 0.6, "eyeBlinkRight": 0.6}
     (blink,) = watch(between(still(times(30, 4)), 2.0, 2.2, eye_opening=0.24, blendshapes=shapes))
     assert blink.kind == "blink"
@@ -70,14 +70,14 @@ def test_a_squint_is_neither_blink_nor_closed_eyes() -> None:
     assert watch(between(still(times(30, 8)), 2.0, 4.0, eye_opening=0.19)) == []
 
 
-def test_a_glance_down_lowers_the_lids_and_is_gaze() -> None:
+def test_a_glance_down_is_gaze_and_no_blink() -> None:
     shapes = {"eyeLookDownLeft": 0.6, "eyeLookDownRight": 0.6, "eyeBlinkLeft": 0.4, "eyeBlinkRight": 0.4}
     (gaze,) = watch(between(still(times(30, 6)), 2.0, 2.4, eye_opening=0.19, blendshapes=shapes))
     assert gaze.kind == "gaze"
     assert gaze.start.t == pytest.approx(2.0)
 
 
-def test_eyes_that_look_aside_are_gaze_and_small_motions_are_not() -> None:
+def test_looking_aside_is_gaze_and_small_motions_are_not() -> None:
     aside = {"eyeLookOutLeft": 0.6, "eyeLookInRight": 0.6}
     (gaze,) = watch(between(still(times(30, 6)), 2.0, 3.0, blendshapes=aside))
     assert gaze.kind == "gaze"
@@ -85,7 +85,7 @@ def test_eyes_that_look_aside_are_gaze_and_small_motions_are_not() -> None:
     assert watch(between(still(times(30, 6)), 2.0, 3.0, blendshapes=dict.fromkeys(aside, 0.2))) == []
 
 
-def test_a_quick_turn_of_the_head_is_one_and_a_slow_one_is_not() -> None:
+def test_a_quick_turn_of_the_head_is_reported_and_a_slow_one_is_not() -> None:
     crops = still(times(30, 8))
     quick = [turned(crop, 25 * float(np.clip((crop.mark.t - 2) / 0.5, 0, 1))) for crop in crops]
     slow = [turned(crop, 25 * float(np.clip((crop.mark.t - 2) / 5, 0, 1))) for crop in crops]
@@ -96,7 +96,7 @@ def test_a_quick_turn_of_the_head_is_one_and_a_slow_one_is_not() -> None:
     assert watch(slow) == []
 
 
-def test_roll_counts_as_a_turn_too() -> None:
+def test_roll_is_a_head_turn() -> None:
     crops = still(times(30, 6))
     rolled = np.array([[0.98, -0.19, 0.0], [0.19, 0.98, 0.0]])
     (turn,) = watch(between(crops, 2.0, 10.0, transform=rolled))
@@ -104,7 +104,7 @@ def test_roll_counts_as_a_turn_too() -> None:
 
 
 @pytest.mark.parametrize("part", [np.s_[64:, :], np.s_[:, :64], np.s_[:64, 64:]], ids=["mouth", "left half", "one eye"])
-def test_what_comes_before_the_face_covers_it(part: tuple[slice, slice]) -> None:
+def test_an_object_before_the_face_covers_it(part: tuple[slice, slice]) -> None:
     hand = FACE.copy()
     hand[part] = 230
     (covered,) = watch(between(still(times(30, 8)), 4.0, 5.5, pixels=hand))
@@ -116,43 +116,43 @@ def test_changing_light_covers_nothing() -> None:
     assert watch(between(still(times(30, 8)), 4.0, 5.5, pixels=(FACE * 0.6 + 20).astype(np.uint8))) == []
 
 
-def test_speech_is_told_and_known_while_it_goes_on() -> None:
+def test_speech_is_reported_and_known_while_it_lasts() -> None:
     t = times(30, 9)
-    follows, done = ActivityWatch(), []
+    watcher, done = ActivityWatch(), []
     for crop in mouth_crops(t, syllables(t, 2, 6)):
-        done += follows.observe(crop)
+        done += watcher.observe(crop)
         if 3.5 < crop.mark.t < 5.5:
-            assert follows.speaking
-            assert follows.signals[ACTIVITY_SIGNALS.index("speech")] >= 0.3
-            assert follows.spoke(3.0, crop.mark.t) == 1.0
+            assert watcher.speaking
+            assert watcher.signals[ACTIVITY_SIGNALS.index("speech")] >= 0.3
+            assert watcher.spoke(3.0, crop.mark.t) == 1.0
     assert [one.kind for one in done] == ["speech"]
-    assert not follows.speaking
-    assert follows.spoke(0.0, 1.0) == 0.0
-    assert follows.spoke(4.0, 5.0) == 1.0
-    assert follows.spoke(1.0, 3.0) == pytest.approx(0.5, abs=0.15)
+    assert not watcher.speaking
+    assert watcher.spoke(0.0, 1.0) == 0.0
+    assert watcher.spoke(4.0, 5.0) == 1.0
+    assert watcher.spoke(1.0, 3.0) == pytest.approx(0.5, abs=0.15)
 
 
-def test_finish_ends_what_goes_on_and_forgets_the_face_but_not_its_counts() -> None:
+def test_finish_ends_open_activities_and_keeps_the_counts() -> None:
     crops = between(between(still(times(30, 6)), 1.0, 1.2, eye_opening=0.05), 5.0, 6.0, eye_opening=0.05)
-    follows = ActivityWatch()
-    done = [one for crop in crops for one in follows.observe(crop)]
+    watcher = ActivityWatch()
+    done = [one for crop in crops for one in watcher.observe(crop)]
     assert [one.kind for one in done] == ["blink"]
-    (closed,) = follows.finish()
+    (closed,) = watcher.finish()
     assert closed.kind == "eyes_closed"
     assert closed.end == crops[-1].mark
-    assert follows.blinks == 1
-    assert follows.finish() == []
+    assert watcher.blinks == 1
+    assert watcher.finish() == []
     later = [replace(crop, mark=Mark(crop.mark.frame, crop.mark.t + 100)) for crop in still(times(30, 3))]
-    assert [one for crop in later for one in follows.observe(crop)] == []
+    assert [one for crop in later for one in watcher.observe(crop)] == []
 
 
 def test_signals_are_shares() -> None:
-    follows = ActivityWatch()
+    watcher = ActivityWatch()
     for crop in between(mouth_crops(times(30, 4), syllables(times(30, 4), 1, 4)), 2.0, 2.3, eye_opening=0.01):
-        follows.observe(crop)
-        assert follows.signals.shape == (len(ACTIVITY_SIGNALS),)
-        assert (follows.signals >= 0).all()
-        assert (follows.signals <= 1).all()
+        watcher.observe(crop)
+        assert watcher.signals.shape == (len(ACTIVITY_SIGNALS),)
+        assert (watcher.signals >= 0).all()
+        assert (watcher.signals <= 1).all()
 
 
 def test_the_json_form() -> None:

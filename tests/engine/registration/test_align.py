@@ -27,14 +27,14 @@ NO_ACTION: dict[str, Any] = {"n_events": 0, **SMALL}
 
 
 def a_head(seed: int = 3) -> tuple[F64, F64]:
-    """Places [R, 3] of the regions on a made up face in crop pixels, and the displacement by a turn, tilt, shift and zoom."""
+    """Places [R, 3] of the regions on a made-up face in crop pixels, and the displacement by a turn, tilt, shift and zoom."""
     rng = np.random.default_rng(seed)
     places: F64 = np.column_stack([rng.uniform(20, 108, (len(REGION_NAMES), 2)), rng.uniform(-15, 15, len(REGION_NAMES))])
     design = head_design(places[:, :2] + MARGIN, places[:, 2] - places[:, 2].mean())
     return places, design @ np.array([0.004, -0.006, 0.5, -0.3, 0.02, -0.03])
 
 
-def test_what_a_head_does_is_taken_out_and_what_a_face_does_stays() -> None:
+def test_head_motion_is_removed_and_facial_motion_stays() -> None:
     places, moved = a_head()
     assert np.abs(without_head(moved.ravel(), places)).max() < 0.05
     smile = np.zeros_like(moved)
@@ -53,7 +53,7 @@ def mesh() -> F32:
     return crop.landmarks
 
 
-def test_the_keypoints_of_the_first_crop_lie_where_the_network_expects_them() -> None:
+def test_the_keypoints_of_the_first_crop_are_canonical() -> None:
     points = mesh()
     away = keypoints(points) - keypoints_to_crop(CANONICAL_KEYPOINTS)
     assert np.hypot(*away.T).max() < 8  # one similarity cannot fit five points of every face
@@ -66,7 +66,7 @@ def test_the_keypoints_of_the_first_crop_lie_where_the_network_expects_them() ->
 
 
 def by_landmarks(points: F32, first: F32) -> F64:
-    """Positions [R, 2] of the regions by landmarks alone, registered on those of the first frame: what the field does."""
+    """Positions [R, 2] of the regions by landmarks alone, registered on those of the first frame: the usual method."""
     heads = [one[list(HEAD_POINTS), :2].astype(float) for one in (points, first)]
     moved = apply(similarity(*heads), points[:, :2].astype(float))
     return np.array([moved[list(members)].mean(axis=0) for members in REGIONS.values()])
@@ -79,7 +79,7 @@ def in_crop_px(points: F32) -> float:
     return float(np.hypot(*(canonical[1] - canonical[0])) / np.hypot(*(eyes[1] - eyes[0])))
 
 
-def test_a_still_face_on_a_moving_noisy_head_is_held_still() -> None:
+def test_a_still_face_on_a_moving_head_has_no_motion() -> None:
     clip = render(preset("clean", "hopper", 30, seed=3, duration_s=3, **NO_ACTION, **HEAD))
     seen = list(registered(clip.frames))
     assert len(seen) == len(clip.frames) and {crop.anchor for crop, _ in seen} == {0}
@@ -89,13 +89,13 @@ def test_a_still_face_on_a_moving_noisy_head_is_held_still() -> None:
     assert plain.std(axis=0).mean() > 3 * motion.std(axis=0).mean()
 
 
-def test_turning_out_of_the_picture_is_no_motion_of_the_face() -> None:
+def test_out_of_plane_turns_are_no_facial_motion() -> None:
     spec = preset("clean", "astronaut", 30, seed=4, duration_s=3, yaw_deg=2.5, pitch_deg=2.0, **NO_ACTION, **HEAD)
     seen, true = list(registered(render(spec).frames)), Scene(spec).motion
     motion = np.stack([crop.motion for crop, _ in seen])
     turn = np.stack([crop.turn for crop, _ in seen])
     for seen_turn, true_turn in zip(turn.T[:2], (true.yaw, true.pitch), strict=True):
-        assert abs(np.corrcoef(seen_turn, true_turn)[0, 1]) > 0.9, "the turn itself has to be seen"
+        assert abs(np.corrcoef(seen_turn, true_turn)[0, 1]) > 0.9, "the turn itself is measured"
     assert np.sqrt(np.square(motion - np.median(motion, axis=0)).mean()) < 0.25
 
 
@@ -136,7 +136,7 @@ def test_eye_opening_is_height_over_width(height: float) -> None:
 
 
 def true_motion(scene: Scene, index: int, points: F32) -> F64:
-    """[R, 2] by which the renderer moves the regions in a frame, crop pixels; points are the mesh's in the face at rest."""
+    """[R, 2] by which the renderer moves the regions in a frame, crop pixels; points are the mesh's in the neutral face."""
     grid = grid_over(scene.face)
     nodes = ((apply(scene.placement(0), points[:, :2].astype(float)) - grid.origin) / GRID_STEP).astype(np.float32)
     field = cv2.remap(scene.expression(index), nodes[None, :, 0], nodes[None, :, 1], cv2.INTER_LINEAR)[0]
@@ -145,10 +145,10 @@ def true_motion(scene: Scene, index: int, points: F32) -> F64:
 
 @pytest.mark.parametrize("photo_name", ["hopper", "astronaut"])
 @pytest.mark.parametrize("action", get_args(Action))
-def test_an_expression_is_seen_where_it_is_with_its_sign(action: Action, photo_name: str) -> None:
-    """The wide patches of the registration average over a motion this local: it comes out smaller, never elsewhere."""
-    scene, crops, at_rest = rise(action, photo_name)
-    crop, true = crops[-1], true_motion(scene, scene.truth.events[0].apex_frame, at_rest)
+def test_an_expression_moves_its_own_regions_in_its_direction(action: Action, photo_name: str) -> None:
+    """The wide patches average over a motion this local: it is measured smaller, never elsewhere."""
+    scene, crops, neutral = rise(action, photo_name)
+    crop, true = crops[-1], true_motion(scene, scene.truth.events[0].apex_frame, neutral)
     seen_px, true_px = float(np.linalg.norm(crop.motion)), float(np.linalg.norm(true))
     likeness = float((crop.motion * true).sum()) / (seen_px * true_px)
     assert likeness > 0.7  # measured: 0.76 to 0.98
@@ -157,8 +157,8 @@ def test_an_expression_is_seen_where_it_is_with_its_sign(action: Action, photo_n
     assert np.hypot(*crop.motion[quiet].T).max() < 0.35
 
 
-def test_a_region_under_text_that_changes_is_not_found() -> None:
-    """A clock burnt in on the chin: the head is followed as without it, and the crop says where it cannot be believed."""
+def test_a_region_under_changing_text_is_not_found() -> None:
+    """A clock burnt in on the chin: the head is tracked as without it, and the chin counts as lost."""
     frames = render(preset("clean", "hopper", 30, seed=2, duration_s=2, **NO_ACTION)).frames
     (plain, points), *_ = registered(frames[:1])
     x, y = points[152, :2].round().astype(int).tolist()
@@ -186,7 +186,7 @@ def test_the_crop_is_the_frame_through_the_transform() -> None:
     assert np.abs(again.astype(float) - crop.pixels).mean() < 1
 
 
-def test_frames_between_two_looks_of_the_mesh_are_registered_too() -> None:
+def test_frames_between_two_meshes_are_registered() -> None:
     clip = render(preset("clean", "hopper", 120, seed=5, duration_s=0.5, **NO_ACTION, **HEAD))
     seen = list(registered(clip.frames))
     assert [crop.mark.frame for crop, _ in seen] == list(range(60))
@@ -195,7 +195,7 @@ def test_frames_between_two_looks_of_the_mesh_are_registered_too() -> None:
 
 
 def sparse(frames: Iterable[Frame], every: int) -> Iterator[tuple[Frame, Face]]:
-    """Each frame with its face as a mesh that looks at every so many frames has it."""
+    """Each frame with its face, by a mesh in every so many frames."""
     locator, faces = FaceLocator(LandmarkSettings(mesh_hz=1000)), []
     for frame in frames:
         if frame.index % every == 0:
@@ -212,17 +212,17 @@ def covered(frame: Frame, middle: F32) -> Frame:
     return Frame(frame.index, frame.t, np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8))
 
 
-def test_landmarks_go_with_the_head_between_two_looks_of_the_mesh() -> None:
+def test_landmarks_follow_the_head_between_two_meshes() -> None:
     clip = render(preset("clean", "hopper", 30, seed=5, duration_s=2, **NO_ACTION, sway_px=20.0))
     often, seldom = Registrar(), Registrar()
     there = [often.register(frame, face) for frame, face in sparse(clip.frames, 1)]
     here = [seldom.register(frame, face) for frame, face in sparse(clip.frames, 10)]
     apart = [np.hypot(*(a.landmarks - b.landmarks)[:, :2].T).mean() for a, b in zip(here, there, strict=True) if a and b]
     assert len(apart) == len(clip.frames)
-    assert max(apart) < 2.0, "the mesh itself lags and jitters by one pixel; the head moves by six between two looks"
+    assert max(apart) < 2.0, "the mesh itself lags and jitters by one pixel; the head moves by six between two meshes"
 
 
-def test_what_the_mesh_saw_is_carried_with_its_age() -> None:
+def test_blendshapes_are_kept_with_their_age() -> None:
     clip = render(preset("clean", "hopper", 30, seed=5, duration_s=1, **NO_ACTION))
     registrar, seen = Registrar(), list(sparse(clip.frames, 10))
     for frame, face in seen:
@@ -231,7 +231,7 @@ def test_what_the_mesh_saw_is_carried_with_its_age() -> None:
         assert crop.mesh_age == pytest.approx(frame.index % 10 / 30)
 
 
-def test_a_patch_nobody_sees_does_not_move_because_the_mesh_is_old_and_the_head_moves_on() -> None:
+def test_a_lost_patch_does_not_move_with_the_head_under_an_old_mesh() -> None:
     clip = render(preset("clean", "hopper", 30, seed=5, duration_s=3, **NO_ACTION, sway_px=20.0))
     registrar, cheek, motion = Registrar(), REGIONS["cheek_left"], []
     meshes = list(sparse(clip.frames, 1))
@@ -248,8 +248,8 @@ def jump(picture: U8, dx: int, dy: int) -> U8:
     return np.roll(picture, (dy, dx), axis=(0, 1))
 
 
-def test_a_head_that_jumps_is_followed() -> None:
-    """A cut or a dropped second: however the crop is found again, the face is in it and what it reports is at rest."""
+def test_a_head_that_jumps_is_tracked() -> None:
+    """A cut or a dropped second: the face is in the crop again and does not move."""
     clip = render(preset("clean", "hopper", 30, seed=6, duration_s=1, **NO_ACTION))
     frames = [Frame(f.index, f.t, f.pixels if f.index < 12 else jump(f.pixels, 30, -16)) for f in clip.frames]
     seen = [crop for crop, _ in registered(frames)]
@@ -260,8 +260,8 @@ def test_a_head_that_jumps_is_followed() -> None:
     assert np.abs(after.motion - before.motion).max() < 0.5
 
 
-def test_another_picture_of_the_face_gets_another_anchor() -> None:
-    """Motion is told against one reference picture; where that no longer fits, the crop says so."""
+def test_another_face_gets_another_anchor() -> None:
+    """Motion is measured against one reference picture; where that no longer fits, the crop has a new anchor."""
     clip = render(preset("clean", "hopper", 30, seed=6, duration_s=0.6, **NO_ACTION))
     other = render(preset("clean", "astronaut", 30, seed=6, duration_s=0.6, **NO_ACTION))
     frames = [*clip.frames, *(Frame(f.index + 18, f.t + 0.6, f.pixels) for f in other.frames)]
@@ -274,18 +274,18 @@ def test_another_picture_of_the_face_gets_another_anchor() -> None:
     assert np.abs(motion - motion[0]).max() < 0.3
 
 
-def test_turns_and_motions_go_on_over_a_change_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the spotter has learned of turns must hold after a new reference picture as before."""
+def test_turns_and_motions_continue_over_a_change_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spotter's regression on turns must hold after a new reference picture."""
     clip = render(preset("clean", "hopper", 30, seed=8, duration_s=2.0, yaw_deg=6.0, pitch_deg=5.0, **NO_ACTION))
     plain = {crop.mark.frame: crop for crop, _ in registered(clip.frames)}
     bad = Registrar._is_bad
     meshes: list[F32] = []
 
     def once_bad(self: Registrar, head: Head, found: F64) -> bool:
-        """At the first frame after the thirtieth at which the mesh has just looked: without its look no reference is taken."""
-        looked = not meshes or meshes[-1] is not self._raw
+        """At the first frame with a new mesh after the thirtieth: a reference needs one."""
+        fresh = not meshes or meshes[-1] is not self._raw
         meshes.append(self._raw)
-        return (looked and len(meshes) > 30 and self._anchors == 1) or bad(self, head, found)
+        return (fresh and len(meshes) > 30 and self._anchors == 1) or bad(self, head, found)
 
     monkeypatch.setattr(Registrar, "_is_bad", once_bad)
     again = {crop.mark.frame: crop for crop, _ in registered(clip.frames)}
@@ -297,8 +297,8 @@ def test_turns_and_motions_go_on_over_a_change_of_the_reference(monkeypatch: pyt
     assert np.abs(again[changed + 4].turn - plain[changed + 4].turn).max() < 0.1
 
 
-def test_what_is_carried_over_changes_of_the_reference_fades(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors of many changes must not pile up: a lively video of ten minutes changes its reference hundreds of times."""
+def test_offsets_from_earlier_references_decay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their errors must not accumulate: a lively video of ten minutes changes its reference hundreds of times."""
     clip = render(preset("clean", "hopper", 30, seed=8, duration_s=2.0, yaw_deg=6.0, pitch_deg=5.0, **NO_ACTION))
     slow = [replace(f, t=f.t * 30) for f in clip.frames]  # a second a frame
     bad = Registrar._is_bad

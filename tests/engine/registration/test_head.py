@@ -1,5 +1,3 @@
-"""The robust model of the head, on motions that are known."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +15,7 @@ def field(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "terms", [(0.01, -0.02, 1.5, -0.7, 0.0, 0.0), (0, 0, 0, 0, 0.04, -0.03), (0.02, 0.01, -2, 1, 0.05, 0.02)]
 )
-def test_a_motion_of_the_head_is_found_exactly(terms: tuple[float, ...]) -> None:
+def test_head_motion_is_recovered(terms: tuple[float, ...]) -> None:
     points, depth = field()
     design = head_design(points, depth)
     head = fit_head(design, design @ np.array(terms), np.ones(60), slice(0, 60))
@@ -26,7 +24,7 @@ def test_a_motion_of_the_head_is_found_exactly(terms: tuple[float, ...]) -> None
     assert head.agree == pytest.approx(1.0)
 
 
-def test_the_motion_of_a_head_anywhere_is_that_of_its_design() -> None:
+def test_the_motion_at_any_place_is_that_of_the_design() -> None:
     points, depth = field(2)
     head = Head(np.array([0.02, 0.01, -2, 1, 0.05, 0.02]), 0.0, 1.0)
     assert np.allclose(head.motion(points[:, 0], points[:, 1], depth).T, head_design(points, depth) @ head.terms, atol=1e-12)

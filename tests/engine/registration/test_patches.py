@@ -1,5 +1,3 @@
-"""Patches that are moved by a known way are found there, by OpenCV as by machine code."""
-
 from __future__ import annotations
 
 from typing import Any
@@ -43,7 +41,7 @@ def both(patches: Patches, canvas: U8, starts: F64) -> tuple[tuple[F64, F64], tu
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.3, -0.7), (-1.6, 1.2), (2.4, 0.1)])
 @pytest.mark.parametrize("light", [{}, {"gain": 0.7, "lift": 30.0}])
-def test_a_patch_is_found_where_it_went(shift: tuple[float, float], light: dict[str, Any]) -> None:
+def test_a_shifted_patch_is_found(shift: tuple[float, float], light: dict[str, Any]) -> None:
     patches, canvas = Patches(texture(), NO_EYES, grid(20)), texture(shift, **light)
     near = np.tile(np.rint(shift), (36, 1))
     for motion, found in both(patches, canvas, near):
@@ -52,7 +50,7 @@ def test_a_patch_is_found_where_it_went(shift: tuple[float, float], light: dict[
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_twins_agree_also_where_a_patch_reaches_over_the_border(seed: int) -> None:
+def test_both_implementations_agree_also_over_the_border(seed: int) -> None:
     rng = np.random.default_rng(seed)
     patches = Patches(texture(seed=seed), NO_EYES, grid(2 + seed))
     noisy = np.clip(texture((0.6, -0.9), seed=seed) + rng.normal(0, 4, (CANVAS, CANVAS)), 0, 255).astype(np.uint8)
@@ -61,7 +59,7 @@ def test_twins_agree_also_where_a_patch_reaches_over_the_border(seed: int) -> No
     assert np.abs(motion - wanted)[found > 0].max() < 0.003  # pixels; measured 0.0004
 
 
-def test_twins_agree_on_what_is_not_found() -> None:
+def test_both_implementations_agree_on_lost_patches() -> None:
     patches, rng = Patches(texture(), NO_EYES, grid(20)), np.random.default_rng(1)
     other, flat = texture(seed=9), np.full((CANVAS, CANVAS), 77, np.uint8)
     for canvas in (other, flat):
@@ -77,7 +75,7 @@ def test_twins_agree_on_what_is_not_found() -> None:
     np.testing.assert_array_equal(found > 0, np.isfinite(starts[:, 0]))
 
 
-def test_a_reference_without_texture_is_found_nowhere() -> None:
+def test_patches_without_texture_are_lost() -> None:
     patches = Patches(np.full((CANVAS, CANVAS), 90, np.uint8), NO_EYES, grid(20))
     assert not patches.trust.any()
     for _, found in both(patches, texture(), np.zeros((36, 2))):
@@ -90,7 +88,7 @@ def with_eyes() -> F64:
     return points
 
 
-def test_what_eyes_do_is_not_seen() -> None:
+def test_eyes_have_no_effect() -> None:
     canvas = texture()
     patches = Patches(canvas, with_eyes(), grid(20))
     awake = canvas.copy()
@@ -101,7 +99,7 @@ def test_what_eyes_do_is_not_seen() -> None:
         assert np.abs(motion).max() < 0.03  # measured 0.003; 0.97 where the eyes are seen
 
 
-def test_any_layout_is_taken() -> None:
+def test_any_memory_layout_works() -> None:
     patches, canvas = Patches(texture(), NO_EYES, grid(20)), texture((0.4, 0.2))
     wanted, _ = patches.find_by_machine_code(canvas, np.zeros((36, 2)), code())
     loose = np.repeat(canvas, 2, axis=1)[:, ::2]

@@ -1,5 +1,3 @@
-"""A picture through a transform: where its points come to lie, how it shrinks, what lies behind its border."""
-
 from __future__ import annotations
 
 from typing import Any
@@ -12,7 +10,7 @@ from engine.geometry import apply
 from engine.kernels import machine_code
 from engine.registration.head import CANVAS, MARGIN
 from engine.registration.warp import (
-    MOST_SHRUNK,
+    MAX_SHRINK,
     sample_by_machine_code,
     sample_by_opencv,
     shrink_by_machine_code,
@@ -56,8 +54,8 @@ def test_a_warped_picture_is_the_picture_at_the_warped_places(side: int, angle: 
     assert np.sqrt(np.square(error).mean()) < 0.8  # grey levels; rounding twice makes 0.3 to 0.6
 
 
-def test_a_shrunk_picture_is_averaged_not_thinned_out() -> None:
-    """Noise goes down as it does in a mean over all pixels that a pixel of the canvas covers."""
+def test_a_shrunk_picture_is_averaged_not_subsampled() -> None:
+    """Noise decreases as in a mean over all pixels under a pixel of the canvas."""
     rng = np.random.default_rng(1)
     picture = np.clip(rng.normal(128, 30, (2048, 2048)), 0, 255).astype(np.uint8)
     scale = CANVAS / 2048
@@ -67,7 +65,7 @@ def test_a_shrunk_picture_is_averaged_not_thinned_out() -> None:
 
 @pytest.mark.parametrize("x", [-90_000.0, 90_000.0])
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 8.0])
-def test_a_face_out_of_the_picture_is_no_crash(scale: float, x: float) -> None:
+def test_a_face_outside_of_the_picture_is_no_error(scale: float, x: float) -> None:
     assert warp(photo("hopper")[..., 0].copy(), transform_of(scale, 0.1, x, 0)).shape == (CANVAS, CANVAS)
 
 
@@ -93,7 +91,7 @@ def soft(height: int, width: int, seed: int = 0) -> U8:
 
 @pytest.mark.parametrize("shape", [(360, 640), (161, 203), (64, 48), (7, 5), (1, 1), (1, 300)])
 @pytest.mark.parametrize("side", [CANVAS, CANVAS - 2 * MARGIN, 33])
-def test_twins_agree_inside_and_over_the_border(shape: tuple[int, int], side: int) -> None:
+def test_both_implementations_agree_inside_and_over_the_border(shape: tuple[int, int], side: int) -> None:
     picture = soft(*shape)
     for scale, angle, x, y in [
         (1.0, 0.0, 0, 0),
@@ -115,14 +113,14 @@ def test_whole_pixels_are_copied() -> None:
         np.testing.assert_array_equal(by, picture[77 : 77 + CANVAS, 31 : 31 + CANVAS])
 
 
-def test_a_picture_of_one_grey_stays_so() -> None:
+def test_a_uniform_picture_stays_uniform() -> None:
     for grey in (0, 1, 128, 255):
         for found in sampled(np.full((300, 300), grey, np.uint8), transform_of(0.9, 0.3, -10, -20)):
             assert (found == grey).all()
 
 
 @pytest.mark.parametrize("worst", [np.nan, np.inf, 1e300])
-def test_a_transform_to_nowhere_is_no_crash(worst: float) -> None:
+def test_a_transform_far_away_is_no_error(worst: float) -> None:
     for place in np.ndindex(2, 3):
         transform = transform_of(1.0, 0.0, -5, -5)
         transform[place] = worst
@@ -130,7 +128,7 @@ def test_a_transform_to_nowhere_is_no_crash(worst: float) -> None:
         assert found.shape == (CANVAS, CANVAS)
 
 
-def test_any_layout_is_taken() -> None:
+def test_any_memory_layout_works() -> None:
     picture, transform = soft(300, 300), transform_of(1.1, 0.1, -50, -40)
     wanted, _ = sampled(picture, transform)
     for loose in (np.asfortranarray(picture), np.repeat(picture, 2, axis=1)[:, ::2], picture[::-1][::-1]):
@@ -150,10 +148,10 @@ def test_the_crop_is_the_middle_of_the_canvas(scale: float) -> None:
 
 @pytest.mark.parametrize("by", [3, 4, 5, 7, 16, 256])
 @pytest.mark.parametrize("more", [(0, 0), (1, 2), (2, 1)])
-def test_twins_shrink_alike(by: int, more: tuple[int, int]) -> None:
-    """Pictures of any layout and size; what is left over on the right and below is left out."""
+def test_both_implementations_shrink_alike(by: int, more: tuple[int, int]) -> None:
+    """Pictures of any layout and size; the remainder on the right and below is left out."""
     code = machine_code()
-    assert code is not None and by < MOST_SHRUNK
+    assert code is not None and by < MAX_SHRINK
     picture = np.random.default_rng(by).integers(0, 256, (5 * by + more[0], 3 * by + more[1]), np.uint8)
     white = np.full_like(picture, 255)
     for part in (picture, white, np.asfortranarray(picture), np.repeat(picture, 2, axis=1)[:, ::2]):
