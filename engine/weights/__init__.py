@@ -20,7 +20,7 @@ DEFAULT = "ahmsa-3db"
 """The network used where none is named."""
 
 JUDGE = "judge"
-"""The network that tells expressions from what else faces do (`engine.spotting.judge`); it names no class."""
+"""The network that separates expressions from what else faces do (`engine.spotting.judge`); it names no class."""
 
 
 _WORDS = r"^\w[\w .+-]{0,63}$"
@@ -98,7 +98,7 @@ def shipped() -> tuple[str, ...]:
 def weights_for(network: str) -> Path:
     """The shipped ONNX file of an architecture of `engine.models`; the default network where it is of that architecture.
 
-    Raises ConfigError for an architecture that does not exist, and WeightsError, which tells how to make such a file, where
+    Raises ConfigError for an architecture that does not exist, and WeightsError, which says how to make such a file, where
     none is shipped.
     """
     architecture(network)
