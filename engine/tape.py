@@ -6,11 +6,11 @@ import numpy as np
 
 from engine.types import F64
 
-BLOCK = 512  # so many rows are let go at once, or more
+BLOCK = 512  # so many rows are dropped at once, or more
 
 
 class Tape:
-    """Growing arrays of frame numbers, times and vectors; old rows are let go in blocks."""
+    """Growing arrays of frame numbers, times and vectors; old rows are dropped in blocks."""
 
     def __init__(self, width: int) -> None:
         self.size = 0
@@ -27,7 +27,7 @@ class Tape:
         self.size += 1
 
     def forget_before(self, t: float) -> int:
-        """Lets go of rows before t once they are many; returns how many went."""
+        """Drops rows before t once they are many; returns how many."""
         if self.size < BLOCK or self.t[BLOCK - 1] >= t:
             return 0
         stale = int(np.searchsorted(self.t[: self.size], t))

@@ -1,4 +1,4 @@
-"""What every backend that runs the face models promises, and the values that go in and out."""
+"""The interface of every backend that runs the face models, and the values that go in and out."""
 
 from __future__ import annotations
 

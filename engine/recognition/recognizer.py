@@ -81,7 +81,7 @@ class _Measured:
 class Recognizer:
     """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded.
 
-    Where the GPU fails the CPU goes on, for good, and a logged warning says so. The flow's machine code is compiled or loaded
+    Where the GPU fails the CPU takes over, permanently, which is logged. The flow's machine code is compiled or loaded
     here; prepared=False leaves that to a later call of `prepare`, on any thread, or else to the first moment.
     """
 
@@ -100,7 +100,7 @@ class Recognizer:
         """Compiles or loads the machine code of the flow, and the GPU's. Raises BackendError where that cannot run."""
         prepare(self._flow_backend)
         if self._flow_backend == "gpu" and cpu.refusal() is None:
-            prepare("cpu")  # it goes on where the GPU fails, at once
+            prepare("cpu")  # it takes over at once where the GPU fails
 
     @property
     def model(self) -> str:
@@ -222,7 +222,7 @@ def _check(crops: Sequence[Crop]) -> None:
         if crop.pixels.shape != (CROP_SIDE, CROP_SIDE):
             raise ArrayError(f"a crop is [{CROP_SIDE}, {CROP_SIDE}]; an array of shape {crop.pixels.shape} came")
         if crop.landmarks.shape != (MESH_POINTS, 3) or not np.isfinite(crop.landmarks).all():
-            raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or points nowhere")
+            raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or others")
 
 
 def _reason_against_direct(moment: Moment) -> str | None:

@@ -1,4 +1,4 @@
-"""A network that goes on when its device fails: the next backend of the chain takes the same maps."""
+"""A network that keeps running when its device fails: the next backend of the chain takes the same maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FallbackRunner:
     """A Runner over a chain of backends, best first: see `engine.runtime.contract.Runner`.
 
     The first that opens runs. Where a call fails (the GPU is out of memory, or gone) the next that opens answers it and all
-    that follow; the reason stands in `refusals` and `notes`, and is logged. Raises BackendError where no backend is left.
+    that follow; the reason is added to `refusals` and `notes`, and logged. Raises BackendError where no backend is left.
     """
 
     def __init__(self, chain: Sequence[tuple[str, Opener]]) -> None:
@@ -77,7 +77,7 @@ class FallbackRunner:
         log.warning("%s", note)
 
     def _opened(self, lost: Runner | None = None) -> Runner:
-        """The next that opens; in place of one that was lost, a network's file that is gone meanwhile is one more refusal."""
+        """The next that opens; in place of one that was lost, a network's file that was removed since is one more refusal."""
         while self._rest:
             name, opener = self._rest.pop(0)
             try:

@@ -410,12 +410,12 @@ def test_settings_come_as_path_dictionary_settings_or_nothing(make: Make, tmp_pa
 
 
 @pytest.mark.parametrize("content", [{"lamdmarks": {}}, {"spotter": {"flor_px": 1}}, {"recognizer": {"backend": "tpu"}}])
-def test_settings_that_nobody_knows_are_refused(content: dict[str, Any]) -> None:
+def test_unknown_settings_are_refused(content: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(content))):
         Pipeline.from_config(content)
 
 
-def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_settings_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
         Pipeline.from_config(tmp_path / "none.toml")
 
@@ -426,7 +426,7 @@ def test_it_says_with_what_it_recognizes(make: Make) -> None:
     assert one.backend == "ort"
 
 
-def test_a_jump_nobody_announced_is_a_gap_like_any_other(make, clip, located) -> None:
+def test_an_unannounced_jump_is_a_gap_like_any_other(make, clip, located) -> None:
     cut = 3.3  # the macro-expression is still rising
     before, after = ([i for i in located[0] if i[0].t < cut], [i for i in located[0] if cut <= i[0].t < cut + 0.5])
     flagged, silent = make(stream="clip"), make(stream="clip")

@@ -196,7 +196,7 @@ def test_a_damaged_network_is_refused() -> None:
         LiteRTModels({**parts, "face_blendshapes": b"nonsense"})
 
 
-def test_where_the_model_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_the_model_is_searched_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(bundle.VARIABLE, str(tmp_path / "named.task"))
     assert bundle.place().path == tmp_path / "named.task" and bundle.VARIABLE in bundle.place().why
     assert bundle.place(tmp_path / "set.task").path == tmp_path / "set.task"

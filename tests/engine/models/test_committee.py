@@ -60,7 +60,7 @@ def test_temperature_flattens_without_changing_the_answer() -> None:
     assert (sharp.amax(1) > flat.amax(1)).all()
 
 
-def test_nobody_and_no_warmth_are_refused() -> None:
+def test_no_member_and_no_temperature_are_refused() -> None:
     with pytest.raises(ConfigError, match="a member"):
         Committee([])
     with pytest.raises(ConfigError, match="temperature above 0"):
@@ -111,7 +111,7 @@ def test_a_described_committee_can_be_assembled_and_filled(share: float | None) 
     assert torch.equal(again(maps), network(maps)) and kernel_of(again) == described
 
 
-def test_a_committee_is_assembled_as_its_card_tells() -> None:
+def test_a_committee_is_assembled_as_its_card_says() -> None:
     """A card holds all figures of the kernel machine as real numbers."""
     assert kernel_of(assemble("ahmsa", OPTIONS, 1, {"centres": 4.0, "share": 0.3}, 3)) == {"centres": 4, "share": 0.3}
 

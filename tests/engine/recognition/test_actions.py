@@ -116,7 +116,7 @@ def test_an_expression_that_ends_is_none(shapes: Mapping[str, float]) -> None:
     assert sum(named.shrunk.values()) == pytest.approx(1)
 
 
-def test_a_mesh_that_has_not_looked_since_the_onset_says_nothing() -> None:
+def test_a_mesh_that_was_not_refreshed_since_the_onset_is_no_evidence() -> None:
     assert facial_actions([crop(0.0, {})], [crop(0.5, BROAD_SMILE, age=0.5)]) is None
     assert facial_actions([replace(crop(0.0, {}), blendshapes={})], [crop(0.5, BROAD_SMILE)]) is None
     assert fuse({"a": 0.4, "b": 0.6}, 9.0, seen(BROAD_SMILE)).shrunk == {"a": 0.4, "b": 0.6}, "other classes"

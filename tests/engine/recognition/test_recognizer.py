@@ -108,7 +108,7 @@ def test_the_model_is_named_by_its_content(recognizer: Recognizer) -> None:
     assert name == "ahmsa-3db" and len(digest) >= 12 and int(digest, 16) >= 0
 
 
-def test_a_network_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_network_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.onnx"):
         Recognizer(RecognizerSettings(weights=tmp_path / "none.onnx"))
 

@@ -61,6 +61,6 @@ def test_closing_twice_is_closing_once() -> None:
 
 
 @pytest.mark.skipif(gpu.refusal() is None, reason="there is a GPU here")
-def test_the_real_cuda_runtime_without_a_gpu_is_an_error_of_ours() -> None:
+def test_the_real_cuda_runtime_without_a_gpu_is_translated() -> None:
     with pytest.raises(BackendError, match="CUDA says "):
         Stream(runtime())

@@ -39,7 +39,7 @@ def cannot(reason: str) -> Callable[[], OrtRunner]:
     return opener
 
 
-def test_the_first_that_opens_runs_and_the_others_are_told() -> None:
+def test_the_first_that_opens_runs_and_the_others_are_reported() -> None:
     runner = FallbackRunner([("tensorrt", cannot("no GPU")), ("ort", lambda: OrtRunner(default_weights()))])
     assert (runner.backend, runner.refusals, list(runner.notes)) == ("ort", {"tensorrt": "no GPU"}, [])
     assert (runner.classes, runner.input_shape) == (("negative", "positive", "surprise"), (3, 28, 28))
@@ -89,7 +89,7 @@ def test_where_none_is_left_nothing_that_is_closed_is_asked_again() -> None:
     assert only.left == 1 and runner.backend == "tensorrt"
 
 
-def test_a_file_that_is_gone_meanwhile_is_a_reason_and_at_the_start_an_error() -> None:
+def test_a_file_that_is_gone_is_a_reason_and_at_the_start_an_error() -> None:
     def gone() -> OrtRunner:
         raise WeightsError("there is no network file x.onnx")
 

@@ -50,7 +50,7 @@ def test_what_fails_to_open_is_passed_over_with_its_reason(monkeypatch: pytest.M
     assert runner.refusals["cuda"] == "this ONNX Runtime has no CUDAExecutionProvider"
 
 
-def test_a_compiled_network_is_looked_for_in_the_folder_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_compiled_network_is_searched_for_in_the_folder_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The whole way from `load` to an engine in the cache, and its loss, with doubles where the GPU would be."""
     machine = Cuda()
     libraries = Libraries(Double(machine), machine, Gpu("NVIDIA Test", (9, 0)))

@@ -64,7 +64,7 @@ def test_a_card_whose_names_are_no_words_is_refused(tmp_path: Path, changes: dic
 def test_another_file_under_the_cards_name_is_refused(tmp_path: Path) -> None:
     path = copied(tmp_path)
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(WeightsError, match="not the file its card speaks of"):
+    with pytest.raises(WeightsError, match="does not match its card"):
         load_card(path)
 
 

@@ -84,7 +84,7 @@ except BackendError as error:
     assert "no fast CPU path here" in refused and "pip install" in refused
 
 
-def test_a_compiler_that_is_switched_off_is_told() -> None:
+def test_a_compiler_that_is_switched_off_is_reported() -> None:
     script = "from engine.ops.tvl1 import cpu; print(cpu.refusal())"
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
