@@ -1,4 +1,4 @@
-"""Settings of the way from frame to event: typed, frozen, unknown keys refused.
+"""Settings of the pipeline: typed, frozen, unknown keys refused.
 
 A settings file is TOML with the tables below; every key is optional.
 
@@ -38,7 +38,7 @@ ArchitectureName = Annotated[str, _one_of(ARCHITECTURES, "architecture")]
 
 
 class Settings(BaseModel):
-    """Base: frozen, and a key nobody knows is an error."""
+    """Base: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ class LandmarkSettings(Settings):
     discover_s: float = Field(
         1.0,
         gt=0,
-        description="seconds of source time between looks for new faces while one is followed and the picture changes",
+        description="seconds of source time between searches for new faces while one is followed and the picture changes",
     )
     keep_s: float = Field(
         1.0, ge=0, description="seconds a lost face keeps its id; one that returns later has it again if it looks like it"
@@ -111,7 +111,7 @@ class RecognizerSettings(Settings):
 
 
 class PipelineSettings(Settings):
-    """Everything `Pipeline` can be told."""
+    """All settings of `Pipeline`."""
 
     landmarks: LandmarkSettings = LandmarkSettings()
     spotter: SpotterSettings = SpotterSettings()

@@ -1,4 +1,4 @@
-"""Text of others made safe where it goes: names of files and streams, of networks and their classes, messages of servers.
+"""Foreign text made safe for where it is shown: names of files and streams, of networks and their classes, messages of servers.
 
     plain      one line for a terminal, a log or a message       no control characters, no escapes, no reversed direction
     csv_line   a row of a table                                  no cell is a formula

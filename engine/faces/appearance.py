@@ -1,6 +1,6 @@
 """Small pictures of a face, upright and at one size, compared by correlation: whether two show the same person.
 
-This distinguishes the few people before one camera for a while; it names nobody and is kept nowhere.
+This distinguishes the few people before one camera for a while; it identifies no one and is stored nowhere.
 """
 
 from __future__ import annotations

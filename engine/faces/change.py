@@ -3,7 +3,7 @@
 A face mesh costs more than all else that a frame goes through, and most frames show what the one before showed. `FaceSnapshot`
 holds eyes and mouth as the mesh saw them last: as long as they stay so, frames are left to the registration by texture; a blink
 or a word refreshes the mesh at once. `SceneSnapshot` holds the picture around the faces as the detectors searched it last:
-where nothing changed nobody came.
+where nothing changed no face came.
 
     now - then, about its mean and less the head's motion and the best small shift of the part, over the contrast
                                                                                               (face: mean over a part)

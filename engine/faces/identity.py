@@ -15,7 +15,7 @@ from engine.mesh import FaceMesh
 from engine.types import F32, Frame
 
 _COMPARE_S = 0.5  # pause between comparisons
-_DOUBT_S = 0.5  # a face that is like nobody known for so long is somebody new
+_DOUBT_S = 0.5  # a face that is like no known one for so long is a new one
 _REMEMBERED = 16  # faces that left
 
 

@@ -29,7 +29,7 @@ from engine.types import U8, Face, Frame
 _AROUND = 1.7  # side of the square that counts as a face's own when the scene is watched, in face widths
 _SMALLEST_FRAME = 24
 _SURE = 0.9  # least presence of a face that a detector named: real ones have .95 and more
-_SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when somebody came
+_SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when a face came
 _PATIENCE = 2.0  # in pauses between searches: so long `locate` leaves them to a driver that calls `search_ahead`
 _STALE_S = 5.0  # the detectors search again after so long, whatever they saw; where nothing changed, not before
 _OTHER_SHAPE = 0.02  # frames whose sides differ by less in proportion are of one shape
@@ -233,6 +233,6 @@ class FaceLocator:
 
 
 def _own_square(box: Box) -> tuple[int, int, int]:
-    """Left, top and side of the part of the frame in which a face may move without anybody having come."""
+    """Left, top and side of the part of the frame in which a face may move without another having come."""
     side = _AROUND * box[2]
     return round(box[0] - side / 2), round(box[1] - side / 2), round(side)

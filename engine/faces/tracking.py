@@ -27,7 +27,7 @@ class Track:
 
     step is how the frame at hand follows the one before, apart whether it shows another moment (`JumpDetector`), as_meshed
     whether it is the very picture the mesh was taken from. gallery holds how the face looked at compared_t and before;
-    near_another says that another face came near since, doubted_since since when it looks like somebody else.
+    near_another says that another face came near since, doubted_since since when it looks like another.
     """
 
     id: int

@@ -33,7 +33,7 @@ OWN = np.repeat([np.arange(WIDE) < SIDE], SIDE, axis=0).astype(np.float32).ravel
 
 
 def cut(picture: U8, places: F64) -> tuple[F32, F64]:
-    """What `follow` wants to know of the patches around places [P, 2] of a reference picture.
+    """What `follow` needs of the patches around places [P, 2] of a reference picture.
 
     [P, 3, CELLS]: each patch's grey and its slopes along x and y; [P, 3]: the sums of the slopes' products xx, xy, yy. As with
     OpenCV the picture is mirrored at its border, and has no slopes behind it.

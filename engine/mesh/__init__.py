@@ -1,7 +1,7 @@
 """Pictures -> face regions, mesh points and blendshapes: MediaPipe's three face models behind one contract.
 
-`litert.py` runs them directly and is what is used; `tasks.py` is MediaPipe's own way, its reference and its stand-in. Both
-take the file that `bundle.py` knows.
+`litert.py` runs them directly and is what is used; `tasks.py` uses MediaPipe itself, as reference and as fallback. Both read
+the file that `bundle.py` finds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["BLENDSHAPE_NAMES", "MESH_POINTS", "FaceMesh", "MeshBackend", "MeshMo
 
 
 def load(model: Path | None = None, backend: MeshBackend = "auto") -> MeshModels:
-    """The face models, ready to run; "auto" is LiteRT, or MediaPipe where LiteRT cannot be had.
+    """The face models, ready to run; "auto" is LiteRT, or MediaPipe where LiteRT is missing.
 
     Raises WeightsError where the model is missing or another file, BackendError where nothing here can run it.
     """

@@ -1,4 +1,4 @@
-"""MediaPipe's face landmarker through its own Tasks API: the reference for `engine.mesh.litert`, and its stand-in.
+"""MediaPipe's face landmarker through its own Tasks API: the reference for `engine.mesh.litert`, and its fallback.
 
 It detects the face in the region each time (running mode IMAGE) and carries nothing from one frame to the next. That costs
 nearly twice the time and a hundred megabytes more; the numbers agree (see tests).

@@ -21,7 +21,7 @@ from engine.geometry import CROP_SIDE, keypoints, keypoints_to_map
 from engine.mesh import MESH_POINTS
 from engine.ops.backend import Chosen
 from engine.ops.tvl1 import chosen_for, cpu, prepare
-from engine.recognition.actions import CLASSES, Actions, by_actions, fused, seen_actions
+from engine.recognition.actions import CLASSES, Actions, by_actions, facial_actions, fuse
 from engine.recognition.chain import chained_flow, spread_out
 from engine.recognition.flowmap import face_flow, intensity, mean_landmarks, mean_picture, network_input, whole_map
 from engine.recognition.likeness import ALIKE
@@ -81,7 +81,7 @@ class _Measured:
 class Recognizer:
     """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded.
 
-    Where the GPU fails the CPU goes on, for good, and a logged warning says so. The flow's machine code is compiled or loaded
+    Where the GPU fails the CPU takes over, permanently, which is logged. The flow's machine code is compiled or loaded
     here; prepared=False leaves that to a later call of `prepare`, on any thread, or else to the first moment.
     """
 
@@ -100,7 +100,7 @@ class Recognizer:
         """Compiles or loads the machine code of the flow, and the GPU's. Raises BackendError where that cannot run."""
         prepare(self._flow_backend)
         if self._flow_backend == "gpu" and cpu.refusal() is None:
-            prepare("cpu")  # it goes on where the GPU fails, at once
+            prepare("cpu")  # it takes over at once where the GPU fails
 
     @property
     def model(self) -> str:
@@ -149,22 +149,22 @@ class Recognizer:
 
     def _answer(self, measured: _Measured, moment: Moment, answer: F32 | None) -> Recognition:
         classes, below = self.card.classes, self._settings.uncertain_below
-        actions = seen_actions(moment.onset, moment.apex)
+        actions = facial_actions(moment.onset, moment.apex)
         if answer is None:
             return self._answer_without_flow(measured, actions)
-        named = fused({name: float(p) for name, p in zip(classes, answer, strict=True)}, measured.intensity, actions)
-        label, confidence = self.card.label(named.drawn, below)
+        fused = fuse({name: float(p) for name, p in zip(classes, answer, strict=True)}, measured.intensity, actions)
+        label, confidence = self.card.label(fused.shrunk, below)
         why = None
         if label == "uncertain":
-            unlike = self.card.label(named.probabilities, below)[0] != "uncertain"
+            unlike = self.card.label(fused.probabilities, below)[0] != "uncertain"
             why = "unlike known expressions" if unlike else "not sure"
-        return Recognition(label, named.drawn, confidence, measured.intensity, measured.flow, why)
+        return Recognition(label, fused.shrunk, confidence, measured.intensity, measured.flow, why)
 
     def _answer_without_flow(self, measured: _Measured, actions: Actions | None) -> Recognition:
         """By facial actions alone, if they are clear, else uncertain."""
         classes = self.card.classes
         if actions is not None and measured.why in HEADS_OWN and set(classes) == set(CLASSES):
-            probabilities = by_actions(actions).drawn
+            probabilities = by_actions(actions).shrunk
             label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
             if label != "uncertain":
                 ordered = {name: probabilities[name] for name in classes}
@@ -196,7 +196,7 @@ class Recognizer:
         return self._measured(take_out_head(flow, landmarks), keypoints(landmarks), _reason_against_chained(moment, alike))
 
     def _measured(self, flow: F32, points: F32, why: str | None) -> _Measured:
-        """A face's own flow with the network's input, which is left out where there is a reason why nothing may be named."""
+        """A face's own flow with the network's input, which is left out where there is a reason why nothing may be fused."""
         maps = None if why else network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
         return _Measured(flow, intensity(flow, points), maps, why)
 
@@ -222,7 +222,7 @@ def _check(crops: Sequence[Crop]) -> None:
         if crop.pixels.shape != (CROP_SIDE, CROP_SIDE):
             raise ArrayError(f"a crop is [{CROP_SIDE}, {CROP_SIDE}]; an array of shape {crop.pixels.shape} came")
         if crop.landmarks.shape != (MESH_POINTS, 3) or not np.isfinite(crop.landmarks).all():
-            raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or points nowhere")
+            raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or others")
 
 
 def _reason_against_direct(moment: Moment) -> str | None:

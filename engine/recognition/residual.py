@@ -17,10 +17,10 @@ from engine.registration.head import CANVAS, MARGIN, fit_head, head_design
 from engine.types import F32
 
 NEAR, FAR = 4.0, 24.0
-"""Standard deviations, pixels, of how far a mesh point speaks for the depth around it."""
+"""Standard deviations, pixels, of how far a mesh point counts for the depth around it."""
 
 FAR_SHARE = 1e-3
-"""What the far ones count beside the near ones: they speak where no point is near."""
+"""What the far ones count beside the near ones: they decide where no point is near."""
 
 _RANK = 12
 """So few numbers hold a line blurred by FAR: what the others add is under 2e-5 of it."""

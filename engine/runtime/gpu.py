@@ -27,7 +27,7 @@ class Gpu:
 
 
 def find(library: Any = None) -> Gpu:
-    """The first GPU; library stands in for the driver's own. Raises BackendError where there is none, with the reason."""
+    """The first GPU; library replaces the driver's. Raises BackendError where there is none, with the reason."""
     driver = _opened() if library is None else library
     _done(driver.cuInit(0), "cuInit")
     count = ctypes.c_int()

@@ -1,7 +1,7 @@
-"""What a network's file may hold, seen before any library opens it: one graph of plain operations, complete in itself.
+"""What a network's file may hold, checked before any library opens it: one graph of plain operations, complete in itself.
 
-A card speaks of its file's content alone, so parameters in files beside it are refused. So are graphs within the graph, which
-Loop, Scan and If have, and functions: a network that runs on and on cannot be stopped from outside. No network that this
+A card covers its file's content alone, so parameters in files beside it are refused. So are graphs within the graph, which
+Loop, Scan and If have, and functions: a network that never ends cannot be stopped from outside. No network that this
 project exports has any of these.
 
 The file is ONNX (protocol buffers); its fields are walked here, as `onnx` is not installed everywhere.
@@ -26,7 +26,7 @@ EXTERNAL_DATA, DATA_LOCATION = 13, 14
 
 
 def check_graph(weights: Path) -> None:
-    """Raise WeightsError where a network's file leans on other files or may run without end, or is no network."""
+    """Raise WeightsError where a network's file needs other files or may run without end, or is no network."""
     try:
         there = weights.stat()
         _check_file(weights, (there.st_ino, there.st_size, there.st_mtime_ns))

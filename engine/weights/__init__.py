@@ -20,7 +20,7 @@ DEFAULT = "ahmsa-3db"
 """The network used where none is named."""
 
 JUDGE = "judge"
-"""The network that tells expressions from what else faces do (`engine.spotting.judge`); it names no class."""
+"""The network that separates expressions from what else faces do (`engine.spotting.judge`); it names no class."""
 
 
 _WORDS = r"^\w[\w .+-]{0,63}$"
@@ -98,7 +98,7 @@ def shipped() -> tuple[str, ...]:
 def weights_for(network: str) -> Path:
     """The shipped ONNX file of an architecture of `engine.models`; the default network where it is of that architecture.
 
-    Raises ConfigError for an architecture that does not exist, and WeightsError, which tells how to make such a file, where
+    Raises ConfigError for an architecture that does not exist, and WeightsError, which says how to make such a file, where
     none is shipped.
     """
     architecture(network)
@@ -119,7 +119,7 @@ def sha256_of(path: Path) -> str:
 
 
 def load_card(weights: str | Path | None = None) -> Card:
-    """The card beside a network file (default: the shipped one's), once the file is known to be the one it speaks of.
+    """The card beside a network file (default: the shipped one's), once the file is known to match it.
 
     Raises WeightsError where file or card is missing, the card cannot be read, or the file's content is another.
     """
@@ -127,7 +127,7 @@ def load_card(weights: str | Path | None = None) -> Card:
 
 
 def read_card(path: Path, kind: type[AnyCard]) -> AnyCard:
-    """The card, of a kind that has a sha256, beside a network file, once the file is known to be the one it speaks of.
+    """The card, of a kind that has a sha256, beside a network file, once the file is known to match it.
 
     Raises WeightsError as `load_card` does.
     """
@@ -142,7 +142,7 @@ def read_card(path: Path, kind: type[AnyCard]) -> AnyCard:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise WeightsError(f"the model card {card_path} cannot be used: {where}: {first['msg']}") from wrong
     if (found := sha256_of(path)) != card.sha256:
-        raise WeightsError(f"{path} is not the file its card speaks of (sha256 {found[:12]}, not {card.sha256[:12]})")
+        raise WeightsError(f"{path} does not match its card (its sha256 is {found[:12]}, the card's {card.sha256[:12]})")
     return card
 
 

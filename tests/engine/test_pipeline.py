@@ -80,12 +80,12 @@ def located(clip: Clip) -> tuple[Located, list[Event]]:
     one = Pipeline.from_config(stream="clip")
     ahead: queue.Queue[tuple[Frame, list[Face]] | None] = queue.Queue(maxsize=8)
 
-    def look() -> None:
+    def run_locate() -> None:
         for frame in clip.frames:
             ahead.put((frame, one.locate(frame)))
         ahead.put(None)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=run_locate)
     thread.start()
     handed: Located = []
     events: list[Event] = []
@@ -231,7 +231,7 @@ def test_an_event_says_whether_the_face_spoke_for_a_third_of_it(
     assert asked == [(event.onset.t, (event.offset or event.apex).t) for event in events]
 
 
-def test_activities_are_told_once_and_a_gap_ends_them(make: Make) -> None:
+def test_activities_are_returned_once_and_a_gap_ends_them(make: Make) -> None:
     clip = render(preset("clean", "hopper", 30, seed=3, duration_s=4, n_events=0, blinks_per_minute=30, size=(360, 300)))
     blink, one = clip.truth.blinks[0], make(stream="clip")
     closed = [frame for frame in clip.frames if frame.t <= blink.closed_t + 0.01]
@@ -410,12 +410,12 @@ def test_settings_come_as_path_dictionary_settings_or_nothing(make: Make, tmp_pa
 
 
 @pytest.mark.parametrize("content", [{"lamdmarks": {}}, {"spotter": {"flor_px": 1}}, {"recognizer": {"backend": "tpu"}}])
-def test_settings_that_nobody_knows_are_refused(content: dict[str, Any]) -> None:
+def test_unknown_settings_are_refused(content: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(content))):
         Pipeline.from_config(content)
 
 
-def test_a_settings_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_settings_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
         Pipeline.from_config(tmp_path / "none.toml")
 
@@ -426,7 +426,7 @@ def test_it_says_with_what_it_recognizes(make: Make) -> None:
     assert one.backend == "ort"
 
 
-def test_a_jump_nobody_announced_is_a_gap_like_any_other(make, clip, located) -> None:
+def test_an_unannounced_jump_is_a_gap_like_any_other(make, clip, located) -> None:
     cut = 3.3  # the macro-expression is still rising
     before, after = ([i for i in located[0] if i[0].t < cut], [i for i in located[0] if cut <= i[0].t < cut + 0.5])
     flagged, silent = make(stream="clip"), make(stream="clip")
@@ -557,7 +557,7 @@ def test_light_that_jumps_makes_no_event_and_hides_few(clip: Clip, make: Make, l
 
 @pytest.mark.parametrize("meeting", ["one passes before the other", "both pass side by side"])
 def test_faces_that_change_places_exchange_no_span(clip: Clip, make: Make, meeting: str) -> None:
-    """Two faces cross: what either id is told to have done, one face did."""
+    """Two faces cross: what either id is reported to have done, one face did."""
     other = render(replace(spec(), photo="astronaut", seed=9))
     apart = 0 if meeting == "one passes before the other" else 160
     frames, centres = [], []

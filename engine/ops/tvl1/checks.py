@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST_SIDE = 32_000
 """Pixels; OpenCV's sampling ends a little above."""
 LONGEST_START = 1e6
-"""Pixels; what lies much further off cannot be told as a place in float32."""
+"""Pixels; float32 holds no places much further off."""
 GREY_SLACK = 0.5
 """How far, in grey levels, a float picture may leave 0..255 (interpolation overshoots by rounding)."""
 ONE = "a numpy array [H, W]", "one grey picture [H, W]"
@@ -62,7 +62,7 @@ def _check(name: str, pictures: Any, many: bool) -> None:
 def _check_values(name: str, pictures: Any) -> None:
     low, high = _range(pictures)
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ArrayError(f"{name} holds values that are not finite; mend or leave out such pictures before asking for flow")
+        raise ArrayError(f"{name} holds values that are not finite; repair or leave out such pictures")
     if low < -GREY_SLACK or high > 255 + GREY_SLACK:
         raise ArrayError(f"{name} must hold grey levels 0..255; its values run from {low:g} to {high:g}")
     if high <= 1 and high - low > 0.1 and bool((pictures != pictures.round()).any()):

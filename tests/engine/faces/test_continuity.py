@@ -65,7 +65,7 @@ def test_a_face_outside_the_picture_and_pictures_of_another_size_go_on() -> None
     assert Continuity(HOPPER, BOX).step(HOPPER[:200, :200].copy()) == "next"
 
 
-def test_another_scene_is_told_from_motion_and_light_in_the_same_one() -> None:
+def test_another_scene_is_no_motion_or_light_in_the_same_one() -> None:
     scene = SceneContinuity()
     assert not scene.is_another(HOPPER)
     assert not scene.is_another(moved(HOPPER, 8, -5))

@@ -68,7 +68,7 @@ def test_the_detectors_search_where_something_changes(locator: MakeLocator, monk
     alone[:, 320:] = 90
     found = [one.locate(frame) for frame in frames_of([alone] * 28 + [both] * 10 + [alone] * 2, FPS)]
     assert ids(found) == [[0]] * 30 + [[0, 1]] * 8 + [[0]] * 2
-    assert [round(t, 1) for t in searches if t < 3.8] == [0.0, 3.0], "once, and when somebody came"
+    assert [round(t, 1) for t in searches if t < 3.8] == [0.0, 3.0], "once, and when a face came"
 
 
 def test_the_detectors_search_again_however_still_it_is(locator: MakeLocator, monkeypatch: pytest.MonkeyPatch) -> None:

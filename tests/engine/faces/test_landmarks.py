@@ -136,11 +136,11 @@ def test_models_can_be_loaded_before_the_first_frame(locator: MakeLocator) -> No
 @pytest.mark.data
 def test_a_real_video_without_a_face_shows_none(locator: MakeLocator, data_dir: Path) -> None:
     video = cv2.VideoCapture(str(data_dir / "media" / "no_face.mp4"))
-    one, looked = locator(), 0
+    one, frames = locator(), 0
     for number in range(60):
         ok, picture = video.read()
         if not ok:
             break
-        looked += 1
+        frames += 1
         assert one.locate(Frame(number, number * 0.25, np.asarray(picture[..., ::-1].copy(), np.uint8))) == []
-    assert looked > 10
+    assert frames > 10

@@ -27,7 +27,7 @@ def test_code_that_cannot_be_kept_on_disk_runs_all_the_same(
     assert any(tmp_path.rglob("*.nbc")) == (folder == "good")
 
 
-def test_a_spoiled_cache_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     compiled(doubled, types.float32(types.float32), FAST)
     kept = [*tmp_path.rglob("*.nbi"), *tmp_path.rglob("*.nbc")]

@@ -60,7 +60,7 @@ def test_temperature_flattens_without_changing_the_answer() -> None:
     assert (sharp.amax(1) > flat.amax(1)).all()
 
 
-def test_nobody_and_no_warmth_are_refused() -> None:
+def test_no_member_and_no_temperature_are_refused() -> None:
     with pytest.raises(ConfigError, match="a member"):
         Committee([])
     with pytest.raises(ConfigError, match="temperature above 0"):
@@ -103,15 +103,15 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("share", [None, 0.3])
 def test_a_described_committee_can_be_assembled_and_filled(share: float | None) -> None:
     network = committee(2, 1.5) if share is None else with_kernel(share)
-    told = json.loads(json.dumps(kernel_of(network)))
-    assert told == (None if share is None else {"centres": 4, "share": 0.3})
-    again = assemble("ahmsa", OPTIONS, 2, told, 3).eval()
+    described = json.loads(json.dumps(kernel_of(network)))
+    assert described == (None if share is None else {"centres": 4, "share": 0.3})
+    again = assemble("ahmsa", OPTIONS, 2, described, 3).eval()
     again.load_state_dict(network.state_dict())
     maps = torch.rand(3, 3, 28, 28)
-    assert torch.equal(again(maps), network(maps)) and kernel_of(again) == told
+    assert torch.equal(again(maps), network(maps)) and kernel_of(again) == described
 
 
-def test_a_committee_is_assembled_as_its_card_tells() -> None:
+def test_a_committee_is_assembled_as_its_card_says() -> None:
     """A card holds all figures of the kernel machine as real numbers."""
     assert kernel_of(assemble("ahmsa", OPTIONS, 1, {"centres": 4.0, "share": 0.3}, 3)) == {"centres": 4, "share": 0.3}
 

@@ -211,7 +211,7 @@ def test_a_value_that_cannot_be_is_refused(name: str, options: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_side_told_is_the_side_taken(name: str) -> None:
+def test_the_side_registered_is_the_side_taken(name: str) -> None:
     assert signature(type(build(name, **SMALL[name]))).parameters["side"].default == ARCHITECTURES[name].side
 
 

@@ -117,7 +117,7 @@ def test_aligned_and_regions_are_one_above_the_other() -> None:
     assert np.array_equal(both[:, MAP_SIDE:], network_input("five-regions", whole, SOME_FACE))
 
 
-def test_an_input_nobody_knows_is_told_with_those_there_are() -> None:
+def test_an_unknown_input_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'half'; there are five-regions, four-regions"):
         network_input("half", scaled(waves(3, MAP_SIDE)))
 

@@ -167,7 +167,7 @@ def test_arrays_go_to_the_gpu_and_come_back(pairs: list[Case]) -> None:
 
 @pytest.mark.usefixtures("pretended")
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "message"),
     [
         (torch.OutOfMemoryError("17 GiB"), "needs more memory than the GPU has free"),
         (
@@ -176,13 +176,13 @@ def test_arrays_go_to_the_gpu_and_come_back(pairs: list[Case]) -> None:
         ),
     ],
 )
-def test_a_gpu_that_fails_is_told_in_a_sentence(
-    pairs: list[Case], raised: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+def test_a_gpu_that_fails_is_reported_in_a_sentence(
+    pairs: list[Case], raised: Exception, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(flow: object) -> object:
         raise raised
 
     monkeypatch.setattr(flowmap_gpu, "whole_maps", lost)
     before, after = (np.stack([getattr(case, which) for case in pairs]).astype(np.float32) for which in ("fixed", "moving"))
-    with pytest.raises(BackendError, match=f"^Preparing 3 maps {told}$"):
+    with pytest.raises(BackendError, match=f"^Preparing 3 maps {message}$"):
         flowmap_gpu.from_arrays("whole", before, after, meshes(3))

@@ -29,7 +29,7 @@ from tests.faces import bump, laugh, moved, rise
 
 POINTS = keypoints_to_crop(CANONICAL_KEYPOINTS)
 CLEAR: tuple[Action, ...] = ("smile", "lip_depress", "nose_wrinkle", "brow_lower")
-"""Actions that the network tells apart on both photographs, whatever the random details of the renderer."""
+"""Actions that the network distinguishes on both photographs, whatever the random details of the renderer."""
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_model_is_named_by_its_content(recognizer: Recognizer) -> None:
     assert name == "ahmsa-3db" and len(digest) >= 12 and int(digest, 16) >= 0
 
 
-def test_a_network_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_network_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.onnx"):
         Recognizer(RecognizerSettings(weights=tmp_path / "none.onnx"))
 
@@ -150,11 +150,11 @@ def test_a_card_of_other_columns_than_the_network_is_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("network", ARCHITECTURES)
 def test_an_architecture_is_taken_from_those_shipped(network: str) -> None:
-    """Or, where none is, the same sentence comes that tells how to make one."""
+    """Or, where none is, the same sentence comes that says how to make one."""
     try:
         expected = weights_for(network)
-    except WeightsError as told:
-        with pytest.raises(WeightsError, match=f"^{re.escape(str(told))}$"):
+    except WeightsError as error:
+        with pytest.raises(WeightsError, match=f"^{re.escape(str(error))}$"):
             Recognizer(RecognizerSettings(network=network))
     else:
         assert Recognizer(RecognizerSettings(network=network)).card.sha256 == sha256_of(expected)
@@ -254,7 +254,7 @@ def test_many_are_each_as_alone(recognizer: Recognizer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "told"),
+    ("pixels", "message"),
     [
         (np.zeros((64, 64), np.uint8), r"\[128, 128\]; an array of shape \(64, 64\)"),
         (np.zeros((128, 128, 3), np.uint8), r"an array of shape \(128, 128, 3\)"),
@@ -262,17 +262,17 @@ def test_many_are_each_as_alone(recognizer: Recognizer) -> None:
         (np.full((128, 128), np.nan, np.float32), "not finite"),
     ],
 )
-def test_pictures_that_are_no_crops_are_refused(recognizer: Recognizer, rest: Crop, pixels: Any, told: str) -> None:
+def test_pictures_that_are_no_crops_are_refused(recognizer: Recognizer, rest: Crop, pixels: Any, message: str) -> None:
     other = replace(rest, pixels=pixels)
     for moment in (Moment([rest], [other]), Moment([other], [rest])):
-        with pytest.raises(ArrayError, match=told):
+        with pytest.raises(ArrayError, match=message):
             recognizer.recognize_many([Moment([rest], [rest]), moment])
 
 
 def test_a_moment_without_crops_or_a_mesh_is_refused(recognizer: Recognizer, rest: Crop) -> None:
     nowhere = replace(rest, landmarks=np.full_like(rest.landmarks, np.nan))
-    for bad, told in (([], "none came"), ([nowhere], "finite points"), ([replace(rest, landmarks=POINTS)], r"not \(5, 2\)")):
-        with pytest.raises(ArrayError, match=told):
+    for bad, message in (([], "none came"), ([nowhere], "finite points"), ([replace(rest, landmarks=POINTS)], r"not \(5, 2\)")):
+        with pytest.raises(ArrayError, match=message):
             recognizer.recognize_many([Moment([rest], [rest]), Moment([rest], bad)])
 
 
@@ -355,7 +355,7 @@ def test_where_the_gpu_fails_the_cpu_goes_on_and_says_so_once(
                 alike(answer, other, 1e-6)
     assert not one.flow_on_gpu
     (record,) = caplog.records
-    said = (
+    problem = (
         "needs more memory than the GPU has free" if raised is MemoryError else "failed on the GPU: CUDA error: device vanished"
     )
-    assert record.getMessage() == f"Preparing 5 maps {said}; from here on the CPU computes it"
+    assert record.getMessage() == f"Preparing 5 maps {problem}; from here on the CPU computes it"

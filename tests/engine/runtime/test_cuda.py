@@ -41,7 +41,7 @@ def test_what_is_recorded_runs_at_each_launch_and_not_before() -> None:
 
 
 @pytest.mark.parametrize("function", ["cudaStreamCreate", "cudaMalloc", "cudaHostAlloc", "cudaStreamSynchronize"])
-def test_each_failure_is_told_by_its_name(function: str) -> None:
+def test_each_failure_is_reported_by_its_name(function: str) -> None:
     cuda = Cuda()
     cuda.failing[function] = "cudaErrorMemoryAllocation"
     with pytest.raises(BackendError, match="CUDA says MemoryAllocation"):
@@ -61,6 +61,6 @@ def test_closing_twice_is_closing_once() -> None:
 
 
 @pytest.mark.skipif(gpu.refusal() is None, reason="there is a GPU here")
-def test_the_real_cuda_runtime_without_a_gpu_is_an_error_of_ours() -> None:
+def test_the_real_cuda_runtime_without_a_gpu_is_translated() -> None:
     with pytest.raises(BackendError, match="CUDA says "):
         Stream(runtime())

@@ -21,7 +21,7 @@ def test_what_is_written_is_read_under_the_same_key(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path] and path.name == "net-000000000000-sm_90-float16.engine"
 
 
-def test_no_file_is_no_fault(tmp_path: Path) -> None:
+def test_a_missing_file_is_no_error(tmp_path: Path) -> None:
     assert engines.read(tmp_path / "none", KEY) == (None, None)
 
 
@@ -36,7 +36,7 @@ def test_no_file_is_no_fault(tmp_path: Path) -> None:
         ({"flags": "float32, no TF32"}, "was built with float32, no TF32, not float16, no TF32"),
     ],
 )
-def test_an_engine_of_elsewhere_is_told_from_ours(tmp_path: Path, other: dict[str, str], says: str) -> None:
+def test_an_engine_built_elsewhere_is_refused_with_the_difference(tmp_path: Path, other: dict[str, str], says: str) -> None:
     engines.write(tmp_path / "e", replace(KEY, **other), ENGINE)
     engine, reason = engines.read(tmp_path / "e", KEY)
     assert engine is None and reason is not None and reason.startswith(f"{tmp_path / 'e'} {says}")
@@ -67,7 +67,7 @@ def test_one_bit_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"[]\nx", b"{}\nx", b'{"format": "apexstream engine 1"}\nx', b"\xff\xfe\n", b"null\n", b"[" * 200_000]
 )
-def test_a_file_of_others_is_no_engine(tmp_path: Path, content: bytes) -> None:
+def test_a_foreign_file_is_no_engine(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "e").write_bytes(content)
     assert engines.read(tmp_path / "e", KEY) == (None, f"{tmp_path / 'e'} is no engine of apexstream")
 
@@ -80,7 +80,7 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "plain"]
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
     engine, reason = engines.read(tmp_path, KEY)
     assert engine is None and reason is not None and "cannot be read" in reason
 

@@ -42,16 +42,16 @@ def test_name_and_capability_of_the_first_gpu() -> None:
         (Driver(fails="cuDeviceGetName", code=201), "cuDeviceGetName gave error 201"),
     ],
 )
-def test_a_driver_that_does_not_answer_is_told(driver: Driver, says: str) -> None:
+def test_a_driver_that_does_not_answer_is_reported(driver: Driver, says: str) -> None:
     with pytest.raises(BackendError, match=says):
         gpu.find(driver)
 
 
-def test_a_machine_without_a_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "LIBRARY", "libno_such_driver.so")
     assert gpu.refusal() == "no NVIDIA driver (libno_such_driver.so is not found)"
 
 
 def test_this_machine_is_asked_for_real() -> None:
-    told = gpu.refusal()
-    assert told is None or told.startswith(("no NVIDIA driver", "the NVIDIA driver"))
+    reason = gpu.refusal()
+    assert reason is None or reason.startswith(("no NVIDIA driver", "the NVIDIA driver"))

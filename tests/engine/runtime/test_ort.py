@@ -14,7 +14,7 @@ from engine.runtime.ort import OrtRunner
 from engine.weights import default_weights
 
 
-def test_it_tells_what_it_is() -> None:
+def test_it_describes_itself() -> None:
     runner = OrtRunner(default_weights())
     assert (runner.backend, runner.input_shape) == ("ort", (3, 28, 28))
     assert runner.classes == ("negative", "positive", "surprise") and "CPU" in runner.device
@@ -55,7 +55,7 @@ def test_a_truncated_network_is_refused(tmp_path: Path) -> None:
         OrtRunner(path)
 
 
-def test_a_network_of_others_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_network_is_refused(tmp_path: Path) -> None:
     model = onnx.load(str(default_weights()))
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "anonymous.onnx"))
@@ -69,7 +69,7 @@ def test_a_provider_that_is_not_there_is_never_replaced_silently(monkeypatch: py
         OrtRunner(default_weights())
 
 
-def test_a_provider_that_onnx_runtime_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_onnx_runtime_left_out_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real ONNX Runtime takes the list, warns and runs on less of it, as it does where a driver is too old."""
     import onnxruntime
 
@@ -91,11 +91,11 @@ def test_a_build_for_the_cpu_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "capi" / file).touch()
     monkeypatch.setattr(ort.gpu, "refusal", lambda: None)
     monkeypatch.setattr(ort, "find_spec", lambda _: ModuleSpec("onnxruntime", None, origin=str(tmp_path / "__init__.py")))
-    told = ort.cuda_refusal()
-    assert told is says if says is None else told is not None and says in told
+    reason = ort.cuda_refusal()
+    assert reason is says if says is None else reason is not None and says in reason
 
 
-def test_a_failure_while_it_runs_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_while_it_runs_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = OrtRunner(default_weights())
 
     class Burst:

@@ -96,7 +96,7 @@ def test_a_runner_that_is_forgotten_gives_everything_back(compiled: Path) -> Non
     assert not machine.cuda.memory
 
 
-def test_wrong_maps_are_refused_before_the_gpu_hears_of_them(compiled: Path) -> None:
+def test_wrong_maps_are_refused_before_they_reach_the_gpu(compiled: Path) -> None:
     with pytest.raises(ArrayError, match="not finite"):
         Machine().runner(compiled)(np.full((1, 3, 28, 28), np.nan, np.float32))
 
@@ -117,17 +117,17 @@ def test_without_a_cache_nothing_is_written(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"no engine", b"{}\nengine"])
-def test_a_damaged_engine_is_built_anew_and_told(weights: Path, tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_engine_is_built_again_and_reported(weights: Path, tmp_path: Path, damage: bytes) -> None:
     machine, cache = Machine(), tmp_path / "cache"
     path = cache / machine.runner(weights, cache).file_name("float16")
     whole = path.read_bytes()
     path.write_bytes(damage)
     notes = machine.runner(weights, cache).notes
-    assert len(notes) == 1 and str(path) in notes[0] and notes[0].endswith("the network is compiled anew")
+    assert len(notes) == 1 and str(path) in notes[0] and notes[0].endswith("the network is compiled again")
     assert machine.trt.built == 2 and path.read_bytes() == whole
 
 
-def test_an_engine_that_tensorrt_does_not_take_is_built_anew_and_told(weights: Path, tmp_path: Path) -> None:
+def test_an_engine_that_tensorrt_does_not_take_is_built_again_and_reported(weights: Path, tmp_path: Path) -> None:
     cache, refused = tmp_path / "cache", []
 
     def refuse_once(double: Object, engine: bytes) -> Object | None:
@@ -140,7 +140,7 @@ def test_an_engine_that_tensorrt_does_not_take_is_built_anew_and_told(weights: P
     assert len(notes) == 1 and "TensorRT does not take the compiled network" in notes[0] and machine.trt.built == 2
 
 
-def test_timings_of_another_gpu_are_begun_anew_and_told(weights: Path, tmp_path: Path) -> None:
+def test_timings_of_another_gpu_are_replaced_and_reported(weights: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / f"timings-{tensorrt().__version__}-sm_90.cache").write_bytes(b"foreign")
@@ -208,7 +208,7 @@ def test_an_engine_that_answers_otherwise_altogether_is_refused(weights: Path) -
         Machine(Builder_build_serialized_network=spoiled(only_half=False)).runner(weights)
 
 
-def test_what_tensorrt_cannot_read_is_told_in_its_words(weights: Path) -> None:
+def test_what_tensorrt_cannot_read_is_reported_in_its_words(weights: Path) -> None:
     machine = Machine(
         OnnxParser_parse=lambda *_: False,
         OnnxParser_num_errors=lambda _: 1,
@@ -219,7 +219,7 @@ def test_what_tensorrt_cannot_read_is_told_in_its_words(weights: Path) -> None:
         machine.runner(weights)
 
 
-def test_what_tensorrt_cannot_build_is_told_with_its_last_error(weights: Path) -> None:
+def test_what_tensorrt_cannot_build_is_reported_with_its_last_error(weights: Path) -> None:
     def fail(builder: Object, *_: Any) -> None:
         log = builder.held["args"][0]
         log.log(tensorrt().ILogger.Severity.ERROR, "no tactic")
@@ -237,11 +237,11 @@ def test_what_tensorrt_cannot_build_is_told_with_its_last_error(weights: Path) -
         ("cudaStreamSynchronize", "cudaErrorNoDevice", "NoDevice"),
     ],
 )
-def test_a_gpu_lost_in_mid_stream_is_left_for_the_cpu_and_told(
+def test_a_gpu_lost_while_it_runs_is_replaced_by_the_cpu_and_reported(
     compiled: Path, function: str, error: str, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine = Machine()
-    runner = fallback.FallingBack([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
+    runner = fallback.FallbackRunner([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
     before = runner(maps(2))
     assert runner.backend == "tensorrt"
     machine.cuda.failing[function] = error
@@ -297,7 +297,7 @@ def test_an_error_of_the_bindings_while_compiling_is_a_reason_to_refuse(weights:
         Machine(**{method: burst}).runner(weights)
 
 
-def test_without_tensorrt_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorrt_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}")
 

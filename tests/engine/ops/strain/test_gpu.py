@@ -52,7 +52,7 @@ def test_the_front_refuses_what_is_not_finite() -> None:
 
 
 @pytest.mark.usefixtures("kernels")
-def test_the_cpu_helps_out_and_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_cpu_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def lost(flow: object) -> None:
         raise BackendError("Strain of (1, 2, 8, 8) failed on the GPU: it fell off the bus")
 

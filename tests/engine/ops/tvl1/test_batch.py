@@ -64,7 +64,7 @@ def test_tensors_that_are_not_contiguous_on_the_cpu() -> None:
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("tensors", [False, True])
-def test_the_cpu_helps_out_and_says_so(
+def test_the_cpu_takes_over_and_says_so(
     tensors: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch = pytest.importorskip("torch")
@@ -91,7 +91,7 @@ def test_where_memory_runs_out_the_flow_still_comes(monkeypatch: pytest.MonkeyPa
     assert "needs more memory than the GPU has free; the CPU computes it instead" in caplog.text
 
 
-def test_without_numba_the_reference_helps_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_the_reference_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "refusal", lambda: None)
     monkeypatch.setattr(gpu, "solve_arrays", lost)
     monkeypatch.setattr(cpu, "refusal", lambda: "numba cannot be used")

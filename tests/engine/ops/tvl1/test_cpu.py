@@ -78,13 +78,13 @@ except BackendError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    answer, told, refused = done.stdout.strip().split("\n")
+    answer, warning, refused = done.stdout.strip().split("\n")
     assert answer == "reference (2, 8, 8)"
-    assert told.startswith("1 TV-L1 runs some") and "numba" in told
+    assert warning.startswith("1 TV-L1 runs some") and "numba" in warning
     assert "no fast CPU path here" in refused and "pip install" in refused
 
 
-def test_a_compiler_that_is_switched_off_is_told() -> None:
+def test_a_compiler_that_is_switched_off_is_reported() -> None:
     script = "from engine.ops.tvl1 import cpu; print(cpu.refusal())"
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
