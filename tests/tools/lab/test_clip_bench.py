@@ -23,7 +23,7 @@ from apexstream.clips.spec import BlinkTruth, EventTruth, truth_path
 from engine.config import PipelineSettings, SpotterSettings
 from engine.errors import ApexError, InputError
 from lab.clip_bench.__main__ import app, numbers
-from lab.clip_bench.jobs import Job, code_version, recorded, run_jobs
+from lab.clip_bench.jobs import JUDGED, Job, code_version, recorded, run_jobs
 from lab.clip_bench.registration import _unrest, facial_points, measure, project
 from lab.clip_bench.score import all_figures, amplitude_bin, compare, figures, spotting_summary, still_summary
 from lab.clip_bench.tables import miss_lines
@@ -178,12 +178,13 @@ def test_jobs_differ_by_clip_and_settings_not_by_folder(tmp_path: Path) -> None:
     assert replace(job, renderer="new").path != job.path
 
 
-def test_the_version_hangs_on_the_code_judged() -> None:
+def test_the_version_depends_on_the_code_that_is_judged() -> None:
     assert code_version(("engine/types.py",)) != code_version(("engine/errors.py",))
     assert code_version() == code_version()
+    assert all((ROOT / place).exists() for place in JUDGED)
 
 
-def test_an_out_file_in_an_impossible_place_is_told(tmp_path: Path) -> None:
+def test_an_out_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ApexError, match=r"cannot be written.*another --out"):
         run(jobs(tmp_path, 1), tmp_path / "file" / "run.jsonl")

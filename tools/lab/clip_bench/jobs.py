@@ -23,14 +23,8 @@ from engine.config import PipelineSettings
 from engine.errors import ApexError, OutputError
 
 ROOT = Path(__file__).resolve().parents[3]
-RENDERER = ("tools/clips",)
-PIPELINE = (
-    "engine",
-    "stream/sources/file.py",
-    "stream/sources/decoding.py",
-    "stream/sources/clock.py",
-    "stream/sources/pixels.py",
-)
+RENDERER = ("tools/apexstream/clips",)
+PIPELINE = ("engine", "stream/sources")
 JUDGED = (*PIPELINE, "tools/lab/clip_bench/watch.py", "tools/lab/clip_bench/registration.py", *RENDERER)
 """What a result depends on."""
 
