@@ -54,7 +54,7 @@ def fit(
 ) -> Committee:
     """Fit all members of the recipe to all maps of data; the committee is returned in evaluation mode.
 
-    seed replaces the recipe's own; starts are the members' pre-trained parameters (`pretrain.saved_start`), made here otherwise.
+    seed replaces the recipe's own; starts are the members' pre-trained parameters (`pretrain.saved_start`), else made here.
     The same seed and data give the same parameters on the same machine. Raises WeightsError for a start that cannot be read.
     """
     start, members = recipe.seed if seed is None else seed, []

@@ -25,7 +25,7 @@ from engine.errors import ConfigError
 from engine.recognition.flowmap import CANONICAL_KEYPOINTS, SIDE
 from engine.types import F32, F64
 from training.datasets import CLASSES
-from training.units import CLEAR, UNIT_NAMES, Patch, lying, shown
+from training.units import CLEAR, UNIT_NAMES, Patch, placed_patches, shown
 
 __all__ = ["UNIT_NAMES", "Simulated", "simulate"]
 
@@ -91,7 +91,7 @@ def _fill(out: Simulated, draw: np.random.Generator) -> None:
         part = slice(start, start + _CHUNK)
         x, y = _positions([warp[part] for warp in warps])
         flow = displacement(pieces[part], x, y)
-        flow = flattened(*_beheld(flow, x, y, _Scene(*(values[part] for values in scene))))
+        flow = flattened(*_observed(flow, x, y, _Scene(*(values[part] for values in scene))))
         out.maps[part] = scaled(maps_of(flow), grain[part]).numpy()
 
 
@@ -119,7 +119,7 @@ def patches(keypoints: F32, size: F64, strengths: F64, draw: np.random.Generator
     """The patches of faces with keypoints [n, 5, 2], relative size [n, 2] and strengths [n, 2, units], face by face."""
     owners, rows = [np.empty(0, np.intp)], [np.empty((0, 9))]
     for index, name in enumerate(UNIT_NAMES):
-        for patch, side in lying(name):
+        for patch, side in placed_patches(name):
             amount = strengths[:, :, index].mean(1) if side is None else strengths[:, side, index]
             some = np.flatnonzero(amount)
             if len(some):
@@ -223,7 +223,7 @@ def _scene(keypoints: F32, draw: np.random.Generator) -> _Scene:
     return _Scene(torch.from_numpy(outline)[..., None, None], motion, coarse, middle, fine, hair, flatten)
 
 
-def _beheld(flow: Tensor, x: Tensor, y: Tensor, scene: _Scene) -> tuple[Tensor, Tensor]:
+def _observed(flow: Tensor, x: Tensor, y: Tensor, scene: _Scene) -> tuple[Tensor, Tensor]:
     """Flow [n, 2, POINTS, POINTS] as a camera sees it, and the weight [n, 1, 1, 1] it is flattened with."""
     middle_x, middle_y, half_x, half_y = scene.outline.unbind(1)
     out = ((x - middle_x) / half_x) ** 2 + ((y - middle_y) / half_y).clamp_min(0) ** 2

@@ -50,9 +50,7 @@ def check_apart(folds: Sequence[Fold], subjects: Sequence[str], databases: Seque
     first: dict[str, str] = {}
     for subject, database in zip(subjects, databases, strict=True):
         if first.setdefault(subject, database) != database:
-            raise InputError(
-                f"the subject {subject} is in two databases, {first[subject]} and {database}; use two names"
-            )
+            raise InputError(f"the subject {subject} is in two databases, {first[subject]} and {database}; use two names")
     tested: set[str] = set()
     for fold in folds:
         fitted, held_out = ({subjects[i] for i in side} for side in (fold.train, fold.test))
