@@ -1,4 +1,4 @@
-"""Flow maps simulated from action units: material to pre-train on that holds no recorded face.
+"""Flow maps simulated from action units: pre-training data without a recorded face.
 
 A face's displacement is drawn on 56 x 56 points: the patches of the units it shows (`training.units`), eye movement and blinks,
 what is left of head motion inside the face's outline, and smooth noise. It is then flattened by total variation, as TV-L1
@@ -199,7 +199,7 @@ def displacement(pieces: list[Placed], x: Tensor, y: Tensor) -> Tensor:
 class _Scene(NamedTuple):
     """What moves beside the units, each [n, ...]: the face's outline, head motion, noise, and how much is flattened."""
 
-    outline: Tensor  # [n, 4, 1, 1]: middle x, y and half widths x, y of the ellipse; above its middle the face goes on
+    outline: Tensor  # [n, 4, 1, 1]: middle x, y and half widths x, y of the ellipse; above its middle the face continues
     head: Tensor  # [n, 2, 3, 1, 1]: (u, v) as a linear function of (1, x, y) from the map's middle
     coarse: Tensor  # knots of noise; these grow towards the hair
     middle: Tensor

@@ -82,7 +82,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _agreed(table: Path, rows: list[dict[str, str]], points: Path) -> None:
     """Raise InputError where the two tables do not agree on whose a map is, or on its class: a person filed under two databases
-    would be fitted to and judged in one fold."""
+    would be in the training and in the test set of a fold."""
     other_rows = {row["name"]: row for row in _rows(points, ("name",))}
     for number, row in enumerate(rows, start=2):
         other = other_rows.get(_name(row), {})

@@ -1,6 +1,6 @@
 """Annotation tables of long videos: which expressions a video of SAMM-LV, CAS(ME)^2 or CAS(ME)^3 part A holds.
 
-The numbers are those of the pictures. A video without a row is no error: it holds no expression.
+The numbers are those of the pictures. A video without a row is valid: it contains no expression.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _casme2_rows(table: Path, _: Mapping[object, Clip]) -> list[Expression | str
 
 
 def _casme2_frames(row: Row) -> tuple[int | None, int | None, int | None]:
-    """0 stands for nothing. Where there is no offset, the fall is taken to last as long as the rise, as the field does."""
+    """0 stands for nothing. Where there is no offset, the fall is assumed as long as the rise, as is usual."""
     onset, apex, offset = (row.nearest(column) or None for column in ("onset", "apex", "offset"))
     if offset is None and onset is not None and apex is not None:
         offset = 2 * apex - onset

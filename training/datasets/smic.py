@@ -2,8 +2,8 @@
 
 The table has 157 long clips, which may hold several expressions, so seven names of SMIC are not in it. Where a clip tells the
 frames of a second or third expression and the next number is no other clip's, that expression is the one of that number: four
-of the seven. The other three (`WITHOUT_FRAMES`) can be had only from SMIC's own short clips, whose folders hold just the
-expression. The table has no apex; the middle frame stands for it.
+of the seven. The other three (`WITHOUT_FRAMES`) are only in SMIC's own short clips, whose folders contain just the
+expression. The table has no apex; the middle frame is used for it.
 """
 
 from __future__ import annotations
