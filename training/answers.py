@@ -1,4 +1,4 @@
-"""The out-of-fold answers of an evaluation, one table a seed, each map beside its true label, subject and database."""
+"""The out-of-fold answers of an evaluation: one table per seed, each map with its true label, subject and database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from engine.errors import InputError
 from training.datasets import CLASSES, FlowMaps
 from training.fold_record import FoldResult
-from training.metrics import Scores, judged
+from training.metrics import Scores, score
 
 F64 = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ class Answers:
 
     names, databases and subjects [N] (a subject is written "database/subject"), truth [N] of CLASSES, logits [N, K] of the
     committee before any temperature. Where the record has them: members [N, M, K] of each of its networks alone, kernel [N, K]
-    of its kernel machine alone, and peeked [N, K] of the epoch that was best on the judged subject.
+    of its kernel machine alone, and peeked [N, K] of the epoch that was best on the test subject.
     """
 
     seed: int
@@ -41,7 +41,7 @@ class Answers:
         """Scores of these logits (default: the committee's) from one pooled confusion matrix, of one database or of all."""
         given = self.logits if logits is None else logits
         kept = np.array([database in (None, own) for own in self.databases])
-        return judged(self.truth[kept].tolist(), given[kept].argmax(1).tolist(), len(CLASSES))
+        return score(self.truth[kept].tolist(), given[kept].argmax(1).tolist(), len(CLASSES))
 
     def take(self, rows: Sequence[int]) -> Answers:
         """The answers to the maps at these rows, in that order."""
@@ -58,13 +58,13 @@ class Answers:
 
 
 def gather(results: Sequence[FoldResult], data: FlowMaps | None = None) -> list[Answers]:
-    """One table a seed, in order of first appearance, rows in the first seed's order.
+    """One table per seed, in order of first appearance, rows in the first seed's order.
 
-    data tells subject and database of each map; without it they are read off the fold's name. InputError where nothing was
-    judged, a map was judged twice under a seed, seeds judged different maps, or a logit is not finite.
+    data gives subject and database of each map; without it they are taken from the fold's name. InputError where nothing was
+    tested, a map was tested twice under a seed, seeds tested different maps, or a logit is not finite.
     """
     if not results:
-        raise InputError("no fold was judged, so there is nothing to report")
+        raise InputError("no fold was tested, so there is nothing to report")
     tables = [_table([r for r in results if r.seed == seed], data) for seed in dict.fromkeys(r.seed for r in results)]
     first = _keys(tables[0])
     return [tables[0], *(_in_order(table, first) for table in tables[1:])]
@@ -87,12 +87,12 @@ def _table(folds: Sequence[FoldResult], data: FlowMaps | None) -> Answers:
     keys = _keys(table)
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise InputError(f"the map {'/'.join(twice)} was judged twice under seed {table.seed}; a subject belongs to one fold")
+        raise InputError(f"the map {'/'.join(twice)} was tested twice under seed {table.seed}; a subject belongs to one fold")
     return table
 
 
 def _owners(folds: Sequence[FoldResult], data: FlowMaps | None) -> list[tuple[str, str]]:
-    """(subject, database) of each judged map; a fold of several subjects is resolved by the maps' names."""
+    """(subject, database) of each tested map; a fold of several subjects is resolved by the maps' names."""
     if data is None:
         return [(fold.subject, fold.subject.split("/")[0]) for fold in folds for _ in fold.names]
     owners = {name: (s, d) for name, s, d in zip(data.names, data.subjects, data.databases, strict=True)}
@@ -100,13 +100,13 @@ def _owners(folds: Sequence[FoldResult], data: FlowMaps | None) -> list[tuple[st
     for subject, name in ((fold.subject, name) for fold in folds for name in fold.names):
         owner = owners.get(name)
         if owner is None or (subject in known and subject != owner[0]):
-            raise InputError(f"the record judges the map {name} of {subject}, which the data do not hold")
+            raise InputError(f"the record has the map {name} of {subject}, which the data do not contain")
         found.append(owner)
     return found
 
 
 def _have(folds: Sequence[FoldResult], field: str) -> bool:
-    """Whether every fold carries the field; records of before it was kept do not."""
+    """Whether every fold has the field; older records do not."""
     return all(getattr(fold, field) is not None for fold in folds)
 
 
@@ -117,7 +117,7 @@ def _stacked(folds: Sequence[FoldResult], field: str, shape: tuple[int, ...]) ->
     except ValueError as cause:
         raise InputError(f"the {field} of seed {folds[0].seed} are not one row of {len(CLASSES)} a map") from cause
     if not np.isfinite(stacked).all():
-        raise InputError(f"the {field} of seed {folds[0].seed} hold a value that is not finite; that fit went wrong")
+        raise InputError(f"the {field} of seed {folds[0].seed} contain a value that is not finite; that fit failed")
     return stacked
 
 
@@ -128,5 +128,5 @@ def _keys(table: Answers) -> list[tuple[str, str]]:
 def _in_order(table: Answers, wanted: Sequence[tuple[str, str]]) -> Answers:
     place = {key: row for row, key in enumerate(_keys(table))}
     if place.keys() != set(wanted):
-        raise InputError(f"seed {table.seed} judged other maps than the first seed; finish all folds of all seeds first")
+        raise InputError(f"seed {table.seed} tested other maps than the first seed; finish all folds of all seeds first")
     return table.take([place[key] for key in wanted])

@@ -1,6 +1,6 @@
 """Varied network inputs for fitting, a whole batch at a time.
 
-What live flow differs in from the published maps is varied: where the regions lie (common shift, zoom and turn, and each
+The differences of live flow from the published maps are varied: where the regions lie (common shift, zoom and turn, and each
 keypoint on its own), how sharp the map is, what noise it holds, and where the extremes lie that scale it. A mirrored face
 has its columns reversed and u -> 1 - u.
 """

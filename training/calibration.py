@@ -1,17 +1,17 @@
-"""How far a confidence can be believed, from answers to faces the networks never saw.
+"""How reliable a confidence is, from answers to faces the networks never saw.
 
 One temperature divides the logits (Guo et al., ICML 2017). It is cross-fitted: the subjects are divided into groups, and each
-group's answers are calibrated by the temperature that the other groups' answers give; likewise the threshold under which
-nothing is said. So no answer has a part in the numbers by which it is judged. Its subject has one, as always where the answers
-of leave one subject out are used again: the other groups' answers come from folds that were fitted to that subject too. What
-is shipped are the temperature and the threshold of all out-of-fold answers.
+group's answers are calibrated by the temperature that the other groups' answers give; likewise the threshold below which
+an answer is `uncertain`. So no answer takes part in the numbers that calibrate it. Its subject does, as always when the answers
+of leave one subject out are used again: the other groups' answers come from folds that were fitted to that subject too. The
+shipped temperature and threshold are those of all out-of-fold answers.
 
 The calibration error is the mean distance between confidence and share of right answers over ten bins of equally many
 answers. A perfectly calibrated model shows an error too, from chance alone: it is simulated by drawing which answers are
-right from the model's own confidences. Only an error beyond that means anything.
+right from the model's own confidences. Only an error beyond that is significant.
 
-Several seeds judge the same faces. They are never pooled as if they were more faces: each is calibrated on its own, their
-errors are averaged, and in the simulation one draw a map decides for all seeds, so that the band is that of one set of faces.
+Several seeds test the same faces. They are never pooled as if they were more faces: each is calibrated on its own, their
+errors are averaged, and in the simulation one draw per map decides for all seeds, so that the band is that of one set of faces.
 It is a wide one: seeds that disagree on a map are drawn right or wrong together. So an evaluation is within chance only where
 the mean error is, and every seed's own error is within the band of that seed alone.
 """
@@ -33,12 +33,12 @@ GROUPS = 10
 DRAWS = 2000
 
 PRECISION = 0.75
-"""Share of right answers among the said ones for which the threshold is chosen, unless another is asked for."""
+"""Default share of right answers among the confident ones, for which the threshold is chosen."""
 
 LEAST_THRESHOLD = 0.5
-"""An answer no more probable than all others together is never said."""
+"""An answer no more probable than all others together is always uncertain."""
 
-LEAST_SAID = 0.05
+LEAST_CONFIDENT = 0.05
 """Share of answers that a threshold must leave; the precision of fewer is chance."""
 
 Bools = npt.NDArray[np.bool_]
@@ -46,13 +46,14 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class CrossFitted:
-    """One seed, each row by what other groups' subjects say: probabilities [N, K], said [N]; and the shipped figures.
+    """One seed, each row calibrated by other groups' subjects: probabilities [N, K], confident [N], right [N], and the shipped
+    figures.
 
     temperature and threshold come from all answers; threshold is None where none reaches the precision.
     """
 
     probabilities: F64
-    said: Bools
+    confident: Bools
     right: Bools
     temperature: float
     threshold: float | None
@@ -64,19 +65,19 @@ class CrossFitted:
 
     @property
     def coverage(self) -> float:
-        """Share of the answers that are said."""
-        return float(self.said.mean())
+        """Share of the answers that are confident."""
+        return float(self.confident.mean())
 
     @property
     def precision(self) -> float | None:
-        """Share of right ones among the said answers; None where none is said."""
-        return float(self.right[self.said].mean()) if self.said.any() else None
+        """Share of right ones among the confident answers; None where there are none."""
+        return float(self.right[self.confident].mean()) if self.confident.any() else None
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of like confidence: least and greatest, how many, mean confidence, share right, and the 5th and 95th percentile
-    of that share for a perfectly calibrated model."""
+    """Answers of similar confidence: least and greatest, how many, mean confidence, share right, and the 5th and 95th
+    percentile of that share for a perfectly calibrated model."""
 
     low: float
     high: float
@@ -88,7 +89,7 @@ class Bin:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """All seeds of an evaluation. Errors a seed before and after calibration; perfect_mean and perfect_p95 are of the mean
+    """All seeds of an evaluation. Errors per seed before and after calibration; perfect_mean and perfect_p95 are of the mean
     over the seeds, seed_p95 of each seed alone."""
 
     seeds: tuple[CrossFitted, ...]
@@ -160,11 +161,11 @@ def calibration_error(confidence: F64, right: npt.ArrayLike, bins: int = BINS) -
 
 def threshold_for(confidence: F64, right: Bools, precision: float) -> float | None:
     """The smallest threshold, from LEAST_THRESHOLD up, at which the share of right answers among those at least so confident
-    reaches the precision; None where none does while LEAST_SAID of the answers are left."""
+    reaches the precision; None where none does while LEAST_CONFIDENT of the answers are left."""
     order = np.argsort(-confidence, kind="stable")
-    sure, said = confidence[order], np.arange(1, len(order) + 1)
-    good = (right[order].cumsum() / said >= precision) & (said >= LEAST_SAID * len(order)) & (sure >= LEAST_THRESHOLD)
-    good[:-1] &= sure[:-1] > sure[1:]  # equals are said together or not at all
+    sure, kept = confidence[order], np.arange(1, len(order) + 1)
+    good = (right[order].cumsum() / kept >= precision) & (kept >= LEAST_CONFIDENT * len(order)) & (sure >= LEAST_THRESHOLD)
+    good[:-1] &= sure[:-1] > sure[1:]  # equal confidences are kept together or not at all
     found = np.flatnonzero(good)
     if not len(found):
         return None
@@ -175,21 +176,21 @@ def threshold_for(confidence: F64, right: Bools, precision: float) -> float | No
 def cross_fit(answers: Answers, precision: float = PRECISION, groups: int = GROUPS) -> CrossFitted:
     """Calibrate each group of subjects by all others. InputError with fewer than two subjects."""
     folds = group_folds(answers.subjects, min(groups, len(set(answers.subjects))), seed=0)
-    calibrated, said = np.empty_like(answers.logits), np.zeros(len(answers.truth), bool)
+    calibrated, confident = np.empty_like(answers.logits), np.zeros(len(answers.truth), bool)
     for fold in folds:
         others, own = list(fold.train), list(fold.test)
         temperature, threshold = _shipped(answers.logits[others], answers.truth[others], precision)
         calibrated[own] = probabilities(answers.logits[own], temperature)
-        said[own] = calibrated[own].max(1) >= (np.inf if threshold is None else threshold)
+        confident[own] = calibrated[own].max(1) >= (np.inf if threshold is None else threshold)
     right = calibrated.argmax(1) == answers.truth
-    return CrossFitted(calibrated, said, right, *_shipped(answers.logits, answers.truth, precision))
+    return CrossFitted(calibrated, confident, right, *_shipped(answers.logits, answers.truth, precision))
 
 
 def calibrate(seeds: Sequence[Answers], precision: float = PRECISION) -> Calibration:
-    """Cross-fit each seed and set the errors beside those of a perfectly calibrated model. ConfigError for a precision that
-    is no share, InputError with fewer than two subjects."""
+    """Cross-fit each seed and compare the errors with those of a perfectly calibrated model. ConfigError for a precision
+    outside 0 to 1, InputError with fewer than two subjects."""
     if not 0 < precision < 1:
-        raise ConfigError(f"the precision asked of the said answers lies between 0 and 1, not at {precision}")
+        raise ConfigError(f"the precision of the confident answers lies between 0 and 1, not at {precision}")
     fitted = tuple(cross_fit(answers, precision) for answers in seeds)
     raw = [probabilities(a.logits, 1.0).max(1) for a in seeds]
     drawn = np.random.default_rng(0).random((DRAWS, len(seeds[0].truth)), np.float32)

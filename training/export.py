@@ -57,8 +57,8 @@ def write_checked(model: onnx.ModelProto, network: Committee, out: Path, *, prob
             draft.write_bytes(model.SerializeToString())
             worst = _difference(network.eval(), draft, probes)
             if worst > TOLERANCE:
-                told = f"its answers differ from PyTorch's by {worst:.1e} (allowed {TOLERANCE:.0e})"
-                raise WeightsError(f"{out} was not written: {told}")
+                difference = f"its answers differ from PyTorch's by {worst:.1e} (allowed {TOLERANCE:.0e})"
+                raise WeightsError(f"{out} was not written: {difference}")
             draft.replace(out)
     except OSError as cause:
         raise OutputError(f"{out} cannot be written: {cause.strerror}") from cause

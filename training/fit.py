@@ -54,9 +54,8 @@ def fit(
 ) -> Committee:
     """Fit all members of the recipe to all maps of data; the committee is returned in evaluation mode.
 
-    seed replaces the recipe's own; starts are the members' pre-trained parameters (`pretrain.saved_start`), made here
-    otherwise. The same seed and data give the same parameters on the same machine. Raises WeightsError for a start that
-    cannot be read.
+    seed replaces the recipe's own; starts are the members' pre-trained parameters (`pretrain.saved_start`), else made here.
+    The same seed and data give the same parameters on the same machine. Raises WeightsError for a start that cannot be read.
     """
     start, members = recipe.seed if seed is None else seed, []
     for number in range(recipe.model.members):

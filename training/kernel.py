@@ -1,7 +1,7 @@
 """Fitting the kernel machine: kernel logistic regression on maps and their mirror images.
 
-The centres are simulated maps, so that nobody's recorded face travels in a fitted file. What the machine can say is a sum of
-kernels to them (the Nystroem method: Williams and Seeger, NIPS 2000).
+The centres are simulated maps, so that a fitted file contains no recorded face. The machine's output is a sum of kernels to
+them (the Nystroem method: Williams and Seeger, NIPS 2000).
 """
 
 from __future__ import annotations

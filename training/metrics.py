@@ -19,7 +19,7 @@ Counts = npt.NDArray[np.int64]
 @dataclass(frozen=True, eq=False)
 class Scores:
     """uf1 and uar in 0..1, f1 and recall per class, the confusion matrix [K, K] (row: truth, column: answer), and the classes
-    that no judged map has."""
+    that no tested map has."""
 
     uf1: float
     uar: float
@@ -47,7 +47,7 @@ def scores(confusion: Counts) -> Scores:
     """UF1 = mean over classes of 2TP / (2TP + FP + FN), UAR = mean recall. InputError for an empty matrix."""
     total = int(confusion.sum())
     if not total:
-        raise InputError("no map was judged, so there is no score")
+        raise InputError("no map was tested, so there is no score")
     hits, truth, answers = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     f1 = 2 * hits / np.maximum(truth + answers, 1)
     recall = hits / np.maximum(truth, 1)
@@ -62,6 +62,6 @@ def scores(confusion: Counts) -> Scores:
     )
 
 
-def judged(truth: Sequence[int], answers: Sequence[int], classes: int) -> Scores:
+def score(truth: Sequence[int], answers: Sequence[int], classes: int) -> Scores:
     """`scores` of the pooled `confusion_matrix`."""
     return scores(confusion_matrix(truth, answers, classes))

@@ -1,6 +1,6 @@
-"""The report of an evaluation: one HTML page that needs nothing else, and its pictures as PNG files.
+"""The report of an evaluation: one self-contained HTML page, and its pictures as PNG files.
 
-OUT/report.html     reads on a phone, light or dark, offline
+OUT/report.html     for screens and phones, light or dark, offline
 OUT/pictures/       confusion-*.png, subjects-*.png, reliability.png, most-wrong.png
 """
 
@@ -27,7 +27,7 @@ from training.published import FIGURES, MAPS
 from training.report import LEAK, Assessment, result_rows, verdict, without_maps
 
 DATABASES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC", "casme3": "CAS(ME)³"}
-"""How databases are written; others by their own name."""
+"""Titles of databases; others are shown by their short name."""
 
 MOST_WRONG = 12
 """Maps shown of those answered wrongly."""
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Miss:
-    """A map answered wrongly: which, what it is, what was said with which confidence, and what the truth was given."""
+    """A map with a wrong answer: which map, the truth, the answer with its confidence, and the probability of the truth."""
 
     name: str
     subject: str
@@ -57,7 +57,7 @@ class Miss:
 
 
 def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[str, Any]) -> Path:
-    """Write report.html and pictures/ into out and return the page's path; data are the maps that were judged, provenance as
+    """Write report.html and pictures/ into out and return the page's path; data are the maps that were tested, provenance as
     `training.provenance.write_provenance` gives it.
 
     OutputError where a file cannot be written.
@@ -75,7 +75,7 @@ def write_page(out: Path, found: Assessment, data: FlowMaps, provenance: dict[st
 
 
 class _Drawn:
-    """The light pictures by their stems, as files are made of them."""
+    """The light pictures by the stems of their files."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -91,7 +91,7 @@ def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: 
     misses = _most_wrong(found, data)
     if misses:
         strips = [figures.map_strip(data.maps[i], data.keypoints[i]) for i, _ in misses]
-        captions = [f"{m.name}: {m.truth}, said {m.answer} {m.confidence:.2f}" for _, m in misses]
+        captions = [f"{m.name}: {m.truth}, answered {m.answer} {m.confidence:.2f}" for _, m in misses]
         drawn.files["most-wrong"] = figures.contact_sheet(strips, captions)
     return _template().render(
         s=found.summary,
@@ -99,7 +99,7 @@ def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: 
         leak=LEAK,
         verdict=verdict(found.summary["confidence"]),
         without_maps=without_maps(found.summary),
-        database_names={name: _told(name) for name in found.summary["databases"]},
+        database_names={name: _title(name) for name in found.summary["databases"]},
         published=FIGURES,
         comparable=found.summary["maps"] == MAPS and found.summary["groups"] is None,
         **_pictures(found, drawn),
@@ -113,11 +113,11 @@ def _page(found: Assessment, data: FlowMaps, provenance: dict[str, Any], drawn: 
 def _pictures(found: Assessment, drawn: _Drawn) -> dict[str, Any]:
     names, counts = list(found.summary["databases"]), _confusions(found)
     matrices = [
-        drawn.picture(f"confusion-{name}", f"confusion matrix, {_told(name)}", _confusion(counts[name], _told(name)))
+        drawn.picture(f"confusion-{name}", f"confusion matrix, {_title(name)}", _confusion(counts[name], _title(name)))
         for name in ("all", *names)
     ]
     people = [
-        drawn.picture(f"subjects-{name}", f"hits of each subject, {_told(name)}", _hits(found.seeds, name)) for name in names
+        drawn.picture(f"subjects-{name}", f"hits of each subject, {_title(name)}", _hits(found.seeds, name)) for name in names
     ]
     curve = drawn.picture("reliability", "reliability diagram", lambda theme: figures.reliability(found.calibration, theme))
     return {"matrices": matrices, "people": people, "curve": curve}
@@ -133,18 +133,18 @@ def _template() -> jinja2.Template:
 
 
 def _makers(provenance: dict[str, Any]) -> dict[str, list[str]]:
-    """A table: what of them is told -> of the report, then of whatever fitted some of the folds."""
+    """A table: each fact -> its value for the report, then for everything that fitted some of the folds."""
     columns = [{"": "this report", **provenance["report"]}]
     columns += [{"": f"{maker['folds']} folds", **maker} for maker in provenance["folds"]]
     return {name: [str(column.get(name, "–")) for column in columns] for name in columns[0]}
 
 
-def _told(database: str) -> str:
+def _title(database: str) -> str:
     return "all" if database == "all" else DATABASES.get(database, database)
 
 
 def _share(value: float | None) -> str:
-    """0.7116 as .7116, as the field writes its scores."""
+    """0.7116 as .7116, as scores are written in the literature."""
     return "–" if value is None else f"{value:.4f}".removeprefix("0")
 
 
@@ -163,7 +163,7 @@ def _confusion(counts: F64, title: str) -> Callable[[Theme], bytes]:
 
 
 def _right(seeds: Sequence[Answers]) -> Any:
-    """Whether each seed [S, N] answered each map rightly."""
+    """Whether each seed [S, N] gave each map the right class."""
     return np.array([answers.logits.argmax(1) == answers.truth for answers in seeds])
 
 
@@ -174,7 +174,7 @@ def _hits(seeds: Sequence[Answers], database: str) -> Callable[[Theme], bytes]:
     good, total = np.array([right[r].sum() for r in rows]), np.array([float(r.sum()) for r in rows])
     order = np.lexsort((-total, -good / total))
     labels = [people[i].split("/", 1)[-1] for i in order]
-    return lambda theme: figures.hits(labels, good[order], total[order], _told(database), theme)
+    return lambda theme: figures.hits(labels, good[order], total[order], _title(database), theme)
 
 
 def _most_wrong(found: Assessment, data: FlowMaps) -> list[tuple[int, Miss]]:
@@ -190,6 +190,6 @@ def _most_wrong(found: Assessment, data: FlowMaps) -> list[tuple[int, Miss]]:
         strip = figures.map_strip(data.maps[row], data.keypoints[row])
         file = io.BytesIO()
         image.imsave(file, strip, format="png")
-        told = (first.names[i], first.subjects[i], CLASSES[first.truth[i]], CLASSES[int(chances[i].argmax())])
-        out.append((row, Miss(*told, float(chances[i].max()), float(given[i]), _url(file.getvalue()))))
+        facts = (first.names[i], first.subjects[i], CLASSES[first.truth[i]], CLASSES[int(chances[i].argmax())])
+        out.append((row, Miss(*facts, float(chances[i].max()), float(given[i]), _url(file.getvalue()))))
     return out

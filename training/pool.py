@@ -1,4 +1,4 @@
-"""Work in several processes at once. They end with the process that started them, and when it stops early."""
+"""Work in several processes. They end with the process that started them, and when it stops early."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def _nothing() -> None:
 
 
 @contextmanager
-def processes(jobs: int, tasks: int, begin: Callable[[], None] = _nothing) -> Iterator[Executor | None]:
-    """Processes for jobs of so many tasks at once, or None where one after the other will do.
+def processes(jobs: int, tasks: int, initialize: Callable[[], None] = _nothing) -> Iterator[Executor | None]:
+    """A pool of at most jobs worker processes, or None where one job or one task needs none.
 
-    begin is called in each of them first. Where the block is left by an exception (Ctrl-C too), what waits is dropped and what
-    runs is ended. Raises ApexError where a process dies.
+    initialize is called first in each of them. If the block is left by an exception (also Ctrl-C), waiting tasks are dropped
+    and running ones terminated. Raises ApexError where a process dies.
     """
     if jobs == 1 or tasks < 2:
         yield None
         return
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(jobs, tasks), multiprocessing.get_context("spawn"), _start, (begin,))
+    pool = ProcessPoolExecutor(min(jobs, tasks), multiprocessing.get_context("spawn"), _start, (initialize,))
     try:
         yield pool
     except BaseException as cause:
@@ -43,31 +43,31 @@ def processes(jobs: int, tasks: int, begin: Callable[[], None] = _nothing) -> It
             while process.is_alive():  # a join alone may return while the executor's thread is taking the exit status itself
                 process.join(0.05)
         if isinstance(cause, BrokenProcessPool):
-            raise ApexError("a worker process died (short of memory?); the same command with fewer --jobs goes on") from cause
+            raise ApexError("a worker process died (short of memory?); the same command with fewer --jobs continues") from cause
         raise
     else:
         pool.shutdown()
 
 
 def each(pool: Executor | None, work: Sequence[Callable[[], T]]) -> Iterator[T]:
-    """The results of all work, as they come; in this process, one after the other, without a pool."""
+    """The results of all work, as they are done; without a pool in this process, one after the other."""
     if pool is None:
         for task in work:
             yield task()
         return
     futures = [pool.submit(task) for task in work]
-    pool.submit(_nothing)  # the executor looks for its processes when work comes, just before it starts one more
+    pool.submit(_nothing)  # makes the executor check its processes and start one more
     for future in as_completed(futures):
         yield future.result()
 
 
-def _start(begin: Callable[[], None]) -> None:
-    """Interrupts are the parent's to handle, and a worker ends with its parent."""
+def _start(initialize: Callable[[], None]) -> None:
+    """In a worker process: the parent handles interrupts, and the worker ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    begin()
+    initialize()
 
 
 def _end_with(sentinel: int) -> None:

@@ -1,4 +1,4 @@
-"""Where a result comes from: the code's commit and the versions it ran on."""
+"""Provenance of a result: the code's commit and the versions it ran with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def commit(root: Path = ROOT) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python, system and the packages that have a part in an evaluation; "absent" for what is not installed."""
+    """Versions of Python, system and the packages that matter in an evaluation; "absent" for what is not installed."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in PACKAGES:
         try:
@@ -42,19 +42,19 @@ def versions() -> dict[str, str]:
 
 
 def made_here() -> dict[str, str]:
-    """Commit and versions of what runs now."""
+    """Commit and versions of the running code."""
     return {"commit": commit(), **versions()}
 
 
 def write_provenance(path: Path, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Write as JSON, and return, what makes the `report`, which is what runs now, and what made its `folds` (as
-    `training.fold_record.makers` tells). OutputError where the file cannot be written."""
-    told = {"report": made_here(), "folds": list(folds)}
+    """Write as JSON, and return, what makes the `report` (the running code) and what made its `folds`
+    (`training.fold_record.makers`). OutputError where the file cannot be written."""
+    facts = {"report": made_here(), "folds": list(folds)}
     try:
-        path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except OSError as cause:
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
-    return told
+    return facts
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -1,6 +1,6 @@
 """Figures of others on the composite of SMIC, SAMM and CASME II (442 maps, 68 subjects), and how each chose its epoch.
 
-That choice is worth up to ten points: the epoch that scores best on the very subject it is judged on cannot be known before.
+That choice adds up to ten points: the epoch that scores best on the test subject cannot be known beforehand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MAPS = 442
-"""Of the composite; a run on other maps cannot be set beside these figures."""
+"""Of the composite; a run on other maps cannot be compared with these figures."""
 
 COMPOSITE = frozenset({"smic", "samm", "casme2"})
 """Its databases."""
@@ -76,8 +76,8 @@ class PublishedSpotting:
     how: str
 
 
-_AUW_GCN = "fitted; its epoch chosen on the judged subjects, which is worth some points"
-_WINNER = "fits nothing; looks at whole windows, past and future"
+_AUW_GCN = "fitted; its epoch chosen on the test subjects, which adds some points"
+_WINNER = "fits nothing; uses whole windows, past and future"
 
 SPOTTING = (
     PublishedSpotting("AUW-GCN", "casme2-squared", 0.4235, 0.1538, 0.3834, _AUW_GCN),

@@ -1,13 +1,13 @@
-"""What an evaluation says: scores from the pooled answers of all folds, overall and per database, and how sure they are.
+"""The summary of an evaluation: scores from the pooled answers of all folds, overall and per database, and their calibration.
 
-Everything stands in one JSON value, `summary.json`, which `apexstream export` reads and the page is made from:
+It is one JSON value, `summary.json`, which `apexstream export` reads and from which the page is made:
 
     protocol, classes, recipe, maps, data, folds, seconds
     uf1, uar        the committee's, mean and spread (sample standard deviation) over the seeds; spread null for one seed
     databases       the same for each database, with its maps and subjects
-    single          each network of each seed's committee judged alone (null where the record has no single answers)
+    single          each network of each seed's committee alone (null where the record has no single answers)
     kernel          the committee's kernel machine alone (null where it has none)
-    peeked          the committee of the epoch that was best on the judged subject: a leak, never a score (null if not asked)
+    peeked          the committee of the epoch that was best on the test subject: a leak, never a score (null if not requested)
     development     the committee on the subjects that recipes were compared on, with maps, subjects and databases (null where
                     the data are not the composite of 442 maps)
     untouched       the same on all others
@@ -36,7 +36,7 @@ from training.published import COMPOSITE, MAPS
 from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, development_split
 
 LEAK = "epoch chosen on the test subject: not a valid score"
-"""What stands beside every figure of `peeked`."""
+"""Label of every figure of `peeked`."""
 
 FIXED = "last epoch, fixed beforehand"
 
@@ -60,8 +60,8 @@ def assess(
     precision: float = PRECISION,
     groups: int | None = None,
 ) -> Assessment:
-    """Judge finished folds; header is the record's. groups says that so many groups of subjects were left out, not each
-    subject; data are needed then. Raises what `gather` and `calibrate` raise."""
+    """Summarize finished folds; header is the record's. groups is the number of groups of subjects if these were left out
+    rather than each subject; data are needed then. Raises what `gather` and `calibrate` raise."""
     seeds = gather(results, data)
     calibration = calibrate(seeds, precision)
     summary = {
@@ -77,19 +77,14 @@ def assess(
         "kernel": _beside(seeds, [a.kernel for a in seeds]),
         "peeked": {"label": LEAK, **peeked} if (peeked := _beside(seeds, [a.peeked for a in seeds])) else None,
         **_halves(seeds),
-        "seeds": {str(a.seed): {part: _plain(s) for part, s in _parts(a).items()} for a in seeds},
+        "seeds": {str(a.seed): {part: _as_json(s) for part, s in _parts(a).items()} for a in seeds},
         "confidence": _confidence(calibration),
     }
     return Assessment(seeds, calibration, summary)
 
 
-def summarize(header: Json, results: Sequence[FoldResult], data: FlowMaps | None = None) -> Json:
-    """The summary alone."""
-    return assess(header, results, data).summary
-
-
 def protocol(groups: int | None) -> str:
-    """How it was judged, in one line."""
+    """The protocol of the evaluation, in one line."""
     left_out = "leave one subject out" if groups is None else f"{groups} subject-disjoint groups, NOT leave one subject out"
     return f"{left_out}, last epoch, one pooled confusion matrix (rows: truth) over the declared classes"
 
@@ -104,7 +99,7 @@ def verdict(confidence: Json) -> str:
 
 
 def without_maps(summary: Json) -> list[str]:
-    """A sentence for the whole and each database that has no map of a class, which pulls its figures down."""
+    """A sentence for the whole and each database without a map of some class, which lowers its figures."""
     parts = next(iter(summary["seeds"].values()))
     sparse = {"the data": parts["all"]["missing"], **{name: parts[name]["missing"] for name in summary["databases"]}}
     return [
@@ -115,7 +110,7 @@ def without_maps(summary: Json) -> list[str]:
 
 
 def result_rows(summary: Json) -> list[tuple[str, str, Json]]:
-    """What was judged, how its epoch was chosen, and its figures: honest ones first, the leak last."""
+    """What was evaluated, how its epoch was chosen, and its figures: honest ones first, the leak last."""
     members, kernel, single = summary["recipe"]["model"]["members"], summary["kernel"], summary["single"]
     networks = f"committee of {members}" if members > 1 else "one network"
     rows = [(f"{networks} and a kernel machine" if kernel else networks, FIXED, summary)]
@@ -186,7 +181,7 @@ def _beside(seeds: Sequence[Answers], others: Sequence[F64 | None]) -> Json | No
     return {**_figures([a.scores(rows) for a, rows in pairs]), "databases": databases}
 
 
-def _plain(scores: Scores) -> Json:
+def _as_json(scores: Scores) -> Json:
     return {
         "uf1": round(scores.uf1, 4),
         "uar": round(scores.uar, 4),
@@ -198,7 +193,6 @@ def _plain(scores: Scores) -> Json:
 
 
 def _confidence(found: Calibration) -> Json:
-    said = [seed.coverage for seed in found.seeds]
     right = [seed.precision for seed in found.seeds if seed.precision is not None]
     threshold = found.threshold
     return {
@@ -208,7 +202,7 @@ def _confidence(found: Calibration) -> Json:
         "precision_asked": found.asked,
         "precision_reached": threshold is not None,
         "uncertain_below": 1.0 if threshold is None else round(max(threshold, LEAST_THRESHOLD), 4),
-        "said": round(float(np.mean(said)), 4),
+        "said": round(float(np.mean([seed.coverage for seed in found.seeds])), 4),
         "right_when_said": round(float(np.mean(right)), 4) if right else 0.0,
         "error": _mean(found.errors),
         "error_before": _mean(found.raw_errors),
@@ -231,24 +225,17 @@ def _confidence(found: Calibration) -> Json:
 
 
 def write_summary(summary: Json, path: Path) -> None:
-    """Write the summary as JSON."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    except OSError as cause:
-        raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
+    """Write the summary as JSON. Raises OutputError."""
+    _write(path, json.dumps(summary, indent=1) + "\n")
 
 
 def write_recipe(summary: Json, path: Path) -> None:
-    """Write the judged recipe as JSON, all defaults spelled out."""
-    try:
-        path.write_text(json.dumps(summary["recipe"], indent=2) + "\n", encoding="utf-8")
-    except OSError as cause:
-        raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
+    """Write the evaluated recipe as JSON, with all defaults. Raises OutputError."""
+    _write(path, json.dumps(summary["recipe"], indent=2) + "\n")
 
 
 def write_predictions(found: Assessment, path: Path) -> None:
-    """Write one CSV row a map: what it is, and for each seed the committee's answer and its cross-fitted probabilities."""
+    """Write one CSV row per map: what it is, and for each seed the committee's answer and its cross-fitted probabilities."""
     head = ["name", "database", "subject", "truth"]
     for answers in found.seeds:
         head += [f"seed{answers.seed}_{column}" for column in ("answer", *CLASSES)]
@@ -260,8 +247,13 @@ def write_predictions(found: Assessment, path: Path) -> None:
             chances = seed.probabilities[i]
             row += [CLASSES[int(chances.argmax())], *(f"{p:.4f}" for p in chances)]
         rows.append(row)
+    _write(path, "".join(map(csv_line, [head, *rows])))
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text("".join(map(csv_line, [head, *rows])), encoding="utf-8", newline="")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
     except OSError as cause:
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
 

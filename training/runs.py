@@ -1,4 +1,4 @@
-"""A training run's folder: the recipe, the fitted parameters, and how the loss went.
+"""A training run's folder: the recipe, the fitted parameters, and the losses.
 
 recipe.json     the recipe as it was used
 fitted.pt       parameters of the committee (PyTorch state)
@@ -49,14 +49,14 @@ def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, l
     for database, label in zip(data.databases, data.labels, strict=True):
         classes = counts.setdefault(database, dict.fromkeys(CLASSES, 0))
         classes[CLASSES[label]] += 1
-    told = {
+    facts = {
         **{"maps": len(data), "subjects": len(set(data.subjects)), "data": data.digest()},
         **{"absent": list(data.absent), "databases": counts},
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (folder / "data.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         with (folder / "losses.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("stage", "member", "epoch", "loss"), *losses])
         torch.save(network.state_dict(), folder / "fitted.pt")
@@ -68,7 +68,7 @@ def load_run(folder: Path) -> tuple[Recipe, Committee, dict[str, Any]]:
     """The recipe, the fitted committee in evaluation mode, and what it was fitted to."""
     try:
         recipe = Recipe.model_validate_json((folder / "recipe.json").read_bytes())
-        told: dict[str, Any] = json.loads((folder / "data.json").read_bytes())
+        facts: dict[str, Any] = json.loads((folder / "data.json").read_bytes())
         fitted = io.BytesIO((folder / "fitted.pt").read_bytes())
     except OSError as cause:
         raise ConfigError(f"{folder} is not the folder of a finished training run: no readable {cause.filename}") from cause
@@ -85,4 +85,4 @@ def load_run(folder: Path) -> tuple[Recipe, Committee, dict[str, Any]]:
         network.load_state_dict(state)
     except (ApexError, KeyError, RuntimeError) as cause:
         raise WeightsError(f"the parameters in {folder} do not fit the network of its recipe: {cause}") from cause
-    return recipe, network.eval(), told
+    return recipe, network.eval(), facts

@@ -1,4 +1,4 @@
-"""Flow maps simulated from action units: material to pre-train on that holds no recorded face.
+"""Flow maps simulated from action units: pre-training data without a recorded face.
 
 A face's displacement is drawn on 56 x 56 points: the patches of the units it shows (`training.units`), eye movement and blinks,
 what is left of head motion inside the face's outline, and smooth noise. It is then flattened by total variation, as TV-L1
@@ -25,7 +25,7 @@ from engine.errors import ConfigError
 from engine.geometry import CANONICAL_KEYPOINTS, MAP_SIDE
 from engine.types import F32, F64
 from training.datasets import CLASSES
-from training.units import CLEAR, UNIT_NAMES, Patch, lying, shown
+from training.units import CLEAR, UNIT_NAMES, Patch, placed_patches, shown
 
 __all__ = ["UNIT_NAMES", "Simulated", "simulate"]
 
@@ -91,7 +91,7 @@ def _fill(out: Simulated, draw: np.random.Generator) -> None:
         part = slice(start, start + _CHUNK)
         x, y = _positions([warp[part] for warp in warps])
         flow = displacement(pieces[part], x, y)
-        flow = flattened(*_beheld(flow, x, y, _Scene(*(values[part] for values in scene))))
+        flow = flattened(*_observed(flow, x, y, _Scene(*(values[part] for values in scene))))
         out.maps[part] = scaled(maps_of(flow), grain[part]).numpy()
 
 
@@ -119,7 +119,7 @@ def patches(keypoints: F32, size: F64, strengths: F64, draw: np.random.Generator
     """The patches of faces with keypoints [n, 5, 2], relative size [n, 2] and strengths [n, 2, units], face by face."""
     owners, rows = [np.empty(0, np.intp)], [np.empty((0, 9))]
     for index, name in enumerate(UNIT_NAMES):
-        for patch, side in lying(name):
+        for patch, side in placed_patches(name):
             amount = strengths[:, :, index].mean(1) if side is None else strengths[:, side, index]
             some = np.flatnonzero(amount)
             if len(some):
@@ -199,7 +199,7 @@ def displacement(pieces: list[Placed], x: Tensor, y: Tensor) -> Tensor:
 class _Scene(NamedTuple):
     """What moves beside the units, each [n, ...]: the face's outline, head motion, noise, and how much is flattened."""
 
-    outline: Tensor  # [n, 4, 1, 1]: middle x, y and half widths x, y of the ellipse; above its middle the face goes on
+    outline: Tensor  # [n, 4, 1, 1]: middle x, y and half widths x, y of the ellipse; above its middle the face continues
     head: Tensor  # [n, 2, 3, 1, 1]: (u, v) as a linear function of (1, x, y) from the map's middle
     coarse: Tensor  # knots of noise; these grow towards the hair
     middle: Tensor
@@ -223,7 +223,7 @@ def _scene(keypoints: F32, draw: np.random.Generator) -> _Scene:
     return _Scene(torch.from_numpy(outline)[..., None, None], motion, coarse, middle, fine, hair, flatten)
 
 
-def _beheld(flow: Tensor, x: Tensor, y: Tensor, scene: _Scene) -> tuple[Tensor, Tensor]:
+def _observed(flow: Tensor, x: Tensor, y: Tensor, scene: _Scene) -> tuple[Tensor, Tensor]:
     """Flow [n, 2, POINTS, POINTS] as a camera sees it, and the weight [n, 1, 1, 1] it is flattened with."""
     middle_x, middle_y, half_x, half_y = scene.outline.unbind(1)
     out = ((x - middle_x) / half_x) ** 2 + ((y - middle_y) / half_y).clamp_min(0) ** 2

@@ -32,7 +32,7 @@ def leave_one_subject_out(subjects: Sequence[str]) -> list[Fold]:
     """One fold a subject, named by it, in the order of first appearance. InputError with fewer than two subjects."""
     everyone = list(dict.fromkeys(subjects))
     if len(everyone) < 2:
-        raise InputError(f"leaving one subject out needs at least two subjects; the data hold {len(everyone)}")
+        raise InputError(f"leaving one subject out needs at least two subjects; the data contain {len(everyone)}")
     return [_fold(subject, subjects, {subject}) for subject in everyone]
 
 

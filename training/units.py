@@ -1,8 +1,8 @@
 """Action units as the displacement of skin, and which of them show an emotion: the tables behind `training.simulate`.
 
 FACS (Ekman, Friesen and Hager, "Facial Action Coding System", 2002) describes any facial movement as a sum of action units,
-each the work of one muscle or a few. EMFACS keeps those that tell of emotion; its prototypes, and what is known of fleeting
-expressions (Yan et al., "CASME II", PLoS ONE 2014; Davison et al., "Objective classes for micro-facial expression
+each the work of one muscle or a few. EMFACS keeps those related to emotion; its prototypes, and what is known of
+micro-expressions (Yan et al., "CASME II", PLoS ONE 2014; Davison et al., "Objective classes for micro-facial expression
 recognition", Journal of Imaging 2018), say which units go together. Here a unit is one to four patches of skin, each moved one
 way, most in its middle; a face's motion is the sum over its units and sides.
 
@@ -11,7 +11,7 @@ Lengths are cells of the 28 x 28 map, x and u to the right, y and v down. Units 
 own range, so only their proportions count.
 
 The numbers are this project's estimates of where and how far each unit moves the skin. No program fitted them; twice they, and
-the amounts of warp and noise in `training.simulate`, were corrected by hand after simulated maps had been set beside maps of
+the amounts of warp and noise in `training.simulate`, were corrected by hand after simulated maps were compared with maps of
 the composite database's development subjects.
 """
 
@@ -132,8 +132,8 @@ UNMIRRORED = "gaze"
 """Both eyes look the same way: the one unit whose u is not mirrored on the right."""
 
 
-def lying(name: str) -> list[tuple[Patch, int | None]]:
-    """A unit's patches where they lie: as written on the left (0), mirrored on the right (1), once in the middle (None)."""
+def placed_patches(name: str) -> list[tuple[Patch, int | None]]:
+    """A unit's patches in place: as written on the left (0), mirrored on the right (1), once in the middle (None)."""
     placed: list[tuple[Patch, int | None]] = []
     for patch in UNITS[name]:
         if patch.anchor in SIDED:
@@ -145,7 +145,7 @@ def lying(name: str) -> list[tuple[Patch, int | None]]:
 
 
 class Nuisance(NamedTuple):
-    """A unit that says nothing of the class: how often it is shown, and the mean strength of it."""
+    """A unit unrelated to the class: how often it is shown, and its mean strength."""
 
     name: str
     often: float

@@ -54,21 +54,21 @@ def test_seeds_are_put_into_the_first_ones_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folds", "says"),
+    ("folds", "message"),
     [
         ([], "no fold"),
-        ([*FOLDS, FOLDS[0]], "casme2/1/a was judged twice"),
-        ([*FOLDS, replace(FOLDS[0], seed=1)], "seed 1 judged other maps"),
+        ([*FOLDS, FOLDS[0]], "casme2/1/a was tested twice"),
+        ([*FOLDS, replace(FOLDS[0], seed=1)], "seed 1 tested other maps"),
         ([replace(FOLDS[1], logits=((0.0, 1.0),))], "not one row of 3"),
         ([replace(FOLDS[1], logits=((0.0, 1.0, float("nan")),))], "not finite"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(folds: list[FoldResult], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_what_does_not_fit_together_is_refused(folds: list[FoldResult], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         gather(folds)
 
 
 @pytest.mark.parametrize("fold", [replace(FOLDS[1], names=("x",)), replace(FOLDS[1], names=("a",))])
 def test_maps_that_the_data_do_not_give_to_the_subject_are_refused(fold: FoldResult) -> None:
-    with pytest.raises(InputError, match="which the data do not hold"):
+    with pytest.raises(InputError, match="which the data do not contain"):
         gather([fold], MAPS)

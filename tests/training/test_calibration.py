@@ -69,14 +69,14 @@ def test_a_seed_beyond_chance_is_not_hidden_by_the_mean() -> None:
     assert hidden.error <= hidden.perfect_p95 and not hidden.within and hidden.seeds_within == 1
 
 
-def test_cross_fitting_mends_an_overconfident_model_and_shows_what_it_was() -> None:
+def test_cross_fitting_corrects_an_overconfident_model_and_shows_the_error_before() -> None:
     logits, truth = drawn(450, np.random.default_rng(3))
     found = calibrate([answers(logits * 4, truth)])
     assert found.raw_errors[0] > found.perfect_p95 > found.error
     assert found.temperature == pytest.approx(4, rel=0.2)
 
 
-def test_what_no_temperature_mends_is_not_called_calibrated() -> None:
+def test_what_no_temperature_corrects_is_not_called_calibrated() -> None:
     """Right half of the time at every confidence: chance says another curve."""
     draw = np.random.default_rng(4)
     logits, _ = drawn(600, draw)
@@ -87,13 +87,13 @@ def test_what_no_temperature_mends_is_not_called_calibrated() -> None:
     assert not found.within and found.error > 1.5 * found.perfect_p95
 
 
-def test_nobodys_own_answers_decide_how_they_are_calibrated() -> None:
+def test_no_subjects_answers_decide_how_they_are_calibrated() -> None:
     logits, truth = drawn(400, np.random.default_rng(5))
     before = cross_fit(answers(logits, truth))
     mine = np.array([s == "a/3" for s in answers(logits, truth).subjects])
     turned = cross_fit(answers(logits, np.where(mine, (truth + 1) % 3, truth)))
     assert np.array_equal(before.probabilities[mine], turned.probabilities[mine])
-    assert np.array_equal(before.said[mine], turned.said[mine])
+    assert np.array_equal(before.confident[mine], turned.confident[mine])
     assert not np.array_equal(before.probabilities[~mine], turned.probabilities[~mine])
 
 
@@ -115,7 +115,7 @@ def test_the_smallest_threshold_that_reaches_the_precision_is_found() -> None:
     assert threshold_for(confidence, ~right, 0.8) is None
 
 
-def test_answers_of_equal_confidence_are_said_together() -> None:
+def test_answers_of_equal_confidence_are_kept_together() -> None:
     assert threshold_for(np.array([0.8, 0.8, 0.8, 0.8]), np.array([True, False, False, False]), 0.9) is None
 
 
@@ -126,13 +126,13 @@ def test_the_asked_precision_is_reached_on_other_subjects() -> None:
     assert found.threshold is not None and LEAST_THRESHOLD < found.threshold < 0.8
 
 
-def test_where_no_threshold_reaches_it_nothing_is_said() -> None:
+def test_where_no_threshold_reaches_the_precision_all_is_uncertain() -> None:
     draw = np.random.default_rng(8)
     found = calibrate([answers(draw.normal(0, 1, (300, 3)), draw.integers(0, 3, 300))], precision=0.95)
     assert found.threshold is None and found.seeds[0].coverage == 0 and found.seeds[0].precision is None
 
 
-def test_the_band_is_around_the_diagonal_and_holds_a_calibrated_models_points() -> None:
+def test_the_band_contains_the_diagonal_and_a_calibrated_models_points() -> None:
     found = calibrate([answers(*drawn(2000, np.random.default_rng(9)))])
     assert len(found.bins) == 10 and sum(b.count for b in found.bins) == 2000
     assert all(b.band[0] < b.confidence < b.band[1] for b in found.bins)

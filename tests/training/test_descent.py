@@ -41,7 +41,7 @@ def way(**change: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-def test_a_constant_schedule_steps_as_far_as_it_is_told_every_time(optimizer: str) -> None:
+def test_a_constant_schedule_takes_equal_steps(optimizer: str) -> None:
     assert way(schedule="constant", optimizer=optimizer) == pytest.approx([0.01] * 5 * STEPS, rel=1e-3)
 
 
@@ -68,7 +68,7 @@ def test_a_quadratic_bowl_is_descended_to_its_middle() -> None:
     assert torch.allclose(parameter, middle, atol=1e-2) and lost[-1] < 1e-3 < lost[0]
 
 
-def test_epochs_and_mean_losses_are_told() -> None:
+def test_epochs_and_mean_losses_are_reported() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     steps: list[int] = []
     epochs: list[tuple[int, float]] = []
@@ -76,7 +76,7 @@ def test_epochs_and_mean_losses_are_told() -> None:
     def losses() -> Iterator[Tensor]:
         yield from (0 * parameter.sum() + value for value in (1.0, 2.0, 6.0))
 
-    descend([parameter], settings(epochs=2), STEPS, losses, stepped=steps.append, finished=lambda *told: epochs.append(told))
+    descend([parameter], settings(epochs=2), STEPS, losses, stepped=steps.append, finished=lambda *epoch: epochs.append(epoch))
     assert steps == [0, 0, 0, 1, 1, 1] and epochs == [(1, 3.0), (2, 3.0)]
 
 

@@ -90,7 +90,7 @@ def test_with_a_kernel_machine_the_file_answers_alike(
     assert kernel is not None and not torch.allclose(alone.mean(0), kernel, atol=0.1)  # neither is the whole answer
 
 
-def test_the_file_and_its_card_tell_of_the_kernel_machine(whole: tuple[Committee, Recipe, Path]) -> None:
+def test_the_file_and_its_card_describe_the_kernel_machine(whole: tuple[Committee, Recipe, Path]) -> None:
     network, recipe, path = whole
     rebuilt, description = rebuild(path)
     assert description["kernel"] == {"centres": 7, "share": 0.3} and rebuilt.kernel is not None
@@ -104,12 +104,12 @@ def test_the_file_and_its_card_tell_of_the_kernel_machine(whole: tuple[Committee
 
 def test_a_kernel_machine_that_the_recipe_has_not_or_the_other_way_round_is_refused(network: Committee, tmp_path: Path) -> None:
     with_one, recipe = with_kernel()
-    for odd, said in (
+    for odd, other in (
         (with_one, recipe.model_copy(update={"kernel": None})),
         (network, RECIPE.model_copy(update={"kernel": KernelSettings()})),
     ):
         with pytest.raises(WeightsError, match="is not 2 x ahmsa of the recipe tiny"):
-            export.export_onnx(odd, said, tmp_path / "net.onnx")
+            export.export_onnx(odd, other, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -155,7 +155,7 @@ def test_a_recipe_of_another_network_is_refused(network: Committee, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_told(network: Committee, written: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error(network: Committee, written: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         export.write_checked(onnx.load(str(written)), network, tmp_path / "file" / "net.onnx", probes=PROBES)

@@ -48,7 +48,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["whole", "five-regions"])
-def test_fitting_learns_what_tells_the_classes_apart(data: FlowMaps, tmp_path: Path, kind: str) -> None:
+def test_fitting_learns_to_distinguish_the_classes(data: FlowMaps, tmp_path: Path, kind: str) -> None:
     long = recipe(epochs=12)
     network = fit(long.model_copy(update={"model": long.model.model_copy(update={"input": kind})}), data)
     unseen = htnet_3db.load(write_dataset(tmp_path / "other", per_class=2, subjects=(("smic", "s99"),)))
@@ -56,7 +56,7 @@ def test_fitting_learns_what_tells_the_classes_apart(data: FlowMaps, tmp_path: P
     assert np.array_equal(answers, unseen.labels) and not network.training
 
 
-def test_progress_tells_each_epoch_of_each_member_and_stage(data: FlowMaps) -> None:
+def test_progress_is_reported_for_each_epoch_of_each_member_and_stage(data: FlowMaps) -> None:
     calls: list[tuple[str, int, int]] = []
     fit(
         recipe(2, pretrain={**PRETRAIN, "members": 1}),
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_parameters(data: FlowMaps, change: dict[st
     assert same(one, fit(tried, data, seed=7)) and not same(one, fit(tried, data, seed=8))
 
 
-def test_a_blend_stands_between_the_start_and_what_was_fitted(data: FlowMaps) -> None:
+def test_a_blend_is_between_the_start_and_the_fitted_network(data: FlowMaps) -> None:
     wanted = {"epochs": 3, "batch": 12, "learning_rate": 5e-3, "blend": 0.25}
     blended = recipe(pretrain=PRETRAIN, blend=0.25)
     start, fitted = start_parameters(blended, 7, 0), fit(recipe(pretrain=PRETRAIN), data, seed=7).members[0].state_dict()
@@ -86,7 +86,7 @@ def test_a_blend_stands_between_the_start_and_what_was_fitted(data: FlowMaps) ->
     assert not same(later, fit(recipe(pretrain={**PRETRAIN, "after": {**wanted, "blend": 1.0}}), data, seed=7))
 
 
-def test_looking_on_sees_what_the_last_epoch_would_give(data: FlowMaps) -> None:
+def test_watching_shows_what_the_last_epoch_would_give(data: FlowMaps) -> None:
     tried = recipe(epochs=1, pretrain=PRETRAIN, blend=0.25, average_last=0.5)
     seen: list[nn.Module] = []
     fitted = fit(tried, data, watch=lambda _m, _e, network: seen.append(network))
@@ -140,13 +140,13 @@ def test_it_makes_no_difference_whether_starts_are_given_or_made(data: FlowMaps,
 
 
 @pytest.mark.parametrize("content", [b"", b"no parameters", b"PK\x03\x04"])
-def test_a_damaged_start_is_told(data: FlowMaps, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_start_is_an_error(data: FlowMaps, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "start.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=r"start\.pt cannot be read; delete it"):
         fit(recipe(pretrain=PRETRAIN), data, starts=[tmp_path / "start.pt"])
 
 
-def test_a_pre_trained_network_is_fitted_as_its_own_settings_say(data: FlowMaps) -> None:
+def test_a_pre_trained_network_is_fitted_by_its_own_settings(data: FlowMaps) -> None:
     """So slowly that it stays where it began, while the other network moves on from where it began."""
     after = {"epochs": 1, "batch": 12, "learning_rate": 1e-7}
     both = recipe(2, pretrain={**PRETRAIN, "members": 1, "after": after})

@@ -79,7 +79,7 @@ def test_without_kernel_settings_there_is_none(data: FlowMaps) -> None:
     assert fit_kernel(recipe().model_copy(update={"kernel": None}), data, 0) is None
 
 
-def test_centres_are_simulated_maps_and_hold_nobodys_face(data: FlowMaps) -> None:
+def test_centres_are_simulated_maps_without_a_recorded_face(data: FlowMaps) -> None:
     one, other = fitted(data, centres=30), fitted(data.take(range(6)), centres=30)
     drawn = simulate(30, 999)
     assert torch.equal(one.centres, other.centres) and not torch.equal(one.weights, other.weights)
@@ -120,7 +120,7 @@ def test_no_step_finds_less_loss(data: FlowMaps) -> None:
         assert loss(solution + step, bias + aside) > least and loss(solution - step, bias - aside) > least
 
 
-def test_it_tells_the_classes_of_unseen_people_apart(data: FlowMaps, tmp_path: Path) -> None:
+def test_it_distinguishes_the_classes_of_unseen_people(data: FlowMaps, tmp_path: Path) -> None:
     unseen = htnet_3db.load(write_dataset(tmp_path / "other", per_class=3, subjects=(("smic", "s99"),)))
     assert answers(fitted(data), unseen.maps).argmax(1).tolist() == unseen.labels.tolist()
 
@@ -141,7 +141,7 @@ def test_it_is_fitted_alike_every_time(data: FlowMaps) -> None:
     assert all(torch.equal(one[name], again[name]) for name in one)
 
 
-def test_a_penalty_holds_answers_back(data: FlowMaps) -> None:
+def test_a_penalty_shrinks_the_answers(data: FlowMaps) -> None:
     spreads = [float(answers(fitted(data, penalty=p), data.maps).std(1).mean()) for p in (0.1, 1.0, 10.0)]
     assert spreads == sorted(spreads, reverse=True) and spreads[0] > 3 * spreads[2]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from training.metrics import confusion_matrix, judged, scores
+from training.metrics import confusion_matrix, score, scores
 
 
 def test_rows_are_truth_and_columns_are_answers() -> None:
@@ -24,19 +24,19 @@ def test_uf1_and_uar_by_hand() -> None:
 
 
 def test_one_answer_for_everything_scores_a_third_in_recall() -> None:
-    found = judged([0] * 8 + [1] + [2], [0] * 10, 3)
+    found = score([0] * 8 + [1] + [2], [0] * 10, 3)
     assert found.uar == pytest.approx(1 / 3) and found.uf1 == pytest.approx(16 / 18 / 3)
 
 
 def test_a_missing_class_counts_with_zero_and_is_named() -> None:
-    found = judged([0, 0, 1], [0, 0, 1], 3)
+    found = score([0, 0, 1], [0, 0, 1], 3)
     assert found.missing == (2,)
     assert found.uf1 == pytest.approx(2 / 3) and found.uar == pytest.approx(2 / 3)
 
 
 def test_pooling_is_not_averaging_over_folds() -> None:
     folds = [([0, 0, 0, 1], [0, 0, 0, 0]), ([1, 2], [1, 2])]
-    pooled = judged([t for f in folds for t in f[0]], [a for f in folds for a in f[1]], 3)
+    pooled = score([t for f in folds for t in f[0]], [a for f in folds for a in f[1]], 3)
     assert pooled.recall == pytest.approx((1.0, 0.5, 1.0))
 
 
@@ -46,6 +46,6 @@ def test_what_does_not_fit_is_refused(truth: list[int], answers: list[int]) -> N
         confusion_matrix(truth, answers, 3)
 
 
-def test_nothing_judged_is_no_score() -> None:
-    with pytest.raises(InputError, match="no map was judged"):
-        judged([], [], 3)
+def test_no_score_without_maps() -> None:
+    with pytest.raises(InputError, match="no map was tested"):
+        score([], [], 3)

@@ -69,8 +69,8 @@ def folds(maps: FlowMaps, seed: int) -> list[FoldResult]:
         rows = [i for i, s in enumerate(maps.subjects) if s == subject]
         logits = np.eye(3)[maps.labels[rows]] * 2 + np.random.default_rng(seed).normal(0, 0.1, (len(rows), 3))
         logits[0, (maps.labels[rows[0]] + 1) % 3] += 3
-        told = (tuple(maps.names[i] for i in rows), tuple(maps.labels[rows].tolist()), tuple(map(tuple, logits.tolist())))
-        out.append(FoldResult(subject, seed, *told, 1.0))
+        facts = (tuple(maps.names[i] for i in rows), tuple(maps.labels[rows].tolist()), tuple(map(tuple, logits.tolist())))
+        out.append(FoldResult(subject, seed, *facts, 1.0))
     return out
 
 
@@ -96,12 +96,12 @@ def test_the_page_needs_nothing_but_itself(page: Page) -> None:
     assert page.tags["script"] == page.tags["link"] == 0
 
 
-def test_every_picture_is_told_in_words(page: Page) -> None:
+def test_every_picture_has_a_description(page: Page) -> None:
     assert len(page.alts) == page.tags["img"] and all(page.alts)
     assert "confusion matrix, CASME II" in page.alts and "reliability diagram" in page.alts
 
 
-def test_the_page_says_scores_confidence_and_where_they_come_from(page: Page, maps: FlowMaps) -> None:
+def test_the_page_has_scores_confidence_and_provenance(page: Page, maps: FlowMaps) -> None:
     summary = found(maps).summary
     for needed in (
         f"{summary['uf1']['mean']:.4f}".removeprefix("0"),
@@ -131,17 +131,17 @@ def test_published_figures_stand_there_with_how_each_chose_its_epoch(page: Page)
 
 
 def test_figures_of_other_data_are_not_set_equal(page: Page) -> None:
-    assert "this run was judged otherwise" in page.text and "no comparison ought" not in page.text
+    assert "this run was evaluated differently" in page.text and "no comparison ought" not in page.text
 
 
-def test_the_most_wrong_maps_are_shown_with_what_was_said(page: Page, maps: FlowMaps) -> None:
+def test_the_most_wrong_maps_are_shown_with_their_answers(page: Page, maps: FlowMaps) -> None:
     for name in (f"{subject.split('/')[1]}_c0_0" for subject in dict.fromkeys(maps.subjects)):
         assert f"u, v and strain of {name}" in page.alts
     assert sum(alt.startswith("u, v and strain") for alt in page.alts) == 4
     assert "4 of 24 maps are answered wrongly under every seed" in page.text
 
 
-def test_pictures_lie_beside_the_page_as_files(written: Path) -> None:
+def test_pictures_are_also_written_as_files(written: Path) -> None:
     names = {path.stem for path in (written / "pictures").iterdir()}
     expected = {f"{kind}-{name}" for kind in ("confusion", "subjects") for name in ("casme2", "samm", "smic")}
     assert names == expected | {"confusion-all", "reliability", "most-wrong"}
@@ -180,7 +180,7 @@ def test_without_a_wrong_answer_none_is_shown(maps: FlowMaps, tmp_path: Path) ->
     assert "every map is answered rightly" in text
 
 
-def test_an_unwritable_folder_is_told(maps: FlowMaps, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_an_error(maps: FlowMaps, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         write_page(tmp_path / "file", found(maps, seeds=1), maps, PROVENANCE)

@@ -24,7 +24,7 @@ def square(number: int) -> tuple[int, int]:
 
 def interrupted() -> str:
     os.kill(os.getpid(), signal.SIGINT)
-    return "goes on"
+    return "continues"
 
 
 def dies() -> None:
@@ -47,7 +47,7 @@ def held(path: Path) -> None:
         never_ends()
 
 
-def begun() -> None:
+def initialize() -> None:
     os.environ["BEGUN_IN"] = str(os.getpid())
 
 
@@ -64,19 +64,19 @@ def test_all_work_is_done_once(jobs: int, tasks: int, inside: bool) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_every_process_begins_as_told() -> None:
-    with processes(2, 4, begun) as pool:
+def test_every_process_is_initialized() -> None:
+    with processes(2, 4, initialize) as pool:
         assert all(each(pool, [told_at_begin] * 4))
 
 
 def test_an_interrupt_is_the_parents_to_handle() -> None:
     with processes(2, 2) as pool:
-        assert list(each(pool, [interrupted, interrupted])) == ["goes on", "goes on"]
+        assert list(each(pool, [interrupted, interrupted])) == ["continues", "continues"]
 
 
-def test_a_process_that_dies_is_told_in_one_sentence() -> None:
+def test_a_process_that_dies_is_an_error_in_one_sentence() -> None:
     with (
-        pytest.raises(ApexError, match=r"a worker process died .*; the same command with fewer --jobs goes on"),
+        pytest.raises(ApexError, match=r"a worker process died .*; the same command with fewer --jobs continues"),
         processes(2, 2) as pool,
     ):
         list(each(pool, [dies, never_ends]))

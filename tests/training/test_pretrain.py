@@ -32,7 +32,7 @@ def same(one: State, other: State) -> bool:
     return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_it_learns_to_tell_simulated_maps_apart() -> None:
+def test_it_learns_to_distinguish_simulated_maps() -> None:
     lost: list[tuple[int, float]] = []
     network = build("ahmsa", **OPTIONS)
     network.load_state_dict(start_parameters(recipe(PRETRAIN), 0, 0, lambda epoch, loss: lost.append((epoch, loss))))
@@ -77,7 +77,7 @@ def test_members_that_are_not_pre_trained_are_freshly_drawn() -> None:
     assert same(start_parameters(some, 0, 0), start_parameters(recipe(BRIEF), 0, 0))
 
 
-def test_a_start_holds_the_network_alone_and_not_the_head_that_names_units() -> None:
+def test_a_start_contains_the_network_without_the_head_for_units() -> None:
     assert set(start_parameters(recipe(BRIEF), 0, 0)) == set(build("ahmsa", **OPTIONS).state_dict())
 
 
@@ -131,12 +131,12 @@ def test_a_start_that_was_cut_off_in_the_writing_is_none(tmp_path: Path, monkeyp
     )
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         saved_start(tmp_path / "file", recipe(BRIEF), 0, 0)
 
 
-def test_a_network_that_cannot_be_built_is_told_at_no_cost() -> None:
+def test_a_network_that_cannot_be_built_is_refused_at_no_cost() -> None:
     with pytest.raises(ConfigError, match="ahmsa: width, heads"):
         check_network(recipe(None, options={**OPTIONS, "heads": 0}))

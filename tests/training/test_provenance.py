@@ -59,6 +59,6 @@ def test_versions_are_those_that_run(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text()) == written == {"report": made_here(), "folds": folds}
 
 
-def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_place_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_provenance(tmp_path / "none" / "run.json", [])

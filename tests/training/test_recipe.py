@@ -35,7 +35,7 @@ def test_every_shipped_recipe_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         (GOOD + "epoch = 4\n", r"fit\.epoch: Extra inputs"),
         (GOOD.replace("epochs = 3", "epochs = 0"), r"fit\.epochs"),
@@ -64,8 +64,8 @@ def test_every_shipped_recipe_can_be_read() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+def test_an_invalid_recipe_is_an_error_with_the_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         read_recipe(written(tmp_path, text))
 
 
@@ -79,7 +79,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(tmp_path / "gone.toml")
 
 
-def test_what_a_recipe_does_not_tell_is_the_plain_thing(tmp_path: Path) -> None:
+def test_defaults_of_a_recipe_are_the_plain_choice(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path, GOOD + PRETRAIN + "[kernel]\n"))
     assert recipe.model.input == "five-regions" and recipe.fit.optimizer == "adamw" and recipe.fit.schedule == "one-cycle"
     assert recipe.kernel is not None and recipe.kernel.share == 0.5
@@ -108,16 +108,16 @@ def test_without_settings_of_their_own_all_are_fitted_alike(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [({"seed": 10**20}, "seed"), ({"model": {"name": "ahmsa", "options": {"num_classes": 5}}}, "num_classes is no option")],
 )
-def test_what_would_only_fail_once_fitting_has_begun_is_refused(change: dict[str, Any], says: str) -> None:
+def test_settings_that_would_fail_during_fitting_are_refused(change: dict[str, Any], message: str) -> None:
     given = {"name": "x", "model": {"name": "ahmsa"}, "fit": {"epochs": 1, "batch": 2, "learning_rate": 0.1}, **change}
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         Recipe.model_validate(given)
 
 
-def test_a_recipe_nested_without_end_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_an_endlessly_nested_recipe_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "deep.toml"
     path.write_text("a = " + "[" * 5000)
     with pytest.raises(ConfigError, match=r"deep\.toml is not valid TOML"):

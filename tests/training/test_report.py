@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from training.report import (
     protocol,
     read_summary,
     result_rows,
-    summarize,
     verdict,
     without_maps,
     write_predictions,
@@ -31,6 +31,10 @@ from training.report import (
 from training.split import development_split
 
 HEADER = {"recipe": {"name": "r", "model": {"members": 2}}, "maps": 8, "data": "d"}
+
+
+def summarize(header: dict[str, Any], folds: list[FoldResult]) -> dict[str, Any]:
+    return assess(header, folds).summary
 
 
 def fold(subject: str, truth: list[int], answers: list[int], seed: int = 0, sure: float = 2.0) -> FoldResult:
@@ -49,7 +53,7 @@ def test_scores_pool_the_answers_of_all_folds_and_of_each_database() -> None:
     assert parts["samm"]["confusion"] == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
 
 
-def test_a_class_that_no_map_has_is_said_where_it_counts() -> None:
+def test_a_class_without_maps_is_noted_where_it_counts() -> None:
     assert without_maps(summarize(HEADER, FOLDS)) == []
     second = fold("samm/2", [0], [0])
     sparse = summarize(HEADER, [fold("casme2/1", [0, 1, 1], [0, 1, 1]), fold("samm/1", [0, 0], [0, 2]), second])
@@ -75,7 +79,7 @@ def test_one_seed_has_no_spread() -> None:
     assert summarize(HEADER, FOLDS)["uf1"]["spread"] is None
 
 
-def test_what_a_record_does_not_hold_is_not_made_up() -> None:
+def test_missing_parts_of_a_record_are_null() -> None:
     summary = summarize(HEADER, FOLDS)
     assert summary["single"] is None and summary["kernel"] is None and summary["peeked"] is None
     assert [what for what, _, _ in result_rows(summary)] == ["committee of 2"]
@@ -100,17 +104,17 @@ def test_single_networks_and_the_leak_stand_beside_the_committee(monkeypatch: py
     assert summary["single"]["uf1"]["mean"] == pytest.approx((1 + alone) / 2, abs=1e-4)
     assert summary["peeked"]["label"] == LEAK and summary["peeked"]["uf1"] == {"mean": 1.0, "spread": 0.0}
     assert summary["uf1"]["mean"] < 1
-    told = [(what, how) for what, how, _ in result_rows(summary)]
-    assert told == [("committee of 2", FIXED), ("one network alone (4 runs)", FIXED), ("peeking", LEAK)]
+    confidence = [(what, how) for what, how, _ in result_rows(summary)]
+    assert confidence == [("committee of 2", FIXED), ("one network alone (4 runs)", FIXED), ("peeking", LEAK)]
 
 
 def test_a_kernel_machine_has_figures_of_its_own() -> None:
     right = [tuple(tuple(float(k == label) for k in range(3)) for label in f.truth) for f in FOLDS]
     summary = summarize(HEADER, [replace(f, kernel=rows) for f, rows in zip(FOLDS, right, strict=True)])
     assert summary["kernel"]["databases"]["samm"]["uar"]["mean"] == 1.0
-    told = [(what, part["uf1"]["mean"]) for what, _, part in result_rows(summary)]
-    assert told[0] == ("committee of 2 and a kernel machine", summary["uf1"]["mean"])
-    assert told[1] == ("the kernel machine alone", 1.0)
+    confidence = [(what, part["uf1"]["mean"]) for what, _, part in result_rows(summary)]
+    assert confidence[0] == ("committee of 2 and a kernel machine", summary["uf1"]["mean"])
+    assert confidence[1] == ("the kernel machine alone", 1.0)
 
 
 def composite(wrong: set[str], seed: int = 0) -> list[FoldResult]:
@@ -123,7 +127,7 @@ def composite(wrong: set[str], seed: int = 0) -> list[FoldResult]:
     return folds
 
 
-def test_subjects_no_choice_was_made_on_are_told_apart_from_those_of_development() -> None:
+def test_subjects_without_trials_are_scored_apart_from_development_subjects() -> None:
     owners = [(f.subject, f.subject.split("/")[0]) for f in composite(set()) for _ in f.names]
     subjects, databases = zip(*owners, strict=True)
     chosen = {subjects[i] for i in development_split(subjects, databases, share=0.5, seed=2026)}
@@ -132,8 +136,8 @@ def test_subjects_no_choice_was_made_on_are_told_apart_from_those_of_development
     assert (half["subjects"], other["subjects"], half["maps"] + other["maps"]) == (34, 34, 442)
     assert other["uf1"] == {"mean": 1.0, "spread": 0.0} and half["uar"] == {"mean": 0.5, "spread": round(0.5**0.5, 4)}
     assert set(half["databases"]) == {"smic", "samm", "casme2"} and half["databases"]["samm"]["subjects"] == 14
-    told = [what for what, _, _ in result_rows(summary)]
-    assert told == ["committee of 2", "its 34 other subjects", "its 34 development subjects"]
+    confidence = [what for what, _, _ in result_rows(summary)]
+    assert confidence == ["committee of 2", "its 34 other subjects", "its 34 development subjects"]
 
 
 def test_other_data_have_no_such_halves() -> None:
@@ -141,26 +145,26 @@ def test_other_data_have_no_such_halves() -> None:
     assert fewer["untouched"] is None and fewer["development"] is None
 
 
-def test_groups_are_said_to_be_no_leave_one_subject_out() -> None:
+def test_groups_are_not_called_leave_one_subject_out() -> None:
     assert protocol(None).startswith("leave one subject out")
     assert "5 subject-disjoint groups, NOT leave one subject out" in protocol(5)
     assert assess(HEADER, FOLDS, groups=5).summary["protocol"] == protocol(5)
 
 
-def test_an_uncertain_answer_is_not_counted_as_said() -> None:
+def test_an_uncertain_answer_is_not_counted_as_confident() -> None:
     sure = [fold(f"a/{n}", [0, 1, 2, 0], [0, 1, 2, 0], sure=9.0) for n in range(8)]
     doubtful = [fold(f"b/{n}", [0, 1, 2], [1, 2, 1], sure=0.01) for n in range(4)]
-    told = summarize(HEADER, [*sure, *doubtful])["confidence"]
-    assert told["said"] == pytest.approx(32 / 44, abs=1e-4) and told["right_when_said"] == 1.0
+    confidence = summarize(HEADER, [*sure, *doubtful])["confidence"]
+    assert confidence["said"] == pytest.approx(32 / 44, abs=1e-4) and confidence["right_when_said"] == 1.0
 
 
-def test_a_precision_out_of_reach_is_said() -> None:
+def test_a_precision_out_of_reach_is_noted() -> None:
     wrong = [fold(f"a/{n}", [0, 1, 2, 0], [1, 2, 0, 1]) for n in range(6)]
-    told = summarize(HEADER, wrong)["confidence"]
-    assert told["precision_reached"] is False and told["uncertain_below"] == 1.0 and told["said"] == 0
+    confidence = summarize(HEADER, wrong)["confidence"]
+    assert confidence["precision_reached"] is False and confidence["uncertain_below"] == 1.0 and confidence["said"] == 0
 
 
-def test_predictions_hold_one_row_a_map_with_each_seeds_answer(tmp_path: Path) -> None:
+def test_predictions_have_one_row_per_map_with_each_seeds_answer(tmp_path: Path) -> None:
     found = assess(HEADER, [*FOLDS, *SECOND])
     write_predictions(found, tmp_path / "predictions.csv")
     with (tmp_path / "predictions.csv").open(newline="") as file:
@@ -172,12 +176,12 @@ def test_predictions_hold_one_row_a_map_with_each_seeds_answer(tmp_path: Path) -
     assert rows[5]["subject"] == "samm/1" and rows[5]["database"] == "samm"
 
 
-def test_the_recipe_is_kept_as_it_was_judged(tmp_path: Path) -> None:
+def test_the_recipe_is_written_as_evaluated(tmp_path: Path) -> None:
     write_recipe(HEADER, tmp_path / "recipe.json")
     assert json.loads((tmp_path / "recipe.json").read_text()) == HEADER["recipe"]
 
 
-def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     seeds = gather(FOLDS)
     found = Assessment(seeds, calibrate(seeds), summarize(HEADER, FOLDS))
@@ -191,31 +195,31 @@ def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
 
 def test_the_shipped_networks_record_gives_its_summary_and_a_calibration_within_chance() -> None:
     records = Path(__file__).parents[2] / "training" / "records"
-    told = read_summary(records / f"{DEFAULT}.json")
+    confidence = read_summary(records / f"{DEFAULT}.json")
     summary = summarize(*read_record(records / f"{DEFAULT}.folds.jsonl"))
-    assert summary["uf1"]["mean"] == told["uf1"]["mean"] and summary["uar"]["mean"] == told["uar"]["mean"]
+    assert summary["uf1"]["mean"] == confidence["uf1"]["mean"] and summary["uar"]["mean"] == confidence["uar"]["mean"]
     assert summary["confidence"]["within"]
     assert summary["untouched"]["subjects"] == summary["development"]["subjects"] == 34
 
 
 @pytest.mark.parametrize(
-    ("error", "seeds_within", "says"),
+    ("error", "seeds_within", "message"),
     [
         (0.05, 2, "within chance"),
         (0.07, 0, "beyond chance"),
         (0.05, 1, "within chance on the mean, but only 1 of 2 seeds are"),
     ],
 )
-def test_chance_is_judged_on_the_mean_and_on_every_seed(error: float, seeds_within: int, says: str) -> None:
+def test_chance_is_tested_on_the_mean_and_on_every_seed(error: float, seeds_within: int, message: str) -> None:
     within = error < 0.06 and seeds_within == 2
-    told = {
+    confidence = {
         "within": within,
         "error": {"mean": error},
         "perfect": {"p95": 0.06},
         "seeds_within": seeds_within,
         "seeds": [{}, {}],
     }
-    assert verdict(told) == says
+    assert verdict(confidence) == message
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "no json"])

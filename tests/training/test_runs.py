@@ -76,12 +76,12 @@ def test_a_recipe_that_does_not_speak_of_the_kernel_machine_is_refused(
         load_run(tmp_path / "run")
 
 
-def test_a_folder_without_run_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not the folder of a finished training run"):
         load_run(tmp_path)
 
 
-def test_damaged_parameters_are_told(run: Path) -> None:
+def test_damaged_parameters_are_an_error(run: Path) -> None:
     whole = (run / "fitted.pt").read_bytes()
     (run / "fitted.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match=r"fitted\.pt is damaged"):
@@ -98,13 +98,13 @@ def test_parameters_of_another_network_are_refused(run: Path) -> None:
         load_run(run)
 
 
-def test_a_place_that_cannot_be_written_is_told(data: FlowMaps, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error(data: FlowMaps, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         save_run(tmp_path / "file" / "run", RECIPE, Committee([build("ahmsa", **OPTIONS)]), data, [])
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the run cannot be written to"):
         begin_run(tmp_path / "file" / "run")

@@ -8,7 +8,7 @@ from training.split import Fold, check_apart, development_split, group_folds, le
 SUBJECTS = ["a/1", "a/2", "a/1", "b/1", "b/2", "b/2", "a/3", "b/1"]
 
 
-def test_each_subject_is_judged_once_by_what_never_saw_it() -> None:
+def test_each_subject_is_tested_once_by_what_never_saw_it() -> None:
     folds = leave_one_subject_out(SUBJECTS)
     assert [f.name for f in folds] == ["a/1", "a/2", "b/1", "b/2", "a/3"]
     assert sorted(i for f in folds for i in f.test) == list(range(len(SUBJECTS)))

@@ -15,7 +15,7 @@ from training.units import (
     UNMIRRORED,
     Prototype,
     chances,
-    lying,
+    placed_patches,
     shares,
     shown,
 )
@@ -53,7 +53,7 @@ def test_a_chance_outside_zero_to_one_is_refused(chance: float) -> None:
 
 @pytest.mark.parametrize("name", UNIT_NAMES)
 def test_the_right_side_mirrors_the_left(name: str) -> None:
-    placed = lying(name)
+    placed = placed_patches(name)
     lefts, rights, middles = ([patch for patch, side in placed if side == which] for which in (0, 1, None))
     assert len(lefts) == len(rights) and len(lefts) + len(middles) == len(UNITS[name])
     for left, right in zip(lefts, rights, strict=True):

@@ -1,11 +1,11 @@
-"""What an annotation table says: clips of the three classes, and everything that is left out, with the reason."""
+"""The content of annotation tables: clips of the three classes, and everything that is left out, with the reason."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from engine.errors import InputError
 from training.datasets import CLASSES, refuse_two_spellings
@@ -23,8 +23,8 @@ class Clip:
 
     subject is written "database/subject" and name as in the composite database's table (`filename_o`). onset, apex and offset
     are the numbers in the pictures' names; all None where the table has none and the folder holds just the expression. label
-    is one of CLASSES, emotion and units (facial action units) are the table's own words. folders are the endings of the
-    picture folder's path to look for, the first that is there counts; fps are pictures per second.
+    is one of CLASSES, emotion and units (facial action units) are the table's own words. folders are possible endings
+    of the picture folder's path, of which the first that exists counts; fps are pictures per second.
     """
 
     database: str
@@ -56,16 +56,17 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Annotation:
-    """A table, read: the clips, what is left out, and what was decided on the way that a reader should know."""
+    """The content of a table: the clips, what is left out, and notes on decisions."""
 
     clips: tuple[Clip, ...]
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Database:
-    """How one database is read: its short name, its table's file name, an example of a picture's path, and the reader.
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A database as it is released: its short name, its title as its authors write it, the file name of its annotation table,
+    and the path of one picture as an example.
 
     ignored is a regular expression for folders that hold something else (another camera).
     """
@@ -74,29 +75,14 @@ class Database:
     title: str
     table: str
     example: str
-    read: Callable[[Path], Annotation] = field(compare=False)
     ignored: str | None = None
 
 
-class Release(Protocol):
-    """What is looked for on disk: a database's title, its table's file name, an example of a picture's path, and a regular
-    expression for folders that hold something else."""
+@dataclass(frozen=True, kw_only=True)
+class Database(Release):
+    """A database of clips, and the reader of its table."""
 
-    @property
-    def title(self) -> str:
-        """The database's name as its authors write it."""
-
-    @property
-    def table(self) -> str:
-        """File name of the annotation table."""
-
-    @property
-    def example(self) -> str:
-        """Path of one picture."""
-
-    @property
-    def ignored(self) -> str | None:
-        """Folders to pass by, or None."""
+    read: Callable[[Path], Annotation] = field(compare=False)
 
 
 def find_table(database: Release, root: Path) -> Path:

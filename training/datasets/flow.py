@@ -54,7 +54,7 @@ class ClipFlow:
 
     alike is how well the flow explains the change (`engine.recognition.likeness.explained`); one_reference says that onset and
     apex were registered to one picture; live analysis names nothing where it is False or alike under its limit. px is the
-    intensity in crop pixels. onset, apex and offset are the pictures' numbers, stamp tells the pictures (`LookedAt.stamp`).
+    intensity in crop pixels. onset, apex and offset are the pictures' numbers, stamp tells the pictures (`ClipPictures.stamp`).
     """
 
     whole: F32
@@ -117,7 +117,7 @@ def deciding_files(package: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class LookedAt:
+class ClipPictures:
     """Numbers of a clip's onset, apex and offset, and the pictures from shortly before the onset to shortly after the apex."""
 
     onset: int
@@ -126,7 +126,7 @@ class LookedAt:
     pictures: dict[int, Path]
 
     def stamp(self) -> str:
-        """A digest of the pictures' names, sizes and times of writing. Raises InputError."""
+        """A digest of the pictures' names, sizes and modification times. Raises InputError."""
         facts = []
         for number, path in self.pictures.items():
             try:
@@ -137,19 +137,19 @@ class LookedAt:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def looked_at(clip: Clip, folder: ClipFolder) -> LookedAt:
-    """What is looked at for the map of a clip. Raises InputError where a picture is missing or the folder cannot be read."""
+def clip_pictures(clip: Clip, folder: ClipFolder) -> ClipPictures:
+    """The pictures from which a clip's map is made. Raises InputError where one is missing or the folder cannot be read."""
     numbered = folder.numbered()
     onset, apex, offset = _span(clip, folder, numbered)
     first, last = onset - round(ONSET_REACH_S * clip.fps), apex + round(APEX_REACH_S * clip.fps)
-    return LookedAt(onset, apex, offset, {n: path for n, path in numbered.items() if first <= n <= last})
+    return ClipPictures(onset, apex, offset, {n: path for n, path in numbered.items() if first <= n <= last})
 
 
 class FlowMaker:
-    """Makes flow maps, clip after clip; `close` frees the models, or use it as a context.
+    """Makes flow maps, clip after clip; a context manager, whose `close` frees the models.
 
-    The face detectors take a second to load, so they are kept; each clip is a source of its own to them all the same, whose
-    time begins before all that was, at which the locator forgets what it followed.
+    The face detectors take a second to load, so they are kept. Each clip is a source of its own nevertheless: its time starts
+    before that of the previous clip, so the locator forgets the faces that it followed.
     """
 
     def __init__(self) -> None:
@@ -163,12 +163,12 @@ class FlowMaker:
         self.close()
 
     def close(self) -> None:
-        """Frees the models."""
+        """Free the models."""
         self._locator.close()
 
     def make(self, clip: Clip, folder: ClipFolder) -> ClipFlow:
         """The flow map of a clip. Raises InputError that says why there is none: pictures missing or damaged, no face found."""
-        span = looked_at(clip, folder)
+        span = clip_pictures(clip, folder)
         stamp = span.stamp()
         self._clips += 1
         begin = -min(span.pictures) / clip.fps - _APART_S * self._clips
@@ -203,8 +203,8 @@ class FlowMaker:
                 yield crop
 
 
-def _at_apex(number: int, span: LookedAt, fps: float) -> bool:
-    """Whether a picture stands for the apex: near it, and no nearer to the onset, whose rest would halve the motion."""
+def _at_apex(number: int, span: ClipPictures, fps: float) -> bool:
+    """Whether a picture is averaged for the apex: near it, and not nearer to the onset, whose rest would halve the motion."""
     return 2 * number > span.onset + span.apex and abs(number - span.apex) <= APEX_REACH_S * fps + 1e-6
 
 
@@ -237,6 +237,6 @@ def _frames(shown: dict[int, Path], fps: float, begin: float, cropped: bool) -> 
 
 
 def _widened(picture: U8) -> U8:
-    """A face that fills its picture gets a border: detectors want to see more than a face."""
+    """Add a border to a face that fills its picture: detectors need to see more than a face."""
     top, left = (round(side * MARGIN) for side in picture.shape[:2])
     return np.asarray(cv2.copyMakeBorder(picture, top, top, left, left, cv2.BORDER_REPLICATE), np.uint8)

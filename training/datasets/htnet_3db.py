@@ -82,14 +82,14 @@ def _rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _agreed(table: Path, rows: list[dict[str, str]], points: Path) -> None:
     """Raise InputError where the two tables do not agree on whose a map is, or on its class: a person filed under two databases
-    would be fitted to and judged in one fold."""
-    told = {row["name"]: row for row in _rows(points, ("name",))}
+    would be in the training and in the test set of a fold."""
+    other_rows = {row["name"]: row for row in _rows(points, ("name",))}
     for number, row in enumerate(rows, start=2):
-        other = told.get(_name(row), {})
-        for ours, theirs in (("dataset", "database"), ("sub", "subject"), ("label", "label")):
-            if other.get(theirs) and other[theirs] != row[ours]:
+        other = other_rows.get(_name(row), {})
+        for column, theirs in (("dataset", "database"), ("sub", "subject"), ("label", "label")):
+            if other.get(theirs) and other[theirs] != row[column]:
                 of = f"{points.name} has {theirs} {other[theirs]!r}"
-                raise InputError(f"{table}, line {number}: {ours} is {row[ours]!r}, and of this map {of}")
+                raise InputError(f"{table}, line {number}: {column} is {row[column]!r}, but {of} for this map")
 
 
 def _label(text: str, where: str) -> int:

@@ -20,14 +20,14 @@ POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 
 MARGIN = 0.3
-"""Border put around a picture, of its sides: the faces fill their pictures, and detectors want to see more than a face."""
+"""Border put around a picture, of its sides: the faces fill their pictures, and detectors need to see more than a face."""
 
 
 def find(faces: Mapping[str, Path]) -> dict[str, F32]:
     """Name -> picture of one face filling it; returns name -> [5, 2], (x, y) in map cells.
 
     The picture is taken as the area of its 28 x 28 map. Raises InputError that names a picture which cannot be read or on
-    which no face is found: a point is never made up.
+    which no face is found.
     """
     locator, found = FaceLocator(), {}
     try:

@@ -1,6 +1,6 @@
 """Annotation tables of long videos: which expressions a video of SAMM-LV, CAS(ME)^2 or CAS(ME)^3 part A holds.
 
-The numbers are those of the pictures. A video without a row is no error: it holds no expression.
+The numbers are those of the pictures. A video without a row is valid: it contains no expression.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.errors import InputError
 from engine.types import Kind
 from training.datasets import CLASSES, casme3, samm
-from training.datasets.clips import Clip, Database, find_table
+from training.datasets.clips import Clip, Database, Release, find_table
 from training.datasets.tables import Row, read_bare, read_rows
 
 CASME2_CLASSES = {"negative": "negative", "positive": "positive", "surprise": "surprise", "others": None}
@@ -47,25 +47,20 @@ class LongTable:
     left_out: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class LongDatabase:
-    """How the long videos of one database are read.
+@dataclass(frozen=True, kw_only=True)
+class LongDatabase(Release):
+    """A database of long videos, and the reader of its table.
 
-    identify tells subject and video from a picture folder's path (or a video's name in region flow), None for another folder.
+    identify gives subject and video of a picture folder's path (or a video's name in region flow), None for another folder.
     fps are pictures per second; flow_fps those of the published region flow, where there is any. emotions is the database of
     clips whose table names the emotions that the long one lacks, if one does.
     """
 
-    name: str
-    title: str
-    table: str
-    example: str
     fps: float
     identify: Callable[[str], tuple[str, str] | None] = field(compare=False)
     rows: Callable[[Path, Mapping[object, Clip]], list[Expression | str]] = field(compare=False)
     flow_fps: float | None = None
     emotions: Database | None = None
-    ignored: str | None = None
 
     def read(self, table: Path) -> LongTable:
         """The expressions of a table; emotions come from the table of `emotions` where that lies near. Raises InputError."""
@@ -100,10 +95,10 @@ def _clip_key(clip: Clip) -> object:
 def _annotation(
     row: Row, frames: tuple[int | None, int | None, int | None], kind: str, label: str | None, emotion: str | None
 ) -> Annotation | str:
-    """What a row's frames say, or a sentence on why they say nothing; an apex outside the expression is none."""
+    """The expression of a row's frames, or a sentence on why there is none; an apex outside the expression is ignored."""
     onset, apex, offset = frames
     if onset is None or offset is None or offset <= onset:
-        return f"{row.where}: an expression from {onset} to {offset} cannot be judged"
+        return f"{row.where}: an expression from {onset} to {offset} is impossible"
     inside = apex is not None and onset <= apex <= offset
     return Annotation(onset, apex if inside else None, offset, _kind(row, kind), label, emotion)
 
@@ -134,8 +129,8 @@ def _samm_rows(table: Path, named: Mapping[object, Clip]) -> list[Expression | s
             raise InputError(f"{row.where}: a name such as 006_1_2 is expected, not {name!r}")
         clip = named.get(name)
         frames = (row.nearest("Onset"), row.nearest("Apex"), row.nearest("Offset"))
-        told = (None, None) if clip is None else (CLASSES[clip.label], clip.emotion)
-        out.append(_placed(*place, _annotation(row, frames, row.text("Type"), *told)))
+        known = (None, None) if clip is None else (CLASSES[clip.label], clip.emotion)
+        out.append(_placed(*place, _annotation(row, frames, row.text("Type"), *known)))
     return out
 
 
@@ -180,7 +175,7 @@ def _casme2_rows(table: Path, _: Mapping[object, Clip]) -> list[Expression | str
 
 
 def _casme2_frames(row: Row) -> tuple[int | None, int | None, int | None]:
-    """0 stands for nothing. Where there is no offset, the fall is taken to last as long as the rise, as the field does."""
+    """0 stands for nothing. Where there is no offset, the fall is assumed as long as the rise, as is usual."""
     onset, apex, offset = (row.nearest(column) or None for column in ("onset", "apex", "offset"))
     if offset is None and onset is not None and apex is not None:
         offset = 2 * apex - onset
@@ -214,8 +209,8 @@ def _casme3_rows(table: Path, named: Mapping[object, Clip]) -> list[Expression |
         subject, film = row.text("Subject"), row.text("Filename")
         frames = (row.number("Onset"), row.number("Apex"), row.number("Offset"))
         clip = named.get((subject, film, frames[0], frames[2]))
-        told = (None, None) if clip is None else (CLASSES[clip.label], clip.emotion)
-        out.append(_placed(subject, f"{subject}_{film}", _annotation(row, frames, row.text("Expression type"), *told)))
+        known = (None, None) if clip is None else (CLASSES[clip.label], clip.emotion)
+        out.append(_placed(subject, f"{subject}_{film}", _annotation(row, frames, row.text("Expression type"), *known)))
     return out
 
 

@@ -2,7 +2,7 @@
 
 Folders are found by the end of their path, case aside, wherever they lie below the root. A picture's number is the last
 integer in its name. Cropped releases call their pictures reg_...; the folders of SMIC's short clips, .../micro/<class>/<clip>,
-hold just the expression and count from elsewhere than the table.
+contain only the expression and number pictures differently from the table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from training.datasets.clips import Clip, Release
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
-"""What the files of pictures begin with."""
+"""First bytes of picture files."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ def best(name: str, folders: Sequence[ClipFolder]) -> ClipFolder:
 def _folders(
     root: Path, ignored: re.Pattern[str] | None, closed: Callable[[OSError], None]
 ) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder from root downwards with its files' names; closed is told of those that cannot be read.
+    """Every folder from root downwards with its files' names; closed is called for those that cannot be read.
 
-    A link is a folder of its name, unless it leads to one that it lies in, round and round.
+    A link is followed like a folder, unless it leads to a folder above it.
     """
     within: dict[str, tuple[Path, ...]] = {str(root): (root.resolve(),)}
     for place, folders, names in os.walk(root, onerror=closed, followlinks=True):

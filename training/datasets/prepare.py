@@ -1,4 +1,4 @@
-"""A database's pictures -> prepared flow maps: which clips there are, several at once, going on where a stopped run was."""
+"""A database's pictures -> prepared flow maps: several clips at once, continuing where a stopped run was."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from training.pool import each, processes
 Task = tuple[Clip, ClipFolder]
 
 Progress = Callable[[int, int, str | None], None]
-"""Told at the start and after each clip: clips done, clips in all, the newest one's name."""
+"""Called at the start and after each clip: clips done, all clips, the newest one's name."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a preparation: the folder, each clip with its flow, what was left out and why, decisions on the way."""
+    """The result of a preparation: the folder, each clip with its flow, what was left out and why, notes on decisions."""
 
     folder: Path
     made: tuple[tuple[Clip, ClipFlow], ...]
@@ -44,7 +44,7 @@ def prepare(
 ) -> Outcome:
     """Make the flow maps of all clips below root into out/<database>; maps that an earlier run made there are kept.
 
-    annotations is the table, looked for in root (and two folders deep, and beside root) where it is None. jobs clips are made
+    annotations is the table, searched in root (also two folders deep, and next to root) where it is None. jobs clips are made
     at once, each in a process with one thread. Clips without usable pictures are left out and listed. Raises InputError for a
     table that cannot be read, a root without any of the clips, or a folder of another version; OutputError where out cannot
     be written; ApexError where a worker process dies.
@@ -56,7 +56,7 @@ def prepare(
     if not tasks:
         raise InputError(f"none of the {len(annotation.clips)} clips is below {root}; {database.title} is {database.example}")
     store = Store(out / database.name)
-    store.begin()
+    store.mark_unfinished()
     made = {clip.key: flow for clip, source in tasks if (flow := store.get(clip, source)) is not None}
     wanted = [task for task in tasks if task[0].key not in made]
     done = len(tasks) - len(wanted)

@@ -2,11 +2,11 @@
 
     FOLDER/<database>/prepared.json     format, settings and their fingerprint, versions of the libraries
     FOLDER/<database>/maps/<key>.npz    one clip each, written as soon as it is done
-    FOLDER/<database>/clips.csv         every clip that has a map; written last, so it says that the preparation was finished
+    FOLDER/<database>/clips.csv         every clip that has a map; written last, so it marks the preparation as finished
     FOLDER/<database>/skipped.csv       every expression that has none: why (class, table, pictures) and the reason
 
-Files are replaced, never half written. A folder made with other settings or by other code is refused, for writing as for
-reading. A map is kept while its row in the table, its pictures and the libraries are what they were, and otherwise made anew.
+Files are replaced atomically. A folder made with other settings or by other code is refused, for writing and for
+reading. A map is kept while its row in the table, its pictures and the libraries are unchanged, and otherwise made again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from engine.geometry import MAP_SIDE
 from engine.text import cell_text, csv_line
 from training.datasets import CLASSES, FlowMaps, refuse_two_spellings
 from training.datasets.clips import Clip, LeftOut
-from training.datasets.flow import ClipFlow, looked_at, settings, versions
+from training.datasets.flow import ClipFlow, clip_pictures, settings, versions
 from training.datasets.pictures import ClipFolder
 
 FORMAT = 2
@@ -50,7 +50,7 @@ def fingerprint() -> str:
 
 
 class Store:
-    """One database's folder, open for writing; what an earlier run left there is gone on with.
+    """One database's folder, open for writing; it continues what an earlier run left there.
 
     Raises InputError where that run had other settings, OutputError where the folder cannot be written.
     """
@@ -63,7 +63,7 @@ class Store:
             raise OutputError(f"the folder {folder} cannot be made: {cause.strerror}") from cause
         if (folder / HEAD).exists() and _head(folder).get("versions") == versions():
             return
-        self.begin()
+        self.mark_unfinished()
         head = {"format": FORMAT, "fingerprint": fingerprint(), "settings": settings(), "versions": versions()}
         _replace(folder / HEAD, (json.dumps(head, indent=2) + "\n").encode())
 
@@ -74,8 +74,8 @@ class Store:
             return None
         try:
             flow, digest = _read(path)
-            stamp = looked_at(clip, source).stamp()
-        except InputError:  # a damaged map is made anew; what is wrong with pictures is told where they are read
+            stamp = clip_pictures(clip, source).stamp()
+        except InputError:  # a damaged map is made again; problems of pictures are reported where they are read
             return None
         return flow if (digest, flow.stamp) == (_digest(clip, source), stamp) else None
 
@@ -87,8 +87,8 @@ class Store:
         np.savez(content, whole=flow.whole, keypoints=flow.keypoints, facts=numbers, clip=digest, stamp=np.array(flow.stamp))
         _replace(_part(self.folder, clip.key), content.getvalue())
 
-    def begin(self) -> None:
-        """From now on the folder counts as unfinished, until `finish`."""
+    def mark_unfinished(self) -> None:
+        """Mark the folder as unfinished until `finish`. Raises OutputError."""
         try:
             (self.folder / CLIPS).unlink(missing_ok=True)
         except OSError as cause:
@@ -113,7 +113,7 @@ def load(folder: Path) -> FlowMaps:
         raise InputError(f"{folder} holds no prepared database; `apexstream prepare` makes one")
     names = [name for each in sets for name in each.names]
     if not names:
-        raise InputError(f"the databases in {folder} hold no map; their {SKIPPED} says why")
+        raise InputError(f"the databases in {folder} hold no map; their {SKIPPED} lists the reasons")
     if len(set(names)) != len(names):
         raise InputError(f"two databases in {folder} have a map called {next(n for n in names if names.count(n) > 1)}")
     refuse_two_spellings((name for each in sets for name in each.subjects), folder)
@@ -137,7 +137,7 @@ def _databases(folder: Path) -> list[Path]:
 def _load_one(folder: Path) -> FlowMaps:
     _head(folder)
     if not (folder / CLIPS).exists():
-        raise InputError(f"the preparation of {folder} was not finished; the same `apexstream prepare` goes on with it")
+        raise InputError(f"the preparation of {folder} was not finished; the same `apexstream prepare` continues it")
     rows = _rows(folder / CLIPS, COLUMNS)
     flows = [_read(_part(folder, row["key"]))[0] for row in rows]
     skipped = _rows(folder / SKIPPED, ("name", "why", "reason"))
@@ -154,7 +154,7 @@ def _load_one(folder: Path) -> FlowMaps:
 
 
 def _head(folder: Path) -> dict[str, object]:
-    """What is written above a database. Raises InputError where it is damaged or tells of other settings."""
+    """The content of `prepared.json`. Raises InputError where it is damaged or has other settings."""
     try:
         head = dict(json.loads((folder / HEAD).read_bytes()))
         theirs = head["fingerprint"], head["format"]
@@ -163,9 +163,9 @@ def _head(folder: Path) -> dict[str, object]:
     except (ValueError, KeyError, TypeError) as cause:
         raise InputError(f"{folder / HEAD} is damaged; delete {folder} and prepare the database again") from cause
     if theirs != (fingerprint(), FORMAT):
-        says = f"format {theirs[1]}, settings {theirs[0]}; this one makes format {FORMAT}, settings {fingerprint()}"
+        detail = f"format {theirs[1]}, settings {theirs[0]}; this one makes format {FORMAT}, settings {fingerprint()}"
         raise InputError(
-            f"{folder} was prepared by another version of apexstream ({says}): prepare it into another folder or delete it"
+            f"{folder} was prepared by another version of apexstream ({detail}): prepare it into another folder or delete it"
         )
     return head
 
@@ -180,7 +180,9 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if held != tuple(columns) or any(None in row.values() for row in rows):
         raise InputError(f"{path} is damaged; the same `apexstream prepare` writes it again")
     if "class" in columns and any(row["class"] not in CLASSES for row in rows):
-        raise InputError(f"{path} names a class that is none of {', '.join(CLASSES)}; the same `apexstream prepare` mends it")
+        raise InputError(
+            f"{path} names a class that is none of {', '.join(CLASSES)}; the same `apexstream prepare` writes it again"
+        )
     return rows
 
 
@@ -213,7 +215,7 @@ def _read(path: Path) -> tuple[ClipFlow, str]:
 
 
 def _check_sums(content: bytes) -> None:
-    """Before NumPy looks at the arrays: it parses their headers ere it knows whether they are damaged."""
+    """Raise BadZipFile for damaged content before NumPy reads it, which parses headers before it checks them."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         damaged = archive.testzip()
     if damaged:
@@ -237,11 +239,11 @@ def _table(rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    """Write the file atomically."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        draft.write_bytes(content)
+        draft.replace(path)
     except OSError as cause:
-        beside.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause

@@ -2,8 +2,8 @@
 
 The table has 157 long clips, which may hold several expressions, so seven names of SMIC are not in it. Where a clip tells the
 frames of a second or third expression and the next number is no other clip's, that expression is the one of that number: four
-of the seven. The other three (`WITHOUT_FRAMES`) can be had only from SMIC's own short clips, whose folders hold just the
-expression. The table has no apex; the middle frame stands for it.
+of the seven. The other three (`WITHOUT_FRAMES`) are only in SMIC's own short clips, whose folders contain just the
+expression. The table has no apex; the middle frame is used for it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CODES = {"ne": NEGATIVE, "po": POSITIVE, "sur": SURPRISE}
 NAME = re.compile(r"s0*(\d+)_(ne|po|sur)_(\d+)", re.IGNORECASE)
 
 WITHOUT_FRAMES = ("s01_ne_02", "s02_sur_05", "s03_ne_20")
-"""Clips of SMIC-HS that the extended release's table does not tell the frames of."""
+"""Clips of SMIC-HS without frames in the extended release's table."""
 
 
 def read(table: Path) -> Annotation:
@@ -49,10 +49,10 @@ def read(table: Path) -> Annotation:
     for name, row in rows.items():
         further = list(_further(name, row, frozenset(rows)))
         found += [framed(_clip(name, (row.frame("OnsetF"), row.frame("OffsetF")), (_folder(name),))), *further]
-        said, meant = class_of(row, "Emotion", EMOTIONS), CODES[_parts(name)[1]]
-        if said != meant:
-            told = f"{name}: the table says {row.text('Emotion')}, its name {CLASSES[meant]}"
-            notes.append(f"{told}; the name holds, as in the composite")
+        by_table, by_name = class_of(row, "Emotion", EMOTIONS), CODES[_parts(name)[1]]
+        if by_table != by_name:
+            conflict = f"{name}: the table says {row.text('Emotion')}, its name {CLASSES[by_name]}"
+            notes.append(f"{conflict}; the name is used, as in the composite")
         notes += [f"{other.name} is a further expression of the clip {name}" for other in further if isinstance(other, Clip)]
     found += [_clip(name, None, (_folder(name),)) for name in WITHOUT_FRAMES if name not in rows]
     return gathered(found, table, tuple(notes))

@@ -19,7 +19,7 @@ NOTHING = ("", "/", "-", "?")
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands (for messages) and its cells by column, stripped text; whole numbers have no decimals."""
+    """One row: its position (for messages) and its cells by column, stripped text; whole numbers have no decimals."""
 
     where: str
     cells: Mapping[str, str]

@@ -33,7 +33,7 @@ def test_taking_keeps_rows_together(tmp_path: Path) -> None:
     assert np.array_equal(part.maps[1], data.maps[2]) and part.labels.tolist() == data.labels[[7, 2]].tolist()
 
 
-def test_the_set_tells_what_it_holds(tmp_path: Path) -> None:
+def test_the_description_has_maps_subjects_and_absent_maps(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set", per_class=1)
     assert htnet_3db.load(folder).description() == "12 maps of 4 subjects"
     next((folder / htnet_3db.MAPS).glob("sub01_c0*")).unlink()
@@ -44,7 +44,7 @@ def test_classes_are_in_the_order_of_the_composite_database() -> None:
     assert CLASSES == ("negative", "positive", "surprise")
 
 
-def test_load_tells_both_kinds_of_folders_apart(tmp_path: Path) -> None:
+def test_load_distinguishes_both_kinds_of_folders(tmp_path: Path) -> None:
     published = write_dataset(tmp_path / "set", per_class=1)
     assert load(published).names == htnet_3db.load(published).names
     with pytest.raises(InputError, match=r"there is no folder .*gone"):

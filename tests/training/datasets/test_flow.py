@@ -21,7 +21,7 @@ from tests.databases import Shot, face_part, shot, write_picture, write_shot
 from tests.faces import grey_picture, registered
 from training.datasets import flow as flow_module
 from training.datasets.clips import Clip
-from training.datasets.flow import ClipFlow, FlowMaker, deciding_files, looked_at
+from training.datasets.flow import ClipFlow, FlowMaker, clip_pictures, deciding_files
 from training.datasets.pictures import ClipFolder
 
 ENGINE = Path(str(engine.__file__)).parent
@@ -92,7 +92,7 @@ def correlation(a: F32, b: F32) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def test_a_clip_says_the_same_whatever_came_before_it(tmp_path: Path) -> None:
+def test_a_clip_gives_the_same_map_whatever_came_before_it(tmp_path: Path) -> None:
     taken = shot("smile")
     folder = write_shot(tmp_path / "clip", taken)
     other = shot("brow_raise", 30.0, "astronaut")
@@ -122,24 +122,24 @@ def test_an_apex_close_to_the_onset_keeps_its_motion(tmp_path: Path) -> None:
     assert px == pytest.approx([px[2]] * 3, rel=0.02)
 
 
-def test_what_is_looked_at_is_told_by_names_sizes_and_times(tmp_path: Path) -> None:
+def test_the_stamp_depends_on_names_sizes_and_times(tmp_path: Path) -> None:
     taken = shot("smile")
     folder = ClipFolder(write_shot(tmp_path / "clip", taken), False, False)
-    stamp = looked_at(clip_of(taken), folder).stamp()
+    stamp = clip_pictures(clip_of(taken), folder).stamp()
     (folder.path / "1000.jpg").write_bytes(b"nobody looks at this")
-    assert looked_at(clip_of(taken), folder).stamp() == stamp
+    assert clip_pictures(clip_of(taken), folder).stamp() == stamp
     picture = folder.path / f"{taken.apex}.jpg"
     then = picture.stat().st_mtime_ns
     os.utime(picture, ns=(then, then + 10**9))
-    assert looked_at(clip_of(taken), folder).stamp() != stamp
+    assert clip_pictures(clip_of(taken), folder).stamp() != stamp
     os.utime(picture, ns=(then, then))
-    assert looked_at(clip_of(taken), folder).stamp() == stamp
+    assert clip_pictures(clip_of(taken), folder).stamp() == stamp
     picture.write_bytes(picture.read_bytes() + b"0")
     os.utime(picture, ns=(then, then))
-    assert looked_at(clip_of(taken), folder).stamp() != stamp
+    assert clip_pictures(clip_of(taken), folder).stamp() != stamp
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_was_removed_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the folder .*gone cannot be read: No such file"):
         made(tmp_path / "gone", shot("smile"))
 
@@ -176,7 +176,7 @@ def test_a_folder_of_just_the_expression_begins_at_the_onset_and_has_its_apex_in
     assert at(flow, 1, LEFT_LIP) < -0.5
 
 
-def test_missing_onset_and_apex_are_told_with_what_is_there(tmp_path: Path) -> None:
+def test_missing_onset_and_apex_are_errors_that_name_the_existing_pictures(tmp_path: Path) -> None:
     taken = shot("smile")
     folder = write_shot(tmp_path / "clip", taken, numbers=range(taken.onset, taken.apex))
     with pytest.raises(InputError, match=rf"the apex, picture {taken.apex}, is not in .*clip, which holds {taken.onset} to"):
@@ -194,7 +194,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
         made(folder, taken)
 
 
-def test_pictures_of_two_sizes_are_told(tmp_path: Path) -> None:
+def test_pictures_of_two_sizes_are_an_error(tmp_path: Path) -> None:
     taken = shot("smile")
     folder = write_shot(tmp_path / "clip", taken)
     write_picture(folder / f"{taken.apex}.jpg", grey_picture(100, 80))
@@ -215,7 +215,7 @@ def test_where_no_face_is_no_map_is_made_up(tmp_path: Path) -> None:
         made(folder, taken)
 
 
-def test_a_folder_with_too_few_pictures_is_told(tmp_path: Path) -> None:
+def test_a_folder_with_too_few_pictures_is_an_error(tmp_path: Path) -> None:
     write_picture(tmp_path / "image1.jpg", grey_picture(60, 60))
     clip = Clip("smic", "smic/s01", "s01_ne_02", None, None, None, 0, "negative", "", 100.0, ("s1_ne_02",))
     with pytest.raises(InputError, match="holds 1 numbered pictures; an expression has at least 3"):

@@ -55,7 +55,7 @@ def test_a_missing_table_is_named(folder: Path, name: str) -> None:
         load(folder)
 
 
-def test_missing_maps_are_told(folder: Path) -> None:
+def test_missing_maps_are_listed(folder: Path) -> None:
     shutil.rmtree(folder / MAPS)
     with pytest.raises(InputError, match="there is no folder"):
         load(folder)
@@ -65,24 +65,24 @@ def test_missing_maps_are_told(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "says"),
+    ("name", "old", "new", "message"),
     [
         (TABLE, "label", "lable", "lacks the column label"),
         (TABLE, "casme2,sub01,c2_0,2", "casme2,sub01,c2_0,3", "line 4: the label is '3'; 0 negative, 1 positive, 2 surprise"),
         (TABLE, "casme2,sub01,c2_0,2", "casme2,,c2_0,2", "line 4: every row needs"),
-        (TABLE, "casme2,sub01,c2_0,2", "smic,sub01,c2_0,2", "line 4: dataset is 'smic', and of this map .*database 'casme2'"),
-        (TABLE, "casme2,sub01,c2_0,2", "casme2,sub01,c2_0,1", "line 4: label is '1', and of this map .*label '2'"),
+        (TABLE, "casme2,sub01,c2_0,2", "smic,sub01,c2_0,2", "line 4: dataset is 'smic', but .*database 'casme2' for this map"),
+        (TABLE, "casme2,sub01,c2_0,2", "casme2,sub01,c2_0,1", "line 4: label is '1', but .*label '2' for this map"),
         (KEYPOINTS, "nose_x", "nose", "lacks the column nose_x"),
         (KEYPOINTS, "sub02_c1_0", "sub99_c1_0", "no row for the map sub02_c1_0"),
         (TABLE, "sub01,c1_0,1", "sub01,c0_0,1", "names a map twice: sub01_c0_0"),
         (TABLE, "casme2,sub01,c2_0", "CASME2,sub01,c2_0", "one subject in two ways, 'casme2/sub01' and 'CASME2/sub01'"),
     ],
 )
-def test_a_damaged_table_is_told_with_the_place(folder: Path, name: str, old: str, new: str, says: str) -> None:
+def test_a_damaged_table_is_an_error_with_the_line(folder: Path, name: str, old: str, new: str, message: str) -> None:
     text = (folder / name).read_text()
     assert old in text
     (folder / name).write_text(text.replace(old, new))
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         load(folder)
 
 
@@ -92,7 +92,7 @@ def test_an_empty_table_lacks_its_columns(folder: Path) -> None:
         load(folder)
 
 
-def test_a_point_far_from_the_map_is_told(folder: Path) -> None:
+def test_a_point_far_from_the_map_is_an_error(folder: Path) -> None:
     header, first, *rest = (folder / KEYPOINTS).read_text().splitlines()
     place = header.split(",").index("nose_x")
     cells = first.split(",")

@@ -40,7 +40,7 @@ def test_points_follow_the_face_not_the_picture(pictures: Path) -> None:
     assert np.abs(found["twice"] - found["straight"]).max() < 0.5
 
 
-def test_a_picture_says_the_same_whatever_came_before_it(pictures: Path) -> None:
+def test_a_picture_gives_the_same_points_whatever_came_before_it(pictures: Path) -> None:
     paths = {name: pictures / f"{name}.png" for name in ("mirrored", "straight")}
     alone = find({"straight": paths["straight"]})["straight"]
     assert np.abs(find(paths)["straight"] - alone).max() < 0.05

@@ -33,7 +33,7 @@ def per_kind(table: LongTable) -> dict[str, int]:
         ("casme3", {"micro": 860, "macro": 3346}, 98),
     ],
 )
-def test_real_tables_hold_what_their_papers_say(name: str, counts: dict[str, int], subjects: int, data_dir: Path) -> None:
+def test_real_tables_have_the_published_counts(name: str, counts: dict[str, int], subjects: int, data_dir: Path) -> None:
     table = real(name, data_dir)
     assert per_kind(table) == counts and not table.left_out
     assert len({subject for subject, _ in table.truth}) == subjects
@@ -83,7 +83,7 @@ def test_the_example_names_a_video(name: str) -> None:
         (CASME3, "part_A/spNO.1/b/depth", None),
     ],
 )
-def test_a_folder_tells_subject_and_video(database: LongDatabase, path: str, place: tuple[str, str] | None) -> None:
+def test_a_folder_name_gives_subject_and_video(database: LongDatabase, path: str, place: tuple[str, str] | None) -> None:
     assert database.identify(path) == place
 
 
@@ -107,7 +107,7 @@ def test_casme2_squared_translates_names_and_fills_missing_offsets(tmp_path: Pat
             Annotation(5, None, 9, "macro", "surprise", "surprise"),
         ),
     }
-    assert table.left_out == (f"{path}, row 5: an expression from 5 to None cannot be judged",)
+    assert table.left_out == (f"{path}, row 5: an expression from 5 to None is impossible",)
 
 
 def test_samm_lv_rounds_frames_and_takes_emotions_from_samm(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_casme3_takes_emotions_from_its_micro_expressions(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [
         ((1, "anger1_1", 1, 2, 3, "negative", "big"), "row 1: an expression is micro or macro, not 'big'"),
         ((1, "anger1_1", 1, 2, 3, "joy", "macro-expression"), "row 1: the emotion 'joy' is not known"),
@@ -145,14 +145,14 @@ def test_casme3_takes_emotions_from_its_micro_expressions(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_what_cannot_be_read_is_told_with_its_place(
-    row: tuple[int, str, object, object, object, str, str], says: str, tmp_path: Path
+def test_what_cannot_be_read_is_an_error_with_its_row(
+    row: tuple[int, str, object, object, object, str, str], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         CASME2_SQUARED.read(casme2_squared_table(tmp_path / "t.xlsx", row))
 
 
-def test_a_name_that_is_no_expression_of_samm_is_told(tmp_path: Path) -> None:
+def test_a_name_that_is_no_expression_of_samm_is_an_error(tmp_path: Path) -> None:
     path = samm_lv_table(tmp_path / "t.xlsx", ("006", "first", 1, 2, 3, "Macro"))
     with pytest.raises(InputError, match="row 11: a name such as 006_1_2 is expected, not 'first'"):
         SAMM_LV.read(path)

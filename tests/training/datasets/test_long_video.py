@@ -76,7 +76,7 @@ def test_expressions_of_a_video_that_is_not_there_are_reported(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [
         (("samm_006_1", "mini", 1, 2, 3), "row 2: an expression is micro or macro, not 'mini'"),
         (("samm_006_1", "micro", 9, 2, 3), "row 2: an expression ends after it starts, not 9 to 3"),
@@ -84,12 +84,12 @@ def test_expressions_of_a_video_that_is_not_there_are_reported(tmp_path: Path) -
         (("samm_006_1",), "row 2: the column onset has no frame number"),
     ],
 )
-def test_what_the_flows_table_gets_wrong_is_told_with_its_place(row: tuple[object, ...], says: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=says):
+def test_a_wrong_table_of_region_flow_is_an_error_with_its_row(row: tuple[object, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
         load("samm-lv", flow_folder(tmp_path, row))
 
 
-def test_damaged_region_flow_is_told(tmp_path: Path) -> None:
+def test_damaged_region_flow_is_an_error(tmp_path: Path) -> None:
     folder = flow_folder(tmp_path)
     whole = (folder / "samm-lv.npz").read_bytes()
     (folder / "samm-lv.npz").write_bytes(whole[: len(whole) // 2])
@@ -135,7 +135,7 @@ def test_pictures_of_samm_long_videos(tmp_path: Path) -> None:
     found, videos = found_in(tmp_path, "samm-lv")
     assert videos == {"006_1": ("006", 2), "006_2": ("006", 1)} and found.videos[0].fps == 200
     assert found.videos[0].truth == (Annotation(1, 2, 3, "micro"),) and found.videos[1].truth == ()
-    assert found.absent == ("007_3",) and "row 13: an expression from 5 to 5 cannot be judged" in found.left_out[0]
+    assert found.absent == ("007_3",) and "row 13: an expression from 5 to 5 is impossible" in found.left_out[0]
 
 
 def test_pictures_of_casme2_squared_and_not_its_crops(tmp_path: Path) -> None:
@@ -160,13 +160,13 @@ def test_pictures_of_casme3_whatever_the_case(tmp_path: Path) -> None:
     assert found.absent == () and CASME3.fps == found.videos[0].fps
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
-    for database, folder, says in (
+def test_what_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    for database, folder, message in (
         ("casme9", tmp_path, "no database of long videos 'casme9'; choose casme2-squared, samm-lv, casme3"),
         ("samm-lv", tmp_path / "gone", "there is no folder .*gone; SAMM Long Videos is expected there"),
         ("samm-lv", tmp_path, r"SAMM_LongVideos_V3_Release\.xlsx is not in or near"),
     ):
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=message):
             load(database, folder)
     table = samm_lv_table(tmp_path / SAMM_LV.table, ("006", "006_1_2", 1, 2, 3, "Macro"))
     with pytest.raises(InputError, match="there is no picture below"):

@@ -87,7 +87,7 @@ def test_without_frames_in_the_table_only_a_folder_of_just_the_expression_will_d
         PictureFolders(tmp_path, DATABASES["smic"]).find(clip("s1_ne_02", database="smic", onset=None))
 
 
-def test_a_root_without_pictures_says_what_is_expected(tmp_path: Path) -> None:
+def test_a_root_without_pictures_is_an_error_with_an_example(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt", "a/._006_05562.jpg")
     with pytest.raises(InputError, match=r"no picture below .*; SAMM is expected as 006/006_1_2/006_05562\.jpg"):
         PictureFolders(tmp_path, DATABASES["samm"])
@@ -118,9 +118,7 @@ def test_one_folder_under_two_names_is_one_folder(tmp_path: Path) -> None:
     assert list(PictureFolders(tmp_path, DATABASES["casme2"]).find(clip("sub01/EP02_01f")).numbered()) == [46]
 
 
-def test_folders_that_cannot_be_read_are_told_where_a_clip_is_not_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_folders_are_named_when_a_clip_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "sub01/EP02_01f/img46.jpg", "sub02/EP1/img1.jpg")
     closed, scandir = str(tmp_path / "sub01"), os.scandir
 

@@ -18,8 +18,8 @@ from training.datasets.databases import DATABASES
 from training.datasets.prepare import Outcome, prepare
 
 CASME3 = DATABASES["casme3"]
-Told = list[tuple[int, int, str | None]]
-Made = tuple[Path, Outcome, Told]
+Reports = list[tuple[int, int, str | None]]
+Made = tuple[Path, Outcome, Reports]
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -32,9 +32,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The source, prepared: the folder, what came of it, and what was told on the way. No test changes it."""
-    told: Told = []
+    reports: Reports = []
     folder = tmp_path_factory.mktemp("made")
-    return folder, prepare(CASME3, source, folder, progress=lambda *state: told.append(state)), told
+    return folder, prepare(CASME3, source, folder, progress=lambda *state: reports.append(state)), reports
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def film(root: Path, subject: str, name: str) -> Path:
 
 
 def test_pictures_become_flow_maps_that_load(made: Made) -> None:
-    folder, outcome, told = made
+    folder, outcome, reports = made
     data = load(folder)
     keys = tuple(f"{s}_{f}_{shot(action).apex}" for s, f, action, _ in FILMS)
     assert data.names == keys and data.labels.tolist() == [1, 0, 2] and data.absent == ()
@@ -62,7 +62,7 @@ def test_pictures_become_flow_maps_that_load(made: Made) -> None:
         assert np.array_equal(data.maps[number], flow.whole) and np.array_equal(data.keypoints[number], flow.keypoints)
     brows = data.maps[:, 1, 4:8, 4:9].mean((1, 2)) - np.median(data.maps[:, 1], (1, 2))
     assert brows[1] > 0.2 and brows[2] < -0.2 and abs(brows[0]) < 0.1
-    assert told == [(0, 3, None), *((k + 1, 3, key) for k, key in enumerate(keys))]
+    assert reports == [(0, 3, None), *((k + 1, 3, key) for k, key in enumerate(keys))]
 
 
 def test_several_at_once_give_the_same(made: Made, source: Path, tmp_path: Path) -> None:
@@ -84,9 +84,16 @@ def test_clips_without_usable_pictures_are_listed_and_the_rest_is_made(own: Path
     reasons = skipped(outcome)
     assert list(reasons) == ["spNO.3_b_9", "spNO.3_c_40", f"spNO.1_a_{happy.apex}", f"spNO.1_b_{angry.apex}", "spNO.3_a_9"]
     assert [why for why, _ in reasons.values()] == ["class", "table", "pictures", "pictures", "pictures"]
-    said = [reason for _, reason in reasons.values()]
-    assert said[0] == "others belongs to none of the three classes" and said[1] == "the apex 40 lies outside the clip, 5 to 20"
-    assert "is no picture" in said[2] and "no face was found at the onset" in said[3] and "no folder spNO.3/a/color" in said[4]
+    reasons_given = [reason for _, reason in reasons.values()]
+    assert (
+        reasons_given[0] == "others belongs to none of the three classes"
+        and reasons_given[1] == "the apex 40 lies outside the clip, 5 to 20"
+    )
+    assert (
+        "is no picture" in reasons_given[2]
+        and "no face was found at the onset" in reasons_given[3]
+        and "no folder spNO.3/a/color" in reasons_given[4]
+    )
     assert load(tmp_path / "maps").absent == tuple(reasons)[2:]
 
 
@@ -109,12 +116,12 @@ def test_a_second_run_makes_only_what_is_missing_or_has_another_row(made: Made, 
     rows = [(s, f, shot(a).onset, shot(a).apex, shot(a).offset, e) for s, f, a, e in FILMS]
     rows[2] = (*rows[2][:2], rows[2][2] + 1, *rows[2][3:])
     casme3_table(own / CASME3.table, *rows[1:], ("spNO.1", "a", *rows[0][2:]))
-    told: Told = []
-    prepare(CASME3, own, tmp_path / "maps", progress=lambda *state: told.append(state))
-    assert told[0] == (0, 3, None) and len(told) == 4
-    told.clear()
-    prepare(CASME3, own, tmp_path / "maps", progress=lambda *state: told.append(state))
-    assert told == [(3, 3, None)] and len(load(tmp_path / "maps")) == 3
+    reports: Reports = []
+    prepare(CASME3, own, tmp_path / "maps", progress=lambda *state: reports.append(state))
+    assert reports[0] == (0, 3, None) and len(reports) == 4
+    reports.clear()
+    prepare(CASME3, own, tmp_path / "maps", progress=lambda *state: reports.append(state))
+    assert reports == [(3, 3, None)] and len(load(tmp_path / "maps")) == 3
 
 
 KILLED = """
@@ -138,16 +145,16 @@ def test_a_killed_run_is_gone_on_with(source: Path, tmp_path: Path) -> None:
         assert run.stdout is not None
         assert [run.stdout.readline(), run.stdout.readline()] == ["0\n", "1\n"]
         run.kill()
-    with pytest.raises(InputError, match="was not finished; the same `apexstream prepare` goes on"):
+    with pytest.raises(InputError, match="was not finished; the same `apexstream prepare` continues it"):
         load(tmp_path / "maps")
     (done,) = (tmp_path / "maps" / "casme3" / "maps").iterdir()
     before = done.stat().st_mtime_ns
-    told: Told = []
-    prepare(CASME3, source, tmp_path / "maps", progress=lambda *state: told.append(state))
-    assert told[0] == (1, 3, None) and done.stat().st_mtime_ns == before and len(load(tmp_path / "maps")) == 3
+    reports: Reports = []
+    prepare(CASME3, source, tmp_path / "maps", progress=lambda *state: reports.append(state))
+    assert reports[0] == (1, 3, None) and done.stat().st_mtime_ns == before and len(load(tmp_path / "maps")) == 3
 
 
-def test_a_root_without_any_of_the_clips_says_what_is_expected(source: Path, tmp_path: Path) -> None:
+def test_a_root_without_any_of_the_clips_is_an_error_with_an_example(source: Path, tmp_path: Path) -> None:
     table = casme2_table(tmp_path / "table.xlsx", ("01", "EP02_01f", 46, 59, 86, "happiness"))
     with pytest.raises(InputError, match=r"none of the 1 clips is below .*; CASME II is sub01/EP02_01f/img46\.jpg"):
         prepare(DATABASES["casme2"], source, tmp_path / "maps", annotations=table)
@@ -170,7 +177,7 @@ def test_the_table_is_found_in_or_near_the_root(tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_where_nothing_can_be_written_is_told(source: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made"):
         prepare(CASME3, source, tmp_path / "file")

@@ -13,7 +13,7 @@ from engine.geometry import CANONICAL_KEYPOINTS, MAP_SIDE
 from engine.types import F32
 from training.datasets import flow as flow_module
 from training.datasets.clips import Clip, LeftOut
-from training.datasets.flow import ClipFlow, looked_at
+from training.datasets.flow import ClipFlow, clip_pictures
 from training.datasets.pictures import ClipFolder
 from training.datasets.prepared import CLIPS, HEAD, MAPS, SKIPPED, Store, fingerprint, is_prepared, load
 
@@ -35,7 +35,7 @@ def pictured(folder: Path) -> tuple[ClipFolder, ClipFlow]:
     for number in (10, 20, 21):
         (folder / f"{number}.jpg").write_bytes(b"x")
     source = ClipFolder(folder, cropped=False, just_expression=False)
-    return source, made(stamp=looked_at(clip(), source).stamp())
+    return source, made(stamp=clip_pictures(clip(), source).stamp())
 
 
 def write(folder: Path, *names: str, database: str = "samm") -> Path:
@@ -57,7 +57,7 @@ def test_what_was_put_comes_back(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "samm" / MAPS).iterdir()] == ["006_a.npz"]
 
 
-def test_another_row_or_another_kind_of_pictures_is_made_anew(tmp_path: Path) -> None:
+def test_another_row_or_another_kind_of_pictures_is_made_again(tmp_path: Path) -> None:
     store, (source, flow) = Store(tmp_path / "samm"), pictured(tmp_path / "a")
     store.put(clip(), source, flow)
     assert store.get(clip(apex=21), source) is None
@@ -66,22 +66,22 @@ def test_another_row_or_another_kind_of_pictures_is_made_anew(tmp_path: Path) ->
     assert store.get(clip(), source) is None and store.get(clip(), moved) is not None
 
 
-def test_other_pictures_under_the_same_names_are_made_anew(tmp_path: Path) -> None:
+def test_other_pictures_under_the_same_names_are_made_again(tmp_path: Path) -> None:
     store, (source, flow) = Store(tmp_path / "samm"), pictured(tmp_path / "a")
     store.put(clip(), source, flow)
     (source.path / "20.jpg").write_bytes(b"another")
     assert store.get(clip(), source) is None
 
 
-def test_maps_by_other_versions_of_the_libraries_are_made_anew_but_can_be_read(
+def test_maps_by_other_versions_of_the_libraries_are_made_again_but_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, flow = pictured(tmp_path / "a")
     store = Store(tmp_path / "samm")
     store.put(clip(), source, flow)
     store.finish([(clip(), flow)], [])
-    said = json.loads((tmp_path / "samm" / HEAD).read_text())["versions"]
-    assert said["numpy"] == np.__version__ and set(said) == {
+    versions_written = json.loads((tmp_path / "samm" / HEAD).read_text())["versions"]
+    assert versions_written["numpy"] == np.__version__ and set(versions_written) == {
         "ai-edge-litert",
         "dlib-bin",
         "opencv-contrib-python",
@@ -109,7 +109,7 @@ def test_several_databases_in_one_folder_load_together(tmp_path: Path) -> None:
     assert one.description() == "2 maps of 1 subjects; named but absent: 1 (006_y)"
 
 
-def test_what_is_no_prepared_database_is_told_apart(tmp_path: Path) -> None:
+def test_what_is_no_prepared_database_is_recognized(tmp_path: Path) -> None:
     assert not is_prepared(tmp_path) and not is_prepared(tmp_path / "gone")
     write(tmp_path, "a")
     assert is_prepared(tmp_path) and is_prepared(tmp_path / "samm")
@@ -125,27 +125,27 @@ def test_maps_of_another_version_are_refused_for_reading_and_for_writing(
         assert fingerprint() != old
     monkeypatch.setattr(flow_module, "APEX_REACH_S", 0.05)
     assert fingerprint() != old
-    says = rf"prepared by another version .*settings {old}; this one makes .* {fingerprint()}\): prepare it into another"
-    with pytest.raises(InputError, match=says):
+    message = rf"prepared by another version .*settings {old}; this one makes .* {fingerprint()}\): prepare it into another"
+    with pytest.raises(InputError, match=message):
         load(tmp_path)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         Store(tmp_path / "samm")
 
 
-def test_the_settings_lie_beside_the_maps(tmp_path: Path) -> None:
+def test_the_settings_are_stored_with_the_maps(tmp_path: Path) -> None:
     head = json.loads((write(tmp_path, "a") / "samm" / HEAD).read_text())
     assert head["settings"]["onset_reach_s"] == 0.07 and head["settings"]["flow"]["warps"] == 2
 
 
 def test_an_unfinished_database_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "a")
-    Store(tmp_path / "samm").begin()
-    with pytest.raises(InputError, match=r"preparation of .*samm was not finished; the same `apexstream prepare` goes on"):
+    Store(tmp_path / "samm").mark_unfinished()
+    with pytest.raises(InputError, match=r"preparation of .*samm was not finished; the same `apexstream prepare` continues it"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         (HEAD, b"{", "is damaged; delete"),
         (HEAD, b"[]", "is damaged; delete"),
@@ -155,9 +155,9 @@ def test_an_unfinished_database_is_refused(tmp_path: Path) -> None:
         (f"{MAPS}/006_a.npz", b"PK\x03\x04 no archive", r"006_a\.npz is missing or damaged"),
     ],
 )
-def test_damage_is_named_with_what_to_do(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+def test_damage_is_an_error_with_advice(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (write(tmp_path, "a") / "samm" / name).write_bytes(content)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         load(tmp_path)
 
 
@@ -194,7 +194,7 @@ def rewrite(part: Path, **changes: Callable[[F32], F32]) -> None:
     np.savez(part, **{name: changes[name](array) if name in changes else array for name, array in arrays.items()})
 
 
-def test_any_damaged_byte_is_told_or_does_no_harm(tmp_path: Path) -> None:
+def test_any_damaged_byte_is_an_error_or_harmless(tmp_path: Path) -> None:
     part = write(tmp_path, "a") / "samm" / MAPS / "006_a.npz"
     whole, before = part.read_bytes(), load(tmp_path)
     draw = np.random.default_rng(5)
@@ -209,7 +209,7 @@ def test_any_damaged_byte_is_told_or_does_no_harm(tmp_path: Path) -> None:
         assert np.array_equal(after.maps, before.maps) and np.array_equal(after.keypoints, before.keypoints)
 
 
-def test_a_class_nobody_knows_is_told(tmp_path: Path) -> None:
+def test_an_unknown_class_is_an_error(tmp_path: Path) -> None:
     table = write(tmp_path, "a") / "samm" / CLIPS
     table.write_text(table.read_text().replace(",surprise,surprise,", ",awe,surprise,"))
     with pytest.raises(InputError, match="names a class that is none of negative, positive, surprise"):
@@ -222,8 +222,8 @@ def test_a_missing_map_is_named(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_database_without_maps_says_where_the_reasons_are(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"hold no map; their skipped\.csv says why"):
+def test_a_database_without_maps_is_an_error_that_names_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"hold no map; their skipped\.csv lists the reasons"):
         load(write(tmp_path))
 
 

@@ -44,13 +44,13 @@ def test_no_number_is_none_or_an_error_where_one_is_needed(tmp_path: Path, cell:
 
 
 @pytest.mark.parametrize("cell", ["early", 12.5])
-def test_what_is_no_whole_number_is_told_with_its_place(tmp_path: Path, cell: object) -> None:
+def test_what_is_no_whole_number_is_an_error_with_its_row(tmp_path: Path, cell: object) -> None:
     (row,) = read_rows(table(tmp_path, HEAD, ("s1", cell, "x")), HEAD)
     with pytest.raises(InputError, match=f"row 2: a frame number is expected in the column Onset, not '{cell}'"):
         row.number("Onset")
 
 
-def test_an_empty_cell_that_must_hold_text_is_told(tmp_path: Path) -> None:
+def test_an_empty_cell_that_must_hold_text_is_an_error(tmp_path: Path) -> None:
     (row,) = read_rows(table(tmp_path, HEAD, (None, 3, "x")), HEAD)
     with pytest.raises(InputError, match="row 2: the column Subject is empty"):
         row.text("Subject")
@@ -62,12 +62,12 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
         read_rows(path, HEAD)
 
 
-def test_a_table_without_rows_is_told(tmp_path: Path) -> None:
+def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has a header but no rows"):
         read_rows(table(tmp_path, HEAD), HEAD)
 
 
-def test_what_is_no_table_is_told(tmp_path: Path) -> None:
+def test_what_is_no_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.xlsx").write_text("no table")
     for name in ("text.xlsx", "gone.xlsx"):
         with pytest.raises(InputError, match=f"{name} cannot be read"):

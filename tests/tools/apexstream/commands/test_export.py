@@ -25,7 +25,7 @@ from training.datasets import htnet_3db
 from training.fit import fit
 from training.fold_record import FoldResult
 from training.recipe import KernelSettings, Recipe
-from training.report import protocol, summarize, write_summary
+from training.report import assess, protocol, write_summary
 from training.runs import load_run, save_run
 
 OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sure = ((9.0, 0.0, 0.0), (0.0, 9.0, 0.0), (0.0, 0.0, 9.0))
     folds = [FoldResult(f"a/{n}", 0, tuple("vwxyz"), (0, 1, 2, 0, 1), (*sure, sure[0], sure[2]), 1.0) for n in range(3)]
     header = {"recipe": RECIPE.model_dump(mode="json"), "maps": len(data), "data": data.digest()}
-    write_summary(summarize(header, folds), root / "summary.json")
+    write_summary(assess(header, folds).summary, root / "summary.json")
     return root
 
 
