@@ -26,7 +26,7 @@ def unseen(frame: Frame, faces: list[Face]) -> None:
 
 
 @pytest.mark.parametrize("event", [EVENT, replace(EVENT, truncated=True), replace(EVENT, label="uncertain", why="covered")])
-def test_a_message_tells_the_whole_event(event: Event) -> None:
+def test_a_message_holds_the_whole_event(event: Event) -> None:
     message = stamped(Decided(event, 0.0), monotonic=1.0, now=2.0)
     assert event_of(message).as_dict() == event.as_dict()
 
@@ -53,7 +53,7 @@ def test_what_is_received_is_what_an_analysis_finds(rendered_clip: Path, tmp_pat
     assert (tmp_path / "clip" / "events.csv").read_text().count("\n") == len(report.events) + 1
 
 
-def test_stopping_is_told(tmp_path: Path) -> None:
+def test_stopping_is_an_error(tmp_path: Path) -> None:
     video = write_video(tmp_path / "grey.mp4", stepping(64, 48, 60))
 
     async def main() -> None:
