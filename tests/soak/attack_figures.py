@@ -177,7 +177,7 @@ def _growth(early: Sequence[float], late: Sequence[float]) -> dict[str, Any]:
 
 
 def violations(found: Run) -> list[str]:
-    """What is not as it must be, in sentences."""
+    """What is not within the limits, in sentences."""
     of = figures(found)
     problems = [f"{one.name} at {one.began:.0f} s: {problem}" for one in found.attacks for problem in one.outcome.problems]
     events, memory, handles = of["events"], of["memory_mib"], of["handles"]

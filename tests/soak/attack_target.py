@@ -87,7 +87,7 @@ class Target:
 
 @dataclass
 class Outcome:
-    """What an attack saw: figures for the record, and what was not as it must be."""
+    """What an attack saw: figures for the record, and what violated a limit."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)

@@ -169,7 +169,7 @@ def _source(seen: Watched, stream: str) -> dict[str, Any]:
 
 
 def violations(found: dict[str, Any]) -> list[str]:
-    """What is not as it must be, in sentences."""
+    """What is not within the limits, in sentences."""
     memory, sources = found["memory_mib"], found["sources"]
     checks = {f"memory grew by {memory['growth']:.1%}": memory["growth"] < MOST_GROWTH}
     for what in ("threads", "handles"):

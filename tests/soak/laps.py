@@ -100,7 +100,7 @@ def _same(one: Lap, other: Lap) -> bool:
 
 
 def violations(found: dict[str, Any]) -> list[str]:
-    """What is not as it must be, in sentences."""
+    """What is not within the limits, in sentences."""
     memory, speed = found["memory_mib"], found["frames_per_cpu_s"]
     checks = {
         f"memory grew by {memory['growth']:.1%}": memory["growth"] < MOST_GROWTH,

@@ -95,7 +95,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def violations(found: dict[str, Any]) -> list[str]:
-    """What is not as it must be, in sentences."""
+    """What is not within the limits, in sentences."""
     latency, apex = found["latency_ms"]["all"], found[JUDGED]
     if not latency["count"] or not apex["count"]:
         return ["no event came, or none was announced"]

@@ -152,7 +152,7 @@ def soak(
 
 
 def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: float) -> list[str]:
-    """What is not as it must be, in sentences; stall_s is the source's."""
+    """What is not within the limits, in sentences; stall_s is the source's."""
     before, after = held[0], held[-1]
     growth = after.memory_mib / before.memory_mib - 1
     seen = max((each.seconds for each in returns if each.fault != UNNOTICED), default=0.0)

@@ -110,7 +110,7 @@ def _measured(service: _ServiceProcess, crowd: Crowd, readers: int, stuck: int, 
 
 
 def violations(rounds: Sequence[Round]) -> list[str]:
-    """What is not as it must be, in sentences."""
+    """What is not within the limits, in sentences."""
     found = []
     for one in rounds:
         name = f"with {one.stuck} that never read" if one.stuck else "with all reading"

@@ -14,7 +14,7 @@ def test_two_short_laps_run_through() -> None:
     assert all(lap.memory_mib > 0 and lap.frames_per_cpu_s > 0 for lap in laps)
 
 
-def test_laps_that_are_alike_are_as_they_must_be() -> None:
+def test_laps_that_are_alike_have_no_violations() -> None:
     laps = [Lap(200, 80)] + [Lap(250, 100 + n % 3, EVENTS) for n in range(12)]
     laps[5] = Lap(250, 101, (EVENTS[0], ("negative", 7.6, 8.3)))
     found = figures(laps)

@@ -17,7 +17,7 @@ def test_it_ends_in_order_from_every_state() -> None:
         assert found[name].codes.keys() <= ({0, EXIT_INTERRUPTED} if "c-twice" in name or "int-int" in name else {0})
 
 
-def test_an_end_that_is_not_as_it_must_be_is_a_problem() -> None:
+def test_an_end_that_violates_a_limit_is_a_problem() -> None:
     impossible = State((PATTERN, "--nonsense"), (), live=0)
     ends = soak({"nonsense": impossible}, times=1)["nonsense"]
     assert "it did not come to that state" in ends.problems[0] and ends.codes == {2: 1}

@@ -38,7 +38,7 @@ def test_a_small_round_loses_nothing_and_drops_who_does_not_read() -> None:
     assert 0 < one.p50_ms <= one.p99_ms <= one.max_ms
 
 
-def test_what_is_as_it_must_be_has_no_violations() -> None:
+def test_a_sound_run_has_no_violations() -> None:
     assert violations([ALL_READ, SOUND]) == []
 
 

@@ -70,7 +70,7 @@ def test_with_rights_what_is_missing_is_installed(machine: Path) -> None:
     assert asked.read_text().splitlines()[-1].split()[-4:] == ["python3", "python3-venv", "libgl1", "libglib2.0-0"]
 
 
-def test_without_apt_it_says_what_is_needed(machine: Path) -> None:
+def test_without_apt_the_packages_are_listed(machine: Path) -> None:
     done = shell(machine, "need_system")
     assert done.returncode == 1
     assert "python3" in done.stderr

@@ -24,7 +24,7 @@ print("last", file=sys.stderr)
     ("enabled", "expected"),
     [(True, "for the user\nafterwards\nlast\n"), (False, "native noise\nfor the user\nafterwards\nlast\n")],
 )
-def test_native_messages_are_dropped_and_ours_are_not(enabled: bool, expected: str) -> None:
+def test_native_messages_are_dropped_and_pythons_are_not(enabled: bool, expected: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(enabled=enabled)],
         capture_output=True,

@@ -95,7 +95,7 @@ def test_the_lanes_with_most_events_are_kept() -> None:
     assert [lane.name for lane in lanes if lane.bars] == [f"face {MAX_LANES + 1}", f"face {MAX_LANES + 2}"]
 
 
-def test_a_bar_says_class_confidence_and_kind() -> None:
+def test_a_bar_shows_class_confidence_and_kind() -> None:
     bar = bar_of(EVENT, mark=" ✓")
     assert (bar.onset, bar.apex, bar.offset) == (EVENT.onset.t, EVENT.apex.t, 4.438)
     assert bar.text == "surprise 0.92\nmicro ✓"

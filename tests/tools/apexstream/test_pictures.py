@@ -51,7 +51,7 @@ def noise(seed: int = 0) -> U8:
     return np.clip(120 + 30 * smooth / smooth.std(), 10, 240).astype(np.uint8)
 
 
-def test_the_trail_tells_where_a_face_was_in_a_frame() -> None:
+def test_the_trail_knows_where_a_face_was_in_a_frame() -> None:
     trail = trail_of((3, 0.1, [face(0, 50, 60, 20, 0.1)]), (4, 0.2, [face(0, 70, 60, 20, 0.2), face(7, 200, 90, 40, 0.2)]))
     assert trail.faces == [0, 7]
     assert trail.box(0, 3) == pytest.approx((50, 60, 20))
@@ -62,7 +62,7 @@ def test_the_trail_tells_where_a_face_was_in_a_frame() -> None:
     assert trail.faces == [0, 7], "asking makes no face"
 
 
-def test_the_trail_tells_when_a_face_was_there() -> None:
+def test_the_trail_knows_when_a_face_was_there() -> None:
     times = [0.0, 0.1, 0.2, 2.0, 2.3]
     trail = trail_of(*((k, t, [face(0, 50, 50, 20, t)]) for k, t in enumerate(times)))
     assert trail.spells(0) == [(0.0, 0.2), (2.0, 2.3)]
@@ -102,7 +102,7 @@ def test_pictures_of_an_earlier_run_go(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("event-*")) == ["event-01.jpg", "event-mine.jpg"]
 
 
-def test_frames_that_are_gone_are_told(tmp_path: Path) -> None:
+def test_frames_that_are_gone_are_an_error(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4", stepping(64, 48, 7))
     with pytest.raises(SourceError, match="1 pictures are missing"):
         write_strips(video, tmp_path, [STRIP], FaceTrail())
@@ -137,7 +137,7 @@ def test_what_cannot_be_aligned_is_compared_as_it_is() -> None:
     assert (change_between(flat, flat + np.uint8(5)) == 128 + CHANGE_GAIN * 5).all()
 
 
-def test_an_events_caption_says_what_is_known() -> None:
+def test_an_events_caption_holds_what_is_known() -> None:
     strip = Strip.of(EVENT, 3)
     assert strip.title == "3 · surprise 0.92 · micro · face 0 · 0.43 s long"
     assert [mark.frame for _, mark in strip.moments] == [120, 126, 133]
@@ -150,7 +150,7 @@ def test_every_class_has_a_colour_of_its_own() -> None:
     assert colour_of("disgust") not in COLOURS.values()
 
 
-def test_what_can_be_read_only_once_is_told_before(tmp_path: Path) -> None:
+def test_what_can_be_read_only_once_is_refused_first(tmp_path: Path) -> None:
     check_drawing(tmp_path / "none.mp4")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="can be read only once"):

@@ -43,7 +43,7 @@ def test_what_is_received_is_what_an_analysis_finds(rendered_clip: Path, tmp_pat
     assert (tmp_path / "clip" / "events.csv").read_text().count("\n") == len(report.events) + 1
 
 
-def test_stopping_is_told(tmp_path: Path) -> None:
+def test_stopping_is_an_error(tmp_path: Path) -> None:
     video = write_video(tmp_path / "grey.mp4", stepping(64, 48, 60))
 
     async def main() -> None:

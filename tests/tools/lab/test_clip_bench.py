@@ -75,7 +75,7 @@ def test_figures_count_what_was_found_named_and_timed() -> None:
     assert line.final_ms == pytest.approx((240 + 100) / 2)
 
 
-def test_nothing_to_count_is_said_rather_than_called_zero() -> None:
+def test_nothing_to_count_is_none_rather_than_zero() -> None:
     line = figures("all", *compare([watched(truths=())]))
     ratios = (line.precision, line.recall, line.f1, line.class_accuracy, line.kind_accuracy, line.announced_ms)
     assert all(value is None for value in ratios)
@@ -241,7 +241,7 @@ def test_no_crop_is_stiller_than_the_best_similarity(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_clip_without_a_face_is_told(tmp_path: Path) -> None:
+def test_a_clip_without_a_face_is_refused(tmp_path: Path) -> None:
     spec = preset("still_noisy", "hopper", 30, 1, 0.3, blinks_per_minute=0.0, eye_px=3.0)
     with pytest.raises(InputError, match="a face is expected"):
         measure(Job(spec, PipelineSettings(), tmp_path))
@@ -289,7 +289,7 @@ def test_a_stopped_run_leaves_its_records_and_nothing_else(tmp_path: Path) -> No
         (["registration", "--seeds", "x"], "no list of whole numbers"),
     ],
 )
-def test_wrong_usage_is_told_in_a_sentence(args: list[str], shown: str) -> None:
+def test_wrong_usage_is_one_sentence(args: list[str], shown: str) -> None:
     result = CliRunner().invoke(app, args)
     assert result.exit_code == 2
     assert shown in " ".join(result.output.replace("│", " ").split())

@@ -43,7 +43,7 @@ def test_into_a_video(tmp_path: Path) -> None:
     assert "is the video itself" in str(same.exception)
 
 
-def test_help_teaches() -> None:
+def test_help_lists_the_options() -> None:
     result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "120", "TERM": "dumb"})
     assert result.exit_code == 0
     for word in ("--photo", "--preset", "still_noisy", "Example", "--contact-sheet", "--into", "--actions"):

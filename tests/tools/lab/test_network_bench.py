@@ -26,7 +26,7 @@ def test_a_setting_that_takes_longer_and_answers_otherwise_shows_it() -> None:
     assert second.ratio > 2 and second.ms < first.ms and second.differs == 0.25
 
 
-def test_every_setting_runs_the_shipped_network_and_ours_beats_eager() -> None:
+def test_every_setting_runs_the_shipped_network_and_as_shipped_beats_eager() -> None:
     app = typer.Typer()
     app.command()(network_bench.main)
     done = CliRunner().invoke(app, ["--rounds", "8", "--json"])

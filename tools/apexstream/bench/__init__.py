@@ -1,9 +1,14 @@
 """What `apexstream bench` measures, all of it in one run on one machine.
 
 machine.py        the machine that is measured
-stages.py    each stage of the way, beside the library call that one would write instead
-whole.py     a video analysed, beside `apexstream.bench.baseline`
-camera.py    network cameras that show a rendered clip
-service.py   the live service, as a user starts it, under such cameras
-report.py    the figures in rows, with what was aimed at
+timing.py         how a call is timed, on the processor and on the GPU
+stages.py         each stage from frame to event, beside the library call that one would write instead
+baseline.py       the script that one would write with the usual libraries
+whole.py          a video analysed, beside the baseline
+gpu.py            TV-L1 on the GPU, beside OpenCV's
+camera.py         network cameras that show a rendered clip
+live_process.py   the live service in a process of its own
+latency.py        when its client received each event
+service.py        the live service under such cameras
+report.py         the figures in rows, with their targets
 """

@@ -97,7 +97,7 @@ def follow(path: Path, seconds: float | None = None, progress: Callable[[int, in
     all, where the file says so).
 
     Raises SourceError where the video cannot be read, InputError where it shows no face, WeightsError or BackendError where
-    the face mesh cannot be had.
+    the face mesh cannot be loaded.
     """
     times: list[float] = []
     points: list[F32 | None] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -100,13 +100,16 @@ def bench(
     if rows:
         table_console().print(table(rows, found))
     if as_json is not None and rows:
-        only, shared = f" --only {parts}" * (wanted != list(PARTS)), f" --processes {processes}" * (processes != "auto")
-        own = f" --video {video.name}" if video is not None else ""
-        given = "".join([" --quick" * quick, only, shared, own, f" --nice {nice}" * bool(nice)])
-        record = {"command": f"apexstream bench{given}", "machine": found, "rows": [row.as_dict() for row in rows]}
-        as_json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        options = [" --quick" * quick, f" --only {parts}" * (wanted != list(PARTS))]
+        options += [f" --processes {processes}" * (processes != "auto"), f" --video {video.name}" if video else ""]
+        command = "".join(["apexstream bench", *options, f" --nice {nice}" * bool(nice)])
+        _write_record(as_json, {"command": command, "machine": found, "rows": [row.as_dict() for row in rows]})
     if failure is not None:
         raise failure
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def check_packages(parts: list[str]) -> None:

@@ -52,6 +52,6 @@ def test_the_processes_of_its_sources_are_counted_and_end_with_it() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+def test_one_that_does_not_start_raises_its_log(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="is no file"):
         LiveProcess([str(tmp_path / "none.mp4")])

@@ -34,7 +34,7 @@ def test_a_stage_is_judged_by_its_ratio() -> None:
     assert (row.ratio, row.verdict, row.as_dict()["verdict"]) == (4.0, "floor", "floor")
 
 
-def test_the_whole_is_told_with_what_both_found() -> None:
+def test_the_whole_is_shown_with_what_both_found() -> None:
     rows = {row.name: row for row in whole_rows(FAST, SLOW)}
     assert rows["whole analyze, 640x360"].verdict == "goal"
     assert rows["against the baseline script"].judged == pytest.approx(5.0)
@@ -49,7 +49,7 @@ def test_a_video_of_the_users_is_judged_by_the_medians() -> None:
     assert cost.ratio == pytest.approx(2.5) and "mine.mp4" in cost.name
 
 
-def test_sources_are_told_with_what_they_cost() -> None:
+def test_sources_are_shown_with_their_cost() -> None:
     tried = [Load(6, 10, [30.0] * 6, 0, 1.5, 700), Load(8, 10, [24.0] * 8, 90, 2.0, 800)]
     row = held_row(6, tried)
     assert (row.value, row.verdict) == (6.0, "floor") and "1.5 cores" in row.note

@@ -69,7 +69,7 @@ def test_the_field_peaks_with_the_amplitude_at_the_apex() -> None:
         assert abs(event.onset_frame + int(np.argmax(peaks)) - event.apex_frame) <= 1
 
 
-def test_the_face_sits_where_the_placement_says() -> None:
+def test_the_face_sits_at_its_placement() -> None:
     """The brightest change of a blink is at the eyes, wherever sway, roll and zoom have put them."""
     still = preset("clean", "astronaut", n_events=0, blinks_per_minute=20.0)
     scene = Scene(replace(still, sway_px=30.0, roll_deg=8.0, zoom=0.1, duration_s=10.0))

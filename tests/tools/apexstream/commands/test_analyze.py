@@ -58,7 +58,7 @@ def test_a_video_becomes_five_files_and_a_table(rendered_clip: Path, tmp_path: P
         assert event["label"] in ended.stdout
 
 
-def test_a_defect_in_one_video_is_told_and_does_not_stop_the_next(
+def test_a_defect_in_one_video_is_reported_and_does_not_stop_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = small(tmp_path / "a.mp4"), small(tmp_path / "b.mp4")
@@ -116,7 +116,7 @@ def test_one_failing_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.Captu
     assert output[1] == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file"
 
 
-def test_names_that_would_collide_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_would_collide_are_numbered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos = [small(tmp_path / "clip.mp4", 3), small(tmp_path / "clip.mkv", 4)]
     assert exits(*videos, "--out", tmp_path / "out") == 0
     assert f"{tmp_path / 'clip.mkv'}: another video is called clip too" in capsys.readouterr().out
@@ -266,7 +266,7 @@ def test_real_video_without_a_face_exits_0(data_dir: Path, tmp_path: Path) -> No
     assert "0 events in 95 frames" in ended.stdout
 
 
-def test_compiled_networks_lie_in_the_users_data_folder_unless_told_otherwise(tmp_path: Path) -> None:
+def test_compiled_networks_lie_in_the_users_data_folder_unless_set_otherwise(tmp_path: Path) -> None:
     from apexstream.commands.analyze import with_engines
     from engine.config import PipelineSettings, RecognizerSettings
 

@@ -59,7 +59,7 @@ def test_what_was_measured_is_kept_where_a_later_part_fails(
     assert [row["name"] for row in json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["rows"]] == ["sources"]
 
 
-def test_a_target_that_cannot_be_written_is_told_before_anything_is_measured(
+def test_a_target_that_cannot_be_written_is_refused_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(bench._MEASURES, "gpu", lambda *_: pytest.fail("measured"))

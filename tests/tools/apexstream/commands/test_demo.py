@@ -82,7 +82,7 @@ def test_an_event_in_time_and_of_the_right_class_is_recognized() -> None:
     assert row.iou == pytest.approx(0.396 / 0.438, abs=1e-3)
 
 
-def test_other_outcomes_are_told_apart() -> None:
+def test_other_outcomes_are_distinguished() -> None:
     wrong, unsure = replace(EVENT, label="negative"), replace(EVENT, label="uncertain")
     late = replace(EVENT, onset=Mark(200, 8.0), apex=Mark(203, 8.1), offset=Mark(206, 8.2))
     assert [row.verdict for row in compare([TRUTH], [wrong])] == ["found, wrong class"]

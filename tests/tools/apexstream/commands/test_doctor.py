@@ -51,7 +51,7 @@ def test_a_broken_part_is_reported_and_exits_1(monkeypatch: pytest.MonkeyPatch, 
     assert shown.rstrip().endswith("Videos cannot be analysed here.")
 
 
-def test_without_the_face_model_it_says_how_to_get_it(
+def test_without_the_face_model_the_way_to_get_it_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(bundle.VARIABLE, str(tmp_path / "face.task"))
@@ -87,7 +87,7 @@ def test_each_required_package_is_listed_once() -> None:
     assert {"av", "ai-edge-litert", "mediapipe", "numpy", "onnxruntime", "torch", "scikit-image"} <= set(names)
 
 
-def test_every_backend_that_is_not_used_says_why() -> None:
+def test_every_backend_that_is_not_used_has_a_reason() -> None:
     backends = [finding for finding in doctor.accelerators() if finding.topic == "backends"]
     names = {finding.name for finding in backends}
     assert {"TV-L1 on a GPU", "runtime tensorrt", "runtime cuda", "runtime ort", "runtime eager"} <= names

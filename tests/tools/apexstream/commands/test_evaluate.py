@@ -51,7 +51,7 @@ def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, caps
     assert summary["confidence"]["precision_asked"] == 0.4 and "40.0%" in output
 
 
-def test_the_folder_says_everything_about_the_run(folder: Path) -> None:
+def test_the_folder_documents_the_run(folder: Path) -> None:
     assert evaluate(folder) == 0
     out = folder / "out"
     names = {path.name for path in out.iterdir()}
@@ -66,7 +66,7 @@ def test_the_folder_says_everything_about_the_run(folder: Path) -> None:
     assert "tiny" in (out / "report.html").read_text()
 
 
-def test_the_page_is_made_anew_without_fitting(folder: Path) -> None:
+def test_the_page_is_made_again_without_fitting(folder: Path) -> None:
     assert evaluate(folder) == 0
     out = folder / "out"
     page, record = (out / "report.html").read_text(), (out / "folds.jsonl").read_bytes()
@@ -89,7 +89,7 @@ def test_a_precision_that_is_no_share_is_refused_before_anything_is_fitted(folde
         ("[fit]", 'input = "whole-224"\n[fit]', "ahmsa takes maps of 28 x 28, and whole-224 is 224 x 224"),
     ],
 )
-def test_a_recipe_that_cannot_be_fitted_is_told_before_the_data_are_read(
+def test_a_recipe_that_cannot_be_fitted_is_refused_before_the_data_are_read(
     folder: Path, before: str, after: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "tiny.toml").write_text(TINY.replace(before, after))

@@ -135,7 +135,7 @@ def test_an_evaluation_of_before_recipes_grew_is_still_the_recipes(folder: Path,
     assert exits("export", f"{folder}/run", "--out", f"{tmp_path}/net.onnx", "--evaluation", str(older)) == 0
 
 
-def test_the_card_tells_that_groups_were_judged(folder: Path, tmp_path: Path) -> None:
+def test_the_card_states_that_groups_were_judged(folder: Path, tmp_path: Path) -> None:
     groups = changed(folder, tmp_path, lambda s: s.update(groups=5, protocol=protocol(5)))
     assert exits("export", f"{folder}/run", "--out", f"{tmp_path}/net.onnx", "--evaluation", str(groups)) == 0
     scores = load_card(tmp_path / "net.onnx").scores
@@ -166,7 +166,7 @@ def test_an_evaluation_that_leaves_nothing_to_say_is_refused(
     assert "lower --precision" in capsys.readouterr().err and not out.exists()
 
 
-def test_what_cannot_be_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_exported_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for run, out, message in (("none", "net.onnx", "not the folder"), ("run", "net.pt", "must end in .onnx")):
         assert exits("export", f"{folder}/{run}", "--out", f"{tmp_path}/{out}") == 1
         assert message in capsys.readouterr().err
@@ -202,7 +202,7 @@ def test_an_exported_file_is_compiled_once(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("gpu")
-def test_what_is_left_to_do_with_an_exported_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_left_to_do_with_an_exported_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = small_network(tmp_path / "net.onnx")
     assert exits("export", str(path)) == 2 and exits("export", str(tmp_path)) == 2
     assert "exported already" in capsys.readouterr().err.replace("\n", " ")
@@ -210,7 +210,7 @@ def test_what_is_left_to_do_with_an_exported_file_is_told(tmp_path: Path, capsys
     assert "there is no network file" in capsys.readouterr().err
 
 
-def test_without_a_gpu_nothing_is_written_and_the_way_out_is_told(
+def test_without_a_gpu_nothing_is_written_and_the_alternative_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(runtime.NEEDS, "tensorrt", ("onnx",))

@@ -25,7 +25,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_what_was_made_and_what_was_left_out_is_said(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_made_and_what_was_left_out_is_shown(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exits("prepare", "casme3", str(source), "--out", f"{tmp_path}/maps") == 0
     output = capsys.readouterr().out
     assert "CAS(ME)^3 part A: 2 flow maps of 2 subjects (negative 0, positive 1, surprise 1)" in output
@@ -57,7 +57,7 @@ def test_train_takes_what_was_prepared(source: Path, tmp_path: Path) -> None:
         (("samm", ".", "--annotations", "gone.xlsx"), "gone.xlsx cannot be read"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(
+def test_mistakes_are_one_sentence(
     args: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exits("prepare", *args, "--out", str(tmp_path)) == 1
@@ -75,7 +75,7 @@ def test_where_no_clip_could_be_used_the_command_fails(
     assert "none of the clips could be used" in capsys.readouterr().err
 
 
-def test_an_interrupt_says_how_to_go_on(
+def test_an_interrupt_shows_how_to_continue(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Bar:

@@ -83,7 +83,7 @@ def test_pictures_go_through_the_live_pipeline_to_strs(tmp_path: Path, capsys: p
         (("casme3", ".", "--annotations", "gone.xls"), "gone.xls cannot be read"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(
+def test_mistakes_are_one_sentence(
     args: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

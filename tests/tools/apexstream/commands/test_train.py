@@ -106,7 +106,7 @@ def test_a_stopped_run_goes_on_with_its_pre_trained_start(folder: Path) -> None:
     assert losses(folder)[0] == ("fitting", 0, 1)
 
 
-def test_a_network_that_cannot_be_pre_trained_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_that_cannot_be_pre_trained_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = 'options = { width = 24, heads = 3, repeats = [1, 1, 1] }\ninput = "four-regions"'
     text = (
         (TINY + MORE).replace('"ahmsa"', '"htnet"').replace("options = { width = 8, heads = 2, repeats = [1, 1, 1] }", options)
@@ -129,7 +129,7 @@ def test_a_finished_run_is_not_written_over(folder: Path, capsys: pytest.Capture
     assert (folder / "run" / "fitted.pt").read_bytes() == b"precious"
 
 
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_fitted(
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_fitted(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "run").write_text("a file")
@@ -154,9 +154,7 @@ def losses(folder: Path) -> list[tuple[str, int, int]]:
         ("set/combined_3_class2_for_optical_flow.csv", "set holds no flow maps: neither the published ones"),
     ],
 )
-def test_what_is_missing_is_told_in_one_sentence(
-    folder: Path, gone: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_missing_is_one_sentence(folder: Path, gone: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / gone).unlink()
     assert train(folder) == 1
     reported = capsys.readouterr().err

@@ -12,7 +12,7 @@ from lab.flow_bench.cases import cases
 from lab.flow_bench.floor import DEVICES, floor
 
 
-def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_reason_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "refusal", lambda: "no CUDA GPU: this machine has no NVIDIA driver")
     with pytest.raises(BackendError, match=r"on a GPU only: no CUDA GPU"):
         bench_batch(4)

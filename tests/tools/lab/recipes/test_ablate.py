@@ -32,7 +32,7 @@ def test_every_variant_is_a_recipe_whose_network_can_be_built(recipe: Recipe, su
     assert again != other, "whatever is varied, a row is what its name says"
 
 
-def test_the_variants_are_judged_on_development_subjects_and_told_as_a_table(
+def test_the_variants_are_judged_on_development_subjects_and_shown_as_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = tuple((d, f"{d}{i}") for d in ("smic", "samm") for i in range(10))
@@ -52,7 +52,7 @@ def test_the_variants_are_judged_on_development_subjects_and_told_as_a_table(
     assert len(folds) == 1 + 2 * ablate.GROUPS and len(names) == 3 * len(people) // 2
 
 
-def test_a_summary_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_summary_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lab.recipes.ablate", "--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
     ended = subprocess.run([*command, "--summary", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
@@ -66,7 +66,7 @@ def test_one_seed_has_no_spread() -> None:
     assert lines[2] == "| size | one | 1,200 | 0.500 | 0.250 |" and "0.500 ± 0.000" in lines[3]
 
 
-def test_what_is_missing_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lab.recipes.ablate", "--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1

@@ -24,7 +24,7 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
     assert picture.std() > 20
 
 
-def test_each_class_has_its_row_and_each_map_says_its_units() -> None:
+def test_each_class_has_its_row_and_each_map_names_its_units() -> None:
     drawn = simulate(60, 1)
     figure = draw_simulated.draw(drawn, examples=2)
     columns = [[axis.get_title() for axis in column.axes if axis.get_title()] for column in figure.subfigs]
@@ -36,6 +36,6 @@ def test_each_class_has_its_row_and_each_map_says_its_units() -> None:
     assert len(columns) == 3
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(tmp_path / "no" / "where.png"), "--count", "50", "--examples", "0"])
     assert result.exit_code == 1 and "cannot be written" in result.output

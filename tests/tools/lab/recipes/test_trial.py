@@ -49,7 +49,7 @@ def test_recipes_are_compared_on_development_subjects(tmp_path: Path) -> None:
     assert again.stdout.splitlines()[-2:] == [first, second] and len(lines) == 1 + len(folds)
 
 
-def test_a_line_tells_the_mean_and_what_seeds_differ_by() -> None:
+def test_a_line_has_the_mean_and_the_spread_over_seeds() -> None:
     truth = np.array([0, 1, 2, 0])
     sure, flat = np.eye(3)[truth] * 50, np.zeros((4, 3))
     names = ("a", "b", "c", "d")
@@ -64,7 +64,7 @@ def test_a_line_tells_the_mean_and_what_seeds_differ_by() -> None:
     assert trial.likelihood(flat, truth) == pytest.approx(np.log(3))
 
 
-def test_what_is_wrong_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_an_error_is_one_sentence(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "one.toml").write_text(TINY.format(epochs=1))
