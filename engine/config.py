@@ -1,4 +1,4 @@
-"""Settings of the way from frame to event: typed, frozen, unknown keys refused.
+"""Settings of the pipeline: typed, frozen, unknown keys refused.
 
 A settings file is TOML with the tables below; every key is optional.
 
@@ -10,27 +10,35 @@ A settings file is TOML with the tables below; every key is optional.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import ConfigError
-from engine.recognition.flowmap import INPUTS
+from engine.geometry import INPUTS
+from engine.models import ARCHITECTURES
 
 
-def _known_input(kind: str) -> str:
-    if kind not in INPUTS:
-        raise ValueError(f"no input is called {kind!r}; there are {', '.join(INPUTS)}")
-    return kind
+def _one_of(names: Collection[str], what: str) -> AfterValidator:
+    def checked(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"no {what} is called {name!r}; there are {', '.join(names)}")
+        return name
+
+    return AfterValidator(checked)
 
 
-InputKind = Annotated[str, AfterValidator(_known_input)]
-"""What a network is fed with, one of `engine.recognition.flowmap.INPUTS`; settings, cards and recipes share the check."""
+InputKind = Annotated[str, _one_of(INPUTS, "input")]
+"""What a network is fed with, one of `engine.geometry.INPUTS`."""
+
+ArchitectureName = Annotated[str, _one_of(ARCHITECTURES, "architecture")]
+"""One of `engine.models.ARCHITECTURES`. Settings, cards and recipes share these checks."""
 
 
 class Settings(BaseModel):
-    """Base: frozen, and a key nobody knows is an error."""
+    """Base: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +62,7 @@ class LandmarkSettings(Settings):
     discover_s: float = Field(
         1.0,
         gt=0,
-        description="seconds of source time between looks for new faces while one is followed and the picture changes",
+        description="seconds of source time between searches for new faces while one is followed and the picture changes",
     )
     keep_s: float = Field(
         1.0, ge=0, description="seconds a lost face keeps its id; one that returns later has it again if it looks like it"
@@ -88,7 +96,7 @@ class SpotterSettings(Settings):
 class RecognizerSettings(Settings):
     """Naming the expression."""
 
-    network: Literal["ahmsa", "htnet", "hfa"] = Field("ahmsa", description="architecture whose shipped weights are used")
+    network: ArchitectureName = Field("ahmsa", description="architecture whose shipped weights are used")
     weights: Path | None = Field(None, description="an exported network with its card, of any architecture, used instead")
     backend: Literal["auto", "tensorrt", "cuda", "ort", "eager"] = Field(
         "auto", description="auto, tensorrt, cuda (ONNX Runtime on the GPU), ort (on the CPU) or eager"
@@ -103,7 +111,7 @@ class RecognizerSettings(Settings):
 
 
 class PipelineSettings(Settings):
-    """Everything `Pipeline` can be told."""
+    """All settings of `Pipeline`."""
 
     landmarks: LandmarkSettings = LandmarkSettings()
     spotter: SpotterSettings = SpotterSettings()

@@ -2,6 +2,11 @@
 
     frame -> locate -> register -> observe -> recognize -> event
 
+    locate     the faces in the frame                                            engine.faces
+    register   each face's crop, the head's motion taken out                     engine.registration
+    observe    spans of the crop's motion from onset to offset, activities       engine.spotting, engine.activity
+    recognize  which expression a span shows, by its crops at onset and apex     engine.recognition
+
 `Pipeline.feed` takes one frame through all stages. It does no I/O, starts no thread and reads no clock: time comes in with
 the frame, so live capture, recorded video and tests run the same way. A driver may run `locate`, the heavy stage, on a
 thread of its own and hand its result to `advance`: `feed` is nothing but the two in a row.
@@ -11,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -33,11 +38,11 @@ GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 UNSURE_S = 0.2  # after a break the face is watched for so long before a motion is taken to begin: it may have before
-MOST_ACTIVITIES = 4096  # that wait to be asked for
+MOST_ACTIVITIES = 4096  # that wait for a call of `activities`
 
 
 @dataclass(frozen=True, eq=False)
-class _Answered:
+class _Answer:
     """What was recognized last of a face: its marks, how many crops there were at the apex, and what came of it."""
 
     onset: Mark
@@ -48,16 +53,17 @@ class _Answered:
 
 
 @dataclass(eq=False)
-class _Watch:
+class _FaceState:
     """All that is kept of one face. What begins before unsure_until, just after a break, was under way before it; announced is
-    the last span that was told before it was over."""
+    the last span that had a provisional event."""
 
+    id: int
     decision: Decision
     ring: Ring[Crop]
-    activity: ActivityWatch = field(default_factory=ActivityWatch)
+    activity: ActivityWatch
     registrar: Registrar | None = None
     seen_t: float = 0.0
-    last: _Answered | None = None
+    last: _Answer | None = None
     unsure_until: float = -math.inf
     announced: int = -1
 
@@ -84,7 +90,7 @@ class Pipeline:
         self._locator = locator or FaceLocator(settings.landmarks)
         self._judge = judge_network(settings.spotter.judge)
         machine_code()  # compiled or loaded now, not with the first face
-        self._faces: dict[int, _Watch] = {}
+        self._faces: dict[int, _FaceState] = {}
         self._t: float | None = None
         self._step = 0.0
         self._counts = {
@@ -146,42 +152,37 @@ class Pipeline:
         return self._locator.locate(frame)
 
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
-        """The other stages: register each face, observe its motion, recognize what was spotted."""
-        events: list[Event] = []
-        if self._t is not None:
-            step = frame.t - self._t
-            if frame.gap or step <= 0 or step > max(GAP_S, GAP_STEPS * self._step):
-                self._counts["gaps"] += 1
-                events += self._break_off(frame.t)
-            self._step = step
-        self._t = frame.t
-        self._counts["frames"] += 1
-        self._counts["frames_with_face"] += bool(faces)
-        self._counts["repeated"] += bool(faces) and all(face.repeated for face in faces)
+        """Stages 2 to 4 for the faces in a frame; returns the events it made sure."""
+        events = self._begin_frame(frame, faces)
         for face in faces:
-            events += self._advance_face(frame, face)
-        return events + self._let_go(frame.t)
+            state = self._state_of(face.id)
+            events += self._break_if_apart(state, frame, face)
+            crop = self._register(state, frame, face)
+            if crop is not None:
+                spans = self._observe(state, crop, frame.voice)
+                events += self._recognize(state, spans)
+        return events + self._end_absent(frame.t)
 
-    def foresee(self) -> None:
-        """Recognizes what would be announced next, before it is sure: its event need not wait for that then.
+    def recognize_ahead(self) -> None:
+        """Recognizes what may be announced next, before it is sure: its event then need not wait for the recognition.
 
         For a driver with time to spare between two frames; events are the same without it.
         """
-        for watch in self._faces.values():
-            marks = watch.decision.foreseen()
+        for state in self._faces.values():
+            marks = state.decision.foreseen()
             if marks is not None:
-                self._recognized(watch, *marks)
+                self._answer_for(state, *marks)
 
-    def look_around(self, frame: Frame) -> None:
-        """Looks for new faces in the frame that was located last, if it is time to: `locate` need not do that then.
+    def search_ahead(self, frame: Frame) -> None:
+        """Searches for new faces in the frame that was located last, if it is time to: `locate` need not do that then.
 
         For a driver with time to spare between two frames, on the thread of `locate`.
         """
-        self._locator.look_around(frame)
+        self._locator.search_ahead(frame)
 
     def flush(self) -> list[Event]:
         """The source has ended: what is still open becomes final, truncated."""
-        return self._break_off()
+        return self._finish_all()
 
     def close(self) -> None:
         """Frees the models."""
@@ -195,76 +196,94 @@ class Pipeline:
 
     def doing(self) -> dict[int, dict[ActivityKind, float]]:
         """What each face does now, with the source time at which it began."""
-        return {id_: watch.activity.doing() for id_, watch in self._faces.items()}
+        return {id_: state.activity.doing() for id_, state in self._faces.items()}
 
     def trace(self) -> dict[int, tuple[float, float]]:
-        """What the spotter sees now, by face: loudness (1 is its threshold) and the largest regional motion in crop pixels."""
-        return {id_: (watch.decision.loudness, watch.decision.moved_px) for id_, watch in self._faces.items()}
+        """What the spotter measures now, by face: loudness (1 is its threshold), the largest regional motion in crop pixels."""
+        return {id_: (state.decision.loudness, state.decision.moved_px) for id_, state in self._faces.items()}
 
-    def _advance_face(self, frame: Frame, face: Face) -> list[Event]:
-        watch = self._faces.get(face.id)
-        if watch is None:
-            longest = self.settings.spotter.longest_s
-            activity = ActivityWatch()
-            decision = Decision(self.settings.spotter, self._judge, activity.spoke, self._ordinals.get(face.id, 0))
-            watch = self._faces[face.id] = _Watch(decision, Ring(longest + 4.0), activity)
-            self._ids.add(face.id)
+    def _begin_frame(self, frame: Frame, faces: list[Face]) -> list[Event]:
+        """Counts a frame and its faces; ends what is open where there is a gap before it."""
         events: list[Event] = []
-        if face.apart and watch.registrar is not None:
-            self._counts["gaps"] += 1
-            events += self._finish(face.id, watch, resumes=frame.t)
-        if watch.registrar is None:
-            watch.registrar = Registrar()
-        crop = watch.registrar.register(frame, face)
-        if crop is None:
-            return events
-        watch.seen_t = frame.t
-        watch.ring.append(frame.t, crop)
-        self._note(watch.activity.observe(crop, voice=frame.voice))
-        return events + self._recognize(watch, face.id, watch.decision.observe(crop))
-
-    def _recognize(self, watch: _Watch, face: int, spans: list[Span]) -> list[Event]:
-        self._note(watch.decision.motions)
-        watch.decision.motions.clear()
-        events: list[Event] = []
-        for span in spans:
-            if span.onset.t < watch.unsure_until and span.ordinal != watch.announced:
-                continue
-            if span.state == "provisional":
-                watch.announced = span.ordinal
-            self._counts[span.state] += 1
-            self._counts["truncated"] += span.truncated
-            found = self._recognized(watch, span.onset, span.apex)
-            events.append(self._event(face, span, found, speaking=self._spoke(watch, span)))
+        if self._t is not None:
+            step = frame.t - self._t
+            if frame.gap or step <= 0 or step > max(GAP_S, GAP_STEPS * self._step):
+                self._counts["gaps"] += 1
+                events = self._finish_all(frame.t)
+            self._step = step
+        self._t = frame.t
+        self._counts["frames"] += 1
+        self._counts["frames_with_face"] += bool(faces)
+        self._counts["repeated"] += bool(faces) and all(face.repeated for face in faces)
         return events
 
-    def _recognized(self, watch: _Watch, onset: Mark, apex: Mark) -> _Answered:
+    def _state_of(self, face: int) -> _FaceState:
+        if face not in self._faces:
+            spotter, activity = self.settings.spotter, ActivityWatch()
+            decision = Decision(spotter, self._judge, activity.spoke, self._ordinals.get(face, 0))
+            self._faces[face] = _FaceState(face, decision, Ring(spotter.longest_s + 4.0), activity)
+            self._ids.add(face)
+        return self._faces[face]
+
+    def _break_if_apart(self, state: _FaceState, frame: Frame, face: Face) -> list[Event]:
+        """Ends what a face has open that shows another moment than the next one."""
+        if not face.apart or state.registrar is None:
+            return []
+        self._counts["gaps"] += 1
+        return self._finish(state, resumes=frame.t)
+
+    def _register(self, state: _FaceState, frame: Frame, face: Face) -> Crop | None:
+        """Stage 2: the registered crop of a face, None where it cannot be followed in this frame."""
+        if state.registrar is None:
+            state.registrar = Registrar()
+        return state.registrar.register(frame, face)
+
+    def _observe(self, state: _FaceState, crop: Crop, voice: float | None) -> list[Span]:
+        """Stage 3: the spans that a crop made sure. Keeps the crop, and notes the activities that ended."""
+        state.seen_t = crop.mark.t
+        state.ring.append(crop.mark.t, crop)
+        self._note(state.activity.observe(crop, voice=voice))
+        spans = state.decision.observe(crop)
+        self._note_motions(state)
+        return spans
+
+    def _recognize(self, state: _FaceState, spans: list[Span]) -> list[Event]:
+        """Stage 4: the event of each span, but of those that may have begun before a break."""
+        events: list[Event] = []
+        for span in spans:
+            if span.onset.t < state.unsure_until and span.ordinal != state.announced:
+                continue
+            if span.state == "provisional":
+                state.announced = span.ordinal
+            self._counts[span.state] += 1
+            self._counts["truncated"] += span.truncated
+            found = self._answer_for(state, span.onset, span.apex)
+            events.append(self._event(state.id, span, found, speaking=_spoke(state, span)))
+        return events
+
+    def _answer_for(self, state: _FaceState, onset: Mark, apex: Mark) -> _Answer:
         """The answer for an onset and apex of one face, and what it stands on; the last one is not worked out again, unless it
-        was foreseen so early that the apex has got more crops since."""
-        resting, moved = self._nearest(watch, onset), self._nearest(watch, apex)
-        after = watch.ring.between(apex.t - APEX_REACH_S, apex.t + APEX_REACH_S) or [moved]
-        known = watch.last
+        was worked out so early that the apex has got more crops since."""
+        resting, moved = _nearest(state, onset), _nearest(state, apex)
+        after = state.ring.between(apex.t - APEX_REACH_S, apex.t + APEX_REACH_S) or [moved]
+        known = state.last
         if known is None or (known.onset, known.apex) != (onset, apex) or known.crops < len(after):
-            before = watch.ring.between(onset.t - ONSET_REACH_S, onset.t) or [resting]
-            answer = self._recognizer.recognize(before, after, watch.ring.between(onset.t, apex.t)[1:-1])
+            before = state.ring.between(onset.t - ONSET_REACH_S, onset.t) or [resting]
+            answer = self._recognizer.recognize(before, after, state.ring.between(onset.t, apex.t)[1:-1])
             evidence = Evidence(resting.pixels, moved.pixels, answer.flow)
-            known = watch.last = _Answered(onset, apex, len(after), answer, evidence)
+            known = state.last = _Answer(onset, apex, len(after), answer, evidence)
         return known
-
-    def _nearest(self, watch: _Watch, mark: Mark) -> Crop:
-        """The crop nearest to a moment; the oldest one where the ring no longer reaches back to it."""
-        return watch.ring.nearest(mark.t) or next(iter(watch.ring))
-
-    def _spoke(self, watch: _Watch, span: Span) -> bool:
-        """Whether the face speaks during a span, as far as it is known."""
-        end = max((span.offset or span.apex).t, span.onset.t + 1e-3)
-        return watch.activity.spoke(span.onset.t, end) >= SPOKEN_SHARE
 
     def _note(self, ended: list[Activity]) -> None:
         self._activities += ended
         self._acted.update(one.kind for one in ended)
 
-    def _event(self, face: int, span: Span, found: _Answered, *, speaking: bool) -> Event:
+    def _note_motions(self, state: _FaceState) -> None:
+        """Notes the motions that were judged to be no expression."""
+        self._note(state.decision.motions)
+        state.decision.motions.clear()
+
+    def _event(self, face: int, span: Span, found: _Answer, *, speaking: bool) -> Event:
         answer = found.answer
         name = f"{self._session}/{self.stream}/{face}/{span.ordinal}"
         return Event(
@@ -288,30 +307,40 @@ class Pipeline:
             evidence=found.evidence,
         )
 
-    def _let_go(self, now: float) -> list[Event]:
-        """Faces not seen for a while: what they had open ends; those gone for good are forgotten."""
+    def _end_absent(self, now: float) -> list[Event]:
+        """Ends what faces have open that were not seen for a while; forgets those that left for good."""
         events: list[Event] = []
-        for id_, watch in list(self._faces.items()):
-            away = now - watch.seen_t
-            if watch.registrar is not None and away > BREAK_S:
-                events += self._finish(id_, watch)
+        for id_, state in list(self._faces.items()):
+            away = now - state.seen_t
+            if state.registrar is not None and away > BREAK_S:
+                events += self._finish(state)
             if away < 0 or away > self.settings.landmarks.keep_s + 2.0:
                 del self._faces[id_]
-                self._ordinals[id_] = watch.decision.ordinal
+                self._ordinals[id_] = state.decision.ordinal
         return events
 
-    def _finish(self, face: int, watch: _Watch, resumes: float = -math.inf) -> list[Event]:
+    def _finish(self, state: _FaceState, resumes: float = -math.inf) -> list[Event]:
         """Ends what a face has open; resumes is when it goes on, where it was seen all the while."""
-        self._note(watch.activity.finish())
-        events = self._recognize(watch, face, watch.decision.finish())
-        watch.registrar, watch.last = None, None
-        watch.ring.clear()
-        watch.unsure_until = resumes + UNSURE_S
+        self._note(state.activity.finish())
+        spans = state.decision.finish()
+        self._note_motions(state)
+        events = self._recognize(state, spans)
+        state.registrar, state.last = None, None
+        state.ring.clear()
+        state.unsure_until = resumes + UNSURE_S
         return events
 
-    def _break_off(self, resumes: float = -math.inf) -> list[Event]:
+    def _finish_all(self, resumes: float = -math.inf) -> list[Event]:
         """A gap, a jump in time or the end: nothing on this side may be paired with anything on the other."""
-        events: list[Event] = []
-        for id_, watch in self._faces.items():
-            events += self._finish(id_, watch, resumes)
-        return events
+        return [event for state in self._faces.values() for event in self._finish(state, resumes)]
+
+
+def _nearest(state: _FaceState, mark: Mark) -> Crop:
+    """The crop nearest to a moment; the oldest one where the ring no longer reaches back to it."""
+    return state.ring.nearest(mark.t) or next(iter(state.ring))
+
+
+def _spoke(state: _FaceState, span: Span) -> bool:
+    """Whether the face speaks during a span, as far as it is known."""
+    end = max((span.offset or span.apex).t, span.onset.t + 1e-3)
+    return state.activity.spoke(span.onset.t, end) >= SPOKEN_SHARE

@@ -45,10 +45,10 @@ class Blinking:
         self.blinks += [Activity(event.face, "blink", event.onset, event.apex) for event in events]
         return events
 
-    def foresee(self) -> None:
+    def recognize_ahead(self) -> None:
         """Nothing is computed."""
 
-    def look_around(self, frame: Frame) -> None:
+    def search_ahead(self, frame: Frame) -> None:
         """Nothing is computed."""
 
     def trace(self) -> dict[int, tuple[float, float]]:

@@ -14,7 +14,8 @@ import openpyxl
 from apexstream.clips import preset
 from apexstream.clips.render import Scene
 from apexstream.clips.spec import Action
-from engine.faces.landmarks import FaceLocator, face_box
+from engine.faces.boxes import face_box
+from engine.faces.landmarks import FaceLocator
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
 from engine.types import F32, U8, Frame
 

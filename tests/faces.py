@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,10 +14,13 @@ from apexstream.clips.portrait import photograph
 from apexstream.clips.render import Scene
 from apexstream.clips.spec import Action
 from engine.faces.landmarks import FaceLocator
-from engine.recognition.flowmap import CROP_SIDE
-from engine.recognition.recognizer import face_flow
+from engine.geometry import CROP_SIDE
+from engine.recognition.flowmap import face_flow
 from engine.registration.align import Registrar
-from engine.types import F32, U8, Crop, Frame
+from engine.types import F32, U8, Crop, Face, Frame
+
+MakeLocator = Callable[..., FaceLocator]
+"""Makes a locator of settings by name."""
 
 EYES = {"hopper": ((223.75, 193.25), (306.0, 190.9)), "astronaut": ((203.5, 102.2), (246.9, 103.9))}
 """Centres of the eyes, (x, y) in pixels of the photographs, measured by hand (left and right of the picture)."""
@@ -48,6 +51,20 @@ def grey_picture(height: int, width: int, level: int = 128) -> U8:
 def frames_of(pictures: Iterable[U8], fps: float, start: int = 0) -> list[Frame]:
     """The pictures as frames at a constant rate; start is the number of the first."""
     return [Frame(start + k, (start + k) / fps, picture) for k, picture in enumerate(pictures)]
+
+
+def eyes(face: Face) -> F32:
+    """[2, 2] centres of the eyes, left and right of the picture."""
+    return np.asarray([face.points[[33, 133], :2].mean(axis=0), face.points[[362, 263], :2].mean(axis=0)], np.float32)
+
+
+def alive(pictures: list[U8]) -> list[U8]:
+    """Pictures of which none is a repeat of the one before: every other is a grey level lighter."""
+    return [np.asarray(np.minimum(picture, 254) + k % 2, np.uint8) for k, picture in enumerate(pictures)]
+
+
+def ids(found: list[list[Face]]) -> list[list[int]]:
+    return [[face.id for face in faces] for faces in found]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS
+from engine.geometry import CANONICAL_KEYPOINTS
 from engine.types import F32, U8
 from training.datasets.htnet_3db import KEYPOINTS, MAPS, TABLE
 from training.datasets.keypoints import COLUMNS

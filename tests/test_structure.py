@@ -36,7 +36,7 @@ FOLDERS = {
 """Folders of a package in the order of their imports: each may import those to its right."""
 NOT_IN_ENGINE = {"av", "asyncio", "threading", "websockets", "time", "datetime", "socket", "subprocess", "multiprocessing"}
 HEAVY = {"torch", "cv2", "mediapipe", "ai_edge_litert", "onnxruntime", "av", "numpy", "matplotlib", "skimage"}
-ONE_HOME = {"mediapipe": "engine/mesh/tasks.py", "ai_edge_litert": "engine/mesh/litert.py", "dlib": "engine/faces/landmarks.py"}
+ONE_HOME = {"mediapipe": "engine/mesh/tasks.py", "ai_edge_litert": "engine/mesh/litert.py", "dlib": "engine/faces/detection.py"}
 """Libraries that one module alone stands in front of; `doctor`, which looks at everything, aside."""
 
 

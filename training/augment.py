@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.recognition.flowmap import SIDE, input_grid
+from engine.geometry import MAP_SIDE, input_grid
 from training.recipe import AugmentSettings
 
 
 def inputs(kind: str, maps: Tensor, keypoints: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
     """Whole maps [B, 3, 28, 28] and their keypoints [B, 5, 2] (map cells) -> varied inputs [B, 3, H, W] of the kind, one of
-    `engine.recognition.flowmap.INPUTS`."""
+    `engine.geometry.INPUTS`."""
     grid = _grid(kind, keypoints, settings, draw)
     pieces = functional.grid_sample(
-        _disturbed(maps, settings, draw), (grid + 0.5) * (2 / SIDE) - 1, padding_mode="border", align_corners=False
+        _disturbed(maps, settings, draw), (grid + 0.5) * (2 / MAP_SIDE) - 1, padding_mode="border", align_corners=False
     )
     return _mirrored_half(pieces, draw) if settings.flip else pieces
 
@@ -40,7 +40,7 @@ def _grid(kind: str, keypoints: Tensor, settings: AugmentSettings, draw: torch.G
     grid = grid + _uniform((count, 1, 1, 2), settings.shift, draw)
     angle = _uniform((count, 1, 1), settings.turn * math.pi / 180, draw)
     scale = 1 + _uniform((count, 1, 1), settings.zoom, draw)
-    centre = (SIDE - 1) / 2
+    centre = (MAP_SIDE - 1) / 2
     x, y = grid[..., 0] - centre, grid[..., 1] - centre
     cos, sin = angle.cos() * scale, angle.sin() * scale
     return torch.stack((x * cos - y * sin, x * sin + y * cos), -1) + centre
@@ -61,8 +61,8 @@ def _disturbed(maps: Tensor, settings: AugmentSettings, draw: torch.Generator) -
         out = out + torch.randn(out.shape, generator=draw) * amount
     if settings.smooth_noise:
         amount = torch.rand((count, 1, 1, 1), generator=draw) * settings.smooth_noise
-        coarse = torch.randn((count, 3, SIDE // 4, SIDE // 4), generator=draw)
-        out = out + functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False) * amount
+        coarse = torch.randn((count, 3, MAP_SIDE // 4, MAP_SIDE // 4), generator=draw)
+        out = out + functional.interpolate(coarse, size=(MAP_SIDE, MAP_SIDE), mode="bilinear", align_corners=False) * amount
     low, high = out.amin((2, 3), keepdim=True), out.amax((2, 3), keepdim=True)
     out = (out - low) / (high - low).clamp_min(1e-6)
     if settings.gain:

@@ -16,8 +16,8 @@ import onnx
 import torch
 
 from engine.errors import OutputError, WeightsError
+from engine.geometry import INPUTS
 from engine.models.committee import Committee, assemble, kernel_of, passes
-from engine.recognition.flowmap import INPUTS
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import Card, sha256_of

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.errors import ConfigError, OutputError
+from engine.geometry import INPUTS
 from engine.models import build
-from engine.recognition.flowmap import INPUTS
 from training.augment import inputs
 from training.datasets import CLASSES
 from training.descent import descend

@@ -8,10 +8,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from engine.config import InputKind
+from engine.config import ArchitectureName, InputKind
 from engine.errors import ConfigError
-from engine.models import NAMES, SIDES
-from engine.recognition.flowmap import INPUTS, SIDE
+from engine.geometry import INPUTS, MAP_SIDE
+from engine.models import ARCHITECTURES
 
 
 class Strict(BaseModel):
@@ -23,18 +23,11 @@ class Strict(BaseModel):
 class ModelSettings(Strict):
     """Which network, and how many of it are averaged."""
 
-    name: str
+    name: ArchitectureName
     members: int = Field(1, ge=1)
     input: InputKind = "five-regions"
-    """What the network is fed with, one of `engine.recognition.flowmap.INPUTS`."""
+    """What the network is fed with, one of `engine.geometry.INPUTS`."""
     options: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _an_architecture(cls, name: str) -> str:
-        if name not in NAMES:
-            raise ValueError(f"no architecture is called {name!r}; there are {', '.join(NAMES)}")
-        return name
 
     @field_validator("options")
     @classmethod
@@ -45,7 +38,7 @@ class ModelSettings(Strict):
 
     @model_validator(mode="after")
     def _input_fits(self) -> Self:
-        side, (_, height, width) = self.options.get("side", SIDES[self.name]), INPUTS[self.input]
+        side, (_, height, width) = self.options.get("side", ARCHITECTURES[self.name].side), INPUTS[self.input]
         if (height, width) != (side, side):
             taken = f"{self.name} takes maps of {side} x {side}, and {self.input} is {height} x {width}"
             raise ValueError(f"{taken}; choose another input")
@@ -154,8 +147,10 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _kernel_sees_maps(self) -> Self:
         shape = INPUTS[self.model.input]
-        if self.kernel is not None and shape != (3, SIDE, SIDE):
-            raise ValueError(f"a kernel machine looks at inputs of 3 x {SIDE} x {SIDE}, and {self.model.input} is {shape}")
+        if self.kernel is not None and shape != (3, MAP_SIDE, MAP_SIDE):
+            raise ValueError(
+                f"a kernel machine looks at inputs of 3 x {MAP_SIDE} x {MAP_SIDE}, and {self.model.input} is {shape}"
+            )
         return self
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.errors import ConfigError
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, SIDE
+from engine.geometry import CANONICAL_KEYPOINTS, MAP_SIDE
 from engine.types import F32, F64
 from training.datasets import CLASSES
 from training.units import CLEAR, UNIT_NAMES, Patch, lying, shown
@@ -32,8 +32,8 @@ __all__ = ["UNIT_NAMES", "Simulated", "simulate"]
 FINE = 2
 """Points of the displacement a cell, along each side."""
 
-POINTS = SIDE * FINE
-MIDDLE = (SIDE - 1) / 2
+POINTS = MAP_SIDE * FINE
+MIDDLE = (MAP_SIDE - 1) / 2
 
 _CHUNK = 32
 """Maps computed at a time: few enough that their fields stay in a core's cache."""
@@ -69,7 +69,7 @@ def simulate(count: int, seed: int, *, batch: int = 1000) -> Simulated:
     if min(count, batch) < 1:
         raise ConfigError(f"one map or more can be simulated, in batches of one or more; {count} in batches of {batch} came")
     draw = np.random.default_rng(seed)
-    maps, keypoints = np.empty((count, 3, SIDE, SIDE), np.float32), np.empty((count, 5, 2), np.float32)
+    maps, keypoints = np.empty((count, 3, MAP_SIDE, MAP_SIDE), np.float32), np.empty((count, 5, 2), np.float32)
     whole = Simulated(maps, keypoints, np.empty(count, np.int64), np.empty((count, len(UNIT_NAMES)), np.float32))
     for start in range(0, count, batch):
         _fill(whole.part(slice(start, start + batch)), draw)
@@ -217,7 +217,7 @@ def _scene(keypoints: F32, draw: np.random.Generator) -> _Scene:
     head = np.concatenate((shift[:, None], linear), 1) * amount
     noise = _column(np.exp(draw.normal(-2.2, 0.7, count)))
     hair = _column((draw.random(count) < 0.25) * draw.uniform(0, 4, count))
-    coarse, middle, fine = (_normal((count, 2, k, k), draw) * (noise * a) for k, a in ((6, 1.0), (14, 0.7), (SIDE, 0.5)))
+    coarse, middle, fine = (_normal((count, 2, k, k), draw) * (noise * a) for k, a in ((6, 1.0), (14, 0.7), (MAP_SIDE, 0.5)))
     flatten = _column(draw.uniform(0.03, 0.12, count))
     motion = torch.from_numpy(head.astype(np.float32)).permute(2, 0, 1)[..., None, None]
     return _Scene(torch.from_numpy(outline)[..., None, None], motion, coarse, middle, fine, hair, flatten)
@@ -271,7 +271,7 @@ def maps_of(flow: Tensor) -> Tensor:
 def _grain(count: int, draw: np.random.Generator) -> Tensor:
     """White noise [n, 3, 28, 28], in standard deviations of its channel."""
     amount = _column(draw.uniform(0, 0.036, count))
-    return amount * _normal((count, 3, SIDE, SIDE), draw)
+    return amount * _normal((count, 3, MAP_SIDE, MAP_SIDE), draw)
 
 
 def scaled(maps: Tensor, grain: Tensor) -> Tensor:

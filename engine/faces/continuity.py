@@ -1,7 +1,7 @@
-"""Whether a frame shows a face as the next picture of a film should: it may show the one before again, or something else.
+"""How a frame follows the one before: with the next picture of a face, with the same one again, or with another scene.
 
 Sources repeat pictures where they cannot keep up, and films are cut. A picture that came again says nothing about noise and
-needs no look; after a cut the face in the same place is another one. Both are seen in what the picture shows around the face.
+needs no mesh; after a cut the face in the same place is another one. Both are seen in what the picture shows around the face.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REPEAT = 0.15  # mean difference in grey levels: .14 at most in repeats that wer
 CUT = 0.7  # correlation with the face before, wherever it went: under .7 across 97 of 100 pairs of films,
 OTHER_SCENE = 0.5  # and of whole pictures: .36 at most across films, .70 at least in eight films even at 5 frames/s
 STOOD_S = 0.3  # a picture that does not change for so long stands still,
-LEAP = 4.5  # and jumps where it then changes by so many times as usual: 19 and more at thaws and 5 to 11 where a loss shows or
+JUMP = 4.5  # and jumps where it then changes by so many times as usual: 19 and more at thaws and 5 to 11 where a loss shows or
 # ends in rendered clips; key pictures of H.264 pulse by up to 4,
 LEAST_USUAL = 1.0  # grey levels, at least that (3.6: key pictures of a still face without noise),
 LEAST_SEEN = 5  # over so many pictures,
@@ -81,7 +81,7 @@ class Continuity:
         return np.ascontiguousarray(grey[self._rows, self._columns])
 
 
-class Leaps:
+class JumpDetector:
     """Whether a face's picture goes on from another moment than the one before: it stood still and jumps, or pictures were lost
     and it jumps where that is made up for. Motion never does: it begins slowly and goes no faster than it did."""
 
@@ -90,8 +90,8 @@ class Leaps:
         self._seen = 0
         self._still_since: float | None = None
 
-    def take(self, t: float, step: Step, change: float, *, doubtful: bool) -> bool:
-        """Whether the picture of the time t leaps: step and change are how it follows the one before, doubtful says that
+    def observe(self, t: float, step: Step, change: float, *, doubtful: bool) -> bool:
+        """Whether the picture of the time t jumps: step and change are how it follows the one before, doubtful says that
         pictures were lost not long ago."""
         still = self._still_since
         if step == "repeat":
@@ -99,11 +99,11 @@ class Leaps:
             return False
         self._still_since = None
         stood = still is not None and t - still >= STOOD_S
-        leaps = (stood or doubtful) and self._seen >= LEAST_SEEN and change > LEAP * max(self._usual, LEAST_USUAL)
-        if not leaps and change > 0:
+        jumps = (stood or doubtful) and self._seen >= LEAST_SEEN and change > JUMP * max(self._usual, LEAST_USUAL)
+        if not jumps and change > 0:
             self._seen += 1
             self._usual += max(USUAL_PACE, 1 / self._seen) * (change - self._usual)
-        return leaps
+        return jumps
 
 
 def _inner(picture: U8) -> U8:

@@ -65,7 +65,7 @@ def normal_equations(design, moved, weight, ridge, square, right):
 def fit(design, moved, trust, first, stop, finest, ridge, rounds):
     """The terms [T], the residual and the share that agrees, as `engine.registration.head.fit_by_numpy`.
 
-    Rows first..stop - 1 are the head's own; ridge [T, T] is added to the square of the least squares; it is weighted anew
+    Rows first..stop - 1 are the head's own; ridge [T, T] is added to the square of the least squares; it is weighted again
     `rounds` times.
     """
     count, size = len(design), design.shape[2]

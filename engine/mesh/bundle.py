@@ -1,4 +1,4 @@
-"""The file with MediaPipe's face models: which one it is, where it is looked for, what is in it."""
+"""The file with MediaPipe's face models: which one it is, where it is searched for, what is in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Place:
 
 
 def place(setting: Path | None = None) -> Place:
-    """Where the model is looked for: the setting, else the environment variable, else the user's data folder."""
+    """Where the model is searched for: the setting, else the environment variable, else the user's data folder."""
     if setting is not None:
         return Place(setting, "setting landmarks.model")
     named = os.environ.get(VARIABLE)

@@ -69,15 +69,15 @@ class MeshModels(Protocol):
 
 
 def region_around(points: F32) -> Region:
-    """The region in which to look for a face whose mesh was at points [478, >= 2] a moment ago: upright with the face, half as
-    large again as the box around it (as MediaPipe's face landmarker follows a face)."""
+    """The region in which to search for a face whose mesh was at points [478, >= 2] a moment ago: upright with the face, half
+    as large again as the box around it (as MediaPipe's face landmarker follows a face)."""
     low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
     x, y = (low + high) / 2
     return Region(float(x), float(y), _MARGIN * float((high - low).max()), _tilt(*points[list(_EYE_CORNERS), :2]))
 
 
 def region_of_box(left: float, top: float, width: float, height: float, eyes: F32) -> Region:
-    """The region in which to look for a face that a detector framed, with its eyes [2, 2], left and right of the picture."""
+    """The region in which to search for a face that a detector framed, with its eyes [2, 2], left and right of the picture."""
     return Region(left + width / 2, top + height / 2, _MARGIN * max(width, height), _tilt(eyes[0], eyes[1]))
 
 

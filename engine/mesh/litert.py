@@ -2,7 +2,7 @@
 
 The same three networks, fed and read as MediaPipe's face landmarker does it (google-ai-edge/mediapipe,
 tasks/cc/vision/face_landmarker; its twin here is `engine.mesh.tasks`), without its graph around them: no tracker to be
-restarted when a face is looked for elsewhere, no smoothing over time, one set of models for all faces.
+restarted when a face is searched for elsewhere, no smoothing over time, one set of models for all faces.
 
 The detector (BlazeFace, Bazarevsky et al. 2019, arXiv 1907.05047) answers for 896 anchors on two grids of a 128 px view; the
 mesh network sees a face upright at 256 px; the blendshape network reads 146 of the mesh's points.
@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from engine.errors import BackendError
-from engine.faces.view import rgb_window
 from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
+from engine.mesh.view import rgb_window
 from engine.types import F32, F64, U8, Frame
 
 _DETECTOR_PX, _MESH_PX = 128, 256
@@ -47,7 +47,7 @@ class LiteRTModels:
         self._detector = _Network(models["face_detector"], "regressors", "classificators")
         self._mesh = _Network(models["face_landmarks_detector"], "Identity", "Identity_1")
         self._blendshapes = _Network(models["face_blendshapes"], "StatefulPartitionedCall:0")
-        self._view: F32 = np.empty((1, _MESH_PX, _MESH_PX, 3), np.float32)  # written again for each look: a new one is slow
+        self._view: F32 = np.empty((1, _MESH_PX, _MESH_PX, 3), np.float32)  # reused: a new one for each mesh is slow
 
     @property
     def backend(self) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engine.errors import BackendError
-from engine.faces.view import rgb_window
 from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_around
+from engine.mesh.view import rgb_window
 from engine.types import F32, U8, Frame
 
 _WINDOW_PX = 480  # a window twice as long is shrunk

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.errors import ConfigError
+from engine.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
 
-_CLASSES = {"ahmsa": "AhmsaNet", "htnet": "HTNet", "hfa": "HfaNet"}
 
-NAMES = tuple(_CLASSES)
-"""The architectures `build` knows."""
+class Architecture(NamedTuple):
+    """The class of a network; side is the rows and columns of the maps it takes, unless its option `side` says otherwise."""
 
-SIDES = {"ahmsa": 28, "htnet": 28, "hfa": 224}
-"""Rows and columns of the maps that each takes, unless its option `side` says otherwise."""
+    module: str
+    class_name: str
+    side: int
+
+
+ARCHITECTURES = {
+    "ahmsa": Architecture("engine.models.ahmsa", "AhmsaNet", 28),
+    "htnet": Architecture("engine.models.htnet", "HTNet", 28),
+    "hfa": Architecture("engine.models.hfa", "HfaNet", 224),
+}
+"""Every network by the name that settings, recipes, cards and `build` know it by: a new one is its module and a line here."""
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of a name. Raises ConfigError where there is none."""
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"no architecture is called {name!r}; there are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
 
 
 def build(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
@@ -25,15 +40,12 @@ def build(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
     options are the architecture's own (see its class). Raises ConfigError for a name or an option that does not exist or a
     value that cannot be, and BackendError where PyTorch is not installed.
     """
-    if name not in NAMES:
-        raise ConfigError(f"no architecture is called {name!r}; this version builds {', '.join(NAMES)}")
+    chosen = architecture(name)
     if num_classes < 2:
         raise ConfigError(f"a network needs at least two classes, not {num_classes}")
     try:
-        network = getattr(import_module(f"engine.models.{name}"), _CLASSES[name])
+        network = getattr(import_module(chosen.module), chosen.class_name)
     except ModuleNotFoundError as missing:
-        from engine.errors import BackendError
-
         raise BackendError("building a network needs PyTorch; install apexstream[train]") from missing
     try:
         made: nn.Module = network(num_classes, **options)
@@ -42,4 +54,4 @@ def build(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
     return made
 
 
-__all__ = ["NAMES", "SIDES", "build"]
+__all__ = ["ARCHITECTURES", "Architecture", "architecture", "build"]

@@ -8,7 +8,7 @@ convolutions, each of the three behind a norm; an MLP at the end.
 This project's own choices, where the paper is silent: width 64 at every level, 4 heads, a learnt embedding of each patch's
 place, a residual around each of the three parts, reduction 4 in the channel attention, a feed-forward part twice as wide with
 GELU, a 3 x 3 convolution between levels, dropout before the residual sums, an MLP head as wide as the last level; both poolings
-of the channel attention go through the same two convolutions; maps in 0..1 are looked at as 2 map - 1.
+of the channel attention go through the same two convolutions; maps in 0..1 enter as 2 map - 1.
 
 Patches travel channels-last, [B, h, w, C], where a 1 x 1 convolution is a linear layer over the last axis.
 """
@@ -60,7 +60,7 @@ class Block(nn.Module):
 class AhmsaNet(nn.Module):
     """Flow maps [B, 3, side, side] of (u, v, strain) in 0..1 -> class scores (logits) [B, num_classes].
 
-    With standardize, the six channels of `layers.standardized` are looked at rather than the maps as they are (own choice).
+    With standardize, the six channels of `layers.standardized` enter rather than the maps as they are (own choice).
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class AhmsaNet(nn.Module):
     ) -> None:
         super().__init__()
         if min(width, heads, reduction, expansion, patch) < 1:
-            told = f"{width}, {heads}, {reduction}, {expansion}, {patch}"
-            raise ConfigError(f"ahmsa: width, heads, reduction, expansion and patch must be at least 1, not {told}")
+            values = f"{width}, {heads}, {reduction}, {expansion}, {patch}"
+            raise ConfigError(f"ahmsa: width, heads, reduction, expansion and patch must be at least 1, not {values}")
         levels, cells = len(repeats), side // patch
         if width % heads or width % reduction:
             raise ConfigError(f"ahmsa: width {width} must be a multiple of heads ({heads}) and of reduction ({reduction})")

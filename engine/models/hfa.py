@@ -5,8 +5,8 @@ scales, sides 56, 28, 14 and 7. The local one is four multi-scale convolution bl
 attention (EMA); the global one is a retention network whose attention fades with distance. MLFA weighs the four scales at each
 place of the last grid; AAFF weighs the channels of that sum beside the last scale, and a linear layer names the class.
 
-Norms are batch norms unless said otherwise; no dropout. Maps enter as they are, in 0..1. `width` 64 is the published size, all
-other widths follow from it.
+Norms are batch norms unless stated otherwise; no dropout. Maps enter as they are, in 0..1. `width` 64 is the published size,
+all other widths follow from it.
 """
 
 from __future__ import annotations

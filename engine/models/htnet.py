@@ -7,7 +7,7 @@ level that is l from the last cuts its tokens into 2^l x 2^l groups, and attenti
 At these sizes a group holds one token, so attention has nothing to weigh: its softmax is 1 whatever query and key are, and
 their weights get a gradient of zero. That is the published network; it is kept so, and larger sides give groups of several.
 
-The paper tells (2, 2, 8) blocks, its published code (2, 2, 10): `repeats`. Maps enter as they are, in 0..1.
+The paper has (2, 2, 8) blocks, its published code (2, 2, 10): `repeats`. Maps enter as they are, in 0..1.
 """
 
 from __future__ import annotations

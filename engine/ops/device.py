@@ -1,6 +1,6 @@
 """The GPU that the operators' Triton kernels run on: whether there is one, and what its failures mean.
 
-Nothing here imports torch or triton before a cheap look has found an NVIDIA driver: a machine without one never pays for them.
+Nothing here imports torch or triton before an NVIDIA driver was found: a machine without one never pays for them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OLDEST = (8, 0)
 
 
 def interpreted() -> bool:
-    """Whether Triton is told to interpret its kernels on the CPU, which shows their numbers and is slow."""
+    """Whether Triton is set to interpret its kernels on the CPU, which shows their numbers and is slow."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 

@@ -1,4 +1,4 @@
-"""What facial actions say about a large expression, and how that is combined with the network's answer.
+"""Facial actions as evidence for the class of a large expression, combined with the network's answer.
 
 The network was fitted on micro-expressions. The larger a motion, the less its answer means, and the better the mesh sees which
 facial actions make it up. From SMALL_PX on both count, as a product of experts: the network's logarithms, less and less, plus
@@ -8,7 +8,7 @@ unweighted average recall .86 by the actions alone. Only actions that begin coun
 counts as far as brows or lids rise with it: a syllable opens it too.
 
 A large motion with little evidence, of the mouth alone, with the lips of speech, or that ends an expression is likely none of
-the classes. Its probabilities are drawn towards uniform, so that confidence falls. Weights were chosen on 62 people who talk
+the classes. Its probabilities are shrunk towards uniform, so that confidence falls. Weights were chosen on 62 people who talk
 or sit still (none kept back) and on the 14 people's pictures turned into clips (neutral, expression, neutral), and checked on
 such clips of the 12 others.
 """
@@ -49,9 +49,9 @@ EXPRESSIVE = (
     *("mouthSmile", "mouthUpperUp", "mouthFrown", "mouthStretch", "jawOpen"),
     *("browDown", "browInnerUp", "browOuterUp", "eyeWide"),
 )
-"""Blendshapes that are near zero on a face at rest: where they fall, an expression ends."""
+"""Blendshapes that are near zero on a resting face: where they fall, an expression ends."""
 HELD = ("mouthPress", "mouthShrugLower")
-"""Those that a face at rest may show too."""
+"""Those that a resting face may show too."""
 
 ARTICULATION = {"mouthPucker": 1.0, "mouthFunnel": 3.0, "mouthClose": 5.0}
 """Blendshapes of speech; the last two span little."""
@@ -98,24 +98,24 @@ class Actions:
 
 
 @dataclass(frozen=True)
-class Named:
+class Fused:
     """probabilities of the classes if the motion is one of them; none is how likely it is not."""
 
     probabilities: dict[str, float]
     none: float
 
     @property
-    def drawn(self) -> dict[str, float]:
-        """The probabilities, drawn towards uniform by `none`."""
+    def shrunk(self) -> dict[str, float]:
+        """The probabilities, shrunk towards uniform by `none`."""
         if not self.none:
             return self.probabilities
         even = self.none / len(self.probabilities)
         return {name: (1 - self.none) * p + even for name, p in self.probabilities.items()}
 
 
-def seen_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
-    """The facial actions that begin between the onset crops and the apex crops, at least one each; None where the mesh has not
-    looked at the face since the onset."""
+def facial_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
+    """The facial actions that begin between the onset crops and the apex crops, at least one each; None where the mesh was not
+    refreshed since the onset."""
     before, after = _shapes(onset), _shapes(apex)
     if not before or not after or apex[-1].mark.t - apex[-1].mesh_age <= onset[-1].mark.t:
         return None
@@ -154,31 +154,31 @@ def seen_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | None:
     return Actions(sizes, float(upper), change, largest, ending, min(mouthed, _MOST_MOUTHED))
 
 
-def fused(probabilities: Mapping[str, float], intensity: float, actions: Actions | None) -> Named:
-    """The network's probabilities for a motion of an intensity (pixels of the crop), with what the actions say.
+def fuse(probabilities: Mapping[str, float], intensity: float, actions: Actions | None) -> Fused:
+    """The network's probabilities for a motion of an intensity (pixels of the crop), combined with the actions' evidence.
 
     Unchanged where it is no larger than SMALL_PX by flow, regions and mesh, without actions, and for a network of other
     classes than CLASSES.
     """
     if actions is None or (over := _size(intensity, actions) - SMALL_PX) <= 0 or set(probabilities) != set(CLASSES):
-        return Named(dict(probabilities), 0.0)
+        return Fused(dict(probabilities), 0.0)
     share = min(over / (LARGE_PX - SMALL_PX), 1.0)
     network = np.log(np.maximum([probabilities[name] for name in CLASSES], 1e-6)) / (1 + over / DOUBT_PX)
-    known, none = _weighed(network + share * actions.evidence, actions)
-    return Named({name: known[name] for name in probabilities}, share * none)
+    known, none = _weigh(network + share * actions.evidence, actions)
+    return Fused({name: known[name] for name in probabilities}, share * none)
 
 
-def by_actions(actions: Actions) -> Named:
-    """What the actions alone say, where the flow means nothing and the regions' motion may be the head's."""
-    return Named(*_weighed(actions.evidence, replace(actions, upper=0.0)))
+def by_actions(actions: Actions) -> Fused:
+    """The classes by the actions alone, where the flow means nothing and the regions' motion may be the head's."""
+    return Fused(*_weigh(actions.evidence, replace(actions, upper=0.0)))
 
 
 def _size(intensity: float, actions: Actions) -> float:
-    """How large a motion is, in pixels of intensity, by whatever shows it best."""
+    """How large a motion is, in pixels of intensity: the largest of three measures."""
     return max(intensity, CHANGE_PX * actions.change, MOVED_SHARE * actions.moved)
 
 
-def _weighed(logits: F64, actions: Actions) -> tuple[dict[str, float], float]:
+def _weigh(logits: F64, actions: Actions) -> tuple[dict[str, float], float]:
     """The probabilities of logits [3], and how likely the motion is none of the classes."""
     odds = np.exp(logits - logits.max())
     low, high = np.sort(logits)[-2:]

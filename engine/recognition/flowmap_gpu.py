@@ -1,8 +1,8 @@
-"""Many moments of many streams at once, from crops to the network's input, on one device: nothing comes back in between.
+"""From crops to a network's input, many moments of many streams at once on the GPU. Twin: `engine.recognition.flowmap`.
 
-The same steps as `recognizer.face_flow` and `features.network_input` take for one moment on the CPU, each beside its twin:
-brightness matched, flow, the head's motion taken out, strain, the map of 28 x 28 cells, the network's regions. What goes to the
-device are the crops and the mesh's points; the rest is arithmetic on tensors there, in float64 where the fit needs it.
+The same steps, each beside its twin of the same name: brightness matched, flow, the head's motion taken out, strain, the map of
+28 x 28 cells, the cells that the network takes. What goes to the device are the crops and the mesh's points; the rest is
+arithmetic on tensors there, in float64 where the fit needs it, and nothing comes back in between.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 
 from engine.errors import ArrayError
+from engine.geometry import CROP_SIDE, MAP_SIDE, input_grid, keypoints, keypoints_to_map
 from engine.mesh import MESH_POINTS
 from engine.ops import device
 from engine.ops.backend import Backend, choose
 from engine.ops.strain import strain_batch
 from engine.ops.tvl1 import gpu, tvl1_batch
 from engine.ops.tvl1.checks import check_pair
-from engine.recognition.flowmap import CROP_SIDE, SIDE, input_grid, keypoints_to_map
 from engine.recognition.likeness import PATCH_SIDE, PATCH_STEP, SMOOTH_PATCH, face_window
 from engine.recognition.residual import FAR, FAR_SHARE, NEAR, blurring
-from engine.registration.align import HEAD, TRACKED, VOTES, keypoints
+from engine.registration.align import HEAD, TRACKED, VOTES
 from engine.registration.head import CANVAS, MARGIN, RIDGE, ROUNDS
 from engine.types import F32
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Prepared(NamedTuple):
+class FlowMaps(NamedTuple):
     """Of N moments: the network's inputs [N, 3, H, W], the face's own flows [N, 2, 128, 128] in pixels, and how well each flow
     explains the change [N] (`likeness.explained`)."""
 
@@ -43,9 +43,9 @@ class Prepared(NamedTuple):
 
 def network_inputs(
     kind: str, before: torch.Tensor, after: torch.Tensor, landmarks: F32, *, backend: Backend = "auto"
-) -> Prepared:
+) -> FlowMaps:
     """Crops before and after [N, 128, 128], grey 0..255, and the mesh at the second [N, 478, 3] in crop pixels -> what a
-    network is given that takes a kind of `features.INPUTS`, as tensors on one device.
+    network is given that takes a kind of `geometry.INPUTS`, as tensors on one device.
 
     The device is the GPU where the GPU computes, else that of `before`. Raises ArrayError for what does not fit, ConfigError
     for another kind, BackendError for a backend that cannot run and for a GPU that fails on the way.
@@ -58,35 +58,35 @@ def network_inputs(
     check_pair(before, after, many=True)
     grid = input_grid(kind, np.stack([keypoints_to_map(keypoints(mesh)) for mesh in landmarks]))
     if choose(backend, gpu.refusal()) != "gpu":
-        return _prepared(before, after, landmarks, grid, partial(tvl1_batch, backend=backend))
+        return _maps_of(before, after, landmarks, grid, partial(tvl1_batch, backend=backend))
     with device.translated(f"Preparing {len(before)} maps"):
-        return _prepared(before.to(device.home()), after.to(device.home()), landmarks, grid, gpu.solve_batch)
+        return _maps_of(before.to(device.home()), after.to(device.home()), landmarks, grid, gpu.solve_batch)
 
 
-def from_arrays(kind: str, before: F32, after: F32, landmarks: F32) -> Prepared:
+def from_arrays(kind: str, before: F32, after: F32, landmarks: F32) -> FlowMaps:
     """`network_inputs` by the GPU for arrays in host memory, and brought back there. Raises as that does."""
     import torch
 
     found = network_inputs(kind, torch.from_numpy(before), torch.from_numpy(after), landmarks, backend="gpu")
     with device.translated(f"Bringing {len(before)} maps from the GPU"):
-        return Prepared(*(part.cpu().numpy() for part in found))
+        return FlowMaps(*(part.cpu().numpy() for part in found))
 
 
-def _prepared(
+def _maps_of(
     before: torch.Tensor,
     after: torch.Tensor,
     landmarks: F32,
     grid: F32,
     solve: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> Prepared:
+) -> FlowMaps:
     import torch
 
     before, after = before.to(torch.float32), after.to(before.device, torch.float32)
     after = like(after, before)
     flow = solve(before, after)
     alike = explained(before.to(flow.device), after.to(flow.device), flow)
-    flow = without_head(flow, torch.from_numpy(landmarks).to(flow.device))
-    return Prepared(read(whole_maps(flow), torch.tensor(grid, device=flow.device)), flow, alike)
+    flow = take_out_head(flow, torch.from_numpy(landmarks).to(flow.device))
+    return FlowMaps(sample(whole_maps(flow), torch.tensor(grid, device=flow.device)), flow, alike)
 
 
 def explained(before: torch.Tensor, after: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -122,14 +122,14 @@ def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
     return ((pictures - mean_p) * gain + mean_m).clamp(0, 255)
 
 
-def without_head(flow: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+def take_out_head(flow: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
     """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; twin: residual.take_out_head."""
     import torch
 
     points = landmarks[:, TRACKED].double()
     level = points[:, HEAD, 2].mean(1, keepdim=True)
     smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(flow, (4, 4, 4, 4), mode="reflect"), 9, stride=1)
-    moved = read(smooth, points[:, None, :, :2].float())[:, :, 0].transpose(1, 2).double()
+    moved = sample(smooth, points[:, None, :, :2].float())[:, :, 0].transpose(1, 2).double()
     inside = ((points[..., :2] >= 0) & (points[..., :2] <= CROP_SIDE - 1)).all(-1)
     trust = torch.as_tensor(VOTES, device=flow.device) * inside
     terms = _fitted(_design(points[..., :2], points[..., 2] - level), moved, trust)
@@ -182,7 +182,7 @@ def relief(landmarks: torch.Tensor) -> torch.Tensor:
 
 
 def whole_maps(flow: torch.Tensor) -> torch.Tensor:
-    """Flows [N, 2, H, W] -> maps [N, 3, 28, 28]; twin: features.whole_map."""
+    """Flows [N, 2, H, W] -> maps [N, 3, 28, 28]; twin: flowmap.whole_map."""
     import torch
 
     rows, columns = (_on(flow, _averaging(length)) for length in flow.shape[2:])
@@ -192,8 +192,8 @@ def whole_maps(flow: torch.Tensor) -> torch.Tensor:
     return torch.where(flat, 0.0, (cells - low) / (high - low).clamp_min(1e-30))
 
 
-def read(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Maps [N, C, H, W] read bilinearly at positions [N, h, w, 2] of (x, y) in cells -> [N, C, h, w]; twin: features.sample."""
+def sample(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Maps [N, C, H, W] read bilinearly at positions [N, h, w, 2] of (x, y) in cells -> [N, C, h, w]; twin: flowmap.sample."""
     import torch
 
     height, width = maps.shape[2:]
@@ -215,4 +215,6 @@ def _on(tensor: torch.Tensor, values: Any) -> torch.Tensor:
 @lru_cache(maxsize=4)
 def _averaging(length: int) -> F32:
     """[28, length]: the means over the cells of a line of pixels."""
-    return np.asarray(cv2.resize(np.eye(length, dtype=np.float32), (length, SIDE), interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(
+        cv2.resize(np.eye(length, dtype=np.float32), (length, MAP_SIDE), interpolation=cv2.INTER_AREA), np.float32
+    )

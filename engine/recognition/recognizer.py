@@ -1,10 +1,9 @@
 """Onset and apex crops -> which expression, how sure, how strong.
 
-The flow between the two moments, less what is left in it of the head's motion, becomes the network's input
-(`engine.recognition.flowmap`). What facial actions the mesh saw is added to the answer for a large motion
-(`engine.recognition.actions`). Each moment is the mean of the crops within a few hundredths of a second, which halves the
-camera's noise and costs nothing. Many moments at once go to the GPU as one batch, where there is one
-(`engine.recognition.flowmap_gpu`).
+The flow between the two moments, less what is left in it of the head's motion, becomes the network's input: on the CPU one
+moment at a time (`engine.recognition.flowmap`), on a GPU many at once (`engine.recognition.flowmap_gpu`). For a large motion
+the facial actions that the mesh saw are added to the answer (`engine.recognition.actions`). Each moment is the mean of the
+crops within a few hundredths of a second, which halves the camera's noise and costs nothing.
 """
 
 from __future__ import annotations
@@ -14,20 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, BackendError, WeightsError
+from engine.geometry import CROP_SIDE, keypoints, keypoints_to_map
 from engine.mesh import MESH_POINTS
-from engine.ops.backend import Backend, Chosen
-from engine.ops.tvl1 import chosen_for, cpu, prepare, tvl1
-from engine.recognition.actions import CLASSES, Actions, by_actions, fused, seen_actions
+from engine.ops.backend import Chosen
+from engine.ops.tvl1 import chosen_for, cpu, prepare
+from engine.recognition.actions import CLASSES, Actions, by_actions, facial_actions, fuse
 from engine.recognition.chain import chained_flow, spread_out
-from engine.recognition.flowmap import CROP_SIDE, EYE_LIFT, SIDE, keypoints_to_map, network_input, whole_map
-from engine.recognition.likeness import ALIKE, explained, like
+from engine.recognition.flowmap import face_flow, intensity, mean_landmarks, mean_picture, network_input, whole_map
+from engine.recognition.likeness import ALIKE
 from engine.recognition.residual import take_out_head
-from engine.registration.align import keypoints
 from engine.runtime import load
 from engine.types import F32, Crop
 from engine.weights import load_card, weights_for
@@ -56,8 +54,6 @@ HEADS_OWN = ("turned away", "changed too much")
 
 UNREGISTERED_PX = 2.0  # a median disagreement of the head's patches of so much: they lie on something else
 
-_REACH = 14  # half the side, in pixels, of the square around a keypoint in which intensity is measured
-
 
 @dataclass(frozen=True)
 class Recognition:
@@ -73,12 +69,12 @@ class Recognition:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """What is known of a moment before the network; given is its input, None where the flow means nothing, and why."""
+class _Measured:
+    """A moment before it goes to the network; input is None where the flow must not be named, and why says the reason."""
 
     flow: F32
-    strength: float
-    given: F32 | None
+    intensity: float
+    input: F32 | None
     why: str | None = None
 
 
@@ -134,96 +130,94 @@ class Recognizer:
             _check(moment.apex)
             if moment.between:
                 _check(moment.between)
-        return [answer for at in range(0, len(moments), AT_ONCE) for answer in self._named(moments[at : at + AT_ONCE])]
+        return [
+            answer for at in range(0, len(moments), AT_ONCE) for answer in self._recognize_batch(moments[at : at + AT_ONCE])
+        ]
 
-    def _named(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
-        seen = self._seen(moments)
-        given = [one.given for one in seen if one.given is not None]
-        answers = iter(self._run(np.stack(given))) if given else iter(())
+    def _recognize_batch(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
+        measured = self._measure(moments)
+        inputs = [one.input for one in measured if one.input is not None]
+        answers = iter(self._run(np.stack(inputs))) if inputs else iter(())
         return (
-            self._answer(one, moment, None if one.given is None else next(answers))
-            for one, moment in zip(seen, moments, strict=True)
+            self._answer(one, moment, None if one.input is None else next(answers))
+            for one, moment in zip(measured, moments, strict=True)
         )
 
-    def _run(self, given: F32) -> F32:
+    def _run(self, inputs: F32) -> F32:
         """The network's answers [N, classes] to inputs [N, 3, H, W]."""
-        return self.runner(given)
+        return self.runner(inputs)
 
-    def _answer(self, seen: _Seen, moment: Moment, answer: F32 | None) -> Recognition:
+    def _answer(self, measured: _Measured, moment: Moment, answer: F32 | None) -> Recognition:
         classes, below = self.card.classes, self._settings.uncertain_below
-        actions = seen_actions(moment.onset, moment.apex)
+        actions = facial_actions(moment.onset, moment.apex)
         if answer is None:
-            return self._unnamed(seen, actions)
-        named = fused({name: float(p) for name, p in zip(classes, answer, strict=True)}, seen.strength, actions)
-        label, confidence = self.card.label(named.drawn, below)
+            return self._answer_without_flow(measured, actions)
+        fused = fuse({name: float(p) for name, p in zip(classes, answer, strict=True)}, measured.intensity, actions)
+        label, confidence = self.card.label(fused.shrunk, below)
         why = None
         if label == "uncertain":
-            unlike = self.card.label(named.probabilities, below)[0] != "uncertain"
+            unlike = self.card.label(fused.probabilities, below)[0] != "uncertain"
             why = "unlike known expressions" if unlike else "not sure"
-        return Recognition(label, named.drawn, confidence, seen.strength, seen.flow, why)
+        return Recognition(label, fused.shrunk, confidence, measured.intensity, measured.flow, why)
 
-    def _unnamed(self, seen: _Seen, actions: Actions | None) -> Recognition:
-        """The answer where the flow names nothing: what the actions say, if they are clear, else uncertain."""
+    def _answer_without_flow(self, measured: _Measured, actions: Actions | None) -> Recognition:
+        """By facial actions alone, if they are clear, else uncertain."""
         classes = self.card.classes
-        if actions is not None and seen.why in HEADS_OWN and set(classes) == set(CLASSES):
-            said = by_actions(actions).drawn
-            label, confidence = self.card.label(said, self._settings.uncertain_below)
+        if actions is not None and measured.why in HEADS_OWN and set(classes) == set(CLASSES):
+            probabilities = by_actions(actions).shrunk
+            label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
             if label != "uncertain":
-                return Recognition(label, {name: said[name] for name in classes}, confidence, seen.strength, seen.flow)
+                ordered = {name: probabilities[name] for name in classes}
+                return Recognition(label, ordered, confidence, measured.intensity, measured.flow)
         even = 1 / len(classes)
-        return Recognition("uncertain", dict.fromkeys(classes, even), even, seen.strength, seen.flow, seen.why)
+        return Recognition("uncertain", dict.fromkeys(classes, even), even, measured.intensity, measured.flow, measured.why)
 
-    def _seen(self, moments: Sequence[Moment]) -> list[_Seen]:
+    def _measure(self, moments: Sequence[Moment]) -> list[_Measured]:
         if self._flow_backend == "gpu":
             try:
-                return self._seen_on_gpu(moments)
-            except BackendError as lost:
+                return self._measure_on_gpu(moments)
+            except BackendError as error:
                 self._flow_backend = "cpu" if cpu.refusal() is None else "reference"
-                _log.warning("%s; from here on the CPU computes it", lost)
-        return [self._seen_alone(moment) for moment in moments]
+                _log.warning("%s; from here on the CPU computes it", error)
+        return [self._measure_on_cpu(moment) for moment in moments]
 
-    def _seen_alone(self, moment: Moment) -> _Seen:
-        flow, points, alike = self.flow(moment.onset, moment.apex)
+    def _measure_on_cpu(self, moment: Moment) -> _Measured:
+        flow, points, alike = face_flow(moment.onset, moment.apex, backend=self._flow_backend)
         if alike < ALIKE:
-            return self._seen_in_steps(moment)
-        return self._judged(flow, points, _why_not_direct(moment))
+            return self._measure_in_steps(moment)
+        return self._measured(flow, points, _reason_against_direct(moment))
 
-    def _seen_in_steps(self, moment: Moment) -> _Seen:
-        """A moment whose direct flow means nothing, by way of the moments in between."""
+    def _measure_in_steps(self, moment: Moment) -> _Measured:
+        """By the flow chained over the moments in between, where the direct flow does not explain the change."""
         links = [moment.between[k].pixels.astype(np.float32) for k in spread_out(len(moment.between))]
-        pictures = [_mean(moment.onset), *links, _mean(moment.apex)]
-        flow, alike = chained_flow(pictures, _landmarks(moment.onset), backend=self._flow_backend)
-        landmarks = _landmarks(moment.apex)
-        return self._judged(take_out_head(flow, landmarks), keypoints(landmarks), _why_not_chained(moment, alike))
+        pictures = [mean_picture(moment.onset), *links, mean_picture(moment.apex)]
+        flow, alike = chained_flow(pictures, mean_landmarks(moment.onset), backend=self._flow_backend)
+        landmarks = mean_landmarks(moment.apex)
+        return self._measured(take_out_head(flow, landmarks), keypoints(landmarks), _reason_against_chained(moment, alike))
 
-    def _judged(self, flow: F32, points: F32, why: str | None) -> _Seen:
-        """What the network is given of a face's own flow, unless there is a reason why nothing may be named."""
-        given = None if why else network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
-        return _Seen(flow, intensity(flow, points), given, why)
+    def _measured(self, flow: F32, points: F32, why: str | None) -> _Measured:
+        """A face's own flow with the network's input, which is left out where there is a reason why nothing may be fused."""
+        maps = None if why else network_input(self.card.input, whole_map(flow), keypoints_to_map(points))
+        return _Measured(flow, intensity(flow, points), maps, why)
 
-    def _seen_on_gpu(self, moments: Sequence[Moment]) -> list[_Seen]:
+    def _measure_on_gpu(self, moments: Sequence[Moment]) -> list[_Measured]:
         from engine.recognition.flowmap_gpu import from_arrays
 
-        before, after = (np.stack([_mean(moment[end]) for moment in moments]) for end in (0, 1))
-        meshes = np.stack([_landmarks(moment.apex) for moment in moments])
-        seen = []
-        for moment, mesh, given, flow, alike in zip(
-            moments, meshes, *from_arrays(self.card.input, before, after, meshes), strict=True
-        ):
-            why = _why_not_direct(moment)
-            direct = _Seen(flow, intensity(flow, keypoints(mesh)), None if why else given, why)
-            seen.append(direct if alike >= ALIKE else self._seen_in_steps(moment))
-        return seen
-
-    def flow(self, onset: Sequence[Crop], apex: Sequence[Crop]) -> tuple[F32, F32, float]:
-        """`face_flow` by this recognizer's backend."""
-        return face_flow(onset, apex, backend=self._flow_backend)
+        before, after = (np.stack([mean_picture(moment[end]) for moment in moments]) for end in (0, 1))
+        meshes = np.stack([mean_landmarks(moment.apex) for moment in moments])
+        found = from_arrays(self.card.input, before, after, meshes)
+        measured = []
+        for moment, mesh, maps, flow, alike in zip(moments, meshes, *found, strict=True):
+            why = _reason_against_direct(moment)
+            direct = _Measured(flow, intensity(flow, keypoints(mesh)), None if why else maps, why)
+            measured.append(direct if alike >= ALIKE else self._measure_in_steps(moment))
+        return measured
 
 
 def _check(crops: Sequence[Crop]) -> None:
     """Raises ArrayError unless there are crops, of the one size, with a mesh."""
     if not crops:
-        raise ArrayError("a moment is known by one crop at least; none came")
+        raise ArrayError("a moment needs at least one crop; none came")
     for crop in crops:
         if crop.pixels.shape != (CROP_SIDE, CROP_SIDE):
             raise ArrayError(f"a crop is [{CROP_SIDE}, {CROP_SIDE}]; an array of shape {crop.pixels.shape} came")
@@ -231,14 +225,14 @@ def _check(crops: Sequence[Crop]) -> None:
             raise ArrayError(f"a crop has a mesh of {MESH_POINTS} finite points, not {crop.landmarks.shape} or points nowhere")
 
 
-def _why_not_direct(moment: Moment) -> str | None:
-    """Why a change is not named that its direct flow explains; None where nothing speaks against it."""
+def _reason_against_direct(moment: Moment) -> str | None:
+    """Why a change that its direct flow explains is not named; None where it may be."""
     one_reference = moment.onset[-1].anchor == moment.apex[0].anchor
     return None if one_reference or not _turned(moment) else "turned away"
 
 
-def _why_not_chained(moment: Moment, alike: float) -> str | None:
-    """Why a change is not named of which a chained flow explains so much; None where nothing speaks against it."""
+def _reason_against_chained(moment: Moment, alike: float) -> str | None:
+    """Why a change of which a chained flow explains so much (`likeness.face_explained`) is not named; None where it may be."""
     if _turned(moment):
         return "turned away"
     if alike >= ALIKE:
@@ -252,40 +246,3 @@ def _turned(moment: Moment) -> bool:
     first, last = moment.onset[-1], moment.apex[0]
     turn, motion = last.turn - first.turn, last.motion - first.motion
     return float(np.hypot(turn[0], turn[1])) > MOST_TURNED * float(np.hypot(motion[:, 0], motion[:, 1]).max())
-
-
-def face_flow(onset: Sequence[Crop], apex: Sequence[Crop], *, backend: Backend = "auto") -> tuple[F32, F32, float]:
-    """The face's own flow [2, 128, 128] from onset to apex, the five keypoints [5, 2] of the apex, both in crop pixels, and
-    how well the flow explains the change (see `likeness.explained`). Training prepares databases with this very function."""
-    before, after = _mean(onset), _mean(apex)
-    landmarks = _landmarks(apex)
-    after = like(after, before)
-    flow = tvl1(before, after, backend=backend)
-    return take_out_head(flow, landmarks), keypoints(landmarks), explained(before, after, flow)
-
-
-def intensity(flow: F32, points: F32) -> float:
-    """Mean length of the flow [2, H, W] around the keypoint [5, 2] where it is greatest, in pixels; around the eyes as far
-    up as the network's regions reach, so that the brow counts."""
-    size = cv2.magnitude(flow[0], flow[1])
-    points = points.copy()
-    points[:2, 1] -= EYE_LIFT * CROP_SIDE / SIDE
-    columns, rows = np.clip(np.rint(points).astype(int), 0, np.array(size.shape[::-1]) - 1).T
-    around = [
-        size[max(r - _REACH, 0) : r + _REACH + 1, max(c - _REACH, 0) : c + _REACH + 1].mean()
-        for r, c in zip(rows, columns, strict=True)
-    ]
-    return float(max(around))
-
-
-def _mean(crops: Sequence[Crop]) -> F32:
-    total = crops[0].pixels.astype(np.float32)
-    for crop in crops[1:]:
-        total += crop.pixels
-    total /= len(crops)
-    return total
-
-
-def _landmarks(crops: Sequence[Crop]) -> F32:
-    """The mean mesh [478, 3] of crops."""
-    return np.asarray(np.mean([crop.landmarks for crop in crops], axis=0), np.float32)

@@ -11,7 +11,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from engine.recognition.flowmap import CROP_SIDE
+from engine.geometry import CROP_SIDE
 from engine.registration.align import HEAD, TRACKED, VOTES
 from engine.registration.head import CANVAS, MARGIN, fit_head, head_design
 from engine.types import F32

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, apply, compose, keypoints, keypoints_to_crop, similarity
 from engine.quantiles import median
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
-from engine.registration.head import CANVAS, MARGIN, Head, apply, compose, fit_head, head_design, similarity
+from engine.registration.head import CANVAS, MARGIN, Head, fit_head, head_design
 from engine.registration.patches import Patches
 from engine.registration.warp import warp
 from engine.types import F32, F64, U8, Crop, Face, Frame, Mark
@@ -91,13 +91,6 @@ _HEAD_JUMP = 4.0  # pixels from which on the mesh says where the head is, rather
 _HOLD_S = 0.4  # how slowly a patch that is not found goes over to where the mesh puts it
 _CARRY_S = 10.0  # what is carried over a change of reference fades so slowly, or errors of many changes would pile up
 _EYE_LINES = np.array([[(33, 133), (160, 144), (158, 153)], [(263, 362), (387, 373), (385, 380)]])  # width, two heights
-
-
-def keypoints(points: F32) -> F32:
-    """The five points of the map (eyes, nose tip, lip corners; [5, 2]) from mesh points [478, >= 2]."""
-    xy = points[:, :2]
-    eyes = [xy[[33, 133]].mean(axis=0), xy[[362, 263]].mean(axis=0)]
-    return np.asarray([*eyes, xy[1], xy[61], xy[291]], np.float32)
 
 
 def eye_opening(points: F32) -> float:

@@ -11,34 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.geometry import CROP_SIDE
 from engine.kernels import Compiled, machine_code
 from engine.quantiles import median
-from engine.recognition.flowmap import CROP_SIDE
 from engine.types import F64
 
 MARGIN = 16  # the registration sees this much more than the crop, on each side
 CANVAS = CROP_SIDE + 2 * MARGIN
-
-
-def similarity(source: F64, target: F64) -> F64:
-    """The [2, 3] similarity that takes points [N, 2] to points [N, 2] with least squares (Umeyama 1991, no reflection)."""
-    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
-    s, t = source - mean_s, target - mean_t
-    square = max(float((s * s).sum()), 1e-9)
-    a = float((s * t).sum()) / square
-    b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / square
-    rotation = np.array([[a, -b], [b, a]])
-    return np.column_stack([rotation, mean_t - rotation @ mean_s])
-
-
-def apply(transform: F64, points: F64) -> F64:
-    """Points [N, 2] through a [2, 3] transform."""
-    return np.asarray(points @ transform[:, :2].T + transform[:, 2])
-
-
-def compose(outer: F64, inner: F64) -> F64:
-    """The [2, 3] transform that does inner, then outer."""
-    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
 @dataclass(frozen=True, eq=False)

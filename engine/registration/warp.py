@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from engine.geometry import apply, compose
 from engine.kernels import Compiled, machine_code
-from engine.registration.head import CANVAS, apply, compose
+from engine.registration.head import CANVAS
 from engine.types import F64, U8
 
 SPARE = 5  # pixels around what is sampled, so that the kernel finds no border there

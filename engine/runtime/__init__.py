@@ -1,4 +1,4 @@
-"""Running a network: one contract (`Runner`), several backends, the choice made once and told.
+"""Running a network: one contract (`Runner`), several backends, the choice made once and reported.
 
 Order of preference of "auto": "tensorrt" (compiled for the GPU), "cuda" (ONNX Runtime on the GPU), "ort" (ONNX Runtime on the
 CPU, always installed), "eager" (PyTorch on the CPU).
@@ -15,7 +15,7 @@ from typing import Literal
 from engine.errors import BackendError, WeightsError
 from engine.runtime import gpu, ort
 from engine.runtime.contract import Runner
-from engine.runtime.fallback import FallingBack, Opener
+from engine.runtime.fallback import FallbackRunner, Opener
 
 BackendName = Literal["auto", "tensorrt", "cuda", "ort", "eager"]
 
@@ -56,7 +56,7 @@ def refusal(backend: str) -> str | None:
 def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | None = None) -> Runner:
     """Load an exported network (ONNX file) on a backend: maps [B, 3, H, W] float32 in 0..1 -> probabilities [B, K] float32.
 
-    "auto" takes the first backend that can run here; the runner tells which (`backend`, `device`) and why others before it
+    "auto" takes the first backend that can run here; the runner names it (`backend`, `device`) and why others before it
     were not taken (`refusals`). A GPU that fails later is left for the next backend, also where it was asked for by name.
     cache is a folder for networks compiled by TensorRT; without one they are compiled at every start, unless
     `apexstream export --backend tensorrt` has put one beside the file. Raises BackendError for a backend that does not exist or
@@ -69,14 +69,14 @@ def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | No
         raise WeightsError(f"there is no network file {path}")
     chain: list[tuple[str, Opener]] = [(name, partial(_open, name, path, cache)) for name in NEEDS]
     if backend == "auto":
-        return FallingBack(chain)
+        return FallbackRunner(chain)
     try:
         asked = _open(backend, path, cache)
     except BackendError as reason:
         raise BackendError(f"backend {backend} cannot run here: {reason}") from reason
     if backend not in DEVICE:
         return asked
-    return FallingBack([(backend, lambda: asked), *chain[list(NEEDS).index(backend) + 1 :]])
+    return FallbackRunner([(backend, lambda: asked), *chain[list(NEEDS).index(backend) + 1 :]])
 
 
 def _open(backend: str, path: Path, cache: Path | None) -> Runner:

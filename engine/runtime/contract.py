@@ -1,4 +1,4 @@
-"""What every backend that runs a network promises."""
+"""The interface of every backend that runs a network, and checks of what goes in and comes out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Runner(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What happened on the way that a user should hear, in sentences: a compiled network that had to be made anew."""
+        """Sentences for the user, such as that a network had to be compiled again."""
 
     def __call__(self, maps: F32) -> F32:
         """Maps [B, 3, H, W] -> probabilities [B, K]; ArrayError for anything else. B may be 0.
@@ -48,7 +48,7 @@ class Runner(Protocol):
         """
 
 
-def answered(answers: F32) -> F32:
+def finite(answers: F32) -> F32:
     """The answers, once they are known to be finite; else BackendError, so that another backend may try."""
     if not np.isfinite(answers).all():
         raise BackendError("the network's answers are not finite")
@@ -63,5 +63,5 @@ def checked(maps: F32, shape: tuple[int, int, int]) -> F32:
     if maps.ndim != 4 or maps.shape[1:] != shape:
         raise ArrayError(f"this network takes maps of shape [B, {', '.join(map(str, shape))}], not {list(maps.shape)}")
     if not np.isfinite(maps).all():
-        raise ArrayError("a map holds values that are not finite (NaN or infinity); look at the flow it was made of")
+        raise ArrayError("a map holds values that are not finite (NaN or infinity); check the flow it was made of")
     return np.ascontiguousarray(maps)

@@ -1,4 +1,4 @@
-"""Eager PyTorch: the same network rebuilt from its source, for machines with PyTorch and as the judge of exports."""
+"""Eager PyTorch: the same network rebuilt from its source, for machines with PyTorch and as the reference for exports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import ApexError, BackendError, WeightsError
-from engine.runtime.contract import answered, checked
+from engine.runtime.contract import checked, finite
 from engine.runtime.graph import check_graph
 from engine.types import F32
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 class EagerRunner:
     """A Runner on PyTorch, CPU: see `engine.runtime.contract.Runner`.
 
-    The network is built anew by the name and options written in the ONNX file and filled with the parameters that the file
+    The network is rebuilt by the name and options written in the ONNX file and filled with the parameters that the file
     carries under their PyTorch names; nothing of the ONNX graph is used.
     """
 
     backend = "eager"
     notes: tuple[str, ...] = ()
 
-    def __init__(self, weights: Path, refusals: dict[str, str] | None = None) -> None:
+    def __init__(self, weights: Path) -> None:
         self._network, description = rebuild(weights)
         self.device = "CPU, PyTorch"
-        self.refusals = dict(refusals or {})
+        self.refusals: dict[str, str] = {}
         self.classes: tuple[str, ...] = tuple(description["classes"])
         channels, height, width = description["input_shape"]
         self.input_shape: tuple[int, int, int] = (channels, height, width)
@@ -47,7 +47,7 @@ class EagerRunner:
                 out: F32 = self._network(torch.from_numpy(maps)).numpy()
         except (RuntimeError, MemoryError) as cause:
             raise BackendError(f"PyTorch failed: {cause}") from cause
-        return answered(out)
+        return finite(out)
 
 
 def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Compiled networks as files: what an engine is valid for is written in front of it and checked before it is used.
 
 A file is one line of JSON, the key and the SHA-256 of what follows, then the engine as TensorRT serialized it. An engine runs
-only where it was built for: any difference from the key asked for is told in words, and the caller builds anew. Where the
-files lie is the caller's choice.
+only where it was built for: any difference from the key asked for is reported in words, and the caller compiles
+again. Where the files lie is the caller's choice.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WORDS = {
     "shapes": "was built for maps {theirs}, not {ours}",
     "flags": "was built with {theirs}, not {ours}",
 }
-"""What each difference from the key means, said of a file."""
+"""What each difference from the key means for a file."""
 
 
 def key_of(onnx_sha256: str, version: str, gpu: Gpu, shapes: str, flags: str) -> EngineKey:
@@ -74,10 +74,10 @@ def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
         return None, f"{path} cannot be read ({cause.strerror})"
     head, _, engine = content.partition(b"\n")
     try:
-        told = json.loads(head)
-        if told["format"] != FORMAT or told["sha256"] != sha256_of(engine):
+        header = json.loads(head)
+        if header["format"] != FORMAT or header["sha256"] != sha256_of(engine):
             return None, f"{path} is damaged"
-        theirs = {name: str(told["key"][name]) for name in WORDS}
+        theirs = {name: str(header["key"][name]) for name in WORDS}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None, f"{path} is no engine of apexstream"
     ours = asdict(key)

@@ -1,4 +1,4 @@
-"""A network that goes on when its device fails in mid-stream: the next backend of the chain takes the same maps."""
+"""A network that goes on when its device fails: the next backend of the chain takes the same maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Opener = Callable[[], Runner]
 """Opens one backend. Raises BackendError with the reason where it cannot run here."""
 
 
-class FallingBack:
+class FallbackRunner:
     """A Runner over a chain of backends, best first: see `engine.runtime.contract.Runner`.
 
     The first that opens runs. Where a call fails (the GPU is out of memory, or gone) the next that opens answers it and all
@@ -51,7 +51,7 @@ class FallingBack:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was lost on the way, then what the backend that runs now has to tell."""
+        """Backends lost so far, then the notes of the one that runs now."""
         return (*self._lost, *self._runner.notes)
 
     def __call__(self, maps: F32) -> F32:
@@ -72,9 +72,9 @@ class FallingBack:
         self._over = True
         self._runner = self._opened(lost)
         self._over = False
-        told = f"the network no longer runs on {lost.device} ({failed}); {self.backend} on {self.device} goes on"
-        self._lost.append(told)
-        log.warning("%s", told)
+        note = f"the network no longer runs on {lost.device} ({failed}); {self.backend} on {self.device} goes on"
+        self._lost.append(note)
+        log.warning("%s", note)
 
     def _opened(self, lost: Runner | None = None) -> Runner:
         """The next that opens; in place of one that was lost, a network's file that is gone meanwhile is one more refusal."""

@@ -25,7 +25,7 @@ HALVED = ("Gemm", "MatMul", "Conv")
 """Operations of which all inputs and the output are of one type."""
 
 PREPARATION = 1
-"""To be counted up where `prepared` gives something else than before: engines of before are then compiled anew."""
+"""To be counted up where `prepared` gives something else than before: engines of before are then compiled again."""
 
 KEPT = "kernel."
 """What the names of parameters begin with that stay in 32 bits, with all that is worked out of them alone."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.errors import BackendError, WeightsError
 from engine.runtime import gpu
-from engine.runtime.contract import answered, checked
+from engine.runtime.contract import checked, finite
 from engine.runtime.graph import check_graph
 from engine.types import F32
 
@@ -39,11 +39,11 @@ class OrtRunner:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, weights: Path, refusals: dict[str, str] | None = None, backend: Literal["ort", "cuda"] = "ort") -> None:
+    def __init__(self, weights: Path, backend: Literal["ort", "cuda"] = "ort") -> None:
         self.backend: str = backend
         self._session = open_session(weights, PROVIDERS[backend])
         self.device = DEVICES[backend]
-        self.refusals = dict(refusals or {})
+        self.refusals: dict[str, str] = {}
         self.classes, self.input_shape = _described(self._session, weights)
 
     def __call__(self, maps: F32) -> F32:
@@ -55,7 +55,7 @@ class OrtRunner:
             out: F32 = self._session.run(["probabilities"], {"maps": maps})[0]
         except Exception as cause:
             raise BackendError(f"ONNX Runtime failed: {_first_line(cause)}") from cause
-        return answered(out)
+        return finite(out)
 
 
 def cuda_refusal() -> str | None:

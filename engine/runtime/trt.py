@@ -2,15 +2,14 @@
 
 From an ONNX file: folded, products in half precision (`engine.runtime.half`) -> a strongly typed TensorRT network -> an engine
 for batches of 1 to MAX_BATCH maps, kept as a file (`engine.runtime.engines`) -> copies and computation of each batch size as
-one CUDA graph. Before an engine is used, and before it is kept, its answers are held against ONNX Runtime's on the CPU.
+one CUDA graph. Before an engine is used, and before it is kept, its answers are compared with ONNX Runtime's on the CPU.
 
-Names and signatures are held against the real TensorRT 11 bindings by the tests, which need no GPU for it.
+Names and signatures are checked against the real TensorRT 11 bindings by the tests, which need no GPU for it.
 """
 
 from __future__ import annotations
 
 import logging
-import weakref
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,16 +19,15 @@ import numpy as np
 
 from engine.errors import BackendError, OutputError, WeightsError
 from engine.runtime import engines, gpu
-from engine.runtime.contract import answered, checked
-from engine.runtime.cuda import Stream
+from engine.runtime.contract import checked, finite
 from engine.runtime.engines import EngineKey
 from engine.runtime.half import PREPARATION, prepared
 from engine.runtime.ort import OrtRunner
+from engine.runtime.trt_session import BINDING_ERRORS, MAX_BATCH, Session, error_logger
 from engine.types import F32
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 64
 USUAL_BATCH = 1
 WORKSPACE = 256 << 20
 """Bytes of GPU memory that compiling may use for each layer's scratch."""
@@ -38,10 +36,6 @@ TOLERANCES = {"float16": 2e-3, "float32": 1e-4}
 """Greatest difference of a probability from ONNX Runtime's on the CPU, in the order in which they are tried. With the shipped
 network's products rounded to half precision, no probability of 442 real maps moves by more than 9e-5 (2e-4 with PyTorch's
 autocast) and no label changes; float32 leaves room for sums in another order."""
-
-
-FOREIGN = (RuntimeError, ValueError, TypeError)
-"""What the bindings themselves raise."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,8 @@ class Libraries:
 class TrtRunner:
     """A Runner on TensorRT: see `engine.runtime.contract.Runner`.
 
-    A compiled network is looked for beside the ONNX file, then in the folder cache. One that has to be built is kept there, if
-    a folder is given, with the timings that make the next build quick. Raises BackendError where TensorRT cannot run the
+    A compiled network is searched for beside the ONNX file, then in the folder cache. One that has to be built is kept there,
+    if a folder is given, with the timings that make the next build quick. Raises BackendError where TensorRT cannot run the
     network, WeightsError for a file that is no network.
     """
 
@@ -74,20 +68,19 @@ class TrtRunner:
     def __init__(
         self,
         weights: Path,
-        refusals: dict[str, str] | None = None,
         *,
         cache: Path | None = None,
         libraries: Libraries | None = None,
     ) -> None:
-        judge = OrtRunner(weights)
-        self.classes, self.input_shape = judge.classes, judge.input_shape
-        self.refusals = dict(refusals or {})
+        reference = OrtRunner(weights)
+        self.classes, self.input_shape = reference.classes, reference.input_shape
+        self.refusals: dict[str, str] = {}
         self.notes: list[str] = []
         self._libraries = libraries or Libraries.here()
-        self._log = _log_for(self._libraries.trt)
+        self._log = error_logger(self._libraries.trt)
         self._weights, self._cache = weights, cache
         self._sha256 = engines.sha256_of(weights.read_bytes())
-        precision, self._session = self._kept(judge) or self._built(judge)
+        precision, self._session = self._from_file(reference) or self._compiled(reference)
         self.precision = precision
         self.device = f"{self._libraries.gpu.name}, TensorRT {self._libraries.trt.__version__}, {precision}"
 
@@ -95,7 +88,7 @@ class TrtRunner:
         """Maps [B, 3, H, W] -> probabilities [B, K]. Raises BackendError where the GPU fails."""
         maps = checked(maps, self.input_shape)
         parts = [self._session.run(maps[at : at + MAX_BATCH]) for at in range(0, len(maps), MAX_BATCH)]
-        return answered(np.concatenate(parts)) if parts else np.zeros((0, len(self.classes)), np.float32)
+        return finite(np.concatenate(parts)) if parts else np.zeros((0, len(self.classes)), np.float32)
 
     def close(self) -> None:
         """Give the GPU's memory back."""
@@ -116,50 +109,51 @@ class TrtRunner:
         """What an engine's file is called, beside the network and in the cache alike."""
         return self.key(precision).file_name(self._weights.stem, precision)
 
-    def _kept(self, judge: OrtRunner) -> tuple[str, _Session] | None:
-        """An engine from a file, held against ONNX Runtime; a note for each file that is of no use."""
-        useless: list[str] = []
+    def _from_file(self, reference: OrtRunner) -> tuple[str, Session] | None:
+        """An engine from a file that answers as ONNX Runtime does; a note for each file that cannot be used."""
+        rejected: list[str] = []
         folders = dict.fromkeys((self._weights.parent, self._cache or self._weights.parent))
         for precision in TOLERANCES:
             for path in (folder / self.file_name(precision) for folder in folders):
                 engine, reason = engines.read(path, self.key(precision))
                 if engine is not None:
-                    session, reason = self._judged(judge, engine, precision)
+                    session, reason = self._verified(reference, engine, precision)
                     if session is not None:
-                        self.notes += useless
+                        self.notes += rejected
                         return precision, session
                     reason = f"{path} is not used: {reason}"
                 if reason:
-                    useless.append(reason)
-        self.notes += [f"{reason}; the network is compiled anew" for reason in useless]
+                    rejected.append(reason)
+        self.notes += [f"{reason}; the network is compiled again" for reason in rejected]
         return None
 
-    def _built(self, judge: OrtRunner) -> tuple[str, _Session]:
+    def _compiled(self, reference: OrtRunner) -> tuple[str, Session]:
         """A new engine, as precise as it has to be, kept in the cache."""
         log.warning("TensorRT compiles %s for %s, which can take minutes", self._weights.name, self._libraries.gpu.name)
         why = ""
         for precision in TOLERANCES:
             try:
                 engine = self._compile(prepared(self._weights, half=precision == "float16"))
-            except (BackendError, WeightsError, ImportError, *FOREIGN) as cause:
+            except (BackendError, WeightsError, ImportError, *BINDING_ERRORS) as cause:
                 session, why = None, str(cause)
             else:
-                session, why = self._judged(judge, engine, precision)
+                session, why = self._verified(reference, engine, precision)
             if session is not None:
                 self._keep(precision, engine)
                 return precision, session
             self.notes.append(f"{precision} is not used: {why}")
         raise BackendError(f"TensorRT cannot run {self._weights}: {why}")
 
-    def _judged(self, judge: OrtRunner, engine: bytes, precision: str) -> tuple[_Session | None, str]:
+    def _verified(self, reference: OrtRunner, engine: bytes, precision: str) -> tuple[Session | None, str]:
         """The engine ready to run, or why not: what it answers to noise must be what ONNX Runtime answers."""
+        libraries, shape = self._libraries, self.input_shape
         try:
-            session = _Session(self._libraries, self._log, engine, self.input_shape, len(self.classes))
-        except (BackendError, *FOREIGN) as cause:
+            session = Session(libraries.trt, libraries.cuda, self._log, engine, shape=shape, classes=len(self.classes))
+        except (BackendError, *BINDING_ERRORS) as cause:
             return None, str(cause)
         probes = np.random.default_rng(0).random((5, *self.input_shape), np.float32)
         try:
-            worst = max(float(np.abs(session.run(part) - judge(part)).max()) for part in (probes, probes[:1]))
+            worst = max(float(np.abs(session.run(part) - reference(part)).max()) for part in (probes, probes[:1]))
         except BackendError as cause:
             session.close()
             return None, str(cause)
@@ -169,7 +163,7 @@ class TrtRunner:
         return None, f"its answers differ from ONNX Runtime's by {worst:.1e} (allowed {TOLERANCES[precision]:.0e})"
 
     def _keep(self, precision: str, engine: bytes) -> None:
-        """Into the cache; a disk that refuses costs the next start its time, no more."""
+        """Into the cache; a disk that refuses only makes the next start slower."""
         if self._cache is None:
             return
         try:
@@ -184,8 +178,8 @@ class TrtRunner:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, self._log)
         if not parser.parse(content):
-            told = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-            raise BackendError(f"TensorRT cannot read the network: {'; '.join(told[:3])}")
+            errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+            raise BackendError(f"TensorRT cannot read the network: {'; '.join(errors[:3])}")
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -197,7 +191,7 @@ class TrtRunner:
         timings = self._timings(config)
         serialized = builder.build_serialized_network(network, config)
         if serialized is None:
-            raise BackendError(f"TensorRT cannot compile the network{self._log.told()}")
+            raise BackendError(f"TensorRT cannot compile the network{self._log.last_error()}")
         if self._cache is not None:
             self._keep_timings(timings)
         return bytes(serialized)
@@ -219,7 +213,7 @@ class TrtRunner:
                 self.notes.append(f"the timings of earlier compilations are not used: {path} cannot be read ({cause.strerror})")
         timings = config.create_timing_cache(kept)
         if kept and (timings is None or not config.set_timing_cache(timings, False)):
-            self.notes.append(f"{path} is of another GPU or damaged and begun anew")
+            self.notes.append(f"{path} is of another GPU or damaged, and is replaced")
             kept, timings = b"", config.create_timing_cache(b"")
         if not kept:
             config.set_timing_cache(timings, False)
@@ -232,93 +226,3 @@ class TrtRunner:
             engines.replace(path, bytes(timings.serialize()))
         except OutputError as cause:
             self.notes.append(f"the timings of this compilation are not kept: {cause}")
-
-
-class _Session:
-    """An engine on the GPU with its buffers; runs 1 to MAX_BATCH maps."""
-
-    def __init__(self, libraries: Libraries, log: Any, engine: bytes, shape: tuple[int, int, int], classes: int) -> None:
-        self._log = log
-        self._runtime = libraries.trt.Runtime(log)  # outlives the engine
-        self._engine = self._runtime.deserialize_cuda_engine(engine)
-        if self._engine is None:
-            raise BackendError(f"TensorRT does not take the compiled network{log.told()}")
-        self._closed = False
-        self._contexts: list[Any] = []
-        self._graphs: dict[int, Any] = {}
-        self._stream = Stream(libraries.cuda)
-        weakref.finalize(self, self._stream.close)
-        try:
-            self._maps, self._maps_at = self._stream.on_host(MAX_BATCH, *shape)
-            self._answers, self._answers_at = self._stream.on_host(MAX_BATCH, classes)
-            self._maps_device = self._stream.on_device(self._maps.nbytes)
-            self._answers_device = self._stream.on_device(self._answers.nbytes)
-        except BackendError:
-            self._stream.close()
-            raise
-
-    def run(self, maps: F32) -> F32:
-        """[B, 3, H, W] -> [B, K] for B of 1 to MAX_BATCH, padded to a power of two so that few graphs serve all."""
-        if self._closed:
-            raise BackendError("the compiled network is closed")
-        size = 1 << (len(maps) - 1).bit_length()
-        self._maps[: len(maps)] = maps
-        self._maps[len(maps) : size] = 0
-        try:
-            if size not in self._graphs:
-                self._graphs[size] = self._recorded(size)
-            self._graphs[size]()
-            self._stream.wait()
-        except FOREIGN as cause:
-            raise BackendError(f"TensorRT failed: {cause}") from cause
-        return self._answers[: len(maps)].copy()
-
-    def close(self) -> None:
-        """Give everything on the GPU back, and the memory that maps and answers lie in: nothing runs any more."""
-        self._closed = True
-        self._graphs.clear()
-        self._stream.close()
-        self._contexts.clear()
-
-    def _recorded(self, size: int) -> Any:
-        """The CUDA graph of one batch size, with a context of its own, which nobody changes after. It is run once before, as
-        TensorRT asks after a change of shape."""
-        context = self._engine.create_execution_context()
-        if context is None:
-            raise BackendError(f"the GPU has no room for the compiled network{self._log.told()}")
-        self._contexts.append(context)
-        if not context.set_input_shape("maps", (size, *self._maps.shape[1:])):
-            raise BackendError(f"TensorRT does not take {size} maps at once{self._log.told()}")
-        for name, address in (("maps", self._maps_device), ("probabilities", self._answers_device)):
-            if not context.set_tensor_address(name, int(address)):
-                raise BackendError(f"the compiled network has no {name!r}{self._log.told()}")
-
-        def work() -> None:
-            self._stream.to_device(self._maps_device, self._maps_at, self._maps[:size].nbytes)
-            if not context.execute_async_v3(int(self._stream.handle)):
-                raise BackendError(f"TensorRT cannot run the network{self._log.told()}")
-            self._stream.to_host(self._answers_at, self._answers_device, self._answers[:size].nbytes)
-
-        work()
-        self._stream.wait()
-        return self._stream.recorded(work)
-
-
-def _log_for(trt: Any) -> Any:
-    """A TensorRT logger that keeps the last error for our own messages and prints nothing."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.last = message.strip()
-
-        def told(self) -> str:
-            """The last error as the end of a sentence, once."""
-            said, self.last = self.last, ""
-            return f" ({said})" if said else ""
-
-    return Log()

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.config import InputKind
-from engine.errors import ConfigError, WeightsError
-from engine.models import NAMES
-from engine.recognition.flowmap import INPUTS
+from engine.errors import WeightsError
+from engine.geometry import INPUTS
+from engine.models import architecture
 
 _HERE = Path(__file__).parent
 
@@ -20,7 +20,7 @@ DEFAULT = "ahmsa-3db"
 """The network used where none is named."""
 
 JUDGE = "judge"
-"""The network that tells expressions from what else faces do (`engine.spotting.judge`); it names no class."""
+"""The network that separates expressions from what else faces do (`engine.spotting.judge`); it names no class."""
 
 
 _WORDS = r"^\w[\w .+-]{0,63}$"
@@ -52,7 +52,7 @@ class Card(Hashed):
     classes: tuple[Annotated[str, Field(pattern=_WORDS)], ...] = Field(min_length=2, max_length=64)
     """In the order of the output's columns."""
     input: InputKind
-    """What it is fed with, one of `engine.recognition.flowmap.INPUTS`."""
+    """What it is fed with, one of `engine.geometry.INPUTS`."""
     input_shape: tuple[int, int, int]
     temperature: float = Field(gt=0)
     """By which the logits are divided in the file, so that confidence is calibrated on held-out subjects."""
@@ -98,11 +98,10 @@ def shipped() -> tuple[str, ...]:
 def weights_for(network: str) -> Path:
     """The shipped ONNX file of an architecture of `engine.models`; the default network where it is of that architecture.
 
-    Raises ConfigError for an architecture that does not exist, and WeightsError, which tells how to make such a file, where
+    Raises ConfigError for an architecture that does not exist, and WeightsError, which says how to make such a file, where
     none is shipped.
     """
-    if network not in NAMES:
-        raise ConfigError(f"no architecture is called {network!r}; there are {', '.join(NAMES)}")
+    architecture(network)
     for name in shipped():
         if json.loads((_HERE / f"{name}.json").read_bytes())["network"] == network:
             return _HERE / f"{name}.onnx"

@@ -11,9 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, REGIONS, SIDE, keypoints_to_crop
-from engine.registration.align import keypoints
-from engine.registration.head import similarity
+from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, FIVE_REGIONS, MAP_SIDE, keypoints, keypoints_to_crop, similarity
 from engine.types import F32, F64, U8, Face, Frame
 from stream.messages import Arrival, Preview, PreviewWish, Sink
 
@@ -39,7 +37,7 @@ CONTOURS: tuple[tuple[int, ...], ...] = (
 
 _POINTS = np.array([index for line in CONTOURS for index in line])
 _CANONICAL = keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64)
-_CELL = CROP_SIDE / SIDE
+_CELL = CROP_SIDE / MAP_SIDE
 
 
 class PreviewMaker:
@@ -83,14 +81,14 @@ def draw(stream: str, frame: Frame, faces: Sequence[Face], wish: PreviewWish) ->
 def region_boxes(points: F32) -> F64:
     """[5, 4] boxes (x, y, width, height) of the five regions, in pixels of the frame that the mesh [478, 3] belongs to.
 
-    They are the parts of the face that the network gets (`engine.recognition.flowmap.REGIONS`), drawn upright.
+    They are the parts of the face that the network gets (`engine.geometry.FIVE_REGIONS`), drawn upright.
     """
     here = keypoints(points).astype(np.float64)
     placed = similarity(_CANONICAL, here)
     turn = placed[:, :2] * _CELL
     scale = float(np.hypot(turn[0, 0], turn[1, 0]))
     boxes = []
-    for region in REGIONS:
+    for region in FIVE_REGIONS:
         x, y = here[region.keypoint] - turn[:, 1] * region.lift
         wide, high = region.columns * scale, region.rows * scale
         boxes.append((x - wide / 2, y - high / 2, wide, high))

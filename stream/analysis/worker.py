@@ -178,9 +178,9 @@ class Worker:
             self._sink.signal(signal)
         self._previews.offer(arrival, faces)
         if not self._frames:
-            pipeline.foresee()
+            pipeline.recognize_ahead()
         if not self._frames:
-            pipeline.look_around(frame)
+            pipeline.search_ahead(frame)
         self._processed(self.stream, time.monotonic() - began, len(self._frames))
 
     def _hand_over(self, events: Sequence[Event]) -> None:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from engine.config import PipelineSettings, RecognizerSettings, load_settings, parse_settings, read_toml
 from engine.errors import ConfigError
-from engine.models import NAMES
+from engine.models import ARCHITECTURES
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -25,21 +25,21 @@ def test_values_come_from_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"spoter": {}}, "here: spoter: extra inputs"),
         ({"landmarks": {"faces": 1}}, r"here: landmarks\.faces: extra inputs"),
         ({"landmarks": {"max_faces": 0}}, r"here: landmarks\.max_faces: .*greater than or equal to 1"),
-        ({"recognizer": {"network": "resnet"}}, r"here: recognizer\.network: .*'ahmsa', 'htnet' or 'hfa'"),
+        ({"recognizer": {"network": "resnet"}}, r"here: recognizer\.network: .*'resnet'; there are ahmsa, htnet, hfa"),
         ({"recognizer": {"uncertain_below": 2}}, r"here: recognizer\.uncertain_below: .*less than or equal to 1"),
     ],
 )
-def test_mistakes_are_told_with_their_place(content: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_mistakes_are_reported_with_their_place(content: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse_settings(content, "here")
 
 
-def test_a_file_that_is_no_toml_or_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_toml_or_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
         read_toml(tmp_path / "none.toml")
     (tmp_path / "a.toml").write_text("a = = 1")
@@ -55,11 +55,11 @@ def test_settings_are_frozen() -> None:
         PipelineSettings().landmarks.max_faces = 3  # type: ignore[misc]
 
 
-def test_every_architecture_can_be_asked_for() -> None:
-    assert [RecognizerSettings.model_validate({"network": name}).network for name in NAMES] == list(NAMES)
+def test_every_architecture_can_be_configured() -> None:
+    assert [RecognizerSettings.model_validate({"network": name}).network for name in ARCHITECTURES] == list(ARCHITECTURES)
 
 
-def test_settings_nested_without_end_are_told_in_one_sentence(tmp_path: Path) -> None:
+def test_settings_nested_without_end_are_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "deep.toml"
     for text in ("a = " + "[" * 5000 + "]" * 5000, "a = " + "{a = " * 5000 + "1" + "}" * 5000):
         path.write_text(text)
@@ -67,6 +67,6 @@ def test_settings_nested_without_end_are_told_in_one_sentence(tmp_path: Path) ->
             read_toml(path)
 
 
-def test_a_path_that_no_system_has_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_path_that_no_system_has_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model is no possible path"):
         parse_settings({"landmarks": {"model": "a\0b"}})

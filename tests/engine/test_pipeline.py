@@ -80,12 +80,12 @@ def located(clip: Clip) -> tuple[Located, list[Event]]:
     one = Pipeline.from_config(stream="clip")
     ahead: queue.Queue[tuple[Frame, list[Face]] | None] = queue.Queue(maxsize=8)
 
-    def look() -> None:
+    def run_locate() -> None:
         for frame in clip.frames:
             ahead.put((frame, one.locate(frame)))
         ahead.put(None)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=run_locate)
     thread.start()
     handed: Located = []
     events: list[Event] = []
@@ -231,7 +231,7 @@ def test_an_event_says_whether_the_face_spoke_for_a_third_of_it(
     assert asked == [(event.onset.t, (event.offset or event.apex).t) for event in events]
 
 
-def test_activities_are_told_once_and_a_gap_ends_them(make: Make) -> None:
+def test_activities_are_returned_once_and_a_gap_ends_them(make: Make) -> None:
     clip = render(preset("clean", "hopper", 30, seed=3, duration_s=4, n_events=0, blinks_per_minute=30, size=(360, 300)))
     blink, one = clip.truth.blinks[0], make(stream="clip")
     closed = [frame for frame in clip.frames if frame.t <= blink.closed_t + 0.01]
@@ -477,13 +477,13 @@ def test_what_is_foreseen_is_not_recognized_again_and_changes_no_event(
         events += came
         announced += sum(event.state == "provisional" for event in came)
         now = "ahead"
-        one.foresee()
+        one.recognize_ahead()
     now = "in time"
     assert dicts(events + one.flush()) == dicts(located[1])
     assert announced >= 4
     assert calls.count("in time") == 0
     assert announced <= calls.count("ahead") <= 10 * announced, "each while it rises, for it may go down at once"
-    one.foresee()
+    one.recognize_ahead()
 
 
 # --- what films and sources do to pictures ------------------------------------------------------------------------------------
@@ -557,7 +557,7 @@ def test_light_that_jumps_makes_no_event_and_hides_few(clip: Clip, make: Make, l
 
 @pytest.mark.parametrize("meeting", ["one passes before the other", "both pass side by side"])
 def test_faces_that_change_places_exchange_no_span(clip: Clip, make: Make, meeting: str) -> None:
-    """Two faces cross: what either id is told to have done, one face did."""
+    """Two faces cross: what either id is reported to have done, one face did."""
     other = render(replace(spec(), photo="astronaut", seed=9))
     apart = 0 if meeting == "one passes before the other" else 160
     frames, centres = [], []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, INPUTS, mirrored, network_input
+from engine.geometry import CANONICAL_KEYPOINTS, INPUTS
+from engine.recognition.flowmap import mirrored, network_input
 from training import augment
 from training.recipe import AugmentSettings
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS
+from engine.geometry import CANONICAL_KEYPOINTS
 from training.answers import Answers
 from training.calibration import calibrate
 from training.figures import DARK, LIGHT, Theme, confusion, contact_sheet, hits, map_strip, reliability

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, mirrored, whole_map
+from engine.geometry import CANONICAL_KEYPOINTS
+from engine.recognition.flowmap import mirrored, whole_map
 from training.datasets import CLASSES
 from training.simulate import FINE, POINTS, Simulated, displacement, faces, flattened, maps_of, patches, scaled, simulate
 from training.units import UNIT_NAMES, UNMIRRORED

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from engine.errors import InputError, OutputError, SourceError
-from engine.faces.landmarks import Box, face_box
-from engine.faces.view import cut_window
+from engine.faces.boxes import Box, face_box
+from engine.mesh.view import cut_window
 from engine.types import U8, Event, Face, Frame, Mark
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ class FlowMaps:
         return f"{held}; named but absent: {len(self.absent)} ({', '.join(self.absent[:5])}{more})"
 
     def inputs(self, kind: str) -> F32:
-        """[N, 3, H, W], what live analysis would feed a network that takes this kind of `engine.recognition.flowmap.INPUTS`."""
+        """[N, 3, H, W], what live analysis would feed a network that takes this kind of `engine.geometry.INPUTS`."""
         return np.stack([network_input(kind, m, k) for m, k in zip(self.maps, self.keypoints, strict=True)])
 
     def take(self, indices: npt.ArrayLike) -> FlowMaps:

@@ -9,9 +9,7 @@ apex stand for it.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -20,29 +18,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine import mesh, quantiles
+import engine
 from engine.config import LandmarkSettings
 from engine.errors import InputError
-from engine.faces import glance, landmarks, view
-from engine.faces.landmarks import FaceLocator, face_box
-from engine.kernels import heads as heads_compiled
-from engine.kernels import machine
-from engine.kernels import patches as patches_compiled
-from engine.kernels import sampling as sampling_compiled
-from engine.mesh import bundle as mesh_bundle
-from engine.mesh import contract as mesh_contract
-from engine.mesh import litert as mesh_litert
-from engine.ops.strain import cpu as strain_cpu
-from engine.ops.tvl1 import compiled as tvl1_compiled
-from engine.ops.tvl1 import cpu as tvl1_cpu
-from engine.ops.tvl1 import method
+from engine.faces.boxes import face_box
+from engine.faces.landmarks import FaceLocator
+from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, MAP_SIDE, keypoints_to_map
 from engine.ops.tvl1.method import METHOD
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognition import flowmap, likeness, recognizer, residual
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, SIDE, keypoints_to_map, whole_map
+from engine.recognition.flowmap import face_flow, intensity, whole_map
 from engine.recognition.likeness import ALIKE
-from engine.recognition.recognizer import face_flow, intensity
-from engine.registration import align, head, patches, warp
 from engine.registration.align import Registrar
 from engine.types import F32, U8, Crop, Frame
 from training.datasets import pictures
@@ -50,12 +35,9 @@ from training.datasets.clips import Clip, badly_framed
 from training.datasets.keypoints import MARGIN
 from training.datasets.pictures import ClipFolder, read_picture
 
-DECIDING = (
-    *(landmarks, mesh, mesh_bundle, mesh_contract, mesh_litert, glance, view, quantiles, head, align, warp, patches),
-    *(machine, heads_compiled, patches_compiled, sampling_compiled),
-    *(flowmap, recognizer, likeness, residual, strain_cpu, tvl1_cpu, tvl1_compiled, method, pictures),
-)
-"""The modules whose code, with this one's, decides what a map is."""
+DECIDING_FOLDERS = ("faces", "kernels", "mesh", "ops", "recognition", "registration")
+DECIDING_MODULES = ("geometry.py", "quantiles.py")
+"""Parts of `engine` whose code, with that of `flow` and `pictures` here, decides what a map is."""
 
 LIBRARIES = ("ai-edge-litert", "dlib-bin", "opencv-contrib-python", "numpy", "numba")
 """The packages that have a part in it."""
@@ -102,7 +84,7 @@ def settings() -> dict[str, object]:
         "onset_reach_s": ONSET_REACH_S,
         "apex_reach_s": APEX_REACH_S,
         "crop_side": CROP_SIDE,
-        "map_side": SIDE,
+        "map_side": MAP_SIDE,
         "keypoints": [[round(float(v), 4) for v in point] for point in CANONICAL_KEYPOINTS],
         "flow": asdict(METHOD),
         "cropped_margin": MARGIN,
@@ -123,9 +105,15 @@ def _version(name: str) -> str:
 
 def _code() -> str:
     digest = hashlib.sha256()
-    for module in (*DECIDING, sys.modules[__name__]):
-        digest.update(inspect.getsource(module).encode())
+    for path in deciding_files(Path(engine.__file__).parent):
+        digest.update(path.read_text(encoding="utf-8").encode())
     return digest.hexdigest()[:16]
+
+
+def deciding_files(package: Path) -> list[Path]:
+    """The sources that decide what a map is, in a fixed order; package is the folder of `engine`."""
+    in_folders = sorted(path for folder in DECIDING_FOLDERS for path in (package / folder).rglob("*.py"))
+    return [*in_folders, *(package / name for name in DECIDING_MODULES), Path(__file__), Path(pictures.__file__)]
 
 
 @dataclass(frozen=True)

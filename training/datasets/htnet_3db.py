@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import InputError
-from engine.recognition.flowmap import SIDE
+from engine.geometry import MAP_SIDE
 from engine.types import F32
 from training.datasets import CLASSES, FlowMaps, keypoints
 from training.datasets.keypoints import COLUMNS
@@ -107,8 +107,8 @@ def _keypoints(path: Path) -> dict[str, F32]:
             values = np.array([float(row[c]) for c in COLUMNS], np.float32)
         except ValueError as cause:
             raise InputError(f"{path}, line {number}: {cause}") from cause
-        if not (np.isfinite(values).all() and (np.abs(values - SIDE / 2) <= SIDE).all()):
-            raise InputError(f"{path}, line {number}: a point is nowhere near the map, whose cells are 0 to {SIDE}")
+        if not (np.isfinite(values).all() and (np.abs(values - MAP_SIDE / 2) <= MAP_SIDE).all()):
+            raise InputError(f"{path}, line {number}: a point is nowhere near the map, whose cells are 0 to {MAP_SIDE}")
         out[row["name"]] = values.reshape(len(keypoints.POINTS), 2) - 0.5
     return out
 
@@ -135,7 +135,7 @@ def _map(path: Path) -> F32:
         picture = decoded(path.read_bytes())
     except OSError as cause:
         raise InputError(f"the map {path} cannot be read: {cause.strerror}") from cause
-    if picture is None or picture.shape != (SIDE, SIDE, 3):
+    if picture is None or picture.shape != (MAP_SIDE, MAP_SIDE, 3):
         size = "no picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
-        raise InputError(f"{path} is {size}; a colour picture of {SIDE} x {SIDE} is expected")
+        raise InputError(f"{path} is {size}; a colour picture of {MAP_SIDE} x {MAP_SIDE} is expected")
     return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255)

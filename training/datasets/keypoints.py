@@ -10,13 +10,12 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.faces.landmarks import FaceLocator
-from engine.recognition.flowmap import SIDE
-from engine.registration.align import keypoints
+from engine.geometry import MAP_SIDE, keypoints
 from engine.types import F32, U8, Frame
 from training.datasets.pictures import decoded
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-"""In the order of `engine.recognition.flowmap.CANONICAL_KEYPOINTS`."""
+"""In the order of `engine.geometry.CANONICAL_KEYPOINTS`."""
 
 COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 
@@ -59,4 +58,4 @@ def _five_points(locator: FaceLocator, picture: U8, number: int, path: Path) -> 
         raise InputError(f"no face was found on {path}; its map cannot be used without its five points")
     largest = max(seen, key=lambda face: float(np.ptp(face.points[:, 0])))
     pixels = keypoints(largest.points) - np.array([left, top], np.float32)
-    return np.asarray((pixels + 0.5) * (SIDE / np.array([width, height])) - 0.5, np.float32)
+    return np.asarray((pixels + 0.5) * (MAP_SIDE / np.array([width, height])) - 0.5, np.float32)

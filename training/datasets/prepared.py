@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError, OutputError
-from engine.recognition.flowmap import SIDE
+from engine.geometry import MAP_SIDE
 from engine.text import cell_text, csv_line
 from training.datasets import CLASSES, FlowMaps
 from training.datasets.clips import Clip, LeftOut
@@ -41,7 +41,7 @@ COLUMNS = (
     *("key", "database", "subject", "name", "label", "class", "emotion", "units", "fps", "onset", "apex", "offset"),
     *("px", "alike", "one_reference"),
 )
-SHAPES: dict[str, tuple[int, ...]] = {"whole": (3, SIDE, SIDE), "keypoints": (5, 2), "facts": (6,)}
+SHAPES: dict[str, tuple[int, ...]] = {"whole": (3, MAP_SIDE, MAP_SIDE), "keypoints": (5, 2), "facts": (6,)}
 
 
 def fingerprint() -> str:
@@ -144,7 +144,7 @@ def _load_one(folder: Path) -> FlowMaps:
     skipped = _rows(folder / SKIPPED, ("name", "why", "reason"))
     labels = [CLASSES.index(row["class"]) for row in rows]
     return FlowMaps(
-        maps=np.array([flow.whole for flow in flows], np.float32).reshape(-1, 3, SIDE, SIDE),
+        maps=np.array([flow.whole for flow in flows], np.float32).reshape(-1, 3, MAP_SIDE, MAP_SIDE),
         keypoints=np.array([flow.keypoints for flow in flows], np.float32).reshape(-1, 5, 2),
         labels=np.array(labels, np.int64),
         names=tuple(row["key"] for row in rows),

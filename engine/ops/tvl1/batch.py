@@ -1,4 +1,4 @@
-"""Who computes a batch of flows, and who helps out where a GPU fails."""
+"""Batches of flows on the chosen backend, on the CPU where a GPU fails."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _log = logging.getLogger(__name__)
 
 
 def on_arrays(fixed: npt.NDArray[Any], moving: npt.NDArray[Any], chosen: Chosen) -> F32:
-    """Checked pictures [N, H, W] twice -> flows [N, 2, H, W]; the CPU helps out where the GPU fails, and the log says so."""
+    """Checked pictures [N, H, W] twice -> flows [N, 2, H, W]; on the CPU where the GPU fails, which is logged."""
     fixed, moving = np.ascontiguousarray(fixed, np.float32), np.ascontiguousarray(moving, np.float32)
     if chosen == "gpu":
         try:
             return gpu.solve_arrays(fixed, moving)
         except BackendError as error:
-            chosen = _instead(error)
+            chosen = _fall_back(error)
     solve = cpu.solve if chosen == "cpu" else reference.solve
     return np.stack([solve(*pair) for pair in zip(fixed, moving, strict=True)])
 
@@ -41,11 +41,11 @@ def on_tensors(fixed: torch.Tensor, moving: torch.Tensor, chosen: Chosen) -> tor
             where = fixed.device if fixed.is_cuda else device.home()
             return gpu.solve_batch(fixed.to(where, torch.float32), moving.to(where, torch.float32))
         except BackendError as error:
-            chosen = _instead(error)
+            chosen = _fall_back(error)
     with device.translated("Bringing pictures from the GPU or their flow back"):
         return torch.from_numpy(on_arrays(fixed.detach().cpu().numpy(), moving.detach().cpu().numpy(), chosen)).to(fixed.device)
 
 
-def _instead(error: BackendError) -> Chosen:
+def _fall_back(error: BackendError) -> Chosen:
     _log.warning("%s; the CPU computes it instead", error)
     return "cpu" if cpu.refusal() is None else "reference"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST_SIDE = 32_000
 """Pixels; OpenCV's sampling ends a little above."""
 LONGEST_START = 1e6
-"""Pixels; what lies much further off cannot be told as a place in float32."""
+"""Pixels; float32 holds no places much further off."""
 GREY_SLACK = 0.5
 """How far, in grey levels, a float picture may leave 0..255 (interpolation overshoots by rounding)."""
 ONE = "a numpy array [H, W]", "one grey picture [H, W]"

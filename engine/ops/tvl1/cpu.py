@@ -1,7 +1,8 @@
 """TV-L1 on the CPU: reference.solve as machine code (compiled.py), which numba compiles once and keeps on disk.
 
-Compiling takes seconds, loading what is kept takes a third of one: the first `solve` does either, so whoever will need flow
-calls `engine.ops.tvl1.prepare` before. Where numba cannot be had the reason is told once, and "auto" takes the slow reference.
+Compiling takes seconds, loading what is kept takes a third of one: the first `solve` does either, so call
+`engine.ops.tvl1.prepare` before flow is needed. Where numba is missing a warning says so once, and "auto" takes the slow
+reference.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.faces.continuity import Continuity, Leaps, SceneContinuity
+from engine.faces.continuity import Continuity, JumpDetector, SceneContinuity
 from engine.types import U8
 from tests.faces import photo
 
@@ -65,7 +65,7 @@ def test_a_face_outside_the_picture_and_pictures_of_another_size_go_on() -> None
     assert Continuity(HOPPER, BOX).step(HOPPER[:200, :200].copy()) == "next"
 
 
-def test_another_scene_is_told_from_motion_and_light_in_the_same_one() -> None:
+def test_another_scene_is_no_motion_or_light_in_the_same_one() -> None:
     scene = SceneContinuity()
     assert not scene.is_another(HOPPER)
     assert not scene.is_another(moved(HOPPER, 8, -5))
@@ -76,11 +76,11 @@ def test_another_scene_is_told_from_motion_and_light_in_the_same_one() -> None:
     assert scene.is_another(HOPPER[:200, :200].copy())
 
 
-def leaps(steps: list[tuple[str, float]], *, doubtful: bool = False) -> list[int]:
-    """The numbers of the pictures that leap, at 30 a second, after twenty ordinary ones that change by 2 grey levels."""
-    one, found = Leaps(), []
+def jumps_at(steps: list[tuple[str, float]], *, doubtful: bool = False) -> list[int]:
+    """The numbers of the pictures that jump, at 30 a second, after twenty ordinary ones that change by 2 grey levels."""
+    one, found = JumpDetector(), []
     for number, (step, change) in enumerate([("next", 2.0)] * 20 + steps):
-        if one.take(number / 30, "repeat" if step == "repeat" else "next", change, doubtful=doubtful):
+        if one.observe(number / 30, "repeat" if step == "repeat" else "next", change, doubtful=doubtful):
             found.append(number - 20)
     return found
 
@@ -88,20 +88,21 @@ def leaps(steps: list[tuple[str, float]], *, doubtful: bool = False) -> list[int
 STOOD = [("repeat", 0.0)] * 12
 
 
-def test_a_picture_that_stood_still_leaps_where_it_goes_on_elsewhere() -> None:
-    assert leaps([*STOOD, ("next", 12.0), ("next", 2.0)]) == [12]
-    assert leaps([*STOOD, ("next", 2.5), ("next", 12.0)]) == [], "it goes on as it was"
-    assert leaps([("repeat", 0.0), ("next", 12.0)]) == [], "a few pictures are repeated everywhere"
+def test_a_picture_that_stood_still_jumps_where_it_goes_on_elsewhere() -> None:
+    assert jumps_at([*STOOD, ("next", 12.0), ("next", 2.0)]) == [12]
+    assert jumps_at([*STOOD, ("next", 2.5), ("next", 12.0)]) == [], "it goes on as it was"
+    assert jumps_at([("repeat", 0.0), ("next", 12.0)]) == [], "a few pictures are repeated everywhere"
 
 
-def test_what_jumps_after_a_loss_leaps() -> None:
-    assert leaps([("next", 3.0), ("next", 12.0)], doubtful=True) == [1]
-    assert leaps([("next", 3.0), ("next", 12.0)]) == []
+def test_what_jumps_after_a_loss_is_a_jump() -> None:
+    assert jumps_at([("next", 3.0), ("next", 12.0)], doubtful=True) == [1]
+    assert jumps_at([("next", 3.0), ("next", 12.0)]) == []
 
 
-def test_a_still_face_without_grain_begins_to_move_and_does_not_leap() -> None:
-    one = Leaps()
+def test_a_still_face_without_grain_begins_to_move_and_does_not_jump() -> None:
+    one = JumpDetector()
     found = [
-        one.take(n / 30, "repeat" if n < 30 else "next", 0.0 if n < 30 else 0.3 * (n - 29), doubtful=False) for n in range(34)
+        one.observe(n / 30, "repeat" if n < 30 else "next", 0.0 if n < 30 else 0.3 * (n - 29), doubtful=False)
+        for n in range(34)
     ]
     assert not any(found)

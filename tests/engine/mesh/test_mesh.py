@@ -1,4 +1,4 @@
-"""The face models by LiteRT beside MediaPipe's own way, and what is said where neither can be had."""
+"""The face models by LiteRT beside MediaPipe's own way, and the errors where neither can be had."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def whole(picture: U8) -> tuple[Frame, Region]:
 @pytest.mark.parametrize("degrees", TURNS)
 @pytest.mark.parametrize(("name", "scale"), [("hopper", 0.6), ("hopper", 1), ("astronaut", 1)])
 def test_both_ways_give_the_same_numbers(ours: MeshModels, theirs: MeshModels, name: str, scale: float, degrees: float) -> None:
-    """Both detect, then look: measured .0002 to .001 of the eyes' distance, and .02 of a blendshape at most."""
+    """Both detect, then run the mesh: measured .0002 to .001 of the eyes' distance, and .02 of a blendshape at most."""
     picture = turned(photo(name, scale), degrees)
     side = min(picture.shape[:2]) // 2 * 2
     picture = np.asarray(picture[:side, :side].copy(), np.uint8)  # both see one square
@@ -171,7 +171,7 @@ def test_regions_follow_points_and_boxes() -> None:
 @pytest.mark.parametrize(
     ("backend", "module"), [("litert", "ai_edge_litert.interpreter"), ("mediapipe", "mediapipe.tasks.python")]
 )
-def test_a_backend_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, backend: str, module: str) -> None:
+def test_a_backend_that_is_not_there_is_reported_missing(monkeypatch: pytest.MonkeyPatch, backend: str, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendError, match="cannot run the face model"):
         mesh.load(backend=backend)  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def unusable(file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ("none", "is missing; `apexstream fetch` fetches it"),
         ("other", "is not usable: it has 1 bytes"),
@@ -222,21 +222,21 @@ def unusable(file: Path, how: str) -> None:
     ],
 )
 def test_a_model_that_cannot_be_used_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, message: str
 ) -> None:
     file = tmp_path / "face.task"
     unusable(file, how)
     monkeypatch.setenv(bundle.VARIABLE, str(file))
     with pytest.raises(WeightsError) as caught:
         mesh.load()
-    assert said in str(caught.value) and str(file) in str(caught.value) and bundle.VARIABLE in str(caught.value)
+    assert message in str(caught.value) and str(file) in str(caught.value) and bundle.VARIABLE in str(caught.value)
 
 
-@pytest.mark.parametrize(("how", "said"), [("none", "is missing"), ("other", "is not usable"), ("folder", "cannot be read")])
-def test_what_a_setting_names_is_nothing_to_fetch_or_remove(tmp_path: Path, how: str, said: str) -> None:
+@pytest.mark.parametrize(("how", "message"), [("none", "is missing"), ("other", "is not usable"), ("folder", "cannot be read")])
+def test_what_a_setting_names_is_nothing_to_fetch_or_remove(tmp_path: Path, how: str, message: str) -> None:
     file = tmp_path / "own.task"
     unusable(file, how)
-    with pytest.raises(WeightsError, match=f"own.task .setting landmarks.model. {said}") as caught:
+    with pytest.raises(WeightsError, match=f"own.task .setting landmarks.model. {message}") as caught:
         mesh.load(file)
     assert "fetch" not in str(caught.value) and "remove" not in str(caught.value)
 

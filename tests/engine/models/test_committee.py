@@ -103,12 +103,12 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("share", [None, 0.3])
 def test_a_described_committee_can_be_assembled_and_filled(share: float | None) -> None:
     network = committee(2, 1.5) if share is None else with_kernel(share)
-    told = json.loads(json.dumps(kernel_of(network)))
-    assert told == (None if share is None else {"centres": 4, "share": 0.3})
-    again = assemble("ahmsa", OPTIONS, 2, told, 3).eval()
+    described = json.loads(json.dumps(kernel_of(network)))
+    assert described == (None if share is None else {"centres": 4, "share": 0.3})
+    again = assemble("ahmsa", OPTIONS, 2, described, 3).eval()
     again.load_state_dict(network.state_dict())
     maps = torch.rand(3, 3, 28, 28)
-    assert torch.equal(again(maps), network(maps)) and kernel_of(again) == told
+    assert torch.equal(again(maps), network(maps)) and kernel_of(again) == described
 
 
 def test_a_committee_is_assembled_as_its_card_tells() -> None:

@@ -16,8 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.errors import ConfigError
-from engine.models import NAMES, SIDES, build
+from engine.config import RecognizerSettings
+from engine.errors import ConfigError, WeightsError
+from engine.models import ARCHITECTURES, Architecture, build
+from engine.models.committee import Committee
+from engine.recognition.recognizer import Recognizer
+from engine.weights import weights_for
+from training.export import TOLERANCE, export_onnx, write_card
+from training.recipe import Recipe
 
 SMALL: dict[str, dict[str, Any]] = {
     "ahmsa": {"width": 16, "heads": 2, "repeats": (1, 1, 2)},
@@ -25,9 +31,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "hfa": {"width": 32, "side": 64},
 }
 """Options of a version of each network that is fast enough to be tried out."""
-
-SHAPE = {"ahmsa": (3, 28, 28), "htnet": (3, 28, 28), "hfa": (3, 224, 224)}
-"""The input of each at its own size."""
 
 PARTS: dict[str, dict[str, int]] = {
     "ahmsa": {
@@ -64,7 +67,7 @@ def planned(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
         return build(name, num_classes, **options)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_each_part_has_as_many_parameters_as_published(name: str) -> None:
     sizes = {n: p.numel() for n, p in planned(name).named_parameters()}
     found = {part: sum(s for n, s in sizes.items() if n == part or n.startswith(f"{part}.")) for part in PARTS[name]}
@@ -86,12 +89,13 @@ def test_parameters_in_all(name: str, options: dict[str, Any], count: int) -> No
     assert sum(p.numel() for p in planned(name, **options).parameters()) == count
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_at_its_own_size_it_takes_its_own_input(name: str) -> None:
-    assert planned(name, 4).eval()(torch.rand(2, *SHAPE[name], device="meta")).shape == (2, 4)
+    side = ARCHITECTURES[name].side
+    assert planned(name, 4).eval()(torch.rand(2, 3, side, side, device="meta")).shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_answers_are_finite_and_differ_between_maps(name: str) -> None:
     network = small(name)
     with torch.inference_mode():
@@ -100,7 +104,7 @@ def test_answers_are_finite_and_differ_between_maps(name: str) -> None:
         assert network(maps(name, 4)).std(0).min() > 1e-5
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
     network = small(name).train()
     nn.functional.cross_entropy(network(maps(name, 6)), torch.arange(6) % 3).backward()  # type: ignore[no-untyped-call]
@@ -108,7 +112,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
     assert unused == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_step_along_the_gradient_lowers_the_loss(name: str) -> None:
     network, given, truth = small(name).train(), maps(name, 6), torch.arange(6) % 3
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
@@ -122,7 +126,7 @@ def test_a_step_along_the_gradient_lowers_the_loss(name: str) -> None:
     assert min(losses[1:]) < 0.95 * losses[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
     network, given = small(name), maps(name, 5)
     with torch.inference_mode():
@@ -131,7 +135,7 @@ def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
     assert torch.allclose(together, alone, atol=1e-5) and torch.allclose(together, turned, atol=1e-5)  # measured: 6e-7
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_onnx_runtime_answers_alike_for_any_batch(name: str, tmp_path: Path) -> None:
     network, path = small(name), tmp_path / "net.onnx"
     export(network, maps(name, 3), path)
@@ -156,12 +160,45 @@ def export(network: nn.Module, example: Tensor, path: Path) -> None:
     program.save(str(path))
 
 
-def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="'resnet'; this version builds ahmsa, htnet, hfa"):
+TINY = """
+import torch
+from torch import nn
+
+
+class TinyNet(nn.Module):
+    def __init__(self, num_classes: int = 3, *, side: int = 28) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * side * side, num_classes)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.layer(maps.flatten(1))
+"""
+
+
+def test_a_network_is_added_by_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is built, configured, exported and run without being named anywhere else."""
+    (tmp_path / "tiny_network.py").write_text(TINY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ARCHITECTURES, "tiny", Architecture("tiny_network", "TinyNet", 28))
+    assert RecognizerSettings(network="tiny").network == "tiny"
+    fit = {"epochs": 1, "batch": 2, "learning_rate": 1.0}
+    recipe = Recipe.model_validate({"name": "tiny", "model": {"name": "tiny", "members": 2, "input": "whole"}, "fit": fit})
+    network = Committee([build("tiny") for _ in range(2)])
+    path = tmp_path / "net.onnx"
+    assert export_onnx(network, recipe, path) <= TOLERANCE
+    facts = {"data": "none", "licence": "none", "temperature": 1.0, "uncertain_below": 0.5}
+    card = write_card(path, recipe, facts)
+    assert Recognizer(RecognizerSettings(weights=path)).card == card
+    with pytest.raises(WeightsError, match="no weights of tiny come with apexstream"):
+        weights_for("tiny")
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="'resnet'; there are ahmsa, htnet, hfa"):
         build("resnet")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_unknown_option_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="widht"):
         build(name, widht=32)
@@ -173,9 +210,9 @@ def test_a_value_that_cannot_be_is_refused(name: str, options: dict[str, Any]) -
         build(name, **options)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_side_told_is_the_side_taken(name: str) -> None:
-    assert signature(type(build(name, **SMALL[name]))).parameters["side"].default == SIDES[name]
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_side_registered_is_the_side_taken(name: str) -> None:
+    assert signature(type(build(name, **SMALL[name]))).parameters["side"].default == ARCHITECTURES[name].side
 
 
 def test_one_class_is_no_choice() -> None:

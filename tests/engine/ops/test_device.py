@@ -23,8 +23,8 @@ def test_without_a_driver_torch_is_not_even_imported() -> None:
         "from engine.ops import device\n"
         "print(device.refusal(), 'torch' in sys.modules, 'triton' in sys.modules)"
     )
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "no CUDA GPU: this machine has no NVIDIA driver False False"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "no CUDA GPU: this machine has no NVIDIA driver False False"
 
 
 @pytest.mark.parametrize("missing", ["torch", "triton"])
@@ -59,12 +59,12 @@ def test_an_old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("kernels")
-def test_kernels_run_where_they_are_said_to_run() -> None:
+def test_kernels_run_where_device_home_says() -> None:
     assert device.refusal() is None
     assert device.home().type == ("cpu" if device.interpreted() else "cuda")
 
 
-def test_running_out_of_memory_is_told_in_one_sentence() -> None:
+def test_running_out_of_memory_is_reported_in_one_sentence() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("triton")
     with (
@@ -108,7 +108,7 @@ def test_a_launcher_that_cannot_be_compiled_is_a_failure_of_the_gpu(error: Excep
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: device lost.\nCompile with"), OSError("CUDA error: device lost")])
-def test_a_gpu_that_vanishes_is_told_in_one_sentence(error: Exception) -> None:
+def test_a_gpu_that_vanishes_is_reported_in_one_sentence(error: Exception) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("triton")
     with pytest.raises(BackendError, match=r"^Flow failed on the GPU: CUDA error: device lost$"), device.translated("Flow"):

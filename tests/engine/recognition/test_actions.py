@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.mesh import BLENDSHAPE_NAMES
-from engine.recognition.actions import CLASSES, EVIDENCE, SMALL_PX, Actions, by_actions, fused, seen_actions
+from engine.recognition.actions import CLASSES, EVIDENCE, SMALL_PX, Actions, by_actions, facial_actions, fuse
 from engine.recognition.recognizer import Recognizer
 from engine.registration.align import REGION_NAMES
 from engine.types import Crop, Mark
@@ -37,7 +37,7 @@ def crop(t: float, shapes: Mapping[str, float], moves: Mapping[str, float] | Non
 
 
 def seen(shapes: Mapping[str, float], before: Mapping[str, float] | None = None, **moves: float) -> Actions:
-    actions = seen_actions(
+    actions = facial_actions(
         [crop(0.0, before or {})],
         [crop(0.5, shapes, moves or {"cheek_left": -3.0, "lip_corner_left": -4.0, "lip_corner_right": -4.0})],
     )
@@ -56,50 +56,50 @@ def seen(shapes: Mapping[str, float], before: Mapping[str, float] | None = None,
     ],
 )
 def test_a_large_expression_is_named_by_its_actions(shapes: Mapping[str, float], label: str) -> None:
-    for named in (fused(EVEN, 6.0, seen(shapes)), by_actions(seen(shapes))):
-        assert max(named.drawn, key=named.drawn.__getitem__) == label
+    for named in (fuse(EVEN, 6.0, seen(shapes)), by_actions(seen(shapes))):
+        assert max(named.shrunk, key=named.shrunk.__getitem__) == label
     wrong = {name: 0.1 if name == label else 0.45 for name in CLASSES}
-    assert fused(wrong, 6.0, seen(shapes)).drawn[label] > 0.5
+    assert fuse(wrong, 6.0, seen(shapes)).shrunk[label] > 0.5
 
 
 @given(st.floats(0, SMALL_PX), st.floats(0, 0.2), st.sampled_from(sorted(EVIDENCE)))
 def test_a_small_motion_is_named_by_the_network_alone(px: float, size: float, action: str) -> None:
     probabilities = {"negative": 0.2, "positive": 0.5, "surprise": 0.3}
-    named = fused(probabilities, px, Actions({action: size}, 0.5, size, 10 * size, 0.0, 0.0))
-    assert named.drawn == probabilities and named.none == 0
+    named = fuse(probabilities, px, Actions({action: size}, 0.5, size, 10 * size, 0.0, 0.0))
+    assert named.shrunk == probabilities and named.none == 0
 
 
 def test_evidence_counts_more_the_larger_the_motion() -> None:
     weights = [
-        fused(EVEN, px, seen({"browDown": 0.1}, cheek_left=-1.0)).probabilities["negative"] for px in (1.5, 1.8, 2.5, 3.0)
+        fuse(EVEN, px, seen({"browDown": 0.1}, cheek_left=-1.0)).probabilities["negative"] for px in (1.5, 1.8, 2.5, 3.0)
     ]
     assert weights == sorted(weights) and weights[0] < weights[1] < weights[-1]
 
 
 def test_lips_that_move_far_are_no_small_motion() -> None:
     sure = {"negative": 0.9, "positive": 0.05, "surprise": 0.05}
-    assert fused(sure, 1.0, seen({}, lower_lip=2.0)).drawn == sure
-    assert fused(sure, 1.0, seen({"mouthPucker": 0.2}, lower_lip=5.0)).drawn["negative"] < 0.7
+    assert fuse(sure, 1.0, seen({}, lower_lip=2.0)).shrunk == sure
+    assert fuse(sure, 1.0, seen({"mouthPucker": 0.2}, lower_lip=5.0)).shrunk["negative"] < 0.7
 
 
 def test_the_network_counts_less_the_larger_the_motion() -> None:
     sure = {"negative": 0.9, "positive": 0.05, "surprise": 0.05}
-    said = [fused(sure, px, seen({}, cheek_left=-1.0)).drawn["negative"] for px in (1.5, 2.0, 4.0, 8.0)]
-    assert said == sorted(said, reverse=True) and said[0] == 0.9 and said[-1] < 0.6
+    found = [fuse(sure, px, seen({}, cheek_left=-1.0)).shrunk["negative"] for px in (1.5, 2.0, 4.0, 8.0)]
+    assert found == sorted(found, reverse=True) and found[0] == 0.9 and found[-1] < 0.6
 
 
 def test_an_open_jaw_alone_is_no_surprise() -> None:
     syllable = seen({"jawOpen": 0.4, "mouthLowerDown": 0.2}, chin=8.0, lower_lip=8.0, upper_lip=-1.0)
-    named = fused(EVEN, 4.0, syllable)
-    assert max(named.drawn.values()) < 0.5 and named.none > 0.5
+    named = fuse(EVEN, 4.0, syllable)
+    assert max(named.shrunk.values()) < 0.5 and named.none > 0.5
     raised = seen({"jawOpen": 0.4, "browInnerUp": 0.3, "browOuterUp": 0.3}, chin=8.0, brow_inner_left=-5.0)
-    assert fused(EVEN, 4.0, raised).drawn["surprise"] > 0.8
+    assert fuse(EVEN, 4.0, raised).shrunk["surprise"] > 0.8
 
 
 def test_a_wide_mouth_whose_corners_stay_down_is_no_clear_smile() -> None:
     drawn = seen(BROAD_SMILE | {"mouthStretch": 0.6}, lip_corner_left=0.5, lip_corner_right=0.5)
     assert drawn.sizes["smile"] < seen(BROAD_SMILE).sizes["smile"] / 2
-    assert max(fused(EVEN, 4.0, drawn).drawn, key=fused(EVEN, 4.0, drawn).drawn.__getitem__) == "negative"
+    assert max(fuse(EVEN, 4.0, drawn).shrunk, key=fuse(EVEN, 4.0, drawn).shrunk.__getitem__) == "negative"
 
 
 def test_a_blink_is_no_action() -> None:
@@ -110,17 +110,17 @@ def test_a_blink_is_no_action() -> None:
 @pytest.mark.parametrize("shapes", [BROAD_SMILE, SURPRISE, FROWN])
 def test_an_expression_that_ends_is_none(shapes: Mapping[str, float]) -> None:
     sure = {"negative": 0.8, "positive": 0.1, "surprise": 0.1}
-    named = fused(sure, 4.0, seen({}, shapes))
-    assert named.none > fused(sure, 4.0, seen(shapes)).none + 0.2
-    assert max(named.drawn.values()) < 0.6
-    assert sum(named.drawn.values()) == pytest.approx(1)
+    named = fuse(sure, 4.0, seen({}, shapes))
+    assert named.none > fuse(sure, 4.0, seen(shapes)).none + 0.2
+    assert max(named.shrunk.values()) < 0.6
+    assert sum(named.shrunk.values()) == pytest.approx(1)
 
 
 def test_a_mesh_that_has_not_looked_since_the_onset_says_nothing() -> None:
-    assert seen_actions([crop(0.0, {})], [crop(0.5, BROAD_SMILE, age=0.5)]) is None
-    assert seen_actions([replace(crop(0.0, {}), blendshapes={})], [crop(0.5, BROAD_SMILE)]) is None
-    assert fused({"a": 0.4, "b": 0.6}, 9.0, seen(BROAD_SMILE)).drawn == {"a": 0.4, "b": 0.6}, "other classes"
-    assert fused(EVEN, 9.0, None).drawn == EVEN
+    assert facial_actions([crop(0.0, {})], [crop(0.5, BROAD_SMILE, age=0.5)]) is None
+    assert facial_actions([replace(crop(0.0, {}), blendshapes={})], [crop(0.5, BROAD_SMILE)]) is None
+    assert fuse({"a": 0.4, "b": 0.6}, 9.0, seen(BROAD_SMILE)).shrunk == {"a": 0.4, "b": 0.6}, "other classes"
+    assert fuse(EVEN, 9.0, None).shrunk == EVEN
 
 
 def test_the_recognizer_names_by_both() -> None:

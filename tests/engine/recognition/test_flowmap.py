@@ -1,28 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import ArrayError, ConfigError
-from engine.recognition.flowmap import (
+from engine.geometry import (
     CANONICAL_KEYPOINTS,
+    CROP_SIDE,
     INPUTS,
-    REGIONS,
-    SIDE,
-    TILES,
-    Region,
-    five_regions,
-    input_grid,
+    MAP_SIDE,
     keypoints_to_crop,
-    keypoints_to_map,
-    mirrored,
-    network_input,
-    region_grid,
-    sample,
-    whole_map,
 )
-from engine.types import F32
+from engine.recognition.flowmap import face_flow, intensity, mirrored, network_input, sample, whole_map
+from engine.types import F32, Crop
+from tests.faces import bump, moved, rise
+
+POINTS = keypoints_to_crop(CANONICAL_KEYPOINTS)
 
 
 def waves(channels: int, side: int) -> F32:
@@ -38,19 +36,13 @@ def scaled(maps: F32) -> F32:
 
 def flipped_points(points: F32) -> F32:
     turned = points[[1, 0, 2, 4, 3]].copy()
-    turned[:, 0] = SIDE - 1 - turned[:, 0]
+    turned[:, 0] = MAP_SIDE - 1 - turned[:, 0]
     return turned
-
-
-def test_pixel_centres_map_onto_pixel_centres_of_the_area() -> None:
-    corners = np.array([[-0.5, -0.5], [27.5, 27.5]], np.float32)
-    assert np.allclose(keypoints_to_crop(corners), [[-0.5, -0.5], [127.5, 127.5]])
-    assert np.allclose(keypoints_to_map(keypoints_to_crop(CANONICAL_KEYPOINTS)), CANONICAL_KEYPOINTS, atol=1e-5)
 
 
 def test_every_channel_of_a_whole_map_spans_zero_to_one() -> None:
     cells = whole_map(waves(2, 128))
-    assert cells.shape == (3, SIDE, SIDE) and cells.dtype == np.float32
+    assert cells.shape == (3, MAP_SIDE, MAP_SIDE) and cells.dtype == np.float32
     assert np.allclose(cells.min((1, 2)), 0) and np.allclose(cells.max((1, 2)), 1)
 
 
@@ -85,38 +77,20 @@ SOME_FACE = CANONICAL_KEYPOINTS + np.array([[0.3, 0.1], [-0.2, 0.4], [0.6, -0.3]
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_mirrored_face_gives_the_mirrored_input(kind: str) -> None:
-    whole = scaled(waves(3, SIDE))
+    whole = scaled(waves(3, MAP_SIDE))
     turned = network_input(kind, mirrored(whole), flipped_points(SOME_FACE))
     assert np.allclose(turned, mirrored(network_input(kind, whole, SOME_FACE)), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_an_input_has_its_stated_shape_and_stays_in_range(kind: str) -> None:
-    read = network_input(kind, scaled(waves(3, SIDE)), SOME_FACE + np.float32(3))
+    read = network_input(kind, scaled(waves(3, MAP_SIDE)), SOME_FACE + np.float32(3))
     assert read.shape == INPUTS[kind] and read.dtype == np.float32
     assert read.min() >= 0 and read.max() <= 1
 
 
-@pytest.mark.parametrize("kind", INPUTS)
-def test_batched_grids_equal_single_ones(kind: str) -> None:
-    faces = np.stack([CANONICAL_KEYPOINTS, SOME_FACE, CANONICAL_KEYPOINTS + np.float32(0.4)]).reshape(3, 1, 5, 2)
-    grids = input_grid(kind, faces)
-    assert grids.shape == (3, 1, *INPUTS[kind][1:], 2)
-    for face, grid in zip(faces, grids, strict=True):
-        assert np.allclose(grid[0], input_grid(kind, face[0]), atol=1e-5)
-
-
-@pytest.mark.parametrize("regions", [REGIONS, TILES], ids=["five", "four"])
-def test_regions_tile_the_composite_exactly_once(regions: tuple[Region, ...]) -> None:
-    covered = np.zeros((SIDE, SIDE), int)
-    for r in regions:
-        covered[r.top : r.top + r.rows, r.left : r.left + r.columns] += 1
-    assert (covered == 1).all()
-    assert len({r.keypoint for r in regions}) == len(regions)
-
-
 def test_four_tiles_are_crops_around_eyes_and_lips_kept_inside_the_map() -> None:
-    whole = scaled(waves(3, SIDE))
+    whole = scaled(waves(3, MAP_SIDE))
     points = np.array([[10.5, 9.5], [22.0, 2.0], [0.0, 0.0], [6.5, 20.5], [27.0, 27.0]], np.float32)
     read = network_input("four-regions", whole, points)
     assert np.array_equal(read[:, :14, :14], whole[:, 3:17, 4:18])
@@ -126,56 +100,30 @@ def test_four_tiles_are_crops_around_eyes_and_lips_kept_inside_the_map() -> None
 
 
 def test_whole_is_the_map() -> None:
-    whole = scaled(waves(3, SIDE))
+    whole = scaled(waves(3, MAP_SIDE))
     assert np.array_equal(network_input("whole", whole, SOME_FACE), whole)
 
 
 def test_whole_224_is_a_bilinear_enlargement() -> None:
-    whole = scaled(waves(3, SIDE))
+    whole = scaled(waves(3, MAP_SIDE))
     expected = np.stack([cv2.resize(c, (224, 224), interpolation=cv2.INTER_LINEAR) for c in whole])
     assert np.allclose(network_input("whole-224", whole, SOME_FACE), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("scale", "degrees", "shift"), [(1.0, 0.0, (0.0, 0.0)), (0.9, 8.0, (1.0, -0.5)), (1.1, -12.0, (0, 2))])
-def test_aligning_undoes_any_similarity(scale: float, degrees: float, shift: tuple[float, float]) -> None:
-    cos, sin = scale * np.cos(np.deg2rad(degrees)), scale * np.sin(np.deg2rad(degrees))
-    turn = np.array([[cos, sin], [-sin, cos]], np.float32)
-    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
-    cells = np.stack((x, y), -1)
-    assert np.allclose(input_grid("aligned", CANONICAL_KEYPOINTS @ turn + shift), cells @ turn + shift, atol=1e-4)
-
-
-def test_aligning_is_the_least_squares_answer() -> None:
-    """Solved as a linear system: x' = a x - b y + c, y' = b x + a y + d."""
-    x, y = CANONICAL_KEYPOINTS.astype(np.float64).T
-    one, none = np.ones(5), np.zeros(5)
-    rows = np.concatenate((np.stack((x, -y, one, none), 1), np.stack((y, x, none, one), 1)))
-    a, b, c, d = np.linalg.lstsq(rows, SOME_FACE.T.ravel().astype(np.float64), rcond=None)[0]
-    v, u = np.mgrid[:SIDE, :SIDE]
-    assert np.allclose(input_grid("aligned", SOME_FACE), np.stack((a * u - b * v + c, b * u + a * v + d), -1), atol=1e-4)
-
-
 def test_aligned_and_regions_are_one_above_the_other() -> None:
-    whole = scaled(waves(3, SIDE))
+    whole = scaled(waves(3, MAP_SIDE))
     both = network_input("aligned-and-regions", whole, SOME_FACE)
-    assert np.array_equal(both[:, :SIDE], network_input("aligned", whole, SOME_FACE))
-    assert np.array_equal(both[:, SIDE:], five_regions(whole, SOME_FACE))
+    assert np.array_equal(both[:, :MAP_SIDE], network_input("aligned", whole, SOME_FACE))
+    assert np.array_equal(both[:, MAP_SIDE:], network_input("five-regions", whole, SOME_FACE))
 
 
-def test_an_input_nobody_knows_is_told_with_those_there_are() -> None:
+def test_an_unknown_input_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'half'; there are five-regions, four-regions"):
-        network_input("half", scaled(waves(3, SIDE)))
-
-
-def test_each_region_is_centred_on_its_keypoint() -> None:
-    grid = region_grid(CANONICAL_KEYPOINTS)
-    for r in REGIONS:
-        centre = grid[r.top : r.top + r.rows, r.left : r.left + r.columns].mean((0, 1))
-        assert np.allclose(centre, CANONICAL_KEYPOINTS[r.keypoint] - (0, r.lift), atol=1e-4)
+        network_input("half", scaled(waves(3, MAP_SIDE)))
 
 
 def test_reading_between_cells_is_exact_on_a_plane_and_holds_the_edge() -> None:
-    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    y, x = np.mgrid[:MAP_SIDE, :MAP_SIDE].astype(np.float32)
     grid = np.array([[[3.25, 7.5], [-4.0, 2.0], [40.0, 26.5]]], np.float32)
     read = sample((2 * x + y)[None], grid)
     assert np.allclose(read[0, 0], [14.0, 2.0, 54 + 26.5])
@@ -193,6 +141,57 @@ def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ArrayError, match="not finite"):
         whole_map(flow)
     with pytest.raises(ArrayError, match="five finite points"):
-        five_regions(scaled(waves(3, SIDE)), np.full((5, 2), np.nan, np.float32))
+        network_input("five-regions", scaled(waves(3, MAP_SIDE)), np.full((5, 2), np.nan, np.float32))
     with pytest.raises(ArrayError, match="whole map"):
-        five_regions(waves(3, 14))
+        network_input("five-regions", waves(3, 14))
+
+
+@pytest.fixture(scope="module")
+def rest() -> Crop:
+    return rise("smile")[1][0]
+
+
+@pytest.mark.parametrize(("u", "v"), [(1.5, 0.0), (-1.0, -1.2), (0.0, 2.5)])
+@pytest.mark.parametrize("place", [3, 4])
+def test_the_flow_is_the_motion_from_onset_to_apex(rest: Crop, u: float, v: float, place: int) -> None:
+    true = bump(*POINTS[place], u, v)
+    flow, points, _ = face_flow([rest], [moved(rest, true)])
+    assert flow.shape == (2, CROP_SIDE, CROP_SIDE) and points.shape == (5, 2)
+    moving = np.hypot(*true) > 0.5 * np.hypot(u, v)
+    error = np.hypot(*(flow - true))
+    assert error[moving].mean() < 0.2 * np.hypot(u, v)
+    still = np.hypot(*true) < 0.01
+    still[:10], still[-10:], still[:, :10], still[:, -10:] = False, False, False, False
+    assert error[still].mean() < 0.1
+
+
+def test_several_crops_are_their_mean(rest: Crop) -> None:
+    """Noise that is there in each of them is halved in the mean of four."""
+    rng = np.random.default_rng(0)
+
+    def noisy(crop: Crop) -> Crop:
+        return replace(crop, pixels=np.clip(crop.pixels + rng.normal(0, 6, crop.pixels.shape), 0, 255).astype(np.uint8))
+
+    apex = moved(rest, bump(*POINTS[3], -1.0, -1.0))
+    clean, _, _ = face_flow([rest], [apex])
+    one, _, _ = face_flow([noisy(rest)], [noisy(apex)])
+    four, _, _ = face_flow([noisy(rest) for _ in range(4)], [noisy(apex) for _ in range(4)])
+    assert np.hypot(*(four - clean)).mean() < 0.8 * np.hypot(*(one - clean)).mean()
+
+
+@given(st.integers(0, 4), st.floats(0.1, 5), st.floats(-3.1, 3.1))
+def test_intensity_is_the_mean_flow_where_it_is_greatest(place: int, px: float, angle: float) -> None:
+    flow = np.zeros((2, CROP_SIDE, CROP_SIDE), np.float32)
+    x, y = np.rint(POINTS[place]).astype(int)
+    flow[:, max(y - 30, 0) : y + 31, max(x - 30, 0) : x + 31] = np.array([px * np.cos(angle), px * np.sin(angle)])[
+        :, None, None
+    ]
+    assert intensity(flow, POINTS) == pytest.approx(px, rel=0.01)
+    assert intensity(-2 * flow, POINTS) == pytest.approx(2 * px, rel=0.01)
+
+
+@pytest.mark.parametrize("where", [(-500.0, 10.0), (10.0, 900.0), (127.0, 127.0)])
+def test_a_point_outside_the_crop_is_no_crash(where: tuple[float, float]) -> None:
+    points = POINTS.copy()
+    points[2] = where
+    assert intensity(np.ones((2, CROP_SIDE, CROP_SIDE), np.float32), points) == pytest.approx(2**0.5)

@@ -24,7 +24,7 @@ def test_a_change_that_no_flow_explains_is_not_named() -> None:
 
 
 def test_a_mouth_that_opens_is_explained_and_a_hand_before_it_is_not() -> None:
-    """Teeth appear where lips were; what lies around them tells an open mouth from a hand."""
+    """Teeth appear where lips were; what lies around them separates an open mouth from a hand."""
     rest = rise("smile")[1][0]
     before, corners = rest.pixels.astype(np.float32), rest.landmarks[[61, 291], :2]
     (left, y), (right, _) = np.rint(corners).astype(int).tolist()

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.recognition.flowmap import CROP_SIDE
+from engine.geometry import CROP_SIDE
 from engine.recognition.residual import blurring, relief, take_out_head
 from engine.registration.align import HEAD_POINTS, REGIONS
 from engine.registration.head import MARGIN, Head, fit_head, head_design

@@ -8,8 +8,6 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from apexstream.clips import preset
 from apexstream.clips.actions import GRID_STEP, grid_over
@@ -17,59 +15,15 @@ from apexstream.clips.render import Scene
 from apexstream.clips.spec import Action
 from engine.config import LandmarkSettings
 from engine.faces.landmarks import FaceLocator
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints_to_crop
-from engine.registration.align import (
-    HEAD_POINTS,
-    REGION_NAMES,
-    REGIONS,
-    Registrar,
-    eye_opening,
-    keypoints,
-    region_places,
-    without_head,
-)
-from engine.registration.head import MARGIN, Head, apply, compose, head_design, similarity
+from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, apply, keypoints, keypoints_to_crop, similarity
+from engine.registration.align import HEAD_POINTS, REGION_NAMES, REGIONS, Registrar, eye_opening, region_places, without_head
+from engine.registration.head import MARGIN, Head, head_design
 from engine.types import F32, F64, U8, Face, Frame
 from tests.faces import photo, registered, render, rise
 
 SMALL: dict[str, Any] = {"size": (360, 300), "eye_px": 80.0, "noise_sigma": 2.0}
 HEAD: dict[str, Any] = {"sway_px": 6.0, "roll_deg": 2.0, "zoom": 0.02}
 NO_ACTION: dict[str, Any] = {"n_events": 0, **SMALL}
-
-
-def transform_of(scale: float, angle: float, x: float, y: float) -> F64:
-    c, s = scale * np.cos(angle), scale * np.sin(angle)
-    return np.array([[c, -s, x], [s, c, y]])
-
-
-TRANSFORMS = st.builds(transform_of, st.floats(0.05, 20), st.floats(-3, 3), st.floats(-500, 500), st.floats(-500, 500))
-POINTS = st.lists(st.tuples(st.integers(-300, 300), st.integers(-300, 300)), min_size=3, max_size=12, unique=True)
-
-
-@given(TRANSFORMS, POINTS)
-def test_a_similarity_is_recovered_exactly(transform: F64, points: list[tuple[int, int]]) -> None:
-    source = np.array(points, float)
-    found = similarity(source, apply(transform, source))
-    assert np.allclose(apply(found, source), apply(transform, source), atol=1e-6 * (1 + np.abs(transform).max()))
-    assert np.allclose(found[:, :2], transform[:, :2], atol=1e-6 * (1 + np.abs(transform).max()))
-
-
-@given(POINTS, st.integers(0, 2**31))
-def test_no_other_similarity_fits_better(points: list[tuple[int, int]], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    source = np.array(points, float)
-    target = source + rng.normal(0, 5, source.shape)
-    best = similarity(source, target)
-    error = np.square(apply(best, source) - target).sum()
-    for _ in range(5):
-        other = compose(transform_of(rng.normal(1, 0.01), rng.normal(0, 0.01), *rng.normal(0, 1, 2)), best)
-        assert np.square(apply(other, source) - target).sum() >= error - 1e-6
-
-
-@given(TRANSFORMS, TRANSFORMS)
-def test_composing_is_doing_one_after_the_other(outer: F64, inner: F64) -> None:
-    points = np.array([(0.0, 0.0), (3, 7), (-40, 11)])
-    assert np.allclose(apply(compose(outer, inner), points), apply(outer, apply(inner, points)), rtol=1e-9, atol=1e-6)
 
 
 def a_head(seed: int = 3) -> tuple[F64, F64]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.registration.head import CANVAS, Head, apply, compose, fit_head, head_design, similarity
+from engine.geometry import apply
+from engine.registration.head import CANVAS, Head, fit_head, head_design
 
 
 def field(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,10 +49,3 @@ def test_the_similarity_of_the_head_takes_reference_points_to_the_frame() -> Non
     design = head_design(points, depth)
     head = fit_head(design, design @ terms, np.ones(60), slice(0, 60))
     assert np.allclose(apply(head.transform, points), points + design @ terms, atol=0.05)
-
-
-def test_similarities_compose() -> None:
-    rng = np.random.default_rng(3)
-    a, b, c = (rng.uniform(0, 100, (3, 2)) for _ in range(3))
-    first, second = similarity(a, b), similarity(b, c)
-    assert np.allclose(apply(compose(second, first), a), apply(second, apply(first, a)))

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.geometry import apply
 from engine.kernels import machine_code
-from engine.registration.head import CANVAS, MARGIN, apply
+from engine.registration.head import CANVAS, MARGIN
 from engine.registration.warp import (
     MOST_SHRUNK,
     sample_by_machine_code,

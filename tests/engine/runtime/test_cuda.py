@@ -41,7 +41,7 @@ def test_what_is_recorded_runs_at_each_launch_and_not_before() -> None:
 
 
 @pytest.mark.parametrize("function", ["cudaStreamCreate", "cudaMalloc", "cudaHostAlloc", "cudaStreamSynchronize"])
-def test_each_failure_is_told_by_its_name(function: str) -> None:
+def test_each_failure_is_reported_by_its_name(function: str) -> None:
     cuda = Cuda()
     cuda.failing[function] = "cudaErrorMemoryAllocation"
     with pytest.raises(BackendError, match="CUDA says MemoryAllocation"):

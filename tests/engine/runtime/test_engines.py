@@ -36,7 +36,7 @@ def test_no_file_is_no_fault(tmp_path: Path) -> None:
         ({"flags": "float32, no TF32"}, "was built with float32, no TF32, not float16, no TF32"),
     ],
 )
-def test_an_engine_of_elsewhere_is_told_from_ours(tmp_path: Path, other: dict[str, str], says: str) -> None:
+def test_an_engine_built_elsewhere_is_refused_with_the_difference(tmp_path: Path, other: dict[str, str], says: str) -> None:
     engines.write(tmp_path / "e", replace(KEY, **other), ENGINE)
     engine, reason = engines.read(tmp_path / "e", KEY)
     assert engine is None and reason is not None and reason.startswith(f"{tmp_path / 'e'} {says}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ArrayError, BackendError, WeightsError
-from engine.runtime.fallback import FallingBack
+from engine.runtime.fallback import FallbackRunner
 from engine.runtime.ort import OrtRunner
 from engine.types import F32
 from engine.weights import default_weights
@@ -40,7 +40,7 @@ def cannot(reason: str) -> Callable[[], OrtRunner]:
 
 
 def test_the_first_that_opens_runs_and_the_others_are_told() -> None:
-    runner = FallingBack([("tensorrt", cannot("no GPU")), ("ort", lambda: OrtRunner(default_weights()))])
+    runner = FallbackRunner([("tensorrt", cannot("no GPU")), ("ort", lambda: OrtRunner(default_weights()))])
     assert (runner.backend, runner.refusals, list(runner.notes)) == ("ort", {"tensorrt": "no GPU"}, [])
     assert (runner.classes, runner.input_shape) == (("negative", "positive", "surprise"), (3, 28, 28))
 
@@ -48,24 +48,26 @@ def test_the_first_that_opens_runs_and_the_others_are_told() -> None:
 def test_a_call_that_fails_is_answered_by_the_next_that_opens(caplog: pytest.LogCaptureFixture) -> None:
     first = Failing("tensorrt", answers=1)
     chain = [("tensorrt", lambda: first), ("cuda", cannot("no room")), ("ort", lambda: OrtRunner(default_weights()))]
-    runner = FallingBack(chain)
+    runner = FallbackRunner(chain)
     before, after = runner(MAPS), runner(MAPS)
     assert np.array_equal(before, after) and runner.backend == "ort" and first.closed
     assert runner.refusals == {"tensorrt": "tensorrt is out of memory", "cuda": "no room"}
-    told = "the network no longer runs on a tensorrt (tensorrt is out of memory); ort on CPU, CPUExecutionProvider goes on"
-    assert list(runner.notes) == [told] and caplog.messages == [told]
+    note = "the network no longer runs on a tensorrt (tensorrt is out of memory); ort on CPU, CPUExecutionProvider goes on"
+    assert list(runner.notes) == [note] and caplog.messages == [note]
 
 
 def test_one_failure_after_the_other_goes_down_the_chain() -> None:
     last = Failing("ort", answers=1)
-    runner = FallingBack([("tensorrt", lambda: Failing("tensorrt")), ("cuda", lambda: Failing("cuda")), ("ort", lambda: last)])
+    runner = FallbackRunner(
+        [("tensorrt", lambda: Failing("tensorrt")), ("cuda", lambda: Failing("cuda")), ("ort", lambda: last)]
+    )
     assert runner(MAPS).shape == (3, 3) and len(runner.notes) == 2
     with pytest.raises(BackendError, match=r"tensorrt cannot run here.*cuda cannot run here.*ort is out of memory"):
         runner(MAPS)
 
 
 def test_wrong_maps_cost_no_backend() -> None:
-    runner = FallingBack([("ort", lambda: OrtRunner(default_weights())), ("eager", cannot("no PyTorch"))])
+    runner = FallbackRunner([("ort", lambda: OrtRunner(default_weights())), ("eager", cannot("no PyTorch"))])
     with pytest.raises(ArrayError):
         runner(MAPS[0])
     assert runner.backend == "ort" and runner.refusals == {}
@@ -73,12 +75,12 @@ def test_wrong_maps_cost_no_backend() -> None:
 
 def test_where_nothing_opens_all_reasons_are_given(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"tensorrt cannot run here: no GPU; .*ort cannot run here: no memory"):
-        FallingBack([("tensorrt", cannot("no GPU")), ("ort", cannot("no memory"))])
+        FallbackRunner([("tensorrt", cannot("no GPU")), ("ort", cannot("no memory"))])
 
 
 def test_where_none_is_left_nothing_that_is_closed_is_asked_again() -> None:
     only = Failing("tensorrt")
-    runner = FallingBack([("tensorrt", lambda: only), ("ort", cannot("no memory"))])
+    runner = FallbackRunner([("tensorrt", lambda: only), ("ort", cannot("no memory"))])
     for _ in range(2):
         with pytest.raises(BackendError, match=r"tensorrt is out of memory; .*ort cannot run here: no memory"):
             runner(MAPS)
@@ -91,8 +93,8 @@ def test_a_file_that_is_gone_meanwhile_is_a_reason_and_at_the_start_an_error() -
     def gone() -> OrtRunner:
         raise WeightsError("there is no network file x.onnx")
 
-    runner = FallingBack([("tensorrt", lambda: Failing("tensorrt")), ("ort", gone)])
+    runner = FallbackRunner([("tensorrt", lambda: Failing("tensorrt")), ("ort", gone)])
     with pytest.raises(BackendError, match=r"ort cannot run here: there is no network file x\.onnx"):
         runner(MAPS)
     with pytest.raises(WeightsError):
-        FallingBack([("ort", gone), ("eager", lambda: OrtRunner(default_weights()))])
+        FallbackRunner([("ort", gone), ("eager", lambda: OrtRunner(default_weights()))])

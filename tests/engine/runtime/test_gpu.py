@@ -53,5 +53,5 @@ def test_a_machine_without_a_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_this_machine_is_asked_for_real() -> None:
-    told = gpu.refusal()
-    assert told is None or told.startswith(("no NVIDIA driver", "the NVIDIA driver"))
+    reason = gpu.refusal()
+    assert reason is None or reason.startswith(("no NVIDIA driver", "the NVIDIA driver"))

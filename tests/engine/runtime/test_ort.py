@@ -14,7 +14,7 @@ from engine.runtime.ort import OrtRunner
 from engine.weights import default_weights
 
 
-def test_it_tells_what_it_is() -> None:
+def test_it_describes_itself() -> None:
     runner = OrtRunner(default_weights())
     assert (runner.backend, runner.input_shape) == ("ort", (3, 28, 28))
     assert runner.classes == ("negative", "positive", "surprise") and "CPU" in runner.device
@@ -91,8 +91,8 @@ def test_a_build_for_the_cpu_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "capi" / file).touch()
     monkeypatch.setattr(ort.gpu, "refusal", lambda: None)
     monkeypatch.setattr(ort, "find_spec", lambda _: ModuleSpec("onnxruntime", None, origin=str(tmp_path / "__init__.py")))
-    told = ort.cuda_refusal()
-    assert told is says if says is None else told is not None and says in told
+    reason = ort.cuda_refusal()
+    assert reason is says if says is None else reason is not None and says in reason
 
 
 def test_a_failure_while_it_runs_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from engine import runtime
 from engine.errors import BackendError, WeightsError
-from engine.runtime.contract import answered
+from engine.runtime.contract import finite
 from engine.runtime.gpu import Gpu
 from engine.runtime.trt import Libraries
 from engine.weights import default_weights
@@ -71,7 +71,7 @@ def test_a_backend_asked_for_is_the_one_that_runs() -> None:
     assert runtime.load(str(default_weights()), backend="eager").backend == "eager"
 
 
-def test_a_backend_passed_over_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_passed_over_is_reported_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(runtime.NEEDS, "ort", ("no_such_module",))
     runner = runtime.load(default_weights())
     assert runner.backend == "eager"
@@ -86,7 +86,7 @@ def test_where_nothing_can_run_all_reasons_are_given(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["trt", "onnx", ""])
-def test_an_unknown_backend_is_told_with_the_known_ones(name: Any) -> None:
+def test_an_unknown_backend_is_refused_with_the_known_ones(name: Any) -> None:
     with pytest.raises(BackendError, match="there are auto, tensorrt, cuda, ort, eager"):
         runtime.load(default_weights(), backend=name)
 
@@ -100,12 +100,12 @@ def test_asking_why_imports_nothing_heavy() -> None:
     heavy = "{'torch', 'onnxruntime', 'onnx', 'tensorrt'}"
     asked = "from engine.runtime import NEEDS, refusal; print({name: refusal(name) for name in NEEDS})"
     code = f"import sys; {asked}; print({heavy} & set(sys.modules))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    told = ast.literal_eval(said[0])
-    assert list(told) == ["tensorrt", "cuda", "ort", "eager"] and told["ort"] is told["eager"] is None
-    assert said[1] == "set()"
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    reasons = ast.literal_eval(lines[0])
+    assert list(reasons) == ["tensorrt", "cuda", "ort", "eager"] and reasons["ort"] is reasons["eager"] is None
+    assert lines[1] == "set()"
 
 
 def test_answers_that_are_no_numbers_are_a_failure_of_the_backend() -> None:
     with pytest.raises(BackendError, match="answers are not finite"):
-        answered(np.array([[0.2, np.nan, 0.3]], np.float32))
+        finite(np.array([[0.2, np.nan, 0.3]], np.float32))

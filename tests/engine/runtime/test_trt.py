@@ -123,7 +123,7 @@ def test_a_damaged_engine_is_built_anew_and_told(weights: Path, tmp_path: Path, 
     whole = path.read_bytes()
     path.write_bytes(damage)
     notes = machine.runner(weights, cache).notes
-    assert len(notes) == 1 and str(path) in notes[0] and notes[0].endswith("the network is compiled anew")
+    assert len(notes) == 1 and str(path) in notes[0] and notes[0].endswith("the network is compiled again")
     assert machine.trt.built == 2 and path.read_bytes() == whole
 
 
@@ -208,7 +208,7 @@ def test_an_engine_that_answers_otherwise_altogether_is_refused(weights: Path) -
         Machine(Builder_build_serialized_network=spoiled(only_half=False)).runner(weights)
 
 
-def test_what_tensorrt_cannot_read_is_told_in_its_words(weights: Path) -> None:
+def test_what_tensorrt_cannot_read_is_reported_in_its_words(weights: Path) -> None:
     machine = Machine(
         OnnxParser_parse=lambda *_: False,
         OnnxParser_num_errors=lambda _: 1,
@@ -219,7 +219,7 @@ def test_what_tensorrt_cannot_read_is_told_in_its_words(weights: Path) -> None:
         machine.runner(weights)
 
 
-def test_what_tensorrt_cannot_build_is_told_with_its_last_error(weights: Path) -> None:
+def test_what_tensorrt_cannot_build_is_reported_with_its_last_error(weights: Path) -> None:
     def fail(builder: Object, *_: Any) -> None:
         log = builder.held["args"][0]
         log.log(tensorrt().ILogger.Severity.ERROR, "no tactic")
@@ -241,7 +241,7 @@ def test_a_gpu_lost_in_mid_stream_is_left_for_the_cpu_and_told(
     compiled: Path, function: str, error: str, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine = Machine()
-    runner = fallback.FallingBack([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
+    runner = fallback.FallbackRunner([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
     before = runner(maps(2))
     assert runner.backend == "tensorrt"
     machine.cuda.failing[function] = error

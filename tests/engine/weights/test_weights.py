@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, WeightsError
-from engine.models import NAMES
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, INPUTS, keypoints_to_crop, network_input, whole_map
+from engine.geometry import CANONICAL_KEYPOINTS, INPUTS, keypoints_to_crop
+from engine.models import ARCHITECTURES
+from engine.recognition.flowmap import network_input, whole_map
 from engine.runtime import load
 from engine.types import F32
 from engine.weights import DEFAULT, default_weights, load_card, shipped, weights_for
@@ -44,8 +45,8 @@ def test_the_shipped_file_names_no_folder_of_the_machine_that_made_it() -> None:
 def test_below_the_threshold_the_label_is_uncertain(chance: float, label: str) -> None:
     card = load_card()
     top = card.uncertain_below - chance
-    said = card.label({"negative": (1 - top) / 2, "positive": (1 - top) / 2, "surprise": top})
-    assert said == (label, top)
+    labelled = card.label({"negative": (1 - top) / 2, "positive": (1 - top) / 2, "surprise": top})
+    assert labelled == (label, top)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_another_file_under_the_cards_name_is_refused(tmp_path: Path) -> None:
         ({"input_shape": (3, 56, 28)}, r"not input_shape \(3, 56, 28\)"),
     ],
 )
-def test_a_card_that_cannot_be_used_is_told_with_the_place(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+def test_a_card_that_cannot_be_used_is_reported_with_the_place(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         load_card(copied(tmp_path, **changes))
 
@@ -96,16 +97,16 @@ def test_every_shipped_network_fits_its_card_and_the_default_is_first() -> None:
         assert (card.name, card.classes, card.input_shape) == (name, runner.classes, runner.input_shape)
 
 
-def test_an_architecture_has_its_shipped_weights_or_tells_how_to_make_them() -> None:
+def test_an_architecture_has_its_shipped_weights_or_says_how_to_make_them() -> None:
     assert weights_for("ahmsa") == default_weights()
-    for network in NAMES:
+    for network in ARCHITECTURES:
         try:
             assert load_card(weights_for(network)).network == network
-        except WeightsError as told:
+        except WeightsError as error:
             recipe = default_weights().parents[2] / "configs" / "train" / f"{network}.toml"
-            assert f"apexstream train --config configs/train/{network}.toml" in str(told) and recipe.is_file()
-            assert f"apexstream export runs/{network} --out {network}.onnx" in str(told)
-            assert "the recipes in configs/train come with the source code, not with the installed package" in str(told)
+            assert f"apexstream train --config configs/train/{network}.toml" in str(error) and recipe.is_file()
+            assert f"apexstream export runs/{network} --out {network}.onnx" in str(error)
+            assert "the recipes in configs/train come with the source code, not with the installed package" in str(error)
 
 
 def test_weights_of_no_architecture_are_refused() -> None:

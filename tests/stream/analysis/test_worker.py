@@ -145,7 +145,7 @@ def test_recognition_starts_early_only_while_no_frame_waits(clip: Clip) -> None:
     analysed: list[tuple[str, float, int]] = []
 
     class Foreseeing(Pipeline):
-        def foresee(self) -> None:
+        def recognize_ahead(self) -> None:
             foreseen.append(len(analysed))
 
     work(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, InputError
-from engine.recognition.flowmap import INPUTS, network_input
+from engine.geometry import INPUTS
+from engine.recognition.flowmap import network_input
 from tests.flowmaps import write_dataset
 from training.datasets import CLASSES, htnet_3db, load
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 from dataclasses import replace
 from functools import lru_cache
@@ -9,19 +10,21 @@ import cv2
 import numpy as np
 import pytest
 
+import engine
 from apexstream.clips.spec import Action
 from engine.errors import InputError
+from engine.geometry import CANONICAL_KEYPOINTS, keypoints_to_map
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, keypoints_to_map, whole_map
-from engine.recognition.recognizer import face_flow
+from engine.recognition.flowmap import face_flow, whole_map
 from engine.types import F32, Frame
 from tests.databases import Shot, face_part, shot, write_picture, write_shot
 from tests.faces import grey_picture, registered
 from training.datasets import flow as flow_module
 from training.datasets.clips import Clip
-from training.datasets.flow import ClipFlow, FlowMaker, looked_at
+from training.datasets.flow import ClipFlow, FlowMaker, deciding_files, looked_at
 from training.datasets.pictures import ClipFolder
 
+ENGINE = Path(str(engine.__file__)).parent
 EYE, NOSE, LEFT_LIP, RIGHT_LIP = 0, 2, 3, 4
 
 
@@ -219,10 +222,46 @@ def test_a_folder_with_too_few_pictures_is_told(tmp_path: Path) -> None:
         maker().make(clip, ClipFolder(tmp_path, False, True))
 
 
-def test_all_code_between_a_picture_and_its_mesh_decides_what_a_map_is() -> None:
+def engine_imports(path: Path) -> set[Path]:
+    """The files of engine that a source imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {one.name for one in node.names}
+    bases = [ENGINE.parent.joinpath(*name.split(".")) for name in names if name.split(".")[0] == "engine"]
+    return {path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
+
+
+def test_all_code_that_a_map_goes_through_decides_what_it_is() -> None:
     """Otherwise maps that other code made would be taken for these."""
-    folder = Path(flow_module.__file__).parents[2] / "engine" / "mesh"
-    deciding = {Path(str(module.__file__)) for module in flow_module.DECIDING}
-    others = {folder / "tasks.py"}  # maps are made by LiteRT alone
-    assert set(folder.glob("*.py")) - others <= deciding
+    deciding = set(deciding_files(ENGINE))
+    others = {ENGINE / name for name in ("__init__.py", "config.py", "errors.py", "types.py")}  # values, no arithmetic
+    stages = ("faces/landmarks.py", "registration/align.py", "recognition/flowmap.py")
+    seen: set[Path] = set()
+    ahead = {ENGINE / stage for stage in stages}
+    while ahead:
+        seen |= ahead
+        ahead = {path for one in ahead for path in engine_imports(one)} - seen - others
+    assert len(seen) > 30
+    assert seen <= deciding, sorted(seen - deciding)
     assert flow_module.LANDMARKS.backend == "litert"
+
+
+@pytest.mark.parametrize("place", ["faces/new.py", "ops/tvl1/new.py", "recognition/new/deep.py"])
+def test_a_new_file_in_a_deciding_folder_counts(place: str, tmp_path: Path) -> None:
+    before = deciding_files(tmp_path)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).touch()
+    assert set(deciding_files(tmp_path)) - set(before) == {tmp_path / place}
+
+
+def test_changed_code_has_another_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = tmp_path / "stage.py"
+    monkeypatch.setattr(flow_module, "deciding_files", lambda _: [source])
+    source.write_text("a = 1\n")
+    before = flow_module.settings()["code"]
+    assert flow_module.settings()["code"] == before
+    source.write_text("a = 2\n")
+    assert flow_module.settings()["code"] != before

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS
+from engine.geometry import CANONICAL_KEYPOINTS
 from tests.flowmaps import write_dataset
 from training.datasets.htnet_3db import KEYPOINTS, MAPS, TABLE, load
 

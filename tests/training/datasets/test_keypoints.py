@@ -8,7 +8,7 @@ import pytest
 from skimage.data import astronaut
 
 from engine.errors import InputError
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS
+from engine.geometry import CANONICAL_KEYPOINTS
 from tests.flowmaps import write_dataset
 from training.datasets.htnet_3db import FACES, KEYPOINTS, TABLE, load
 from training.datasets.keypoints import find

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS, SIDE
+from engine.geometry import CANONICAL_KEYPOINTS, MAP_SIDE
 from engine.types import F32
 from training.datasets import flow as flow_module
 from training.datasets.clips import Clip, LeftOut
@@ -26,7 +26,7 @@ def clip(name: str = "a", database: str = "samm", apex: int = 20) -> Clip:
 
 def made(seed: int = 0, stamp: str = "pictures") -> ClipFlow:
     draw = np.random.default_rng(seed)
-    return ClipFlow(draw.random((3, SIDE, SIDE), np.float32), CANONICAL_KEYPOINTS, 0.97, True, 1.25, 10, 20, 30, stamp)
+    return ClipFlow(draw.random((3, MAP_SIDE, MAP_SIDE), np.float32), CANONICAL_KEYPOINTS, 0.97, True, 1.25, 10, 20, 30, stamp)
 
 
 def pictured(folder: Path) -> tuple[ClipFolder, ClipFlow]:

@@ -11,8 +11,8 @@ import numpy as np
 from apexstream.bench import machine
 from apexstream.bench.report import Row
 from apexstream.bench.straight import default_flow
+from engine.geometry import CROP_SIDE
 from engine.ops.tvl1 import gpu
-from engine.recognition.flowmap import CROP_SIDE
 from engine.types import F32
 
 PAIRS = 64

@@ -21,12 +21,13 @@ import numpy as np
 from apexstream.bench.straight import default_flow, plain_map
 from engine.config import RecognizerSettings
 from engine.faces.landmarks import FaceLocator
+from engine.geometry import keypoints, keypoints_to_map
 from engine.kernels import machine_code
 from engine.mesh import bundle
 from engine.mesh.tasks import VideoMesh
 from engine.ops.tvl1 import tvl1
-from engine.recognition.flowmap import keypoints_to_map, network_input, whole_map
-from engine.registration.align import Registrar, keypoints
+from engine.recognition.flowmap import network_input, whole_map
+from engine.registration.align import Registrar
 from engine.runtime import load
 from engine.spotting.spotter import Spotter
 from engine.types import F32, U8, Crop, Face, Frame

@@ -25,13 +25,14 @@ import numpy as np
 from apexstream.quiet import native_noise_hidden
 from engine.config import RecognizerSettings
 from engine.errors import SourceError
+from engine.geometry import MAP_SIDE, keypoints, keypoints_to_map
 from engine.mesh import bundle
 from engine.mesh.tasks import VideoMesh
 from engine.pipeline import APEX_REACH_S, ONSET_REACH_S
-from engine.recognition.flowmap import SIDE, keypoints_to_map, network_input
+from engine.recognition.flowmap import network_input
 from engine.recognition.likeness import ALIKE, explained
 from engine.recognition.residual import take_out_head
-from engine.registration.align import Registrar, keypoints
+from engine.registration.align import Registrar
 from engine.ring import Ring
 from engine.runtime import load
 from engine.spotting.spotter import Spotter
@@ -75,7 +76,7 @@ def plain_map(flow: F32) -> F32:
     """(u, v, strain) on 28 x 28 cells, each channel scaled to 0..1, [3, 28, 28]."""
     (u_y, u_x), (v_y, v_x) = np.gradient(flow[0]), np.gradient(flow[1])
     strain = np.sqrt(u_x**2 + v_y**2 + 0.5 * (u_y + v_x) ** 2)
-    cells = [cv2.resize(channel, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for channel in (*flow, strain)]
+    cells = [cv2.resize(channel, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA) for channel in (*flow, strain)]
     return np.asarray(np.stack([(c - c.min()) / max(float(c.max() - c.min()), 1e-9) for c in cells]), np.float32)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from apexstream.clips.portrait import Points, Portrait, eye_centre
 from engine.config import LandmarkSettings
 from engine.errors import InputError
-from engine.faces.landmarks import FaceLocator, face_box
+from engine.faces.boxes import face_box
+from engine.faces.landmarks import FaceLocator
 from engine.types import F32, F64, U8, Face, Frame
 from stream.sources.file import open_video
 

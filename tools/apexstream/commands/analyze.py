@@ -15,7 +15,7 @@ from apexstream.commands import say, say_error, unforeseen
 from apexstream.commands.fetch import have_face_model
 from apexstream.quiet import native_noise_hidden
 from engine.errors import ApexError
-from engine.models import NAMES
+from engine.models import ARCHITECTURES
 from engine.text import plain
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ Network = Annotated[
     str | None,
     typer.Option(
         "--network",
-        metavar="|".join(NAMES),
-        callback=one_of(NAMES),
+        metavar="|".join(ARCHITECTURES),
+        callback=one_of(tuple(ARCHITECTURES)),
         help="Whose shipped weights to use.",
-        show_default=NAMES[0],
+        show_default=next(iter(ARCHITECTURES)),
     ),
 ]
 Weights = Annotated[

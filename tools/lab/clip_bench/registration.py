@@ -97,9 +97,7 @@ class _Tracks:
 
     def take(self, frame: Frame, faces: list[Face]) -> None:
         """One frame; those in which the face is not followed are left out by every way."""
-        from engine.recognition.flowmap import CANONICAL_KEYPOINTS, keypoints_to_crop
-        from engine.registration.align import keypoints
-        from engine.registration.head import similarity
+        from engine.geometry import CANONICAL_KEYPOINTS, keypoints, keypoints_to_crop, similarity
 
         crop = self._registrar.register(frame, faces[0]) if faces else None
         if crop is None:
@@ -154,8 +152,7 @@ def registration_summary(clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _canonical(scene: Scene, points: F64) -> F64:
     """Where the points lie in a crop that frames the face at rest as the registration does: eyes where they belong."""
-    from engine.recognition.flowmap import CANONICAL_KEYPOINTS, keypoints_to_crop
-    from engine.registration.head import similarity
+    from engine.geometry import CANONICAL_KEYPOINTS, keypoints_to_crop, similarity
 
     face = scene.face.points
     eyes = [(face[f"lid_{s}_up"][0] + face[f"lid_{s}_up"][-1]) / 2 for s in "rl"]
@@ -166,7 +163,7 @@ def _canonical(scene: Scene, points: F64) -> F64:
 
 def _cut(grey: U8, transform: F64) -> U8:
     """The crop [128, 128] that a transform frame -> crop cuts, sampled as the registration samples."""
-    from engine.recognition.flowmap import CROP_SIDE
+    from engine.geometry import CROP_SIDE
     from engine.registration.warp import warp
 
     return warp(grey, transform, CROP_SIDE)

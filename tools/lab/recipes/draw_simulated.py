@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from engine.errors import ApexError, OutputError
-from engine.recognition.flowmap import CANONICAL_KEYPOINTS
+from engine.geometry import CANONICAL_KEYPOINTS
 from engine.types import F32
 
 if TYPE_CHECKING:

@@ -78,9 +78,9 @@ except BackendError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    answer, told, refused = done.stdout.strip().split("\n")
+    answer, warning, refused = done.stdout.strip().split("\n")
     assert answer == "reference (2, 8, 8)"
-    assert told.startswith("1 TV-L1 runs some") and "numba" in told
+    assert warning.startswith("1 TV-L1 runs some") and "numba" in warning
     assert "no fast CPU path here" in refused and "pip install" in refused
 
 

@@ -1,13 +1,13 @@
-"""Whether something changed since the networks last looked: two cheap checks that decide whether they run again.
+"""Whether something changed since the networks ran last: two cheap checks that decide whether they run again.
 
-A face mesh costs more than all else that a frame goes through, and most frames show what the one before showed. `FaceGlance`
-keeps how eyes and mouth looked when the mesh last saw a face: as long as they look so, frames are left to the registration by
-texture; a blink or a word calls the mesh at once. `SceneGlance` keeps how the picture looked around the faces when the
-detectors last went over it: where nothing changed nobody came.
+A face mesh costs more than all else that a frame goes through, and most frames show what the one before showed. `FaceSnapshot`
+holds eyes and mouth as the mesh saw them last: as long as they stay so, frames are left to the registration by texture; a blink
+or a word refreshes the mesh at once. `SceneSnapshot` holds the picture around the faces as the detectors searched it last:
+where nothing changed no face came.
 
-    looks now - looks then, about its mean and less the head's motion and the best small shift of the part, over the contrast
+    now - then, about its mean and less the head's motion and the best small shift of the part, over the contrast
                                                                                               (face: mean over a part)
-    looks now - looks then, less the common change of light               (scene: the largest over the cells, grey levels)
+    now - then, less the common change of light               (scene: the largest over the cells, grey levels)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from engine.faces.view import cut_window
+from engine.mesh.view import cut_window
 from engine.types import F32, U8, Frame
 
 _MOUTH = (61, 291, 37, 267, 84, 314, 0, 17)
@@ -49,15 +49,15 @@ Box = tuple[slice, slice]
 """Rows and columns of a part of a frame."""
 
 
-class FaceGlance:
-    """How eyes and mouth of a face looked in one frame; points [478, >= 2] are its mesh there, in frame pixels."""
+class FaceSnapshot:
+    """Eyes and mouth of a face in one frame; points [478, >= 2] are its mesh there, in frame pixels."""
 
     def __init__(self, grey: U8, points: F32) -> None:
         self._shape = grey.shape
         boxes = [_box(points[list(part), :2], grey.shape) for part in _PARTS]
         self._boxes = [box for box in boxes if box is not None]
         self._eyes = np.array([part != _MOUTH for part, box in zip(_PARTS, boxes, strict=True) if box is not None], bool)
-        self._head = _HeadGlance(grey, points)
+        self._head = _HeadSnapshot(grey, points)
         self._then = self._cells(grey, self._boxes)
         self._contrast = np.maximum(self._then.std(axis=(1, 2)), _FAINT)
         slopes = np.stack([np.gradient(self._then, axis=axis) for axis in (2, 1)], axis=1)
@@ -66,8 +66,8 @@ class FaceGlance:
         self._shift = np.linalg.inv(square + _STIFF * np.eye(2, dtype=np.float32)) @ self._slopes
 
     def change(self, grey: U8) -> tuple[float, float]:
-        """How differently the eyes (the one that changed more) and the mouth look in another frame (grey [H, W]), each in
-        shares of its own contrast, after the head's motion and the best small shift of each part: a head that moves has not
+        """How much the eyes (the one that changed more) and the mouth differ in another frame (grey [H, W]), each in shares
+        of its own contrast, after the head's motion and the best small shift of each part: a head that moves has not
         changed its face.
 
         Some 0.03 to 0.1 for grain within a few hundredths of a second, 0.3 and more for lids that close. 0 where a part does
@@ -96,8 +96,8 @@ class FaceGlance:
         return cells
 
 
-class _HeadGlance:
-    """How a face as a whole looked in one frame, coarsely: enough to say by which similarity its head has moved since
+class _HeadSnapshot:
+    """A face as a whole in one frame, coarsely: enough to say by which similarity its head has moved since
     (Lucas and Kanade 1981, inverse compositional: Baker and Matthews 2004).
 
     The similarity takes places z = x + iy about the middle of the face, in cells, to turn * z + move.
@@ -151,15 +151,16 @@ class _HeadGlance:
         return cells
 
 
-class SceneGlance:
-    """How a frame looked outside some squares (left, top, side), in frame pixels."""
+class SceneSnapshot:
+    """A whole frame, coarsely."""
 
     def __init__(self, frame: Frame) -> None:
         self._size = frame.width, frame.height
         self._then = _coarse(frame.grey)
 
     def change(self, frame: Frame, without: Iterable[tuple[int, int, int]]) -> float:
-        """The largest change of any cell outside the squares, in grey levels, after light that changed everywhere alike."""
+        """The largest change of any cell outside some squares (left, top, side; frame pixels), in grey levels, after light that
+        changed everywhere alike."""
         if (frame.width, frame.height) != self._size:
             return float("inf")
         apart = _coarse(frame.grey) - self._then

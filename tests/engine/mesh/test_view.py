@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.faces.view import cut_window, rgb_window
+from engine.mesh.view import cut_window, rgb_window
 from engine.types import U8, Frame, Layout
 from tests.faces import photo
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.faces.glance import FaceGlance, SceneGlance
+from engine.faces.change import FaceSnapshot, SceneSnapshot
 from engine.faces.landmarks import FaceLocator
 from engine.types import F32, U8, Frame
 from tests.faces import photo
@@ -46,15 +46,15 @@ MOUTH = (61, 291, 0, 17, 37, 267, 84, 314)
 
 @pytest.mark.parametrize(("part", "skin"), [(EYE, 50), (MOUTH, 200)])
 def test_eyes_that_close_and_a_mouth_that_changes_are_seen(points: F32, part: tuple[int, ...], skin: int) -> None:
-    glance = FaceGlance(grey(FACE), points)
-    assert glance.change(grey(FACE)) == (0, 0)
-    eyes, mouth = glance.change(grey(painted(FACE, points, part, skin)))
+    snapshot = FaceSnapshot(grey(FACE), points)
+    assert snapshot.change(grey(FACE)) == (0, 0)
+    eyes, mouth = snapshot.change(grey(painted(FACE, points, part, skin)))
     changed, same = (eyes, mouth) if part == EYE else (mouth, eyes)
     assert changed > ANOTHER and same < SAME
 
 
 def test_grain_light_and_sway_are_no_change(points: F32) -> None:
-    first = FaceGlance(grey(grainy(FACE, 3, 0)), points)
+    first = FaceSnapshot(grey(grainy(FACE, 3, 0)), points)
     assert max(first.change(grey(grainy(FACE, 3, 1)))) < SAME
     brighter = np.asarray(cv2.convertScaleAbs(FACE, alpha=1.05, beta=4), np.uint8)
     assert max(first.change(grey(brighter))) < SAME
@@ -79,23 +79,23 @@ def moved(picture: U8, points: F32, motion: tuple[float, float, float, float]) -
 def test_a_head_that_moves_is_followed_and_what_its_face_does_is_still_seen(
     points: F32, motion: tuple[float, float, float, float]
 ) -> None:
-    glance = FaceGlance(grey(FACE), points)
+    snapshot = FaceSnapshot(grey(FACE), points)
     for share in (0.25, 0.5, 0.75, 1.0):  # as frames show it
         right, down, turn, scale = motion
         part = share * right, share * down, share * turn, 1 + share * (scale - 1)
-        changes = glance.change(grey(moved(FACE, points, part)))
+        changes = snapshot.change(grey(moved(FACE, points, part)))
         assert max(changes) < 0.25, share
     for parts, skin, which in ((EYE, 50, 0), (MOUTH, 200, 1)):
-        changed = glance.change(grey(moved(painted(FACE, points, parts, skin), points, motion)))
+        changed = snapshot.change(grey(moved(painted(FACE, points, parts, skin), points, motion)))
         assert changed[which] > ANOTHER
 
 
 def test_a_face_that_is_not_in_the_picture_does_not_change(points: F32) -> None:
     away = points + np.array([5000, 0, 0], np.float32)
-    assert FaceGlance(grey(FACE), away).change(grey(FACE[::-1].copy())) == (0, 0)
-    assert FaceGlance(grey(FACE), points).change(grey(FACE)[:100, :100]) == (float("inf"), float("inf"))
+    assert FaceSnapshot(grey(FACE), away).change(grey(FACE[::-1].copy())) == (0, 0)
+    assert FaceSnapshot(grey(FACE), points).change(grey(FACE)[:100, :100]) == (float("inf"), float("inf"))
     tiny = np.full((24, 24), 9, np.uint8)
-    assert FaceGlance(tiny, points * 0 + 12).change(tiny) == (0, 0)
+    assert FaceSnapshot(tiny, points * 0 + 12).change(tiny) == (0, 0)
 
 
 def scene(seed: int, *, light: int = 0, guest: tuple[int, int] | None = None) -> Frame:
@@ -109,17 +109,17 @@ def scene(seed: int, *, light: int = 0, guest: tuple[int, int] | None = None) ->
 
 
 def test_who_comes_in_changes_the_scene_and_grain_and_light_do_not() -> None:
-    glance = SceneGlance(scene(0))
-    assert glance.change(scene(1), []) < 2
-    assert glance.change(scene(2, light=20), []) < 3
-    assert glance.change(scene(3, guest=(500, 200)), []) > 8
+    snapshot = SceneSnapshot(scene(0))
+    assert snapshot.change(scene(1), []) < 2
+    assert snapshot.change(scene(2, light=20), []) < 3
+    assert snapshot.change(scene(3, guest=(500, 200)), []) > 8
 
 
 def test_what_happens_in_a_followed_window_is_left_out() -> None:
-    glance = SceneGlance(scene(0))
-    assert glance.change(scene(1, guest=(200, 100)), [(190, 90, 80)]) < 2
-    assert glance.change(scene(1), [(-50, -50, 2000)]) == 0
-    assert glance.change(Frame(0, 0.0, np.zeros((90, 160), np.uint8), "grey"), []) == float("inf")
-    assert SceneGlance(Frame(0, 0.0, np.zeros((1, 2), np.uint8), "grey")).change(
+    snapshot = SceneSnapshot(scene(0))
+    assert snapshot.change(scene(1, guest=(200, 100)), [(190, 90, 80)]) < 2
+    assert snapshot.change(scene(1), [(-50, -50, 2000)]) == 0
+    assert snapshot.change(Frame(0, 0.0, np.zeros((90, 160), np.uint8), "grey"), []) == float("inf")
+    assert SceneSnapshot(Frame(0, 0.0, np.zeros((1, 2), np.uint8), "grey")).change(
         Frame(1, 0.1, np.full((1, 2), 7, np.uint8), "grey"), []
     ) == 0  # fmt: skip
