@@ -1,8 +1,8 @@
-"""The judge of expressions: the network behind `engine.spotting.judge`, fitted to rows with known expressions.
+"""The network of the judge of expressions (`engine.spotting.judge`), and its fit to rows with known expressions.
 
-Six dilated convolutions that look back only; answers about a moment come half a second later (`engine.spotting.judge.DELAY`),
-so it looks that far ahead. It is fitted on windows drawn by a `Draw`, with decoupled weight decay, one cycle of the learning
-rate, and the running mean of the last parameters.
+Six causal dilated convolutions; answers about a moment come `engine.spotting.judge.DELAY` rows later, so the network looks
+that far ahead. It is fitted to windows drawn by a `Draw`, with decoupled weight decay (AdamW), one cycle of the learning rate,
+and an exponential mean of the last parameters.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from engine.types import F32, MICRO_LIMIT_S
 CHANNELS = 40
 DEPTH = 6
 WINDOW = 384  # rows of a training window
-WINDOWS = 16  # a step
+WINDOWS = 16  # per step
 RATE = 4e-3
 DECAY = 0.02
 DROPOUT = 0.15
-POOL = 1 << 20  # random numbers that are used again and again, each time from another place on
+POOL = 1 << 20  # random numbers that are reused, each time from another offset
 POSITIVE = 2.0  # weight of rows within an expression
 MICRO = 2.5  # weight of rows in and next to a micro-expression
-UNWARMED = 0.2  # weight of a window's first second, when the network has seen next to nothing
+WARM_UP = 0.2  # weight of a window's first second, in which the network has little context
 AVERAGED = 0.4  # share of the steps whose parameters are averaged
-KEPT = 0.97  # of the running mean, a step
+MEAN_DECAY = 0.97  # of the exponential mean, per step
 NOISE = 0.02
-SCALE = (0.75, 1.3)  # motions are made smaller or larger by a factor from here
-EDGE = 1  # rows around an onset and an offset that count as them
+SCALE = (0.75, 1.3)  # range of the factor by which motions are scaled
+EDGE = 1  # rows around an onset or offset that count as it
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Rows [n, WIDTH], what the network should answer to them [n, 5], and how much each counts [n]."""
+    """Rows [n, WIDTH], their target answers [n, 5] and weights [n]."""
 
     rows: F32
     answers: F32
@@ -57,11 +57,11 @@ class Window:
 
 
 Draw = Callable[[np.random.Generator], Window]
-"""Draws one window; shorter ones than WINDOW are filled up."""
+"""Draws one window; ones shorter than WINDOW are padded."""
 
 
 class _Dropout(nn.Module):
-    """Dropout by masks that are cut out of one long one: drawing each takes a fifth of a step on a CPU."""
+    """Dropout with masks cut out of one long mask: drawing each would take a fifth of a step on a CPU."""
 
     kept: torch.Tensor
 
@@ -78,19 +78,19 @@ class _Dropout(nn.Module):
 
 
 class _Block(nn.Module):
-    """A dilated convolution of three taps as one product, which is faster on a CPU at this size."""
+    """A residual dilated convolution of three taps as one matrix product, which is faster on a CPU at this size."""
 
     def __init__(self, dilation: int) -> None:
         super().__init__()
-        self._back = dilation
+        self._dilation = dilation
         self.near = nn.Linear(3 * CHANNELS, CHANNELS)
         self.mix = nn.Linear(CHANNELS, CHANNELS)
         self.drop = _Dropout()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         count = x.shape[1]
-        past = nn.functional.pad(x, (0, 0, 2 * self._back, 0))
-        taps = torch.cat([past[:, :count], past[:, self._back : self._back + count], x], -1)
+        past = nn.functional.pad(x, (0, 0, 2 * self._dilation, 0))
+        taps = torch.cat([past[:, :count], past[:, self._dilation : self._dilation + count], x], -1)
         out: torch.Tensor = x + self.mix(self.drop(nn.functional.gelu(self.near(taps))))
         return out
 
@@ -118,27 +118,27 @@ def is_micro(onset_s: float, offset_s: float) -> bool:
     return offset_s - onset_s <= MICRO_LIMIT_S + 1e-6
 
 
-def window(rows: F32, known: Sequence[Known], *, quiet: float = 1.0, unwarmed: float = UNWARMED) -> Window:
-    """A window over rows with the expressions known in them; quiet is the weight of what is no expression, unwarmed that of
-    the first second."""
+def window(rows: F32, known: Sequence[Known], *, quiet: float = 1.0, warm_up: float = WARM_UP) -> Window:
+    """A window over rows with known expressions; quiet is the weight of rows without an expression, warm_up that of the first
+    second."""
     count = len(rows)
     answers = np.zeros((count + DELAY, len(ANSWERS)), np.float32)
     weights = np.ones(count + DELAY, np.float32)
     for one in known:
         first, last = round(one.onset), round(one.offset)
-        _mark(answers, first + DELAY, last + DELAY, 0)
-        _mark(answers, first + DELAY - EDGE, first + DELAY + EDGE, 1)
-        _mark(answers, last + DELAY - EDGE, last + DELAY + EDGE, 2)
-        _mark(answers, first + EARLY_DELAY, last + EARLY_DELAY, 4)
+        _set(answers, first + DELAY, last + DELAY, 0)
+        _set(answers, first + DELAY - EDGE, first + DELAY + EDGE, 1)
+        _set(answers, last + DELAY - EDGE, last + DELAY + EDGE, 2)
+        _set(answers, first + EARLY_DELAY, last + EARLY_DELAY, 4)
         if one.micro:
-            _mark(answers, first + DELAY, last + DELAY, 3)
+            _set(answers, first + DELAY, last + DELAY, 3)
             weights[max(first - 5 + DELAY, 0) : max(last + 6 + DELAY, 0)] = MICRO
     weights[answers[:, 0] == 0] *= quiet
-    weights[: round(HZ)] *= unwarmed
+    weights[: round(HZ)] *= warm_up
     return Window(rows, answers[:count], weights[:count])
 
 
-def _mark(answers: F32, first: int, last: int, answer: int) -> None:
+def _set(answers: F32, first: int, last: int, answer: int) -> None:
     answers[max(first, 0) : max(last + 1, 0), answer] = 1
 
 
@@ -159,7 +159,7 @@ MIRROR_FROM, MIRROR_SIGN = _mirror()
 
 
 def mirrored(rows: F32) -> F32:
-    """Rows [n, WIDTH] of the same face in the mirror."""
+    """Rows [n, WIDTH] of the mirrored face."""
     return rows[:, MIRROR_FROM] * MIRROR_SIGN
 
 
@@ -172,9 +172,9 @@ def fit(
     *,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> JudgeNet:
-    """A network fitted for so many steps to windows drawn with seed; from net on where one is given, which stays as it is.
+    """A network fitted for so many steps to windows drawn with seed, from a copy of net where one is given.
 
-    progress is called with the step done and its loss. Raises nothing of its own.
+    progress is called with the step done and its loss.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -199,7 +199,7 @@ def fit(
         if step >= (1 - AVERAGED) * steps:
             mean = mean or [p.detach().clone() for p in fitted.parameters()]
             for m, p in zip(mean, fitted.parameters(), strict=True):
-                m.lerp_(p.detach(), 1 - KEPT)
+                m.lerp_(p.detach(), 1 - MEAN_DECAY)
         progress(step + 1, float(loss.detach()))
     with torch.no_grad():
         for p, m in zip(fitted.parameters(), mean, strict=bool(mean)):
@@ -208,8 +208,8 @@ def fit(
 
 
 def _batch(draw: Draw, rng: np.random.Generator, noise: F32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows [WINDOWS, WINDOW, WIDTH], answers [.., 5] and weights [..]: half of the windows mirrored, each with a stretch of
-    noise [POOL], shorter ones filled up with zeros that count nothing."""
+    """Rows [WINDOWS, WINDOW, WIDTH], answers [.., 5] and weights [..]: half of the windows mirrored, each with a part of
+    noise [POOL], shorter ones padded with zeros of weight 0."""
     rows = np.zeros((WINDOWS, WINDOW, WIDTH), np.float32)
     answers = np.zeros((WINDOWS, WINDOW, len(ANSWERS)), np.float32)
     weights = np.zeros((WINDOWS, WINDOW), np.float32)
@@ -224,7 +224,7 @@ def _batch(draw: Draw, rng: np.random.Generator, noise: F32) -> tuple[torch.Tens
 
 
 def answers_to(net: JudgeNet | Sequence[JudgeNet], rows: F32) -> F32:
-    """[n, 5] what a network, or the mean of several, answers about each of rows [n, WIDTH], shifted back to their moment."""
+    """Answers [n, 5] of a network, or the mean of several, about each of rows [n, WIDTH], without the delay."""
     count = len(rows)
     more = DELAY + (count + DELAY) % FOLD
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """Intervals in region flow by the judge of live analysis (`engine.spotting.judge`), fitted here to other people.
 
-The network is fitted first to a whole other database, where one lies beside the one that is judged, then to the subjects of
-this one that are not judged. Its answers become intervals by the rules of live analysis, half a second behind the video.
+The network is fitted first to whole other databases, if their files are in the folder, then to the other subjects of this one.
+Its answers become intervals by the rules of live analysis (`engine.spotting.detections`).
 """
 
 from __future__ import annotations
@@ -26,50 +26,49 @@ THRESHOLDS = Thresholds(high=0.75, low=0.55, micro_high=0.6, micro_low=0.3)
 """One set for both databases, chosen on half the subjects of each (training/LEDGER.md)."""
 
 NETWORKS = 2
-"""Their answers are averaged."""
+"""Networks whose answers are averaged."""
 
 STEPS = 400
 STEPS_BASE = 400
 STEPS_TUNED, RATE_TUNED, OWN = 400, 3e-3, 0.85
-"""Steps of a fit to one database alone; to the other one, and from there on, at its rate, to both: windows of the judged
-database, its judged subject left out, make this share."""
+"""Steps of a fit to this database alone; to the others; and from there on, at this rate, to all, with this share of windows
+from this database."""
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where the fits to a database begin: networks fitted to the videos of others."""
+    """Start of the fits to a database: networks fitted to videos of others."""
 
     networks: tuple[JudgeNet, ...]
     videos: Sequence[LongVideo]
 
 
 def other_videos(database: str, folder: Path) -> list[LongVideo]:
-    """Region flow of the other databases that lies in a folder. Raises InputError where it cannot be read."""
+    """Region flow of the other databases in a folder. Raises InputError where it cannot be read."""
     others = (one for one in LONG_DATABASES.values() if one.name != database and (folder / f"{one.name}.npz").is_file())
     return [video for one in others for video in load_flow(one, folder).videos]
 
 
 def spotter(others: Sequence[LongVideo], seed: int, progress: Progress = lambda what, done, total: None) -> Spot:
-    """What spots videos of region flow, fitted to all others first, if there are any. Raises InputError where one holds
+    """A spotter of region flow, fitted to the videos of others first, if there are any. Raises InputError where one holds
     pictures."""
     if not others:
         return partial(spans_of_flow, steps=STEPS)
     draw, total, networks = FlowWindows([tape_of_flow(video) for video in others]), NETWORKS * STEPS_BASE, []
     for k in range(NETWORKS):
 
-        def say(step: int, loss: float, before: int = k * STEPS_BASE) -> None:
-            progress("steps to begin with", before + step, total)
+        def report(step: int, loss: float, before: int = k * STEPS_BASE) -> None:
+            progress("steps on other databases", before + step, total)
 
-        networks.append(fit(draw, STEPS_BASE, _seed(seed, k), progress=say))
+        networks.append(fit(draw, STEPS_BASE, _seed(seed, k), progress=report))
     return partial(spans_of_flow, steps=STEPS_TUNED, start=Start(tuple(networks), others))
 
 
 def spans_of_flow(
     train: Sequence[LongVideo], test: Sequence[LongVideo], seed: int, steps: int = STEPS, start: Start | None = None
 ) -> Found:
-    """Intervals in test videos of region flow by networks fitted to train for so many steps, from start on where one is given.
-
-    Raises InputError where a video holds pictures instead.
+    """Intervals in test videos of region flow by networks fitted to train for so many steps, from start on where
+    one is given. Raises InputError where a video holds pictures instead.
     """
     own = FlowWindows([tape_of_flow(video) for video in train])
     if start is None:

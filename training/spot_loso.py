@@ -1,7 +1,7 @@
-"""Spotting judged leave-one-subject-out: what finds intervals in a subject's videos was fitted to other subjects only.
+"""Leave-one-subject-out spotting: the intervals of a subject's videos come from a spotter fitted to other subjects only.
 
-A spotter is a callable (train, test, seed) -> intervals by the names of the test videos. It runs once a subject, so that all it
-chooses, thresholds too, comes from the others. `live` is the pipeline as it ships, which fits nothing here.
+A spotter is a callable (train, test, seed) -> intervals by the names of the test videos. It runs once per subject, so that all
+its choices, thresholds too, come from the others. `live` is the pipeline as shipped, which fits nothing here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.spotting import Interval
 
 @dataclass(frozen=True)
 class Spotted(Interval):
-    """A found interval in frames, end excluded, with its class where one was named, and how sure the spotter is, 0 to 1."""
+    """A found interval in frames, end excluded, with its class if any, and its probability, 0 to 1."""
 
     probability: float | None = None
 
@@ -36,10 +36,10 @@ Found = Mapping[str, Sequence[Spotted]]
 """Intervals by the video's name."""
 
 Spot = Callable[[Sequence[LongVideo], Sequence[LongVideo], int], Found]
-"""(train, test, seed) -> intervals in the test videos. A function of a module, so that it can run in another process."""
+"""(train, test, seed) -> intervals in the test videos; it must be picklable to run in another process."""
 
 Progress = Callable[[str, int, int], None]
-"""Told what was done last, and how many subjects of how many are done."""
+"""Called with the last item done, the number done and the total."""
 
 
 def kind_of(interval: Interval, fps: float) -> Kind:
@@ -57,15 +57,15 @@ def spot_unseen(
 ) -> dict[str, tuple[Spotted, ...]]:
     """Intervals of every video, in order of time, found by a spotter that saw other subjects only.
 
-    jobs subjects run at once, each in a process with one thread; the result does not depend on it. Raises InputError with fewer
-    than two subjects or where spot leaves out a video, ApexError where a process dies.
+    jobs subjects run at once, each in a process with one thread; the result does not depend on jobs. Raises InputError with
+    fewer than two subjects or where spot leaves out a video, ApexError where a process dies.
     """
     folds = leave_one_subject_out([video.subject for video in videos])
     check_apart(folds, [video.subject for video in videos], [video.database for video in videos])
     found: dict[str, tuple[Spotted, ...]] = {}
     progress("subjects", 0, len(folds))
     with processes(jobs, len(folds), _one_thread) as pool:
-        work = [partial(_judge, spot, *_sides(videos, fold), seed, fold.name) for fold in folds]
+        work = [partial(_spot_subject, spot, *_sides(videos, fold), seed, fold.name) for fold in folds]
         for done, (subject, part) in enumerate(each(pool, work), start=1):
             found |= part
             progress(subject, done, len(folds))
@@ -76,13 +76,13 @@ def _sides(videos: Sequence[LongVideo], fold: Fold) -> tuple[list[LongVideo], li
     return [videos[i] for i in fold.train], [videos[i] for i in fold.test]
 
 
-def _judge(
+def _spot_subject(
     spot: Spot, train: Sequence[LongVideo], test: Sequence[LongVideo], seed: int, subject: str
 ) -> tuple[str, dict[str, tuple[Spotted, ...]]]:
     found = spot(train, test, seed)
     missing = [video.name for video in test if video.name not in found]
     if missing:
-        raise InputError(f"the spotter says nothing of {', '.join(missing)}; an empty list is expected where there is nothing")
+        raise InputError(f"the spotter returned no list for {', '.join(missing)}; one without intervals must be empty")
     return subject, {video.name: tuple(sorted(found[video.name], key=lambda one: (one.start, one.end))) for video in test}
 
 
@@ -92,8 +92,8 @@ def _one_thread() -> None:
 
 
 def live(train: Sequence[LongVideo], test: Sequence[LongVideo], seed: int) -> Found:
-    """What the live pipeline finds in videos of pictures, with its default settings; nothing is fitted, so train and seed have
-    no effect. Raises InputError where a picture cannot be read."""
+    """Intervals by the live pipeline with its default settings in videos of pictures; train and seed have no effect. Raises
+    InputError where a picture cannot be read."""
     settings = PipelineSettings()
     recognizer = Recognizer(settings.recognizer)
     return {video.name: [_spotted(event) for event in _events(video, settings, recognizer)] for video in test}
@@ -111,7 +111,7 @@ def _events(video: LongVideo, settings: PipelineSettings, recognizer: Recognizer
 
 
 def _frames(video: LongVideo) -> Iterator[Frame]:
-    """Pictures as a camera would give them; where numbers are missing, pictures were lost."""
+    """The video's pictures as frames; missing numbers are gaps."""
     if not isinstance(video.source, ClipFolder):
         raise InputError(f"the video {video.name} is region flow; the live pipeline needs pictures")
     before = None

@@ -1,4 +1,4 @@
-"""Spotted intervals judged as in the Micro-Expression Grand Challenges: F1 by kind and overall, spread, STRS, and the record.
+"""Scores of spotted intervals as in the Micro-Expression Grand Challenges: F1 by kind and overall, spread, STRS; the record.
 
 A prediction is micro or macro by its own duration (`training.spot_loso.kind_of`), a truth by its table. Micro and macro match
 predictions of that kind with truths of that kind; "micro + macro" sums the two, as published overall figures do; overall
@@ -28,7 +28,7 @@ ROWS = ("micro", "macro", "micro + macro", "overall")
 
 
 @dataclass(frozen=True)
-class Judged:
+class RowScore:
     """Pooled counts of all videos, and F1 of each subject that has a truth or a prediction of this kind."""
 
     pooled: Score
@@ -45,18 +45,18 @@ class Judged:
         return float(np.std(list(self.subjects.values()), ddof=1)) if len(self.subjects) > 1 else math.nan
 
 
-def judge(videos: Sequence[LongVideo], found: Found) -> dict[str, Judged]:
+def score_rows(videos: Sequence[LongVideo], found: Found) -> dict[str, RowScore]:
     """The rows of `ROWS`; intervals and truths are compared in the frames of each video."""
-    return {row: _judged(videos, found, count) for row, count in _COUNTS.items()}
+    return {row: _scored(videos, found, count) for row, count in _COUNTS.items()}
 
 
-def _judged(videos: Sequence[LongVideo], found: Found, count: Callable[[Sequence[LongVideo], Found], Score]) -> Judged:
+def _scored(videos: Sequence[LongVideo], found: Found, count: Callable[[Sequence[LongVideo], Found], Score]) -> RowScore:
     subjects = {}
     for subject in dict.fromkeys(video.subject for video in videos):
         part = count([video for video in videos if video.subject == subject], found)
         if part.tp + part.fp + part.fn:
             subjects[subject] = part.f1
-    return Judged(count(videos, found), subjects)
+    return RowScore(count(videos, found), subjects)
 
 
 def _of_kind(kind: Kind, videos: Sequence[LongVideo], found: Found) -> Score:
@@ -96,8 +96,8 @@ def _interval(truth: Annotation) -> Interval:
     return Interval(truth.onset, truth.offset + 1, truth.label)
 
 
-def why_no_strs(data: LongVideos, rows: Mapping[str, Judged]) -> str | None:
-    """Why the spot-then-recognize score cannot be told, None where it can."""
+def strs_missing(data: LongVideos, rows: Mapping[str, RowScore]) -> str | None:
+    """Why there is no spot-then-recognize score, or None where there is one."""
     if not data.has_pictures:
         return "STRS needs pictures: region flow cannot be recognized"
     if not any(truth.label for video in data.videos for truth in video.truth):
@@ -107,9 +107,9 @@ def why_no_strs(data: LongVideos, rows: Mapping[str, Judged]) -> str | None:
     return None
 
 
-def record(data: LongVideos, found: Found, rows: Mapping[str, Judged], *, command: str, seed: int) -> dict[str, Any]:
-    """All that was found and what it was judged to, ready for JSON."""
-    strs = why_no_strs(data, rows)
+def record(data: LongVideos, found: Found, rows: Mapping[str, RowScore], *, command: str, seed: int) -> dict[str, Any]:
+    """All intervals and scores, ready for JSON."""
+    missing = strs_missing(data, rows)
     overall = rows["overall"].pooled
     return {
         "command": command,
@@ -121,21 +121,21 @@ def record(data: LongVideos, found: Found, rows: Mapping[str, Judged], *, comman
         "subjects": len({video.subject for video in data.videos}),
         "absent": list(data.absent),
         "left_out": len(data.left_out),
-        "scores": {name: _row(judged) for name, judged in rows.items()},
+        "scores": {name: _row(row) for name, row in rows.items()},
         "strs": None
-        if strs
+        if missing
         else {"strs": overall.strs, "recognition_f1": overall.recognition_f1, "uncertain": overall.abstained},
-        "strs_missing": strs,
+        "strs_missing": missing,
         "videos": {video.name: _video(video, found[video.name]) for video in data.videos},
     }
 
 
-def _row(judged: Judged) -> dict[str, Any]:
-    pooled = judged.pooled
+def _row(row: RowScore) -> dict[str, Any]:
+    pooled = row.pooled
     return {
         **{"tp": pooled.tp, "fp": pooled.fp, "fn": pooled.fn},
         **{"precision": pooled.precision, "recall": pooled.recall, "f1": pooled.f1},
-        "subject_f1": {"mean": judged.mean, "spread": None if math.isnan(judged.spread) else judged.spread},
+        "subject_f1": {"mean": row.mean, "spread": None if math.isnan(row.spread) else row.spread},
     }
 
 
@@ -159,7 +159,7 @@ def _video(video: LongVideo, found: Sequence[Spotted]) -> dict[str, Any]:
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Write as JSON. OutputError where that cannot be done."""
+    """Writes a record as JSON. Raises OutputError where that is impossible."""
     try:
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as cause:

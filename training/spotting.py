@@ -1,10 +1,10 @@
-"""How well intervals were spotted: the rule of the Micro-Expression Grand Challenges (MEGC 2020 onwards).
+"""Scores of spotted intervals by the rules of the Micro-Expression Grand Challenges (MEGC 2020 onwards).
 
 A prediction is right when its interval overlaps a true one with an intersection over union of at least one half; each truth
 and each prediction counts once. Counts are pooled over all videos before any ratio is formed. The spot-then-recognize score
 (MEGC 2022) is the F1 of spotting times the F1 of recognition over what was spotted.
 
-Intervals are half-open stretches of any one unit, seconds or frames. The challenges count whole frames, so an interval from
+Intervals are half-open, in any one unit, seconds or frames. The challenges count whole frames, so an interval from
 frame a to frame b, both included, is Interval(a, b + 1).
 """
 
@@ -23,7 +23,7 @@ IOU = 0.5
 
 @dataclass(frozen=True)
 class Interval:
-    """A stretch of a video with an optional class; end lies after start, else InputError."""
+    """A part of a video with an optional class. Raises InputError unless end > start."""
 
     start: float
     end: float
@@ -36,11 +36,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Score:
-    """Pooled counts and what follows from them.
+    """Pooled counts and their ratios.
 
     confusion counts (true label, predicted label) over the matched pairs. A ratio without anything to count is 0, as in the
     challenge. recognition_f1 is the unweighted mean of the classes' F1 (over classes that occur among the matched pairs, true
-    or predicted, except `abstain` as a prediction, which is a miss of its true class and no class of its own).
+    or predicted, except the prediction `abstain`, which is a miss of the true class).
     """
 
     tp: int
@@ -71,7 +71,7 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Share of the matched pairs whose class is right; what abstained counts as wrong."""
+        """Share of the matched pairs whose class is right; abstentions count as wrong."""
         return _ratio(sum(n for (true, guess), n in self.confusion.items() if true == guess), sum(self.confusion.values()))
 
     @property
@@ -105,7 +105,7 @@ def overlap(predicted: Sequence[Interval], truth: Sequence[Interval]) -> F64:
 
 
 def match(predicted: Sequence[Interval], truth: Sequence[Interval], iou: float = IOU) -> list[tuple[int, int]]:
-    """Pairs (index of prediction, index of truth) with overlap of at least iou, as many as can be, each index once; sorted.
+    """Pairs (index of prediction, index of truth) with overlap of at least iou, as many as possible, each index once; sorted.
 
     A maximum matching by augmenting paths (Kuhn 1955) that tries better overlaps first: no greedy order can find more pairs.
     Above one half and among intervals of one kind that do not overlap each other every pair is unique anyway.
@@ -135,7 +135,7 @@ def match(predicted: Sequence[Interval], truth: Sequence[Interval], iou: float =
 def score(
     videos: Iterable[tuple[Sequence[Interval], Sequence[Interval]]], iou: float = IOU, abstain: str = "uncertain"
 ) -> Score:
-    """Pool (predicted, truth) over videos into one Score; labels are compared where both of a matched pair have one."""
+    """The Score pooled over (predicted, truth) of videos; labels are compared where both of a matched pair have one."""
     tp = fp = fn = 0
     confusion: dict[tuple[str, str], int] = {}
     for predicted, truth in videos:

@@ -10,7 +10,7 @@ import numpy as np
 from engine.spotting.features import FLOW_WIDTH, REGIONS
 from engine.spotting.judge import DELAY
 from engine.types import F32
-from training.judge import SCALE, UNWARMED, WINDOW, Known, Window, window
+from training.judge import SCALE, WARM_UP, WINDOW, Known, Window, window
 from training.synthetic_expressions import add_expressions, hold_expression
 from training.tapes import Tape, rows_of
 
@@ -79,9 +79,7 @@ class LiveWindows:
         rows = rows_of(part.displacement * np.float32(rng.uniform(0.8, 1.25)), part.mesh)
         if short:
             rows = np.concatenate([rows, np.repeat(rows[-1:], DELAY, axis=0)])  # as live analysis ends
-        return window(
-            rows, part.known, quiet=self._quiet if tape.kind == "speech" else 1.0, unwarmed=1.0 if short else UNWARMED
-        )
+        return window(rows, part.known, quiet=self._quiet if tape.kind == "speech" else 1.0, warm_up=1.0 if short else WARM_UP)
 
 
 class MixedWindows:

@@ -10,7 +10,7 @@ from engine.spotting.features import HZ, MESH_FEATURES, MIRRORED_REGIONS, REGION
 from engine.spotting.judge import ANSWERS, DELAY, EARLY_DELAY
 from training.judge import (
     MICRO,
-    UNWARMED,
+    WARM_UP,
     WINDOW,
     JudgeNet,
     Known,
@@ -27,23 +27,27 @@ from training.tapes import rows_of
 WARM = round(HZ)
 
 
-def test_a_window_by_hand() -> None:
+def test_the_targets_of_a_window() -> None:
     made = window(np.zeros((100, WIDTH), np.float32), [Known(40.0, 60.2, micro=False)])
-    when = {name: np.flatnonzero(made.answers[:, k]).tolist() for k, name in enumerate(ANSWERS)}
-    assert when["expression"] == list(range(40 + DELAY, 61 + DELAY))
-    assert when["onset"] == [39 + DELAY, 40 + DELAY, 41 + DELAY] and when["offset"] == [59 + DELAY, 60 + DELAY, 61 + DELAY]
-    assert when["early"] == list(range(40 + EARLY_DELAY, 61 + EARLY_DELAY)) and when["micro"] == []
-    assert np.allclose(made.weights[:WARM], UNWARMED) and (made.weights[WARM:] == 1).all()
+    marked = {name: np.flatnonzero(made.answers[:, k]).tolist() for k, name in enumerate(ANSWERS)}
+    assert marked["expression"] == list(range(40 + DELAY, 61 + DELAY))
+    assert marked["onset"] == [39 + DELAY, 40 + DELAY, 41 + DELAY] and marked["offset"] == [
+        59 + DELAY,
+        60 + DELAY,
+        61 + DELAY,
+    ]
+    assert marked["early"] == list(range(40 + EARLY_DELAY, 61 + EARLY_DELAY)) and marked["micro"] == []
+    assert np.allclose(made.weights[:WARM], WARM_UP) and (made.weights[WARM:] == 1).all()
 
 
-def test_a_micro_expression_and_what_is_next_to_it_weigh_more() -> None:
+def test_rows_in_and_next_to_a_micro_expression_weigh_more() -> None:
     made = window(np.zeros((100, WIDTH), np.float32), [Known(40, 50, micro=True)], quiet=0.5)
     assert np.flatnonzero(made.answers[:, 3]).tolist() == list(range(40 + DELAY, 51 + DELAY))
     assert made.weights[40 + DELAY] == MICRO and made.weights[40 + DELAY - 5] == pytest.approx(0.5 * MICRO)
     assert made.weights[99] == 0.5
 
 
-def test_an_expression_that_began_before_the_window_is_marked_as_far_as_it_is_seen() -> None:
+def test_an_expression_that_reaches_into_the_window_is_marked_there() -> None:
     made = window(np.zeros((60, WIDTH), np.float32), [Known(-30, 5, micro=False), Known(50, 90, micro=False)])
     assert np.flatnonzero(made.answers[:, 0]).tolist() == list(range(6 + DELAY))
     assert not made.answers[:, 1][: DELAY + 10].any()
@@ -67,7 +71,7 @@ def test_the_mirror_swaps_sides_and_turns_u_yaw_and_gaze() -> None:
 
 
 def pulses(rng: np.random.Generator) -> Window:
-    """Rows of which the first ten numbers rise where there is an expression."""
+    """Rows whose first ten numbers rise in an expression."""
     rows = rng.normal(0, 0.1, (WINDOW - 20, WIDTH)).astype(np.float32)
     known = []
     for at in range(40, WINDOW - 80, 90):
@@ -77,7 +81,7 @@ def pulses(rng: np.random.Generator) -> Window:
     return window(rows, known)
 
 
-def test_fitting_learns_a_simple_pattern_and_leaves_its_start_alone() -> None:
+def test_fitting_learns_a_simple_pattern_and_does_not_change_its_start() -> None:
     losses: list[float] = []
     first = fit(pulses, 12, seed=1)
     before = {name: value.clone() for name, value in first.state_dict().items()}
@@ -85,9 +89,9 @@ def test_fitting_learns_a_simple_pattern_and_leaves_its_start_alone() -> None:
     assert len(losses) == 30 and np.mean(losses[-5:]) < 0.5 * losses[0]
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
     drawn = pulses(np.random.default_rng(9))
-    told = answers_to(net, drawn.rows)[:, 0]
+    found = answers_to(net, drawn.rows)[:, 0]
     truth = drawn.answers[DELAY:, 0] > 0
-    assert told[: len(truth)][truth].mean() > 0.6 and told[: len(truth)][~truth].mean() < 0.3
+    assert found[: len(truth)][truth].mean() > 0.6 and found[: len(truth)][~truth].mean() < 0.3
 
 
 def test_the_seed_decides_a_fit() -> None:
@@ -96,19 +100,19 @@ def test_the_seed_decides_a_fit() -> None:
     assert not all(torch.equal(one[name], third[name]) for name in one)
 
 
-def test_answers_lie_at_their_moment() -> None:
-    """A network whose answers are a copy of the rows it sees says DELAY rows later what it says of a moment."""
+def test_answers_are_shifted_to_their_moment() -> None:
+    """With a network that copies its rows, the answers come from DELAY rows later."""
 
     class Copies(JudgeNet):
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             return rows[..., :5]
 
     rows = np.random.default_rng(0).normal(size=(51, WIDTH)).astype(np.float32)
-    told = answers_to(Copies(), rows)
+    found = answers_to(Copies(), rows)
     ahead = 1 / (1 + np.exp(-rows[:, :5]))
-    assert told.shape == (51, 5)
-    assert np.allclose(told[:-DELAY, :4], ahead[DELAY:, :4], atol=1e-6)
-    assert np.allclose(told[:-EARLY_DELAY, 4], ahead[EARLY_DELAY:, 4], atol=1e-6)
+    assert found.shape == (51, 5)
+    assert np.allclose(found[:-DELAY, :4], ahead[DELAY:, :4], atol=1e-6)
+    assert np.allclose(found[:-EARLY_DELAY, 4], ahead[EARLY_DELAY:, 4], atol=1e-6)
 
 
 def test_the_written_network_answers_as_the_fitted_one(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_the_written_network_answers_as_the_fitted_one(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(str(tmp_path / "judge.onnx"), providers=["CPUExecutionProvider"])
     for count in (4, 38, 262):
         rows = np.random.default_rng(count).normal(size=(1, count, WIDTH)).astype(np.float32)
-        (told,) = session.run(["answers"], {"rows": rows})
+        (found,) = session.run(["answers"], {"rows": rows})
         with torch.no_grad():
             wanted = torch.sigmoid(net(torch.from_numpy(rows))).numpy()
-        assert told.shape == (1, count, 5) and np.abs(told - wanted).max() < 1e-5
+        assert found.shape == (1, count, 5) and np.abs(found - wanted).max() < 1e-5

@@ -18,7 +18,7 @@ from training.datasets.pictures import ClipFolder
 from training.judge import JudgeNet, fit
 from training.spot_flow import THRESHOLDS, intervals, other_videos, spans_of_flow, spotted, spotter
 from training.spot_loso import spot_unseen
-from training.spot_scores import judge
+from training.spot_scores import score_rows
 from training.tapes import tape_of_flow
 from training.windows import FlowWindows
 
@@ -45,15 +45,15 @@ def fitted() -> JudgeNet:
     return fit(FlowWindows([tape_of_flow(video) for video in PEOPLE]), STEPS, 0)
 
 
-def test_expressions_of_an_unseen_subject_are_found_by_what_others_taught() -> None:
+def test_expressions_of_an_unseen_subject_are_found() -> None:
     videos = [made("5", (120, 148), (350, 378)), *PEOPLE]
     found = spans_of_flow(PEOPLE, videos[:1], seed=0, steps=STEPS)
-    overall = judge(videos[:1], found)["overall"].pooled
+    overall = score_rows(videos[:1], found)["overall"].pooled
     assert (overall.tp, overall.fn) == (2, 0) and overall.fp <= 1
     assert all(0.4 < one.probability <= 1 for one in found["5"] if one.probability is not None)
 
 
-def test_what_is_evaluated_is_what_is_live(fitted: JudgeNet) -> None:
+def test_the_evaluation_equals_live_analysis(fitted: JudgeNet) -> None:
     """The judge of live analysis, fed frame by frame, finds the same in the same displacement."""
 
     class InMemory(JudgeNetwork):
@@ -82,7 +82,7 @@ def test_what_is_evaluated_is_what_is_live(fitted: JudgeNet) -> None:
     assert [(one.start, one.end) for one in found] == [(one.start, one.end) for one in offline]
 
 
-def test_another_database_is_fitted_first_and_processes_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_database_is_fitted_first_also_in_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.spot_flow.STEPS_BASE", 3)
     monkeypatch.setattr("training.spot_flow.STEPS_TUNED", 2)
     others, done = [replace(made("1", (100, 130)), database="samm-lv")], []
@@ -91,7 +91,7 @@ def test_another_database_is_fitted_first_and_processes_get_it(monkeypatch: pyte
     assert spot_unseen(PEOPLE[:2], spot, jobs=2) == spot_unseen(PEOPLE[:2], spot)
 
 
-def test_stretches_become_whole_frames() -> None:
+def test_detections_become_whole_frames() -> None:
     assert (spotted(Detection(1.0, 1.5, 0.9), 30.0).start, spotted(Detection(1.0, 1.5, 0.9), 30.0).end) == (30, 46)
     assert (spotted(Detection(1.0, 1.5, 0.9), 25.0).start, spotted(Detection(1.0, 1.5, 0.9), 25.0).end) == (25, 38)
 
@@ -104,7 +104,7 @@ def test_other_databases_in_the_folder_are_found(tmp_path: Path) -> None:
     assert [video.database for video in other_videos("samm-lv", tmp_path)] == ["casme2-squared"]
 
 
-def test_pictures_are_refused() -> None:
+def test_pictures_are_an_input_error() -> None:
     video = LongVideo("samm-lv", "006", "006_1", 200.0, ClipFolder(Path(), False, False), ())
     with pytest.raises(InputError, match="006_1 holds pictures; region flow is needed"):
         spans_of_flow([video], [], 0)
@@ -118,4 +118,4 @@ def test_real_region_flow_is_better_than_chance(data_dir: Path, monkeypatch: pyt
     folder = data_dir / "roi-flow"
     few = [video for video in load("samm-lv", folder).videos if video.subject in ("006", "007", "009")]
     found = spot_unseen(few, spotter(other_videos("samm-lv", folder), 0))
-    assert judge(few, found)["overall"].pooled.f1 > 0.1
+    assert score_rows(few, found)["overall"].pooled.f1 > 0.1

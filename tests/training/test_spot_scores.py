@@ -1,5 +1,3 @@
-"""Figures by hand: three videos of two subjects at 30 frames/s."""
-
 from __future__ import annotations
 
 import json
@@ -14,7 +12,7 @@ from training.datasets.long_tables import CASME2_SQUARED, Annotation
 from training.datasets.long_video import LongVideo, LongVideos
 from training.datasets.pictures import ClipFolder
 from training.spot_loso import Spotted
-from training.spot_scores import ROWS, judge, record, why_no_strs, write_record
+from training.spot_scores import ROWS, record, score_rows, strs_missing, write_record
 
 FLOW = np.zeros((200, 12, 2), np.float32)
 
@@ -39,7 +37,7 @@ DATA = LongVideos(CASME2_SQUARED, VIDEOS)
 
 
 def test_counts_by_kind_summed_and_overall() -> None:
-    rows = judge(VIDEOS, FOUND)
+    rows = score_rows(VIDEOS, FOUND)
     counts = {name: (row.pooled.tp, row.pooled.fp, row.pooled.fn) for name, row in rows.items()}
     assert tuple(counts) == ROWS
     assert counts == {"micro": (1, 2, 1), "macro": (1, 1, 1), "micro + macro": (2, 3, 2), "overall": (3, 2, 1)}
@@ -48,40 +46,40 @@ def test_counts_by_kind_summed_and_overall() -> None:
 
 
 def test_spread_is_over_subjects_with_anything_to_count() -> None:
-    rows = judge(VIDEOS, FOUND)
+    rows = score_rows(VIDEOS, FOUND)
     assert rows["overall"].subjects == {"a": pytest.approx(6 / 8), "b": 0.0}
     assert rows["overall"].mean == pytest.approx(3 / 8) and rows["overall"].spread == pytest.approx(0.75 / math.sqrt(2))
     assert list(rows["macro"].subjects) == ["a"] and math.isnan(rows["macro"].spread)
 
 
-def test_strs_is_told_for_pictures_with_emotions_only() -> None:
-    rows = judge(VIDEOS, FOUND)
-    assert why_no_strs(DATA, rows) == "STRS needs pictures: region flow cannot be recognized"
+def test_strs_needs_pictures_with_emotions() -> None:
+    rows = score_rows(VIDEOS, FOUND)
+    assert strs_missing(DATA, rows) == "STRS needs pictures: region flow cannot be recognized"
     folder = ClipFolder(Path(), cropped=False, just_expression=False)
     pictured = [LongVideo(v.database, v.subject, v.name, v.fps, folder, v.truth) for v in VIDEOS]
-    assert why_no_strs(LongVideos(CASME2_SQUARED, tuple(pictured)), rows) is None
+    assert strs_missing(LongVideos(CASME2_SQUARED, tuple(pictured)), rows) is None
     assert rows["overall"].pooled.confusion == {("positive", "positive"): 1, ("negative", "uncertain"): 1}
     assert rows["overall"].pooled.strs == pytest.approx(6 / 9 * (1 + 0) / 2)
-    assert "needs emotions" in str(why_no_strs(LongVideos(CASME2_SQUARED, tuple(pictured[2:])), rows))
-    nothing = judge(VIDEOS, {name: [] for name in FOUND})
+    assert "needs emotions" in str(strs_missing(LongVideos(CASME2_SQUARED, tuple(pictured[2:])), rows))
+    nothing = score_rows(VIDEOS, {name: [] for name in FOUND})
     assert "no expression of the three classes was spotted" in str(
-        why_no_strs(LongVideos(CASME2_SQUARED, tuple(pictured)), nothing)
+        strs_missing(LongVideos(CASME2_SQUARED, tuple(pictured)), nothing)
     )
 
 
-def test_the_record_holds_every_interval_and_how_it_was_made(tmp_path: Path) -> None:
+def test_the_record_has_every_interval_and_its_origin(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
-    write_record(path, record(DATA, FOUND, judge(VIDEOS, FOUND), command="apexstream spot-evaluate", seed=3))
-    held = json.loads(path.read_text())
-    assert (held["seed"], held["input"], held["subjects"], held["strs"]) == (3, "region flow", 2, None)
-    assert held["scores"]["macro"]["subject_f1"] == {"mean": 0.5, "spread": None} and "commit" in held["made_by"]
-    assert held["videos"]["b1"] == {
+    write_record(path, record(DATA, FOUND, score_rows(VIDEOS, FOUND), command="apexstream spot-evaluate", seed=3))
+    content = json.loads(path.read_text())
+    assert (content["seed"], content["input"], content["subjects"], content["strs"]) == (3, "region flow", 2, None)
+    assert content["scores"]["macro"]["subject_f1"] == {"mean": 0.5, "spread": None} and "commit" in content["made_by"]
+    assert content["videos"]["b1"] == {
         **{"subject": "b", "fps": 30.0, "truth": []},
         "predicted": [{"onset": 3, "offset": 8, "kind": "micro", "label": None, "probability": 0.75}],
     }
-    assert held["videos"]["a2"]["truth"][1] == {"onset": 100, "apex": None, "offset": 119, "kind": "macro", "label": None}
+    assert content["videos"]["a2"]["truth"][1] == {"onset": 100, "apex": None, "offset": 119, "kind": "macro", "label": None}
 
 
-def test_a_record_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_record_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_record(tmp_path, {})

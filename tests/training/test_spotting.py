@@ -1,5 +1,3 @@
-"""The scorer against its definition: small cases by hand, and exhaustive search on random ones."""
-
 from __future__ import annotations
 
 from itertools import permutations
@@ -18,7 +16,7 @@ intervals = st.lists(
 )
 
 
-def test_an_interval_that_does_not_end_after_its_start_is_refused() -> None:
+def test_an_interval_must_end_after_its_start() -> None:
     for start, end in ((1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))):
         with pytest.raises(InputError, match="ends after it starts"):
             Interval(start, end)
@@ -29,13 +27,13 @@ def test_overlap_by_hand() -> None:
     assert np.allclose(ious, [[1 / 3, 1, 0], [0, 0, 0]])
 
 
-def test_exactly_one_half_is_right_and_just_below_is_not() -> None:
+def test_exactly_one_half_matches_and_just_below_does_not() -> None:
     truth = [Interval(0, 10)]
     assert match([Interval(0, 5)], truth) == [(0, 0)]
     assert match([Interval(0, 4.99)], truth) == []
 
 
-def test_one_half_counted_in_frames_is_right_whatever_the_rounding() -> None:
+def test_one_half_in_frames_matches_in_spite_of_rounding() -> None:
     """7 of 14 frames, times in seconds that binary floats cannot hold."""
     assert match([Interval(0.1, 0.1 + 7 / 30)], [Interval(0.1, 0.1 + 14 / 30)]) == [(0, 0)]
 
@@ -46,7 +44,7 @@ def test_each_truth_counts_once() -> None:
     assert match([Interval(1, 10), Interval(0, 10)], [Interval(0, 10)]) == [(1, 0)]
 
 
-def test_as_many_pairs_as_can_be_where_the_best_first_would_lose_one() -> None:
+def test_matching_is_maximal_where_greedy_is_not() -> None:
     predicted = [Interval(0, 10), Interval(0, 7)]
     truth = [Interval(0, 9), Interval(2, 14)]
     ious = overlap(predicted, truth)
@@ -66,7 +64,7 @@ def test_counts_are_pooled_over_videos_before_the_ratios() -> None:
     assert result.f1 == pytest.approx(0.4)
 
 
-def test_nothing_at_all_scores_zero_and_not_an_error() -> None:
+def test_no_intervals_score_zero() -> None:
     result = score([([], [])])
     assert (result.precision, result.recall, result.f1, result.recognition_f1, result.strs) == (0, 0, 0, 0, 0)
 
@@ -87,14 +85,14 @@ def test_recognition_over_what_was_spotted() -> None:
 
 
 @pytest.mark.parametrize("iou", [0.0, -1.0, 1.5])
-def test_a_least_overlap_out_of_range_is_refused(iou: float) -> None:
+def test_a_least_overlap_out_of_range_is_an_input_error(iou: float) -> None:
     with pytest.raises(InputError, match="least overlap"):
         match([], [], iou)
 
 
 @given(intervals, intervals, st.sampled_from([0.2, 0.5, 0.9]))
 @settings(max_examples=150, deadline=None)
-def test_pairs_are_legal_and_no_matching_has_more(predicted: list[Interval], truth: list[Interval], iou: float) -> None:
+def test_matching_is_valid_and_maximal(predicted: list[Interval], truth: list[Interval], iou: float) -> None:
     pairs = match(predicted, truth, iou)
     assert len({p for p, _ in pairs}) == len({t for _, t in pairs}) == len(pairs)
     ious = overlap(predicted, truth)

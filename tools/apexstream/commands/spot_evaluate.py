@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from training.datasets.long_video import LongVideo, LongVideos
-    from training.spot_scores import Judged
+    from training.spot_scores import RowScore
 
 NAMES = "casme2-squared, samm-lv or casme3"
 SHOWN = 5
@@ -67,7 +67,7 @@ def spot_evaluate(
     from training.datasets.long_video import load
     from training.spot_flow import spotter
     from training.spot_loso import live, spot_unseen
-    from training.spot_scores import judge, record, write_record
+    from training.spot_scores import record, score_rows, write_record
 
     if out is not None:
         check_target(out, "--out")
@@ -80,7 +80,7 @@ def spot_evaluate(
         bar = stages_bar(Console(stderr=True))
         spot = live if videos.has_pictures else spotter(_others(videos, data), seed, bar)
         found = spot_unseen(videos.videos, spot, seed=seed, jobs=jobs or os.cpu_count() or 1, progress=bar)
-    rows = judge(videos.videos, found)
+    rows = score_rows(videos.videos, found)
     if out is not None:
         command = f"apexstream spot-evaluate {videos.database.name} DATA --seed {seed}"
         write_record(out, record(videos, found, rows, command=command, seed=seed))
@@ -106,7 +106,7 @@ def _others(videos: LongVideos, data: Path) -> Sequence[LongVideo]:
     return others
 
 
-def _show(videos: LongVideos, rows: Mapping[str, Judged]) -> None:
+def _show(videos: LongVideos, rows: Mapping[str, RowScore]) -> None:
     from apexstream.display import table_console
 
     console = table_console()
@@ -117,7 +117,7 @@ def _show(videos: LongVideos, rows: Mapping[str, Judged]) -> None:
     say(f"overall F1 {_short(rows['overall'].pooled.f1)}")
 
 
-def _tables(database: str, rows: Mapping[str, Judged]) -> Iterator[Table]:
+def _tables(database: str, rows: Mapping[str, RowScore]) -> Iterator[Table]:
     from rich import box
     from rich.table import Table
 
@@ -143,10 +143,10 @@ def _tables(database: str, rows: Mapping[str, Judged]) -> Iterator[Table]:
         yield published
 
 
-def _notes(videos: LongVideos, rows: Mapping[str, Judged]) -> Sequence[str]:
-    from training.spot_scores import why_no_strs
+def _notes(videos: LongVideos, rows: Mapping[str, RowScore]) -> Sequence[str]:
+    from training.spot_scores import strs_missing
 
-    missing = why_no_strs(videos, rows)
+    missing = strs_missing(videos, rows)
     if missing:
         return [missing]
     overall = rows["overall"].pooled
