@@ -11,7 +11,6 @@ import pytest
 from apexstream.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACEHOLDER = re.compile(r"\b(?:NAME|FOLDER|MODULE)\b|_MODULE")
 PAGES = sorted(
     path
     for path in (
@@ -52,9 +51,9 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 @current_pages
 def test_named_files_exist(page: Path) -> None:
-    """Paths in backquotes, except those with a placeholder (`tools/NAME.py`)."""
+    """What stands in backquotes as a path of this project."""
     named = re.findall(r"`((?:engine|stream|training|tools|tests|docs|configs)/[\w./-]*)`", prose(page))
-    assert [path for path in named if not PLACEHOLDER.search(path) and not (ROOT / path).exists()] == []
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 @current_pages
