@@ -43,7 +43,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apexstream.bench.running import LiveProcess, conclude
-from stream.events.query import FILE
+from stream.events.database import FILE
 from stream.events.store import Store
 from tests.soak.cameras import Cameras, pictures_of
 from tests.soak.hostile import ATTACKS, HERE, STORE, Seen, Target, frames

@@ -34,7 +34,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from stream.analysis.heartbeat import REPLACED_S
-from stream.events.query import FILE
+from stream.events.database import FILE
 from stream.protocol import SUBPROTOCOL
 from stream.server.access import GUESSES_PER_S
 from stream.server.listener import connection_limits
