@@ -24,8 +24,9 @@ from typing import Any, Unpack
 from engine.errors import OutputError
 from stream import protocol as wire
 from stream.backoff import Backoff
+from stream.events.database import LostError
 from stream.events.monitor import StoreMonitor
-from stream.events.query import Bounds, LostError, numbered
+from stream.events.query import Bounds, numbered
 from stream.events.store import Store
 from stream.events.store_threads import StoreThreads
 from stream.events.subscribers import Subscriber, Subscribers
@@ -105,7 +106,7 @@ class Hub:
 
     @property
     def damaged(self) -> int:
-        """Stored events that were left out so far because they cannot be read."""
+        """Stored events that were skipped so far because they cannot be read."""
         return self._threads.damaged
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from engine.errors import OutputError
-from stream.events.query import LostError
+from stream.events.database import LostError
 from stream.events.store_threads import StoreThreads
 
 CHECK_S = 2.0

@@ -18,12 +18,9 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, cast
 
 from engine.errors import InputError, OutputError
+from stream.events.database import FILE, LostError, check_schema, damaged_message, removed_message, sqlite_errors
 from stream.schema import read_stored
 
-FILE = "events.sqlite3"
-APPLICATION = 0x41504558
-"""SQLite's application_id of the files: "APEX"."""
-SCHEMA = 1
 MOST_LOGGED = 10
 """Damaged events that are logged, one by one."""
 
@@ -44,10 +41,6 @@ class Bounds(TypedDict, total=False):
     streams: Sequence[str] | None
     labels: Sequence[str] | None
     kinds: Sequence[str] | None
-
-
-class LostError(OutputError):
-    """The store's file was removed, replaced, overwritten or damaged since it was opened."""
 
 
 class EventTable:
@@ -176,25 +169,6 @@ def _open_mode(path: Path) -> str:
     return "mode=ro"
 
 
-def check_schema(db: sqlite3.Connection, path: Path) -> None:
-    """Raise OutputError for a database of another program or of another version."""
-    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-        raise OutputError(f"{path} is another program's file, not a store of events; choose another folder")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA:
-        raise OutputError(f"{path} has schema {version} and this version reads {SCHEMA}; use the apexstream that wrote it")
-
-
-def damaged_message(path: Path, reason: str) -> str:
-    """The sentence for a store that cannot be read."""
-    return f"{path} is damaged ({' '.join(reason.split())}); move it away to start with an empty store, or restore a copy"
-
-
-def removed_message(path: Path) -> str:
-    """The sentence for a file that is missing or another one than was opened."""
-    return f"{path} was removed or replaced while it was in use"
-
-
 def examine(path: Path, identity: str, last: int, *, within_s: float) -> bool:
     """Check a store's file by a new connection, without cached pages; True where that was completed in within_s seconds.
 
@@ -224,27 +198,3 @@ def _quick_check(db: sqlite3.Connection, path: Path, within_s: float) -> bool:
     if found != "ok":
         raise LostError(damaged_message(path, found))
     return True
-
-
-@contextlib.contextmanager
-def sqlite_errors(path: Path) -> Iterator[None]:
-    """Raise errors of SQLite and of the system as OutputError, LostError where the file is damaged."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", "")
-        if code == "SQLITE_NOTADB":
-            raise LostError(f"{path} is not a store of events; choose another folder") from error
-        if code.startswith("SQLITE_CORRUPT"):
-            raise LostError(damaged_message(path, str(error))) from error
-        if code == "SQLITE_FULL":
-            sentence = f"{path} cannot grow: the disk is full"
-        elif code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            sentence = f"{path} is held by another program ({error})"
-        elif code.startswith("SQLITE_IOERR"):
-            sentence = f"{path} cannot be written or read: the disk refuses ({error})"
-        else:
-            sentence = f"{path} cannot be used: {error}"
-        raise OutputError(sentence) from error
-    except OSError as error:
-        raise OutputError(f"{path} cannot be used: {(error.strerror or str(error)).lower()}") from error

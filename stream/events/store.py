@@ -14,45 +14,35 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from engine.errors import OutputError
-from stream.events.lock import FolderLock
-from stream.events.query import (
-    APPLICATION,
+from stream.events.database import (
+    CHECKED_BYTES,
     FILE,
-    SCHEMA,
-    Bounds,
-    EventTable,
     LostError,
-    check_schema,
     damaged_message,
-    examine,
+    prepare,
     removed_message,
     sqlite_errors,
+    transaction,
 )
+from stream.events.lock import FolderLock
+from stream.events.query import Bounds, EventTable, examine
 from stream.events.retention import TrustedClock, Waited
 from stream.permissions import make_private, same_file
 
 log = logging.getLogger(__name__)
 
-CHECKED_BYTES = 256 << 20
-"""A store up to this size is checked as a whole when it is opened; measured: 31 ms for 31 MiB."""
 EXAMINED_S = 3.0
 """The longest that a store in use is examined; 198 MiB that are in no cache took 3.2 s. Less than `monitor.HUNG_S`."""
-LOG_BYTES = 4 << 20
-"""Size of SQLite's log between two of its checkpoints (1,000 pages). On a busy machine, appending an event took 8.6 ms in the
-median (p95 16.9) where the log grew and 6.4 ms (p95 12.5) where it was overwritten."""
 PRUNED_AT_ONCE = 2000
 """The most events removed in one transaction, so that appending never waits long."""
-BUSY_S = 0.25
-"""How long writing waits where another program has locked the file; the service retries, and its shutdown is limited."""
 DAY_S = 86400.0
 _MAGIC = b"SQLite format 3\0"
 _OLD = """SELECT seq FROM events WHERE stored_at < ? AND seq < coalesce(
@@ -61,21 +51,6 @@ _OLD = """SELECT seq FROM events WHERE stored_at < ? AND seq < coalesce(
 """Events that are too old and precede all that are not, so that a time stamp from a clock that was years behind does not count.
 (+ keeps SQLite from the index by time: the first event that is not too old is near the beginning of the table.)"""
 _SIZES = ("page_size", "page_count", "freelist_count")
-
-_TABLES = f"""
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    stored_at REAL NOT NULL,
-    stream TEXT NOT NULL,
-    kind TEXT,
-    label TEXT NOT NULL,
-    body TEXT NOT NULL
-);
-CREATE INDEX events_by_time ON events (stored_at);
-CREATE TABLE identity (value TEXT NOT NULL);
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {SCHEMA};
-"""
 
 
 class Store:
@@ -118,7 +93,7 @@ class Store:
                 make_private(path)
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             undo.callback(self._db.close)
-            self._open()
+            prepare(self._db, self.path, self.identity)
             self._table = EventTable(self._db, self.path)
             self.identity, self.last = self._table.identity(), self._table.last()
             self._log_files = {path: path.stat() for path in self._logs}
@@ -223,7 +198,7 @@ class Store:
 
     def _continue_from(self, identity: str, last: int) -> None:
         """Give a new file the identity of another, and the seq after last to its first event."""
-        with sqlite_errors(self.path), self._transaction():
+        with sqlite_errors(self.path), transaction(self._db):
             self._db.execute("UPDATE identity SET value = ?", (identity,))
             self._db.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (last,))
         self.identity, self.last = identity, last
@@ -242,47 +217,10 @@ class Store:
 
     def _store_waited(self) -> None:
         waited = self._clock.waited()
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("DELETE FROM clock")
             if waited is not None:
                 self._db.execute("INSERT INTO clock VALUES (?, ?)", waited)
-
-    def _open(self) -> None:
-        if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
-            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        else:
-            check_schema(self._db, self.path)
-        for setting in ("journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {16 << 20}"):
-            self._db.execute(f"PRAGMA {setting}")
-        with self._transaction():
-            if not self._db.execute("PRAGMA schema_version").fetchone()[0]:
-                for statement in _TABLES.strip().split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute("INSERT INTO identity VALUES (?)", (self.identity,))
-            self._db.execute("CREATE TABLE IF NOT EXISTS clock (seen REAL NOT NULL, seconds REAL NOT NULL)")
-        if self.path.stat().st_size <= CHECKED_BYTES:
-            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise OutputError(damaged_message(self.path, found))
-        self._grow_log()
-        self._db.execute(f"PRAGMA busy_timeout = {1000 * BUSY_S:.0f}")
-
-    def _grow_log(self) -> None:
-        """Give the log's file its full size now: overwriting it is quicker than growing it.
-
-        Pages of a transaction that does not fit into the cache go to the log; rolled back, they are overwritten by the next.
-        """
-        if shutil.disk_usage(self.path.parent).free < 16 * LOG_BYTES:
-            return  # a nearly full disk may have enough for the events
-        with contextlib.suppress(sqlite3.Error):
-            cache = self._db.execute("PRAGMA cache_size").fetchone()[0]
-            self._db.execute("PRAGMA cache_size = 10")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.execute("CREATE TABLE filler AS SELECT zeroblob(?) AS log", (LOG_BYTES,))
-            finally:
-                self._db.execute("ROLLBACK")
-                self._db.execute(f"PRAGMA cache_size = {cache}")
 
     def append(self, events: Sequence[dict[str, Any]]) -> list[int]:
         """Store events, all or none, and return their seq in order; they are durable when it returns.
@@ -292,7 +230,7 @@ class Store:
         """
         rows = [_row(event, self._clock.stamp()) for event in events]
         self.check()
-        with sqlite_errors(self.path), self._transaction():
+        with sqlite_errors(self.path), transaction(self._db):
             insert = "INSERT INTO events (stored_at, stream, kind, label, body) VALUES (?, ?, ?, ?, ?)"
             numbers = [int(self._db.execute(insert, row).lastrowid or 0) for row in rows]
         try:
@@ -344,21 +282,8 @@ class Store:
         return min(PRUNED_AT_ONCE, -(-events * (used - keep_bytes) // used))
 
     def _remove(self, query: str, values: tuple[float, ...]) -> int:
-        with self._transaction():
+        with transaction(self._db):
             return self._db.execute(f"DELETE FROM events WHERE seq IN ({query})", values).rowcount
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Commit what is done inside, or roll it back where it raises."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-            raise
 
     def close(self) -> None:
         """Close the file and release the folder; may be called more than once."""

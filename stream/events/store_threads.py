@@ -31,7 +31,7 @@ class StoreThreads:
 
     @property
     def damaged(self) -> int:
-        """Stored events that were left out so far because they cannot be read."""
+        """Stored events that were skipped so far because they cannot be read."""
         return len(self._reader.damaged) if self._reader else 0
 
     async def write(self, work: Callable[[], R]) -> R:

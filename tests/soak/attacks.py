@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apexstream.bench.live_process import LiveProcess
-from stream.events.query import FILE
+from stream.events.database import FILE
 from stream.events.store import Store
 from tests.soak import client_attacks, service_attacks
 from tests.soak.attack_figures import PHOTOS, Attack, Run, Sample, figures, violations

@@ -16,7 +16,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
-from stream.events.query import FILE, Reader
+from stream.events.database import FILE
+from stream.events.query import Reader
 from stream.protocol import SUBPROTOCOL
 
 PATIENCE_S = 60.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from stream.analysis.heartbeat import REPLACED_S
-from stream.events.query import FILE
+from stream.events.database import FILE
 from tests.soak.attack_target import (
     ANSWER_S,
     POLL_S,

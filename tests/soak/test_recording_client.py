@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stream.events.query import FILE
+from stream.events.database import FILE
 from stream.events.store import Store
 from tests.events import stored
 from tests.soak.recording_client import examined, violations

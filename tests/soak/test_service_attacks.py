@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from stream.events.query import FILE
+from stream.events.database import FILE
 from stream.events.store import Store
 from tests.soak.attack_target import Target
 from tests.soak.attacks import fill

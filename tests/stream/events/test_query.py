@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from stream.events.query import FILE, Reader
+from stream.events.database import FILE
+from stream.events.query import Reader
 from stream.events.store import Store
 from tests.events import DAMAGED, damage, seqs, stored
 
