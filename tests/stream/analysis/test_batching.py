@@ -152,7 +152,7 @@ class Alone:
 
 def side_by_side(one: SharedRecognizer, monkeypatch: pytest.MonkeyPatch) -> Alone:
     """Let four flows be computed only all at once; tells whether the network was left to one thread at a time."""
-    monkeypatch.setattr(one, "flow", Meeting(one.flow, 4))
+    monkeypatch.setattr(one, "_measure_on_cpu", Meeting(one._measure_on_cpu, 4))
     network = Alone(one.runner)
     monkeypatch.setattr(one, "runner", network)
     return network
