@@ -38,6 +38,7 @@ GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 UNSURE_S = 0.2  # after a break the face is watched for so long before a motion is taken to begin: it may have before
+COUNTS = ("frames", "frames_with_face", "repeated", "gaps", "provisional", "final", "truncated")
 MOST_ACTIVITIES = 4096  # that wait for a call of `activities`
 
 
@@ -93,15 +94,7 @@ class Pipeline:
         self._faces: dict[int, _FaceState] = {}
         self._t: float | None = None
         self._step = 0.0
-        self._counts = {
-            "frames": 0,
-            "frames_with_face": 0,
-            "repeated": 0,
-            "gaps": 0,
-            "provisional": 0,
-            "final": 0,
-            "truncated": 0,
-        }
+        self._counts = dict.fromkeys(COUNTS, 0)
         self._ids: set[int] = set()
         self._ordinals: dict[int, int] = {}  # the next span's, of faces that left
         self._activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
@@ -116,12 +109,10 @@ class Pipeline:
         stream names the source in events; session makes event ids differ between runs of a live service. Raises ConfigError,
         WeightsError or BackendError.
         """
-        if config is None:
-            settings = PipelineSettings()
-        elif isinstance(config, PipelineSettings):
+        if isinstance(config, PipelineSettings):
             settings = config
-        elif isinstance(config, dict):
-            settings = parse_settings(config)
+        elif config is None or isinstance(config, dict):
+            settings = parse_settings(config or {})
         else:
             settings = load_settings(Path(config))
         return cls(settings, stream=stream, session=session)

@@ -17,25 +17,16 @@ class Runner(Protocol):
     Made by `engine.runtime.load`. One runner belongs to one thread at a time.
     """
 
-    @property
-    def backend(self) -> str:
-        """Which backend runs it: "tensorrt", "cuda", "ort" or "eager"."""
-
-    @property
-    def device(self) -> str:
-        """What it computes on, in words."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The K classes, in the order of the columns."""
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(3, H, W) that the network takes."""
-
-    @property
-    def refusals(self) -> dict[str, str]:
-        """Backends that were preferred but not taken, or lost since, each with the reason."""
+    backend: str
+    """Which backend runs it: "tensorrt", "cuda", "ort" or "eager"."""
+    device: str
+    """What it computes on, in words."""
+    classes: tuple[str, ...]
+    """The K classes, in the order of the columns."""
+    input_shape: tuple[int, int, int]
+    """(3, H, W) that the network takes."""
+    refusals: dict[str, str]
+    """Backends that were preferred but not taken, or lost since, each with the reason."""
 
     @property
     def notes(self) -> Sequence[str]:

@@ -27,27 +27,7 @@ class FallbackRunner:
         self.refusals: dict[str, str] = {}
         self._lost: list[str] = []
         self._over = False  # no backend is left: what ran last is closed
-        self._runner = self._opened()
-
-    @property
-    def backend(self) -> str:
-        """The backend that runs now."""
-        return self._runner.backend
-
-    @property
-    def device(self) -> str:
-        """What it computes on now, in words."""
-        return self._runner.device
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The K classes."""
-        return self._runner.classes
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(3, H, W)."""
-        return self._runner.input_shape
+        self._use(self._opened())
 
     @property
     def notes(self) -> Sequence[str]:
@@ -63,6 +43,11 @@ class FallbackRunner:
                 self._fall_back(failed)
         raise self._none_left()
 
+    def _use(self, runner: Runner) -> None:
+        self._runner = runner
+        self.backend, self.device = runner.backend, runner.device
+        self.classes, self.input_shape = runner.classes, runner.input_shape
+
     def _fall_back(self, failed: BackendError) -> None:
         lost = self._runner
         self.refusals[lost.backend] = str(failed)
@@ -70,7 +55,7 @@ class FallbackRunner:
         if close is not None:
             close()
         self._over = True
-        self._runner = self._opened(lost)
+        self._use(self._opened(lost))
         self._over = False
         note = f"the network no longer runs on {lost.device} ({failed}); {self.backend} on {self.device} goes on"
         self._lost.append(note)

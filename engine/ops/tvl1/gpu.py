@@ -39,11 +39,6 @@ def refusal() -> str | None:
     return device.refusal()
 
 
-def solve(fixed: F32, moving: F32, method: Method = METHOD) -> F32:
-    """[H, W] float32 in 0..255, twice -> [2, H, W] float32 (u, v) in pixels. Raises BackendError for a GPU that fails."""
-    return np.asarray(solve_arrays(fixed[None], moving[None], method)[0], np.float32)
-
-
 def solve_arrays(fixed: F32, moving: F32, method: Method = METHOD) -> F32:
     """`solve_batch` for numpy arrays [N, H, W] -> [N, 2, H, W]."""
     with device.translated(f"TV-L1 of {fixed.shape}"):

@@ -150,7 +150,7 @@ class Alone:
 
 def in_parallel(one: SharedRecognizer, monkeypatch: pytest.MonkeyPatch) -> Alone:
     """Have four flows computed in parallel only; the result says whether two threads were in the network at once."""
-    monkeypatch.setattr(one, "flow", Meeting(one.flow, 4))
+    monkeypatch.setattr(one, "_measure_on_cpu", Meeting(one._measure_on_cpu, 4))
     network = Alone(one.runner)
     monkeypatch.setattr(one, "runner", network)
     return network

@@ -121,7 +121,7 @@ def test_maps_of_another_version_are_refused_for_reading_and_for_writing(
     write(tmp_path, "a")
     old = fingerprint()
     with monkeypatch.context() as other:
-        other.setattr(flow_module, "DECIDING", flow_module.DECIDING[1:])
+        other.setattr(flow_module, "DECIDING_FOLDERS", flow_module.DECIDING_FOLDERS[1:])
         assert fingerprint() != old
     monkeypatch.setattr(flow_module, "APEX_REACH_S", 0.05)
     assert fingerprint() != old
