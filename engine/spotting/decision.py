@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from engine.config import SpotterSettings
+from engine.spotting.candidate import extent, only_lids_close
 from engine.spotting.detections import SAME_OVERLAP, Detection, overlap
 from engine.spotting.judge import Judge, JudgeNetwork, judge_network
 from engine.spotting.spotter import BREAK_S, Spotter
@@ -125,7 +126,7 @@ class Decision:
             return []
         probability = self._judge.max_answer(candidate.onset.t, now, "early")
         micro_start = Mark(0, candidate.apex.t - MICRO_LIMIT_S)
-        if probability < ANNOUNCES or self.spotter.frames_between(micro_start, candidate.apex) < LEAST_FRAMES:
+        if probability < ANNOUNCES or self.spotter.signal.frames_between(micro_start, candidate.apex) < LEAST_FRAMES:
             return []
         self._candidate = None
         span = replace(candidate, ordinal=self._ordinal, probability=self._network.card.probability(probability))
@@ -144,18 +145,18 @@ class Decision:
         ):
             marks, truncated = (overlapping.onset, overlapping.apex, overlapping.offset), overlapping.truncated
         else:
-            marks = self.spotter.extent(detection.start, detection.end)
+            marks = extent(self.spotter.signal, detection.start, detection.end)
         if marks is None:  # too short, or only the fading of an expression
             return []
-        if detection.answer < SURE and self.spotter.only_lids_close(*marks):
+        if detection.answer < SURE and only_lids_close(self.spotter.signal, *marks):
             return []
-        too_short = self.spotter.frames_between(marks[0], marks[2]) < LEAST_FRAMES
+        too_short = self.spotter.signal.frames_between(marks[0], marks[2]) < LEAST_FRAMES
         announced = self._is_announced(detection)
         self._taken = [*self._taken[-3:], detection]
         if too_short and not announced:
             return []
         if too_short:
-            marks = (marks[0], marks[1], self.spotter.frame_after(marks[0], LEAST_FRAMES))
+            marks = (marks[0], marks[1], self.spotter.signal.frame_after(marks[0], LEAST_FRAMES))
         ordinal = self._number(announced)
         self._waiting = [span for span in self._waiting if overlap(_as_detection(span), detection) <= 0]
         probability = self._network.card.probability(detection.answer)
@@ -200,7 +201,7 @@ class Decision:
             elif (
                 answer > self._judge.thresholds.agreed
                 and self._silent(span)
-                and self.spotter.frames_between(span.onset, span.offset) >= LEAST_FRAMES
+                and self.spotter.signal.frames_between(span.onset, span.offset) >= LEAST_FRAMES
             ):
                 spans.append(replace(span, ordinal=self._ordinal, probability=probability))
                 self._ordinal += 1
@@ -212,7 +213,7 @@ class Decision:
         """Whether the face is silent in a final span, and does more than close its lids."""
         assert span.offset is not None, "final spans have an offset"
         spoke = self._spoke(span.onset.t, max(span.offset.t, span.onset.t + 1e-3)) >= SPOKEN_SHARE
-        return not spoke and not self.spotter.only_lids_close(span.onset, span.apex, span.offset)
+        return not spoke and not only_lids_close(self.spotter.signal, span.onset, span.apex, span.offset)
 
 
 def _as_detection(span: Span) -> Detection:

@@ -172,6 +172,14 @@ class MotionSignal:
         """Frame and time of a smoothed row."""
         return Mark(int(self.smooth.frame[row]), float(self.smooth.t[row]))
 
+    def frames_between(self, onset: Mark, offset: Mark) -> int:
+        """How many frames of the face came after the onset, up to the offset."""
+        return self.smooth.first_at(offset.t) - self.smooth.first_at(onset.t)
+
+    def frame_after(self, onset: Mark, count: int) -> Mark:
+        """The frame that came so many after the onset, or the last."""
+        return self.mark(min(self.smooth.first_at(onset.t) + count, self.now))
+
     def drop_before(self, t: float) -> int:
         """Drops old rows, see `TimeSeries.drop_before`; returns how many smoothed ones were dropped."""
         self._smoothed -= self.raw.drop_before(t)

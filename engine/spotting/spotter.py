@@ -29,7 +29,7 @@ import numpy as np
 
 from engine.config import SpotterSettings
 from engine.quantiles import median
-from engine.spotting.candidate import Candidate, extent, only_lids_close
+from engine.spotting.candidate import Candidate
 from engine.spotting.motion import BASELINE_S, SMOOTH_S, MotionSignal, region_lengths
 from engine.types import F64, Crop, Mark, Span
 
@@ -82,12 +82,12 @@ class Spotter:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
     After each call `loudness` is how loud the face was (1 is the threshold) and `moved_px` the largest regional motion in
-    pixels of the crop.
+    pixels of the crop; `signal` is the face's motion until `reset`.
     """
 
     def __init__(self, settings: SpotterSettings | None = None) -> None:
         self._settings = settings or SpotterSettings()
-        self._signal = MotionSignal(self._settings)
+        self.signal = MotionSignal(self._settings)
         self._state = State.QUIET
         self._open: Candidate | None = None
         self._ordinal = 0
@@ -111,23 +111,14 @@ class Spotter:
     def observe(self, crop: Crop) -> list[Span]:
         """Takes the face's next crop; returns spans that became known, provisional or final."""
         spans: list[Span] = []
-        t, last = crop.mark.t, self._signal.last_t
+        t, last = crop.mark.t, self.signal.last_t
         if last is not None and t - last > BREAK_S:
             spans += self.finish()
-        self._signal.append(crop)
-        while self._signal.advance(t - SMOOTH_S + 1e-9):
+        self.signal.append(crop)
+        while self.signal.advance(t - SMOOTH_S + 1e-9):
             spans += self._step()
         self._drop_old(t)
         return spans
-
-    def frames_between(self, onset: Mark, offset: Mark) -> int:
-        """How many pictures of the face came after the onset, up to the offset."""
-        smooth = self._signal.smooth
-        return smooth.first_at(offset.t) - smooth.first_at(onset.t)
-
-    def frame_after(self, onset: Mark, count: int) -> Mark:
-        """The picture that came so many after the onset, or the last."""
-        return self._signal.mark(min(self._signal.smooth.first_at(onset.t) + count, self._signal.now))
 
     def pending(self) -> tuple[Mark, Mark] | None:
         """Onset and apex of the span that would be announced if the face peaked with the next crop; None where none would.
@@ -138,15 +129,7 @@ class Spotter:
         if span is None or self._state is not State.RISING:
             return None
         onset = span.onset()
-        return (self._signal.mark(onset), self._signal.mark(span.apex)) if span.stands_out(onset) else None
-
-    def extent(self, start: float, end: float) -> tuple[Mark, Mark, Mark] | None:
-        """See `engine.spotting.candidate.extent`."""
-        return extent(self._signal, start, end)
-
-    def only_lids_close(self, onset: Mark, apex: Mark, offset: Mark) -> bool:
-        """See `engine.spotting.candidate.only_lids_close`."""
-        return only_lids_close(self._signal, onset, apex, offset)
+        return (self.signal.mark(onset), self.signal.mark(span.apex)) if span.stands_out(onset) else None
 
     def finish(self) -> list[Span]:
         """Ends what is open and forgets the crops: source, face or time break off here."""
@@ -157,7 +140,7 @@ class Spotter:
     def end(self) -> list[Span]:
         """Ends what is open, as `finish` does; the crops are known until `reset`."""
         spans: list[Span] = []
-        while self._signal.advance():
+        while self.signal.advance():
             spans += self._step()
         if self._state is not State.QUIET:
             spans += self._fire(Trigger.BREAKS_OFF)
@@ -165,33 +148,30 @@ class Spotter:
 
     def reset(self) -> None:
         """Forgets the crops; ordinals go on."""
-        self._signal.clear()
+        self.signal.clear()
         self.loudness = self.moved_px = 0.0
 
     # --- triggers --------------------------------------------------------------------------------------------------------
 
     def _step(self) -> list[Span]:
         """Takes in the newest smoothed row."""
-        signal, span = self._signal, self._open
+        signal, span = self.signal, self._open
         now = signal.now
         baseline = signal.baseline(now) if span is None else span.baseline
         lengths = region_lengths(signal.motion(now, now + 1)[0] - baseline)
         self.moved_px = float(lengths.max())
         self.loudness = signal.loudness(lengths)
-        trigger = self._trigger_open(span, now) if span else self._trigger_quiet(now)
-        if trigger is not None:
-            return self._fire(trigger)
-        if span is None:
-            signal.learn_quiet(lengths, baseline)
+        if span is not None:
+            trigger = self._trigger(span, now)
+            return [] if trigger is None else self._fire(trigger)
+        if self.loudness > 1 and signal.smooth.t[now] > signal.quiet_since:
+            return self._fire(Trigger.STARTS)
+        signal.learn_quiet(lengths, baseline)
         return []
 
-    def _trigger_quiet(self, now: int) -> Trigger | None:
-        starts = self.loudness > 1 and self._signal.smooth.t[now] > self._signal.quiet_since
-        return Trigger.STARTS if starts else None
-
-    def _trigger_open(self, span: Candidate, now: int) -> Trigger | None:
+    def _trigger(self, span: Candidate, now: int) -> Trigger | None:
         """What the newest row means for the candidate; a higher point becomes its apex."""
-        t = self._signal.smooth.t
+        t = self.signal.smooth.t
         deviation = span.deviation(now)
         size, value = float(np.linalg.norm(deviation)), float(deviation @ span.direction)
         rising, falling = self._state is State.RISING, self._state is State.FALLING
@@ -213,7 +193,7 @@ class Spotter:
         The slower it fell, the longer it must stay: the end of a slow fall is slow too.
         """
         curve = span.curve(span.apex, now + 1) / span.height
-        times = self._signal.smooth.t[span.apex : now + 1]
+        times = self.signal.smooth.t[span.apex : now + 1]
         high, away = np.nonzero(curve > 0.5)[0], np.nonzero(curve > NEAR_BASELINE)[0]
         fall_s = times[away[-1]] - times[high[-1]] if len(high) and len(away) else 0.0
         if times[-1] - times[away[-1] if len(away) else 0] >= max(SETTLE_S, SETTLE_FALLS * fall_s):
@@ -226,7 +206,7 @@ class Spotter:
 
     def _changed(self, span: Candidate, now: int) -> bool:
         """Whether the face has started another motion, not a small one, in another direction than the candidate's."""
-        signal = self._signal
+        signal = self.signal
         first = max(signal.smooth.first_at(signal.smooth.t[now] - BASELINE_S), span.apex)
         if now - first < 3:
             return False
@@ -241,12 +221,12 @@ class Spotter:
 
     def _fire(self, trigger: Trigger) -> list[Span]:
         self._state, action = TABLE[self._state, trigger]
-        return self._actions[action](self._signal.now)
+        return self._actions[action](self.signal.now)
 
     def _start(self, now: int) -> list[Span]:
-        baseline = self._signal.baseline(now)
-        self._signal.freeze()
-        self._open = Candidate(self._signal, self._settings.longest_s, now, baseline, np.zeros_like(baseline), now, 0.0)
+        baseline = self.signal.baseline(now)
+        self.signal.freeze()
+        self._open = Candidate(self.signal, self._settings.longest_s, now, baseline, np.zeros_like(baseline), now, 0.0)
         self._open.move_apex(now, self._open.deviation(now))
         return []
 
@@ -256,7 +236,7 @@ class Spotter:
         if span.is_blink(onset, now) or not span.stands_out(onset):
             return []
         span.announced = True
-        return [Span(0, self._ordinal, "provisional", self._signal.mark(onset), self._signal.mark(span.apex))]
+        return [Span(0, self._ordinal, "provisional", self.signal.mark(onset), self.signal.mark(span.apex))]
 
     def _resume(self, now: int) -> list[Span]:
         span = self._candidate()
@@ -276,13 +256,13 @@ class Spotter:
         return self._report(self._candidate().offset(now), truncated=False)
 
     def _hand_over(self, now: int) -> list[Span]:
-        span, smooth = self._candidate(), self._signal.smooth
+        span, smooth = self._candidate(), self.signal.smooth
         next_start = max(smooth.first_at(smooth.t[now] - 0.25 * BASELINE_S), span.apex + 1)
         return self._report(min(span.offset(now), next_start), truncated=False)
 
     def _report(self, offset: int, *, truncated: bool) -> list[Span]:
         """Closes the candidate; returns the final span if it is reported."""
-        span, signal = self._candidate(), self._signal
+        span, signal = self._candidate(), self.signal
         onset = span.onset()
         long_enough = signal.smooth.t[offset] - signal.smooth.t[onset] >= self._settings.shortest_s
         expression = long_enough and span.stands_out(onset, None if truncated else offset)
@@ -296,7 +276,7 @@ class Spotter:
 
     def _close(self, quiet_since: int) -> None:
         self._open = None
-        self._signal.release(quiet_since)
+        self.signal.release(quiet_since)
 
     def _candidate(self) -> Candidate:
         assert self._open is not None, "the table runs this action only with a candidate open"
@@ -305,8 +285,8 @@ class Spotter:
     def _drop_old(self, t: float) -> None:
         keep = t - self._settings.longest_s - 4.0
         if self._open is not None:
-            keep = min(keep, self._signal.smooth.t[self._open.start] - self._settings.longest_s)
-        dropped = self._signal.drop_before(keep)
+            keep = min(keep, self.signal.smooth.t[self._open.start] - self._settings.longest_s)
+        dropped = self.signal.drop_before(keep)
         if self._open is not None:
             self._open.start -= dropped
             self._open.apex -= dropped

@@ -5,6 +5,8 @@ import pytest
 
 from engine.config import SpotterSettings
 from engine.spotting import candidate
+from engine.spotting.candidate import extent, only_lids_close
+from engine.spotting.motion import MotionSignal
 from engine.spotting.spotter import Spotter
 from engine.types import Crop
 from tests.engine.spotting.pulses import (
@@ -88,30 +90,30 @@ def test_an_expression_with_a_blink_in_it_is_still_one(crop: Crop) -> None:
     agree(span, pulse)
 
 
-def followed(crops: list[Crop]) -> Spotter:
+def followed(crops: list[Crop]) -> MotionSignal:
     spotter = Spotter(SpotterSettings(floor_px=50.0))  # nothing is loud
     for one in crops:
         spotter.observe(one)
-    return spotter
+    return spotter.signal
 
 
 def test_the_extent_has_its_apex_furthest_from_the_line_between_its_ends(crop: Crop) -> None:
-    spotter = followed(sequence(crop, steady(60, 5), [Pulse(2.0, 2.3, 2.8)]))
-    marks = spotter.extent(2.0, 2.8)
+    signal = followed(sequence(crop, steady(60, 5), [Pulse(2.0, 2.3, 2.8)]))
+    marks = extent(signal, 2.0, 2.8)
     assert marks is not None
     assert [mark.t for mark in marks] == pytest.approx([2.0, 2.3, 2.8], abs=TOLERANCE_S)
-    assert spotter.extent(2.0, 2.01) is None, "fewer than three rows"
+    assert extent(signal, 2.0, 2.01) is None, "fewer than three rows"
 
 
 def test_a_straight_return_to_the_neutral_position_has_no_extent(crop: Crop) -> None:
-    spotter = followed(sequence(crop, steady(30, 9), [Pulse(6.0, 6.4, 7.6, 4, SMILE)]))
-    assert spotter.extent(6.6, 7.5) is None
-    assert spotter.extent(6.0, 6.4) is not None
+    signal = followed(sequence(crop, steady(30, 9), [Pulse(6.0, 6.4, 7.6, 4, SMILE)]))
+    assert extent(signal, 6.6, 7.5) is None
+    assert extent(signal, 6.0, 6.4) is not None
 
 
 @pytest.mark.parametrize(("where", "lids", "alone"), [("brows", 4.2, True), ("smile", 4.2, False), ("brows", 2.0, False)])
 def test_lids_that_close_alone(crop: Crop, where: str, lids: float, alone: bool) -> None:
     pulse = Pulse(4.0, 4.2, 4.5, 2, {"brows": BROWS_UP, "smile": SMILE}[where])
-    spotter = followed(sequence(crop, steady(60, 6), [pulse], lids=lids_of(lids)))
-    marks = spotter.extent(4.0, 4.5)
-    assert marks is not None and spotter.only_lids_close(*marks) is alone
+    signal = followed(sequence(crop, steady(60, 6), [pulse], lids=lids_of(lids)))
+    marks = extent(signal, 4.0, 4.5)
+    assert marks is not None and only_lids_close(signal, *marks) is alone
