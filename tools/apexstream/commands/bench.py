@@ -63,7 +63,7 @@ def bench(
 ) -> None:
     """Measure each stage and the whole in one run, against a baseline of the usual libraries.
 
-    Renders its own clips. The baseline is tools/apexstream/bench/baseline.py: cv2.VideoCapture, MediaPipe's FaceLandmarker,
+    Renders its own clips. The baseline is apexstream.bench.baseline: cv2.VideoCapture, MediaPipe's FaceLandmarker,
     OpenCV's TV-L1 and PyTorch eager on one thread, finding the same events. A video of your own (--video, with the part whole)
     is measured beside decoding and MediaPipe's mesh of every picture. Needs the extra bench.
 
