@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,7 +155,7 @@ class _Analysis:
 
     def _frames_with_voice(self) -> Iterator[Frame]:
         """The frames, each with the share of voice in the sound around it."""
-        with Voice(self.source.path) as voice:
+        with closing(Voice(self.source.path)) as voice:
             for frame in self.source:
                 yield replace(frame, voice=voice.at(frame.t))
 

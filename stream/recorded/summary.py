@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,7 +37,7 @@ def summarize(
     wall_s: float,
 ) -> dict[str, Any]:
     """The content of summary.json; problem is None when the whole video was analysed. Times in seconds."""
-    facts = video.as_dict()
+    facts = asdict(video)
     lit = 1 - video.unlit_frames / max(1, video.frames)
     return {
         "format": 1,

@@ -106,7 +106,7 @@ class Capture:
         self._stopping.set()
         self._mailbox.close()
         if self._connection is not None:
-            self._connection.abandon()
+            self._connection.frames.abandon()
         if self._thread.ident is not None:
             self._thread.join(timeout)
         abandoned, self._abandoned = self._abandoned, []
@@ -132,8 +132,8 @@ class Capture:
             try:
                 stalled = self._follow(connection)
             finally:
-                connection.abandon()
-                self._abandoned = [other for other in (*self._abandoned, connection) if other.alive]
+                connection.frames.abandon()
+                self._abandoned = [other for other in (*self._abandoned, connection) if other.is_alive()]
             self._detail, refused = connection.detail, connection.refused
             looped = connection.finished and self._settings.loop
             self._finished = connection.finished and not looped
@@ -209,7 +209,7 @@ class Capture:
         self._stopping.wait(REFUSED_WAIT_S if refused else self._backoff.next())
         while len(self._abandoned) >= MAX_ABANDONED and not self._stopping.is_set():
             self._stopping.wait(FIRST_WAIT_S)
-            self._abandoned = [connection for connection in self._abandoned if connection.alive]
+            self._abandoned = [connection for connection in self._abandoned if connection.is_alive()]
         if stalled:
             self._set_state("reconnecting", f"{stall}; reconnecting")
 

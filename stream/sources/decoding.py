@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import errno
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import av
 import av.error
+import numpy as np
 from av.stream import Disposition
 
-from engine.types import Frame
+from engine.types import U8, Frame
 from stream.sources.clock import GAP_S, SourceClock
 from stream.sources.deinterlace import Deinterlacer
 from stream.sources.h264_gaps import FrameNumGaps
 from stream.sources.pixels import Orientation, upright_pixels
-from stream.sources.strobe import StrobeDetector
 
 MAX_AUDIO_LEAD_S = 30.0
 """Sound that starts earlier than this before the first picture has another clock."""
@@ -35,6 +37,13 @@ LIMITS = {"max_pixels": str(MAX_PIXELS)}
 TOO_LARGE = "its pictures are larger than any that are decoded here (8192 x 4352 pixels)"
 MAX_REFUSED = 3
 """Consecutive pictures that the decoder refuses for their size before the source is given up; one may just be damaged."""
+
+STROBE_WINDOW, MIN_SWITCHES = 12, 5
+"""A light strobes if it goes on or off at least so often within so many pictures."""
+DARK = 0.5
+"""Pictures below this share of the brightest one's brightness are dark."""
+_STEP = 16
+"""Pixels from sample to sample."""
 
 
 class Decoding:
@@ -225,3 +234,26 @@ def rate_of(track: av.VideoStream) -> float | None:
     """Pictures a second as declared; None where nothing is."""
     rate = track.average_rate or track.guessed_rate
     return float(rate) if rate else None
+
+
+class StrobeDetector:
+    """Finds pictures that are dark because a light strobes; `unlit` counts them.
+
+    Infrared cameras made for face login light every second picture, so that software can distinguish skin from a screen.
+    """
+
+    def __init__(self) -> None:
+        self.unlit = 0
+        self._levels: deque[float] = deque(maxlen=STROBE_WINDOW)
+
+    def is_dark(self, grey: U8) -> bool:
+        """Whether the next picture, [H, W], is one of the dark ones. False while no light strobes."""
+        levels = self._levels
+        levels.append(float(np.mean(grey[::_STEP, ::_STEP])))
+        limit = DARK * max(levels)
+        if levels[-1] >= limit:
+            return False
+        lit = [level >= limit for level in levels]
+        strobes = sum(a != b for a, b in pairwise(lit)) >= MIN_SWITCHES
+        self.unlit += strobes
+        return strobes

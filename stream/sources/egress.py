@@ -19,8 +19,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 CONNECT_S = 10.0
@@ -66,12 +65,6 @@ class EgressProxy:
             with contextlib.suppress(OSError):  # it is not connected, or closed already
                 one.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def _accept(self) -> None:
         while True:
@@ -181,14 +174,11 @@ def proxied_host(target: str) -> str:
 def _connect_first(places: Sequence[tuple[int, int, int, str, Any]]) -> socket.socket:
     """A connection to the first of the addresses that accepts one. Raises OSError."""
     failure = OSError("it has no address")
-    for family, kind, protocol, _, place in places:
-        server = socket.socket(family, kind, protocol)
+    for *_, place in places:
         try:
-            server.settimeout(CONNECT_S)
-            server.connect(place)
+            server = socket.create_connection(place[:2], CONNECT_S)
         except OSError as error:
             failure = error
-            server.close()
         else:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return server

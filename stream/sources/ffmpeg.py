@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import av
@@ -114,7 +114,7 @@ class FfmpegSource:
         if not host:
             yield options
             return
-        with EgressProxy(host, lambda: self.packets) as self._proxy:
+        with closing(EgressProxy(host, lambda: self.packets)) as self._proxy:
             yield {**options, "http_proxy": self._proxy.address, "http_persistent": "0", "http_multiple": "0"}
 
     def _refusal(self) -> str:
