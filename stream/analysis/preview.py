@@ -44,9 +44,7 @@ class PreviewMaker:
     """Makes the previews of one stream, at the rate asked for."""
 
     def __init__(self, stream: str, sink: Sink) -> None:
-        self._stream = stream
-        self._sink = sink
-        self._due = 0.0
+        self._stream, self._sink, self._due = stream, sink, 0.0
 
     def offer(self, arrival: Arrival, faces: Sequence[Face]) -> None:
         """Send a preview of this frame if one is asked for and due."""

@@ -56,9 +56,8 @@ class Decoding:
     """
 
     def __init__(self, container: av.container.InputContainer, track: av.VideoStream, clock: SourceClock) -> None:
-        self.clock = clock
+        self.clock, self.origin = clock, 0.0
         self.start: float | None = None
-        self.origin = 0.0
         self.end: float | None = None
         self.size = (track.codec_context.width, track.codec_context.height)
         self.orientation = Orientation()
@@ -69,10 +68,8 @@ class Decoding:
         self.finished = False
         self.deinterlacer = Deinterlacer()
         self.strobe = StrobeDetector()
-        self._container = container
-        self._track = track
-        self._lost = self._gap = False
-        self._doubtful = False
+        self._container, self._track = container, track
+        self._lost = self._gap = self._doubtful = False
         self._gaps = FrameNumGaps(track.codec_context.name, track.codec_context.extradata)
         self._loss: tuple[float, float] | None = None  # times of the first and the last packet that shows a loss
         self._last_stamp = -math.inf
@@ -123,6 +120,8 @@ class Decoding:
     def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         try:
             pictures = list(self._track.decode(packet))
+            self._refused = 0
+            return pictures
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -132,8 +131,6 @@ class Decoding:
             self._refused = self._refused + 1 if no_size else 0
             self.too_large = self._refused >= MAX_REFUSED
             return []
-        self._refused = 0
-        return pictures
 
     def _note_loss(self, packet: av.Packet[Any]) -> None:
         stamp = _time(packet)
@@ -176,18 +173,15 @@ class Decoding:
         self._doubtful |= self._lost
         frame = Frame(self.frames, t, pixels, layout, doubtful=self._doubtful)
         resized = self.frames > 0 and (frame.width, frame.height) != self.size
-        frame = replace(frame, gap=gap or resized)
         self.resized += resized
         self._doubtful &= not picture.key_frame
         self._lost = False
-        self.pixel_format = picture.format.name
-        self.size = (frame.width, frame.height)
+        self.pixel_format, self.size = picture.format.name, (frame.width, frame.height)
         if self.start is None:
-            self.start = t
-            self.origin = self._origin(t)
+            self.start, self.origin = t, self._origin(t)
         self.end = t
         self.frames += 1
-        return frame
+        return replace(frame, gap=gap or resized)
 
 
 def _time(item: av.Packet[Any] | av.VideoFrame) -> float | None:

@@ -38,8 +38,7 @@ class InterlaceDetector:
 
     def __init__(self) -> None:
         self.interlaced = False
-        self._votes = self._same_moment = 0
-        self._count = 0
+        self._votes = self._same_moment = self._count = 0
         self._decided = False
         self._before: npt.NDArray[np.int16] | None = None
 

@@ -99,11 +99,10 @@ class EgressProxy:
         except (OSError, ValueError):
             return  # either side is gone, or the request is malformed: FFmpeg sees that the connection ended
         finally:
-            for one in (client, server):
-                if one is not None:
-                    with self._lock:
-                        self._open.discard(one)
-                    one.close()
+            for one in (client,) if server is None else (client, server):
+                with self._lock:
+                    self._open.discard(one)
+                one.close()
 
     def _count(self, size: int) -> None:
         """Count bytes received from a host. Raises ValueError where they are too many."""
@@ -174,11 +173,14 @@ def proxied_host(target: str) -> str:
 def _connect_first(places: Sequence[tuple[int, int, int, str, Any]]) -> socket.socket:
     """A connection to the first of the addresses that accepts one. Raises OSError."""
     failure = OSError("it has no address")
-    for *_, place in places:
+    for family, kind, protocol, _, place in places:
+        server = socket.socket(family, kind, protocol)
         try:
-            server = socket.create_connection(place[:2], CONNECT_S)
+            server.settimeout(CONNECT_S)
+            server.connect(place)
         except OSError as error:
             failure = error
+            server.close()
         else:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return server

@@ -53,8 +53,7 @@ class FfmpegSource:
     @property
     def packets(self) -> int:
         """How many packets were read so far."""
-        decoding = self._decoding
-        return 0 if decoding is None else decoding.packets
+        return 0 if self._decoding is None else self._decoding.packets
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -96,8 +95,8 @@ class FfmpegSource:
             self.paced |= recorded or container.format.name == "hls"
             rate = rate_of(track)
             decoding = self._decoding = Decoding(container, track, SourceClock(1 / rate if rate else None))
-            timeless = container.format.name in _WITHOUT_CLOCK
-            yield from map(_timed_by_arrival, decoding) if timeless else decoding
+            without_clock = container.format.name in _WITHOUT_CLOCK
+            yield from (replace(frame, t=time.monotonic()) for frame in decoding) if without_clock else decoding
             if decoding.too_large:
                 raise RefusedError(f"{address.shown}: {TOO_LARGE}")
             if decoding.failure is not None:
@@ -142,7 +141,3 @@ class FfmpegSource:
         if reason is not None:
             return f"{shown}: {reason}"
         return f"{shown} cannot be read ({self._address.redact(getattr(error, 'strerror', None) or type(error).__name__)})"
-
-
-def _timed_by_arrival(frame: Frame) -> Frame:
-    return replace(frame, t=time.monotonic())
