@@ -159,7 +159,7 @@ class VideoSource:
             unlit_frames=read.strobe.unlit,
             decode_errors=read.errors,
             damaged_frames=read.damaged,
-            warnings=(*self._clock_warnings(), *self._stream_warnings(), *self._track_warnings, *self._picture_warnings()),
+            warnings=(*self._packet_warnings(), *self._track_warnings, *self._picture_warnings()),
             duration=None if read.start is None or read.end is None else round(read.end - read.start, 6),
             measured_fps=round(steps / covered, 3) if covered > 0 and steps > 0 else None,
         )
@@ -179,9 +179,9 @@ class VideoSource:
             return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
         return f"{self.path}: {damage}{rest}" if damage else None
 
-    def _clock_warnings(self) -> Iterator[str]:
-        clock = self._decoding.clock
-        if clock.invented and clock.invented == self._decoding.frames:
+    def _packet_warnings(self) -> Iterator[str]:
+        read, clock = self._decoding, self._decoding.clock
+        if clock.invented and clock.invented == read.frames:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
         elif clock.invented:
             yield f"{clock.invented} frames have no time stamp; it was filled in from the frame rate"
@@ -194,9 +194,6 @@ class VideoSource:
             yield f"time stamps restart {len(clock.restarts) - MAX_LISTED_RESTARTS} times more"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
-
-    def _stream_warnings(self) -> Iterator[str]:
-        read, clock = self._decoding, self._decoding.clock
         if clock.missing:
             yield (
                 f"{_count(clock.missing, 'picture')} missing in {_count(clock.holes, 'place')}, lost before recording; "
