@@ -65,13 +65,12 @@ def _skin(opened: U8, upper: F32, lower: F32, unit: float) -> F32:
     """The patch with the eye painted over: colours run smoothly from the skin above it to the skin below, slightly darker."""
     soft = cv2.GaussianBlur(opened, (0, 0), 0.02 * unit)
     x = np.arange(len(upper), dtype=np.float32)
-    above, below = (
-        np.asarray(
-            cv2.remap(soft, x[None], row[None].astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), float
-        )[0]
-        for row in (upper - 0.05 * unit, lower + 0.06 * unit)
-    )
-    above, below = (np.asarray(cv2.GaussianBlur(a[None], (0, 0), 0.06 * unit))[0] for a in (above, below))
+
+    def colours(row: F32) -> F64:
+        there = cv2.remap(soft, x[None], row[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.GaussianBlur(there.astype(float), (0, 0), 0.06 * unit)[0], np.float64)
+
+    above, below = colours(upper - np.float32(0.05 * unit)), colours(lower + np.float32(0.06 * unit))
     y = np.arange(opened.shape[0])[:, None]
     part = np.clip((y - upper) / (lower - upper), 0, 1)[..., None]
     return np.asarray(0.95 * (above + part * (below - above)), np.float32)
