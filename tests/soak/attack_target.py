@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
@@ -22,6 +23,7 @@ from tests.soak.cameras import Cameras
 
 HERE, ATTACKER = "127.0.0.1", "127.0.0.66"
 """Attackers have an address of their own, so that limits on them do not limit other clients."""
+CONNECTION_ERRORS = (OSError, InvalidHandshake, ConnectionClosed)
 ANSWER_S = 20.0
 POLL_S = 0.1
 
@@ -65,10 +67,6 @@ class Target:
         code, body = self.ask("/api/streams")
         found = json.loads(body)["streams"] if code == 200 else []
         return next((dict(one) for one in found if one["stream"] == stream), {})
-
-    def ready(self) -> bool:
-        """Whether it reports itself ready."""
-        return self.ask("/readyz")[0] == 200
 
     def opened(self, path: str) -> ClientConnection:
         """A websocket from the attacker's address. Raises OSError, InvalidHandshake."""

@@ -42,13 +42,13 @@ from rich.table import Table
 from apexstream.bench.live_process import LiveProcess
 from stream.events.database import FILE
 from stream.events.store import Store
+from tests.events import stored
 from tests.soak import client_attacks, service_attacks
 from tests.soak.attack_figures import PHOTOS, Attack, Run, Sample, figures, violations
 from tests.soak.attack_target import HERE, Outcome, Target, analysed_frames
 from tests.soak.cameras import Cameras, pictures_of
 from tests.soak.command import Record, command_line, finish
 from tests.soak.recording_client import RecordingClient
-from tests.soak.subscribers import an_event
 
 FPS, CLIP_S = 15.0, 20.0
 CLIENTS = 3
@@ -242,9 +242,8 @@ def _rendered(path: Path, photo: str) -> Path:
 def fill(folder: Path, events: int) -> None:
     """Made-up events in the store that a service in folder/data will open, and a copy beside it."""
     with Store(folder / "data") as store:
-        times = {"emitted_at": "2026-01-31T09:00:00.123Z", "latency_ms": 38.2}
         for first in range(0, events, 1000):
-            store.append([{**an_event(k).as_dict(), **times} for k in range(first, min(first + 1000, events))])
+            store.append([stored(k) for k in range(first, min(first + 1000, events))])
     shutil.copy(folder / "data" / FILE, folder / "filler" / FILE)
 
 

@@ -1,4 +1,4 @@
-"""Many websocket clients in one thread: sockets in one epoll loop, frames looked at just enough to know which event came when.
+"""Many websocket clients in one thread: sockets in one epoll loop, frames read just enough to know which event came when.
 
 A client library would be the bottleneck at a thousand connections; what is left out is all but reading frames and answering
 pings. Linux only, as epoll is.
@@ -23,7 +23,7 @@ _HANDSHAKE = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: apexstream.v1\r\n\r\n"
 )
-_PING, _CLOSE = 0x9, 0x8
+_PING = 0x9
 
 
 class Crowd:
@@ -70,8 +70,7 @@ class Crowd:
 
     def complete(self, events: int) -> bool:
         """Whether every reader that is still there has had the first so many events."""
-        here = sorted(self._row.values())
-        return not np.isnan(self.came[here, :events]).any()
+        return not np.isnan(self.came[list(self._row.values()), :events]).any()
 
     def close(self) -> None:
         """Hang up."""
@@ -84,10 +83,7 @@ class Crowd:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         one.sendall(_HANDSHAKE.format(port=port).encode())
         answer = b""
-        while b"\r\n\r\n" not in answer:
-            part = one.recv(65536)
-            if not part:
-                break
+        while b"\r\n\r\n" not in answer and (part := one.recv(65536)):
             answer += part
         if not answer.startswith(b"HTTP/1.1 101"):
             raise ApexError(f"the service refused a client: {answer[:60]!r}")

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apexstream.bench.live_process import LiveProcess
-from tests.soak.command import Record, command_line, finish
+from tests.soak.command import Record, command_line, finish, growth, unmet
 from tests.soak.rtsp import RtspServer
 
 MOST_GROWTH = 0.02
@@ -46,7 +46,8 @@ WARM_UP_S = 180.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What the service holds: seconds since the start, MiB of resident memory, threads, handles; the machine's load then."""
+    """What the service holds: seconds since the start, MiB of resident memory, threads, handles; the machine's load
+    over the last minute."""
 
     at: float
     memory_mib: float
@@ -126,12 +127,7 @@ def _note(seen: Watched, message: dict[str, Any], at: float) -> None:
 
 def _sample(service: LiveProcess, at: float) -> Sample:
     used = service.usage()
-    return Sample(round(at, 1), round(used.memory_mib, 2), used.threads, used.handles, _load())
-
-
-def _load() -> float:
-    """The machine's load over the last minute, this run's own share in it."""
-    return round(os.getloadavg()[0], 2)
+    return Sample(round(at, 1), round(used.memory_mib, 2), used.threads, used.handles, round(os.getloadavg()[0], 2))
 
 
 def figures(seen: Watched, seconds: float) -> dict[str, Any]:
@@ -139,9 +135,8 @@ def figures(seen: Watched, seconds: float) -> dict[str, Any]:
     warm = [sample for sample in seen.samples if sample.at >= min(WARM_UP_S, WARM_UP * seconds)] or seen.samples
     some = max(1, len(warm) // 10)
     early, late = warm[:some], warm[-some:]
-    memory = [median(sample.memory_mib for sample in part) for part in (early, late)]
     return {
-        "memory_mib": {"warm": memory[0], "end": memory[1], "growth": round(memory[1] / memory[0] - 1, 4)},
+        "memory_mib": growth([sample.memory_mib for sample in early], [sample.memory_mib for sample in late]),
         "threads": {"warm": max(sample.threads for sample in early), "end": late[-1].threads},
         "handles": {"warm": max(sample.handles for sample in early), "end": late[-1].handles},
         "load": {"median": median(s.load for s in seen.samples), "worst": max(s.load for s in seen.samples)},
@@ -182,7 +177,7 @@ def violations(found: dict[str, Any]) -> list[str]:
         lost = f"{dropped:.1%} of its pictures were dropped (the machine's load was {load:.1f} in the median)"
         checks[f"{stream}: {lost}"] = dropped < MOST_DROPPED
         checks[f"{stream}: it was lost {source['reconnects']} times"] = not source["reconnects"]
-    return [sentence for sentence, well in checks.items() if not well]
+    return unmet(checks)
 
 
 def run(minutes: float, progress: Callable[[Sample], None], *, clip_s: float = CLIP_S) -> Watched:

@@ -16,7 +16,6 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
-from contextlib import aclosing
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,9 +24,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from apexstream.bench.latency import FPS, Received, received
 from apexstream.bench.live_process import LiveProcess
-from tests.soak.command import Record, command_line, finish
+from apexstream.bench.service import FPS, Received, messages_until_ended, received
+from tests.soak.command import Record, command_line, finish, unmet
 
 if TYPE_CHECKING:
     from apexstream.clips import Truth
@@ -45,20 +44,9 @@ NEAR_S = 0.25
 def measure(video: Path) -> tuple[list[Received], float]:
     """Play a video through the service, follow it to its end; what came, and the seconds that ending took."""
     with LiveProcess([str(video)]) as service:
-        messages = asyncio.run(_followed(service))
+        messages, _ = asyncio.run(messages_until_ended(service))
         ended_s = service.end()
     return received(messages), ended_s
-
-
-async def _followed(service: LiveProcess) -> list[dict[str, Any]]:
-    """All messages until the source has ended, and those that its end lets loose."""
-    kept = []
-    async with aclosing(service.messages()) as messages:
-        async for message in messages:
-            kept.append(message)
-            if message["type"] == "heartbeat" and any(m["type"] == "status" and m["state"] == "ended" for m in kept):
-                break
-    return kept
 
 
 def figures(events: Sequence[Received], truth: Truth) -> dict[str, Any]:
@@ -103,7 +91,7 @@ def violations(found: dict[str, Any]) -> list[str]:
         f"95 of 100 events came within {latency['p95']:g} ms": latency["p95"] <= MOST_P95_MS,
         f"half of the apexes were confirmed only {apex['p50']:g} ms of source time after them": apex["p50"] <= MOST_APEX_MS,
     }
-    return [sentence for sentence, well in checks.items() if not well]
+    return unmet(checks)
 
 
 def _table(found: dict[str, Any]) -> Table:

@@ -27,7 +27,7 @@ from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
 from stream.settings import SourceSettings
 from stream.sources.capture import Capture
-from tests.soak.command import Record, command_line, finish
+from tests.soak.command import Record, command_line, finish, unmet
 from tests.soak.rtsp import RtspServer, TcpProxy
 
 LIMIT_S = 5.0
@@ -165,7 +165,7 @@ def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: 
         f"handles grew from {before.handles} to {after.handles}": after.handles <= before.handles,
         f"memory grew by {growth:.1%}": growth < MOST_GROWTH,
     }
-    return [sentence for sentence, well in checks.items() if not well]
+    return unmet(checks)
 
 
 def figures(returns: Sequence[Return]) -> dict[str, dict[str, float]]:

@@ -32,13 +32,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from stream.shutdown import EXIT_INTERRUPTED
+from tests.soak.cameras import HEAD, Server, jpeg_of, part
 from tests.soak.command import Record, command_line, finish, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,12 +48,11 @@ PATTERN = "lavfi:testsrc=size=320x240:rate=30"
 LIVE = "live (320 x 240)"
 SIZES = ((16_000, 16_000), (8192, 4352))
 """Width and height of huge pictures."""
-_PARTIAL = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n"
 ANSWERS = (
     b"",
     b"\x00\xff" * 500,
     b"HTTP/1.0 200 OK\r\n\r\n<html>",
-    _PARTIAL,
+    b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n",
     b"RTSP/1.0 200 OK\r\nContent-Length: 99999999\r\n\r\n",
 )
 
@@ -107,23 +106,17 @@ class _HugePictures(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         type(self).turn += 1
         picture = self.pictures[type(self).turn % len(self.pictures)]
-        head = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
         with contextlib.suppress(OSError):
             self.request.recv(4096)
-            self.request.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
+            self.request.sendall(HEAD)
             while True:
-                self.request.sendall(head + picture + b"\r\n")
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
+                self.request.sendall(part(picture))
 
 
 @contextlib.contextmanager
 def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
     """The port at which a handler answers on this machine."""
-    with _Server(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -136,8 +129,7 @@ def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
 @contextlib.contextmanager
 def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State]]:
     """All states by name, what they need being served."""
-    grey = (np.full((height, width, 3), 90, np.uint8) for width, height in sizes)
-    _HugePictures.pictures = tuple(cv2.imencode(".jpg", picture)[1].tobytes() for picture in grey)
+    _HugePictures.pictures = tuple(jpeg_of(np.full((height, width, 3), 90, np.uint8)) for width, height in sizes)
     with served(_BrokenCamera) as bad, served(_HugePictures) as huge:
         term, interrupt = signal.SIGTERM, signal.SIGINT
         yield {
@@ -225,7 +217,7 @@ def soak(
     return found
 
 
-def states_record(found: dict[str, Ends]) -> dict[str, object]:
+def states_record(found: dict[str, Ends]) -> dict[str, dict[str, Any]]:
     """What was found, by state."""
     return {
         name: {
@@ -241,10 +233,10 @@ def states_record(found: dict[str, Ends]) -> dict[str, object]:
 
 def _table(found: dict[str, Ends]) -> Table:
     table = Table("state", "stops", "exit codes", "median s", "longest s", "problems", title="The service ended")
-    for name, ends in found.items():
-        codes = ", ".join(f"{code}: {count}" for code, count in sorted(ends.codes.items()))
-        seconds = (f"{float(np.median(ends.seconds)):.2f}", f"{max(ends.seconds):.2f}")
-        table.add_row(name, str(len(ends.seconds)), codes, *seconds, str(len(ends.problems)))
+    for name, row in states_record(found).items():
+        codes = ", ".join(f"{code}: {count}" for code, count in row["exit_codes"].items())
+        seconds = (f"{row['seconds_median']:.2f}", f"{row['seconds_longest']:.2f}")
+        table.add_row(name, str(row["stops"]), codes, *seconds, str(len(row["problems"])))
     return table
 
 

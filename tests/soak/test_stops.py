@@ -21,7 +21,7 @@ def test_an_end_that_violates_a_limit_is_a_problem() -> None:
     impossible = State((PATTERN, "--nonsense"), (), live=0)
     ends = soak({"nonsense": impossible}, times=1)["nonsense"]
     assert "it did not come to that state" in ends.problems[0] and ends.codes == {2: 1}
-    assert states_record({"nonsense": ends})["nonsense"]["exit_codes"] == {"2": 1}  # type: ignore[index]
+    assert states_record({"nonsense": ends})["nonsense"]["exit_codes"] == {"2": 1}
 
 
 def test_a_state_that_does_not_exist_is_wrong_usage() -> None:

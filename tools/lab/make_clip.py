@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from apexstream.clips import ClipSpec, IntoSpec, contact_sheet, plan, preset, put_into, write_clip
-from engine.errors import ApexError, InputError
+from engine.errors import InputError
+from lab.command import run
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -155,14 +156,5 @@ def _render(spec: ClipSpec, out: Path, sheet: Path | None, bar: Progress) -> str
     return f"{truth.frames} frames, {len(truth.events)} expressions, {len(truth.blinks)} blinks"
 
 
-def main() -> None:
-    """Run the command; errors are one sentence and exit code 1."""
-    try:
-        app()
-    except ApexError as e:
-        typer.echo(f"error: {e}", err=True)
-        raise SystemExit(1) from e
-
-
 if __name__ == "__main__":
-    main()
+    run(app)

@@ -85,9 +85,10 @@ def rendered(job: Job) -> Iterator[tuple[Path, Truth]]:
             truth_file.unlink(missing_ok=True)
 
 
+@native_output_hidden()
 def watch(job: Job) -> dict[str, Any]:
     """The JSON form of `Watched` for a job; run in a worker process."""
-    with native_output_hidden(), rendered(job) as (path, truth):
+    with rendered(job) as (path, truth):
         return asdict(_watch(job, path, truth))
 
 

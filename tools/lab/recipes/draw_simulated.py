@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from engine.errors import ApexError, OutputError
+from engine.errors import OutputError
 from engine.geometry import CANONICAL_KEYPOINTS
 from engine.types import F32
+from lab.command import run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,16 +77,12 @@ def main(
     """Draw the classes' mean simulated maps and examples of them."""
     from training.simulate import simulate
 
+    drawn = simulate(count, seed)
     try:
-        drawn = simulate(count, seed)
-        try:
-            draw(drawn, examples).savefig(picture, format="png")
-        except OSError as cause:
-            raise OutputError(f"the picture {picture} cannot be written: {cause.strerror or cause}") from cause
-    except ApexError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+        draw(drawn, examples).savefig(picture, format="png")
+    except OSError as cause:
+        raise OutputError(f"the picture {picture} cannot be written: {cause.strerror or cause}") from cause
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

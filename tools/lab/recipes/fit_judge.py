@@ -9,7 +9,6 @@ divided by a hash of their name.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from apexstream.commands import check_target, say_error
-from engine.errors import ApexError
+from apexstream.commands import check_target
 from engine.spotting.features import HZ
 from engine.types import F32
+from lab.command import run
 from lab.recipes.collect_tapes import FREE_OF_EXPRESSIONS, collect, minutes, read_split
 
 if TYPE_CHECKING:
@@ -196,11 +195,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ApexError as wrong:
-        say_error(wrong)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        say_error("stopped; tapes that were written are kept, the same command goes on")
-        sys.exit(1)
+    run(main)

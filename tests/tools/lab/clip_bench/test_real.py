@@ -91,7 +91,7 @@ def test_a_labelled_clip_is_judged_by_its_surest_named_event() -> None:
         result(event(1, 2, 3), label="neutral"),
     ]
     labelled = real_summary(clips)["labelled"]
-    assert labelled["said"]["positive"] == {"negative": 0, "positive": 1, "surprise": 0, "nothing": 1}
+    assert labelled["answers"]["positive"] == {"negative": 0, "positive": 1, "surprise": 0, "nothing": 1}
     assert (labelled["uar"], labelled["neutral"], labelled["neutral_named"]) == (0.75, 2, 1)
     assert real_summary([POSING])["labelled"] is None
 

@@ -9,13 +9,12 @@ import typer
 from rich.console import Console
 
 from apexstream.display import table_console
-from engine.errors import OutputError
 from lab.clip_bench.jobs import PIPELINE, code_version
 from lab.clip_bench.real.folder import read_clips
 from lab.clip_bench.real.score import RealResult, real_summary
 from lab.clip_bench.real.tables import real_tables, result_line
 from lab.clip_bench.real.watch import RealJob, watch
-from lab.clip_bench.terminal import end, run_all, write_figures
+from lab.clip_bench.terminal import end, make_folder, run_all, write_figures
 
 JUDGED = (*PIPELINE, "tools/lab/clip_bench/real/watch.py")
 
@@ -52,21 +51,21 @@ def real(
     chosen = read_clips(clips, only=only, split=split)
     settings = with_engines(load_analysis_settings(config).pipeline)
     have_face_model(settings.landmarks.model)
-    pictures = None if out is None else _made(out / "pictures")
+    pictures = None if out is None else make_folder(out / "pictures", "--out")
     by_name = {clip.name: clip for clip in chosen}
 
-    def line(record: dict[str, Any]) -> str:
-        return result_line(RealResult(by_name[record["file"]], record))
+    def result(record: dict[str, Any]) -> RealResult:
+        return RealResult(by_name[record["file"]], record)
 
     results = run_all(
         [RealJob.of(clip, settings, pictures) for clip in chosen],
         watch,
-        line,
+        lambda record: result_line(result(record)),
         workers=workers,
         out=None if out is None else out / "clips.jsonl",
         version=code_version(JUDGED),
     )
-    found = [RealResult(by_name[record["file"]], record) for record in results.records]
+    found = [result(record) for record in results.records]
     summary = real_summary(found)
     _show(summary)
     if out is not None:
@@ -90,11 +89,3 @@ def _show(summary: dict[str, Any]) -> None:
     if labelled and labelled["neutral"]:
         console.print(f"neutral clips with a named event: {labelled['neutral_named']} of {labelled['neutral']}")
     console.print(f"frames/s of a worker: {summary['pipeline_fps_of_a_worker']:.0f}; model {', '.join(summary['model'])}")
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror or error}; choose another --out") from error
-    return folder

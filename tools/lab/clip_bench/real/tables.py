@@ -22,9 +22,8 @@ def real_tables(summary: Mapping[str, Any]) -> list[Table]:
             _found("known expressions found: apex inside", summary["truths"], "apex"),
         ]
     if summary["labelled"]:
-        table = confusion_table(summary["labelled"]["said"])
-        table.title = "surest named event of a clip: class of the clip down, event across"
-        tables.append(table)
+        title = "surest named event of a clip: class of the clip down, event across"
+        tables.append(confusion_table(summary["labelled"]["answers"], title))
     return tables
 
 
@@ -44,7 +43,8 @@ def _rates(title: str, groups: Sequence[Mapping[str, Any]]) -> Table:
     table = new_table(*columns, "face", title=title)
     for g in groups:
         counts = (str(g["clips"]), f"{g['minutes']:.2f}", str(g["events"]), str(g["named"]))
-        rates = [_rate(g[f"{name}_per_min"]) for name in ("events", "named", "others", "others_named", "blinks")]
+        per_minute = [g[f"{name}_per_min"] for name in ("events", "named", "others", "others_named", "blinks")]
+        rates = ["" if rate is None else f"{rate:.1f}" for rate in per_minute]
         table.add_row(g["group"], *counts, *rates, share(g["frames_with_face"] / g["frames"] if g["frames"] else None))
     return table
 
@@ -58,7 +58,3 @@ def _found(title: str, groups: Sequence[Mapping[str, Any]], way: str) -> Table:
         scores = (share(f["recall"]), share(f["precision"]), share(f["f1"]))
         table.add_row(g["group"], str(g["truths"]), found, str(f["hits"]), *scores, str(f["named"]), right)
     return table
-
-
-def _rate(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
