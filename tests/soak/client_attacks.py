@@ -10,10 +10,10 @@ import json
 import random
 import socket
 import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection
 
 from stream.server.access import GUESSES_PER_S
 from stream.server.listener import connection_limits
-from tests.soak.attack_target import ATTACKER, CONNECTION_ERRORS, HERE, Outcome, Target, memory_mib, next_message, seconds_since
+from tests.soak.attack_target import ATTACKER, CONNECTION_ERRORS, HERE, Outcome, Target, next_message, seconds_since
 
 HANDSHAKES = 2400
 IDLE = 150
@@ -141,7 +141,7 @@ def open_close(target: Target, chance: random.Random, times: int = 12) -> Outcom
 def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Outcome:
     """So many answers of /api/events that are not read."""
     request = f"GET /api/events?since=0&limit=10000 HTTP/1.1\r\nHost: {HERE}\r\nAuthorization: Bearer {target.token}\r\n\r\n"
-    before = most = memory_mib(target)
+    before = most = target.service.usage().memory_mib
     with ExitStack() as opened:
         for _ in range(count):
             with contextlib.suppress(OSError):
@@ -154,7 +154,7 @@ def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Outcom
                 end.sendall(request.encode())
         until = time.monotonic() + chance.uniform(4, 8)
         while time.monotonic() < until:
-            most = max(most, memory_mib(target))
+            most = max(most, target.service.usage().memory_mib)
             target.over.wait(0.5)
     outcome = Outcome({"answers": count, "mib": round(most - before)})
     outcome.require(f"unread answers took {most - before:.0f} MiB", most - before <= UNREAD_MIB)
@@ -170,11 +170,9 @@ def guesses(target: Target, chance: random.Random) -> Outcome:
         while time.monotonic() < until:
             answers[target.ask("/api/streams", token=f"guess-{time.monotonic_ns()}", source=ATTACKER)[0]] += 1
 
-    threads = [threading.Thread(target=guess) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(guess)
     outcome = Outcome({"seconds": round(seconds, 1), "answers": {str(code): many for code, many in sorted(answers.items())}})
     allowed = GUESSES_PER_S * (2 + seconds + 1)
     outcome.require(f"{answers[401]} guesses were checked in {seconds:.1f} s", answers[401] <= allowed)

@@ -85,24 +85,21 @@ class BreakableSource:
 
     def break_and_mend(self, how: str) -> Return:
         """Break the source, wait until that is noticed, mend it, and wait for its frames; one stranded is back at once."""
-        breaking: dict[str, Callable[[], None]] = {
-            "kill": self._server.kill,
-            "reset": self._proxy.reset,
-            "freeze": self._server.freeze,
-            "stall": self._proxy.stall,
-            UNNOTICED: self._proxy.strand,
+        ways: dict[str, tuple[Callable[[], None], Callable[[], None] | None]] = {
+            "kill": (self._server.kill, self._server.start),
+            "reset": (self._proxy.reset, None),
+            "freeze": (self._server.freeze, self._server.thaw),
+            "stall": (self._proxy.stall, self._proxy.flow),
+            UNNOTICED: (self._proxy.strand, None),
         }
-        mending: dict[str, Callable[[], None]] = {
-            "kill": self._server.start,
-            "freeze": self._server.thaw,
-            "stall": self._proxy.flow,
-        }
+        start_fault, end_fault = ways[how]
         self._lost, known = BoundedQueue(1, drop_oldest=True), self.capture.status.reconnects
-        breaking[how]()
+        start_fault()
         broken = time.monotonic()
         self._lost.get(GIVE_UP_S)
         noticed = time.monotonic()
-        mending.get(how, lambda: None)()  # what was reset is well already
+        if end_fault is not None:
+            end_fault()
         returned = broken if how == UNNOTICED else time.monotonic()
         arrival = self.frame()
         while self.capture.status.reconnects == known or arrival.arrived < max(noticed, returned):

@@ -25,7 +25,6 @@ from tests.soak.attack_target import (
     Target,
     analysed_frames,
     becomes_true,
-    memory_mib,
     next_message,
     seconds_since,
 )
@@ -40,7 +39,7 @@ LOADING_S = 60.0
 
 def stopped(target: Target, chance: random.Random) -> Outcome:
     """SIGSTOP for a process of sources; it goes on after a while, or is left until the service replaces it."""
-    _, *members = target.pids()
+    _, *members = target.service.pids
     if not members:
         return Outcome({"processes": 0})
     pid, began, before = chance.choice(members), time.monotonic(), {name: _analysed(target, name) for name in target.names}
@@ -56,7 +55,7 @@ def stopped(target: Target, chance: random.Random) -> Outcome:
         if goes_on:
             target.over.wait(chance.uniform(1, 6))
         else:
-            replaced = becomes_true(target.over, lambda: pid not in target.pids(), 2 * REPLACED_S)
+            replaced = becomes_true(target.over, lambda: pid not in target.service.pids, 2 * REPLACED_S)
             outcome.facts["replaced_s"] = took = seconds_since(began)
             outcome.require(f"a stopped process was replaced after {took} s", replaced and took <= REPLACED_S + 5.0)
     finally:
@@ -125,11 +124,11 @@ def camera(target: Target, chance: random.Random) -> Outcome:
     """The hostile network camera sends huge pictures, or what is no picture."""
     mode = chance.choice(MODES)
     try:
-        before = memory_mib(target)
+        before = target.service.usage().memory_mib
         sent = target.cameras.attack_with(mode, 45.0)  # a source that was refused is tried again after half a minute
         most, until = before, time.monotonic() + chance.uniform(2, 5)
         while time.monotonic() < until:
-            most = max(most, memory_mib(target))
+            most = max(most, target.service.usage().memory_mib)
             target.over.wait(POLL_S)
         outcome = Outcome(
             {"mode": mode, "sent": sent, "detail": target.status("hostile").get("detail"), "mib": round(most - before)}

@@ -28,8 +28,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
@@ -74,13 +75,8 @@ class State:
     asked: Callable[[], int] | None = None
 
 
-@dataclass
-class Ends:
-    """How the ends of one state went."""
-
-    seconds: list[float] = field(default_factory=list)
-    codes: Counter[int] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
+Stop = tuple[float, int, str]
+"""Seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
 
 
 class _BrokenCamera(socketserver.BaseRequestHandler):
@@ -145,8 +141,8 @@ def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State
         }
 
 
-def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
-    """Start a service, end it: seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
+def stopped(state: State, chance: random.Random) -> Stop:
+    """Start a service and end it."""
     with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder:
         log = Path(folder) / "log"
         command = [sys.executable, "-m", "apexstream", "live", *state.sources, *state.options]
@@ -198,42 +194,40 @@ def soak(
     named: dict[str, State],
     times: int,
     seed: int = 0,
-    progress: Callable[[str, dict[str, Ends]], None] = lambda name, found: None,
-) -> dict[str, Ends]:
+    progress: Callable[[str, dict[str, list[Stop]]], None] = lambda name, found: None,
+) -> dict[str, list[Stop]]:
     """End the service so many times in each of the states; to be called on the main thread."""
-    chance, found = random.Random(seed), dict[str, Ends]()
+    chance, found = random.Random(seed), dict[str, list[Stop]]()
     before = signal.signal(signal.SIGHUP, lambda number, frame: None)  # nohup's "ignored" would be the service's, too
     try:
         for name, state in named.items():
-            found[name] = ends = Ends()
+            found[name] = []
             for _ in range(times):
-                took, code, wrong = stopped(state, chance)
-                ends.seconds.append(took)
-                ends.codes[code] += 1
-                ends.problems += [wrong] if wrong else []
+                found[name].append(stopped(state, chance))
                 progress(name, found)
     finally:
         signal.signal(signal.SIGHUP, before)
     return found
 
 
-def states_record(found: dict[str, Ends]) -> dict[str, dict[str, Any]]:
+def states_record(found: dict[str, list[Stop]]) -> dict[str, dict[str, Any]]:
     """What was found, by state."""
-    return {
-        name: {
-            "stops": len(ends.seconds),
-            "exit_codes": {str(code): count for code, count in sorted(ends.codes.items())},
-            "seconds_median": round(float(np.median(ends.seconds)), 2),
-            "seconds_longest": round(max(ends.seconds), 2),
-            "problems": ends.problems,
+    record = {}
+    for name, stops in found.items():
+        seconds, codes, problems = zip(*stops, strict=True)
+        record[name] = {
+            "stops": len(stops),
+            "exit_codes": {str(code): count for code, count in sorted(Counter(codes).items())},
+            "seconds_median": round(median(seconds), 2),
+            "seconds_longest": round(max(seconds), 2),
+            "problems": [problem for problem in problems if problem],
         }
-        for name, ends in found.items()
-    }
+    return record
 
 
-def _table(found: dict[str, Ends]) -> Table:
+def _table(record: dict[str, dict[str, Any]]) -> Table:
     table = Table("state", "stops", "exit codes", "median s", "longest s", "problems", title="The service ended")
-    for name, row in states_record(found).items():
+    for name, row in record.items():
         codes = ", ".join(f"{code}: {count}" for code, count in row["exit_codes"].items())
         seconds = (f"{row['seconds_median']:.2f}", f"{row['seconds_longest']:.2f}")
         table.add_row(name, str(row["stops"]), codes, *seconds, str(len(row["problems"])))
@@ -256,16 +250,16 @@ def main(
         chosen = "".join(f" --state {name}" for name in state or ())
         record: dict[str, Any] = {"command": f"python -m tests.soak.stops --times {times} --seed {seed}{chosen}"}
 
-        def progress(name: str, found: dict[str, Ends]) -> None:
-            if len(found[name].seconds) == times:
-                console.print(f"{name}: {times} stops, {len(found[name].problems)} problems")
+        def progress(name: str, found: dict[str, list[Stop]]) -> None:
             record.update(minutes=round((time.monotonic() - started) / 60, 1), states=states_record(found))
+            if len(found[name]) == times:
+                console.print(f"{name}: {times} stops, {len(record['states'][name]['problems'])} problems")
             if json is not None:  # at every stop: the run takes hours
                 write_record(record, json)
 
-        found = soak({name: known[name] for name in state or known}, times, seed, progress)
-    console.print(_table(found))
-    finish(record, [f"{name}: {problem}" for name, ends in found.items() for problem in ends.problems], json)
+        soak({name: known[name] for name in state or known}, times, seed, progress)
+    console.print(_table(record["states"]))
+    finish(record, [f"{name}: {problem}" for name, row in record["states"].items() for problem in row["problems"]], json)
 
 
 app = command_line(main, __doc__)

@@ -136,8 +136,7 @@ def _following(frames: list[Frame], found: list[list[Face]]) -> tuple[Stage, Sta
 
 def _flow(crops: Sequence[Crop]) -> tuple[F32, F32, Stage]:
     pairs = _pairs(crops)
-    for before, after in pairs[:1]:
-        tvl1(before, after, backend="cpu")
+    tvl1(*pairs[0], backend="cpu")
     times = [fastest_of_each(*_both(before, after), 1) for before, after in pairs]
     ours, plain = (1000 * median(side) for side in zip(*times, strict=True))
     flow = tvl1(*pairs[-1], backend="cpu")

@@ -86,22 +86,15 @@ class ClipSpec:
     def __post_init__(self) -> None:
         if self.photo not in PHOTOS:
             raise InputError(f"there is no face called {self.photo!r}; choose one of {', '.join(PHOTOS)}")
-        unknown = set(self.actions) - set(LABEL_OF)
-        if unknown or not self.actions:
-            raise InputError(f"actions must be some of {', '.join(LABEL_OF)}, not {', '.join(sorted(unknown)) or 'none'}")
+        _check_events(self, "actions", tuple(LABEL_OF), MAX_PX)
         if self.renderer not in ("warp-a", "warp-b"):
             raise InputError(f"the renderer is warp-a or warp-b, not {self.renderer!r}")
         if not 1 <= self.fps <= 1000 or not 0 < self.duration_s <= 24 * 3600:
             raise InputError(f"a clip has 1 to 1000 frames/s and lasts up to a day, not {self.fps} and {self.duration_s} s")
         if min(self.size) < 16 or any(n % 2 for n in self.size):
             raise InputError(f"width and height must be even and at least 16 pixels, not {self.size[0]}x{self.size[1]}")
-        for low, high in (self.micro_px, self.macro_px):
-            if not 0 < low <= high <= MAX_PX:
-                raise InputError(f"an amplitude range goes up, from above 0 to at most {MAX_PX:g} px, not {low} to {high}")
         if not 0 <= self.macro_fraction <= 1 or not 0 <= self.vfr <= 0.5:
             raise InputError(f"macro_fraction lies in 0..1 and vfr in 0..0.5, not {self.macro_fraction} and {self.vfr}")
-        if self.crf is not None and not 0 <= self.crf <= 51:
-            raise InputError(f"crf lies in 0..51 or is left out for lossless, not {self.crf}")
         for name, value in vars(self).items():
             if name != "seed" and isinstance(value, int | float) and (value < 0 or (name == "eye_px" and value == 0)):
                 raise InputError(f"{name} cannot be {value}; it is a size and must not be negative")
@@ -128,19 +121,22 @@ class IntoSpec:
     crf: int | None = 20
 
     def __post_init__(self) -> None:
-        unknown = set(self.actions) - set(INTO_ACTIONS)
-        if unknown or not self.actions:
-            wrong = ", ".join(sorted(unknown)) or "none"
-            raise InputError(f"actions put into a video must be some of {', '.join(INTO_ACTIONS)}, not {wrong}")
-        for low, high in (self.micro_px, self.macro_px):
-            if not 0 < low <= high <= MAX_INTO_PX:
-                raise InputError(f"an amplitude range goes up, from above 0 to at most {MAX_INTO_PX:g} px, not {low} to {high}")
+        _check_events(self, "actions put into a video", INTO_ACTIONS, MAX_INTO_PX)
         if not 0 <= self.macro_fraction <= 1 or self.events_per_minute < 0 or (self.n_events or 0) < 0:
             raise InputError("macro_fraction lies in 0..1, and the number and rate of events must not be negative")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"seconds must be above 0, not {self.seconds}")
-        if self.crf is not None and not 0 <= self.crf <= 51:
-            raise InputError(f"crf lies in 0..51 or is left out for lossless, not {self.crf}")
+
+
+def _check_events(spec: ClipSpec | IntoSpec, what: str, actions: tuple[Action, ...], most_px: float) -> None:
+    unknown = set(spec.actions) - set(actions)
+    if unknown or not spec.actions:
+        raise InputError(f"{what} must be some of {', '.join(actions)}, not {', '.join(sorted(unknown)) or 'none'}")
+    for low, high in (spec.micro_px, spec.macro_px):
+        if not 0 < low <= high <= most_px:
+            raise InputError(f"an amplitude range goes up, from above 0 to at most {most_px:g} px, not {low} to {high}")
+    if spec.crf is not None and not 0 <= spec.crf <= 51:
+        raise InputError(f"crf lies in 0..51 or is left out for lossless, not {spec.crf}")
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from apexstream.clips import preset, write_clip
 from engine.errors import InputError
 from lab.clip_bench.__main__ import app
+from lab.clip_bench.real.command import result_line
 from lab.clip_bench.real.folder import RealClip, TrueEvent, read_clips
 from lab.clip_bench.real.page import write_page
 from lab.clip_bench.real.score import RealResult, real_summary
-from lab.clip_bench.real.tables import result_line
 from lab.clip_bench.real.watch import strip
 
 
