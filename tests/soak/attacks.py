@@ -79,11 +79,7 @@ STORE = ("moved", "overwritten", "damaged")
 
 
 def run(
-    plan: Plan,
-    progress: Callable[[Attack], None] = lambda attack: None,
-    *,
-    videos: Sequence[Path] = (),
-    filler: int = FILLER,
+    plan: Plan, progress: Callable[[Attack], None] = lambda attack: None, *, videos: Sequence[Path] = (), filler: int = FILLER
 ) -> Run:
     """Attack a service by a plan; videos of faces, two, are rendered where none are given. filler events are stored before."""
     found = Run()
@@ -125,7 +121,7 @@ class Plan:
     pause_s: tuple[float, float] = PAUSE_S
 
     def turns(self) -> Iterator[tuple[str, ...]]:
-        """Names of attacks, for ever: those of the first round one by one, then now and then two at once."""
+        """Names of attacks, without end: those of the first round one by one, then now and then two at once."""
         chance, first = random.Random(self.seed), True
         while True:
             deck = chance.sample(list(self.names), len(self.names))

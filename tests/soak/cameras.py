@@ -1,9 +1,9 @@
-"""Network cameras (MJPEG over HTTP) in a process of their own: each plays a video for ever at its own rate, and one is hostile.
+"""Network cameras (MJPEG over HTTP) in a process of their own: each repeats a video at its own rate, and one is hostile.
 
     python -m tests.soak.cameras VIDEO...   prints "ports [...]", the hostile one's last, and ends with its input
 
-A camera is live: who reads too slowly misses pictures, and who connects again joins at the picture of that moment. The hostile
-one refuses every client until a line of its input names what to send to the next ones: one of MODES.
+A camera is live: a client that reads too slowly misses pictures, and one that connects again starts with the present picture.
+The hostile one refuses every client until a line of its input names what to send to the next ones: one of MODES.
 """
 
 from __future__ import annotations

@@ -34,6 +34,18 @@ def growth(early: Sequence[float], late: Sequence[float]) -> dict[str, float]:
     return {"warm": warm, "end": end, "growth": round(end / warm - 1, 4)}
 
 
+def spread(values: Sequence[float], digits: int) -> dict[str, float]:
+    """How many values there are; of them the median, the 95th percentile and the worst."""
+    if not values:
+        return {"count": 0}
+    ordered = sorted(values)
+    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    return {
+        "count": len(ordered),
+        **{name: round(value, digits) for name, value in (("p50", median(ordered)), ("p95", p95), ("worst", ordered[-1]))},
+    }
+
+
 def finish(record: dict[str, Any], problems: Sequence[str], path: Path | None) -> NoReturn:
     """Write record and problems to path, where one is given; print the problems to stderr; exit with 1 where there are any."""
     if path is not None:

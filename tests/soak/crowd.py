@@ -41,16 +41,12 @@ class Crowd:
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._rest: dict[int, bytes] = {}
-        self._row: dict[int, int] = {}
         connection_limits(readers + stuck)
         for _ in range(readers + stuck):
             self._connect(port)
-        for row, number in enumerate(list(self._sockets)):
-            if row < readers:
-                self._row[number] = row
-                self._epoll.register(number, select.EPOLLIN)
-            else:
-                self._epoll.register(number, select.EPOLLRDHUP)
+        self._row = dict(zip(self._sockets, range(readers), strict=False))
+        for number in self._sockets:
+            self._epoll.register(number, select.EPOLLIN if number in self._row else select.EPOLLRDHUP)
 
     def watch(self, done: Callable[[], bool]) -> None:
         """Take what comes until done says so, which is asked ten times a second at least."""
@@ -120,17 +116,12 @@ class Crowd:
             if len(data) < start + size:
                 break
             if data.startswith(EVENT, start):
-                self._note(row, int(data[start + len(EVENT) : data.index(b",", start + len(EVENT))]), now)
+                seq = int(data[start + len(EVENT) : data.index(b",", start + len(EVENT))])
+                if seq <= len(row):
+                    self.twice += int(not np.isnan(row[seq - 1]))
+                    row[seq - 1] = np.fmin(row[seq - 1], now)
             elif data[at] & 0xF == _PING:
                 pong = bytes([0x8A, 0x80 | size, 0, 0, 0, 0]) + data[start : start + size]
                 self._sockets[number].send(pong)
             at = start + size
         return data[at:]
-
-    def _note(self, row: F64, seq: int, now: float) -> None:
-        if seq > len(row):
-            return
-        if np.isnan(row[seq - 1]):
-            row[seq - 1] = now
-        else:
-            self.twice += 1

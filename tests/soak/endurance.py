@@ -58,10 +58,10 @@ class Sample:
 
 @dataclass
 class Watched:
-    """What a run gave; lag is wall clock less source time, seconds, with the seconds since the start, by stream."""
+    """What a run gave; lag is wall clock less source time, seconds, by stream."""
 
     samples: list[Sample] = field(default_factory=list)
-    lag: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    lag: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     finals: Counter[str] = field(default_factory=Counter)
     pictures: int = 0
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -95,13 +95,8 @@ def long_video(path: Path, photo: str, seconds: float, *, clip_s: float = CLIP_S
 
 async def watch(service: LiveProcess, seconds: float, progress: Callable[[Sample], None]) -> Watched:
     """Follow the service for so long."""
-    seen, began, wall = Watched(), time.monotonic(), time.time()
-
-    async def listen() -> None:
-        async for message in service.messages(*PHOTOS):
-            _note(seen, message, message["received"] - wall)
-
-    listening = asyncio.create_task(listen())
+    seen, began = Watched(), time.monotonic()
+    listening = asyncio.create_task(_listen(service, seen))
     while time.monotonic() - began < seconds:
         done, _ = await asyncio.wait([listening], timeout=SAMPLE_S)
         if done:
@@ -114,15 +109,16 @@ async def watch(service: LiveProcess, seconds: float, progress: Callable[[Sample
     return seen
 
 
-def _note(seen: Watched, message: dict[str, Any], at: float) -> None:
-    if message["type"] == "signal":
-        seen.lag[message["stream"]].append((at, message["at"] - message["t"]))
-    elif message["type"] == "expression" and message["state"] == "final":
-        seen.finals[message["stream"]] += 1
-    elif message["type"] == "preview":
-        seen.pictures += 1
-    elif message["type"] == "status":
-        seen.status[message["stream"]] = message
+async def _listen(service: LiveProcess, seen: Watched) -> None:
+    async for message in service.messages(*PHOTOS):
+        if message["type"] == "signal":
+            seen.lag[message["stream"]].append(message["at"] - message["t"])
+        elif message["type"] == "expression" and message["state"] == "final":
+            seen.finals[message["stream"]] += 1
+        elif message["type"] == "preview":
+            seen.pictures += 1
+        elif message["type"] == "status":
+            seen.status[message["stream"]] = message
 
 
 def _sample(service: LiveProcess, at: float) -> Sample:
@@ -148,7 +144,7 @@ def figures(seen: Watched, seconds: float) -> dict[str, Any]:
 
 def _source(seen: Watched, stream: str) -> dict[str, Any]:
     """Drift is the median lag of the last tenth less that of the first; jitter the range of the middle 98 %."""
-    lags = [lag for _, lag in seen.lag[stream]]
+    lags = seen.lag[stream]
     some = max(1, len(lags) // 10)
     ordered = sorted(lags)
     status = seen.status.get(stream, {})

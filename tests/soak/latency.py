@@ -17,7 +17,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,7 +25,7 @@ from rich.table import Table
 
 from apexstream.bench.live_process import LiveProcess
 from apexstream.bench.service import FPS, Received, messages_until_ended, received
-from tests.soak.command import Record, command_line, finish, unmet
+from tests.soak.command import Record, command_line, finish, spread, unmet
 
 if TYPE_CHECKING:
     from apexstream.clips import Truth
@@ -58,10 +57,10 @@ def figures(events: Sequence[Received], truth: Truth) -> dict[str, Any]:
     near = [(event, _true_apex(event, truth)) for event in announced]
     return {
         "expressions": len(truth.events),
-        "latency_ms": {state: _spread([e.latency_ms for e in events if state in ("all", e.state)]) for state in STATES},
-        JUDGED: _spread([1000 * (event.decided_t - event.apex_t) for event in announced]),
-        "true_apex_to_confirmation_ms": _spread([1000 * (event.decided_t - t) for event, t in near if t is not None]),
-        "spotted_apex_to_first_message_ms": _spread([1000 * (event.decided_t - event.apex_t) for event in first.values()]),
+        "latency_ms": {state: spread([e.latency_ms for e in events if state in ("all", e.state)], 1) for state in STATES},
+        JUDGED: spread([1000 * (event.decided_t - event.apex_t) for event in announced], 1),
+        "true_apex_to_confirmation_ms": spread([1000 * (event.decided_t - t) for event, t in near if t is not None], 1),
+        "spotted_apex_to_first_message_ms": spread([1000 * (event.decided_t - event.apex_t) for event in first.values()], 1),
     }
 
 
@@ -72,14 +71,6 @@ def _true_apex(event: Received, truth: Truth) -> float | None:
 
 
 STATES = ("provisional", "final", "all")
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    if not ordered:
-        return {"count": 0}
-    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
-    return {"count": len(ordered), "p50": round(median(ordered), 1), "p95": round(p95, 1), "worst": round(ordered[-1], 1)}
 
 
 def violations(found: dict[str, Any]) -> list[str]:
@@ -96,13 +87,13 @@ def violations(found: dict[str, Any]) -> list[str]:
 
 def _table(found: dict[str, Any]) -> Table:
     table = Table("ms", "events", "p50", "p95", "worst")
-    rows = {f"arrival to receipt, {state}": spread for state, spread in found["latency_ms"].items()}
-    rows |= {name.removesuffix("_ms").replace("_", " "): spread for name, spread in found.items() if "apex" in name}
+    rows = {f"arrival to receipt, {state}": row for state, row in found["latency_ms"].items()}
+    rows |= {name.removesuffix("_ms").replace("_", " "): row for name, row in found.items() if "apex" in name}
     bounds = {"arrival to receipt, all": f"p95 at most {MOST_P95_MS:g}"}
     bounds[JUDGED.removesuffix("_ms").replace("_", " ")] = f"p50 at most {MOST_APEX_MS:g}"
-    for name, spread in rows.items():
+    for name, row in rows.items():
         shown = f"{name} (judged: {bounds[name]})" if name in bounds else name
-        table.add_row(shown, *(f"{spread.get(key, float('nan')):g}" for key in ("count", "p50", "p95", "worst")))
+        table.add_row(shown, *(f"{row.get(key, float('nan')):g}" for key in ("count", "p50", "p95", "worst")))
     return table
 
 

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Annotated
 
 import psutil
@@ -27,7 +26,7 @@ from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
 from stream.settings import SourceSettings
 from stream.sources.capture import Capture
-from tests.soak.command import Record, command_line, finish, unmet
+from tests.soak.command import Record, command_line, finish, spread, unmet
 from tests.soak.rtsp import RtspServer, TcpProxy
 
 LIMIT_S = 5.0
@@ -168,20 +167,8 @@ def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: 
 def figures(returns: Sequence[Return]) -> dict[str, dict[str, float]]:
     """How long it took, by fault, and for all whose loss was noticed before the source's return."""
     noticed = [each.seconds for each in returns if each.fault != UNNOTICED]
-    by_fault = {fault: _spread([each.seconds for each in returns if each.fault == fault]) for fault in FAULTS}
-    return {**by_fault, "all noticed": _spread(noticed)}
-
-
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    times = sorted(seconds)
-    if not times:
-        return {"times": 0}
-    return {
-        "times": len(times),
-        "median_s": round(median(times), 3),
-        "p95_s": times[min(len(times) - 1, int(0.95 * len(times)))],
-        "worst_s": times[-1],
-    }
+    by_fault = {fault: spread([each.seconds for each in returns if each.fault == fault], 3) for fault in FAULTS}
+    return {**by_fault, "all noticed": spread(noticed, 3)}
 
 
 def _table(found: dict[str, dict[str, float]]) -> Table:

@@ -129,7 +129,7 @@ class TcpProxy:
 
     def strand(self) -> None:
         """Pass nothing on any more between those connected now, without closing them; new connections work."""
-        self._loop.call_soon_threadsafe(self._strand)
+        self._loop.call_soon_threadsafe(lambda: self._stranded.update(self._writers))
 
     def reset(self) -> None:
         """Cut every connection with a TCP reset."""
@@ -147,14 +147,9 @@ class TcpProxy:
         await self._over.wait()
         server.close()
         self._cut()
-        here = asyncio.current_task()
-        for task in asyncio.all_tasks():
-            if task is not here:
-                task.cancel()
-                await asyncio.wait([task])
-
-    def _strand(self) -> None:
-        self._stranded |= self._writers
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+            await asyncio.wait([task])
 
     def _cut(self) -> None:
         for writer in self._writers:

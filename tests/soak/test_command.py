@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.soak.command import command_line, finish, growth, unmet
+from tests.soak.command import command_line, finish, growth, spread, unmet
 
 SOAKS = ("attacks", "cameras", "endurance", "kill", "laps", "latency", "reconnect", "stops", "subscribers")
 
@@ -31,6 +31,11 @@ def test_what_is_not_met_is_listed() -> None:
 
 def test_growth_is_that_of_medians() -> None:
     assert growth([1.0, 2.0, 9.0], [3.0]) == {"warm": 2.0, "end": 3.0, "growth": 0.5}
+
+
+def test_a_spread_is_counted() -> None:
+    assert spread([], 1) == {"count": 0}
+    assert spread([3.0, 1.0, 2.04], 1) == {"count": 3, "p50": 2.0, "p95": 3.0, "worst": 3.0}
 
 
 def test_help_keeps_the_lines_of_indented_blocks() -> None:

@@ -40,7 +40,7 @@ TRUTHS = (
 def found(
     onset: float, apex: float, offset: float, label: str, *, kind: str = "micro", announced_t: float | None = None
 ) -> Found:
-    return Found(onset, apex, offset, kind, label, 0.8, 1.0, False, 0, announced_t, offset + 0.2)
+    return Found(onset, apex, offset, kind, label, 0.8, 1.0, False, announced_t, offset + 0.2)
 
 
 def watched(*events: Found, truths: tuple[EventTruth, ...] = TRUTHS, **changes: Any) -> Watched:
@@ -276,7 +276,7 @@ def test_a_stopped_run_leaves_its_records_and_nothing_else(tmp_path: Path) -> No
     out = tmp_path / "run.jsonl"
     args = ["spotting", "--faces", "hopper", "--fps", "30", "--seeds", "1-9", "--seconds", "4", "--workers", "1"]
     command = [sys.executable, "-m", "lab.clip_bench", *args, "--out", str(out)]
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tools")))}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
         assert process.stderr is not None
         assert any(line.startswith("[1/9]") for line in process.stderr)

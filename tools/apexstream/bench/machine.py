@@ -46,11 +46,10 @@ def load() -> float | None:
 def processor() -> str:
     """The processor's name, as the system has it."""
     facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
+    for line in facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.is_file() else ():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
     return platform.processor() or platform.machine()
 
 

@@ -29,11 +29,6 @@ class Grid:
     origin: F64
     nodes: F64
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of nodes."""
-        return int(self.nodes.shape[0]), int(self.nodes.shape[1])
-
 
 @dataclass(frozen=True)
 class Push:
@@ -117,8 +112,8 @@ def field(face: Portrait, grid: Grid, action: Action, family: Renderer, rng: np.
 
 def varied(pushes: tuple[Push, ...], rng: np.random.Generator) -> tuple[Push, ...]:
     """The pushes with proportions and a slight asymmetry drawn from rng."""
-    lean = float(rng.uniform(-0.15, 0.15))
-    right, left = 1 + lean, 1 - lean
+    difference = float(rng.uniform(-0.15, 0.15))
+    right, left = 1 + difference, 1 - difference
     return tuple(_vary(p, left if p.point.split(":")[0].endswith("_l") else right, rng) for p in pushes)
 
 
@@ -151,9 +146,9 @@ def direction(face: Portrait, push: Push) -> F64:
 
 def windows(face: Portrait, grid: Grid, pushes: tuple[Push, ...]) -> F64:
     """[H, W, 2] pushes under Gaussian windows; where these overlap, the mean of the pushes (no doubling) under their union."""
-    total = np.zeros((*grid.shape, 2))
-    weight = np.full(grid.shape, 1e-9)
-    rest = np.ones(grid.shape)
+    total = np.zeros(grid.nodes.shape)
+    weight = np.full(grid.nodes.shape[:2], 1e-9)
+    rest = np.ones(grid.nodes.shape[:2])
     for push in pushes:
         d = (grid.nodes - place(face, push.point)) / face.eye_distance
         u, v = d @ face.across, d @ face.down

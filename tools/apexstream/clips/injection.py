@@ -233,7 +233,7 @@ class Injection:
 def _within(outline: F64, grid: Grid) -> F64:
     """[H, W, 1] weight that is 0 at the outline [n, 2] of the face and beyond, and 1 from _SKIN within it on: hair and what is
     behind the face stay where they are."""
-    mask = np.zeros(grid.shape, np.uint8)
+    mask = np.zeros(grid.nodes.shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.round((outline - grid.origin) / GRID_STEP).astype(np.int32)], 1)
     x = np.clip(cv2.distanceTransform(mask, cv2.DIST_L2, 5) * (GRID_STEP / (_SKIN * _FIELD_EYE_PX)), 0, 1).astype(np.float64)
     return np.asarray((x * x * (3 - 2 * x))[..., None])

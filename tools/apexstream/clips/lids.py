@@ -36,12 +36,8 @@ class Lid:
     unit: float
 
 
-def lids_of(face: Portrait) -> tuple[Lid, Lid]:
-    """Both eyes' lids, right and left."""
-    return _lid(face, "r"), _lid(face, "l")
-
-
-def _lid(face: Portrait, side: str) -> Lid:
+def lid_of(face: Portrait, side: str) -> Lid:
+    """The lid of the right or the left eye; side is "r" or "l"."""
     up, low = face.points[f"lid_{side}_up"], face.points[f"lid_{side}_low"]
     margin = 0.12 * face.eye_distance
     x0, y0 = (int(n) for n in np.floor(np.minimum(up.min(axis=0), low.min(axis=0)) - margin))

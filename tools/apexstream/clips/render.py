@@ -1,7 +1,7 @@
 """From a spec to frames.
 
 One inverse map a frame: frame -> posed picture (sway, roll, zoom) -> face from the front (yaw, pitch over a depth map) ->
-face at rest (expressions) -> texture (with lids drawn in). Light, flicker and noise follow as on a sensor.
+neutral face (expressions) -> texture (with lids drawn in). Light, flicker and noise follow as on a sensor.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from apexstream.clips.actions import GRID_STEP, field, grid_over, lid_drop
-from apexstream.clips.lids import draw, lids_of
+from apexstream.clips.lids import draw, lid_of
 from apexstream.clips.motion import depth, motion
 from apexstream.clips.plan import closing, course, frame_times, generator, plan
 from apexstream.clips.portrait import OVERSAMPLE, portrait
@@ -54,7 +54,7 @@ class Scene:
         self._nodes = self._grid.nodes.astype(np.float32)
         self._depth = depth(self.face, self._grid)
         self._texture = self.face.texture.copy()
-        self._lids = lids_of(self.face)
+        self._lids = [lid_of(self.face, side) for side in "rl"]
         self._down = closing(self.truth.blinks, self.times)
         self._drawn = 0.0
         self._moves = self._prepare()

@@ -16,7 +16,6 @@ what the spotter sees of a face that does nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -43,14 +42,6 @@ LAG_S = 0.2
 """About the rise of a micro-expression: what the crop does in this time can be taken for one."""
 WAYS = ("keypoints", "first", "registrar", "best")
 _OUTLINE = ("side", "jaw", "temple", "top")
-
-
-@dataclass(eq=False)
-class _Held:
-    """What one way made of the clip, frame by frame: points [P, 2] in crop pixels, and the crops of every LAG_S."""
-
-    points: list[F64] = field(default_factory=list)
-    crops: list[U8] = field(default_factory=list)
 
 
 def project(scene: Scene, frame: int, points: F64) -> F64:
@@ -91,7 +82,8 @@ class _Tracks:
     def __init__(self, scene: Scene, lag: int) -> None:
         self.scene, self.lag = scene, lag
         self.points = facial_points(scene)
-        self.held = {way: _Held() for way in WAYS}
+        self.held: dict[str, list[F64]] = {way: [] for way in WAYS}  # points [P, 2] in crop pixels, frame by frame
+        self.crops: dict[str, list[U8]] = {way: [] for way in WAYS}  # every LAG_S
         self.registered: list[F64] = []
         self._first: F64 | None = None
         self._registrar = Registrar()
@@ -109,16 +101,15 @@ class _Tracks:
         best = similarity(true, _canonical(self.scene, self.points))
         at_lag = len(self.registered) % self.lag == 0
         for way, transform in zip(WAYS, (now, self._first, crop.transform, best), strict=True):
-            held = self.held[way]
-            held.points.append(true @ transform[:, :2].T + transform[:, 2])
+            self.held[way].append(true @ transform[:, :2].T + transform[:, 2])
             if at_lag:
-                held.crops.append(crop.pixels if way == "registrar" else warp(frame.grey, transform, CROP_SIDE))
+                self.crops[way].append(crop.pixels if way == "registrar" else warp(frame.grey, transform, CROP_SIDE))
         self.registered.append(crop.motion.astype(np.float64))
         self._anchors.add(crop.anchor)
 
     def figures(self) -> dict[str, Any]:
         """By way, and for the motion of the regions."""
-        ways = {way: {**_unrest(np.stack(h.points), self.lag), **_flows(h.crops)} for way, h in self.held.items()}
+        ways = {way: {**_unrest(np.stack(self.held[way]), self.lag), **_flows(self.crops[way])} for way in WAYS}
         spec = self.scene.spec
         return {
             "photo": spec.photo,

@@ -29,7 +29,6 @@ class Found:
     confidence: float
     intensity: float
     truncated: bool
-    face: int
     announced_t: float | None
     final_t: float
 
@@ -143,7 +142,6 @@ def _sort(events: list[Event], t: float, announced: dict[str, float], finals: li
                 confidence=round(event.confidence, 4),
                 intensity=round(event.intensity, 3),
                 truncated=event.truncated,
-                face=event.face,
                 announced_t=announced.get(event.id),
                 final_t=t,
             )

@@ -15,7 +15,7 @@ SMALL = ClipSpec(size=(320, 180), eye_px=45.0, duration_s=6.0, fps=30.0, n_event
 
 
 def in_frame(scene: Scene, i: int, point: str, index: int = 0) -> F64:
-    """(x, y) in frame i of a point of the face at rest seen from the front."""
+    """(x, y) in frame i of a point of the neutral face seen from the front."""
     whole = np.vstack([scene.placement(i), [0, 0, 1]])
     return np.asarray((np.linalg.inv(whole) @ [*scene.face.points[point][index], 1])[:2])
 

@@ -223,7 +223,7 @@ def test_clips_with_known_truth_end_to_end_and_resumed(clips: Path, tmp_path: Pa
     assert shown is not None
     assert shown.shape == (128, 512)
     onset, apex, offset, _ = np.hsplit(shown.astype(int), 4)
-    assert np.abs(apex - onset).mean() > 2 * np.abs(offset - onset).mean()  # the face is at rest again
+    assert np.abs(apex - onset).mean() > 2 * np.abs(offset - onset).mean()  # the face is neutral again
     again = CliRunner().invoke(app, [*args, "--only", "smile*"])
     assert again.exit_code == 0, again.output
     assert "0 to do" in again.output

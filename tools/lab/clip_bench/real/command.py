@@ -85,9 +85,8 @@ def _show(summary: dict[str, Any]) -> None:
         console.print(table)
     labelled = summary["labelled"]
     if labelled and labelled["uar"] is not None:
-        console.print(
-            f"unweighted mean of the recalls of {labelled['clips'] - labelled['neutral']} clips: {labelled['uar']:.3f}"
-        )
+        clips = labelled["clips"] - labelled["neutral"]
+        console.print(f"unweighted mean of the recalls of {clips} clips: {labelled['uar']:.3f}")
     if labelled and labelled["neutral"]:
         console.print(f"neutral clips with a named event: {labelled['neutral_named']} of {labelled['neutral']}")
     console.print(f"frames/s of a worker: {summary['pipeline_fps_of_a_worker']:.0f}; model {', '.join(summary['model'])}")
