@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from tests.soak.attack_target import Outcome
+from tests.soak.command import unmet
 
 PHOTOS = ("hopper", "astronaut")
 WINDOW_S = 4.0
@@ -66,7 +67,7 @@ def windows(found: Run) -> list[tuple[float, float]]:
     for attack in sorted(found.attacks, key=lambda one: one.began):
         stretches.append((free, attack.began))
         free = max(free, attack.ended)
-    stretches.append((free, found.samples[-1].at if found.samples else free))
+    stretches.append((free, found.samples[-1].at))
     return [(start, end) for start, end in stretches if end - start >= WINDOW_S]
 
 
@@ -81,7 +82,7 @@ def figures(found: Run) -> dict[str, Any]:
     """What is judged and recorded."""
     between = windows(found)
     free = [one for one in found.samples if any(start <= one.at <= end for start, end in between)]
-    last = found.samples[-1].at if found.samples else 0.0
+    last = found.samples[-1].at
     warm = last if found.round_s is None else found.round_s
     early = [one for one in free if warm <= one.at <= warm + COMPARED_S]
     late = [one for one in free if one.at >= last - COMPARED_S]
@@ -91,10 +92,7 @@ def figures(found: Run) -> dict[str, Any]:
         "first_round_s": None if found.round_s is None else round(found.round_s, 1),
         "events": _events(found),
         "cameras": {name: _camera(found, name, between) for name in PHOTOS},
-        "memory_mib": _growth([one.memory_mib for one in early], [one.memory_mib for one in late])
-        | {"most": max((one.memory_mib for one in found.samples), default=None)},
-        "handles": _growth([one.handles for one in early], [one.handles for one in late])
-        | {"most": max((one.handles for one in found.samples), default=None)},
+        **{name: _growth(name, early, late, found.samples) for name in ("memory_mib", "handles")},
         "healthz": {
             "asked": len(found.samples),
             "unanswered": sum(one.health_s is None for one in found.samples),
@@ -103,10 +101,7 @@ def figures(found: Run) -> dict[str, Any]:
             "worst_s": health[-1] if health else None,
         },
         "machine_before": _machine(found, -float("inf"), 0.0),
-        "load": {
-            "median": median(one.load for one in found.samples) if found.samples else None,
-            "worst": max((one.load for one in found.samples), default=None),
-        },
+        "load": {"median": median(one.load for one in found.samples), "worst": max(one.load for one in found.samples)},
         "log": {"bytes": len(found.log), "tracebacks": found.log.count("Traceback"), "escapes": found.log.count("\x1b")},
         "end_s": round(found.ended_s, 1),
     }
@@ -138,20 +133,20 @@ def _camera(found: Run, name: str, between: Sequence[tuple[float, float]]) -> di
     """Rates are of frames analysed a second."""
     count, seconds = rate(found, name, -float("inf"), 0.0)
     before = count / seconds if seconds else 0.0
-    rows = []
-    for start, end in between:
-        count, seconds = rate(found, name, start, end)
-        fps = count / seconds if seconds else 0.0
-        rows.append({"from": round(start, 1), "to": round(end, 1), "fps": round(fps, 2), **_machine(found, start, end)})
     total = [rate(found, name, start, end) for start, end in between]
+    rates = [count / span if span else 0.0 for count, span in total]
+    share = [fps / before if before else 0.0 for fps in rates]
     seconds = sum(span for _, span in total)
-    share = [count / span / before if span and before else 0.0 for count, span in total]
     return {
         "fps_before": round(before, 2),
         "fps_between": round(sum(count for count, _ in total) / seconds, 2) if seconds else None,
-        "windows": len(rows),
+        "windows": len(between),
         "worst": round(min(share), 3) if share else None,
-        "below": [row for row, part in zip(rows, share, strict=True) if part < LEAST_RATE],
+        "below": [
+            {"from": round(start, 1), "to": round(end, 1), "fps": round(fps, 2), **_machine(found, start, end)}
+            for (start, end), fps, part in zip(between, rates, share, strict=True)
+            if part < LEAST_RATE
+        ],
     }
 
 
@@ -169,11 +164,12 @@ def _machine(found: Run, start: float, end: float) -> dict[str, Any]:
     }
 
 
-def _growth(early: Sequence[float], late: Sequence[float]) -> dict[str, Any]:
+def _growth(name: str, early: Sequence[Sample], late: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, Any]:
+    most = max(getattr(one, name) for one in samples)
     if not early or not late:
-        return {"start": None, "end": None, "growth": None}
-    start, end = median(early), median(late)
-    return {"start": start, "end": end, "growth": round(end / start - 1, 4)}
+        return {"start": None, "end": None, "growth": None, "most": most}
+    start, end = (median(getattr(one, name) for one in part) for part in (early, late))
+    return {"start": start, "end": end, "growth": round(end / start - 1, 4), "most": most}
 
 
 def violations(found: Run) -> list[str]:
@@ -202,4 +198,4 @@ def violations(found: Run) -> list[str]:
             busy = f"load {row['load']}, {row['cores']} cores used, {row['waited']} s a second waited for them"
             rates = f"{row['fps']} of {camera['fps_before']} frames a second ({busy})"
             checks[f"{name}: from {row['from']:.0f} to {row['to']:.0f} s {rates}"] = False
-    return problems + [sentence for sentence, well in checks.items() if not well]
+    return problems + unmet(checks)

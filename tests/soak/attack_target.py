@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
+from apexstream.bench.live_process import LiveProcess
 from stream.protocol import SUBPROTOCOL
 from tests.soak.cameras import Cameras
 
 HERE, ATTACKER = "127.0.0.1", "127.0.0.66"
 """Attackers have an address of their own, so that limits on them do not limit other clients."""
+CONNECTION_ERRORS = (OSError, InvalidHandshake, ConnectionClosed)
 ANSWER_S = 20.0
 POLL_S = 0.1
 
@@ -29,7 +31,7 @@ POLL_S = 0.1
 @dataclass(frozen=True)
 class Target:
     """A service to be attacked: its port at this machine, TLS of who trusts it, its token, the folder of its store, the cameras
-    it reads, the processes it has; events up to seq filler are made up; jpegs are pictures of a face.
+    it reads, its processes; events up to seq filler are made up; jpegs are pictures of a face.
 
     taken holds, by seq, the ids of the events whose rows were damaged; beside is a folder for stores that are taken away. over
     is set when the run ends, which cuts short whatever an attack waits for.
@@ -42,7 +44,7 @@ class Target:
     beside: Path
     cameras: Cameras
     names: Sequence[str]
-    pids: Callable[[], list[int]]
+    service: LiveProcess
     filler: int
     jpegs: Sequence[bytes]
     taken: dict[int, str] = field(default_factory=dict)
@@ -65,10 +67,6 @@ class Target:
         code, body = self.ask("/api/streams")
         found = json.loads(body)["streams"] if code == 200 else []
         return next((dict(one) for one in found if one["stream"] == stream), {})
-
-    def ready(self) -> bool:
-        """Whether it reports itself ready."""
-        return self.ask("/readyz")[0] == 200
 
     def opened(self, path: str) -> ClientConnection:
         """A websocket from the attacker's address. Raises OSError, InvalidHandshake."""
@@ -127,12 +125,3 @@ def analysed_frames(metrics: str) -> dict[str, int]:
     head = 'apexstream_frame_seconds_count{stream="'
     lines = [line.removeprefix(head).partition('"} ') for line in metrics.splitlines() if line.startswith(head)]
     return {stream: int(float(value)) for stream, _, value in lines}
-
-
-def memory_mib(target: Target) -> float:
-    """MiB of the service and its processes."""
-    found = 0
-    for pid in target.pids():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += psutil.Process(pid).memory_info().rss
-    return found / 2**20

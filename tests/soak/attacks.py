@@ -42,13 +42,13 @@ from rich.table import Table
 from apexstream.bench.live_process import LiveProcess
 from stream.events.database import FILE
 from stream.events.store import Store
+from tests.events import stored
 from tests.soak import client_attacks, service_attacks
 from tests.soak.attack_figures import PHOTOS, Attack, Run, Sample, figures, violations
 from tests.soak.attack_target import HERE, Outcome, Target, analysed_frames
 from tests.soak.cameras import Cameras, pictures_of
 from tests.soak.command import Record, command_line, finish
 from tests.soak.recording_client import RecordingClient
-from tests.soak.subscribers import an_event
 
 FPS, CLIP_S = 15.0, 20.0
 CLIENTS = 3
@@ -79,21 +79,9 @@ STORE = ("moved", "overwritten", "damaged")
 
 
 def run(
-    minutes: float,
-    seed: int,
-    progress: Callable[[Attack], None] = lambda attack: None,
-    *,
-    named: Sequence[str] = (),
-    videos: Sequence[Path] = (),
-    baseline_s: float = BASELINE_S,
-    pause_s: tuple[float, float] = PAUSE_S,
-    filler: int = FILLER,
+    plan: Plan, progress: Callable[[Attack], None] = lambda attack: None, *, videos: Sequence[Path] = (), filler: int = FILLER
 ) -> Run:
-    """Attack a service for so long, by all attacks or those named; videos of faces, two, are rendered where none are given.
-
-    baseline_s is without attacks at the start, pause_s the shortest and longest time between two; filler events are stored
-    before.
-    """
+    """Attack a service by a plan; videos of faces, two, are rendered where none are given. filler events are stored before."""
     found = Run()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apexstream-soak-")))
@@ -112,12 +100,11 @@ def run(
             beside=folder / "taken",
             cameras=cameras,
             names=PHOTOS,
-            pids=lambda: service.pids,
+            service=service,
             filler=filler,
             jpegs=pictures_of(videos[0])[0][:60],
         )
-        plan = Plan(60 * minutes, seed, named or tuple(ATTACKS), baseline_s, pause_s)
-        asyncio.run(_watched(service, target, found, plan, progress))
+        asyncio.run(_watched(target, found, plan, progress))
         found.stored = list(kept(target))
         found.log = service.log()
     return found
@@ -125,16 +112,16 @@ def run(
 
 @dataclass(frozen=True)
 class Plan:
-    """For how many seconds to attack, with what, after how many seconds without and with which pauses."""
+    """For how many seconds to attack, with what, after how many seconds without, and the shortest and longest pause."""
 
     seconds: float
     seed: int
-    names: Sequence[str]
-    baseline_s: float
-    pause_s: tuple[float, float]
+    names: Sequence[str] = tuple(ATTACKS)
+    baseline_s: float = BASELINE_S
+    pause_s: tuple[float, float] = PAUSE_S
 
     def turns(self) -> Iterator[tuple[str, ...]]:
-        """Names of attacks, for ever: those of the first round one by one, then now and then two at once."""
+        """Names of attacks, without end: those of the first round one by one, then now and then two at once."""
         chance, first = random.Random(self.seed), True
         while True:
             deck = chance.sample(list(self.names), len(self.names))
@@ -145,7 +132,7 @@ class Plan:
             first = False
 
 
-async def _watched(service: LiveProcess, target: Target, found: Run, plan: Plan, progress: Callable[[Attack], None]) -> None:
+async def _watched(target: Target, found: Run, plan: Plan, progress: Callable[[Attack], None]) -> None:
     """Follow, sample, attack; then end the service and wait for its clients."""
     options = {"ssl": target.tls, "additional_headers": {"Authorization": f"Bearer {target.token}"}}
     clients = [RecordingClient(since=target.filler, options=options) for _ in range(CLIENTS)]
@@ -154,13 +141,13 @@ async def _watched(service: LiveProcess, target: Target, found: Run, plan: Plan,
         async with asyncio.timeout(START_S):
             await asyncio.gather(*(client.until(target.filler + 1) for client in clients))
         began = time.monotonic() + plan.baseline_s
-        sampling = asyncio.create_task(_sample(service, target, found, began))
+        sampling = asyncio.create_task(_sample(target, found, began))
         await asyncio.sleep(plan.baseline_s)
         await _run_attacks(target, found, plan, began, progress)
         sampling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sampling
-        found.ended_s = await asyncio.to_thread(service.end)
+        found.ended_s = await asyncio.to_thread(target.service.end)
     finally:
         target.over.set()
         for task in following:
@@ -196,20 +183,20 @@ async def _run_attack(target: Target, name: str, chance: random.Random, began: f
     return Attack(name, round(at - began, 2), round(time.monotonic() - began, 2), outcome)
 
 
-async def _sample(service: LiveProcess, target: Target, found: Run, began: float) -> None:
+async def _sample(target: Target, found: Run, began: float) -> None:
     while True:
-        found.samples.append(await asyncio.to_thread(_sampled, service, target, began))
+        found.samples.append(await asyncio.to_thread(_sampled, target, began))
         await asyncio.sleep(SAMPLE_S)
 
 
-def _sampled(service: LiveProcess, target: Target, began: float) -> Sample:
+def _sampled(target: Target, began: float) -> Sample:
     asked = time.monotonic()
     code, _ = target.ask("/healthz")
     health = time.monotonic() - asked
     before = time.monotonic()
     status, text = target.ask("/metrics")
     at = (before + time.monotonic()) / 2 - began
-    used = service.usage()
+    used = target.service.usage()
     return Sample(
         round(at, 2),
         round(used.memory_mib, 1),
@@ -218,7 +205,7 @@ def _sampled(service: LiveProcess, target: Target, began: float) -> Sample:
         round(health, 3) if code == 200 else None,
         round(os.getloadavg()[0], 2),
         round(used.cpu_s, 2),
-        round(_waited(service.pids), 2),
+        round(_waited(target.service.pids), 2),
     )
 
 
@@ -242,9 +229,8 @@ def _rendered(path: Path, photo: str) -> Path:
 def fill(folder: Path, events: int) -> None:
     """Made-up events in the store that a service in folder/data will open, and a copy beside it."""
     with Store(folder / "data") as store:
-        times = {"emitted_at": "2026-01-31T09:00:00.123Z", "latency_ms": 38.2}
         for first in range(0, events, 1000):
-            store.append([{**an_event(k).as_dict(), **times} for k in range(first, min(first + 1000, events))])
+            store.append([stored(k) for k in range(first, min(first + 1000, events))])
     shutil.copy(folder / "data" / FILE, folder / "filler" / FILE)
 
 
@@ -305,7 +291,7 @@ def main(
         problems = f"  {'; '.join(ended.outcome.problems)}" if ended.outcome.problems else ""
         console.print(f"{ended.began:6.0f} s  {ended.name}, {ended.ended - ended.began:.1f} s: {ended.outcome.facts}{problems}")
 
-    found = run(minutes, seed, progress, named=attack or ())
+    found = run(Plan(60 * minutes, seed, tuple(attack or ATTACKS)), progress)
     of = figures(found)
     console.print(_table(of))
     console.print(of)

@@ -1,9 +1,9 @@
-"""Network cameras (MJPEG over HTTP) in a process of their own: each plays a video for ever at its own rate, and one is hostile.
+"""Network cameras (MJPEG over HTTP) in a process of their own: each repeats a video at its own rate, and one is hostile.
 
     python -m tests.soak.cameras VIDEO...   prints "ports [...]", the hostile one's last, and ends with its input
 
-A camera is live: who reads too slowly misses pictures, and who connects again joins at the picture of that moment. The hostile
-one refuses every client until a line of its input names what to send to the next ones: one of MODES.
+A camera is live: a client that reads too slowly misses pictures, and one that connects again starts with the present picture.
+The hostile one refuses every client until a line of its input names what to send to the next ones: one of MODES.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Self
 
 import av
@@ -59,7 +58,7 @@ class Cameras:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
@@ -89,7 +88,9 @@ class Cameras:
             self._lines.put(line.strip())
 
 
-class _Server(socketserver.ThreadingTCPServer):
+class Server(socketserver.ThreadingTCPServer):
+    """A thread for each client."""
+
     daemon_threads = True
     request_queue_size = 64
 
@@ -148,31 +149,26 @@ def pictures_of(video: Path) -> tuple[list[bytes], float]:
     """The video's pictures as JPEGs, and how many there are a second."""
     with av.open(str(video)) as container:
         rate = float(container.streams.video[0].average_rate or 15)
-        return [_jpeg(frame.to_ndarray(format="bgr24").astype(np.uint8)) for frame in container.decode(video=0)], rate
+        return [jpeg_of(frame.to_ndarray(format="bgr24").astype(np.uint8)) for frame in container.decode(video=0)], rate
 
 
-def _jpeg(pixels: U8) -> bytes:
+def jpeg_of(pixels: U8) -> bytes:
+    """A picture [H, W, 3] BGR as JPEG."""
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
-def _serve(videos: Sequence[Path]) -> None:
-    """Run in this process until the input ends."""
-    _Hostile.huge = _jpeg(np.full((SIDE, SIDE, 3), 90, np.uint8))
+def main(videos: Annotated[list[Path], typer.Argument(help="Videos of one face each.")]) -> None:
+    """Serve the videos and the hostile camera, until the input ends."""
+    _Hostile.huge = jpeg_of(np.full((SIDE, SIDE, 3), 90, np.uint8))
     handlers: list[type[socketserver.BaseRequestHandler]] = []
-    for video in videos:
-        pictures, rate = pictures_of(video)
+    for pictures, rate in map(pictures_of, videos):
         handlers.append(type("Camera", (_Camera,), {"pictures": pictures, "rate": rate}))
-    servers = [_Server(("127.0.0.1", 0), handler) for handler in (*handlers, _Hostile)]
+    servers = [Server(("127.0.0.1", 0), handler) for handler in (*handlers, _Hostile)]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"ports {json.dumps([server.server_address[1] for server in servers])}", flush=True)
     for line in sys.stdin:
         _Hostile.mode = line.strip()
-
-
-def main(videos: Annotated[list[Path], typer.Argument(help="Videos of one face each.")]) -> None:
-    """Serve the videos and the hostile camera."""
-    _serve(videos)
 
 
 app = command_line(main, __doc__)

@@ -10,9 +10,10 @@ import json
 import random
 import socket
 import struct
-import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ from websockets.sync.client import ClientConnection
 
 from stream.server.access import GUESSES_PER_S
 from stream.server.listener import connection_limits
-from tests.soak.attack_target import ATTACKER, HERE, Outcome, Target, memory_mib, next_message, seconds_since
+from tests.soak.attack_target import ATTACKER, CONNECTION_ERRORS, HERE, Outcome, Target, next_message, seconds_since
 
 HANDSHAKES = 2400
 IDLE = 150
@@ -71,20 +72,18 @@ def handshakes(target: Target, chance: random.Random, count: int = HANDSHAKES) -
     """So many connections that never finish TLS's handshake."""
     connection_limits(count)
     began, hello = time.monotonic(), b"\x16\x03\x01\x02\x00\x01"
+
+    def hesitate(end: socket.socket) -> socket.socket:
+        if chance.random() < 0.5:
+            end.sendall(hello)
+        return end
+
     with ExitStack() as opened:
-        ends = []
-        refused = 0
-        for _ in range(count):
-            try:
-                end = opened.enter_context(socket.create_connection((HERE, target.port), 5.0, (ATTACKER, 0)))
-                if chance.random() < 0.5:
-                    end.sendall(hello)
-                ends.append(end)
-            except OSError:
-                refused += 1
+        ends = _connections(target, count, opened, hesitate)
         code, _ = target.ask("/healthz")
         target.over.wait(chance.uniform(1, 4))
         left = sum(not _ended(end) for end in ends)
+    refused = count - len(ends)
     outcome = Outcome({"connections": count, "refused": refused, "kept": left, "took_s": seconds_since(began)})
     outcome.require(f"/healthz answered {code} beside unfinished handshakes", code == 200)
     return outcome
@@ -92,18 +91,15 @@ def handshakes(target: Target, chance: random.Random, count: int = HANDSHAKES) -
 
 def idle(target: Target, chance: random.Random, count: int = IDLE) -> Outcome:
     """So many connections past TLS that say nothing."""
+
+    def secured(plain: socket.socket) -> socket.socket:
+        return opened.enter_context(target.tls.wrap_socket(plain, server_hostname=HERE))
+
     with ExitStack() as opened:
-        ends = []
-        refused = 0
-        for _ in range(count):
-            try:
-                plain = opened.enter_context(socket.create_connection((HERE, target.port), 5.0, (ATTACKER, 0)))
-                ends.append(opened.enter_context(target.tls.wrap_socket(plain, server_hostname=HERE)))
-            except OSError:
-                refused += 1
+        ends = _connections(target, count, opened, secured)
         code, _ = target.ask("/healthz")
         target.over.wait(chance.uniform(1, 4))
-    outcome = Outcome({"connections": count, "refused": refused})
+    outcome = Outcome({"connections": count, "refused": count - len(ends)})
     outcome.require(f"/healthz answered {code} beside idle connections", code == 200)
     return outcome
 
@@ -119,7 +115,7 @@ def costly_uploads(target: Target, chance: random.Random) -> Outcome:
                     camera.send(struct.pack(">d", time.monotonic()) + data)
                     sent += 1
                     answers[next_message(camera, "error").get("message", "none")] += 1
-        except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
+        except CONNECTION_ERRORS as error:
             turned_away += 1
             answers[type(error).__name__] += 1
     outcome = Outcome({"sent": sent, "turned_away": turned_away, "answers": dict(answers)})
@@ -137,7 +133,7 @@ def open_close(target: Target, chance: random.Random, times: int = 12) -> Outcom
                 for k in range(chance.randint(0, 5)):
                     camera.send(struct.pack(">d", k / 15) + target.jpegs[k])
             outcomes["shown"] += 1
-        except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
+        except CONNECTION_ERRORS as error:
             outcomes[type(error).__name__] += 1
     return Outcome(dict(outcomes))
 
@@ -145,7 +141,7 @@ def open_close(target: Target, chance: random.Random, times: int = 12) -> Outcom
 def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Outcome:
     """So many answers of /api/events that are not read."""
     request = f"GET /api/events?since=0&limit=10000 HTTP/1.1\r\nHost: {HERE}\r\nAuthorization: Bearer {target.token}\r\n\r\n"
-    before = most = memory_mib(target)
+    before = most = target.service.usage().memory_mib
     with ExitStack() as opened:
         for _ in range(count):
             with contextlib.suppress(OSError):
@@ -158,7 +154,7 @@ def unread(target: Target, chance: random.Random, count: int = UNREAD) -> Outcom
                 end.sendall(request.encode())
         until = time.monotonic() + chance.uniform(4, 8)
         while time.monotonic() < until:
-            most = max(most, memory_mib(target))
+            most = max(most, target.service.usage().memory_mib)
             target.over.wait(0.5)
     outcome = Outcome({"answers": count, "mib": round(most - before)})
     outcome.require(f"unread answers took {most - before:.0f} MiB", most - before <= UNREAD_MIB)
@@ -174,11 +170,9 @@ def guesses(target: Target, chance: random.Random) -> Outcome:
         while time.monotonic() < until:
             answers[target.ask("/api/streams", token=f"guess-{time.monotonic_ns()}", source=ATTACKER)[0]] += 1
 
-    threads = [threading.Thread(target=guess) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(guess)
     outcome = Outcome({"seconds": round(seconds, 1), "answers": {str(code): many for code, many in sorted(answers.items())}})
     allowed = GUESSES_PER_S * (2 + seconds + 1)
     outcome.require(f"{answers[401]} guesses were checked in {seconds:.1f} s", answers[401] <= allowed)
@@ -190,7 +184,7 @@ def odd(target: Target, chance: random.Random) -> Outcome:
     """Malformed messages and requests, and more messages than a client may send."""
     answers, outcome = Counter[str](), Outcome()
     for message in chance.sample(ODD_MESSAGES, len(ODD_MESSAGES)):
-        with contextlib.suppress(OSError, InvalidHandshake, TimeoutError):
+        with contextlib.suppress(OSError, InvalidHandshake):
             try:
                 with target.opened("/?type=status") as client:
                     client.send(message)
@@ -199,7 +193,7 @@ def odd(target: Target, chance: random.Random) -> Outcome:
                 answers[f"closed {closed.rcvd.code if closed.rcvd else None}"] += 1
     for path in ODD_PATHS:
         answers[f"HTTP {target.ask(path, source=ATTACKER)[0]}"] += 1
-    with contextlib.suppress(OSError, InvalidHandshake, ConnectionClosed), target.opened("/?type=removed") as client:
+    with contextlib.suppress(*CONNECTION_ERRORS), target.opened("/?type=removed") as client:
         for _ in range(2000):
             client.send('{"type": "ping"}')
     outcome.facts = dict(answers)
@@ -213,7 +207,7 @@ def names(target: Target, chance: random.Random) -> Outcome:
     """Names that are formulas, escapes, paths or markup, of browsers' cameras and in questions."""
     answers = Counter[str]()
     for name in HOSTILE_NAMES:
-        with contextlib.suppress(OSError, InvalidHandshake, ConnectionClosed, TimeoutError), target.opened("/camera") as camera:
+        with contextlib.suppress(*CONNECTION_ERRORS), target.opened("/camera") as camera:
             camera.send(json.dumps({"type": "camera", "v": 1, "name": name, "consent": True}))
             answers[next_message(camera, "error").get("code", "none")] += 1
         code, _ = target.ask(f"/api/events?format=csv&stream={quote(name[:1000])}", source=ATTACKER)
@@ -233,6 +227,18 @@ def costly_pictures() -> list[bytes]:
     lossless = plain.replace(b"\xff\xc0", b"\xff\xc3", 1)
     size = struct.pack(">HH", 48, 64)
     return [endless, lossless, plain.replace(size, struct.pack(">HH", 16_000, 16_000), 1)]
+
+
+def _connections(
+    target: Target, count: int, opened: ExitStack, prepare: Callable[[socket.socket], socket.socket]
+) -> list[socket.socket]:
+    """So many connections from the attacker's address, prepared; those that are refused are left out."""
+    ends = []
+    for _ in range(count):
+        with contextlib.suppress(OSError):
+            plain = opened.enter_context(socket.create_connection((HERE, target.port), 5.0, (ATTACKER, 0)))
+            ends.append(prepare(plain))
+    return ends
 
 
 def _offer(camera: ClientConnection, name: str) -> None:

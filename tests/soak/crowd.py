@@ -1,4 +1,4 @@
-"""Many websocket clients in one thread: sockets in one epoll loop, frames looked at just enough to know which event came when.
+"""Many websocket clients in one thread: sockets in one epoll loop, frames read just enough to know which event came when.
 
 A client library would be the bottleneck at a thousand connections; what is left out is all but reading frames and answering
 pings. Linux only, as epoll is.
@@ -23,7 +23,7 @@ _HANDSHAKE = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: apexstream.v1\r\n\r\n"
 )
-_PING, _CLOSE = 0x9, 0x8
+_PING = 0x9
 
 
 class Crowd:
@@ -41,16 +41,12 @@ class Crowd:
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._rest: dict[int, bytes] = {}
-        self._row: dict[int, int] = {}
         connection_limits(readers + stuck)
         for _ in range(readers + stuck):
             self._connect(port)
-        for row, number in enumerate(list(self._sockets)):
-            if row < readers:
-                self._row[number] = row
-                self._epoll.register(number, select.EPOLLIN)
-            else:
-                self._epoll.register(number, select.EPOLLRDHUP)
+        self._row = dict(zip(self._sockets, range(readers), strict=False))
+        for number in self._sockets:
+            self._epoll.register(number, select.EPOLLIN if number in self._row else select.EPOLLRDHUP)
 
     def watch(self, done: Callable[[], bool]) -> None:
         """Take what comes until done says so, which is asked ten times a second at least."""
@@ -70,8 +66,7 @@ class Crowd:
 
     def complete(self, events: int) -> bool:
         """Whether every reader that is still there has had the first so many events."""
-        here = sorted(self._row.values())
-        return not np.isnan(self.came[here, :events]).any()
+        return not np.isnan(self.came[list(self._row.values()), :events]).any()
 
     def close(self) -> None:
         """Hang up."""
@@ -84,10 +79,7 @@ class Crowd:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         one.sendall(_HANDSHAKE.format(port=port).encode())
         answer = b""
-        while b"\r\n\r\n" not in answer:
-            part = one.recv(65536)
-            if not part:
-                break
+        while b"\r\n\r\n" not in answer and (part := one.recv(65536)):
             answer += part
         if not answer.startswith(b"HTTP/1.1 101"):
             raise ApexError(f"the service refused a client: {answer[:60]!r}")
@@ -124,17 +116,12 @@ class Crowd:
             if len(data) < start + size:
                 break
             if data.startswith(EVENT, start):
-                self._note(row, int(data[start + len(EVENT) : data.index(b",", start + len(EVENT))]), now)
+                seq = int(data[start + len(EVENT) : data.index(b",", start + len(EVENT))])
+                if seq <= len(row):
+                    self.twice += int(not np.isnan(row[seq - 1]))
+                    row[seq - 1] = np.fmin(row[seq - 1], now)
             elif data[at] & 0xF == _PING:
                 pong = bytes([0x8A, 0x80 | size, 0, 0, 0, 0]) + data[start : start + size]
                 self._sockets[number].send(pong)
             at = start + size
         return data[at:]
-
-    def _note(self, row: F64, seq: int, now: float) -> None:
-        if seq > len(row):
-            return
-        if np.isnan(row[seq - 1]):
-            row[seq - 1] = now
-        else:
-            self.twice += 1

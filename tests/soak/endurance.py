@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apexstream.bench.live_process import LiveProcess
-from tests.soak.command import Record, command_line, finish
+from tests.soak.command import Record, command_line, finish, growth, unmet
 from tests.soak.rtsp import RtspServer
 
 MOST_GROWTH = 0.02
@@ -46,7 +46,8 @@ WARM_UP_S = 180.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What the service holds: seconds since the start, MiB of resident memory, threads, handles; the machine's load then."""
+    """What the service holds: seconds since the start, MiB of resident memory, threads, handles; the machine's load
+    over the last minute."""
 
     at: float
     memory_mib: float
@@ -57,10 +58,10 @@ class Sample:
 
 @dataclass
 class Watched:
-    """What a run gave; lag is wall clock less source time, seconds, with the seconds since the start, by stream."""
+    """What a run gave; lag is wall clock less source time, seconds, by stream."""
 
     samples: list[Sample] = field(default_factory=list)
-    lag: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    lag: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     finals: Counter[str] = field(default_factory=Counter)
     pictures: int = 0
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -94,13 +95,8 @@ def long_video(path: Path, photo: str, seconds: float, *, clip_s: float = CLIP_S
 
 async def watch(service: LiveProcess, seconds: float, progress: Callable[[Sample], None]) -> Watched:
     """Follow the service for so long."""
-    seen, began, wall = Watched(), time.monotonic(), time.time()
-
-    async def listen() -> None:
-        async for message in service.messages(*PHOTOS):
-            _note(seen, message, message["received"] - wall)
-
-    listening = asyncio.create_task(listen())
+    seen, began = Watched(), time.monotonic()
+    listening = asyncio.create_task(_listen(service, seen))
     while time.monotonic() - began < seconds:
         done, _ = await asyncio.wait([listening], timeout=SAMPLE_S)
         if done:
@@ -113,25 +109,21 @@ async def watch(service: LiveProcess, seconds: float, progress: Callable[[Sample
     return seen
 
 
-def _note(seen: Watched, message: dict[str, Any], at: float) -> None:
-    if message["type"] == "signal":
-        seen.lag[message["stream"]].append((at, message["at"] - message["t"]))
-    elif message["type"] == "expression" and message["state"] == "final":
-        seen.finals[message["stream"]] += 1
-    elif message["type"] == "preview":
-        seen.pictures += 1
-    elif message["type"] == "status":
-        seen.status[message["stream"]] = message
+async def _listen(service: LiveProcess, seen: Watched) -> None:
+    async for message in service.messages(*PHOTOS):
+        if message["type"] == "signal":
+            seen.lag[message["stream"]].append(message["at"] - message["t"])
+        elif message["type"] == "expression" and message["state"] == "final":
+            seen.finals[message["stream"]] += 1
+        elif message["type"] == "preview":
+            seen.pictures += 1
+        elif message["type"] == "status":
+            seen.status[message["stream"]] = message
 
 
 def _sample(service: LiveProcess, at: float) -> Sample:
     used = service.usage()
-    return Sample(round(at, 1), round(used.memory_mib, 2), used.threads, used.handles, _load())
-
-
-def _load() -> float:
-    """The machine's load over the last minute, this run's own share in it."""
-    return round(os.getloadavg()[0], 2)
+    return Sample(round(at, 1), round(used.memory_mib, 2), used.threads, used.handles, round(os.getloadavg()[0], 2))
 
 
 def figures(seen: Watched, seconds: float) -> dict[str, Any]:
@@ -139,9 +131,8 @@ def figures(seen: Watched, seconds: float) -> dict[str, Any]:
     warm = [sample for sample in seen.samples if sample.at >= min(WARM_UP_S, WARM_UP * seconds)] or seen.samples
     some = max(1, len(warm) // 10)
     early, late = warm[:some], warm[-some:]
-    memory = [median(sample.memory_mib for sample in part) for part in (early, late)]
     return {
-        "memory_mib": {"warm": memory[0], "end": memory[1], "growth": round(memory[1] / memory[0] - 1, 4)},
+        "memory_mib": growth([sample.memory_mib for sample in early], [sample.memory_mib for sample in late]),
         "threads": {"warm": max(sample.threads for sample in early), "end": late[-1].threads},
         "handles": {"warm": max(sample.handles for sample in early), "end": late[-1].handles},
         "load": {"median": median(s.load for s in seen.samples), "worst": max(s.load for s in seen.samples)},
@@ -153,7 +144,7 @@ def figures(seen: Watched, seconds: float) -> dict[str, Any]:
 
 def _source(seen: Watched, stream: str) -> dict[str, Any]:
     """Drift is the median lag of the last tenth less that of the first; jitter the range of the middle 98 %."""
-    lags = [lag for _, lag in seen.lag[stream]]
+    lags = seen.lag[stream]
     some = max(1, len(lags) // 10)
     ordered = sorted(lags)
     status = seen.status.get(stream, {})
@@ -182,7 +173,7 @@ def violations(found: dict[str, Any]) -> list[str]:
         lost = f"{dropped:.1%} of its pictures were dropped (the machine's load was {load:.1f} in the median)"
         checks[f"{stream}: {lost}"] = dropped < MOST_DROPPED
         checks[f"{stream}: it was lost {source['reconnects']} times"] = not source["reconnects"]
-    return [sentence for sentence, well in checks.items() if not well]
+    return unmet(checks)
 
 
 def run(minutes: float, progress: Callable[[Sample], None], *, clip_s: float = CLIP_S) -> Watched:

@@ -21,17 +21,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from engine.errors import OutputError
-from engine.types import Event, Mark
 from stream.messages import Decided
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
+from tests.events import decided
 from tests.soak.command import Record, command_line, finish
 from tests.soak.recording_client import PATIENCE_S, RecordingClient, connected, examined, violations
 
@@ -68,24 +68,9 @@ class Kill:
 
 def made_up(run: int, number: int) -> list[Decided]:
     """A provisional and a final event that no other run and number have."""
-    onset, now = float(number), time.monotonic()
-    event = Event(
-        id=f"{run}-{number}",
-        stream=f"stream {number % 3}",
-        face=0,
-        state="final",
-        kind="micro",
-        onset=Mark(30 * number, onset),
-        apex=Mark(30 * number + 6, onset + 0.2),
-        offset=Mark(30 * number + 12, onset + 0.4),
-        label=("negative", "positive", "surprise")[number % 3],
-        probabilities={"negative": 0.2, "positive": 0.3, "surprise": 0.5},
-        confidence=0.5,
-        intensity=1.0,
-        model="made up",
-    )
-    provisional = Event(**{**vars(event), "state": "provisional", "kind": None, "offset": None})
-    return [Decided(provisional, now), Decided(event, now)]
+    stream, label = f"stream {number % 3}", ("negative", "positive", "surprise")[number % 3]
+    states: tuple[Literal["provisional", "final"], ...] = ("provisional", "final")
+    return [decided(number, id=f"{run}-{number}", stream=stream, label=label, state=state) for state in states]
 
 
 def service_at(target: Target) -> Service:
@@ -101,8 +86,8 @@ async def serve_made_up_events(target: Target, run: int) -> None:
         while True:
             burst = random.randint(1, BURST)
             for _ in range(burst):
-                for decided in made_up(run, number):
-                    service.hub.post(decided)
+                for event in made_up(run, number):
+                    service.hub.post(event)
                 number += 1
             await asyncio.sleep(burst / target.rate)
 
@@ -230,9 +215,8 @@ def main(
     events = f"--rate {rate:g}" if source is None else f"--source {Path(source).name}"
     command = f"python -m tests.soak.kill --times {times} {events} --life {life:g} --seed {seed}"
     minutes = round((time.monotonic() - started) / 60, 1)
-    finish(
-        {"command": command, "minutes": minutes, **figures, "kills_in_order": [asdict(kill) for kill in kills]}, problems, json
-    )
+    record = {"command": command, "minutes": minutes, **figures, "kills_in_order": [asdict(kill) for kill in kills]}
+    finish(record, problems, json)
 
 
 app = command_line(main, __doc__)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from engine.types import Event
 from stream.recorded.analyze import analyze
-from tests.soak.command import Record, command_line, finish
+from tests.soak.command import Record, command_line, finish, growth, unmet
 from tests.soak.endurance import long_video
 
 LAP_S = 60.0
@@ -82,11 +82,10 @@ def figures(laps: Sequence[Lap]) -> dict[str, Any]:
     warm = laps[1:]
     some = max(1, len(warm) // 4)
     usual = max(warm, key=lambda lap: sum(_same(lap, other) for other in warm))
-    memory = [median(lap.memory_mib for lap in part) for part in (warm[:some], warm[-some:])]
     speed = [median(lap.frames_per_cpu_s for lap in part) for part in (warm[:some], warm[-some:])]
     return {
         "laps": len(laps),
-        "memory_mib": {"warm": memory[0], "end": memory[1], "growth": round(memory[1] / memory[0] - 1, 4)},
+        "memory_mib": growth([lap.memory_mib for lap in warm[:some]], [lap.memory_mib for lap in warm[-some:]]),
         "frames_per_cpu_s": {"warm": speed[0], "end": speed[1], "ratio": round(speed[1] / speed[0], 3)},
         "events_a_lap": len(usual.events),
         "other_laps": [number for number, lap in enumerate(laps) if number and not _same(lap, usual)],
@@ -108,7 +107,7 @@ def violations(found: dict[str, Any]) -> list[str]:
         "no event was found": found["events_a_lap"] > 0,
         f"laps {found['other_laps']} have other events": len(found["other_laps"]) <= MOST_OTHER * found["laps"],
     }
-    return [sentence for sentence, well in checks.items() if not well]
+    return unmet(checks)
 
 
 def main(*, minutes: Annotated[float, typer.Option(help="How much video.")] = 180.0, json: Record = None) -> None:

@@ -16,18 +16,16 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
-from contextlib import aclosing
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from apexstream.bench.latency import FPS, Received, received
 from apexstream.bench.live_process import LiveProcess
-from tests.soak.command import Record, command_line, finish
+from apexstream.bench.service import FPS, Received, messages_until_ended, received
+from tests.soak.command import Record, command_line, finish, spread, unmet
 
 if TYPE_CHECKING:
     from apexstream.clips import Truth
@@ -45,20 +43,9 @@ NEAR_S = 0.25
 def measure(video: Path) -> tuple[list[Received], float]:
     """Play a video through the service, follow it to its end; what came, and the seconds that ending took."""
     with LiveProcess([str(video)]) as service:
-        messages = asyncio.run(_followed(service))
+        messages, _ = asyncio.run(messages_until_ended(service))
         ended_s = service.end()
     return received(messages), ended_s
-
-
-async def _followed(service: LiveProcess) -> list[dict[str, Any]]:
-    """All messages until the source has ended, and those that its end lets loose."""
-    kept = []
-    async with aclosing(service.messages()) as messages:
-        async for message in messages:
-            kept.append(message)
-            if message["type"] == "heartbeat" and any(m["type"] == "status" and m["state"] == "ended" for m in kept):
-                break
-    return kept
 
 
 def figures(events: Sequence[Received], truth: Truth) -> dict[str, Any]:
@@ -70,10 +57,10 @@ def figures(events: Sequence[Received], truth: Truth) -> dict[str, Any]:
     near = [(event, _true_apex(event, truth)) for event in announced]
     return {
         "expressions": len(truth.events),
-        "latency_ms": {state: _spread([e.latency_ms for e in events if state in ("all", e.state)]) for state in STATES},
-        JUDGED: _spread([1000 * (event.decided_t - event.apex_t) for event in announced]),
-        "true_apex_to_confirmation_ms": _spread([1000 * (event.decided_t - t) for event, t in near if t is not None]),
-        "spotted_apex_to_first_message_ms": _spread([1000 * (event.decided_t - event.apex_t) for event in first.values()]),
+        "latency_ms": {state: spread([e.latency_ms for e in events if state in ("all", e.state)], 1) for state in STATES},
+        JUDGED: spread([1000 * (event.decided_t - event.apex_t) for event in announced], 1),
+        "true_apex_to_confirmation_ms": spread([1000 * (event.decided_t - t) for event, t in near if t is not None], 1),
+        "spotted_apex_to_first_message_ms": spread([1000 * (event.decided_t - event.apex_t) for event in first.values()], 1),
     }
 
 
@@ -86,14 +73,6 @@ def _true_apex(event: Received, truth: Truth) -> float | None:
 STATES = ("provisional", "final", "all")
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    if not ordered:
-        return {"count": 0}
-    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
-    return {"count": len(ordered), "p50": round(median(ordered), 1), "p95": round(p95, 1), "worst": round(ordered[-1], 1)}
-
-
 def violations(found: dict[str, Any]) -> list[str]:
     """What is not within the limits, in sentences."""
     latency, apex = found["latency_ms"]["all"], found[JUDGED]
@@ -103,18 +82,18 @@ def violations(found: dict[str, Any]) -> list[str]:
         f"95 of 100 events came within {latency['p95']:g} ms": latency["p95"] <= MOST_P95_MS,
         f"half of the apexes were confirmed only {apex['p50']:g} ms of source time after them": apex["p50"] <= MOST_APEX_MS,
     }
-    return [sentence for sentence, well in checks.items() if not well]
+    return unmet(checks)
 
 
 def _table(found: dict[str, Any]) -> Table:
     table = Table("ms", "events", "p50", "p95", "worst")
-    rows = {f"arrival to receipt, {state}": spread for state, spread in found["latency_ms"].items()}
-    rows |= {name.removesuffix("_ms").replace("_", " "): spread for name, spread in found.items() if "apex" in name}
+    rows = {f"arrival to receipt, {state}": row for state, row in found["latency_ms"].items()}
+    rows |= {name.removesuffix("_ms").replace("_", " "): row for name, row in found.items() if "apex" in name}
     bounds = {"arrival to receipt, all": f"p95 at most {MOST_P95_MS:g}"}
     bounds[JUDGED.removesuffix("_ms").replace("_", " ")] = f"p50 at most {MOST_APEX_MS:g}"
-    for name, spread in rows.items():
+    for name, row in rows.items():
         shown = f"{name} (judged: {bounds[name]})" if name in bounds else name
-        table.add_row(shown, *(f"{spread.get(key, float('nan')):g}" for key in ("count", "p50", "p95", "worst")))
+        table.add_row(shown, *(f"{row.get(key, float('nan')):g}" for key in ("count", "p50", "p95", "worst")))
     return table
 
 

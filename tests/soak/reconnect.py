@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Annotated
 
 import psutil
@@ -27,7 +26,7 @@ from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
 from stream.sources.capture import Capture
 from stream.sources.settings import SourceSettings
-from tests.soak.command import Record, command_line, finish
+from tests.soak.command import Record, command_line, finish, spread, unmet
 from tests.soak.rtsp import RtspServer, TcpProxy
 
 LIMIT_S = 5.0
@@ -85,24 +84,21 @@ class BreakableSource:
 
     def break_and_mend(self, how: str) -> Return:
         """Break the source, wait until that is noticed, mend it, and wait for its frames; one stranded is back at once."""
-        breaking: dict[str, Callable[[], None]] = {
-            "kill": self._server.kill,
-            "reset": self._proxy.reset,
-            "freeze": self._server.freeze,
-            "stall": self._proxy.stall,
-            UNNOTICED: self._proxy.strand,
+        ways: dict[str, tuple[Callable[[], None], Callable[[], None] | None]] = {
+            "kill": (self._server.kill, self._server.start),
+            "reset": (self._proxy.reset, None),
+            "freeze": (self._server.freeze, self._server.thaw),
+            "stall": (self._proxy.stall, self._proxy.flow),
+            UNNOTICED: (self._proxy.strand, None),
         }
-        mending: dict[str, Callable[[], None]] = {
-            "kill": self._server.start,
-            "freeze": self._server.thaw,
-            "stall": self._proxy.flow,
-        }
+        start_fault, end_fault = ways[how]
         self._lost, known = BoundedQueue(1, drop_oldest=True), self.capture.status.reconnects
-        breaking[how]()
+        start_fault()
         broken = time.monotonic()
         self._lost.get(GIVE_UP_S)
         noticed = time.monotonic()
-        mending.get(how, lambda: None)()  # what was reset is well already
+        if end_fault is not None:
+            end_fault()
         returned = broken if how == UNNOTICED else time.monotonic()
         arrival = self.frame()
         while self.capture.status.reconnects == known or arrival.arrived < max(noticed, returned):
@@ -165,26 +161,14 @@ def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: 
         f"handles grew from {before.handles} to {after.handles}": after.handles <= before.handles,
         f"memory grew by {growth:.1%}": growth < MOST_GROWTH,
     }
-    return [sentence for sentence, well in checks.items() if not well]
+    return unmet(checks)
 
 
 def figures(returns: Sequence[Return]) -> dict[str, dict[str, float]]:
     """How long it took, by fault, and for all whose loss was noticed before the source's return."""
     noticed = [each.seconds for each in returns if each.fault != UNNOTICED]
-    by_fault = {fault: _spread([each.seconds for each in returns if each.fault == fault]) for fault in FAULTS}
-    return {**by_fault, "all noticed": _spread(noticed)}
-
-
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    times = sorted(seconds)
-    if not times:
-        return {"times": 0}
-    return {
-        "times": len(times),
-        "median_s": round(median(times), 3),
-        "p95_s": times[min(len(times) - 1, int(0.95 * len(times)))],
-        "worst_s": times[-1],
-    }
+    by_fault = {fault: spread([each.seconds for each in returns if each.fault == fault], 3) for fault in FAULTS}
+    return {**by_fault, "all noticed": spread(noticed, 3)}
 
 
 def _table(found: dict[str, dict[str, float]]) -> Table:

@@ -64,8 +64,8 @@ class RecordingClient:
 async def connected(port: int, since: int, **options: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """The final events of one connection; options as `RecordingClient` has them."""
     address = f"{'wss' if 'ssl' in options else 'ws'}://127.0.0.1:{port}/?type=expression&since={since}"
-    given: dict[str, Any] = {"subprotocols": [Subprotocol(SUBPROTOCOL)], "open_timeout": PATIENCE_S, "close_timeout": 1}
-    async with connect(address, **{**given, **options}) as socket_:
+    protocols = [Subprotocol(SUBPROTOCOL)]
+    async with connect(address, subprotocols=protocols, open_timeout=PATIENCE_S, close_timeout=1, **options) as socket_:
 
         async def finals() -> AsyncIterator[dict[str, Any]]:
             async for text in socket_:

@@ -17,7 +17,6 @@ import struct
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -40,9 +39,8 @@ class RtspServer:
         user: str = "",
         password: str = "",
         size: tuple[int, int] = (320, 240),
-        rate: int = 30,
     ) -> None:
-        self._options = ["--size", f"{size[0]}x{size[1]}", "--rate", str(rate), "--user", user, "--password", password]
+        self._options = ["--size", f"{size[0]}x{size[1]}", "--user", user, "--password", password]
         self._options += ["--video", str(video)] if video else []
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
@@ -51,7 +49,7 @@ class RtspServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
 
     @property
@@ -117,7 +115,7 @@ class TcpProxy:
             raise RuntimeError("the proxy did not start")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(START_S)
 
@@ -131,7 +129,7 @@ class TcpProxy:
 
     def strand(self) -> None:
         """Pass nothing on any more between those connected now, without closing them; new connections work."""
-        self._loop.call_soon_threadsafe(self._strand)
+        self._loop.call_soon_threadsafe(lambda: self._stranded.update(self._writers))
 
     def reset(self) -> None:
         """Cut every connection with a TCP reset."""
@@ -149,14 +147,9 @@ class TcpProxy:
         await self._over.wait()
         server.close()
         self._cut()
-        here = asyncio.current_task()
-        for task in asyncio.all_tasks():
-            if task is not here:
-                task.cancel()
-                await asyncio.wait([task])
-
-    def _strand(self) -> None:
-        self._stranded |= self._writers
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+            await asyncio.wait([task])
 
     def _cut(self) -> None:
         for writer in self._writers:

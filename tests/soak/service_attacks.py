@@ -12,22 +12,19 @@ import random
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from stream.analysis.heartbeat import REPLACED_S
 from stream.events.database import FILE
 from tests.soak.attack_target import (
     ANSWER_S,
+    CONNECTION_ERRORS,
     POLL_S,
     Outcome,
     Target,
     analysed_frames,
     becomes_true,
-    memory_mib,
     next_message,
     seconds_since,
 )
@@ -42,7 +39,7 @@ LOADING_S = 60.0
 
 def stopped(target: Target, chance: random.Random) -> Outcome:
     """SIGSTOP for a process of sources; it goes on after a while, or is left until the service replaces it."""
-    _, *members = target.pids()
+    _, *members = target.service.pids
     if not members:
         return Outcome({"processes": 0})
     pid, began, before = chance.choice(members), time.monotonic(), {name: _analysed(target, name) for name in target.names}
@@ -58,7 +55,7 @@ def stopped(target: Target, chance: random.Random) -> Outcome:
         if goes_on:
             target.over.wait(chance.uniform(1, 6))
         else:
-            replaced = becomes_true(target.over, lambda: pid not in target.pids(), 2 * REPLACED_S)
+            replaced = becomes_true(target.over, lambda: pid not in target.service.pids, 2 * REPLACED_S)
             outcome.facts["replaced_s"] = took = seconds_since(began)
             outcome.require(f"a stopped process was replaced after {took} s", replaced and took <= REPLACED_S + 5.0)
     finally:
@@ -78,9 +75,7 @@ def moved(target: Target, chance: random.Random) -> Outcome:
     inode = (target.folder / FILE).stat().st_ino
     place = _new_folder(target, "moved")
     began = time.monotonic()
-    for name in _files(target):
-        with contextlib.suppress(FileNotFoundError):
-            (target.folder / name).rename(place / name)
+    _move_store(target, place)
     return _recovered(target, Outcome(), inode, began)
 
 
@@ -100,9 +95,7 @@ def overwritten(target: Target, chance: random.Random) -> Outcome:
     outcome = Outcome({"noticed_s": seconds_since(began)})
     outcome.require(f"an overwritten store was not reported within {NOTICED_WITHIN_S:g} s", noticed)
     (gone := place / "garbage").mkdir()
-    for name in _files(target):
-        with contextlib.suppress(FileNotFoundError):
-            (target.folder / name).rename(gone / name)
+    _move_store(target, gone)
     return _recovered(target, outcome, inode, time.monotonic())
 
 
@@ -122,7 +115,7 @@ def damaged(target: Target, chance: random.Random) -> Outcome:
     try:
         with target.opened(f"/?type=expression&since={seq - 1}") as client:
             next_message(client, "heartbeat")
-    except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
+    except CONNECTION_ERRORS as error:
         outcome.require(f"beside a damaged row a replay ended ({type(error).__name__}: {error})", ok=False)
     return outcome
 
@@ -131,11 +124,11 @@ def camera(target: Target, chance: random.Random) -> Outcome:
     """The hostile network camera sends huge pictures, or what is no picture."""
     mode = chance.choice(MODES)
     try:
-        before = memory_mib(target)
+        before = target.service.usage().memory_mib
         sent = target.cameras.attack_with(mode, 45.0)  # a source that was refused is tried again after half a minute
         most, until = before, time.monotonic() + chance.uniform(2, 5)
         while time.monotonic() < until:
-            most = max(most, memory_mib(target))
+            most = max(most, target.service.usage().memory_mib)
             target.over.wait(POLL_S)
         outcome = Outcome(
             {"mode": mode, "sent": sent, "detail": target.status("hostile").get("detail"), "mib": round(most - before)}
@@ -154,8 +147,10 @@ def _live(target: Target) -> bool:
     return all(target.status(name).get("state") == "live" for name in target.names)
 
 
-def _files(target: Target) -> Iterator[str]:
-    return (f"{FILE}{end}" for end in ("", "-wal", "-shm"))
+def _move_store(target: Target, place: Path) -> None:
+    for name in (f"{FILE}{end}" for end in ("", "-wal", "-shm")):
+        with contextlib.suppress(FileNotFoundError):
+            (target.folder / name).rename(place / name)
 
 
 def _new_folder(target: Target, name: str) -> Path:
@@ -170,7 +165,7 @@ def _recovered(target: Target, outcome: Outcome, inode: int, began: float) -> Ou
     path = target.folder / FILE
     new = becomes_true(target.over, lambda: path.exists() and path.stat().st_ino != inode, NOTICED_WITHIN_S)
     outcome.facts["new_file_s"] = seconds_since(began)
-    well = becomes_true(target.over, target.ready, NOTICED_WITHIN_S)
+    well = becomes_true(target.over, lambda: target.ask("/readyz")[0] == 200, NOTICED_WITHIN_S)
     outcome.facts["ready_s"] = seconds_since(began)
     outcome.require(f"there was no new store within {NOTICED_WITHIN_S:g} s", new)
     outcome.require(f"the service was not ready again within {NOTICED_WITHIN_S:g} s", well)

@@ -28,17 +28,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from stream.shutdown import EXIT_INTERRUPTED
+from tests.soak.cameras import HEAD, Server, jpeg_of, part
 from tests.soak.command import Record, command_line, finish, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,12 +49,11 @@ PATTERN = "lavfi:testsrc=size=320x240:rate=30"
 LIVE = "live (320 x 240)"
 SIZES = ((16_000, 16_000), (8192, 4352))
 """Width and height of huge pictures."""
-_PARTIAL = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n"
 ANSWERS = (
     b"",
     b"\x00\xff" * 500,
     b"HTTP/1.0 200 OK\r\n\r\n<html>",
-    _PARTIAL,
+    b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n",
     b"RTSP/1.0 200 OK\r\nContent-Length: 99999999\r\n\r\n",
 )
 
@@ -75,13 +75,8 @@ class State:
     asked: Callable[[], int] | None = None
 
 
-@dataclass
-class Ends:
-    """How the ends of one state went."""
-
-    seconds: list[float] = field(default_factory=list)
-    codes: Counter[int] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
+Stop = tuple[float, int, str]
+"""Seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
 
 
 class _BrokenCamera(socketserver.BaseRequestHandler):
@@ -107,23 +102,17 @@ class _HugePictures(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         type(self).turn += 1
         picture = self.pictures[type(self).turn % len(self.pictures)]
-        head = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
         with contextlib.suppress(OSError):
             self.request.recv(4096)
-            self.request.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
+            self.request.sendall(HEAD)
             while True:
-                self.request.sendall(head + picture + b"\r\n")
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
+                self.request.sendall(part(picture))
 
 
 @contextlib.contextmanager
 def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
     """The port at which a handler answers on this machine."""
-    with _Server(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -136,8 +125,7 @@ def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
 @contextlib.contextmanager
 def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State]]:
     """All states by name, what they need being served."""
-    grey = (np.full((height, width, 3), 90, np.uint8) for width, height in sizes)
-    _HugePictures.pictures = tuple(cv2.imencode(".jpg", picture)[1].tobytes() for picture in grey)
+    _HugePictures.pictures = tuple(jpeg_of(np.full((height, width, 3), 90, np.uint8)) for width, height in sizes)
     with served(_BrokenCamera) as bad, served(_HugePictures) as huge:
         term, interrupt = signal.SIGTERM, signal.SIGINT
         yield {
@@ -153,8 +141,8 @@ def states(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[dict[str, State
         }
 
 
-def stopped(state: State, chance: random.Random) -> tuple[float, int, str]:
-    """Start a service, end it: seconds from the first signal to the end, exit code, and what is wrong with it, if anything."""
+def stopped(state: State, chance: random.Random) -> Stop:
+    """Start a service and end it."""
     with tempfile.TemporaryDirectory(prefix="apexstream-stops-") as folder:
         log = Path(folder) / "log"
         command = [sys.executable, "-m", "apexstream", "live", *state.sources, *state.options]
@@ -206,45 +194,43 @@ def soak(
     named: dict[str, State],
     times: int,
     seed: int = 0,
-    progress: Callable[[str, dict[str, Ends]], None] = lambda name, found: None,
-) -> dict[str, Ends]:
+    progress: Callable[[str, dict[str, list[Stop]]], None] = lambda name, found: None,
+) -> dict[str, list[Stop]]:
     """End the service so many times in each of the states; to be called on the main thread."""
-    chance, found = random.Random(seed), dict[str, Ends]()
+    chance, found = random.Random(seed), dict[str, list[Stop]]()
     before = signal.signal(signal.SIGHUP, lambda number, frame: None)  # nohup's "ignored" would be the service's, too
     try:
         for name, state in named.items():
-            found[name] = ends = Ends()
+            found[name] = []
             for _ in range(times):
-                took, code, wrong = stopped(state, chance)
-                ends.seconds.append(took)
-                ends.codes[code] += 1
-                ends.problems += [wrong] if wrong else []
+                found[name].append(stopped(state, chance))
                 progress(name, found)
     finally:
         signal.signal(signal.SIGHUP, before)
     return found
 
 
-def states_record(found: dict[str, Ends]) -> dict[str, object]:
+def states_record(found: dict[str, list[Stop]]) -> dict[str, dict[str, Any]]:
     """What was found, by state."""
-    return {
-        name: {
-            "stops": len(ends.seconds),
-            "exit_codes": {str(code): count for code, count in sorted(ends.codes.items())},
-            "seconds_median": round(float(np.median(ends.seconds)), 2),
-            "seconds_longest": round(max(ends.seconds), 2),
-            "problems": ends.problems,
+    record = {}
+    for name, stops in found.items():
+        seconds, codes, problems = zip(*stops, strict=True)
+        record[name] = {
+            "stops": len(stops),
+            "exit_codes": {str(code): count for code, count in sorted(Counter(codes).items())},
+            "seconds_median": round(median(seconds), 2),
+            "seconds_longest": round(max(seconds), 2),
+            "problems": [problem for problem in problems if problem],
         }
-        for name, ends in found.items()
-    }
+    return record
 
 
-def _table(found: dict[str, Ends]) -> Table:
+def _table(record: dict[str, dict[str, Any]]) -> Table:
     table = Table("state", "stops", "exit codes", "median s", "longest s", "problems", title="The service ended")
-    for name, ends in found.items():
-        codes = ", ".join(f"{code}: {count}" for code, count in sorted(ends.codes.items()))
-        seconds = (f"{float(np.median(ends.seconds)):.2f}", f"{max(ends.seconds):.2f}")
-        table.add_row(name, str(len(ends.seconds)), codes, *seconds, str(len(ends.problems)))
+    for name, row in record.items():
+        codes = ", ".join(f"{code}: {count}" for code, count in row["exit_codes"].items())
+        seconds = (f"{row['seconds_median']:.2f}", f"{row['seconds_longest']:.2f}")
+        table.add_row(name, str(row["stops"]), codes, *seconds, str(len(row["problems"])))
     return table
 
 
@@ -264,16 +250,16 @@ def main(
         chosen = "".join(f" --state {name}" for name in state or ())
         record: dict[str, Any] = {"command": f"python -m tests.soak.stops --times {times} --seed {seed}{chosen}"}
 
-        def progress(name: str, found: dict[str, Ends]) -> None:
-            if len(found[name].seconds) == times:
-                console.print(f"{name}: {times} stops, {len(found[name].problems)} problems")
+        def progress(name: str, found: dict[str, list[Stop]]) -> None:
             record.update(minutes=round((time.monotonic() - started) / 60, 1), states=states_record(found))
+            if len(found[name]) == times:
+                console.print(f"{name}: {times} stops, {len(record['states'][name]['problems'])} problems")
             if json is not None:  # at every stop: the run takes hours
                 write_record(record, json)
 
-        found = soak({name: known[name] for name in state or known}, times, seed, progress)
-    console.print(_table(found))
-    finish(record, [f"{name}: {problem}" for name, ends in found.items() for problem in ends.problems], json)
+        soak({name: known[name] for name in state or known}, times, seed, progress)
+    console.print(_table(record["states"]))
+    finish(record, [f"{name}: {problem}" for name, row in record["states"].items() for problem in row["problems"]], json)
 
 
 app = command_line(main, __doc__)

@@ -11,13 +11,11 @@ import asyncio
 import multiprocessing
 import os
 import platform
-import resource
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import ApexError
-from engine.types import Event, Mark
 from stream.messages import Decided
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
-from tests.soak.command import Record, command_line, finish
+from tests.events import an_event
+from tests.soak.command import Record, command_line, finish, unmet
 from tests.soak.crowd import Crowd
 
 P99_MS = 150.0
@@ -44,30 +42,9 @@ LAST_S = 30.0
 STREAMS = ("lobby", "desk", "studio", "door")
 
 
-@dataclass(frozen=True)
-class Round:
-    """Results of a round; times in milliseconds from decision to receipt, over all receipts."""
-
-    readers: int
-    stuck: int
-    events: int
-    rate: float
-    receipts: int
-    lost: int
-    twice: int
-    readers_gone: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    stuck_dropped: int
-    last_dropped_after_s: float | None
-    service_cpu: float
-    clients_cpu: float
-    service_memory_mib: float
-
-
-def measure(readers: int, stuck: int, *, rate: float, events: int, buffer_bytes: int = 1 << 20) -> Round:
-    """One round with a fresh service. Raises ApexError where it does not come up, or a client is refused."""
+def measure(readers: int, stuck: int, *, rate: float, events: int, buffer_bytes: int = 1 << 20) -> dict[str, Any]:
+    """One round with a fresh service; times in milliseconds from decision to receipt, over all receipts. Raises ApexError where
+    it does not come up, or a client is refused."""
     with tempfile.TemporaryDirectory() as folder, _ServiceProcess(Path(folder), rate, events, buffer_bytes) as service:
         crowd = Crowd(service.port, readers=readers, stuck=stuck, events=events)
         try:
@@ -76,96 +53,79 @@ def measure(readers: int, stuck: int, *, rate: float, events: int, buffer_bytes:
             crowd.close()
 
 
-def _measured(service: _ServiceProcess, crowd: Crowd, readers: int, stuck: int, *, rate: float, events: int) -> Round:
+def _measured(service: _ServiceProcess, crowd: Crowd, readers: int, stuck: int, *, rate: float, events: int) -> dict[str, Any]:
     service.until_joined(readers + stuck, crowd)
     cpu, started = time.process_time(), time.monotonic()
-    service.ask("go")
-    crowd.watch(service.answered)
-    totals: _Totals = service.take()
+    service.pipe.send("go")
+    crowd.watch(service.pipe.poll)
+    decided, service_cpu, memory_mib = service.receive()
     passed, cpu = time.monotonic() - started, time.process_time() - cpu
     until = time.monotonic() + LAST_S
     crowd.watch(lambda: time.monotonic() > until or (crowd.complete(events) and len(crowd.dropped_at) == stuck))
-    took = 1000 * (crowd.came - np.array(totals.decided))
+    took = 1000 * (crowd.came - np.array(decided))
     delays = took[~np.isnan(took)]
     p50, p99, most = (float(value) for value in np.percentile(delays, [50, 99, 100])) if delays.size else (np.nan,) * 3
     dropped = [round(at - started, 1) for at in crowd.dropped_at]
-    return Round(
-        readers=readers,
-        stuck=stuck,
-        events=events,
-        rate=rate,
-        receipts=int(delays.size),
-        lost=int(np.isnan(took).sum()),
-        twice=crowd.twice,
-        readers_gone=crowd.gone,
-        p50_ms=round(p50, 2),
-        p99_ms=round(p99, 2),
-        max_ms=round(most, 2),
-        stuck_dropped=len(dropped),
-        last_dropped_after_s=max(dropped, default=None),
-        service_cpu=round(totals.cpu_s / passed, 3),
-        clients_cpu=round(cpu / passed, 3),
-        service_memory_mib=round(totals.memory_mib, 1),
-    )
+    return {
+        "readers": readers,
+        "stuck": stuck,
+        "events": events,
+        "rate": rate,
+        "receipts": int(delays.size),
+        "lost": int(np.isnan(took).sum()),
+        "twice": crowd.twice,
+        "readers_gone": crowd.gone,
+        "p50_ms": round(p50, 2),
+        "p99_ms": round(p99, 2),
+        "max_ms": round(most, 2),
+        "stuck_dropped": len(dropped),
+        "last_dropped_after_s": max(dropped, default=None),
+        "service_cpu": round(service_cpu / passed, 3),
+        "clients_cpu": round(cpu / passed, 3),
+        "service_memory_mib": round(memory_mib, 1),
+    }
 
 
-def violations(rounds: Sequence[Round]) -> list[str]:
+def violations(rounds: Sequence[dict[str, Any]]) -> list[str]:
     """What is not within the limits, in sentences."""
-    found = []
+    checks = {}
     for one in rounds:
-        name = f"with {one.stuck} that never read" if one.stuck else "with all reading"
-        found += [f"{name}: p99 is {one.p99_ms} ms, not under {P99_MS:.0f}"] if not one.p99_ms < P99_MS else []
-        found += [f"{name}: {one.lost} receipts are missing"] if one.lost else []
-        found += [f"{name}: {one.twice} events came twice"] if one.twice else []
-        found += [f"{name}: {one.readers_gone} that read were cut off"] if one.readers_gone else []
-        if one.stuck_dropped != one.stuck:
-            found.append(f"{name}: {one.stuck_dropped} of {one.stuck} were dropped")
-    if len(rounds) == 2 and not rounds[1].p99_ms <= WORSE * rounds[0].p99_ms:
-        found.append(f"p99 of the others went from {rounds[0].p99_ms} to {rounds[1].p99_ms} ms, more than a quarter")
-    return found
-
-
-@dataclass(frozen=True)
-class _Totals:
-    """What the service's process reports at the end: when each event was decided, CPU seconds, the most memory it held."""
-
-    decided: list[float]
-    cpu_s: float
-    memory_mib: float
+        name = f"with {one['stuck']} that never read" if one["stuck"] else "with all reading"
+        checks[f"{name}: p99 is {one['p99_ms']} ms, not under {P99_MS:.0f}"] = one["p99_ms"] < P99_MS
+        checks[f"{name}: {one['lost']} receipts are missing"] = not one["lost"]
+        checks[f"{name}: {one['twice']} events came twice"] = not one["twice"]
+        checks[f"{name}: {one['readers_gone']} that read were cut off"] = not one["readers_gone"]
+        checks[f"{name}: {one['stuck_dropped']} of {one['stuck']} were dropped"] = one["stuck_dropped"] == one["stuck"]
+    first, last = rounds[0]["p99_ms"], rounds[-1]["p99_ms"]
+    checks[f"p99 of the others went from {first} to {last} ms, more than a quarter"] = len(rounds) < 2 or last <= WORSE * first
+    return unmet(checks)
 
 
 class _ServiceProcess:
-    """The service's process, from outside."""
+    """The service's process, from outside; pipe is the connection to it."""
 
     def __init__(self, folder: Path, rate: float, events: int, buffer_bytes: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._here, self._there = context.Pipe()
+        self.pipe, self._there = context.Pipe()
         arguments = (self._there, folder, rate, events, buffer_bytes)
         self._process = context.Process(target=_run_service, args=arguments, daemon=True)
 
     def __enter__(self) -> _ServiceProcess:
         self._process.start()
         self._there.close()
-        self.port = int(self.take())
+        self.port = int(self.receive())
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process.is_alive():
-            self.ask("end")
+            self.pipe.send("end")
         self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
+        self._process.kill()
 
-    def ask(self, what: str) -> None:
-        self._here.send(what)
-
-    def answered(self) -> bool:
-        return self._here.poll()
-
-    def take(self) -> Any:
-        """What it answers. Raises ApexError where it has ended."""
+    def receive(self) -> Any:
+        """What it sends next. Raises ApexError where it has ended."""
         try:
-            return self._here.recv()
+            return self.pipe.recv()
         except EOFError as error:
             raise ApexError("the service ended early") from error
 
@@ -176,13 +136,10 @@ class _ServiceProcess:
         def joined() -> bool:
             if time.monotonic() > until:
                 raise ApexError(f"after {JOIN_S:.0f} s not all {clients} clients have joined")
-            return f"apexstream_subscribers {float(clients)}" in self._figures()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=JOIN_S) as answer:
+                return f"apexstream_subscribers {float(clients)}" in answer.read().decode()
 
         crowd.watch(joined)
-
-    def _figures(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=JOIN_S) as answer:
-            return str(answer.read().decode())
 
 
 def _run_service(pipe: Connection, folder: Path, rate: float, events: int, buffer_bytes: int) -> None:
@@ -197,14 +154,14 @@ async def _serve(pipe: Connection, folder: Path, rate: float, events: int, buffe
         pipe.send(service.server.port)
         if await loop.run_in_executor(None, pipe.recv) == "end":
             return
-        before = _cpu_s()
+        before = time.process_time()
         decided: list[float] = []
         source = threading.Thread(target=_decide, args=(loop, service, rate, events, decided), name="source")
         source.start()
         await loop.run_in_executor(None, source.join)
         while service.hub.seq < events:
             await asyncio.sleep(0.01)
-        pipe.send(_Totals(decided, _cpu_s() - before, _most_memory_mib()))
+        pipe.send((decided, time.process_time() - before, _most_memory_mib()))
         await loop.run_in_executor(None, pipe.recv)
 
 
@@ -215,32 +172,8 @@ def _decide(loop: asyncio.AbstractEventLoop, service: Service, rate: float, even
         never.wait(max(0.0, started + k / rate - time.monotonic()))
         now = time.monotonic()
         decided.append(now)
-        loop.call_soon_threadsafe(service.hub.post, Decided(an_event(k), now))
-
-
-def an_event(k: int) -> Event:
-    """A final event like any other, the k-th of the run."""
-    t = 2.0 + k / 4
-    return Event(
-        id=f"{k:012x}",
-        stream=STREAMS[k % len(STREAMS)],
-        face=0,
-        state="final",
-        kind="micro",
-        onset=Mark(round(30 * t), t),
-        apex=Mark(round(30 * t) + 6, t + 0.2),
-        offset=Mark(round(30 * t) + 13, t + 0.4333),
-        label="surprise",
-        probabilities={"negative": 0.03, "positive": 0.05, "surprise": 0.92},
-        confidence=0.92,
-        intensity=1.31,
-        model="ahmsa-3db@sha256:0123456789ab",
-    )
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+        event = an_event(k, stream=STREAMS[k % len(STREAMS)])
+        loop.call_soon_threadsafe(service.hub.post, Decided(event, now))
 
 
 def _most_memory_mib() -> float:
@@ -249,10 +182,10 @@ def _most_memory_mib() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def _table(rounds: Sequence[Round]) -> Table:
-    table = Table("", *(f"{one.readers} read, {one.stuck} never" for one in rounds))
-    for name in Round.__dataclass_fields__:
-        table.add_row(name.replace("_", " "), *(str(getattr(one, name)) for one in rounds))
+def _table(rounds: Sequence[dict[str, Any]]) -> Table:
+    table = Table("", *(f"{one['readers']} read, {one['stuck']} never" for one in rounds))
+    for name in rounds[0]:
+        table.add_row(name.replace("_", " "), *(str(one[name]) for one in rounds))
     return table
 
 
@@ -275,7 +208,7 @@ def main(
     record = {
         "command": f"nice -n {nice} " * bool(nice) + f"python -m tests.soak.subscribers {options}",
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load_before": load},
-        "rounds": [asdict(one) for one in rounds],
+        "rounds": rounds,
     }
     finish(record, violations(rounds), json)
 

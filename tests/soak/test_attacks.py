@@ -7,7 +7,7 @@ from tests.soak.attacks import ATTACKS, STORE, Plan, run
 
 
 def test_each_attack_comes_once_a_round_and_never_two_on_the_store() -> None:
-    turns = Plan(60.0, 3, tuple(ATTACKS), 0.0, (0.0, 0.0)).turns()
+    turns = Plan(60.0, 3).turns()
     assert {next(turns) for _ in ATTACKS} == {(name,) for name in ATTACKS}
     later = [next(turns) for _ in range(300)]
     assert max(map(len, later)) == 2
@@ -16,7 +16,7 @@ def test_each_attack_comes_once_a_round_and_never_two_on_the_store() -> None:
 
 def test_a_service_under_attack_loses_nothing(rendered_clip: Path) -> None:
     names = ("names", "damaged")
-    found = run(0.02, 0, named=names, videos=[rendered_clip] * 2, baseline_s=3.0, pause_s=(0.0, 0.1), filler=1000)
+    found = run(Plan(1.2, 0, names, baseline_s=3.0, pause_s=(0.0, 0.1)), videos=[rendered_clip] * 2, filler=1000)
     problems = [
         problem for problem in violations(found) if "frames a second" not in problem
     ]  # beside other tests rates mean nothing

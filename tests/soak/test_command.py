@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.soak.command import command_line, finish
+from tests.soak.command import command_line, finish, growth, spread, unmet
 
 SOAKS = ("attacks", "cameras", "endurance", "kill", "laps", "latency", "reconnect", "stops", "subscribers")
 
@@ -23,6 +23,19 @@ def test_a_run_ends_with_its_record_and_its_problems(tmp_path: Path, capsys: pyt
         finish({}, ["too slow [median]"], None)
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err == "too slow [median]\n"
+
+
+def test_what_is_not_met_is_listed() -> None:
+    assert unmet({"memory grew": False, "threads grew": True}) == ["memory grew"]
+
+
+def test_growth_is_that_of_medians() -> None:
+    assert growth([1.0, 2.0, 9.0], [3.0]) == {"warm": 2.0, "end": 3.0, "growth": 0.5}
+
+
+def test_a_spread_is_counted() -> None:
+    assert spread([], 1) == {"count": 0}
+    assert spread([3.0, 1.0, 2.04], 1) == {"count": 3, "p50": 2.0, "p95": 3.0, "worst": 3.0}
 
 
 def test_help_keeps_the_lines_of_indented_blocks() -> None:

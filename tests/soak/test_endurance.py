@@ -16,7 +16,7 @@ def watched(*, growth: float = 0.0, drift_s: float = 0.0, threads: int = 20, rec
         late = 0 if at < 300 else 1
         seen.samples.append(Sample(at, 400 * (1 + growth * at / 600), 20 + late * (threads - 20), 30, load=1.0 + late))
     for photo in PHOTOS:
-        seen.lag[photo] = [(k / 10, 100.0 + drift_s * k / 6000 + 0.01 * (k % 3)) for k in range(6000)]
+        seen.lag[photo] = [100.0 + drift_s * k / 6000 + 0.01 * (k % 3) for k in range(6000)]
         seen.finals[photo] = 7
         seen.status[photo] = {"frames": 18000, "drops": drops, "reconnects": reconnects}
     return seen

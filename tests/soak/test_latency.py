@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from apexstream.bench.latency import Received
+from apexstream.bench.service import Received
 from tests.soak.latency import _table, figures, measure, violations
 
 

@@ -21,7 +21,7 @@ def test_every_fault_is_injected_and_recorded(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PER_FAULT_S * len(FAULTS), check=False)
     assert record_file.exists(), done.stderr
     record = json.loads(record_file.read_text())
-    assert {fault: record["returns"][fault]["times"] for fault in FAULTS} == dict.fromkeys(FAULTS, 1)
+    assert {fault: record["returns"][fault]["count"] for fault in FAULTS} == dict.fromkeys(FAULTS, 1)
     assert record["after"]["threads"] <= record["before"]["threads"]
     assert record["after"]["handles"] <= record["before"]["handles"]
     assert record["stall_s"] == 1.0
@@ -51,5 +51,5 @@ def test_what_leaks_or_lasts_too_long_is_reported(last: Return, after: Holdings,
 def test_a_loss_that_must_be_noticed_first_is_counted_apart() -> None:
     assert set(FAULTS) == {"kill", "reset", "freeze", "stall", "strand"}
     found = figures([Return("kill", 0.5), Return("strand", 3.0), Return("strand", 4.0)])
-    assert found["all noticed"] == found["kill"] == {"times": 1, "median_s": 0.5, "p95_s": 0.5, "worst_s": 0.5}
-    assert found["strand"]["worst_s"] == 4.0
+    assert found["all noticed"] == found["kill"] == {"count": 1, "p50": 0.5, "p95": 0.5, "worst": 0.5}
+    assert found["strand"]["worst"] == 4.0

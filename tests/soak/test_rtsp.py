@@ -1,4 +1,4 @@
-"""The server and the proxy that other tests lean on, asked with plain sockets."""
+"""The server and the proxy that other tests use, asked with plain sockets."""
 
 from __future__ import annotations
 

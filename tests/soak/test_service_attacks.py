@@ -5,6 +5,7 @@ import sqlite3
 import ssl
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,9 +25,9 @@ def target(tmp_path: Path) -> Target:
     for name in ("data", "filler", "taken"):
         (tmp_path / name).mkdir()
     fill(tmp_path, FILLER)
-    unused = cast(Any, None)
+    unused, service = cast(Any, None), cast(Any, SimpleNamespace(pids=[1]))
     tls = ssl.create_default_context()
-    return Target(0, tls, "", tmp_path / "data", tmp_path / "taken", unused, (), lambda: [1], FILLER, ())
+    return Target(0, tls, "", tmp_path / "data", tmp_path / "taken", unused, (), service, FILLER, ())
 
 
 def test_a_new_store_is_filled_with_the_made_up_events(target: Target) -> None:

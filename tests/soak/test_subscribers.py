@@ -1,41 +1,41 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.soak import subscribers
-from tests.soak.subscribers import Round, an_event, app, measure, violations
+from tests.soak.subscribers import app, measure, violations
 
-SOUND = Round(
-    readers=950,
-    stuck=50,
-    events=6000,
-    rate=20.0,
-    receipts=5_700_000,
-    lost=0,
-    twice=0,
-    readers_gone=0,
-    p50_ms=10.0,
-    p99_ms=40.0,
-    max_ms=90.0,
-    stuck_dropped=50,
-    last_dropped_after_s=60.0,
-    service_cpu=0.2,
-    clients_cpu=0.2,
-    service_memory_mib=120.0,
-)
-ALL_READ = dataclasses.replace(SOUND, readers=1000, stuck=0, stuck_dropped=0, last_dropped_after_s=None)
+SOUND: dict[str, Any] = {
+    "readers": 950,
+    "stuck": 50,
+    "events": 6000,
+    "rate": 20.0,
+    "receipts": 5_700_000,
+    "lost": 0,
+    "twice": 0,
+    "readers_gone": 0,
+    "p50_ms": 10.0,
+    "p99_ms": 40.0,
+    "max_ms": 90.0,
+    "stuck_dropped": 50,
+    "last_dropped_after_s": 60.0,
+    "service_cpu": 0.2,
+    "clients_cpu": 0.2,
+    "service_memory_mib": 120.0,
+}
+ALL_READ = SOUND | {"readers": 1000, "stuck": 0, "stuck_dropped": 0, "last_dropped_after_s": None}
 
 
 def test_a_small_round_loses_nothing_and_drops_who_does_not_read() -> None:
     one = measure(20, 2, rate=500, events=2000, buffer_bytes=4096)
-    assert (one.receipts, one.lost, one.twice, one.readers_gone) == (40_000, 0, 0, 0)
-    assert one.stuck_dropped == 2
-    assert 0 < one.p50_ms <= one.p99_ms <= one.max_ms
+    assert (one["receipts"], one["lost"], one["twice"], one["readers_gone"]) == (40_000, 0, 0, 0)
+    assert one["stuck_dropped"] == 2
+    assert 0 < one["p50_ms"] <= one["p99_ms"] <= one["max_ms"]
 
 
 def test_a_sound_run_has_no_violations() -> None:
@@ -55,7 +55,7 @@ def test_a_sound_run_has_no_violations() -> None:
     ],
 )
 def test_each_violation_is_reported(changed: dict[str, float], expected: str) -> None:
-    found = violations([ALL_READ, dataclasses.replace(SOUND, **changed)])  # type: ignore[arg-type]
+    found = violations([ALL_READ, SOUND | changed])
     assert expected in " ".join(found)
 
 
@@ -70,7 +70,3 @@ def test_the_record_holds_the_command_and_the_rounds(tmp_path: Path, monkeypatch
     assert record["problems"] == []
     assert str(tmp_path) not in file.read_text()
     assert "950 read, 50 never" in result.stdout
-
-
-def test_events_of_a_run_differ() -> None:
-    assert len({an_event(k).id for k in range(1000)}) == 1000

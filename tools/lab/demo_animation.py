@@ -26,7 +26,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from apexstream.bench.live_process import LiveProcess
 from apexstream.clips import preset, write_clip
-from engine.errors import ApexError, BackendError, OutputError
+from engine.errors import BackendError, OutputError
+from lab.command import run
 
 MOST_BYTES = 3_000_000
 QUALITIES = (85, 75, 65, 55, 45)
@@ -119,15 +120,14 @@ def main(
     height: Annotated[int, typer.Option(min=320, help="Of the page, in pixels.")] = 540,
 ) -> None:
     """Record the dashboard, as an animation or a still picture, while a rendered clip is played live."""
+    shots = record(seconds=seconds, fps=fps, seed=seed, after=after, size=(width, height))
+    data = still(shots) if picture.suffix == ".png" else animation(shots, seconds)
     try:
-        shots = record(seconds=seconds, fps=fps, seed=seed, after=after, size=(width, height))
-        data = still(shots) if picture.suffix == ".png" else animation(shots, seconds)
         picture.write_bytes(data)
-    except (ApexError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    except OSError as error:
+        raise OutputError(f"the picture {picture} cannot be written: {error.strerror}") from error
     typer.echo(f"{picture}: {len(data) / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

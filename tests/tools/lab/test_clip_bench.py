@@ -23,7 +23,7 @@ from apexstream.clips.spec import BlinkTruth, EventTruth, truth_path
 from engine.config import PipelineSettings, SpotterSettings
 from engine.errors import ApexError, InputError
 from lab.clip_bench.__main__ import app, numbers
-from lab.clip_bench.jobs import JUDGED, Job, code_version, recorded, run_jobs
+from lab.clip_bench.jobs import JUDGED, Job, Todo, code_version, recorded, run_jobs
 from lab.clip_bench.registration import _unrest, facial_points, measure, project
 from lab.clip_bench.score import all_figures, amplitude_bin, compare, figures, spotting_summary, still_summary
 from lab.clip_bench.tables import miss_lines
@@ -40,7 +40,7 @@ TRUTHS = (
 def found(
     onset: float, apex: float, offset: float, label: str, *, kind: str = "micro", announced_t: float | None = None
 ) -> Found:
-    return Found(onset, apex, offset, kind, label, 0.8, 1.0, False, 0, announced_t, offset + 0.2)
+    return Found(onset, apex, offset, kind, label, 0.8, 1.0, False, announced_t, offset + 0.2)
 
 
 def watched(*events: Found, truths: tuple[EventTruth, ...] = TRUTHS, **changes: Any) -> Watched:
@@ -60,36 +60,42 @@ CLIP = watched(
 def test_an_event_counts_when_it_overlaps_by_half() -> None:
     cases, strays = compare([CLIP])
     assert [c.found is not None for c in cases] == [True, True, False]
-    assert [s.found.onset for s in strays] == [8.3, 9.0]
+    assert [event.onset for _, event in strays] == [8.3, 9.0]
 
 
 def test_figures_count_what_was_found_named_and_timed() -> None:
     line = figures("all", *compare([CLIP]))
-    assert (line.truths, line.found, line.tp) == (3, 4, 2)
-    assert (line.precision, line.recall, line.f1) == (0.5, 0.6667, 0.5714)
-    assert (line.named, line.right, line.uncertain) == (1, 1, 1)
-    assert (line.class_accuracy, line.all_class_accuracy, line.kind_accuracy) == (1.0, 0.5, 1.0)
-    assert line.onset is not None
-    assert (line.onset.absolute_ms, line.onset.signed_ms) == (70.0, -30.0)
-    assert line.announced_ms == pytest.approx((150 + 200) / 2)
-    assert line.final_ms == pytest.approx((240 + 100) / 2)
+    assert (line["truths"], line["found"], line["tp"]) == (3, 4, 2)
+    assert (line["precision"], line["recall"], line["f1"]) == (0.5, 0.6667, 0.5714)
+    assert (line["named"], line["right"], line["uncertain"]) == (1, 1, 1)
+    assert (line["class_accuracy"], line["all_class_accuracy"], line["kind_accuracy"]) == (1.0, 0.5, 1.0)
+    assert (line["onset"]["absolute_ms"], line["onset"]["signed_ms"]) == (70.0, -30.0)
+    assert line["announced_ms"] == pytest.approx((150 + 200) / 2)
+    assert line["final_ms"] == pytest.approx((240 + 100) / 2)
 
 
 def test_nothing_to_count_is_none_rather_than_zero() -> None:
     line = figures("all", *compare([watched(truths=())]))
-    ratios = (line.precision, line.recall, line.f1, line.class_accuracy, line.kind_accuracy, line.announced_ms)
+    ratios = (
+        line["precision"],
+        line["recall"],
+        line["f1"],
+        line["class_accuracy"],
+        line["kind_accuracy"],
+        line["announced_ms"],
+    )
     assert all(value is None for value in ratios)
-    assert line.onset is None
+    assert line["onset"] is None
 
 
 def test_groups_split_all_cases_and_only_clips_have_false_events() -> None:
     other = watched(found(1.0, 1.1, 1.2, "negative"), photo="astronaut", fps=120.0, renderer="warp-a")
-    lines = {line.group: line for line in all_figures([CLIP, other])}
-    assert (lines["120 fps"].truths, lines["120 fps"].found, lines["30 fps"].found) == (3, 1, 4)
-    assert lines["face astronaut"].tp == lines["warp-a"].tp == 0
+    lines = {line["group"]: line for line in all_figures([CLIP, other])}
+    assert (lines["120 fps"]["truths"], lines["120 fps"]["found"], lines["30 fps"]["found"]) == (3, 1, 4)
+    assert lines["face astronaut"]["tp"] == lines["warp-a"]["tp"] == 0
     for names in (("micro", "macro"), ("smile", "brow_lower", "brow_raise"), ("0 to 1.5 px", "2 to 3 px", "3 and more px")):
-        assert sum(lines[n].truths for n in names) == lines["all"].truths == 6
-        assert all(lines[n].found is None for n in names)
+        assert sum(lines[n]["truths"] for n in names) == lines["all"]["truths"] == 6
+        assert all(lines[n]["found"] is None for n in names)
 
 
 @pytest.mark.parametrize(("px", "name"), [(1.0, "0 to 1.5"), (1.5, "1.5 to 2"), (2.999, "2 to 3"), (6.0, "3 and more")])
@@ -140,10 +146,10 @@ def run(todo: list[Job], out: Path | None, version: str = "v1") -> tuple[list[An
     """Runs jobs whose result is their name; returns results and the names of those that really ran."""
     ran: list[str] = []
 
-    def failed(job: Job, error: ApexError) -> None:
+    def failed(job: Todo, error: ApexError) -> None:
         raise AssertionError(f"{job.name}: {error}")
 
-    def done(job: Job, _: Any) -> None:
+    def done(job: Todo, _: Any) -> None:
         ran.append(job.name)
 
     return run_jobs(todo, attrgetter("name"), version=version, out=out, workers=1, done=done, failed=failed), ran
@@ -270,7 +276,7 @@ def test_a_stopped_run_leaves_its_records_and_nothing_else(tmp_path: Path) -> No
     out = tmp_path / "run.jsonl"
     args = ["spotting", "--faces", "hopper", "--fps", "30", "--seeds", "1-9", "--seconds", "4", "--workers", "1"]
     command = [sys.executable, "-m", "lab.clip_bench", *args, "--out", str(out)]
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tools")))}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
         assert process.stderr is not None
         assert any(line.startswith("[1/9]") for line in process.stderr)

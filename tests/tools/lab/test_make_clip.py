@@ -63,5 +63,5 @@ def test_a_failure_is_one_sentence_and_exit_code_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lab.make_clip", "--seconds", "2", "--out", str(tmp_path / "no" / "clip.mp4")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the clip cannot be written")
+    assert done.stderr.startswith("apexstream: error: the clip cannot be written")
     assert "Traceback" not in done.stderr

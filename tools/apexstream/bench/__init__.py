@@ -8,7 +8,6 @@ whole.py          a video analysed, beside the baseline
 gpu.py            TV-L1 on the GPU, beside OpenCV's
 camera.py         network cameras that show a rendered clip
 live_process.py   the live service in a process of its own
-latency.py        when its client received each event
-service.py        the live service under such cameras
+service.py        the live service under such cameras, and when its client received each event
 report.py         the figures in rows, with their targets
 """

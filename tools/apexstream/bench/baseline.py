@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -139,36 +139,31 @@ class BaselineScript:
 def analyse(path: Path) -> dict[str, Any]:
     """The events of a video, its frames, and the seconds of wall clock and processor that it took, loading included."""
     began, worked = time.perf_counter(), time.process_time()
-    script, frames = BaselineScript(), 0
-    for t, picture in pictures(path):
-        script.see(t, picture)
-        frames += 1
-    events = script.finish()
-    return {
-        "frames": frames,
-        "wall_s": time.perf_counter() - began,
-        "cpu_s": time.process_time() - worked,
-        "events": [vars(event) for event in events],
-    }
+    script = BaselineScript()
+    return _figures(path, script.see, script.finish, began, worked)
 
 
 def find_meshes(path: Path) -> dict[str, Any]:
     """What `analyse` gives, of nothing but decoding and MediaPipe's mesh of every picture; PyTorch is not loaded for it."""
     began, worked = time.perf_counter(), time.process_time()
-    mesh, frames = VideoMesh(bundle.read()), 0
+    mesh = VideoMesh(bundle.read())
+
+    def see(t: float, bgr: U8) -> None:
+        mesh.find(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), t)
+
+    return _figures(path, see, mesh.close, began, worked)
+
+
+def _figures(
+    path: Path, see: Callable[[float, U8], None], finish: Callable[[], list[FoundEvent] | None], began: float, worked: float
+) -> dict[str, Any]:
+    frames = 0
     for t, picture in pictures(path):
-        mesh.find(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8), t)
+        see(t, picture)
         frames += 1
-    mesh.close()
-    return {"frames": frames, "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - worked, "events": []}
-
-
-def one_thread() -> None:
-    """Holds OpenCV and PyTorch to one thread; MediaPipe's cannot be held, but it is waited for."""
-    import torch
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    events = finish() or []
+    seconds = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
+    return {"frames": frames, **seconds, "events": [vars(event) for event in events]}
 
 
 def main(
@@ -177,10 +172,11 @@ def main(
 ) -> None:
     """Analyse a video; its figures go to stdout as JSON."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if mesh_alone:
-        cv2.setNumThreads(1)
-    else:
-        one_thread()
+    cv2.setNumThreads(1)  # MediaPipe's threads cannot be limited, but they are waited for
+    if not mesh_alone:
+        import torch
+
+        torch.set_num_threads(1)
     with native_output_hidden():
         found = find_meshes(video) if mesh_alone else analyse(video)
     print(json.dumps(found, indent=1))

@@ -6,21 +6,14 @@ import io
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, cast
 
 import av
 
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of a stream and when it is due, seconds from the first."""
-
-    due: float
-    data: bytes
+Part = tuple[float, bytes]
+"""When a piece of a stream is due, seconds from the first, and the piece."""
 
 
 def parts_of(video: Path) -> list[Part]:
@@ -39,7 +32,7 @@ def parts_of(video: Path) -> list[Part]:
             target.mux(packet)
             data = sink.getvalue()[written:]
             written += len(data)
-            parts.append(Part(at - begin, data))
+            parts.append((at - begin, data))
     return parts
 
 
@@ -61,7 +54,7 @@ class Cameras:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._server.shutdown()
         self._thread.join()
@@ -75,11 +68,11 @@ def _handler(parts: Sequence[Part], stopping: threading.Event) -> type[BaseHTTPR
             self.send_header("Content-Type", "video/mp2t")
             self.end_headers()
             began = time.monotonic()
-            for part in parts:
-                if stopping.wait(max(0.0, began + part.due - time.monotonic())):
+            for due, data in parts:
+                if stopping.wait(max(0.0, began + due - time.monotonic())):
                     return
                 try:
-                    self.wfile.write(part.data)
+                    self.wfile.write(data)
                     self.wfile.flush()
                 except OSError:  # the service has let go
                     return

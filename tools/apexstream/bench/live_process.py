@@ -9,9 +9,8 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -32,12 +31,7 @@ class Usage:
     handles: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.cpu_s + other.cpu_s,
-            self.memory_mib + other.memory_mib,
-            self.threads + other.threads,
-            self.handles + other.handles,
-        )
+        return Usage(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
 
 
 class LiveProcess:
@@ -59,7 +53,7 @@ class LiveProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     def end(self) -> float:

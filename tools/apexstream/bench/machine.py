@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,14 +24,16 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """The machine in words and numbers; nothing that names it or its user."""
+    """The machine in words and numbers (cores: those that this process may use); nothing that names it or its user."""
+    import psutil
+
     return {
         "processor": processor(),
-        "cores": cores(),
-        "memory_gib": memory_gib(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: installed for name in PACKAGES if (installed := _version(name)) is not None},
+        "versions": _versions(),
         "load": load(),
     }
 
@@ -40,27 +43,14 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def processor() -> str:
     """The processor's name, as the system has it."""
     facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
+    for line in facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.is_file() else ():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
     return platform.processor() or platform.machine()
-
-
-def memory_gib() -> float:
-    """Memory of the machine, GiB."""
-    import psutil
-
-    return round(psutil.virtual_memory().total / 2**30, 1)
 
 
 def gpu() -> tuple[str | None, str]:
@@ -74,8 +64,9 @@ def gpu() -> tuple[str | None, str]:
     return torch.cuda.get_device_name(0), ""
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

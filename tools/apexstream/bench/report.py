@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -47,7 +47,7 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, with verdict added."""
-        return {**{k: _rounded(v) for k, v in asdict(self).items()}, "verdict": self.verdict}
+        return {**{k: round(v, 4) if isinstance(v, float) else v for k, v in vars(self).items()}, "verdict": self.verdict}
 
 
 AIMS: dict[str, tuple[float, float]] = {"flow (TV-L1)": (12, 50), "network": (3, 6)}
@@ -129,7 +129,3 @@ def number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from apexstream.bench.camera import Cameras
-from apexstream.bench.latency import received
 from apexstream.bench.live_process import LiveProcess
 
 SETTLE_S = 6.0
@@ -25,6 +26,9 @@ LOAD_S = 60.0
 
 HELD_RATE = 0.97
 """A source is held when nothing is dropped and at least this share of its pictures came."""
+
+FPS = 30
+"""Of clips whose events are timed."""
 
 COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 """Numbers of sources that are tried."""
@@ -53,22 +57,23 @@ def watch(video: Path, count: int, seconds: float, *, core: int | None = None, p
 
     The clip must be longer than that, and than what the service takes to begin.
     """
-    options = ("--processes", processes)
-    with Cameras(video, count) as cameras, _kept_to(core) as only, LiveProcess(cameras.urls, *options) as service:
-        only()
-        return asyncio.run(_followed(service, count, seconds))
+    with Cameras(video, count) as cameras:
+        with _only_on(core):
+            service = LiveProcess(cameras.urls, "--processes", processes)
+        with service:
+            return asyncio.run(_followed(service, count, seconds))
 
 
 @contextmanager
-def _kept_to(core: int | None) -> Iterator[Callable[[], None]]:
-    """What is started inside runs on one core; calling what this yields gives this process its own cores back."""
+def _only_on(core: int | None) -> Iterator[None]:
+    """What is started inside runs on one core, where one is given."""
     if core is None or not hasattr(os, "sched_setaffinity"):
-        yield lambda: None
+        yield
         return
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
-        yield lambda: os.sched_setaffinity(0, mine)
+        yield
     finally:
         os.sched_setaffinity(0, mine)
 
@@ -146,21 +151,52 @@ class Latency:
 def latency(video: Path) -> Latency:
     """Play a clip through the service as a file and time its provisional events; one source, one client."""
     with LiveProcess([str(video)]) as service:
-        messages, memory = asyncio.run(_until_ended(service))
+        messages, memory = asyncio.run(messages_until_ended(service))
     times = sorted(event.latency_ms for event in received(messages) if event.state == "provisional")
     if not times:
         return Latency(0, None, None, memory)
     return Latency(len(times), median(times), times[min(len(times) - 1, int(0.95 * len(times)))], memory)
 
 
-async def _until_ended(service: LiveProcess) -> tuple[list[dict[str, Any]], float]:
+async def messages_until_ended(service: LiveProcess) -> tuple[list[dict[str, Any]], float]:
     """All messages until the source has ended and its last events have come, and the most memory seen, MiB."""
-    kept, memory = [], 0.0
+    kept, memory, ended = [], 0.0, False
     async with aclosing(service.messages()) as messages:
         async for message in messages:
             kept.append(message)
             if message["type"] == "status":
-                memory = max(memory, service.usage().memory_mib)
-            if message["type"] == "heartbeat" and any(m["type"] == "status" and m["state"] == "ended" for m in kept):
+                memory, ended = max(memory, service.usage().memory_mib), ended or message["state"] == "ended"
+            if message["type"] == "heartbeat" and ended:
                 break
     return kept, round(memory, 1)
+
+
+@dataclass(frozen=True)
+class Received:
+    """An event as it reached the client.
+
+    latency_ms runs from the arrival of the frame that decided to the receipt; decided_t is that frame's source time.
+    """
+
+    id: str
+    state: str
+    apex_t: float
+    latency_ms: float
+    decided_t: float
+
+
+def received(messages: Sequence[dict[str, Any]]) -> list[Received]:
+    """The events among the messages, timed."""
+    signals = [(m["at"], m["t"]) for m in messages if m["type"] == "signal"]
+    return [_timed(m, signals) for m in messages if m["type"] == "expression" and not m.get("truncated")]
+
+
+def _timed(event: dict[str, Any], signals: Sequence[tuple[float, float]]) -> Received:
+    """When the frame that decided arrived is known from the message; which frame it was, from the signal nearest to it."""
+    emitted = datetime.fromisoformat(event["emitted_at"]).timestamp()
+    arrived = emitted - event["latency_ms"] / 1000
+    after = bisect_left(signals, (arrived, 0.0))
+    at, t = min(signals[max(0, after - 1) : after + 1], key=lambda signal: abs(signal[0] - arrived))
+    decided = round((t + arrived - at) * FPS) / FPS
+    latency_ms = 1000 * (event["received"] - arrived)
+    return Received(event["id"], event["state"], event["apex"]["t"], round(latency_ms, 1), decided)

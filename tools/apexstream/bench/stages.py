@@ -89,10 +89,6 @@ def _decoded(video: Path, frames: int) -> list[Frame]:
 
 
 def _decoding(video: Path, frames: int) -> Stage:
-    def ours() -> None:
-        for _ in _decoded(video, frames):
-            pass
-
     def plain() -> None:
         reader = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         for _ in range(frames):
@@ -101,7 +97,7 @@ def _decoding(video: Path, frames: int) -> Stage:
                 cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
         reader.release()
 
-    best, other = fastest_of_each(ours, plain, 3)
+    best, other = fastest_of_each(lambda: _decoded(video, frames), plain, 3)
     return Stage("decoding", "frame", 1000 * best / frames, 1000 * other / frames, "cv2.VideoCapture, to RGB")
 
 
@@ -136,8 +132,7 @@ def _following(frames: list[Frame], found: list[list[Face]]) -> tuple[Stage, Sta
 
 def _flow(crops: Sequence[Crop]) -> tuple[F32, F32, Stage]:
     pairs = _pairs(crops)
-    for before, after in pairs[:1]:
-        tvl1(before, after, backend="cpu")
+    tvl1(*pairs[0], backend="cpu")
     times = [fastest_of_each(*_both(before, after), 1) for before, after in pairs]
     ours, plain = (1000 * median(side) for side in zip(*times, strict=True))
     flow = tvl1(*pairs[-1], backend="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -9,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -72,7 +72,10 @@ def ours(video: Path) -> Analysed:
         results = Path(folder) / video.stem
         summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
         lines = (results / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = tuple(_found(json.loads(line)) for line in lines)
+    events = tuple(
+        FoundEvent(event["onset"]["t"], event["apex"]["t"], event["offset"]["t"], event["label"])
+        for event in map(json.loads, lines)
+    )
     frames = int(summary["video"]["frames"])
     wall_s = frames / summary["frames_per_s"]
     return Analysed(frames, wall_s, ended.cpu_s, ended.wall_s, ended.peak_mib, events)
@@ -91,7 +94,13 @@ def run(command: Sequence[str]) -> Finished:
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed, tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         began = time.monotonic()
         process = psutil.Popen(list(command), stdout=printed, stderr=errors)
-        peak, used = _watched(process)
+        peak = used = 0.0
+        while process.poll() is None:
+            with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+                with process.oneshot():
+                    times = process.cpu_times()
+                    peak, used = max(peak, process.memory_info().rss / 2**20), times.user + times.system
+                process.wait(SAMPLE_S)
         wall_s = time.monotonic() - began
         printed.seek(0)
         errors.seek(0)
@@ -99,26 +108,6 @@ def run(command: Sequence[str]) -> Finished:
             last = (errors.read().strip() or printed.read().strip() or f"exit code {process.returncode}").splitlines()[-1]
             raise MeasurementError(f"{' '.join(command[1:4])} failed: {last}")
         return Finished(printed.read(), wall_s, used, peak)
-
-
-def _watched(process: psutil.Popen) -> tuple[float, float]:
-    """The most memory (MiB) and the processor's seconds of a process, read until it has ended."""
-    peak = used = 0.0
-    while True:
-        try:
-            with process.oneshot():
-                times = process.cpu_times()
-                peak, used = max(peak, process.memory_info().rss / 2**20), times.user + times.system
-            process.wait(SAMPLE_S)
-        except psutil.TimeoutExpired:
-            continue
-        except psutil.NoSuchProcess:
-            process.wait()
-        return peak, used
-
-
-def _found(event: dict[str, Any]) -> FoundEvent:
-    return FoundEvent(event["onset"]["t"], event["apex"]["t"], event["offset"]["t"], event["label"])
 
 
 def same(ours: Sequence[FoundEvent], theirs: Sequence[FoundEvent]) -> int:

@@ -9,7 +9,7 @@
     render.py   spec -> frames
     write.py    spec -> H.264 file, truth in JSON, contact sheet
     follow.py   video -> the largest face as a portrait in every frame, and where it can be trusted
-    injection.py, injection_plan.py   video -> the same with known expressions put into that face
+    injection.py   video -> the same with known expressions put into that face
 
 The renderer uses no detector, landmarks or any other part of `engine` but its types and errors, so that it stays independent
 of what it judges. Only follow.py uses the engine's face mesh: it needs to know where the brows of a filmed face are.

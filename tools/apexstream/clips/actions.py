@@ -29,11 +29,6 @@ class Grid:
     origin: F64
     nodes: F64
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of nodes."""
-        return int(self.nodes.shape[0]), int(self.nodes.shape[1])
-
 
 @dataclass(frozen=True)
 class Push:
@@ -117,7 +112,8 @@ def field(face: Portrait, grid: Grid, action: Action, family: Renderer, rng: np.
 
 def varied(pushes: tuple[Push, ...], rng: np.random.Generator) -> tuple[Push, ...]:
     """The pushes with proportions and a slight asymmetry drawn from rng."""
-    right, left = _sides(rng)
+    difference = float(rng.uniform(-0.15, 0.15))
+    right, left = 1 + difference, 1 - difference
     return tuple(_vary(p, left if p.point.split(":")[0].endswith("_l") else right, rng) for p in pushes)
 
 
@@ -131,24 +127,14 @@ def unit(raw: F64) -> F32:
     return np.asarray(raw / np.linalg.norm(raw, axis=-1).max(), np.float32)
 
 
-def _sides(rng: np.random.Generator) -> tuple[float, float]:
-    lean = float(rng.uniform(-0.15, 0.15))
-    return 1 + lean, 1 - lean
-
-
 def _vary(push: Push, strength: float, rng: np.random.Generator) -> Push:
     turn = np.deg2rad(rng.normal(0, 7))
     out, up = push.outward, push.up
     gain = strength * float(np.exp(rng.normal(0, 0.1)))
-    wide = np.exp(rng.normal(0, 0.1, 3))
-    return Push(
-        push.point,
-        gain * float(out * np.cos(turn) - up * np.sin(turn)),
-        gain * float(out * np.sin(turn) + up * np.cos(turn)),
-        push.across * float(wide[0]),
-        push.above * float(wide[1]),
-        push.below * float(wide[2]),
-    )
+    outward = gain * float(out * np.cos(turn) - up * np.sin(turn))
+    upward = gain * float(out * np.sin(turn) + up * np.cos(turn))
+    sizes = np.array([push.across, push.above, push.below]) * np.exp(rng.normal(0, 0.1, 3))
+    return Push(push.point, outward, upward, *map(float, sizes))
 
 
 def direction(face: Portrait, push: Push) -> F64:
@@ -160,9 +146,9 @@ def direction(face: Portrait, push: Push) -> F64:
 
 def windows(face: Portrait, grid: Grid, pushes: tuple[Push, ...]) -> F64:
     """[H, W, 2] pushes under Gaussian windows; where these overlap, the mean of the pushes (no doubling) under their union."""
-    total = np.zeros((*grid.shape, 2))
-    weight = np.full(grid.shape, 1e-9)
-    rest = np.ones(grid.shape)
+    total = np.zeros(grid.nodes.shape)
+    weight = np.full(grid.nodes.shape[:2], 1e-9)
+    rest = np.ones(grid.nodes.shape[:2])
     for push in pushes:
         d = (grid.nodes - place(face, push.point)) / face.eye_distance
         u, v = d @ face.across, d @ face.down
@@ -173,8 +159,10 @@ def windows(face: Portrait, grid: Grid, pushes: tuple[Push, ...]) -> F64:
     return np.asarray(total / weight[..., None] * (1 - rest)[..., None])
 
 
-_HELD = ("bridge", "side_r", "side_l", "jaw_r", "jaw_l", "top", "temple_r", "temple_l")
-_HELD_OR_MOVED = ("nose_tip", "nose_r", "nose_l", "lip_up", "lip_low", "chin", "mouth_r", "mouth_l", "cheek_r", "cheek_l")
+_HELD = (
+    *("bridge", "side_r", "side_l", "jaw_r", "jaw_l", "top", "temple_r", "temple_l"),
+    *("nose_tip", "nose_r", "nose_l", "lip_up", "lip_low", "chin", "mouth_r", "mouth_l", "cheek_r", "cheek_l"),
+)
 
 
 def _plate(face: Portrait, grid: Grid, pushes: tuple[Push, ...], rng: np.random.Generator) -> F64:
@@ -198,7 +186,7 @@ def _plate(face: Portrait, grid: Grid, pushes: tuple[Push, ...], rng: np.random.
 
 def _held(face: Portrait) -> list[F64]:
     """Points that stay where they are unless an action moves them."""
-    points = [face.points[name][0] for name in (*_HELD, *_HELD_OR_MOVED)]
+    points = [face.points[name][0] for name in _HELD]
     points += [face.points[name].mean(axis=0) for name in ("brow_r", "brow_l")]
     points += [face.points[f"lid_{s}_{e}"][k] for s in "rl" for e in ("up", "low") for k in (0, 2, 4)]
     bridge, tip = face.points["bridge"][0], face.points["nose_tip"][0]

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from apexstream.clips.portrait import Points, Portrait, eye_centre
+from apexstream.clips.portrait import Points, Portrait, portrait_of
 from engine.config import LandmarkSettings
 from engine.errors import InputError
 from engine.faces.boxes import face_box
 from engine.faces.landmarks import FaceLocator
-from engine.types import F32, F64, U8, Face, Frame
+from engine.types import F32, F64, U8, Face
 from stream.sources.file import open_video
 
 OUTER_CORNERS = (33, 263)
@@ -67,7 +67,11 @@ class Followed:
 
     def portrait(self, i: int, scale: float = 1.0) -> Portrait:
         """The face in frame i; its points in frame pixels times scale. It has no texture."""
-        return portrait_of(self.points[i] * np.float32(scale))
+        xy = self.points[i] * np.float32(scale)
+        points: Points = {name: np.asarray(xy[list(index)], np.float64) for name, index in _MESH.items()}
+        for name, pairs in _BROWS.items():
+            points[name] = np.asarray(xy[np.array(pairs)].mean(axis=1), np.float64)
+        return portrait_of(np.zeros((1, 1, 3), np.uint8), points)
 
     def outline(self, i: int) -> F32:
         """The outline of the face in frame i, [36, 2] frame pixels in order."""
@@ -81,18 +85,9 @@ class Followed:
                 yield float(t), np.ascontiguousarray(frame.rgb[:h, :w])
 
 
-def portrait_of(xy: F32) -> Portrait:
-    """A portrait without texture from mesh points [478, 2]."""
-    points: Points = {name: np.asarray(xy[list(index)], np.float64) for name, index in _MESH.items()}
-    for name, pairs in _BROWS.items():
-        points[name] = np.asarray(xy[np.array(pairs)].mean(axis=1), np.float64)
-    right, left = eye_centre(points, "r"), eye_centre(points, "l")
-    distance = float(np.linalg.norm(left - right))
-    across = (left - right) / max(distance, 1e-6)
-    return Portrait(np.zeros((1, 1, 3), np.uint8), points, distance, across, np.array([-across[1], across[0]]))
-
-
-def follow(path: Path, seconds: float | None = None, progress: Callable[[int, int | None], None] | None = None) -> Followed:
+def follow(
+    path: Path, seconds: float | None = None, progress: Callable[[int, int | None], None] = lambda done, total: None
+) -> Followed:
     """Follow the largest face of a video; seconds limits how much of it is read. Calls progress with (frames read, frames in
     all, where the file says so).
 
@@ -112,15 +107,14 @@ def follow(path: Path, seconds: float | None = None, progress: Callable[[int, in
                 if times and seconds is not None and frame.t - times[0] >= seconds:
                     break
                 size = size if times else (frame.width // 2 * 2, frame.height // 2 * 2)
-                small = _thumbnail(frame)
+                small = np.asarray(cv2.resize(frame.grey, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32)
                 face = _chosen([f for f in locator.locate(frame) if f.t == frame.t], followed)
                 change = 0.0 if thumbnail is None else float(np.abs(small - thumbnail).mean())
                 cuts.append(frame.gap or change > CUT_GREY or face is None or face.id != followed)
                 followed, thumbnail = None if face is None else face.id, small
                 points.append(None if face is None else np.asarray(face.points[:, :2], np.float32))
                 times.append(frame.t)
-                if progress is not None:
-                    progress(len(times), video.expected_frames)
+                progress(len(times), video.expected_frames)
     finally:
         locator.close()
     if all(p is None for p in points):
@@ -130,10 +124,6 @@ def follow(path: Path, seconds: float | None = None, progress: Callable[[int, in
     for first, last in runs:
         xy[first:last] = _smoothed(xy[first:last])
     return Followed(path, np.array(times), size, xy, runs)
-
-
-def _thumbnail(frame: Frame) -> F32:
-    return np.asarray(cv2.resize(frame.grey, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _chosen(faces: list[Face], followed: int | None) -> Face | None:

@@ -7,7 +7,8 @@ displacement field, which goes with the mesh. Everything else stays as it was fi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,12 +16,11 @@ import numpy as np
 
 from apexstream.clips.actions import GRID_STEP, Grid, Push, both, grid_over, unit, varied, windows
 from apexstream.clips.follow import Followed, follow
-from apexstream.clips.injection_plan import plan_into
-from apexstream.clips.plan import course
+from apexstream.clips.plan import MACRO_S, MICRO_S, course, draw_actions, draw_kinds, with_frames
 from apexstream.clips.portrait import Portrait
-from apexstream.clips.spec import Action, EventTruth, IntoSpec, Truth, truth_path
-from apexstream.clips.write import encode
-from engine.errors import OutputError
+from apexstream.clips.spec import LABEL_OF, WITHOUT_DISTURBANCE, Action, ClipSpec, EventTruth, IntoSpec, Truth, truth_path
+from apexstream.clips.write import encode, sheet_row, write_sheet
+from engine.errors import InputError
 from engine.types import F32, F64, U8
 
 _WIDE, _LOW = 0.17, 0.13
@@ -46,33 +46,126 @@ _SKIN = 0.15  # distances of the eye centres over which an expression fades towa
 _INVERSIONS = 12  # at 10 px, what is left of the error is below .02 px
 _FIELD_EYE_PX = 120.0  # distance of the eyes at which the field is computed, so that its grid is fine on small faces too
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is done ("following", "writing"), frames so far, frames in all where that is known."""
+REST_S = 1.0
+"""Least time between two events, and from the start of a stretch to its first event."""
+END_S = 0.3
+"""Least time from an event to the end of its stretch."""
+_TRIES = 200
 
 
-def put_into(spec: IntoSpec, path: Path, progress: Progress | None = None, sheet: Path | None = None) -> Truth:
+def put_into(
+    spec: IntoSpec,
+    path: Path,
+    progress: Callable[[str, int, int | None], None] = lambda name, done, total: None,
+    sheet: Path | None = None,
+) -> Truth:
     """Put expressions into spec.video: an H.264 file with the video's own times, and its truth in PATH.truth.json; on request
     a contact sheet too. Sound is left out.
 
-    Raises SourceError where the video cannot be read, InputError where it shows no face or has no room for so many events,
-    OutputError where a file cannot be written.
+    progress is called with what is done ("following", "writing"), frames so far, frames in all where that is known. Raises
+    SourceError where the video cannot be read, InputError where it shows no face or has no room for so many events, OutputError
+    where a file cannot be written.
     """
-
-    def step(name: str) -> Callable[[int, int | None], None] | None:
-        return None if progress is None else lambda done, total: progress(name, done, total)
-
-    face = follow(Path(spec.video), spec.seconds, step("following"))
+    face = follow(Path(spec.video), spec.seconds, partial(progress, "following"))
     truth = plan_into(spec, face)
     injection = Injection(face, truth)
     kept = _Sheet(injection)
     pictures = injection.pictures() if sheet is None else kept.pictures()
-    write = step("writing")
-    written = None if write is None else lambda i: write(i + 1, len(face.times))
-    encode(path, pictures, size=face.size, fps=face.fps, crf=spec.crf, progress=written)
+    frames = len(face.times)
+    encode(path, pictures, size=face.size, fps=face.fps, crf=spec.crf, progress=lambda i: progress("writing", i + 1, frames))
     truth.write(truth_path(path))
     if sheet is not None:
         kept.write(sheet)
     return truth
+
+
+def plan_into(spec: IntoSpec, face: Followed) -> Truth:
+    """When which expression comes; none within REST_S of another, on a cut or where the face is not seen."""
+    rng = np.random.default_rng([spec.seed & 0xFFFFFFFF, 11])
+    length = float(face.times[-1] - face.times[0]) + 1 / face.fps
+    wanted = spec.n_events if spec.n_events is not None else round(spec.events_per_minute * length / 60)
+    lengths = [float(rng.uniform(*(MACRO_S if macro else MICRO_S))) for macro in draw_kinds(spec, wanted, rng)]
+    starts = _starts(face, lengths, rng)
+    if spec.n_events is not None and len(starts) < wanted:
+        raise InputError(
+            f"only {len(starts)} of {wanted} events fit into {spec.video}, where they keep {REST_S:g} s from each other, from "
+            "cuts and from frames without a face; ask for fewer"
+        )
+    actions = draw_actions(spec, len(starts), rng)
+    events = tuple(
+        _event(spec, face, (start, start + lengths[i]), action, rng) for (start, i), action in zip(starts, actions, strict=True)
+    )
+    eyes = [face.portrait(i).eye_distance for first, last in face.runs for i in range(first, last)]
+    described = ClipSpec(
+        fps=face.fps,
+        duration_s=length,
+        seed=spec.seed,
+        size=face.size,
+        eye_px=float(np.median(eyes)),
+        n_events=len(events),
+        actions=spec.actions,
+        macro_fraction=spec.macro_fraction,
+        crf=spec.crf,
+        **WITHOUT_DISTURBANCE,
+    )
+    return Truth(described, len(face.times), events, (), replace(spec, video=Path(spec.video).name))
+
+
+def _starts(face: Followed, lengths: list[float], rng: np.random.Generator) -> list[tuple[float, int]]:
+    """(onset in seconds, which of lengths), in order of time; those that find no place are left out. The most of a number of
+    random arrangements."""
+    best: list[tuple[float, int]] = []
+    for _ in range(_TRIES):
+        taken: list[tuple[float, int]] = []
+        for i in np.argsort([-n for n in lengths]):
+            start = _place(face, lengths[i], [(s, s + lengths[k]) for s, k in taken], rng)
+            if start is not None:
+                taken.append((start, int(i)))
+        best = max(best, taken, key=len)
+        if len(best) == len(lengths):
+            break
+    return sorted(best)
+
+
+def _place(face: Followed, length: float, taken: list[tuple[float, float]], rng: np.random.Generator) -> float | None:
+    """A random onset for an event of that length in what the others leave free; None where it fits nowhere."""
+    free: list[tuple[float, float]] = []
+    for first, last in face.runs:
+        low, end = face.times[first] + REST_S, face.times[last - 1] - END_S - length
+        for start, stop in sorted(taken):
+            if stop + REST_S <= low or start - REST_S - length >= end:
+                continue
+            free.append((low, start - REST_S - length))
+            low = stop + REST_S
+        free.append((low, end))
+    room = np.array([max(0.0, high - low) for low, high in free])
+    if not room.sum():
+        return None
+    low, high = free[int(rng.choice(len(free), p=room / room.sum()))]
+    return float(rng.uniform(low, high))
+
+
+def _event(spec: IntoSpec, face: Followed, span: tuple[float, float], action: Action, rng: np.random.Generator) -> EventTruth:
+    """An event from span[0] to span[1] seconds whose apex lies on a frame, so that its full amplitude is seen."""
+    onset, offset = span
+    macro = offset - onset >= MACRO_S[0]
+    middle = onset + (offset - onset) * float(rng.uniform(*((0.25, 0.6) if macro else (0.35, 0.6))))
+    apex = float(face.times[np.abs(face.times - middle).argmin()])
+    if not onset < apex < offset:
+        raise InputError(
+            f"{spec.video} has too few frames a second ({face.fps:.1f}) for an expression of {offset - onset:.2f} s; "
+            "ask for --macro-fraction 1"
+        )
+    event = EventTruth(
+        label=LABEL_OF[action],
+        action=action,
+        kind="macro" if macro else "micro",
+        amplitude=round(float(rng.uniform(*(spec.macro_px if macro else spec.micro_px))), 3),
+        onset_t=round(onset, 4),
+        apex_t=round(apex, 6),
+        offset_t=round(offset, 4),
+    )
+    return with_frames(event, face.times)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +195,19 @@ class Injection:
 
     def applied(self, i: int, picture: U8) -> U8:
         """Frame i with what moves in it moved; the picture itself where nothing does."""
-        for move in self.moves:
-            if move.part[i] > 0:
-                return self._warped(i, picture, move)
-        return picture
+        move = next((move for move in self.moves if move.part[i] > 0), None)
+        if move is None:
+            return picture
+        shift, (x, y) = self.displacement(i, move)
+        h, w = shift.shape[:2]
+        if not w or not h:
+            return picture
+        at_x, at_y = np.meshgrid(np.arange(x, x + w, dtype=np.float32), np.arange(y, y + h, dtype=np.float32))
+        out = picture.copy()
+        out[y : y + h, x : x + w] = cv2.remap(
+            picture, at_x - shift[..., 0], at_y - shift[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return out
 
     def displacement(self, i: int, move: Move) -> tuple[F32, tuple[int, int]]:
         """For a part of frame i, [h, w, 2]: how far what is seen at each pixel was moved, in frame px; and (x, y) of its first
@@ -127,32 +229,19 @@ class Injection:
         there = cv2.remap(moved, at_x, at_y, cv2.INTER_LINEAR)
         return np.asarray(there * np.float32(GRID_STEP / scale), np.float32), (int(low[0]), int(low[1]))
 
-    def _warped(self, i: int, picture: U8, move: Move) -> U8:
-        shift, (x, y) = self.displacement(i, move)
-        h, w = shift.shape[:2]
-        if not w or not h:
-            return picture
-        at_x, at_y = np.meshgrid(np.arange(x, x + w, dtype=np.float32), np.arange(y, y + h, dtype=np.float32))
-        part = cv2.remap(
-            picture, at_x - shift[..., 0], at_y - shift[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
-        out = picture.copy()
-        out[y : y + h, x : x + w] = part
-        return out
-
 
 def _within(outline: F64, grid: Grid) -> F64:
     """[H, W, 1] weight that is 0 at the outline [n, 2] of the face and beyond, and 1 from _SKIN within it on: hair and what is
     behind the face stay where they are."""
-    mask = np.zeros(grid.shape, np.uint8)
+    mask = np.zeros(grid.nodes.shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.round((outline - grid.origin) / GRID_STEP).astype(np.int32)], 1)
     x = np.clip(cv2.distanceTransform(mask, cv2.DIST_L2, 5) * (GRID_STEP / (_SKIN * _FIELD_EYE_PX)), 0, 1).astype(np.float64)
     return np.asarray((x * x * (3 - 2 * x))[..., None])
 
 
 def _carried(displacement: F32) -> F32:
-    """From the displacement of what lies at each node at rest to that of what is seen there after it moved; [H, W, 2] in
-    steps of the grid. (So a brow under the middle of a window moves by all of it.)"""
+    """From the displacement of what lies at each node before the motion to that of what is seen there after it;
+    [H, W, 2] in steps of the grid. (So a brow under the middle of a window moves by all of it.)"""
     rows, columns = np.mgrid[: displacement.shape[0], : displacement.shape[1]].astype(np.float32)
     seen = displacement
     for _ in range(_INVERSIONS):
@@ -193,13 +282,6 @@ class _Sheet:
         rows = []
         for k, event in enumerate(self._injection.truth.events):
             onset, filmed, apex = (self._seen[k, name] for name in ("onset", "filmed", "apex"))
-            change = np.clip(128 + 4.0 * (apex.astype(float) - filmed), 0, 255).astype(np.uint8)
-            row = np.hstack([onset, filmed, apex, change])
             title = f"{event.kind} {event.action} {event.amplitude:.1f} px at {event.apex_t:.2f} s"
-            cv2.putText(row, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-            rows.append(row)
-        sheet = np.vstack(rows) if rows else np.zeros((self.PX, 4 * self.PX, 3), np.uint8)
-        if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-            raise OutputError(
-                f"the contact sheet cannot be written to {path}; choose a writable place with a name ending in .png"
-            )
+            rows.append(sheet_row(title, (onset, filmed, apex), filmed))
+        write_sheet(path, rows or [np.zeros((self.PX, 4 * self.PX, 3), np.uint8)])

@@ -36,12 +36,8 @@ class Lid:
     unit: float
 
 
-def lids_of(face: Portrait) -> tuple[Lid, Lid]:
-    """Both eyes' lids, right and left."""
-    return _lid(face, "r"), _lid(face, "l")
-
-
-def _lid(face: Portrait, side: str) -> Lid:
+def lid_of(face: Portrait, side: str) -> Lid:
+    """The lid of the right or the left eye; side is "r" or "l"."""
     up, low = face.points[f"lid_{side}_up"], face.points[f"lid_{side}_low"]
     margin = 0.12 * face.eye_distance
     x0, y0 = (int(n) for n in np.floor(np.minimum(up.min(axis=0), low.min(axis=0)) - margin))
@@ -65,13 +61,12 @@ def _skin(opened: U8, upper: F32, lower: F32, unit: float) -> F32:
     """The patch with the eye painted over: colours run smoothly from the skin above it to the skin below, slightly darker."""
     soft = cv2.GaussianBlur(opened, (0, 0), 0.02 * unit)
     x = np.arange(len(upper), dtype=np.float32)
-    above, below = (
-        np.asarray(
-            cv2.remap(soft, x[None], row[None].astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), float
-        )[0]
-        for row in (upper - 0.05 * unit, lower + 0.06 * unit)
-    )
-    above, below = (np.asarray(cv2.GaussianBlur(a[None], (0, 0), 0.06 * unit))[0] for a in (above, below))
+
+    def colours(row: F32) -> F64:
+        there = cv2.remap(soft, x[None], row[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.GaussianBlur(there.astype(float), (0, 0), 0.06 * unit)[0], np.float64)
+
+    above, below = colours(upper - np.float32(0.05 * unit)), colours(lower + np.float32(0.06 * unit))
     y = np.arange(opened.shape[0])[:, None]
     part = np.clip((y - upper) / (lower - upper), 0, 1)[..., None]
     return np.asarray(0.95 * (above + part * (below - above)), np.float32)

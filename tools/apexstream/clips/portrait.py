@@ -7,10 +7,10 @@ measured on enlarged views.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -149,34 +149,38 @@ def eye_centre(points: Points, side: str) -> F64:
     return np.asarray((points[f"lid_{side}_up"][0] + points[f"lid_{side}_up"][-1]) / 2)
 
 
-def photograph(base: str) -> U8:
-    """[H, W, 3] RGB uint8 of "hopper" or "astronaut"; raises InputError where the package that carries it is missing."""
-    if base == "hopper":
-        return _hopper()
+def photograph(base: str, *, grey: bool = False) -> U8:
+    """[H, W, 3] RGB uint8 of "hopper" or "astronaut", or [H, W] grey; raises InputError where the package that carries it is
+    missing."""
+    package, load = {"hopper": ("matplotlib", _hopper), "astronaut": ("scikit-image", _astronaut)}[base]
     try:
-        from skimage.data import astronaut
+        return np.asarray(load(grey), np.uint8)
     except ImportError as e:
         raise InputError(
-            "the photograph 'astronaut' comes with scikit-image, which is not installed: pip install 'apexstream[clips]'"
+            f"the photograph {base!r} comes with {package}, which is not installed: pip install 'apexstream[clips]'"
         ) from e
-    load: Callable[[], U8] = astronaut
-    return np.asarray(load(), np.uint8)
 
 
-def _hopper() -> U8:
-    try:
-        import matplotlib as mpl
-    except ImportError as e:
-        raise InputError(
-            "the photograph 'hopper' comes with matplotlib, which is not installed: pip install 'apexstream[clips]'"
-        ) from e
+def _astronaut(grey: bool) -> Any:
+    from skimage.data import astronaut
+
+    load: Any = astronaut
+    picture = load()
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if grey else picture
+
+
+def _hopper(grey: bool) -> Any:
+    import matplotlib as mpl
+
     path = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     if not path.is_file():
         raise InputError(f"the installed matplotlib has no {path.name} (looked in {path.parent}); install matplotlib from PyPI")
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    # grey is the JPEG's own brightness, which RGB would round
+    kind = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), kind)
     if picture is None:
         raise InputError(f"{path} cannot be read as a picture; install matplotlib from PyPI")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    return picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 @lru_cache(maxsize=4)
@@ -188,30 +192,27 @@ def portrait(name: str, eye_px: float) -> Portrait:
     shape = RESHAPED.get(name, Reshape())
     if shape.mirrored:
         picture, points = _mirror(picture, points)
-    before = _frame_of(picture, points)
+    before = portrait_of(picture, points)
     points = {k: _forward(v, before, shape) for k, v in points.items()}
     scale = OVERSAMPLE * eye_px / float(np.linalg.norm(eye_centre(points, "l") - eye_centre(points, "r")))
     texture = _relight(_resample(before, shape, scale), points, scale, shape)
-    return _frame_of(texture, {k: (v + 0.5) * scale - 0.5 for k, v in points.items()})
+    return portrait_of(texture, {k: (v + 0.5) * scale - 0.5 for k, v in points.items()})
 
 
-def _frame_of(texture: U8, points: Points) -> Portrait:
-    r, l_ = eye_centre(points, "r"), eye_centre(points, "l")
-    distance = float(np.linalg.norm(l_ - r))
-    across = (l_ - r) / distance
+def portrait_of(texture: U8, points: Points) -> Portrait:
+    """A portrait of a texture and its points as they are."""
+    right, left = eye_centre(points, "r"), eye_centre(points, "l")
+    distance = float(np.linalg.norm(left - right))
+    across = (left - right) / max(distance, 1e-6)
     return Portrait(texture, points, distance, across, np.array([-across[1], across[0]]))
 
 
 def _mirror(picture: U8, points: Points) -> tuple[U8, Points]:
     width = picture.shape[1]
-    swap = {"_r": "_l", "_l": "_r"}
+    swap = {"r": "l", "l": "r"}
     out = {}
     for name, xy in points.items():
-        twin = name
-        for a, b in swap.items():
-            if name.endswith(a) or a + "_" in name:
-                twin = name.replace(a + "_", b + "_") if a + "_" in name else name[:-2] + b
-                break
+        twin = "_".join(swap.get(part, part) for part in name.split("_"))
         flipped = np.column_stack([width - 1 - xy[:, 0], xy[:, 1]])
         out[twin] = flipped[::-1] if name.startswith("lid") else flipped
     return np.ascontiguousarray(picture[:, ::-1]), out
@@ -229,14 +230,9 @@ def _offset(xy: F64, face: Portrait, shape: Reshape) -> F64:
         return np.asarray(np.exp(-0.5 * (((u - centre[0]) / su) ** 2 + ((v - centre[1]) / sv) ** 2)))
 
     (jaw_u, jaw_v), (_, jaw_v2) = at("jaw_l"), at("jaw_r")
-    whole = np.exp(-0.5 * ((u / 1.1) ** 4 + (v / 1.3) ** 4))
-    du = (
-        shape.jaw
-        * np.tanh(u / 0.45)
-        * np.exp(-0.5 * ((v - (jaw_v + jaw_v2) / 2) / 0.5) ** 2)
-        * np.exp(-((u / (2.2 * jaw_u)) ** 4))
-    )
-    dv = shape.length * v * whole
+    near_jaw = np.exp(-0.5 * ((v - (jaw_v + jaw_v2) / 2) / 0.5) ** 2)
+    du = shape.jaw * np.tanh(u / 0.45) * near_jaw * np.exp(-((u / (2.2 * jaw_u)) ** 4))
+    dv = shape.length * v * np.exp(-0.5 * ((u / 1.1) ** 4 + (v / 1.3) ** 4))
     dv += shape.nose * window(at("nose_tip"), 0.25, 0.22)
     for side in ("r", "l"):
         a, b = at(f"lid_{side}_up")
@@ -274,7 +270,7 @@ def _resample(face: Portrait, shape: Reshape, scale: float) -> U8:
 def _relight(texture: U8, points: Points, scale: float, shape: Reshape) -> U8:
     if shape.tone == 1 and shape.gain == 1 and shape.gradient == (0, 0):
         return texture
-    face = _frame_of(texture, {k: (v + 0.5) * scale - 0.5 for k, v in points.items()})
+    face = portrait_of(texture, {k: (v + 0.5) * scale - 0.5 for k, v in points.items()})
     h, w = texture.shape[:2]
     u, v = face.axes(np.stack(np.meshgrid(np.arange(w, dtype=float), np.arange(h, dtype=float)), axis=-1))
     light = 1 + shape.gradient[0] * np.tanh(u) + shape.gradient[1] * np.tanh(v)

@@ -1,7 +1,7 @@
 """From a spec to frames.
 
 One inverse map a frame: frame -> posed picture (sway, roll, zoom) -> face from the front (yaw, pitch over a depth map) ->
-face at rest (expressions) -> texture (with lids drawn in). Light, flicker and noise follow as on a sensor.
+neutral face (expressions) -> texture (with lids drawn in). Light, flicker and noise follow as on a sensor.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from apexstream.clips.actions import GRID_STEP, field, grid_over, lid_drop
-from apexstream.clips.lids import draw, lids_of
+from apexstream.clips.lids import draw, lid_of
 from apexstream.clips.motion import depth, motion
 from apexstream.clips.plan import closing, course, frame_times, generator, plan
-from apexstream.clips.portrait import OVERSAMPLE, Portrait, portrait
+from apexstream.clips.portrait import OVERSAMPLE, portrait
 from apexstream.clips.spec import ClipSpec
 from engine.types import F32, F64, U8
 
@@ -54,7 +54,7 @@ class Scene:
         self._nodes = self._grid.nodes.astype(np.float32)
         self._depth = depth(self.face, self._grid)
         self._texture = self.face.texture.copy()
-        self._lids = lids_of(self.face)
+        self._lids = [lid_of(self.face, side) for side in "rl"]
         self._down = closing(self.truth.blinks, self.times)
         self._drawn = 0.0
         self._moves = self._prepare()
@@ -94,16 +94,14 @@ class Scene:
 
     def frame(self, i: int) -> U8:
         """[H, W, 3] RGB uint8, frame i."""
-        self._draw_lids(float(self._down[i]))
-        map_x, map_y = self._maps(i)
-        picture = cv2.remap(self._texture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        return self._sensor(np.asarray(picture, np.uint8), i)
-
-    def _draw_lids(self, down: float) -> None:
+        down = float(self._down[i])
         if down != self._drawn:
             for lid in self._lids:
                 draw(self._texture, lid, down)
             self._drawn = down
+        map_x, map_y = self._maps(i)
+        picture = cv2.remap(self._texture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        return self._sensor(np.asarray(picture, np.uint8), i)
 
     def _maps(self, i: int) -> tuple[F32, F32]:
         a = self.placement(i).astype(np.float32)
@@ -133,16 +131,11 @@ class Scene:
         yaw, pitch = float(self.motion.yaw[i]), float(self.motion.pitch[i])
         if yaw == 0 and pitch == 0:
             return -expression
+        turn = np.asarray(np.sin(yaw) * self.face.across + np.sin(pitch) * self.face.down, np.float32)
         q = self._nodes
         for _ in range(3):
-            q = self._nodes - self._parallax(q, yaw, pitch)
+            q = self._nodes - self._sample(self._depth, q)[..., None] * turn  # weak perspective
         return q - self._sample(expression, q) - self._nodes
-
-    def _parallax(self, q: F32, yaw: float, pitch: float) -> F32:
-        """Shift of points q of the face by a turn, weak perspective."""
-        z = self._sample(self._depth, q)
-        shift = z[..., None] * np.asarray(np.sin(yaw) * self.face.across + np.sin(pitch) * self.face.down, np.float32)
-        return np.asarray(shift, np.float32)
 
     def _sample(self, values: F32, q: F32) -> F32:
         at = (q - self._grid.origin.astype(np.float32)) / np.float32(GRID_STEP)
@@ -173,8 +166,3 @@ def _noise_bank(spec: ClipSpec) -> list[np.ndarray[tuple[int, ...], np.dtype[np.
     w, h = spec.size
     shape = (h + NOISE_MARGIN, w + NOISE_MARGIN, 3)
     return [np.rint(spec.noise_sigma * rng.standard_normal(shape, np.float32)).astype(np.int16) for _ in range(4)]
-
-
-def face_of(spec: ClipSpec) -> Portrait:
-    """The face a spec renders."""
-    return portrait(spec.photo, spec.eye_px)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +23,7 @@ LABEL_OF: dict[Action, Label] = {
 }
 """Class of each facial action: AU1+2, AU4, AU6+12, AU9+10, AU15+17."""
 
-BASES = ("hopper", "astronaut")
-RESHAPES = 4
-PHOTOS = tuple(f"{base}{suffix}" for base in BASES for suffix in ("", *(f"-{i}" for i in range(1, RESHAPES + 1))))
+PHOTOS = tuple(f"{base}{suffix}" for base in ("hopper", "astronaut") for suffix in ("", "-1", "-2", "-3", "-4"))
 """Every face that can be rendered: two photographs and faces reshaped from them."""
 
 CROP_EYE_PX = 70.5
@@ -36,6 +34,11 @@ MAX_PX = 6.0
 
 MAX_INTO_PX = 12.0
 """The same for the wider windows of expressions that are put into a video."""
+
+WITHOUT_DISTURBANCE: dict[str, Any] = dict.fromkeys(
+    ("blinks_per_minute", "sway_px", "roll_deg", "zoom", "yaw_deg", "pitch_deg", "noise_sigma"), 0.0
+)
+"""Settings of a clip without blinks, head motion and noise."""
 
 INTO_ACTIONS: tuple[Action, ...] = ("brow_raise", "brow_lower", "smile", "lip_depress")
 """Actions that can be put into a video."""
@@ -83,32 +86,18 @@ class ClipSpec:
     def __post_init__(self) -> None:
         if self.photo not in PHOTOS:
             raise InputError(f"there is no face called {self.photo!r}; choose one of {', '.join(PHOTOS)}")
-        unknown = set(self.actions) - set(LABEL_OF)
-        if unknown or not self.actions:
-            raise InputError(f"actions must be some of {', '.join(LABEL_OF)}, not {', '.join(sorted(unknown)) or 'none'}")
+        _check_events(self, "actions", tuple(LABEL_OF), MAX_PX)
         if self.renderer not in ("warp-a", "warp-b"):
             raise InputError(f"the renderer is warp-a or warp-b, not {self.renderer!r}")
         if not 1 <= self.fps <= 1000 or not 0 < self.duration_s <= 24 * 3600:
             raise InputError(f"a clip has 1 to 1000 frames/s and lasts up to a day, not {self.fps} and {self.duration_s} s")
         if min(self.size) < 16 or any(n % 2 for n in self.size):
             raise InputError(f"width and height must be even and at least 16 pixels, not {self.size[0]}x{self.size[1]}")
-        for low, high in (self.micro_px, self.macro_px):
-            if not 0 < low <= high <= MAX_PX:
-                raise InputError(f"an amplitude range goes up, from above 0 to at most {MAX_PX:g} px, not {low} to {high}")
         if not 0 <= self.macro_fraction <= 1 or not 0 <= self.vfr <= 0.5:
             raise InputError(f"macro_fraction lies in 0..1 and vfr in 0..0.5, not {self.macro_fraction} and {self.vfr}")
-        if self.crf is not None and not 0 <= self.crf <= 51:
-            raise InputError(f"crf lies in 0..51 or is left out for lossless, not {self.crf}")
-        self._check_signs()
-
-    def _check_signs(self) -> None:
-        positive = ("eye_px",)
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name == "seed" or not isinstance(value, int | float):
-                continue
-            if value < 0 or (f.name in positive and value == 0):
-                raise InputError(f"{f.name} cannot be {value}; it is a size and must not be negative")
+        for name, value in vars(self).items():
+            if name != "seed" and isinstance(value, int | float) and (value < 0 or (name == "eye_px" and value == 0)):
+                raise InputError(f"{name} cannot be {value}; it is a size and must not be negative")
 
 
 @dataclass(frozen=True)
@@ -132,19 +121,22 @@ class IntoSpec:
     crf: int | None = 20
 
     def __post_init__(self) -> None:
-        unknown = set(self.actions) - set(INTO_ACTIONS)
-        if unknown or not self.actions:
-            wrong = ", ".join(sorted(unknown)) or "none"
-            raise InputError(f"actions put into a video must be some of {', '.join(INTO_ACTIONS)}, not {wrong}")
-        for low, high in (self.micro_px, self.macro_px):
-            if not 0 < low <= high <= MAX_INTO_PX:
-                raise InputError(f"an amplitude range goes up, from above 0 to at most {MAX_INTO_PX:g} px, not {low} to {high}")
+        _check_events(self, "actions put into a video", INTO_ACTIONS, MAX_INTO_PX)
         if not 0 <= self.macro_fraction <= 1 or self.events_per_minute < 0 or (self.n_events or 0) < 0:
             raise InputError("macro_fraction lies in 0..1, and the number and rate of events must not be negative")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"seconds must be above 0, not {self.seconds}")
-        if self.crf is not None and not 0 <= self.crf <= 51:
-            raise InputError(f"crf lies in 0..51 or is left out for lossless, not {self.crf}")
+
+
+def _check_events(spec: ClipSpec | IntoSpec, what: str, actions: tuple[Action, ...], most_px: float) -> None:
+    unknown = set(spec.actions) - set(actions)
+    if unknown or not spec.actions:
+        raise InputError(f"{what} must be some of {', '.join(actions)}, not {', '.join(sorted(unknown)) or 'none'}")
+    for low, high in (spec.micro_px, spec.macro_px):
+        if not 0 < low <= high <= most_px:
+            raise InputError(f"an amplitude range goes up, from above 0 to at most {most_px:g} px, not {low} to {high}")
+    if spec.crf is not None and not 0 <= spec.crf <= 51:
+        raise InputError(f"crf lies in 0..51 or is left out for lossless, not {spec.crf}")
 
 
 @dataclass(frozen=True)
@@ -190,14 +182,10 @@ class Truth:
     blinks: tuple[BlinkTruth, ...]
     into: IntoSpec | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON form: spec, frames, events, blinks, into; keys are the field names."""
-        return asdict(self)
-
     def write(self, path: Path) -> None:
-        """Write the JSON form; raises OutputError where the file cannot be written."""
+        """Write it as JSON whose keys are the field names; raises OutputError where the file cannot be written."""
         try:
-            path.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         except OSError as e:
             raise OutputError(f"the truth cannot be written to {path}: {e.strerror}; choose another place") from e
 
@@ -224,67 +212,45 @@ def truth_path(clip: Path) -> Path:
     return clip.with_suffix(".truth.json")
 
 
-def benchmark(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 30.0, **changes: Any) -> ClipSpec:
-    """Spotting's benchmark: events of every class, blinks, head motion, noise, flicker, drift and compression.
-
-    The seed also chooses the renderer (warp-a for even seeds, warp-b for odd ones) and the strength of what disturbs.
-    """
-    spec = ClipSpec(
-        photo=photo,
-        fps=fps,
-        seed=seed,
-        duration_s=duration_s,
-        renderer="warp-b" if seed % 2 else "warp-a",
-        sway_px=(5.0, 8.0, 11.0)[seed % 3],
-        noise_sigma=(2.0, 3.0, 1.5)[seed % 3],
-        flicker=(0.0, 0.01, 0.005)[seed % 3],
-        flicker_hz=(10.0, 7.3, 1.7)[seed % 3],
-        drift=(0.03, 0.0, 0.06)[seed % 3],
-        crf=(23, 20, 26)[seed % 3],
-    )
-    return replace(spec, **changes)
-
-
-def still_noisy(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 60.0, **changes: Any) -> ClipSpec:
-    """A face without expression that sways, turns and blinks under noise, flicker, drift and compression."""
-    return replace(benchmark(photo, fps, seed, duration_s), **{"n_events": 0, **changes})
-
-
-def harder(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 30.0, **changes: Any) -> ClipSpec:
-    """The benchmark with what a bad camera and a lively person add: nods, more turning, wandering light, more noise, stronger
-    compression and a varying frame rate."""
-    return replace(
-        benchmark(photo, fps, seed, duration_s),
-        **{
-            "nods_per_minute": 4.0,
-            "yaw_deg": 4.0,
-            "pitch_deg": 3.0,
-            "light_tilt": 0.06,
-            "noise_sigma": 4.0,
-            "crf": 28,
-            "vfr": 0.15,
-            **changes,
-        },
-    )
-
-
-def clean(photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 20.0, **changes: Any) -> ClipSpec:
-    """Expressions and nothing else: no blink, no head motion, no noise, no compression."""
-    still = dict.fromkeys(("blinks_per_minute", "sway_px", "roll_deg", "zoom", "yaw_deg", "pitch_deg", "noise_sigma"), 0.0)
-    settings: dict[str, Any] = {**still, "crf": None, **changes}
-    return ClipSpec(photo=photo, fps=fps, seed=seed, duration_s=duration_s, **settings)
-
-
-PRESETS = {"benchmark": benchmark, "still_noisy": still_noisy, "harder": harder, "clean": clean}
+PRESETS: dict[str, dict[str, Any]] = {
+    "benchmark": {},
+    "still_noisy": {"n_events": 0},
+    "harder": {
+        "nods_per_minute": 4.0,
+        "yaw_deg": 4.0,
+        "pitch_deg": 3.0,
+        "light_tilt": 0.06,
+        "noise_sigma": 4.0,
+        "crf": 28,
+        "vfr": 0.15,
+    },
+    "clean": {**WITHOUT_DISTURBANCE, "crf": None},
+}
+"""What distinguishes each preset from the benchmark: no expression; what a bad camera and a lively person add (nods, more
+turning, wandering light, more noise, stronger compression, a varying frame rate); expressions and nothing else."""
 
 
 def preset(
     name: str, photo: str = "hopper", fps: float = 30.0, seed: int = 0, duration_s: float = 30.0, **changes: Any
 ) -> ClipSpec:
-    """The spec of a named preset with some fields changed; raises InputError for a name or field that does not exist."""
+    """The spec of a named preset with some fields changed; raises InputError for a name or field that does not exist.
+
+    The benchmark has events of every class, blinks, head motion, noise, flicker, drift and compression. In all presets but
+    clean, the seed also chooses the renderer (warp-a for even seeds, warp-b for odd ones) and the strength of what disturbs.
+    """
     if name not in PRESETS:
         raise InputError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
     known = {f.name for f in fields(ClipSpec)}
     if set(changes) - known:
         raise InputError(f"a clip has no setting {', '.join(sorted(set(changes) - known))}")
-    return replace(PRESETS[name](photo, fps, seed, duration_s), **changes)
+    by_seed: dict[str, Any] = {
+        "renderer": "warp-b" if seed % 2 else "warp-a",
+        "sway_px": (5.0, 8.0, 11.0)[seed % 3],
+        "noise_sigma": (2.0, 3.0, 1.5)[seed % 3],
+        "flicker": (0.0, 0.01, 0.005)[seed % 3],
+        "flicker_hz": (10.0, 7.3, 1.7)[seed % 3],
+        "drift": (0.03, 0.0, 0.06)[seed % 3],
+        "crf": (23, 20, 26)[seed % 3],
+    }
+    settings = {**({} if name == "clean" else by_seed), **PRESETS[name], **changes}
+    return ClipSpec(photo=photo, fps=fps, duration_s=duration_s, seed=seed, **settings)

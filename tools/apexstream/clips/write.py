@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -78,9 +78,7 @@ def contact_sheet(spec: ClipSpec, path: Path, columns: int = 4) -> None:
         _row(scene, int(np.abs(scene.times - b.start_t).argmin()), int(np.abs(scene.times - b.closed_t).argmin()), "blink")
         for b in scene.truth.blinks[:1]
     ]
-    sheet = np.vstack(rows) if rows else scene.frame(0)
-    if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise OutputError(f"the contact sheet cannot be written to {path}; choose a writable place with a name ending in .png")
+    write_sheet(path, rows or [scene.frame(0)])
 
 
 def _row(scene: Scene, start: int, peak: int, title: str) -> U8:
@@ -88,7 +86,18 @@ def _row(scene: Scene, start: int, peak: int, title: str) -> U8:
     half = round(1.6 * scene.spec.eye_px)
     y, x = slice(max(0, h // 2 - half), h // 2 + half), slice(max(0, w // 2 - half), w // 2 + half)
     pictures = [scene.frame(i)[y, x] for i in (start, (start + peak) // 2, peak)]
-    change = np.clip(128 + 4.0 * (pictures[2].astype(float) - pictures[0]), 0, 255).astype(np.uint8)
+    return sheet_row(title, pictures, pictures[0])
+
+
+def sheet_row(title: str, pictures: Sequence[U8], before: U8) -> U8:
+    """Pictures [H, W, 3] side by side, then the difference of the last one and of before, enlarged four times."""
+    change = np.clip(128 + 4.0 * (pictures[-1].astype(float) - before), 0, 255).astype(np.uint8)
     row = np.hstack([*pictures, change])
     cv2.putText(row, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
     return np.asarray(row, np.uint8)
+
+
+def write_sheet(path: Path, rows: list[U8]) -> None:
+    """Write rows of pictures below each other as a PNG; raises OutputError where it cannot be written."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
+        raise OutputError(f"the contact sheet cannot be written to {path}; choose a writable place with a name ending in .png")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from apexstream.clips import PHOTOS, ClipSpec, preset
 from apexstream.display import table_console
 from engine.config import PipelineSettings, load_settings
-from engine.errors import ApexError, OutputError
 from lab.clip_bench.jobs import RENDERER, Job, code_version
 from lab.clip_bench.real.command import real
 from lab.clip_bench.registration import measure, registration_summary
@@ -28,8 +27,9 @@ from lab.clip_bench.tables import (
     spotting_tables,
     still_table,
 )
-from lab.clip_bench.terminal import Results, end, run_all, write_figures
+from lab.clip_bench.terminal import Results, end, make_folder, run_all, write_figures
 from lab.clip_bench.watch import Watched, watch
+from lab.command import run
 
 FACES = "hopper,hopper-1,hopper-2,astronaut,astronaut-1,astronaut-2"
 
@@ -106,19 +106,6 @@ Keep = Annotated[
 Config = Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings of the pipeline, instead of its defaults.")]
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the commands on rendered clips share."""
-
-    specs: Sequence[ClipSpec]
-    work: Callable[[Job], Any]
-    line: Callable[[Any], str]
-    workers: int
-    out: Path | None
-    keep: Path | None
-    config: Path | None
-
-
 @app.command()
 def spotting(
     *,
@@ -140,19 +127,8 @@ def spotting(
 
     Example: python -m lab.clip_bench spotting --faces hopper,astronaut --fps 30 --seeds 1,2 --out spotting.jsonl --verbose
     """
-    specs = [
-        preset(start, face, float(rate), seed, seconds)
-        for face in _words(faces)
-        for rate in _words(fps)
-        for seed in numbers(seeds)
-    ]
-    run = Run(specs, watch, lambda r: clip_line(Watched.of(r)), workers, out, keep, config)
-    results = _run(run)
-    clips = [Watched.of(r) for r in results.records]
-    console = table_console()
-    if verbose:
-        for line in miss_lines(*compare(clips)):
-            console.print(line, soft_wrap=True, markup=False)
+    specs = _specs(start, faces, fps, numbers(seeds), seconds)
+    results, clips, console = _watched(specs, verbose, workers=workers, out=out, keep=keep, config=config)
     figures = spotting_summary(clips)
     for table in (*spotting_tables(all_figures(clips)), confusion_table(figures["confusion"])):
         console.print(table)
@@ -183,18 +159,8 @@ def still(
     Example: python -m lab.clip_bench still --faces hopper,astronaut --minutes 2 --out still.jsonl
     """
     count = ceil(60 * minutes / clip_seconds)
-    specs = [
-        preset("still_noisy", face, float(rate), first_seed + k, 60 * minutes / count)
-        for face in _words(faces)
-        for rate in _words(fps)
-        for k in range(count)
-    ]
-    results = _run(Run(specs, watch, lambda r: clip_line(Watched.of(r)), workers, out, keep, config))
-    clips = [Watched.of(r) for r in results.records]
-    console = table_console()
-    if verbose:
-        for line in miss_lines(*compare(clips)):
-            console.print(line, soft_wrap=True, markup=False)
+    specs = _specs("still_noisy", faces, fps, range(first_seed, first_seed + count), 60 * minutes / count)
+    results, clips, console = _watched(specs, verbose, workers=workers, out=out, keep=keep, config=config)
     figures = still_summary(clips)
     console.print(still_table(figures))
     console.print(_common_line(figures))
@@ -222,18 +188,13 @@ def registration(
 
     Example: python -m lab.clip_bench registration --faces hopper --seeds 1 --seconds 10
     """
-    specs = [
-        preset("still_noisy", face, float(rate), seed, seconds, blinks_per_minute=0.0)
-        for face in _words(faces)
-        for rate in _words(fps)
-        for seed in numbers(seeds)
-    ]
+    specs = _specs("still_noisy", faces, fps, numbers(seeds), seconds, blinks_per_minute=0.0)
 
     def line(r: dict[str, Any]) -> str:
         ways = ", ".join(f"{way} {px['change_px']:.2f}" for way, px in r["ways"].items())
         return f"{r['photo']} {r['fps']:g} fps seed {r['seed']}: {ways} px"
 
-    results = _run(Run(specs, measure, line, workers, out, keep, config))
+    results = _run(specs, measure, line, workers=workers, out=out, keep=keep, config=config)
     figures = registration_summary(results.records)
     console = table_console()
     console.print(registration_table(figures))
@@ -243,23 +204,40 @@ def registration(
     end(results)
 
 
-def _run(run: Run) -> Results:
-    settings = PipelineSettings() if run.config is None else load_settings(run.config)
+def _specs(start: str, faces: str, fps: str, seeds: Sequence[int], seconds: float, **changes: Any) -> list[ClipSpec]:
+    return [
+        preset(start, face, float(rate), seed, seconds, **changes)
+        for face in _words(faces)
+        for rate in _words(fps)
+        for seed in seeds
+    ]
+
+
+def _watched(specs: Sequence[ClipSpec], verbose: bool, **options: Any) -> tuple[Results, list[Watched], Console]:
+    """Clips watched, their misses and false events printed where verbose; and where further tables go."""
+    results = _run(specs, watch, lambda record: clip_line(Watched.of(record)), **options)
+    clips, console = [Watched.of(record) for record in results.records], table_console()
+    for line in miss_lines(*compare(clips)) if verbose else ():
+        console.print(line, soft_wrap=True, markup=False)
+    return results, clips, console
+
+
+def _run(
+    specs: Sequence[ClipSpec],
+    work: Callable[[Job], Any],
+    line: Callable[[Any], str],
+    *,
+    workers: int,
+    out: Path | None,
+    keep: Path | None,
+    config: Path | None,
+) -> Results:
+    settings = PipelineSettings() if config is None else load_settings(config)
     with tempfile.TemporaryDirectory(prefix="bench-clips-") as temporary:
-        folder = _folder(run.keep) or Path(temporary)
+        folder = Path(temporary) if keep is None else make_folder(keep, "--keep")
         renderer = code_version(RENDERER)
-        jobs = [Job(spec, settings, folder, keep=run.keep is not None, renderer=renderer) for spec in run.specs]
-        return run_all(jobs, run.work, run.line, workers=run.workers, out=run.out, version=code_version())
-
-
-def _folder(keep: Path | None) -> Path | None:
-    if keep is None:
-        return None
-    try:
-        keep.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {keep} cannot be made: {error.strerror or error}; choose another --keep") from error
-    return keep
+        jobs = [Job(spec, settings, folder, keep=keep is not None, renderer=renderer) for spec in specs]
+        return run_all(jobs, work, line, workers=workers, out=out, version=code_version())
 
 
 def _common_line(figures: dict[str, Any]) -> str:
@@ -268,15 +246,6 @@ def _common_line(figures: dict[str, Any]) -> str:
     return f"clips: {figures['clips']}, {figures['minutes']:g} minutes; {seen}; {blinks}"
 
 
-def main() -> None:
-    """Run the command: 0 all done, 1 something failed (reported in one sentence), 2 wrong usage, 130 interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app()
-    except ApexError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(1) from error
-
-
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run(app)

@@ -13,10 +13,11 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from apexstream.clips import ClipSpec
 from engine.config import PipelineSettings
@@ -28,11 +29,9 @@ PIPELINE = ("engine", "stream/sources")
 JUDGED = (*PIPELINE, "tools/lab/clip_bench/watch.py", "tools/lab/clip_bench/registration.py", *RENDERER)
 """What a result depends on."""
 
-Result = dict[str, Any]
-
 
 class Todo(Protocol):
-    """What a worker process is given: a clip by name, with a key that is equal for equal work."""
+    """What a worker process is given."""
 
     @property
     def name(self) -> str:
@@ -41,9 +40,6 @@ class Todo(Protocol):
     @property
     def key(self) -> str:
         """Equal for equal clips judged with equal settings."""
-
-
-AnyJob = TypeVar("AnyJob", bound=Todo)
 
 
 @dataclass(frozen=True)
@@ -84,35 +80,28 @@ def code_version(parts: Sequence[str] = JUDGED) -> str:
     return total.hexdigest()[:12]
 
 
-def recorded(out: Path | None, version: str) -> tuple[dict[str, Result], int]:
+def recorded(out: Path | None, version: str) -> tuple[dict[str, Any], int]:
     """Results by key that `version` of the code wrote to out, and how many lines are of other versions or broken."""
-    if out is None or not out.exists():
-        return {}, 0
-    known, others = {}, 0
-    for line in out.read_text(encoding="utf-8").splitlines():
-        try:
+    known, lines = {}, [] if out is None or not out.exists() else out.read_text(encoding="utf-8").splitlines()
+    used = 0
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
             record = json.loads(line)
-            mine = record["version"] == version
-            key, result = record["key"], record["result"]
-        except (ValueError, KeyError, TypeError):
-            others += 1
-            continue
-        if mine:
-            known[key] = result
-        else:
-            others += 1
-    return known, others
+            if record["version"] == version:
+                known[record["key"]] = record["result"]
+                used += 1
+    return known, len(lines) - used
 
 
 def run_jobs(
-    jobs: Sequence[AnyJob],
-    work: Callable[[AnyJob], Any],
+    jobs: Sequence[Todo],
+    work: Callable[[Any], Any],
     *,
     version: str,
     out: Path | None,
     workers: int,
-    done: Callable[[AnyJob, Any], None],
-    failed: Callable[[AnyJob, ApexError], None],
+    done: Callable[[Todo, Any], None],
+    failed: Callable[[Todo, ApexError], None],
 ) -> list[Any]:
     """The result of each job that could be done, in the order of jobs; those recorded in out are taken from there.
 
@@ -122,7 +111,8 @@ def run_jobs(
     known, _ = recorded(out, version)
     open_jobs = [job for job in jobs if job.key not in known]
     if open_jobs:
-        with _LineFile(out) as lines, ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+        _append(out, b"")
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
             futures = {pool.submit(work, job): job for job in open_jobs}
             try:
                 for future in as_completed(futures):
@@ -133,7 +123,8 @@ def run_jobs(
                         failed(job, error)
                         continue
                     known[job.key] = result
-                    lines.append({"key": job.key, "version": version, "name": job.name, "result": result})
+                    line = {"key": job.key, "version": version, "name": job.name, "result": result}
+                    _append(out, json.dumps(line).encode() + b"\n")
                     done(job, result)
             except BrokenProcessPool as error:
                 raise ApexError("a worker process was killed (short of memory?); with fewer --workers, run again") from error
@@ -152,35 +143,19 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-class _LineFile:
-    """JSON lines appended to a file, each written through at once; nothing where path is None."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def __enter__(self) -> _LineFile:
-        if self._path is not None:
-            self.append(None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def append(self, record: Result | None) -> None:
-        """Adds a line; None only makes the file ready (a broken last line of a killed run is closed)."""
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a+b") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    if file.read(1) != b"\n":
-                        file.write(b"\n")
-                if record is not None:
-                    file.write(json.dumps(record).encode() + b"\n")
-        except OSError as error:
-            raise OutputError(f"{self._path} cannot be written: {error.strerror or error}; choose another --out") from error
+def _append(path: Path | None, line: bytes) -> None:
+    """Add a line to a file, made with its folder where it is missing; a last line that a killed run left broken is closed."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                file.write(b"" if file.read(1) == b"\n" else b"\n")
+            file.write(line)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another --out") from error
 
 
 def _digest(content: bytes) -> str:

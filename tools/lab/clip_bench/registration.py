@@ -16,7 +16,6 @@ what the spotter sees of a face that does nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -25,25 +24,24 @@ import numpy as np
 
 from apexstream.clips.actions import GRID_STEP, grid_over
 from apexstream.clips.motion import depth
+from apexstream.clips.portrait import eye_centre
 from apexstream.clips.render import Scene
 from apexstream.native_output import native_output_hidden
 from engine.errors import InputError
+from engine.faces.landmarks import FaceLocator
+from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, keypoints, keypoints_to_crop, similarity
+from engine.ops.tvl1 import tvl1
+from engine.registration.align import Registrar
+from engine.registration.warp import warp
 from engine.types import F64, U8, Face, Frame
 from lab.clip_bench.jobs import Job
 from lab.clip_bench.watch import rendered
+from stream.sources.file import open_video
 
 LAG_S = 0.2
 """About the rise of a micro-expression: what the crop does in this time can be taken for one."""
 WAYS = ("keypoints", "first", "registrar", "best")
 _OUTLINE = ("side", "jaw", "temple", "top")
-
-
-@dataclass(eq=False)
-class _Held:
-    """What one way made of the clip, frame by frame: points [P, 2] in crop pixels, and the crops of every LAG_S."""
-
-    points: list[F64] = field(default_factory=list)
-    crops: list[U8] = field(default_factory=list)
 
 
 def project(scene: Scene, frame: int, points: F64) -> F64:
@@ -59,16 +57,13 @@ def project(scene: Scene, frame: int, points: F64) -> F64:
 
 def facial_points(scene: Scene) -> F64:
     """[N, 2] texture px of the points inside the face: lids, brows, nose, mouth, cheeks, chin."""
-    inside = [xy for name, xy in scene.face.points.items() if not name.startswith(_OUTLINE)]
-    return np.concatenate(inside)
+    return np.concatenate([xy for name, xy in scene.face.points.items() if not name.startswith(_OUTLINE)])
 
 
+@native_output_hidden()
 def measure(job: Job) -> dict[str, Any]:
     """The figures of one clip, JSON form; run in a worker process. Raises InputError where no face is found in it."""
-    with native_output_hidden(), rendered(job) as (path, _):
-        from engine.faces.landmarks import FaceLocator
-        from stream.sources.file import open_video
-
+    with rendered(job) as (path, _):
         scene = Scene(job.spec)
         locator = FaceLocator(job.settings.landmarks)
         tracks = _Tracks(scene, max(1, round(LAG_S * job.spec.fps)))
@@ -85,11 +80,10 @@ class _Tracks:
     """Takes the frames of one clip and holds its face in all ways."""
 
     def __init__(self, scene: Scene, lag: int) -> None:
-        from engine.registration.align import Registrar
-
         self.scene, self.lag = scene, lag
         self.points = facial_points(scene)
-        self.held = {way: _Held() for way in WAYS}
+        self.held: dict[str, list[F64]] = {way: [] for way in WAYS}  # points [P, 2] in crop pixels, frame by frame
+        self.crops: dict[str, list[U8]] = {way: [] for way in WAYS}  # every LAG_S
         self.registered: list[F64] = []
         self._first: F64 | None = None
         self._registrar = Registrar()
@@ -97,8 +91,6 @@ class _Tracks:
 
     def take(self, frame: Frame, faces: list[Face]) -> None:
         """One frame; those in which the face is not followed are left out by every way."""
-        from engine.geometry import CANONICAL_KEYPOINTS, keypoints, keypoints_to_crop, similarity
-
         crop = self._registrar.register(frame, faces[0]) if faces else None
         if crop is None:
             return
@@ -109,16 +101,15 @@ class _Tracks:
         best = similarity(true, _canonical(self.scene, self.points))
         at_lag = len(self.registered) % self.lag == 0
         for way, transform in zip(WAYS, (now, self._first, crop.transform, best), strict=True):
-            held = self.held[way]
-            held.points.append(true @ transform[:, :2].T + transform[:, 2])
+            self.held[way].append(true @ transform[:, :2].T + transform[:, 2])
             if at_lag:
-                held.crops.append(crop.pixels if way == "registrar" else _cut(frame.grey, transform))
+                self.crops[way].append(crop.pixels if way == "registrar" else warp(frame.grey, transform, CROP_SIDE))
         self.registered.append(crop.motion.astype(np.float64))
         self._anchors.add(crop.anchor)
 
     def figures(self) -> dict[str, Any]:
         """By way, and for the motion of the regions."""
-        ways = {way: {**_unrest(np.stack(h.points), self.lag), **_flows(h.crops)} for way, h in self.held.items()}
+        ways = {way: {**_unrest(np.stack(self.held[way]), self.lag), **_flows(self.crops[way])} for way in WAYS}
         spec = self.scene.spec
         return {
             "photo": spec.photo,
@@ -151,22 +142,12 @@ def registration_summary(clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _canonical(scene: Scene, points: F64) -> F64:
-    """Where the points lie in a crop that frames the face at rest as the registration does: eyes where they belong."""
-    from engine.geometry import CANONICAL_KEYPOINTS, keypoints_to_crop, similarity
-
+    """Where the points lie in a crop that frames the neutral face as the registration does: eyes where they belong."""
     face = scene.face.points
-    eyes = [(face[f"lid_{s}_up"][0] + face[f"lid_{s}_up"][-1]) / 2 for s in "rl"]
+    eyes = [eye_centre(face, side) for side in "rl"]
     five = np.array([*eyes, face["nose_tip"][0], face["mouth_r"][0], face["mouth_l"][0]])
     transform = similarity(five, keypoints_to_crop(CANONICAL_KEYPOINTS).astype(np.float64))
     return np.asarray(points @ transform[:, :2].T + transform[:, 2])
-
-
-def _cut(grey: U8, transform: F64) -> U8:
-    """The crop [128, 128] that a transform frame -> crop cuts, sampled as the registration samples."""
-    from engine.geometry import CROP_SIDE
-    from engine.registration.warp import warp
-
-    return warp(grey, transform, CROP_SIDE)
 
 
 def _unrest(tracks: F64, lag: int) -> dict[str, float]:
@@ -182,7 +163,5 @@ def _unrest(tracks: F64, lag: int) -> dict[str, float]:
 
 def _flows(crops: Sequence[U8]) -> dict[str, float]:
     """flow_px: root mean square over the pairs of neighbouring crops of the mean length of their flow."""
-    from engine.ops.tvl1 import tvl1
-
     lengths = [float(np.hypot(*tvl1(a, b, backend="cpu")).mean()) for a, b in pairwise(crops)]
     return {"flow_px": round(float(np.sqrt(np.mean(np.square(lengths)))), 4)} if lengths else {"flow_px": 0.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,48 +29,8 @@ class Case:
     found: Found | None
 
 
-@dataclass(frozen=True)
-class Stray:
-    """An event that matches no truth."""
-
-    clip: Watched
-    found: Found
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Of one mark over the spotted events, ms: mean absolute error, mean signed error (late is positive)."""
-
-    absolute_ms: float
-    signed_ms: float
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One line of the report. A ratio with nothing to count is None, and so are found, precision and f1 where a group is one
-    of truths (false events have no action). class_accuracy is over the spotted events that name a class, all_class_accuracy
-    over all spotted ones (uncertain is wrong). announced_ms is the median source time from the true apex to the provisional
-    event, final_ms from the true offset to the final one."""
-
-    group: str
-    truths: int
-    found: int | None
-    tp: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    named: int
-    right: int
-    uncertain: int
-    class_accuracy: float | None
-    all_class_accuracy: float | None
-    kind_accuracy: float | None
-    onset: Timing | None
-    apex: Timing | None
-    offset: Timing | None
-    announced: int
-    announced_ms: float | None
-    final_ms: float | None
+Stray = tuple[Watched, Found]
+"""A clip and an event of it that matches no truth."""
 
 
 def intervals(clip: Watched) -> tuple[list[Interval], list[Interval]]:
@@ -86,42 +46,48 @@ def compare(clips: Iterable[Watched]) -> tuple[list[Case], list[Stray]]:
         owner = {t: p for p, t in match(*intervals(clip))}
         cases += [Case(clip, e, clip.found[owner[k]] if k in owner else None) for k, e in enumerate(clip.truths)]
         taken = set(owner.values())
-        strays += [Stray(clip, f) for k, f in enumerate(clip.found) if k not in taken]
+        strays += [(clip, f) for k, f in enumerate(clip.found) if k not in taken]
     return cases, strays
 
 
-def figures(group: str, cases: Sequence[Case], strays: Sequence[Stray] | None) -> Figures:
-    """The figures of some cases; strays None for a group of truths."""
+def figures(group: str, cases: Sequence[Case], strays: Sequence[Stray] | None) -> dict[str, Any]:
+    """One line of the report; strays None for a group of truths.
+
+    A ratio with nothing to count is None, and so are found, precision and f1 where a group is one of truths (false events have
+    no action). class_accuracy is over the spotted events that name a class, all_class_accuracy over all spotted ones (uncertain
+    is wrong). announced_ms is the median source time from the true apex to the provisional event, final_ms from the true offset
+    to the final one.
+    """
     pairs = [(c.truth, c.found) for c in cases if c.found is not None]
     named = [(e, f) for e, f in pairs if f.label != ABSTAIN]
     right = sum(e.label == f.label for e, f in named)
     announced = [1e3 * (f.announced_t - e.apex_t) for e, f in pairs if f.announced_t is not None]
     final = [1e3 * (f.final_t - e.offset_t) for e, f in pairs if not f.truncated]
     found = None if strays is None else len(pairs) + len(strays)
-    return Figures(
-        group=group,
-        truths=len(cases),
-        found=found,
-        tp=len(pairs),
-        precision=None if found is None else ratio(len(pairs), found),
-        recall=ratio(len(pairs), len(cases)),
-        f1=None if found is None else ratio(2 * len(pairs), len(cases) + found),
-        named=len(named),
-        right=right,
-        uncertain=len(pairs) - len(named),
-        class_accuracy=ratio(right, len(named)),
-        all_class_accuracy=ratio(right, len(pairs)),
-        kind_accuracy=ratio(sum(e.kind == f.kind for e, f in pairs), len(pairs)),
-        onset=_timing([f.onset - e.onset_t for e, f in pairs]),
-        apex=_timing([f.apex - e.apex_t for e, f in pairs]),
-        offset=_timing([f.offset - e.offset_t for e, f in pairs]),
-        announced=len(announced),
-        announced_ms=round(float(np.median(announced)), 1) if announced else None,
-        final_ms=round(float(np.median(final)), 1) if final else None,
-    )
+    return {
+        "group": group,
+        "truths": len(cases),
+        "found": found,
+        "tp": len(pairs),
+        "precision": None if found is None else ratio(len(pairs), found),
+        "recall": ratio(len(pairs), len(cases)),
+        "f1": None if found is None else ratio(2 * len(pairs), len(cases) + found),
+        "named": len(named),
+        "right": right,
+        "uncertain": len(pairs) - len(named),
+        "class_accuracy": ratio(right, len(named)),
+        "all_class_accuracy": ratio(right, len(pairs)),
+        "kind_accuracy": ratio(sum(e.kind == f.kind for e, f in pairs), len(pairs)),
+        "onset": _timing([f.onset - e.onset_t for e, f in pairs]),
+        "apex": _timing([f.apex - e.apex_t for e, f in pairs]),
+        "offset": _timing([f.offset - e.offset_t for e, f in pairs]),
+        "announced": len(announced),
+        "announced_ms": round(float(np.median(announced)), 1) if announced else None,
+        "final_ms": round(float(np.median(final)), 1) if final else None,
+    }
 
 
-def all_figures(clips: Sequence[Watched]) -> list[Figures]:
+def all_figures(clips: Sequence[Watched]) -> list[dict[str, Any]]:
     """Pooled; by frame rate, face and renderer; by kind, action and amplitude of the truth."""
     cases, strays = compare(clips)
     by_clip: dict[str, Callable[[Watched], Any]] = {
@@ -138,7 +104,7 @@ def all_figures(clips: Sequence[Watched]) -> list[Figures]:
     for form, of_clip in by_clip.items():
         for value in sorted({of_clip(c) for c in clips}):
             inside = [c for c in cases if of_clip(c.clip) == value]
-            lines.append(figures(form.format(value), inside, [s for s in strays if of_clip(s.clip) == value]))
+            lines.append(figures(form.format(value), inside, [s for s in strays if of_clip(s[0]) == value]))
     for form, of_truth in by_truth.items():
         for value in sorted({of_truth(c.truth) for c in cases}):
             inside = [c for c in cases if of_truth(c.truth) == value]
@@ -165,7 +131,7 @@ def spotting_summary(clips: Sequence[Watched]) -> dict[str, Any]:
     return {
         **_common(clips),
         "withdrawn": sum(c.withdrawn for c in clips),
-        "groups": [asdict(line) for line in all_figures(clips)],
+        "groups": all_figures(clips),
         "confusion": confusion(cases),
     }
 
@@ -178,13 +144,9 @@ def still_summary(clips: Sequence[Watched]) -> dict[str, Any]:
     return {**_common(clips), "groups": groups}
 
 
-def nearest(clip: Watched, start: float, end: float, among: str) -> tuple[int, float] | None:
-    """Which of the clip's "found" or "true" intervals overlaps start..end (seconds) best, and by how much; None for none."""
-    found, true = intervals(clip)
-    candidates = found if among == "found" else true
-    if not candidates:
-        return None
-    ious = overlap([Interval(start, max(end, start + SHORTEST_S))], candidates)[0]
+def nearest(start: float, end: float, candidates: Sequence[Interval]) -> tuple[int, float] | None:
+    """Which of some intervals overlaps start..end (seconds) best, and by how much; None where none does."""
+    ious = overlap([Interval(start, max(end, start + SHORTEST_S))], candidates)[0] if candidates else np.zeros(1)
     best = int(ious.argmax())
     return (best, float(ious[best])) if ious[best] > 0 else None
 
@@ -223,8 +185,9 @@ def ratio(part: float, whole: float) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def _timing(errors_s: Sequence[float]) -> Timing | None:
+def _timing(errors_s: Sequence[float]) -> dict[str, float] | None:
+    """Of one mark over the spotted events, ms: mean absolute error, mean signed error (late is positive)."""
     if not errors_s:
         return None
     errors = 1e3 * np.asarray(errors_s)
-    return Timing(round(float(np.abs(errors).mean()), 1), round(float(errors.mean()), 1))
+    return {"absolute_ms": round(float(np.abs(errors).mean()), 1), "signed_ms": round(float(errors.mean()), 1)}

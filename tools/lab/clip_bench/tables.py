@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from apexstream.clips.spec import EventTruth
-from lab.clip_bench.score import ABSTAIN, Case, Figures, Stray, Timing, nearest
+from lab.clip_bench.score import ABSTAIN, Case, Stray, compare, intervals, nearest
 from lab.clip_bench.watch import Found, Watched
 
 WAYS_IN_WORDS = {
@@ -21,25 +21,26 @@ WAYS_IN_WORDS = {
 _NEAR_BLINK_S = 0.25
 
 
-def spotting_tables(lines: Sequence[Figures]) -> list[Table]:
+def spotting_tables(lines: Sequence[Mapping[str, Any]]) -> list[Table]:
     """What was found, and how well it was named and timed."""
-    found = new_table("truths", "found", "spotted", "precision", "recall", "F1")
-    named = new_table("class right", "uncertain", "micro/macro", "onset ms", "apex ms", "offset ms", "announced after ms")
-    found.title, named.title = "spotting (overlap of at least one half)", "of the spotted; mean absolute error (mean error)"
+    counted = ("truths", "found", "spotted", "precision", "recall", "F1")
+    found = new_table(*counted, title="spotting (overlap of at least one half)")
+    columns = ("class right", "uncertain", "micro/macro", "onset ms", "apex ms", "offset ms", "announced after ms")
+    named = new_table(*columns, title="of the spotted; mean absolute error (mean error)")
     for f in lines:
-        found.add_row(f.group, str(f.truths), _cell(f.found), str(f.tp), share(f.precision), share(f.recall), share(f.f1))
-        right = f"{share(f.class_accuracy)} ({f.right}/{f.named})"
-        times = [_timing(t) for t in (f.onset, f.apex, f.offset)]
-        delay = "" if f.announced_ms is None else f"{f.announced_ms:.0f}"
-        named.add_row(f.group, right, f"{f.uncertain}/{f.tp}", share(f.kind_accuracy), *times, delay)
+        counts = ("" if f[name] is None else str(f[name]) for name in ("truths", "found", "tp"))
+        found.add_row(f["group"], *counts, *(share(f[name]) for name in ("precision", "recall", "f1")))
+        right = f"{share(f['class_accuracy'])} ({f['right']}/{f['named']})"
+        times = [_timing(f[mark]) for mark in ("onset", "apex", "offset")]
+        delay = "" if f["announced_ms"] is None else f"{f['announced_ms']:.0f}"
+        named.add_row(f["group"], right, f"{f['uncertain']}/{f['tp']}", share(f["kind_accuracy"]), *times, delay)
     return [found, named]
 
 
-def confusion_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
+def confusion_table(counts: Mapping[str, Mapping[str, int]], title: str = "class: true down, event across") -> Table:
     """True classes down, event classes across."""
     named = list(next(iter(counts.values()), {}))
-    table = new_table(*named)
-    table.title = "class: true down, event across"
+    table = new_table(*named, title=title)
     for true, row in counts.items():
         table.add_row(true, *(str(row[guess]) for guess in named))
     return table
@@ -47,36 +48,35 @@ def confusion_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
 
 def still_table(summary: Mapping[str, Any]) -> Table:
     """False events on faces without expression."""
-    table = new_table("minutes", "false events", "in 10 min", "of them micro", "withdrawn", "blinks true", "recognized")
-    table.title = "faces without expression"
+    columns = ("minutes", "false events", "in 10 min", "of them micro", "withdrawn", "blinks true", "recognized")
+    table = new_table(*columns, title="faces without expression")
     for g in summary["groups"]:
-        false = (str(g["false_events"]), f"{g['false_per_10_min']:.2f}", str(g["false_micro"]), str(g["withdrawn"]))
-        table.add_row(g["group"], f"{g['minutes']:.1f}", *false, str(g["blinks_true"]), str(g["blinks_recognized"]))
+        counts = (str(g[name]) for name in ("false_micro", "withdrawn", "blinks_true", "blinks_recognized"))
+        table.add_row(g["group"], f"{g['minutes']:.1f}", str(g["false_events"]), f"{g['false_per_10_min']:.2f}", *counts)
     return table
 
 
 def registration_table(summary: Mapping[str, Any]) -> Table:
     """Residual motion by way of holding the face."""
     lag = f"{summary['lag_s']:g} s"
-    table = new_table("true points: spread", f"change in {lag}", f"flow between crops {lag} apart")
-    table.title = "a still face, root mean square, px of the 128 px crop"
-    for way, px in summary["ways"].items():
-        table.add_row(WAYS_IN_WORDS[way], f"{px['spread_px']:.3f}", f"{px['change_px']:.3f}", f"{px['flow_px']:.3f}")
-    regions = summary["regions"]
-    table.add_row("motion reported by region", f"{regions['spread_px']:.3f}", f"{regions['change_px']:.3f}", "")
+    columns = ("true points: spread", f"change in {lag}", f"flow between crops {lag} apart")
+    table = new_table(*columns, title="a still face, root mean square, px of the 128 px crop")
+    rows = {WAYS_IN_WORDS[way]: px for way, px in summary["ways"].items()} | {"motion reported by region": summary["regions"]}
+    for name, px in rows.items():
+        table.add_row(name, *(f"{px[key]:.3f}" if key in px else "" for key in ("spread_px", "change_px", "flow_px")))
     return table
 
 
 def miss_lines(cases: Sequence[Case], strays: Sequence[Stray]) -> Iterator[str]:
     """Every miss, false event and wrong class in a sentence, clip by clip."""
     lines = [(c.clip.name, c.truth.onset_t, _case_line(c)) for c in cases]
-    lines += [(s.clip.name, s.found.onset, _stray_line(s)) for s in strays]
+    lines += [(clip.name, found.onset, _stray_line(clip, found)) for clip, found in strays]
     yield from (f"{name}: {line}" for name, _, line in sorted(lines) if line)
 
 
 def _case_line(case: Case) -> str:
     if case.found is None:
-        near = nearest(case.clip, case.truth.onset_t, case.truth.offset_t, "found")
+        near = nearest(case.truth.onset_t, case.truth.offset_t, intervals(case.clip)[0])
         reason = "nothing was found there" if near is None else f"overlap {near[1]:.2f} with {_event(case.clip.found[near[0]])}"
         return f"missed {_truth(case.truth)}; {reason}"
     if case.found.label not in (ABSTAIN, case.truth.label):
@@ -84,9 +84,8 @@ def _case_line(case: Case) -> str:
     return ""
 
 
-def _stray_line(stray: Stray) -> str:
-    found, clip = stray.found, stray.clip
-    near = nearest(clip, found.onset, found.offset, "true")
+def _stray_line(clip: Watched, found: Found) -> str:
+    near = nearest(found.onset, found.offset, intervals(clip)[1])
     if near is not None:
         return f"false {_event(found)}; overlap {near[1]:.2f} with {_truth(clip.truths[near[0]])}"
     blinks = [b for b in clip.blinks if b.start_t < found.offset + _NEAR_BLINK_S and b.end_t > found.onset - _NEAR_BLINK_S]
@@ -96,8 +95,6 @@ def _stray_line(stray: Stray) -> str:
 
 def clip_line(clip: Watched) -> str:
     """A clip done, in a sentence's length."""
-    from lab.clip_bench.score import compare
-
     cases, strays = compare([clip])
     hit = sum(c.found is not None for c in cases)
     return f"{clip.name}: {hit} of {len(cases)} spotted, {len(strays)} false; {clip.pipeline_s:.0f} s"
@@ -113,7 +110,7 @@ def _event(f: Found) -> str:
     return f"{f.label} {f.confidence:.2f} ({f.kind}, {f.intensity:.2f} px of flow, {times}{cut})"
 
 
-def new_table(*columns: str, title: str | None = None) -> Table:
+def new_table(*columns: str, title: str) -> Table:
     """An empty table: a column for the group, then the columns of figures."""
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
     table.add_column("", no_wrap=True)
@@ -122,14 +119,10 @@ def new_table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
-def _cell(value: int | None) -> str:
-    return "" if value is None else str(value)
-
-
 def share(value: float | None) -> str:
     """A share in per cent; nothing for None."""
     return "" if value is None else f"{100 * value:.1f} %"
 
 
-def _timing(timing: Timing | None) -> str:
-    return "" if timing is None else f"{timing.absolute_ms:.0f} ({timing.signed_ms:+.0f})"
+def _timing(timing: Mapping[str, float] | None) -> str:
+    return "" if timing is None else f"{timing['absolute_ms']:.0f} ({timing['signed_ms']:+.0f})"

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from engine.errors import ApexError, OutputError
-from lab.clip_bench.jobs import AnyJob, recorded, run_jobs
+from lab.clip_bench.jobs import Todo, recorded, run_jobs
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Results:
 
 
 def run_all(
-    jobs: Sequence[AnyJob],
-    work: Callable[[AnyJob], Any],
+    jobs: Sequence[Todo],
+    work: Callable[[Any], Any],
     line: Callable[[Any], str],
     *,
     workers: int,
@@ -42,29 +42,43 @@ def run_all(
 
     Raises ApexError where not one could be done.
     """
-    workers = workers or os.cpu_count() or 1
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     failures: list[str] = []
     known, others = recorded(out, version)
-    open_jobs = sum(job.key not in known for job in jobs)
-    _say_start(console, out, jobs=len(jobs), open_jobs=open_jobs, others=others, version=version)
+    todo = sum(job.key not in known for job in jobs)
+    there = f"{len(jobs) - todo} are in {out} already (same clip, same code), " if todo < len(jobs) else ""
+    console.print(f"clips: {len(jobs)}, code {version}: {there}{todo} to do")
+    if others:
+        console.print(f"{others} lines of {out} are of other code and left alone")
+    if out is None:
+        console.print("nothing is recorded; with --out FILE.jsonl a run that is stopped can go on later")
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("clips", total=open_jobs)
+        task = bar.add_task("clips", total=todo)
 
-        def done(_: AnyJob, result: Any) -> None:
+        def done(_: Todo, result: Any) -> None:
             bar.advance(task)
-            console.print(f"[{_count(bar, task, open_jobs)}] {line(result)}", markup=False, soft_wrap=True)
+            console.print(f"[{int(bar.tasks[0].completed)}/{todo}] {line(result)}")
 
-        def failed(job: AnyJob, error: ApexError) -> None:
+        def failed(job: Todo, error: ApexError) -> None:
             bar.advance(task)
             failures.append(f"{job.name}: {error}")
-            console.print(f"error: {failures[-1]}", markup=False, soft_wrap=True)
+            console.print(f"error: {failures[-1]}")
 
-        records = run_jobs(jobs, work, version=version, out=out, workers=min(workers, open_jobs or 1), done=done, failed=failed)
+        most = min(workers or os.cpu_count() or 1, todo or 1)
+        records = run_jobs(jobs, work, version=version, out=out, workers=most, done=done, failed=failed)
     if not records:
         raise ApexError("not one clip could be measured; the errors above say why")
     return Results(records, failures, version)
+
+
+def make_folder(folder: Path, option: str) -> Path:
+    """Make a folder that an option names. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be made: {error.strerror or error}; choose another {option}") from error
+    return folder
 
 
 def write_figures(path: Path | None, results: Results, figures: dict[str, Any]) -> None:
@@ -88,16 +102,3 @@ def end(results: Results) -> None:
     """Exit code 1 where a clip failed."""
     if results.failures:
         raise typer.Exit(1)
-
-
-def _count(bar: Progress, task: Any, total: int) -> str:
-    return f"{int(bar.tasks[bar.task_ids.index(task)].completed)}/{total}"
-
-
-def _say_start(console: Console, out: Path | None, *, jobs: int, open_jobs: int, others: int, version: str) -> None:
-    there = f"{jobs - open_jobs} are in {out} already (same clip, same code), " if open_jobs < jobs else ""
-    console.print(f"clips: {jobs}, code {version}: {there}{open_jobs} to do", markup=False)
-    if others:
-        console.print(f"{others} lines of {out} are of other code and left alone", markup=False)
-    if out is None:
-        console.print("nothing is recorded; with --out FILE.jsonl a run that is stopped can go on later", markup=False)

@@ -29,7 +29,6 @@ class Found:
     confidence: float
     intensity: float
     truncated: bool
-    face: int
     announced_t: float | None
     final_t: float
 
@@ -85,9 +84,10 @@ def rendered(job: Job) -> Iterator[tuple[Path, Truth]]:
             truth_file.unlink(missing_ok=True)
 
 
+@native_output_hidden()
 def watch(job: Job) -> dict[str, Any]:
     """The JSON form of `Watched` for a job; run in a worker process."""
-    with native_output_hidden(), rendered(job) as (path, truth):
+    with rendered(job) as (path, truth):
         return asdict(_watch(job, path, truth))
 
 
@@ -142,7 +142,6 @@ def _sort(events: list[Event], t: float, announced: dict[str, float], finals: li
                 confidence=round(event.confidence, 4),
                 intensity=round(event.intensity, 3),
                 truncated=event.truncated,
-                face=event.face,
                 announced_t=announced.get(event.id),
                 final_t=t,
             )

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import typer
 
-from engine.errors import ApexError
 from engine.ops.backend import Backend
 from engine.ops.tvl1 import tvl1
+from lab.command import run
 from lab.flow_bench.batch import batch_table, bench_batch
 from lab.flow_bench.cases import SIDE, cases
 from lab.flow_bench.compare import measure, report, table
@@ -39,19 +39,14 @@ def main(
         cv2.setNumThreads(1 if cpu_time else threads)
     clock = time.thread_time if cpu_time else time.perf_counter
     ours = partial(tvl1, backend=cast(Backend, backend))
-    try:
-        if batch:
-            found = bench_batch(batch)
-            typer.echo(json.dumps(asdict(found), indent=2) if as_json else batch_table(found))
-            return
-        ours(np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), np.uint8))  # load before measuring
-        samples = [measure(case, ours, clock) for number, case in enumerate(cases()) if number % every == 0]
-    except ApexError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
-    rows = report(samples)
+    if batch:
+        found = bench_batch(batch)
+        typer.echo(json.dumps(found, indent=2) if as_json else batch_table(found))
+        return
+    ours(np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), np.uint8))  # load before measuring
+    rows = report([measure(case, ours, clock) for number, case in enumerate(cases()) if number % every == 0])
     typer.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else table(rows))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,29 +26,11 @@ COMPARED = 8
 """Pairs of the batch that OpenCV and the reference solve too."""
 
 
-@dataclass(frozen=True)
-class BatchReport:
-    """Times in microseconds, the batch's as the median over rounds by the GPU's own clock; apart in pixels."""
+def bench_batch(pairs: int) -> dict[str, Any]:
+    """Solves `pairs` cases of the published set at once. Raises BackendError where there is no GPU.
 
-    device: str
-    pairs: int
-    batch_us: float
-    upload_us: float
-    inputs_us: float
-    answer_us: float
-    memory_floor_us: float | None
-    arithmetic_floor_us: float | None
-    times_floor: float | None
-    opencv_us_per_pair: float
-    times_opencv: float
-    apart_mean: float
-    apart_max: float
-    error_mean: float
-    opencv_error_mean: float
-
-
-def bench_batch(pairs: int) -> BatchReport:
-    """Solves `pairs` cases of the published set at once. Raises BackendError where there is no GPU."""
+    Times are in microseconds, the batch's as the median over rounds by the GPU's own clock; apart in pixels.
+    """
     if (reason := gpu.refusal()) is not None:
         raise BackendError(f"A batch is timed on a GPU only: {reason}")
     import torch
@@ -86,51 +67,56 @@ def _candidates(before: torch.Tensor, after: torch.Tensor) -> tuple[float, float
 
 def _report(
     name: str, device: Device | None, chosen: list[Case], flow: F32, times: tuple[float, float, float, float]
-) -> BatchReport:
+) -> dict[str, Any]:
     batch_us, upload_us, inputs_us, answer_us = times
     few = list(zip(chosen, flow, strict=True))[:COMPARED]
     apart = np.abs([f - reference.solve(c.fixed.astype(np.float32), c.moving.astype(np.float32)) for c, f in few])
     runs = [timed(partial(default_flow, c.fixed, c.moving), time.perf_counter) for c, _ in few]
     opencv_us = float(np.median([seconds for seconds, _ in runs])) * 1e6
     least = floor(device, len(chosen), SIDE, SIDE) if device else None
-    return BatchReport(
-        device=name,
-        pairs=len(chosen),
-        batch_us=batch_us,
-        upload_us=upload_us,
-        inputs_us=inputs_us,
-        answer_us=answer_us,
-        memory_floor_us=least.memory * 1e6 if least else None,
-        arithmetic_floor_us=least.arithmetic * 1e6 if least else None,
-        times_floor=batch_us / (least.seconds * 1e6) if least else None,
-        opencv_us_per_pair=opencv_us,
-        times_opencv=opencv_us * len(chosen) / batch_us,
-        apart_mean=float(apart.mean()),
-        apart_max=float(apart.max()),
-        error_mean=float(np.mean([endpoint_errors(f, c.truth).mean for c, f in few])),
-        opencv_error_mean=float(np.mean([endpoint_errors(f, c.truth).mean for (_, f), (c, _) in zip(runs, few, strict=True)])),
-    )
+    return {
+        "device": name,
+        "pairs": len(chosen),
+        "batch_us": batch_us,
+        "upload_us": upload_us,
+        "inputs_us": inputs_us,
+        "answer_us": answer_us,
+        "memory_floor_us": least.memory * 1e6 if least else None,
+        "arithmetic_floor_us": least.arithmetic * 1e6 if least else None,
+        "times_floor": batch_us / (least.seconds * 1e6) if least else None,
+        "opencv_us_per_pair": opencv_us,
+        "times_opencv": opencv_us * len(chosen) / batch_us,
+        "apart_mean": float(apart.mean()),
+        "apart_max": float(apart.max()),
+        "error_mean": float(np.mean([endpoint_errors(f, c.truth).mean for c, f in few])),
+        "opencv_error_mean": float(
+            np.mean([endpoint_errors(f, c.truth).mean for (_, f), (c, _) in zip(runs, few, strict=True)])
+        ),
+    }
 
 
 def _median_us(call: Callable[[], object]) -> float:
     return 1000 * gpu_median_ms(call, ROUNDS)
 
 
-def batch_table(report: BatchReport) -> str:
+def batch_table(report: Mapping[str, Any]) -> str:
     """The report as a markdown table."""
     least = "unknown (no entry in tools/lab/flow_bench/floor.py)"
-    if report.times_floor is not None:
-        least = f"{report.memory_floor_us:.1f} memory, {report.arithmetic_floor_us:.1f} arithmetic"
-    times = "" if report.times_floor is None else f" ({report.times_floor:.1f} x the floor)"
+    if report["times_floor"] is not None:
+        least = f"{report['memory_floor_us']:.1f} memory, {report['arithmetic_floor_us']:.1f} arithmetic"
+    times = "" if report["times_floor"] is None else f" ({report['times_floor']:.1f} x the floor)"
     rows = [
-        ("device", report.device),
-        ("batch, pictures and flow on the device", f"{report.batch_us:.0f} us for {report.pairs} pairs{times}"),
-        ("the same from and to the host's memory", f"{report.upload_us:.0f} us"),
-        ("from crops to the network's inputs, on the device", f"{report.inputs_us:.0f} us"),
-        ("from crops to probabilities", f"{report.answer_us:.0f} us"),
+        ("device", report["device"]),
+        ("batch, pictures and flow on the device", f"{report['batch_us']:.0f} us for {report['pairs']} pairs{times}"),
+        ("the same from and to the host's memory", f"{report['upload_us']:.0f} us"),
+        ("from crops to the network's inputs, on the device", f"{report['inputs_us']:.0f} us"),
+        ("from crops to probabilities", f"{report['answer_us']:.0f} us"),
         ("floor, us", least),
-        ("OpenCV's default on this host's CPU", f"{report.opencv_us_per_pair:.0f} us a pair; {report.times_opencv:.0f} x"),
-        ("apart from the reference, px", f"mean {report.apart_mean:.2g}, greatest {report.apart_max:.2g}"),
-        ("endpoint error, px", f"OpenCV {report.opencv_error_mean:.3f} → {report.error_mean:.3f}"),
+        (
+            "OpenCV's default on this host's CPU",
+            f"{report['opencv_us_per_pair']:.0f} us a pair; {report['times_opencv']:.0f} x",
+        ),
+        ("apart from the reference, px", f"mean {report['apart_mean']:.2g}, greatest {report['apart_max']:.2g}"),
+        ("endpoint error, px", f"OpenCV {report['opencv_error_mean']:.3f} → {report['error_mean']:.3f}"),
     ]
     return "\n".join(["| | |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])

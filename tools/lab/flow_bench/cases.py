@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import InputError
+from apexstream.clips.portrait import photograph
 from engine.types import F32, U8
 
 SIDE = 128
@@ -53,26 +52,11 @@ class Errors:
 
 
 def faces() -> dict[str, U8]:
-    """The faces, grey [512, 512], cut from photographs that scikit-image and matplotlib carry. Raises InputError where they
-    are missing."""
-    try:
-        import matplotlib
-        from skimage import data
-    except ImportError as error:
-        raise InputError(
-            f"the photographs come with scikit-image and matplotlib ({error}): pip install 'apexstream[clips]'"
-        ) from error
-    portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    hopper = cv2.imread(str(portrait), cv2.IMREAD_GRAYSCALE)  # the JPEG's own brightness, which RGB would round
-    if hopper is None:
-        raise InputError(f"{portrait} cannot be read; reinstall matplotlib")
-    astronaut: Any = data.astronaut
-    collins = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY)
-    cuts = {"astronaut": collins[65:185, 163:283], "hopper": hopper[110:375, 135:400]}
-    side = SIDE * FINE
-    return {
-        name: np.asarray(cv2.resize(cut, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8) for name, cut in cuts.items()
-    }
+    """The faces, grey [512, 512], cut from public-domain photographs. Raises InputError where these are missing."""
+    astronaut, hopper = (photograph(name, grey=True) for name in ("astronaut", "hopper"))
+    cuts = {"astronaut": astronaut[65:185, 163:283], "hopper": hopper[110:375, 135:400]}
+    side = (SIDE * FINE, SIDE * FINE)
+    return {name: np.asarray(cv2.resize(cut, side, interpolation=cv2.INTER_CUBIC), np.uint8) for name, cut in cuts.items()}
 
 
 def bump(x: F32, y: F32, at: tuple[float, float], sigma: float) -> F32:

@@ -14,8 +14,6 @@ from apexstream.bench.timing import Clock, timed
 from engine.types import F32, U8
 from lab.flow_bench.cases import Case, Errors, endpoint_errors
 
-Solver = Callable[[U8, U8], F32]
-
 
 @dataclass(frozen=True)
 class Row:
@@ -39,7 +37,7 @@ class Sample:
     errors: tuple[Errors, Errors]
 
 
-def measure(case: Case, ours: Solver, clock: Clock = time.perf_counter) -> Sample:
+def measure(case: Case, ours: Callable[[U8, U8], F32], clock: Clock = time.perf_counter) -> Sample:
     """Both solvers on one case, one right after the other."""
     runs = [timed(partial(solver, case.fixed, case.moving), clock) for solver in (default_flow, ours)]
     (default_s, their_flow), (ours_s, our_flow) = runs

@@ -10,7 +10,6 @@ kept; the same command goes on where it was.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from apexstream.commands import check_target, say_error
-from engine.errors import ApexError, OutputError
+from apexstream.commands import check_target
+from lab.command import run
 from training.recipe import Recipe
 
 GROUPS = 5
@@ -27,26 +26,15 @@ GROUPS = 5
 
 Change = dict[str, dict[str, Any]]
 
+BLOCKS = ((1, 1, 8), (2, 2, 2), (2, 2, 4), (2, 2, 8), (4, 4, 8), (8, 8, 8))
 VARIANTS: dict[str, dict[str, Change]] = {
     "levels": {
         "1 (one patch of 28)": {"options": {"repeats": (8,), "patch": 28}},
         "2 (patches of 14)": {"options": {"repeats": (2, 8), "patch": 14}},
         "3 (patches of 7)": {"options": {"repeats": (2, 2, 8), "patch": 7}},
     },
-    "blocks a level": {
-        "(1, 1, 8)": {"options": {"repeats": (1, 1, 8)}},
-        "(2, 2, 2)": {"options": {"repeats": (2, 2, 2)}},
-        "(2, 2, 4)": {"options": {"repeats": (2, 2, 4)}},
-        "(2, 2, 8)": {"options": {"repeats": (2, 2, 8)}},
-        "(4, 4, 8)": {"options": {"repeats": (4, 4, 8)}},
-        "(8, 8, 8)": {"options": {"repeats": (8, 8, 8)}},
-    },
-    "batch": {
-        "32": {"fit": {"batch": 32}},
-        "64": {"fit": {"batch": 64}},
-        "128": {"fit": {"batch": 128}},
-        "256": {"fit": {"batch": 256}},
-    },
+    "blocks a level": {str(repeats): {"options": {"repeats": repeats}} for repeats in BLOCKS},
+    "batch": {str(batch): {"fit": {"batch": batch}} for batch in (32, 64, 128, 256)},
 }
 """What is varied: subject -> variant -> what of the recipe it sets."""
 
@@ -58,21 +46,17 @@ def varied(recipe: Recipe, change: Change) -> Recipe:
     return Recipe.model_validate(recipe.model_copy(update={"model": model, "fit": fitted}).model_dump(mode="json"))
 
 
-def parameters(recipe: Recipe) -> int:
-    """How many one network of the recipe has."""
-    from engine.models import build
-
-    return sum(p.numel() for p in build(recipe.model.name, 3, **recipe.model.options).parameters())
-
-
 def judged(recipe: Recipe, data: Any, record: Path, seeds: Sequence[int], jobs: int) -> dict[str, Any]:
     """One variant's scores over the seeds: mean and sample standard deviation of UF1 and UAR, parameters, seconds."""
+    from engine.models import build
     from training.answers import gather
     from training.loso import evaluate
 
+    network = build(recipe.model.name, 3, **recipe.model.options)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     results = evaluate(recipe, data, record, seeds=seeds, groups=GROUPS, jobs=jobs)
     scores = [answers.scores() for answers in gather(results, data)]
-    out: dict[str, Any] = {"parameters": parameters(recipe), "seconds": round(sum(r.seconds for r in results))}
+    out: dict[str, Any] = {"parameters": parameters, "seconds": round(sum(r.seconds for r in results))}
     for name in ("uf1", "uar"):
         values = [getattr(score, name) for score in scores]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -125,18 +109,8 @@ def main(
             typer.echo(f"{subject}, {name}: {found[subject][name]}", err=True)
     typer.echo(table(found))
     if summary is not None:
-        try:
-            summary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{summary} cannot be written: {error.strerror}") from error
+        summary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ApexError as error:
-        say_error(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        say_error("stopped; finished folds are kept, the same command goes on")
-        sys.exit(1)
+    run(main)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
 
+from apexstream.commands.fetch import have_face_model
+from apexstream.native_output import native_output_hidden
+from engine.config import PipelineSettings
 from engine.errors import InputError
-from engine.spotting.features import HZ
+from engine.faces.landmarks import FaceLocator
+from engine.registration.align import Registrar
+from engine.spotting.features import HZ, mesh_features, region_displacement
+from engine.spotting.spotter import BREAK_S
 from engine.types import F64
-
-if TYPE_CHECKING:
-    from lab.clip_bench.real.folder import RealClip
-    from training.tapes import Tape
+from lab.clip_bench.real.folder import RealClip, read_clips
+from stream.sources.file import open_video
+from training.tapes import Tape, read_tapes, write_tapes
 
 FREE_OF_EXPRESSIONS = {"speech": "speech", "quiet": "quiet", "blinks": "quiet", "gestures": "quiet"}
 """Kind of a clip without expressions -> kind of its tapes."""
@@ -42,7 +46,6 @@ def tapes_of(clip: RealClip, longest_s: float) -> list[Tape]:
     Raises SourceError where the video cannot be read.
     """
     from training.judge import Known, is_micro
-    from training.tapes import Tape
 
     free = FREE_OF_EXPRESSIONS.get(clip.kind)
     kind = free if not clip.truths else "injected" if free else "rendered"
@@ -56,22 +59,12 @@ def tapes_of(clip: RealClip, longest_s: float) -> list[Tape]:
             for one in clip.truths
             if one.offset > at[0] and one.onset < at[-1]
         )
-        tapes.append(
-            Tape(
-                clip.name.replace("|", "_"), (clip.person or clip.name).replace("|", "_"), str(kind), displacement, mesh, known
-            )
-        )
+        name, person = clip.name.replace("|", "_"), (clip.person or clip.name).replace("|", "_")
+        tapes.append(Tape(name, person, str(kind), displacement, mesh, known))
     return tapes
 
 
 def _runs(path: Path, longest_s: float) -> Iterator[_Run]:
-    from engine.config import PipelineSettings
-    from engine.faces.landmarks import FaceLocator
-    from engine.registration.align import Registrar
-    from engine.spotting.features import mesh_features, region_displacement
-    from engine.spotting.spotter import BREAK_S
-    from stream.sources.file import open_video
-
     locator = FaceLocator(PipelineSettings().landmarks)
     ended: list[_Run] = []
     watched: dict[int, tuple[Registrar, _Run]] = {}
@@ -99,11 +92,6 @@ def collect(folders: Sequence[Path], into: Path, longest_s: float) -> None:
 
     Raises InputError where one person is in both splits, or a folder or clip cannot be read.
     """
-    from apexstream.commands.fetch import have_face_model
-    from apexstream.native_output import native_output_hidden
-    from lab.clip_bench.real.folder import read_clips
-    from training.tapes import write_tapes
-
     clips = [(clip, split_of(clip)) for folder in folders for clip in read_clips(folder)]
     test = {clip.person or clip.name for clip, split in clips if split == "test"}
     both = sorted(test & {clip.person or clip.name for clip, split in clips if split == "tune"})
@@ -131,8 +119,6 @@ def minutes(tapes: Sequence[Tape]) -> float:
 
 def read_split(folder: Path, split: str) -> list[Tape]:
     """The tapes below folder/split. Raises InputError where there are none."""
-    from training.tapes import read_tapes
-
     tapes = [tape for path in sorted((folder / split).glob("*.npz")) for tape in read_tapes(path)]
     if not tapes:
         raise InputError(f"there are no tapes in {folder / split}; make them with --clips")

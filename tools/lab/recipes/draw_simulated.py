@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from engine.errors import ApexError, OutputError
+from engine.errors import OutputError
 from engine.geometry import CANONICAL_KEYPOINTS
 from engine.types import F32
+from lab.command import run
+from training.datasets import CLASSES
+from training.simulate import UNIT_NAMES, Simulated, simulate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from training.simulate import Simulated
 
 CHANNELS = ("u", "v", "strain")
 DPI = 110
@@ -28,8 +29,6 @@ DPI = 110
 def draw(drawn: Simulated, examples: int) -> Figure:
     """A row for each class: its mean over all maps drawn, then its first examples with the units they clearly show."""
     from matplotlib.figure import Figure
-
-    from training.datasets import CLASSES
 
     figure = Figure(figsize=(1.02 * 3 * (1 + examples) + 0.3, 3.85), dpi=DPI, layout="constrained")
     # One subfigure a column, so that a map's three channels stand together and apart from the next map's.
@@ -48,8 +47,6 @@ def draw(drawn: Simulated, examples: int) -> Figure:
 
 
 def _units(clear: F32) -> str:
-    from training.simulate import UNIT_NAMES
-
     return ", ".join(name for name, is_clear in zip(UNIT_NAMES, clear, strict=True) if is_clear) or "no unit clearly"
 
 
@@ -74,18 +71,12 @@ def main(
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
 ) -> None:
     """Draw the classes' mean simulated maps and examples of them."""
-    from training.simulate import simulate
-
+    drawn = simulate(count, seed)
     try:
-        drawn = simulate(count, seed)
-        try:
-            draw(drawn, examples).savefig(picture, format="png")
-        except OSError as cause:
-            raise OutputError(f"the picture {picture} cannot be written: {cause.strerror or cause}") from cause
-    except ApexError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+        draw(drawn, examples).savefig(picture, format="png")
+    except OSError as cause:
+        raise OutputError(f"the picture {picture} cannot be written: {cause.strerror or cause}") from cause
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

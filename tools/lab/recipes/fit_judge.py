@@ -9,7 +9,6 @@ divided by a hash of their name.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,17 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from apexstream.commands import check_target, say_error
-from engine.errors import ApexError
+from apexstream.commands import check_target
+from engine.spotting.detections import Thresholds, detect
 from engine.spotting.features import HZ
+from engine.spotting.judge import JudgeCard, Sensitivity
 from engine.types import F32
+from lab.command import run
 from lab.recipes.collect_tapes import FREE_OF_EXPRESSIONS, collect, minutes, read_split
+from training.spotting import Interval, overlap, score
 
 if TYPE_CHECKING:
-    from engine.spotting.detections import Thresholds
-    from engine.spotting.judge import JudgeCard, Sensitivity
     from training.judge import JudgeNet
-    from training.spotting import Interval
     from training.tapes import Tape
     from training.windows import MixedWindows
 
@@ -61,8 +60,6 @@ def draw_from(tapes: Sequence[Tape], flow: Sequence[Tape]) -> MixedWindows:
 
 def measure(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> dict[str, float]:
     """On held-out tapes with their answers, by kind: false stretches a minute, or F1 of known expressions (IoU >= .5)."""
-    from training.spotting import score
-
     out = {}
     for kind in dict.fromkeys(tape.kind for tape, _ in answered):
         mine = [(tape, answers) for tape, answers in answered if tape.kind == kind]
@@ -76,24 +73,16 @@ def measure(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> dic
 
 
 def _truth(tape: Tape) -> list[Interval]:
-    from training.spotting import Interval
-
     return [Interval(one.onset, one.offset + 1) for one in tape.known]
 
 
 def _intervals(answers: F32, thresholds: Thresholds) -> list[Interval]:
-    from engine.spotting.detections import detect
-    from training.spotting import Interval
-
     return [Interval(one.start * HZ, one.end * HZ + 1) for one in detect(answers, thresholds)]
 
 
 def calibrate(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> tuple[float, float]:
     """Slope and shift from the logit of a stretch's answer to that of the chance that it overlaps a known expression, by the
     likeliest fit (Platt 1999) over held-out tapes; (1, 0) where there are too few stretches."""
-    from engine.spotting.detections import detect
-    from training.spotting import overlap
-
     logits, right = [], []
     for tape, answers in answered:
         found = detect(answers, thresholds)
@@ -115,7 +104,6 @@ def calibrate(answered: Sequence[tuple[Tape, F32]], thresholds: Thresholds) -> t
 
 def ship(net: Sequence[JudgeNet], out: Path, **known: Any) -> JudgeCard:
     """Write the network and its card, known fields and its name, licence and hash, beside it."""
-    from engine.spotting.judge import JudgeCard
     from engine.weights import sha256_of
     from training.judge import write_onnx
 
@@ -129,7 +117,6 @@ def held_out_figures(
     nets: Sequence[JudgeNet], test: Sequence[Tape]
 ) -> tuple[dict[Sensitivity, Thresholds], dict[str, float], tuple[float, float]]:
     """Thresholds by sensitivity, what networks reach with them on held-out tapes, and the calibration of their answers."""
-    from engine.spotting.detections import Thresholds
     from training.judge import answers_to
     from training.synthetic_expressions import add_expressions
     from training.tapes import rows_of
@@ -196,11 +183,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ApexError as wrong:
-        say_error(wrong)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        say_error("stopped; tapes that were written are kept, the same command goes on")
-        sys.exit(1)
+    run(main)

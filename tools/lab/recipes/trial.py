@@ -10,7 +10,6 @@ by about .01 in UF1 and .003 in likelihood. Every recipe's folds are kept; the s
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from apexstream.commands import say_error
-from engine.errors import ApexError, ConfigError
+from engine.errors import ConfigError
+from lab.command import run
 
 if TYPE_CHECKING:
     from training.answers import F64, Answers, Labels
@@ -93,11 +92,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ApexError as wrong:
-        say_error(wrong)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        say_error("stopped; finished folds are kept, the same command goes on")
-        sys.exit(1)
+    run(main)

@@ -16,16 +16,16 @@ def test_a_stream_holds_every_picture_of_the_clip(rendered_clip: Path, tmp_path:
     with open_video(rendered_clip) as video:
         count = sum(1 for _ in video)
     copy = tmp_path / "copy.ts"
-    copy.write_bytes(b"".join(part.data for part in parts))
+    copy.write_bytes(b"".join(data for _, data in parts))
     with av.open(str(copy)) as stream:
         assert sum(1 for _ in stream.decode(video=0)) == count
-    assert parts[0].due == 0 and all(a.due <= b.due for a, b in pairwise(parts))
+    assert parts[0][0] == 0 and all(a[0] <= b[0] for a, b in pairwise(parts))
 
 
 def test_pictures_come_in_real_time_and_to_each_camera_its_own(rendered_clip: Path) -> None:
     parts = parts_of(rendered_clip)
-    half = next(k for k, part in enumerate(parts) if part.due >= 0.5)
-    size = sum(len(part.data) for part in parts[: half + 1])
+    half = next(k for k, (due, _) in enumerate(parts) if due >= 0.5)
+    size = sum(len(data) for _, data in parts[: half + 1])
     with Cameras(rendered_clip, 2) as cameras:
         assert len(set(cameras.urls)) == 2
         for url in cameras.urls:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from apexstream.clips.plan import frame_times
-from apexstream.clips.render import Scene, face_of, render_frames
+from apexstream.clips.render import Scene, render_frames
 from apexstream.clips.spec import ClipSpec, preset
 from engine.types import F64
 
@@ -15,7 +15,7 @@ SMALL = ClipSpec(size=(320, 180), eye_px=45.0, duration_s=6.0, fps=30.0, n_event
 
 
 def in_frame(scene: Scene, i: int, point: str, index: int = 0) -> F64:
-    """(x, y) in frame i of a point of the face at rest seen from the front."""
+    """(x, y) in frame i of a point of the neutral face seen from the front."""
     whole = np.vstack([scene.placement(i), [0, 0, 1]])
     return np.asarray((np.linalg.inv(whole) @ [*scene.face.points[point][index], 1])[:2])
 
@@ -124,7 +124,3 @@ def test_noise_has_its_strength_and_differs_from_frame_to_frame() -> None:
 def test_any_frame_size(size: tuple[int, int]) -> None:
     scene = Scene(replace(SMALL, size=size, duration_s=4.0, n_events=1, eye_px=0.25 * min(size)))
     assert scene.frame(0).shape == (size[1], size[0], 3)
-
-
-def test_the_face_of_a_spec_is_its_photograph() -> None:
-    assert face_of(SMALL).eye_distance == pytest.approx(90.0)

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from apexstream.clips import preset, write_clip
 from engine.errors import InputError
 from lab.clip_bench.__main__ import app
+from lab.clip_bench.real.command import result_line
 from lab.clip_bench.real.folder import RealClip, TrueEvent, read_clips
 from lab.clip_bench.real.page import write_page
 from lab.clip_bench.real.score import RealResult, real_summary
-from lab.clip_bench.real.tables import result_line
 from lab.clip_bench.real.watch import strip
 
 
@@ -91,7 +91,7 @@ def test_a_labelled_clip_is_judged_by_its_surest_named_event() -> None:
         result(event(1, 2, 3), label="neutral"),
     ]
     labelled = real_summary(clips)["labelled"]
-    assert labelled["said"]["positive"] == {"negative": 0, "positive": 1, "surprise": 0, "nothing": 1}
+    assert labelled["answers"]["positive"] == {"negative": 0, "positive": 1, "surprise": 0, "nothing": 1}
     assert (labelled["uar"], labelled["neutral"], labelled["neutral_named"]) == (0.75, 2, 1)
     assert real_summary([POSING])["labelled"] is None
 
@@ -223,7 +223,7 @@ def test_clips_with_known_truth_end_to_end_and_resumed(clips: Path, tmp_path: Pa
     assert shown is not None
     assert shown.shape == (128, 512)
     onset, apex, offset, _ = np.hsplit(shown.astype(int), 4)
-    assert np.abs(apex - onset).mean() > 2 * np.abs(offset - onset).mean()  # the face is at rest again
+    assert np.abs(apex - onset).mean() > 2 * np.abs(offset - onset).mean()  # the face is neutral again
     again = CliRunner().invoke(app, [*args, "--only", "smile*"])
     assert again.exit_code == 0, again.output
     assert "0 to do" in again.output

@@ -38,4 +38,4 @@ def test_each_class_has_its_row_and_each_map_names_its_units() -> None:
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(tmp_path / "no" / "where.png"), "--count", "50", "--examples", "0"])
-    assert result.exit_code == 1 and "cannot be written" in result.output
+    assert result.exit_code == 1 and "cannot be written" in str(result.exception)

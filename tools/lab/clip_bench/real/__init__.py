@@ -3,7 +3,6 @@
 folder.py    a folder of videos, its manifest.csv, labels.csv and truth files -> clips
 watch.py     one clip through the pipeline -> its events, and a strip of pictures for each
 score.py     clips and events -> figures by kind of clip and by person
-tables.py    figures -> tables on the terminal
 page.py      clips, events and strips -> an HTML page
-command.py   the command
+command.py   the command, and figures -> tables on the terminal
 """

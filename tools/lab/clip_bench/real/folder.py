@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from apexstream.clips.spec import truth_path
+from apexstream.clips.spec import read_truth, truth_path
 from engine.errors import InputError
 
 KINDS = ("speech", "quiet", "posing", "blinks", "gestures", "crowd", "other")
@@ -102,12 +101,8 @@ def _injected(path: Path) -> list[TrueEvent]:
     """The events of a renderer's truth file; none where there is no such file."""
     if not path.is_file():
         return []
-    try:
-        events = json.loads(path.read_text(encoding="utf-8"))["events"]
-        marks = [(float(e["onset_t"]), float(e["apex_t"]), float(e["offset_t"]), str(e["label"])) for e in events]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not the truth of a rendered clip ({error}); render the clip again") from error
-    return [_in_order(TrueEvent(*mark, "injected"), str(path)) for mark in marks]
+    events = [TrueEvent(e.onset_t, e.apex_t, e.offset_t, e.label, "injected") for e in read_truth(path).events]
+    return [_in_order(event, str(path)) for event in events]
 
 
 def _in_order(event: TrueEvent, where: str) -> TrueEvent:

@@ -201,7 +201,7 @@ def _labelled(results: Sequence[RealResult]) -> dict[str, Any] | None:
     neutral = rows.get(NEUTRAL)
     return {
         "clips": len(answered),
-        "said": rows,
+        "answers": rows,
         "uar": ratio(sum(recalls), len(recalls)),
         "neutral": 0 if neutral is None else sum(neutral.values()),
         "neutral_named": 0 if neutral is None else sum(neutral.values()) - neutral["nothing"],

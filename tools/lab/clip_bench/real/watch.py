@@ -57,6 +57,7 @@ class RealJob:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@native_output_hidden()
 def watch(job: RealJob) -> dict[str, Any]:
     """The record of a clip, JSON form; run in a worker process.
 
@@ -64,11 +65,6 @@ def watch(job: RealJob) -> dict[str, Any]:
     video, pipeline_s the time of decoding and pipeline without the strips; problem describes what could not be read.
     Raises SourceError where nothing can be read of it.
     """
-    with native_output_hidden():
-        return _watch(job)
-
-
-def _watch(job: RealJob) -> dict[str, Any]:
     from engine import Pipeline
     from stream.sources.file import open_video
 
