@@ -118,15 +118,13 @@ class Service:
             version=self.version,
             evidence=lambda event: event in self.evidence,
             sent=self._sent,
-            replayed=self.metrics.replayed,
-            stored=self.metrics.stored,
+            replayed=self.metrics.replayed.inc,
+            store_seconds=self.metrics.store_seconds.observe,
         )
-        self.metrics.measure_store(
-            size=lambda: self.store.size,
-            seq=lambda: self.hub.seq,
-            problem=lambda: self.hub.problem is not None,
-            damaged=lambda: self.hub.damaged,
-        )
+        self.metrics.store_bytes.set_function(lambda: self.store.size)
+        self.metrics.seq.set_function(lambda: self.hub.seq)
+        self.metrics.problem.set_function(lambda: self.hub.problem is not None)
+        self.metrics.damaged.set_function(lambda: self.hub.damaged)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # even if nobody awaits it
         sink = LoopSink(

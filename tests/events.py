@@ -89,3 +89,9 @@ def evidence(grey: int = 0) -> Evidence:
     """What an event was recognized from: a face that becomes lighter and moves to the right."""
     onset, apex = (np.full((128, 128), grey + more, np.uint8) for more in (0, 40))
     return Evidence(onset, apex, np.full((2, 128, 128), 0.5, np.float32))
+
+
+def preview_parts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and JPEG of a preview as it is sent."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    return json.loads(data[4:end]), data[end:]

@@ -40,7 +40,7 @@ from stream.permissions import make_private, same_file
 log = logging.getLogger(__name__)
 
 EXAMINED_S = 3.0
-"""The longest that a store in use is examined; 198 MiB that are in no cache took 3.2 s. Less than `monitor.HUNG_S`."""
+"""The longest that a store in use is examined; 198 MiB that are in no cache took 3.2 s. Less than `store_threads.HUNG_S`."""
 PRUNED_AT_ONCE = 2000
 """The most events removed in one transaction, so that appending never waits long."""
 DAY_S = 86400.0

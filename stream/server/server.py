@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -43,7 +43,6 @@ from stream.server.listener import AT_ONCE, Admission, ListeningSocket, bind_all
 from stream.server.metrics import Metrics
 from stream.server.response import StaticFile, StreamedResponse, dashboard_files, refusal, text
 from stream.server.routes import Routes
-from stream.server.subscriber import SocketSubscriber, preview_wishes
 from stream.settings import ServerSettings
 
 RESPONSE_S = 60.0
@@ -88,10 +87,10 @@ class Server:
         limits = connection_limits(settings.max_connections)
         self._admission = Admission(limits, self._refusals.report, Sweep(collect_garbage).note)
         self._state = ServerState(
-            settings.messages_per_s, settings.buffer_bytes, self._refusals, self._admission, dropped=metrics.dropped
+            settings.messages_per_s, settings.buffer_bytes, self._refusals, self._admission, dropped=metrics.dropped.inc
         )
-        metrics.count_connections(lambda: self._admission.total, lambda: hub.subscribers)
-        self._subscribers: set[SocketSubscriber] = set()
+        metrics.connections.set_function(lambda: self._admission.total)
+        metrics.subscribers.set_function(lambda: hub.subscribers)
         self._wishes: Mapping[str, PreviewWish] = {}  # replaced as a whole, so that any thread may read it
         self._servers: list[Listening] = []  # one for each address of the host
 
@@ -250,21 +249,20 @@ class Server:
         if self._session is not None and connection.on_camera:
             await serve_camera(connection, self._session, count=self._metrics.picture)
             return
-        subscriber = SocketSubscriber(connection)
-        subscriber.send(self._hub.hello().encoded)
-        self._subscribers.add(subscriber)
-        following = asyncio.create_task(self._hub.follow(subscriber, connection.since))
+        connection.write(self._hub.hello().encoded)
+        since = self._hub.seq if connection.since is None else connection.since
+        following = asyncio.create_task(self._hub.follow(connection, since))
         following.add_done_callback(partial(self._joined, connection))
         try:
             async for message in connection:
-                self._receive(subscriber, message)
+                self._receive(connection, message)
         except ConnectionClosed:
             pass
         finally:
             following.cancel()
-            self._hub.leave(subscriber)
-            self._subscribers.discard(subscriber)
-            self._wishes = preview_wishes(self._subscribers)
+            self._hub.leave(connection)
+            connection.previews.clear()
+            self._wishes = preview_wishes(self.connections)
 
     def _joined(self, connection: Connection, following: asyncio.Task[None]) -> None:
         """The replay ended: reports why it failed, unless the client closed the connection."""
@@ -276,27 +274,36 @@ class Server:
         connection.write(wire.error("store", sentence).encoded)
         connection.fail("store", CloseCode.INTERNAL_ERROR, "stored events cannot be read")
 
-    def _receive(self, subscriber: SocketSubscriber, data: str | bytes) -> None:
+    def _receive(self, connection: Connection, data: str | bytes) -> None:
         try:
             message = wire.read_client(data)
             if isinstance(message, Subscribe):
-                subscriber.subscription = message
+                connection.subscription = message
             elif isinstance(message, PreviewRequest):
-                self._set_preview(subscriber, message)
+                self._set_preview(connection, message)
             else:
-                subscriber.send(wire.pong(now=time.time()).encoded)
+                connection.write(wire.pong(now=time.time()).encoded)
         except InputError as error:
-            self._refusals.report("message", subscriber.connection.address)
-            subscriber.send(wire.error("message", error).encoded)
+            self._refusals.report("message", connection.address)
+            connection.write(wire.error("message", error).encoded)
 
-    def _set_preview(self, subscriber: SocketSubscriber, request: PreviewRequest) -> None:
+    def _set_preview(self, connection: Connection, request: PreviewRequest) -> None:
         if not request.on:
-            subscriber.previews.pop(request.stream, None)
+            connection.previews.pop(request.stream, None)
         elif request.stream in self._hub.streams:
-            subscriber.previews[request.stream] = request
+            connection.previews[request.stream] = request
         else:
-            subscriber.send(wire.error("message", "there is no stream of that name").encoded)
-        self._wishes = preview_wishes(self._subscribers)
+            connection.write(wire.error("message", "there is no stream of that name").encoded)
+        self._wishes = preview_wishes(self.connections)
+
+
+def preview_wishes(connections: Iterable[Connection]) -> dict[str, PreviewWish]:
+    """By stream, the largest width and the highest rate of previews that any of the clients asks for."""
+    wishes: dict[str, PreviewWish] = {}
+    for request in (request for connection in connections for request in connection.previews.values()):
+        so_far = wishes.get(request.stream, PreviewWish(0, 0.0))
+        wishes[request.stream] = PreviewWish(max(so_far.width, request.width), max(so_far.fps, request.fps))
+    return wishes
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -17,10 +17,10 @@ import pytest
 from engine.errors import OutputError
 from stream.events import store as store_module
 from stream.events.database import FILE, LostError
-from stream.events.monitor import HUNG_S
 from stream.events.query import Reader, examine
 from stream.events.retention import CONFIRM_S, TrustedClock, Waited
 from stream.events.store import EXAMINED_S, Store
+from stream.events.store_threads import HUNG_S
 from tests.events import seqs, stored
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from engine.errors import OutputError
 from engine.text import json_line, plain
 from stream.events.formats import FORMATS, Entry
 from stream.schema import LAST_SEQ
@@ -122,16 +119,9 @@ def _write(pieces: Iterable[str], out: Path | None) -> None:
     if out is None:
         sys.stdout.writelines(pieces)
         return
-    scratch = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        scratch.replace(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+    from stream.recorded.files import write_atomically  # here, so that the command line starts without NumPy
+
+    write_atomically(out, pieces)
 
 
 def _written(form: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:

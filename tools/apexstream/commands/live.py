@@ -36,69 +36,60 @@ def _check_address(listen: str | None) -> str | None:
     return listen
 
 
-Sources = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="SOURCE",
-        help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
-        "env:NAME: the value of that environment variable, as for an address with a password.",
-        show_default=False,
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
-]
-Listen = Annotated[
-    str | None,
-    typer.Option("--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder"),
-]
-Loop = Annotated[bool, typer.Option("--loop", help="Play the files given here again when they have ended.")]
-Transport = Annotated[Literal["tcp", "udp"], typer.Option("--transport", help="Transport of the RTSP addresses given here.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option("--token-file", metavar="FILE", help="File with the token that clients must send.", show_default=False),
-]
-Certificate = Annotated[
-    Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
-]
-Key = Annotated[
-    Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
-]
-Processes = Annotated[
-    str | None,
-    typer.Option(
-        "--processes",
-        metavar="N",
-        help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
-        "fourth source on, at most one a core.",
-        show_default="auto",
-    ),
-]
-OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
-
-
 def live(
     ctx: typer.Context,
-    sources: Sources = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
+            "env:NAME: the value of that environment variable, as for an address with a password.",
+            show_default=False,
+        ),
+    ] = None,
     *,
-    config: Config = None,
-    listen: Listen = None,
-    data: Data = None,
-    loop: Loop = False,
-    transport: Transport = "tcp",
-    token_file: TokenFile = None,
-    certificate: Certificate = None,
-    key: Key = None,
-    processes: Processes = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder"),
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Play the files given here again when they have ended.")] = False,
+    transport: Annotated[
+        Literal["tcp", "udp"], typer.Option("--transport", help="Transport of the RTSP addresses given here.")
+    ] = "tcp",
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File with the token that clients must send.", show_default=False),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
+    ] = None,
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            "--processes",
+            metavar="N",
+            help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
+            "fourth source on, at most one a core.",
+            show_default="auto",
+        ),
+    ] = None,
     network: Network = None,
     sensitivity: SensitivityOption = None,
     weights: Weights = None,
-    open_page: OpenPage = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Analyse cameras, network streams and files live; serve events over websockets, and a page that shows them.
 
@@ -117,7 +108,8 @@ def live(
 
     settings = with_sources(load_live_settings(config), sources or [], loop=loop, transport=transport)
     settings = with_server(settings, listen, token_file, certificate, key)
-    settings = with_processes(settings, processes)
+    if processes is not None:
+        settings = settings.model_copy(update={"processes": number_of_processes(processes)})
     if data is not None:
         settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
     pipeline = with_engines(
@@ -207,11 +199,6 @@ def with_server(
     if certificate is not None:
         server = server.model_copy(update={"certificate": certificate, "key": key})
     return settings.model_copy(update={"server": server})
-
-
-def with_processes(settings: LiveSettings, processes: str | None) -> LiveSettings:
-    """The settings with --processes, if given. Raises BadParameter where it is invalid."""
-    return settings if processes is None else settings.model_copy(update={"processes": number_of_processes(processes)})
 
 
 def number_of_processes(given: str) -> int | Literal["auto"]:

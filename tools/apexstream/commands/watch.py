@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import sys
 from contextlib import aclosing
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apexstream.commands.events import valid_seq
-from engine.errors import InputError, OutputError
+from engine.errors import InputError
 from engine.text import json_line, plain
 from stream.schema import LAST_SEQ
 
@@ -129,11 +128,12 @@ def line(event: dict[str, Any]) -> str:
 
 async def _watch(remote: Remote, place: Place, subscription: Subscribe, show: _Printer, resume: Path | None) -> None:
     from stream.client import follow
+    from stream.recorded.files import write_atomically
 
     async with aclosing(follow(remote, place, subscription=subscription, report=show.report)) as messages:
         async for message in messages:
             if (show(message) or message["type"] == "hello") and resume is not None:
-                _save(resume, place)
+                write_atomically(resume, [json.dumps(asdict(place)), "\n"])
             if show.done:
                 return
 
@@ -164,16 +164,6 @@ def _saved_place(path: Path | None) -> Place | None:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} was not written by --resume ({error}); remove it to start without a position") from error
     return place
-
-
-def _save(path: Path, place: Place) -> None:
-    """Replace the file of `--resume` in one step."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(asdict(place)) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
 def _token(path: Path | None) -> str | None:
