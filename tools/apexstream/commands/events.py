@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from apexstream.commands.analyze import one_of
 from engine.text import json_line, plain
 from stream.events.formats import FORMATS, Entry
 from stream.schema import LAST_SEQ
@@ -54,13 +55,6 @@ VIEWS = ("table", "json")
 """Forms of `--format` besides the exports' formats: for people, and all events as one JSON array."""
 
 
-def _known_format(name: str) -> str:
-    known = (*VIEWS, *FORMATS)
-    if name not in known:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
-    return name
-
-
 def events(
     *,
     data: Annotated[
@@ -79,7 +73,9 @@ def events(
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stored before this time.")] = None,
     form: Annotated[
         str,
-        typer.Option("--format", metavar="|".join((*VIEWS, *FORMATS)), callback=_known_format, help="How to write them."),
+        typer.Option(
+            "--format", metavar="|".join((*VIEWS, *FORMATS)), callback=one_of((*VIEWS, *FORMATS)), help="How to write them."
+        ),
     ] = "table",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here, not to the terminal.")] = None,
 ) -> None:
@@ -97,7 +93,7 @@ def events(
             since,
             streams=stream or None,
             labels=label or None,
-            kinds=[str(one) for one in kind] if kind else None,
+            kinds=kind or None,
             begin=_timestamp(begin),
             end=_timestamp(end),
         )

@@ -64,12 +64,17 @@ def watch(
     """
     from stream.client import Place, Remote, socket_url
     from stream.protocol import Subscribe
+    from stream.settings import ServerSettings
 
     socket_url(url)
     place = _saved_place(resume) or Place()
     if since is not None:
         place = Place(since)
-    remote = Remote(url, _token(token_file), _tls_context(ca) if socket_url(url).startswith("wss:") else None)
+    remote = Remote(
+        url,
+        ServerSettings(token_file=token_file).access_token(),
+        _tls_context(ca) if socket_url(url).startswith("wss:") else None,
+    )
     subscription = Subscribe(types=("expression", "status"), streams=tuple(stream) if stream else None)
     show = _Printer(as_json, provisional, count)
     asyncio.run(_until_stopped(_watch(remote, place, subscription, show, resume)))
@@ -164,12 +169,6 @@ def _saved_place(path: Path | None) -> Place | None:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} was not written by --resume ({error}); remove it to start without a position") from error
     return place
-
-
-def _token(path: Path | None) -> str | None:
-    from stream.settings import ServerSettings
-
-    return ServerSettings(token_file=path).access_token()
 
 
 def _tls_context(ca: Path | None) -> ssl.SSLContext:
