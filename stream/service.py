@@ -15,8 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,11 +31,11 @@ from stream.messages import PreviewWish, SourceStatus
 from stream.permissions import warn_if_open
 from stream.process import freeze_loaded, opencv_on_one_thread
 from stream.protocol import Message
+from stream.recorded.summary import package_versions
 from stream.server.metrics import Metrics
 from stream.server.server import Server
 from stream.settings import LiveSettings
 from stream.shutdown import GracefulShutdown
-from stream.sources.kinds import parse_address
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class Service:
     def __init__(self, settings: LiveSettings, *, make: MakePipeline | None = None) -> None:
         self.settings = settings
         self.model = model_of(settings.pipeline.recognizer)
-        self.version = _version()
+        self.version = package_versions()["apexstream"] or "unknown"
         self.evidence = EvidenceStore(settings.evidence_events)
         self.metrics = Metrics()
         self._make = make
@@ -97,11 +95,6 @@ class Service:
     def events_url(self) -> str:
         """The address of the events' websocket."""
         return "ws" + self.server.url.removeprefix("http")
-
-    @property
-    def sources(self) -> list[tuple[str, str]]:
-        """Each source's name and address, without credentials."""
-        return [(source.name, parse_address(source.url).shown) for source in self.settings.sources]
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Start the parts in the order of their dependencies; the stack stops them in reverse."""
@@ -151,10 +144,9 @@ class Service:
             return
         if error is None:
             self._ready.set_result(None)
-        elif isinstance(error, ApexError):
-            self._ready.set_exception(error)
         else:
-            self._ready.set_exception(InputError(f"the analysis cannot begin ({type(error).__name__}: {error})"))
+            unexpected = InputError(f"the analysis cannot begin ({type(error).__name__}: {error})")
+            self._ready.set_exception(error if isinstance(error, ApexError) else unexpected)
 
     def _left(self, kept: float) -> float:
         """Seconds left for a stage of the shutdown when `kept` are reserved for the stages after it."""
@@ -273,10 +265,3 @@ def model_of(settings: RecognizerSettings) -> str:
 def _described(status: SourceStatus) -> str:
     size = f" ({status.width} x {status.height})" if status.state == "live" and status.width else ""
     return f"{status.state}{size}{': ' + status.detail if status.detail else ''}"
-
-
-def _version() -> str:
-    try:
-        return installed("apexstream")
-    except PackageNotFoundError:
-        return "unknown"

@@ -55,10 +55,6 @@ class EvidenceStore:
         with self._lock:
             return event in self._kept
 
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._kept)
-
 
 def flow_colours(flow: F32) -> U8:
     """A flow [2, H, W] of (u, v) in pixels as a picture [H, W, 3] RGB; white where nothing moves."""

@@ -76,8 +76,8 @@ class Hub:
     """One per service, used on its event loop alone.
 
     model and version are sent in hello. evidence says whether an event's pictures are kept. For metrics: sent is called with
-    every message sent to all, replayed with the number of stored events sent again, stored with how many were stored in how
-    many seconds. Raises OutputError where the store cannot be read.
+    every message sent to all, replayed with the number of stored events sent again, store_seconds with how long storing a
+    batch took. Raises OutputError where the store cannot be read.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Hub:
 
     def _enqueue(self, item: _Queued) -> None:
         if not item.final and (self._failure is not None or not self.backlog):
-            self._send_unstored(item)
+            self._send(item)
             return
         self._queue.append(item)
         if len(self._queue) > self._limit:
@@ -153,7 +153,7 @@ class Hub:
             if oldest.final:
                 self.lost += 1
             else:
-                self._send_unstored(oldest)
+                self._send(oldest)
         self._posted.set()
 
     # Subscribers.
@@ -289,8 +289,9 @@ class Hub:
         while True:
             self._batch = len(batch)
             events = [self._stamped(item.decided) for item in batch if item.decided is not None and item.final]
+            started = time.monotonic()
             try:
-                numbers = await self._append(events) if events else []
+                numbers = await self._threads.write(partial(self._store.append, events)) if events else []
             except OutputError as error:
                 batch = self._store_failed(error, batch)
                 if self._closing.is_set():
@@ -303,32 +304,21 @@ class Hub:
                     async with asyncio.timeout(backoff.next()):
                         await self._closing.wait()
             else:
+                if events:
+                    self._store_seconds(time.monotonic() - started)
                 self._batch = 0
                 self._report_recovery()
-                self._send_stored(batch, list(map(numbered, events, numbers)))
+                stored = map(numbered, events, numbers)
+                for item in batch:
+                    event = next(stored) if item.final else None
+                    self.seq = event["seq"] if event else self.seq
+                    self._send(item, event)
                 return True
 
-    async def _append(self, events: Sequence[dict[str, Any]]) -> list[int]:
-        started = time.monotonic()
-        numbers = await self._threads.write(partial(self._store.append, events))
-        self._store_seconds(time.monotonic() - started)
-        return numbers
-
-    def _send_stored(self, batch: Sequence[_Queued], events: Sequence[dict[str, Any]]) -> None:
-        """Send the batch in order; events are its final ones, numbered."""
-        finals = iter(events)
-        for item in batch:
-            if item.decided is not None and item.final:
-                event = next(finals)
-                self.seq = event["seq"]
-                self._publish(wire.expression(event, evidence=item.decided.evidence, source=item.source))
-            else:
-                self._send_unstored(item)
-
-    def _send_unstored(self, item: _Queued) -> None:
-        """Send what is not stored: a provisional event, or the removal of a stream."""
+    def _send(self, item: _Queued, stored: dict[str, Any] | None = None) -> None:
+        """Send an event as it was stored or, without that, as it is now; or the removal of a stream."""
         if item.decided is not None:
-            event = self._stamped(item.decided)
+            event = stored or self._stamped(item.decided)
             self._publish(wire.expression(event, evidence=item.decided.evidence, source=item.source))
         elif self.streams.pop(item.stream, None) is not None:
             self._publish(wire.removed(item.stream))
@@ -371,7 +361,7 @@ class Hub:
         self._queue = deque(item for item in self._queue if item.final)
         self._batch = len(batch)
         for item in unstored:
-            self._send_unstored(item)
+            self._send(item)
         self._report_failure(error)
         return batch
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import InvalidMessage
@@ -237,14 +237,8 @@ class Connection(ServerConnection):
 @lru_cache(maxsize=1)  # all subscribers are sent the same message in turn
 def _frame(message: str | bytes) -> bytes:
     """The websocket frame of a message, as servers send it."""
-    if isinstance(message, str):
-        return Frame(Opcode.TEXT, message.encode()).serialize(mask=False)
-    return Frame(Opcode.BINARY, message).serialize(mask=False)
-
-
-def connection_factory(state: ServerState) -> type[ServerConnection]:
-    """How `websockets` makes its connections; a class to its types, called like one."""
-    return cast("type[ServerConnection]", partial(Connection, state))
+    opcode, data = (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
+    return Frame(opcode, data).serialize(mask=False)
 
 
 def _plain(status: str, text: str) -> bytes:

@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -38,7 +38,7 @@ from stream.process import Sweep, collect_garbage
 from stream.protocol import PreviewRequest, Subscribe
 from stream.server.access import AccessControl, Need, Refusal, RefusalLog, tls_context, unknown_host
 from stream.server.camera import serve_camera
-from stream.server.connection import CLOSE_S, PAUSE_BYTES, Connection, ServerState, connection_factory
+from stream.server.connection import CLOSE_S, PAUSE_BYTES, Connection, ServerState
 from stream.server.listener import AT_ONCE, Admission, ListeningSocket, bind_all, connection_limits
 from stream.server.metrics import Metrics
 from stream.server.response import StaticFile, StreamedResponse, dashboard_files, refusal, text
@@ -132,7 +132,7 @@ class Server:
             backlog=AT_ONCE,
             process_request=self._process_request,
             select_subprotocol=_subprotocol,
-            create_connection=connection_factory(self._state),
+            create_connection=cast("type[ServerConnection]", partial(Connection, self._state)),
             compression=None,
             server_header=None,
             open_timeout=RESPONSE_S,
@@ -150,24 +150,13 @@ class Server:
         """Stop listening and close all connections with 1001; those still open after `within` seconds are reset."""
         for server in self._servers:
             server.close(code=CloseCode.GOING_AWAY, reason="the service is ending")
-        self._reset(only_new=True)
-        try:
-            async with asyncio.timeout(within):
-                await self._all_closed()
-        except TimeoutError:
-            self._reset(only_new=False)
+        for only_new, limit_s in ((True, within), (False, 1.0)):
+            self._reset(only_new=only_new)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._all_closed()
-
-    async def _all_closed(self) -> None:
-        for server in self._servers:
-            await server.wait_closed()
-
-    @property
-    def connections(self) -> Set[Connection]:
-        """The open connections, those in a TLS handshake aside."""
-        return self._state.open
+                async with asyncio.timeout(limit_s):
+                    for server in self._servers:
+                        await server.wait_closed()
+                return
 
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """The largest size and the highest rate of previews of stream that any client asks for; from any thread."""
@@ -189,7 +178,8 @@ class Server:
         if connection.refused is not None:
             return self._refuse(connection, connection.refused)
         upgrade = any("websocket" in value.lower() for value in request.headers.get_all("Upgrade"))
-        refused = self._access.check(request.headers, self._need(path, upgrade=upgrade), connection.address)
+        need: Need = ("camera" if path == "/camera" else "socket") if upgrade else self._routes.need(path)
+        refused = self._access.check(request.headers, need, connection.address)
         if refused is not None:
             return self._refuse(connection, refused, path)
         return self._accept_socket(connection, path, query) if upgrade else await self._respond(connection, request)
@@ -197,11 +187,6 @@ class Server:
     def _refuse(self, connection: Connection, refused: Refusal, path: str = "") -> Response:
         self._refusals.report(refused.reason, connection.address, path)
         return refusal(refused)
-
-    def _need(self, path: str, *, upgrade: bool) -> Need:
-        if not upgrade:
-            return self._routes.need(path)
-        return "camera" if path == "/camera" else "socket"
 
     async def _respond(self, connection: Connection, request: Request) -> Response:
         response = await self._routes.respond(request)
@@ -233,7 +218,7 @@ class Server:
             self._refusals.report("path", connection.address, path)
             return text(404, "There is no websocket at this path.")
         connection.on_camera = path == "/camera"
-        if sum(one.on_camera for one in self.connections) > MOST_CAMERAS:
+        if sum(one.on_camera for one in self._state.open) > MOST_CAMERAS:
             connection.on_camera = False
             return self._refuse(connection, Refusal(503, "crowded", "Too many cameras are connected; try again later."), path)
         try:
@@ -262,7 +247,7 @@ class Server:
             following.cancel()
             self._hub.leave(connection)
             connection.previews.clear()
-            self._wishes = preview_wishes(self.connections)
+            self._wishes = preview_wishes(self._state.open)
 
     def _joined(self, connection: Connection, following: asyncio.Task[None]) -> None:
         """The replay ended: reports why it failed, unless the client closed the connection."""
@@ -294,7 +279,7 @@ class Server:
             connection.previews[request.stream] = request
         else:
             connection.write(wire.error("message", "there is no stream of that name").encoded)
-        self._wishes = preview_wishes(self.connections)
+        self._wishes = preview_wishes(self._state.open)
 
 
 def preview_wishes(connections: Iterable[Connection]) -> dict[str, PreviewWish]:

@@ -14,7 +14,7 @@ from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.messages import Acted, Preview, Signal, SourceStatus
 from stream.protocol import Message, Subscribe
-from tests.events import decided, stored
+from tests.events import decided, read, stored
 from tests.subscribing import Client, on_a_loop, running
 
 LIVE = SourceStatus("lobby", "webcam", "live")
@@ -33,7 +33,7 @@ def test_a_final_event_is_stored_numbered_and_sent(store: Store) -> None:
             assert "seq" not in provisional
             assert (final["seq"], final["state"], final["id"]) == (1, "final", provisional["id"])
             assert 0 <= final["latency_ms"] < 60_000
-            assert store.since(0) == [final], "what is sent is what is kept"
+            assert read(store) == [final], "what is sent is what is kept"
 
     on_a_loop(body)
 
@@ -347,7 +347,7 @@ def test_the_queue_is_stored_before_the_end(store: Store) -> None:
                 hub.post(decided(number))
 
     on_a_loop(body)
-    assert len(store.since(0)) == 200
+    assert len(read(store)) == 200
 
 
 def test_a_replay_during_shutdown_fails(store: Store) -> None:
@@ -392,7 +392,7 @@ def test_old_events_are_removed_while_it_runs(tmp_path: Path) -> None:
             store.append([stored(1), stored(2)])
             async with running(store):
                 client = Client()
-                await client.until(lambda: store.since(0) == [])
+                await client.until(lambda: read(store) == [])
 
     on_a_loop(body)
 

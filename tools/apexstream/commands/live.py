@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ from engine.text import plain_lines
 
 if TYPE_CHECKING:
     from stream.service import Service
-    from stream.settings import LiveSettings, ServerSettings
+    from stream.settings import LiveSettings
 
 DEFAULT_LISTEN = "127.0.0.1:8765"
 """The same as in `stream.settings`, whose imports would slow --help down."""
@@ -190,15 +190,14 @@ def with_server(
     """The settings with the server options of the command line."""
     if (certificate is None) != (key is None):
         raise typer.BadParameter("--certificate and --key go together: give both")
-    server: ServerSettings = settings.server
+    given: dict[str, Any] = {}
     if listen is not None:
-        host, port = split_address(listen)
-        server = server.model_copy(update={"host": host, "port": port})
+        given["host"], given["port"] = split_address(listen)
     if token_file is not None:
-        server = server.model_copy(update={"token": None, "token_file": token_file})
+        given |= {"token": None, "token_file": token_file}
     if certificate is not None:
-        server = server.model_copy(update={"certificate": certificate, "key": key})
-    return settings.model_copy(update={"server": server})
+        given |= {"certificate": certificate, "key": key}
+    return settings.model_copy(update={"server": settings.server.model_copy(update=given)})
 
 
 def number_of_processes(given: str) -> int | Literal["auto"]:
@@ -230,14 +229,16 @@ class _PlainFormatter(logging.Formatter):
 
 def announce(service: Service, *, open_page: bool) -> None:
     """Print the addresses of page and events, the sources, and where events are stored."""
+    from stream.sources.kinds import parse_address
+
     stored = service.hub.seq
     kept = f"{stored} so far" if stored else "none yet"
     say(f"apexstream {service.version}, {service.model}")
     say(f"  page     {service.url}")
     say(f"  events   {service.events_url} (apexstream watch {service.events_url})")
-    for index, (name, where) in enumerate(service.sources):
-        say(f"  {'' if index else 'sources':8} {name}: {where}")
-    if not service.sources:
+    for index, source in enumerate(service.settings.sources):
+        say(f"  {'' if index else 'sources':8} {source.name}: {parse_address(source.url).shown}")
+    if not service.settings.sources:
         say("  sources  none given: open the page and show this device's camera")
     say(f"  stored   {service.store.path} ({kept})")
     say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")

@@ -81,15 +81,11 @@ def watch(
 
 
 class _Printer:
-    """Prints messages; done once it has printed count final events."""
+    """Prints messages; left says how many of count final events are still to come, None where there is no count."""
 
     def __init__(self, as_json: bool, provisional: bool, count: int | None) -> None:
-        self._as_json, self._provisional, self._left = as_json, provisional, count
+        self._as_json, self._provisional, self.left = as_json, provisional, count
         self._states: dict[str, tuple[str, str]] = {}
-
-    @property
-    def done(self) -> bool:
-        return self._left == 0
 
     def __call__(self, message: dict[str, Any]) -> bool:
         """Print a message, if it is one to print; returns whether it was a final event."""
@@ -97,26 +93,26 @@ class _Printer:
         if kind == "status":
             self._report_state(message["stream"], message["state"], message["detail"])
         elif kind == "error":
-            self.report(message["message"])
+            _report(message["message"])
         if kind != "expression":
             return False
         final = message["state"] == "final"
         if final or self._provisional:
             print(json_line(message) if self._as_json else plain(line(message)), flush=True)
-        if final and self._left is not None:
-            self._left -= 1
+        if final and self.left is not None:
+            self.left -= 1
         return bool(final)
 
     def _report_state(self, stream: str, state: str, detail: str) -> None:
         """A source's state, where it changed; statuses are sent every second."""
         if self._states.get(stream) != (state, detail):
             self._states[stream] = state, detail
-            self.report(f"{stream} is {state}: {detail}" if detail else f"{stream} is {state}")
+            _report(f"{stream} is {state}: {detail}" if detail else f"{stream} is {state}")
 
-    @staticmethod
-    def report(sentence: str) -> None:
-        """Print what is no event to standard error."""
-        print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
+
+def _report(sentence: str) -> None:
+    """Print what is no event to standard error."""
+    print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def line(event: dict[str, Any]) -> str:
@@ -135,11 +131,11 @@ async def _watch(remote: Remote, place: Place, subscription: Subscribe, show: _P
     from stream.client import follow
     from stream.recorded.files import write_atomically
 
-    async with aclosing(follow(remote, place, subscription=subscription, report=show.report)) as messages:
+    async with aclosing(follow(remote, place, subscription=subscription, report=_report)) as messages:
         async for message in messages:
             if (show(message) or message["type"] == "hello") and resume is not None:
                 write_atomically(resume, [json.dumps(asdict(place)), "\n"])
-            if show.done:
+            if show.left == 0:
                 return
 
 
