@@ -104,7 +104,7 @@ class Service:
             warn_if_open(self.settings.server.key)
         keep = self.settings.store
         self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes, recreate=keep.recreate)
-        stack.callback(lambda: self.hub.when_store_released(self.store.close))
+        stack.callback(lambda: self.hub.threads.when_released(self.store.close))
         self.hub = Hub(
             self.store,
             model=self.model,
@@ -117,7 +117,7 @@ class Service:
         self.metrics.store_bytes.set_function(lambda: self.store.size)
         self.metrics.seq.set_function(lambda: self.hub.seq)
         self.metrics.problem.set_function(lambda: self.hub.problem is not None)
-        self.metrics.damaged.set_function(lambda: self.hub.damaged)
+        self.metrics.damaged.set_function(lambda: self.hub.threads.damaged)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # even if nobody awaits it
         sink = LoopSink(
@@ -183,11 +183,12 @@ class Service:
 
     def _on_status(self, status: SourceStatus) -> None:
         """Log a source's status where its state changed, and pass it on."""
-        state = f"{status.state}: {status.detail}" if status.detail else status.state
-        if self._states.get(status.stream) != state:
-            self._states[status.stream] = state
-            failing = status.state in ("stalled", "reconnecting")
-            log.log(logging.WARNING if failing else logging.INFO, "%s: %s", status.stream, _described(status))
+        detail = f": {status.detail}" if status.detail else ""
+        if self._states.get(status.stream) != status.state + detail:
+            self._states[status.stream] = status.state + detail
+            size = f" ({status.width} x {status.height})" if status.state == "live" and status.width else ""
+            level = logging.WARNING if status.state in ("stalled", "reconnecting") else logging.INFO
+            log.log(level, "%s: %s%s%s", status.stream, status.state, size, detail)
         self.metrics.status(status)
         self.hub.post(status)
 
@@ -260,8 +261,3 @@ def _event_of(shutdown: GracefulShutdown) -> asyncio.Event:
 def model_of(settings: RecognizerSettings) -> str:
     """The network's name and content, as events carry it. Raises WeightsError where there is none."""
     return load_card(settings.weights or weights_for(settings.network)).model_id
-
-
-def _described(status: SourceStatus) -> str:
-    size = f" ({status.width} x {status.height})" if status.state == "live" and status.width else ""
-    return f"{status.state}{size}{': ' + status.detail if status.detail else ''}"

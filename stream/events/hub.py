@@ -99,7 +99,7 @@ class Hub:
         self._store = store
         self._failure: OutputError | None = None
         self._batch = 0  # events that are being stored
-        self._threads = StoreThreads(store)
+        self.threads = StoreThreads(store)
         self._model, self._version = model, version
         self._evidence, self._sent, self._replayed, self._store_seconds = evidence, sent, replayed, store_seconds
         self._limit, self._heartbeat_s = backlog, heartbeat_s
@@ -111,11 +111,6 @@ class Hub:
     def backlog(self) -> int:
         """Events that are queued or being stored."""
         return self._batch + len(self._queue)
-
-    @property
-    def damaged(self) -> int:
-        """Stored events that were skipped so far because they cannot be read."""
-        return self._threads.damaged
 
     @property
     def subscribers(self) -> int:
@@ -236,9 +231,9 @@ class Hub:
         if isinstance(self._failure, LostError):
             raise OutputError(str(self.problem))
         try:
-            return await self._threads.since(since, **bounds)
+            return await self.threads.since(since, **bounds)
         except OutputError:
-            self._threads.suspect()
+            self.threads.suspect()
             raise
 
     # Running.
@@ -248,7 +243,7 @@ class Hub:
 
         Cancelled, it ends at once; a store that hangs then hangs on a thread that nothing waits for.
         """
-        monitoring = self._threads.monitor(failed=self._check_failed, hung=self._report_failure, passed=self._check_passed)
+        monitoring = self.threads.monitor(failed=self._check_failed, hung=self._report_failure, passed=self._check_passed)
         try:
             async with asyncio.TaskGroup() as group:
                 others = [group.create_task(work) for work in (self._send_heartbeats(), self._prune(), monitoring)]
@@ -257,20 +252,16 @@ class Hub:
                     task.cancel()
         finally:
             self._closing.set()
-            self._threads.shut_down()
+            self.threads.shut_down()
             if self._queue:
                 log.error("%s; the service ends and they are lost", self.problem)
-        await self._threads.released()
+        await self.threads.released()
 
     def close(self) -> None:
         """Let `run` store what is queued, with one more attempt where the store fails, and return."""
         self._closing.set()
-        self._threads.refuse_reads()
+        self.threads.refuse_reads()
         self._posted.set()
-
-    def when_store_released(self, call: Callable[[], None]) -> None:
-        """After `run` has ended: call `call`, on any thread, once no thread of the hub uses the store."""
-        self._threads.when_released(call)
 
     async def _store_posted(self) -> None:
         while True:
@@ -291,7 +282,7 @@ class Hub:
             events = [self._stamped(item.decided) for item in batch if item.decided is not None and item.final]
             started = time.monotonic()
             try:
-                numbers = await self._threads.write(partial(self._store.append, events)) if events else []
+                numbers = await self.threads.write(partial(self._store.append, events)) if events else []
             except OutputError as error:
                 batch = self._store_failed(error, batch)
                 if self._closing.is_set():
@@ -299,7 +290,7 @@ class Hub:
                     self._queue.extendleft(reversed(batch))
                     return False
                 if isinstance(error, LostError):
-                    self._threads.suspect()
+                    self.threads.suspect()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(backoff.next()):
                         await self._closing.wait()
@@ -338,7 +329,7 @@ class Hub:
     async def _prune(self) -> None:
         while True:
             try:
-                while await self._threads.write(self._store.prune):
+                while await self.threads.write(self._store.prune):
                     pass
             except OutputError as error:
                 log.warning("old events were not removed: %s", error)

@@ -239,7 +239,7 @@ def filled(folder: Path) -> Full:
 
 
 async def recovered(hub: Hub, store: Full) -> None:
-    await asyncio.get_running_loop().run_in_executor(hub._threads._write, store.make_room)
+    await asyncio.get_running_loop().run_in_executor(hub.threads._write, store.make_room)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_shutdown_does_not_wait_for_the_disk_and_the_store_is_closed_afterwards(
         await asyncio.wait([task], timeout=DEADLINE_S)
         assert task.cancelled()
         assert hub.backlog == 1
-        hub.when_store_released(store.close)
+        hub.threads.when_released(store.close)
         assert not store.closed.is_set(), "its thread still uses it"
         store.answers.set()
         assert await asyncio.to_thread(store.closed.wait, DEADLINE_S)
@@ -68,7 +68,7 @@ def test_a_store_that_no_thread_uses_is_closed_at_once(tmp_path: Path) -> None:
     async def body() -> None:
         async with running(store) as hub:
             pass
-        hub.when_store_released(store.close)
+        hub.threads.when_released(store.close)
         assert store.closed.is_set()
 
     on_a_loop(body)
@@ -206,7 +206,7 @@ def test_a_hanging_disk_is_reported_until_it_answers(tmp_path: Path, monkeypatch
         async def body() -> None:
             async with running(store, heartbeat_s=1000) as hub:
                 answers = threading.Event()
-                hub._threads._write.submit(answers.wait)
+                hub.threads._write.submit(answers.wait)
                 await Client().until(lambda: "the disk has not answered" in str(hub.problem))
                 answers.set()
                 await Client().until(lambda: hub.problem is None)

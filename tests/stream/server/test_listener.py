@@ -52,7 +52,7 @@ Requests = Callable[..., tuple[AcceptedSocket, bool]]
 
 @pytest.fixture
 def request_from(clients: list[socket.socket]) -> Requests:
-    """Admits a connection of an address, has it send its request, and tells whether it is served."""
+    """Admits a connection of an address, has it send its request, and returns whether it is served."""
 
     def send(admission: Admission, address: str) -> tuple[AcceptedSocket, bool]:
         accepted = admitted(admission, address, clients)

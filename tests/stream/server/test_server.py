@@ -217,7 +217,7 @@ def test_a_damaged_event_ends_no_replay(tmp_path: Path) -> None:
                 await next_of(late, "status")
                 service.hub.post(decided(4))
                 assert (await next_of(late, "expression"))["seq"] == 5
-            assert service.hub.damaged == 1
+            assert service.hub.threads.damaged == 1
 
     run(test)
 

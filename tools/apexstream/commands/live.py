@@ -59,8 +59,7 @@ def live(
         ),
     ] = None,
     data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder"),
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder")
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Play the files given here again when they have ended.")] = False,
     transport: Annotated[

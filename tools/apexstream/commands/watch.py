@@ -39,12 +39,10 @@ def watch(
         ),
     ] = None,
     resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="FILE", help="Save the position in FILE, and resume there the next time."),
+        Path | None, typer.Option("--resume", metavar="FILE", help="Save the position in FILE, and resume there the next time.")
     ] = None,
     token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", metavar="FILE", help="A file with the token; else APEXSTREAM_TOKEN is used."),
+        Path | None, typer.Option("--token-file", metavar="FILE", help="A file with the token; else APEXSTREAM_TOKEN is used.")
     ] = None,
     ca: Annotated[
         Path | None, typer.Option("--ca", metavar="FILE", help="Certificates to trust for wss://, besides the system's (PEM).")
