@@ -19,6 +19,7 @@ from typing import Any, Self, TypedDict, Unpack, cast
 
 from engine.errors import InputError, OutputError
 from stream.events.database import FILE, LostError, check_schema, damaged_message, removed_message, sqlite_errors
+from stream.permissions import same_file
 from stream.schema import read_stored
 
 MOST_LOGGED = 10
@@ -69,11 +70,7 @@ class Reader:
 
         Raises OutputError where the file is damaged, LostError where it was removed or replaced.
         """
-        try:
-            same = os.path.samestat(self._path.stat(), self._file)
-        except OSError:
-            same = False
-        if not same:
+        if not same_file(self._path, self._file):
             raise LostError(removed_message(self._path))
         where, values = ["seq > ?"], cast("list[object]", [seq])
         limits = {"seq <= ?": "upto", "stored_at >= ?": "begin", "stored_at < ?": "end"}

@@ -131,7 +131,10 @@ class Store:
         with sqlite_errors(self.path):
             self._check_file()
             self._check_damage()
-            self._check_logs()
+            for path, file in self._log_files.items():
+                found = _stat(path)
+                if found is None or not os.path.samestat(found, file):
+                    raise LostError(removed_message(path))
             self._lock.renew()
 
     def examine(self) -> None:
@@ -161,12 +164,6 @@ class Store:
     def _check_damage(self) -> None:
         if self._damage is not None:
             raise LostError(self._damage)
-
-    def _check_logs(self) -> None:
-        for path, file in self._log_files.items():
-            found = _stat(path)
-            if found is None or not os.path.samestat(found, file):
-                raise LostError(removed_message(path))
 
     def reopen(self) -> None:
         """Recover from LostError: with the same file where only its log was removed, or where the file was removed and recreate

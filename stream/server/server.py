@@ -86,7 +86,7 @@ class Server:
         self._refusals = RefusalLog(count=metrics.refused)
         limits = connection_limits(settings.max_connections)
         self._admission = Admission(limits, self._refusals.report, Sweep(collect_garbage).note)
-        self._state = ServerState(
+        self.state = ServerState(
             settings.messages_per_s, settings.buffer_bytes, self._refusals, self._admission, dropped=metrics.dropped.inc
         )
         metrics.connections.set_function(lambda: self._admission.total)
@@ -132,7 +132,7 @@ class Server:
             backlog=AT_ONCE,
             process_request=self._process_request,
             select_subprotocol=_subprotocol,
-            create_connection=cast("type[ServerConnection]", partial(Connection, self._state)),
+            create_connection=cast("type[ServerConnection]", partial(Connection, self.state)),
             compression=None,
             server_header=None,
             open_timeout=RESPONSE_S,
@@ -165,7 +165,7 @@ class Server:
     def _reset(self, *, only_new: bool) -> None:
         """Reset connections: those without a request, or all."""
         self._admission.close_new()
-        for connection in list(self._state.open):
+        for connection in list(self.state.open):
             if connection.request is None or not only_new:
                 connection.reset()
 
@@ -218,7 +218,7 @@ class Server:
             self._refusals.report("path", connection.address, path)
             return text(404, "There is no websocket at this path.")
         connection.on_camera = path == "/camera"
-        if sum(one.on_camera for one in self._state.open) > MOST_CAMERAS:
+        if sum(one.on_camera for one in self.state.open) > MOST_CAMERAS:
             connection.on_camera = False
             return self._refuse(connection, Refusal(503, "crowded", "Too many cameras are connected; try again later."), path)
         try:
@@ -247,7 +247,7 @@ class Server:
             following.cancel()
             self._hub.leave(connection)
             connection.previews.clear()
-            self._wishes = preview_wishes(self._state.open)
+            self._wishes = preview_wishes(self.state.open)
 
     def _joined(self, connection: Connection, following: asyncio.Task[None]) -> None:
         """The replay ended: reports why it failed, unless the client closed the connection."""
@@ -279,7 +279,7 @@ class Server:
             connection.previews[request.stream] = request
         else:
             connection.write(wire.error("message", "there is no stream of that name").encoded)
-        self._wishes = preview_wishes(self._state.open)
+        self._wishes = preview_wishes(self.state.open)
 
 
 def preview_wishes(connections: Iterable[Connection]) -> dict[str, PreviewWish]:

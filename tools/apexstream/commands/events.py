@@ -121,10 +121,8 @@ def _write(pieces: Iterable[str], out: Path | None) -> None:
 
 
 def _written(form: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
-    if form == "table":
-        return _table(found)
-    if form == "json":
-        return _json(found)
+    if form in VIEWS:
+        return _table(found) if form == "table" else _json(found)
     return FORMATS[form].export(map(Entry.stored, found), recorded=False)
 
 
