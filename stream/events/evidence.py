@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -19,8 +18,7 @@ from engine.types import F32, U8, Evidence
 
 FULL_PX = 1.0
 
-Picture = Literal["onset", "apex", "flow"]
-PICTURES: tuple[Picture, ...] = get_args(Picture)
+PICTURES = ("onset", "apex", "flow")
 
 
 class EvidenceStore:
