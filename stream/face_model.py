@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import tempfile
@@ -10,7 +9,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -91,8 +90,10 @@ def _install(content: bytes, origin: str) -> Path:
     path = bundle.place().path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as temporary:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            temporary = Path(folder, path.name)
             temporary.write_bytes(content)
+            temporary.chmod(0o644)
             temporary.replace(path)
     except OSError as error:
         if _is_installed(path):  # by another process in the meantime
@@ -108,18 +109,6 @@ def _is_installed(path: Path) -> bool:
     except (OSError, WeightsError):
         return False
     return True
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A temporary file in the same folder, removed afterwards."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    Path(name).chmod(0o644)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

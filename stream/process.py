@@ -8,9 +8,7 @@ import ctypes
 import gc
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from types import TracebackType
+from collections.abc import Callable, Iterator
 
 import cv2
 
@@ -33,37 +31,25 @@ def load_less() -> None:
         del sys.modules["scipy"]
 
 
-class _OneThread(AbstractContextManager[None]):
-    """Counts the blocks that are running; the first to start and the last to end change OpenCV's setting."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the two below
-        self._inside = self._before = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = cv2.getNumThreads()
-                cv2.setNumThreads(1)
-            self._inside += 1
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                cv2.setNumThreads(self._before)
+_threads_before: list[int] = []  # OpenCV's number of threads before each running block: the first one's, then 1
+_lock = threading.Lock()  # guards it
 
 
-_one_thread = _OneThread()
-
-
-def opencv_on_one_thread() -> AbstractContextManager[None]:
+@contextlib.contextmanager
+def opencv_on_one_thread() -> Iterator[None]:
     """A context in which OpenCV computes on the calling thread only; contexts may overlap.
 
     The stages of the analysis use all cores already. OpenCV's own threads would take a core from another stage for work of a
     tenth of a millisecond, and then keep it busy waiting for more.
     """
-    return _one_thread
+    with _lock:
+        _threads_before.append(cv2.getNumThreads())
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            cv2.setNumThreads(_threads_before.pop())
 
 
 def freeze_loaded() -> None:

@@ -22,7 +22,7 @@ class ClosedError(Exception):
 
 
 class BoundedQueue(Generic[T]):
-    """At most capacity items wait, of at most max_bytes together by size_of; a single item may always wait.
+    """At most capacity items, 1 or more, wait, of at most max_bytes together by size_of; a single item may always wait.
 
     When full, put drops the oldest items (drop_oldest, for live video) or blocks until there is room (for files). Items are
     never None, which is what `get` returns at the end.
@@ -31,10 +31,7 @@ class BoundedQueue(Generic[T]):
     def __init__(
         self, capacity: int, *, drop_oldest: bool = False, max_bytes: int = 0, size_of: Callable[[T], int] = lambda item: 0
     ) -> None:
-        if capacity < 1:
-            raise ValueError(f"a queue holds at least one item, not {capacity}")
-        self.capacity = capacity
-        self._drop_oldest, self._max_bytes, self._size_of = drop_oldest, max_bytes, size_of
+        self._capacity, self._drop_oldest, self._max_bytes, self._size_of = capacity, drop_oldest, max_bytes, size_of
         self._changed = threading.Condition()  # guards all fields below
         self._items: deque[T] = deque()
         self._bytes = 0
@@ -97,18 +94,12 @@ class BoundedQueue(Generic[T]):
         with self._changed:
             return self._dropped
 
-    @property
-    def closed(self) -> bool:
-        """Whether the queue was closed or abandoned."""
-        with self._changed:
-            return self._closed
-
     def __len__(self) -> int:
         with self._changed:
             return len(self._items)
 
     def _has_room(self, size: int) -> bool:
-        return not self._items or (len(self._items) < self.capacity and self._bytes + size <= self._max_bytes)
+        return not self._items or (len(self._items) < self._capacity and self._bytes + size <= self._max_bytes)
 
     def _pop(self) -> T:
         item = self._items.popleft()

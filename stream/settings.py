@@ -1,6 +1,6 @@
-"""Settings of the live service: its sources, server, store, and the pipeline from frame to event.
+"""Settings of the live service (its sources, server, store, and the pipeline from frame to event) and of recorded videos.
 
-A settings file is TOML; everything but the sources may be omitted:
+The service's settings file is TOML; everything but the sources may be omitted:
 
     queued_frames, evidence_events, processes
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,8 +25,6 @@ from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
 from stream.permissions import make_private, warn_if_open
 from stream.sources.settings import SourceSettings, default_name
-
-__all__ = ["LiveSettings", "ServerSettings", "SourceSettings", "StoreSettings", "load_live_settings", "sources_from"]
 
 TOKEN_VARIABLE = "APEXSTREAM_TOKEN"
 """Environment variable with the service's token where neither settings nor a file have one."""
@@ -132,6 +131,20 @@ class LiveSettings(Settings):
         return self
 
 
+class ReadingSettings(Settings):
+    """Reading a file: the table [reading]."""
+
+    decode_threads: int = Field(default=0, ge=0, le=64, description="threads of the decoder; 0: by the size of the picture")
+    queued_frames: int = Field(default=8, ge=1, le=256, description="decoded frames that may wait for each stage")
+
+
+class AnalysisSettings(Settings):
+    """All settings of `analyze`."""
+
+    pipeline: PipelineSettings = PipelineSettings()
+    reading: ReadingSettings = ReadingSettings()
+
+
 def load_live_settings(path: Path | None) -> LiveSettings:
     """Settings from a TOML file; without one the defaults, no source among them.
 
@@ -150,6 +163,22 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     return settings
 
 
+def load_analysis_settings(path: Path | None) -> AnalysisSettings:
+    """Settings from a TOML file: the pipeline's tables and [reading], each optional; defaults without a file.
+
+    Raises ConfigError that names the key and what was expected.
+    """
+    if path is None:
+        return AnalysisSettings()
+    content = read_toml(path)
+    try:
+        return AnalysisSettings.model_validate({"reading": content.pop("reading", {}), "pipeline": content})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])).removeprefix("pipeline.")
+        raise ConfigError(f"{path}: {key}: {first['msg'].lower()}") from error
+
+
 def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, ...]:
     """Sources from a command line, with options (transport, loop) for all; equal names are numbered.
 
@@ -162,20 +191,16 @@ def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, .
 def _with_names(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sources, those without a name named after their address; the second of the same name gets -2 and so on."""
     taken = {str(source["name"]).casefold() for source in sources if source.get("name") is not None}
-    return [_with_name(source, taken) for source in sources]
-
-
-def _with_name(source: dict[str, Any], taken: set[str]) -> dict[str, Any]:
-    """The source with a unique name, which is added to those taken."""
-    if source.get("name") is not None or "url" not in source:
-        return source
-    base = default_name(str(source["url"]))
-    name, number = base, 1
-    while name.casefold() in taken:
-        number += 1
-        name = f"{base[:60]}-{number}"
-    taken.add(name.casefold())
-    return {**source, "name": name}
+    named = []
+    for source in sources:
+        name = source.get("name")
+        if name is None and "url" in source:
+            base = default_name(str(source["url"]))
+            numbered = chain([base], (f"{base[:60]}-{number}" for number in count(2)))
+            name = next(name for name in numbered if name.casefold() not in taken)
+            taken.add(name.casefold())
+        named.append(source if name is None else {**source, "name": name})
+    return named
 
 
 def _validated(content: dict[str, Any], where: str) -> LiveSettings:
@@ -216,4 +241,4 @@ def _known(table: str) -> list[str]:
     root = {**LiveSettings.model_fields, **PipelineSettings.model_fields}
     del root["pipeline"]
     kind: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
-    return list(root if kind is None else kind.model_fields)
+    return list(kind.model_fields if table else root)

@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, Page, Playwright
 from engine.types import Evidence
 from stream.messages import Acted, Decided, Signal, SourceStatus
 from stream.service import Service
-from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
+from stream.settings import LiveSettings, ServerSettings, StoreSettings
+from stream.sources.settings import SourceSettings
 from tests.live import PATIENCE_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"

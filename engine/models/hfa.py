@@ -1,6 +1,6 @@
 """HFA-Net: hierarchical feature aggregation of a local and a global branch (Complex & Intelligent Systems 2025).
 
-Input "whole-224" of `engine.recognition.flowmap`: the whole map enlarged to [3, 224, 224]. Both branches read it at four
+Input "whole-224" of `engine.geometry.INPUTS`: the whole map enlarged to [3, 224, 224]. Both branches read it at four
 scales, sides 56, 28, 14 and 7. The local one is four multi-scale convolution blocks, each with an efficient multi-scale
 attention (EMA); the global one is a retention network whose attention fades with distance. MLFA weighs the four scales at each
 place of the last grid; AAFF weighs the channels of that sum beside the last scale, and a linear layer names the class.

@@ -1,6 +1,6 @@
 """HTNet: a hierarchical transformer on four facial tiles (Neurocomputing 2024, arXiv 2307.14637).
 
-Input "four-regions" of `engine.recognition.flowmap`: [3, 28, 28], four 14 x 14 tiles, eyes above, lip corners below. 7 x 7
+Input "four-regions" of `engine.geometry.INPUTS`: [3, 28, 28], four 14 x 14 tiles, eyes above, lip corners below. 7 x 7
 patches give 4 x 4 tokens; three levels of (2, 2, 8) blocks, 256, 512 and 1024 wide, on 4 x 4, 2 x 2 and 1 x 1 tokens. The
 level that is l from the last cuts its tokens into 2^l x 2^l groups, and attention runs inside a group.
 

@@ -1,6 +1,6 @@
 """The code that runs in a worker process, and its messages to the process that started it (`stream.analysis.worker_process`).
 
-    Session --OutboxSink--> Outbox --one thread--> pipe
+    Session --> Outbox --one thread--> pipe
 
 Only the thread that writes to the pipe ever waits for the other process. If that is slow, events wait for it; of signals,
 activities, pictures, statuses and log records the oldest are dropped, so that memory is bounded. If its end of the pipe closes,
@@ -56,7 +56,8 @@ class ProcessConfig:
 
 
 class Outbox:
-    """Messages in the order in which they were put, until they are taken; filled from any thread, and never blocks."""
+    """The sink of the process's session (`stream.messages.Sink`): messages in the order in which they were put, until they are
+    taken; filled from any thread, and never blocks. wishes are the previews that the other process asked for last."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()  # guards all fields below
@@ -64,6 +65,7 @@ class Outbox:
         self._counts: Counter[Hashable] = Counter()
         self._figures: deque[tuple[str, float, int]] = deque(maxlen=MAX_FIGURES)
         self._closed = False
+        self.wishes: PreviewWishes = {}  # replaced as a whole
 
     def put(
         self, what: str, value: Any, *, key: Hashable = None, keep: int = 0, reduce: Callable[[Any], Any] | None = None
@@ -87,6 +89,35 @@ class Outbox:
         with self._changed:
             self._figures.append((stream, seconds, waiting))
 
+    def decided(self, events: Sequence[Decided]) -> None:
+        """Events are never dropped; the newest of each stream keep their evidence."""
+        stream = events[0].event.stream
+        self.put("decided", tuple(events), key=stream, keep=MAX_EVIDENCE, reduce=_without_evidence)
+
+    def status(self, status: SourceStatus) -> None:
+        """The newest of each state is kept."""
+        self.put("status", status, key=(status.stream, status.state), keep=1)
+
+    def signal(self, signal: Signal) -> None:
+        """The newest two seconds of each stream are kept."""
+        self.put("signal", signal, key=signal.stream, keep=MAX_SIGNALS)
+
+    def activity(self, acted: Acted) -> None:
+        """The newest of each stream are kept."""
+        self.put("activity", acted, key=acted.stream, keep=MAX_ACTIVITIES)
+
+    def preview(self, preview: Preview) -> None:
+        """The newest of each stream is kept."""
+        self.put("preview", preview, key=preview.stream, keep=1)
+
+    def removed(self, stream: str) -> None:
+        """A stream was removed."""
+        self.put("removed", stream)
+
+    def preview_wish(self, stream: str) -> PreviewWish | None:
+        """What the other process asked for last."""
+        return self.wishes.get(stream)
+
     def take(self, timeout: float | None = None) -> list[Message] | None:
         """All that waits, waited for up to timeout seconds; None once closed and empty."""
         with self._changed:
@@ -103,43 +134,6 @@ class Outbox:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-
-class OutboxSink:
-    """The sink of the process's session (`stream.messages.Sink`): puts everything into the outbox."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self.wishes: PreviewWishes = {}  # replaced as a whole
-
-    def decided(self, events: Sequence[Decided]) -> None:
-        """Events are never dropped; the newest of each stream keep their evidence."""
-        stream = events[0].event.stream
-        self._outbox.put("decided", tuple(events), key=stream, keep=MAX_EVIDENCE, reduce=_without_evidence)
-
-    def status(self, status: SourceStatus) -> None:
-        """The newest of each state is kept."""
-        self._outbox.put("status", status, key=(status.stream, status.state), keep=1)
-
-    def signal(self, signal: Signal) -> None:
-        """The newest two seconds of each stream are kept."""
-        self._outbox.put("signal", signal, key=signal.stream, keep=MAX_SIGNALS)
-
-    def activity(self, acted: Acted) -> None:
-        """The newest of each stream are kept."""
-        self._outbox.put("activity", acted, key=acted.stream, keep=MAX_ACTIVITIES)
-
-    def preview(self, preview: Preview) -> None:
-        """The newest of each stream is kept."""
-        self._outbox.put("preview", preview, key=preview.stream, keep=1)
-
-    def removed(self, stream: str) -> None:
-        """A stream was removed."""
-        self._outbox.put("removed", stream)
-
-    def preview_wish(self, stream: str) -> PreviewWish | None:
-        """What the other process asked for last."""
-        return self.wishes.get(stream)
 
 
 def _without_evidence(events: Sequence[Decided]) -> tuple[Decided, ...]:
@@ -190,8 +184,7 @@ def run(config: ProcessConfig, commands: IO[bytes], messages: IO[bytes]) -> None
     sender = threading.Thread(target=_send_messages, args=(outbox, messages), name="send", daemon=True)
     sender.start()
     load_less()
-    sink = OutboxSink(outbox)
-    session = Session(config.settings, sink, processed=outbox.processed, make=config.make, name=config.session)
+    session = Session(config.settings, outbox, processed=outbox.processed, make=config.make, name=config.session)
 
     def on_loaded(error: Exception | None) -> None:
         if error is None:
@@ -206,7 +199,7 @@ def run(config: ProcessConfig, commands: IO[bytes], messages: IO[bytes]) -> None
         except Exception as error:  # noqa: BLE001 - reported to the other process
             on_loaded(error)
         while not isinstance(command := receive(commands), float):
-            sink.wishes = command
+            outbox.wishes = command
         session.stop(command)
     outbox.close()
     sender.join(FLUSH_S)

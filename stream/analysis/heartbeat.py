@@ -40,24 +40,21 @@ class Heartbeat:
         return self._checks * CHECK_S
 
 
-class Monitor:
+class Monitor(threading.Thread):
     """A thread that calls check every CHECK_S, from `start` to `stop`."""
 
     def __init__(self, check: Callable[[], None], name: str) -> None:
+        super().__init__(name=name, daemon=True)
         self._check = check
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread; returns at once."""
-        self._thread.start()
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop it and wait for a running check; does nothing where it was never started."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+        if self.ident is not None:
+            self.join(timeout)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Check until stopped."""
         while not self._stopping.wait(CHECK_S):
             self._check()

@@ -14,6 +14,7 @@ import numpy as np
 from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, FIVE_REGIONS, MAP_SIDE, keypoints, keypoints_to_crop, similarity
 from engine.types import F32, F64, U8, Face, Frame
 from stream.messages import Arrival, Preview, PreviewWish, Sink
+from stream.sources.pixels import resized
 
 QUALITY = 80
 """JPEG quality, 1 to 100: 640 x 480 pixels take some 40 kB."""
@@ -44,9 +45,7 @@ class PreviewMaker:
     """Makes the previews of one stream, at the rate asked for."""
 
     def __init__(self, stream: str, sink: Sink) -> None:
-        self._stream = stream
-        self._sink = sink
-        self._due = 0.0
+        self._stream, self._sink, self._due = stream, sink, 0.0
 
     def offer(self, arrival: Arrival, faces: Sequence[Face]) -> None:
         """Send a preview of this frame if one is asked for and due."""
@@ -113,16 +112,9 @@ def _small(frame: Frame, width: int, height: int) -> U8:
     if frame.layout == "i420":
         high, wide = frame.height, frame.width
         chroma = frame.pixels[high:].reshape(2, high // 2, wide // 2)
-        planes = [_resized(frame.pixels[:high], width, height)]
-        planes += [_resized(plane, width // 2, height // 2) for plane in chroma]
+        planes = [resized(frame.pixels[:high], width, height)]
+        planes += [resized(plane, width // 2, height // 2) for plane in chroma]
         small = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(-1, width)
         return np.asarray(cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420), np.uint8)
-    small = _resized(frame.pixels, width, height)
+    small = resized(frame.pixels, width, height)
     return small if frame.layout == "grey" else np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.uint8)
-
-
-def _resized(picture: U8, width: int, height: int) -> U8:
-    if picture.shape[1] == width and picture.shape[0] == height:
-        return picture
-    how = cv2.INTER_AREA if picture.shape[1] > width else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=how), np.uint8)

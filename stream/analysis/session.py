@@ -25,9 +25,10 @@ from stream.analysis.worker import FrameQueue, MakePipeline, OnProcessed, Worker
 from stream.messages import Arrival, Sink, SourceStatus
 from stream.process import return_memory
 from stream.queues import BoundedQueue
-from stream.settings import LiveSettings, SourceSettings
+from stream.settings import LiveSettings
 from stream.sources.capture import Capture
 from stream.sources.kinds import parse_address
+from stream.sources.settings import SourceSettings
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Session:
         settings: LiveSettings,
         sink: Sink,
         *,
-        processed: OnProcessed = lambda stream, seconds, waiting: None,
+        processed: OnProcessed = lambda *_: None,
         make: MakePipeline | None = None,
         name: str = "",
     ) -> None:
@@ -94,7 +95,7 @@ class Session:
         self._leaving: list[_Stream] = []  # browsers that have disconnected, until their threads have ended
         self._stopped = False
         self._countdown: Countdown | None = None
-        self._monitor = Monitor(self._check_workers, "monitor of analyses")
+        self._monitor = Monitor(self._check, "monitor of analyses")
 
     def start(self, ready: Callable[[Exception | None], None] = lambda error: None) -> None:
         """Start to load the pipelines; each source is opened as soon as its own is loaded. Returns at once.
@@ -172,12 +173,6 @@ class Session:
             self._streams.clear()
         return all(ended)
 
-    @property
-    def stream_count(self) -> int:
-        """How many streams there are."""
-        with self._lock:
-            return len(self._streams)
-
     def _stream_of(self, source: SourceSettings) -> _Stream:
         frames: BoundedQueue[Arrival] = BoundedQueue(
             self.settings.queued_frames,
@@ -246,7 +241,7 @@ class Session:
             if stream.reported is not None:
                 self._sink.status(visible_status(stream.reported, fault))
 
-    def _check_workers(self) -> None:
+    def _check(self) -> None:
         """Report analyses that do not end their frame as stalled, and replace them where it lasts."""
         with self._lock:
             for stream in list(self._streams.values()):
@@ -271,18 +266,14 @@ class Countdown:
     """Counts the parts that are loaded, and calls ready once: with None after the last of count, or with the first error."""
 
     def __init__(self, count: int, ready: Callable[[Exception | None], None]) -> None:
-        self._lock = threading.Lock()  # guards _left
-        self._left = count
-        self._ready = ready
+        self._lock, self._left, self._ready = threading.Lock(), count, ready
         if not count:
             ready(None)
 
     def done(self, error: Exception | None) -> None:
         """One more part is loaded, or could not be."""
         with self._lock:
-            if self._left <= 0:
-                return
-            self._left = 0 if error is not None else self._left - 1
-            last = not self._left
+            waiting, self._left = self._left, 0 if error is not None else max(0, self._left - 1)
+            last = waiting > 0 and not self._left
         if last:
             self._ready(error)

@@ -9,13 +9,6 @@ from stream.messages import SourceState, SourceStatus
 
 FaultKind = Literal["analysis failed", "analysis hangs", "process silent", "process exited"]
 
-_STATES: dict[FaultKind, SourceState] = {
-    "analysis failed": "reconnecting",
-    "analysis hangs": "stalled",
-    "process silent": "stalled",
-    "process exited": "reconnecting",
-}
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -48,5 +41,6 @@ def visible_status(reported: SourceStatus, fault: Fault | None = None, *, previo
     in_process = fault.kind in ("analysis failed", "analysis hangs")
     if status.state == "ended":
         return replace(status, detail=fault.detail) if in_process else status
-    status = replace(status, state=_STATES[fault.kind], detail=fault.detail)
+    state: SourceState = "stalled" if fault.kind in ("analysis hangs", "process silent") else "reconnecting"
+    status = replace(status, state=state, detail=fault.detail)
     return status if in_process else replace(status, fps=0.0, since=fault.at)

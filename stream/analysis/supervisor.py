@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 
 from stream.analysis.child import FLUSH_S
-from stream.analysis.heartbeat import Monitor
 from stream.analysis.session import STOP_S, Countdown, Session
 from stream.analysis.worker import MakePipeline, OnProcessed
 from stream.analysis.worker_process import KILL_S, WorkerProcess
 from stream.messages import Sink, SourceStatus
-from stream.settings import LiveSettings, SourceSettings
+from stream.settings import LiveSettings
+from stream.sources.settings import SourceSettings
 
 log = logging.getLogger(__name__)
 
@@ -51,33 +51,25 @@ class Supervisor(Session):
     """
 
     def __init__(
-        self,
-        settings: LiveSettings,
-        sink: Sink,
-        *,
-        processed: OnProcessed = lambda stream, seconds, waiting: None,
-        make: MakePipeline | None = None,
-        name: str = "",
+        self, settings: LiveSettings, sink: Sink, *, processed: OnProcessed = lambda *_: None, make: MakePipeline | None = None
     ) -> None:
-        super().__init__(settings, sink, processed=processed, make=make, name=name)
+        super().__init__(settings, sink, processed=processed, make=make)
         count = max(1, process_count(settings))
         self._processes = [
             WorkerProcess(number, _share(settings, sources), sink, processed=processed, make=make, name=self._name)
             for number, sources in enumerate((settings.sources[k::count] for k in range(count)), 1)
             if sources
         ]
-        self._process_monitor = Monitor(self._check_processes, "monitor of processes")
 
     def start(self, ready: Callable[[Exception | None], None] = lambda error: None) -> None:
         """Start the processes; returns at once. As `Session.start`; errors of the processes go to ready, too."""
-        statuses = [_starting(source) for source in self.settings.sources]
+        statuses = {source.name: _starting(source) for source in self.settings.sources}
         countdown = Countdown(len(self._processes), ready)
         self._monitor.start()
-        for status in statuses:
+        for status in statuses.values():
             self._sink.status(status)
         for process in self._processes:
             process.start(statuses, countdown.done)
-        self._process_monitor.start()
 
     def stop(self, timeout: float = STOP_S) -> bool:
         """End all sources and processes, their last events flushed to the sink; True when all ended by themselves in time.
@@ -87,7 +79,7 @@ class Supervisor(Session):
         if self._stopped:
             return True
         until = time.monotonic() + timeout - KILL_S
-        self._process_monitor.stop(KILL_S)
+        self._monitor.stop(KILL_S)
         for process in self._processes:
             process.end(max(0.1, timeout - KILL_S - FLUSH_S))
         ended = super().stop(timeout)
@@ -99,17 +91,8 @@ class Supervisor(Session):
             process.join(until + KILL_S)
         return ended and not late
 
-    @property
-    def stream_count(self) -> int:
-        """How many streams there are."""
-        return (0 if self._stopped else len(self.settings.sources)) + super().stream_count
-
-    @property
-    def pids(self) -> list[int]:
-        """The worker processes that are alive."""
-        return [pid for process in self._processes if (pid := process.pid) is not None]
-
-    def _check_processes(self) -> None:
+    def _check(self) -> None:
+        super()._check()
         for process in self._processes:
             process.check()
 

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from engine import Pipeline
@@ -75,7 +74,7 @@ class Worker:
         make: MakePipeline,
         on_fault: Callable[[Fault | None], None],
         on_loaded: Callable[[Exception | None], None] | None = None,
-        processed: OnProcessed = lambda stream, seconds, waiting: None,
+        processed: OnProcessed = lambda *_: None,
     ) -> None:
         self.stream, self.settings = stream, settings
         self._frames, self._sink = frames, sink
@@ -171,8 +170,7 @@ class Worker:
         events = [] if self._discarded else pipeline.advance(frame, faces)
         if self._discarded:
             return
-        self._hand_over(events)
-        self._send_activities()
+        self._send_results(pipeline, events)
         signal = self._traces.note(arrival, faces, pipeline)
         if signal is not None:
             self._sink.signal(signal)
@@ -183,21 +181,17 @@ class Worker:
             pipeline.search_ahead(frame)
         self._processed(self.stream, time.monotonic() - began, len(self._frames))
 
-    def _hand_over(self, events: Sequence[Event]) -> None:
+    def _send_results(self, pipeline: Pipeline, events: Sequence[Event]) -> None:
         if events:
             self._sink.decided([Decided(event, self._arrived) for event in events])
-
-    def _send_activities(self) -> None:
-        if self._pipeline is not None:
-            for activity in self._pipeline.activities():
-                self._sink.activity(Acted(self.stream, activity))
+        for activity in pipeline.activities():
+            self._sink.activity(Acted(self.stream, activity))
 
     def _flush(self) -> None:
         """Send what is open in the pipeline as final."""
         try:
             if self._pipeline is not None:
-                self._hand_over(self._pipeline.flush())
-                self._send_activities()
+                self._send_results(self._pipeline, self._pipeline.flush())
         except Exception as error:  # noqa: BLE001 - it failed before; what was open in it is lost
             log.warning("what was open in %s is lost: %s", self.stream, _named(error))
 
@@ -227,14 +221,6 @@ class Worker:
         self._pipeline = None
 
 
-@dataclass(eq=False)
-class _Trace:
-    t: list[float] = field(default_factory=list)
-    loudness: list[float] = field(default_factory=list)
-    moved_px: list[float] = field(default_factory=list)
-    doing: dict[ActivityKind, float] = field(default_factory=dict)
-
-
 class _Traces:
     """Collects the motion of every frame into ten signals a second."""
 
@@ -242,19 +228,16 @@ class _Traces:
         self._stream = stream
         self._sent = float("-inf")
         self._newest: Arrival | None = None
-        self._faces: dict[int, _Trace] = {}
+        self._faces: dict[int, list[tuple[float, float, float]]] = {}  # time, loudness and motion, as in `FaceTrace`
+        self._doing: dict[int, dict[ActivityKind, float]] = {}
 
     def note(self, arrival: Arrival, faces: Sequence[Face], pipeline: Pipeline) -> Signal | None:
         """Add a frame; returns the signal when it is due. Frames without a face yield signals too, without faces."""
         self._newest = arrival
         seen, doing = pipeline.trace(), pipeline.doing()
         for id_ in (face.id for face in faces if face.id in seen):
-            trace = self._faces.setdefault(id_, _Trace())
-            loudness, moved = seen[id_]
-            trace.t.append(arrival.frame.t)
-            trace.loudness.append(loudness)
-            trace.moved_px.append(moved)
-            trace.doing = doing[id_]
+            self._faces.setdefault(id_, []).append((arrival.frame.t, *seen[id_]))
+            self._doing[id_] = doing[id_]
         return self.flush() if arrival.arrived - self._sent >= 0.95 * SIGNAL_S else None
 
     def flush(self) -> Signal | None:
@@ -263,8 +246,11 @@ class _Traces:
         if newest is None:
             return None
         self._sent, self._newest = newest.arrived, None
-        faces, self._faces = sorted(self._faces.items()), {}
-        traces = (FaceTrace(id_, tuple(x.t), tuple(x.loudness), tuple(x.moved_px), x.doing) for id_, x in faces)
+        traces = []
+        for id_, rows in sorted(self._faces.items()):
+            t, loudness, moved_px = zip(*rows, strict=True)
+            traces.append(FaceTrace(id_, t, loudness, moved_px, self._doing[id_]))
+        self._faces, self._doing = {}, {}
         return Signal(self._stream, newest.frame.t, newest.at, tuple(traces))
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from engine.errors import BackendError
 from stream.analysis.child import Message, PreviewWishes, ProcessConfig, receive, send
@@ -19,8 +19,9 @@ from stream.analysis.status import Fault, visible_status
 from stream.analysis.worker import MakePipeline, OnProcessed
 from stream.backoff import Backoff
 from stream.messages import Sink, SourceStatus
-from stream.settings import TOKEN_VARIABLE, LiveSettings, SourceSettings
+from stream.settings import TOKEN_VARIABLE, LiveSettings
 from stream.shutdown import SHUTDOWN_SIGNALS
+from stream.sources.settings import SourceSettings
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,9 @@ class WorkerProcess:
         self._wishes: PreviewWishes = {}
         self._thread = threading.Thread(target=self._run, name=f"process {number}", daemon=True)
 
-    def start(self, statuses: Sequence[SourceStatus], on_loaded: Callable[[Exception | None], None]) -> None:
+    def start(self, statuses: Mapping[str, SourceStatus], on_loaded: Callable[[Exception | None], None]) -> None:
         """Start the thread; returns at once. on_loaded is called once, with None or with what prevents the analysis."""
-        names = {source.name for source in self._settings.sources}
-        self._statuses = {status.stream: status for status in statuses if status.stream in names}
+        self._statuses = {source.name: statuses[source.name] for source in self._settings.sources}
         self._on_loaded = on_loaded
         self._thread.start()
 
@@ -117,12 +117,6 @@ class WorkerProcess:
                 for status in list(self._statuses.values()):
                     if status.state != "ended":
                         self._sink.status(visible_status(status, fault))
-
-    @property
-    def pid(self) -> int | None:
-        """The process's id, None while there is no process."""
-        with self._lock:
-            return self._process.pid if self._process is not None else None
 
     def _send(self, what: PreviewWishes | float) -> None:
         """To be called with the lock held. A broken pipe is noticed where the process is read from."""

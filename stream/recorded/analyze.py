@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,8 @@ from engine.types import Event, Face, Frame
 from stream.process import opencv_on_one_thread
 from stream.queues import overlapped
 from stream.recorded.files import EventFiles
-from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
+from stream.settings import AnalysisSettings
 from stream.sources.file import VideoFacts, VideoSource, open_video
 from stream.sources.voice import Voice
 
@@ -67,12 +68,12 @@ def analyze(
     can be written, and BackendError or WeightsError where the pipeline cannot be created.
     """
     settings = settings or AnalysisSettings()
-    with opencv_on_one_thread(), open_video(path, threads=settings.reading.decode_threads) as source:
-        files = EventFiles(folder, stream or path.stem, path)
-        try:
-            return _Analysis(source, files, settings, files.stream, stop or threading.Event()).run(progress, on_frame)
-        finally:
-            files.close()
+    with (
+        opencv_on_one_thread(),
+        open_video(path, threads=settings.reading.decode_threads) as source,
+        closing(EventFiles(folder, stream or path.stem, path)) as files,
+    ):
+        return _Analysis(source, files, settings, stop or threading.Event()).run(progress, on_frame)
 
 
 def queue_capacity(configured: int, video: VideoFacts) -> int:
@@ -107,19 +108,18 @@ def _locator(settings: PipelineSettings) -> FaceLocator:
 class _Analysis:
     """One run: the pipeline between an open source and open files."""
 
-    def __init__(
-        self, source: VideoSource, files: EventFiles, settings: AnalysisSettings, stream: str, stop: threading.Event
-    ) -> None:
-        self.source, self.files, self.settings, self.stream, self.stop = source, files, settings, stream, stop
+    def __init__(self, source: VideoSource, files: EventFiles, settings: AnalysisSettings, stop: threading.Event) -> None:
+        self.source, self.files, self.settings, self.stop = source, files, settings, stop
         self.started_at = datetime.now(UTC)
         self._started = time.perf_counter()
-        self.pipeline = load_pipeline(settings.pipeline, stream)
+        self.pipeline = load_pipeline(settings.pipeline, files.stream)
 
     def run(self, progress: Progress | None, on_frame: OnFrame | None) -> Report:
         try:
             problem = self._recognize(progress, on_frame)
         except BaseException as error:
-            self._write_failed_summary(error)
+            with suppress(OutputError):  # the failure itself is raised
+                self.files.finish(self._summary(str(error) or type(error).__name__))
             raise
         finally:
             self.pipeline.close()
@@ -129,16 +129,16 @@ class _Analysis:
 
     def _recognize(self, progress: Progress | None, on_frame: OnFrame | None) -> str | None:
         """Write each event when it is final; returns why the video was not read to its end, None where it was."""
-        failure: SourceError | None = None
+        failure = ""
         try:
             self._read(progress, on_frame)
         except SourceError as error:
-            failure = error
+            failure = str(error)
         self._write(self.pipeline.flush())
         if self.stop.is_set():
             kept = len(self.files.events)
             return f"{self.source.path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self.files.folder}"
-        return str(failure) if failure else self.source.problem
+        return failure or self.source.problem
 
     def _read(self, progress: Progress | None, on_frame: OnFrame | None) -> None:
         capacity = queue_capacity(self.settings.reading.queued_frames, self.source.facts)
@@ -154,7 +154,7 @@ class _Analysis:
 
     def _frames_with_voice(self) -> Iterator[Frame]:
         """The frames, each with the share of voice in the sound around it."""
-        with Voice(self.source.path) as voice:
+        with closing(Voice(self.source.path)) as voice:
             for frame in self.source:
                 yield replace(frame, voice=voice.at(frame.t))
 
@@ -165,16 +165,9 @@ class _Analysis:
         for activity in self.pipeline.activities():
             self.files.write_activity(activity, self.source.origin)
 
-    def _write_failed_summary(self, error: BaseException) -> None:
-        """After a failure, write the summary so far if that is possible; the failure itself is raised."""
-        try:
-            self.files.finish(self._summary(str(error) or type(error).__name__))
-        except OutputError:
-            return
-
     def _summary(self, problem: str | None) -> dict[str, Any]:
         return summarize(
-            stream=self.stream,
+            stream=self.files.stream,
             video=self.source.facts,
             events=self.files.events,
             activities=self.files.activities,

@@ -37,26 +37,16 @@ class EventFiles:
         source = {} if video is None else {"file": str(video.resolve())}
         write_atomically(folder / "summary.json", [as_json({"complete": False, **source})])
         self._lines: dict[Format, _LineFile] = {}
-        self._open: list[_LineFile] = []
-        try:
+        with contextlib.ExitStack() as opened:
             for name, format_ in FORMATS.items():
-                self._start(folder / f"events.{name}", format_)
-            self._activity_lines = self._open_lines(folder / "activity.jsonl")
-        except OutputError:
-            self.close()
-            raise
-
-    def _start(self, path: Path, format_: Format) -> None:
-        """Start a file of events; one of an ordered format is written at the end."""
-        if format_.ordered:
-            path.unlink(missing_ok=True)
-        else:
-            self._lines[format_] = self._open_lines(path)
-            self._lines[format_].append(format_.head(True))
-
-    def _open_lines(self, path: Path) -> _LineFile:
-        self._open.append(_LineFile(path))
-        return self._open[-1]
+                path = folder / f"events.{name}"
+                if format_.ordered:  # written at the end
+                    path.unlink(missing_ok=True)
+                else:
+                    self._lines[format_] = opened.enter_context(contextlib.closing(_LineFile(path)))
+                    self._lines[format_].append(format_.head(True))
+            self._activity_lines = opened.enter_context(contextlib.closing(_LineFile(folder / "activity.jsonl")))
+            self._opened = opened.pop_all()
 
     def write(self, event: Event, origin: float = 0.0) -> None:
         """Write one final event; it is kept without evidence. origin is the source time at which a player's clock is 0."""
@@ -83,8 +73,7 @@ class EventFiles:
 
     def close(self) -> None:
         """Close the files written line by line."""
-        for file in self._open:
-            file.close()
+        self._opened.close()
 
 
 class _LineFile:

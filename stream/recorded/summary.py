@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from engine.types import ACTIVITY_KINDS, Activity, Event
-from stream.recorded.settings import AnalysisSettings
+from stream.settings import AnalysisSettings
 from stream.sources.clock import slow_rate
 from stream.sources.file import VideoFacts
 
@@ -36,7 +37,7 @@ def summarize(
     wall_s: float,
 ) -> dict[str, Any]:
     """The content of summary.json; problem is None when the whole video was analysed. Times in seconds."""
-    facts = video.as_dict()
+    facts = asdict(video)
     lit = 1 - video.unlit_frames / max(1, video.frames)
     return {
         "format": 1,

@@ -60,22 +60,21 @@ JOIN_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Capture:
-    """Reads a source into its mailbox, which keeps the newest frames of a live source and all of a file.
+class Capture(threading.Thread):
+    """A thread that reads a source into its mailbox, which keeps the newest frames of a live source and all of a file.
 
     report is called with the source's status on each change and about once a second, on this capture's thread. The mailbox is
     closed when the source has ended. Raises SourceError where the settings name no possible source, ConfigError for a missing
-    password.
+    password. Others may read status, which is replaced as a whole.
     """
 
     def __init__(self, source: SourceSettings, mailbox: BoundedQueue[Arrival], report: Callable[[SourceStatus], None]) -> None:
+        super().__init__(name=f"capture {source.name}", daemon=True)
         self.address = source.address()
-        self._settings = source
-        self._mailbox = mailbox
-        self._report = report
+        self._settings, self._mailbox, self._report = source, mailbox, report
         self._stopping = threading.Event()
         self._connection: Connection | None = None  # set by the capture's thread, abandoned by any
-        self._status = SourceStatus(source.name, self.address.kind, "starting", since=time.time())  # replaced as a whole
+        self.status = SourceStatus(source.name, self.address.kind, "starting", since=time.time())
         self._abandoned: list[Connection] = []
         self._detail, self._finished = "", False  # why the last connection ended, and whether that is the source's end
         self._timeline = Timeline(follows_wall=self.address.live)
@@ -86,16 +85,6 @@ class Capture:
         self._slow_rate = SlowRate()
         self._reconnecting = False
         self._frozen = FrozenPicture()
-        self._thread = threading.Thread(target=self._run, name=f"capture {source.name}", daemon=True)
-
-    @property
-    def status(self) -> SourceStatus:
-        """How the source is doing."""
-        return self._status
-
-    def start(self) -> None:
-        """Start; returns at once."""
-        self._thread.start()
 
     def stop(self, timeout: float = 3.0) -> None:
         """End it and close the mailbox, within timeout seconds; may be called again.
@@ -106,14 +95,15 @@ class Capture:
         self._stopping.set()
         self._mailbox.close()
         if self._connection is not None:
-            self._connection.abandon()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+            self._connection.frames.abandon()
+        if self.ident is not None:
+            self.join(timeout)
         abandoned, self._abandoned = self._abandoned, []
         for connection in abandoned:
             connection.join(max(0.0, min(JOIN_S, until - time.monotonic())))
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Connect and reconnect until the source has ended or is stopped."""
         try:
             self._set_state("starting")
             while not self._stopping.is_set() and not self._finished:
@@ -132,8 +122,8 @@ class Capture:
             try:
                 stalled = self._follow(connection)
             finally:
-                connection.abandon()
-                self._abandoned = [other for other in (*self._abandoned, connection) if other.alive]
+                connection.frames.abandon()
+                self._abandoned = [other for other in (*self._abandoned, connection) if other.is_alive()]
             self._detail, refused = connection.detail, connection.refused
             looped = connection.finished and self._settings.loop
             self._finished = connection.finished and not looped
@@ -169,7 +159,7 @@ class Capture:
 
     def _deliver(self, arrival: Arrival, *, paced: bool, first: bool) -> None:
         """Give the frame its number and its time, and put it into the mailbox when it is due."""
-        count = self._status.frames
+        count = self.status.frames
         gap = arrival.frame.gap or (first and count > 0)
         t = self._timeline.place(arrival.frame.t, arrival.arrived, gap=gap)
         frame = replace(arrival.frame, index=count, t=t, gap=gap)
@@ -185,40 +175,40 @@ class Capture:
         recent.append(arrived)
         while recent[0] < arrived - RATE_S:
             recent.popleft()
-        was, returned, self._reconnecting = self._status, self._reconnecting, False
+        was, returned, self._reconnecting = self.status, self._reconnecting, False
         self._backoff.reset()
-        self._status = replace(
+        self.status = replace(
             was, frames=frame.index + 1, width=frame.width, height=frame.height, reconnects=was.reconnects + returned
         )
         state: SourceState = "stalled" if self._frozen.reported else "live"
         if was.state != state or arrived - self._last_report >= STATUS_S:
             self._last_report = arrived
-            self._set_state(state, self._stall if state == "stalled" else "")
+            self._set_state(state, self._stall() if state == "stalled" else "")
 
-    @property
     def _stall(self) -> str:
         """Why the source has stalled."""
-        seconds = f"{self._settings.stall_s:g} s"
-        return f"the picture has not changed for {seconds}" if self._frozen.reported else f"no picture came for {seconds}"
+        problem = "the picture has not changed" if self._frozen.reported else "no picture came"
+        return f"{problem} for {self._settings.stall_s:g} s"
 
     def _wait_for_retry(self, *, stalled: bool, refused: bool) -> None:
-        self._reconnecting = self._status.frames > 0
+        self._reconnecting = self.status.frames > 0
         self._recent.clear()
-        stall = self._stall
-        self._set_state("stalled" if stalled else "reconnecting", stall if stalled else self._detail)
+        if stalled:
+            self._detail = self._stall()
+        self._set_state("stalled" if stalled else "reconnecting", self._detail)
         self._stopping.wait(REFUSED_WAIT_S if refused else self._backoff.next())
         while len(self._abandoned) >= MAX_ABANDONED and not self._stopping.is_set():
             self._stopping.wait(FIRST_WAIT_S)
-            self._abandoned = [connection for connection in self._abandoned if connection.alive]
+            self._abandoned = [connection for connection in self._abandoned if connection.is_alive()]
         if stalled:
-            self._set_state("reconnecting", f"{stall}; reconnecting")
+            self._set_state("reconnecting", f"{self._detail}; reconnecting")
 
     def _set_state(self, state: SourceState, detail: str = "") -> None:
-        was, recent = self._status, self._recent
+        was, recent = self.status, self._recent
         span = recent[-1] - recent[0] if len(recent) > 1 else 0.0
         fps = (len(recent) - 1) / span if span and state == "live" else 0.0
         slow = self._slow_rate(fps if span >= RATE_S / 2 else 0.0)
-        self._status = replace(
+        self.status = replace(
             was,
             state=state,
             detail=slow if state == "live" and not detail else detail,
@@ -226,7 +216,7 @@ class Capture:
             drops=self._mailbox.dropped,
             since=was.since if state == was.state else time.time(),
         )
-        self._report(self._status)
+        self._report(self.status)
 
 
 def _may_still_start(waited: float, new: int, packets: int) -> bool:

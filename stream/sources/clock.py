@@ -78,18 +78,12 @@ class SourceClock:
     """
 
     def __init__(self, step_s: float | None, *, sort: bool = False, recorded: bool = False) -> None:
-        usable = step_s is not None and 1e-3 <= step_s <= 60
-        self.nominal_s = step_s if usable and step_s is not None else DEFAULT_STEP_S
-        self.invented = 0
-        self.disordered = False
-        self._sort = sort
-        self._recorded = recorded
-        self.gaps = 0
-        self.covered = 0.0
-        self.missing = self.holes = self.short_holes = self.uneven = 0
+        self.nominal_s = step_s if step_s is not None and 1e-3 <= step_s <= 60 else DEFAULT_STEP_S
+        self.invented = self.gaps = self.missing = self.holes = self.short_holes = self.uneven = 0
+        self.covered, self.disordered = 0.0, False
         self.restarts: list[Restart] = []
-        self._offset = 0.0
-        self._count = 0
+        self._sort, self._recorded = sort, recorded
+        self._offset, self._count = 0.0, 0
         self._last: float | None = None
         self._steps: deque[float] = deque(maxlen=15)
         self._ahead: list[float] = []
@@ -133,9 +127,7 @@ class SourceClock:
 
     def _first(self, t: float | None) -> float:
         self.invented += t is None
-        if t is None or not self._sort:
-            return 0.0 if t is None else t
-        return min([t, *self._ahead])
+        return 0.0 if t is None else min([t, *self._ahead]) if self._sort else t
 
     def _repaired(self, t: float | None, last: float) -> float:
         """t where it is plausible, else the best estimate; always after last."""

@@ -21,7 +21,7 @@ OPEN_S = 5.0
 _QUEUED = 2
 
 
-class Connection:
+class Connection(threading.Thread):
     """A source being opened, then read; its frames come out of `frames`, which is closed when it has ended.
 
     detail is one sentence on why it ended; finished is whether a recording was read to its end; refused is whether another
@@ -29,13 +29,13 @@ class Connection:
     """
 
     def __init__(self, address: Address, *, read_s: float, open_s: float = OPEN_S) -> None:
+        super().__init__(name=f"read {address.shown}", daemon=True)
         self.frames: BoundedQueue[Arrival] = BoundedQueue(_QUEUED)
         self.detail = ""
         self.finished = self.refused = False
         self._address, self._timeouts = address, Timeouts(open_s, read_s)
         self._source: Source | None = None
-        self._thread = threading.Thread(target=self._run, name=f"read {address.shown}", daemon=True)
-        self._thread.start()
+        self.start()
 
     @property
     def packets(self) -> int:
@@ -47,20 +47,8 @@ class Connection:
         """Whether frames come faster than they are to be shown."""
         return self._address.paced if self._source is None else self._source.paced
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread still holds the source."""
-        return self._thread.is_alive()
-
-    def abandon(self) -> None:
-        """Take no more frames from it; its thread ends by itself."""
-        self.frames.abandon()
-
-    def join(self, timeout: float) -> None:
-        """Wait for the thread, at most timeout seconds."""
-        self._thread.join(timeout)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Read until the source ends or `frames` is abandoned."""
         address = self._address
         try:
             with closing(address.opener(address, self._timeouts)) as self._source:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import errno
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import av
 import av.error
+import numpy as np
 from av.stream import Disposition
 
-from engine.types import Frame
+from engine.types import U8, Frame
 from stream.sources.clock import GAP_S, SourceClock
 from stream.sources.deinterlace import Deinterlacer
 from stream.sources.h264_gaps import FrameNumGaps
 from stream.sources.pixels import Orientation, upright_pixels
-from stream.sources.strobe import StrobeDetector
 
 MAX_AUDIO_LEAD_S = 30.0
 """Sound that starts earlier than this before the first picture has another clock."""
@@ -36,6 +38,13 @@ TOO_LARGE = "its pictures are larger than any that are decoded here (8192 x 4352
 MAX_REFUSED = 3
 """Consecutive pictures that the decoder refuses for their size before the source is given up; one may just be damaged."""
 
+STROBE_WINDOW, MIN_SWITCHES = 12, 5
+"""A light strobes if it goes on or off at least so often within so many pictures."""
+DARK = 0.5
+"""Pictures below this share of the brightest one's brightness are dark."""
+_STEP = 16
+"""Pixels from sample to sample."""
+
 
 class Decoding:
     """The frames of a container's video track, once, in order of presentation, with counts of what was read so far.
@@ -47,9 +56,8 @@ class Decoding:
     """
 
     def __init__(self, container: av.container.InputContainer, track: av.VideoStream, clock: SourceClock) -> None:
-        self.clock = clock
+        self.clock, self.origin = clock, 0.0
         self.start: float | None = None
-        self.origin = 0.0
         self.end: float | None = None
         self.size = (track.codec_context.width, track.codec_context.height)
         self.orientation = Orientation()
@@ -60,10 +68,8 @@ class Decoding:
         self.finished = False
         self.deinterlacer = Deinterlacer()
         self.strobe = StrobeDetector()
-        self._container = container
-        self._track = track
-        self._lost = self._gap = False
-        self._doubtful = False
+        self._container, self._track = container, track
+        self._lost = self._gap = self._doubtful = False
         self._gaps = FrameNumGaps(track.codec_context.name, track.codec_context.extradata)
         self._loss: tuple[float, float] | None = None  # times of the first and the last packet that shows a loss
         self._last_stamp = -math.inf
@@ -114,6 +120,8 @@ class Decoding:
     def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         try:
             pictures = list(self._track.decode(packet))
+            self._refused = 0
+            return pictures
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -123,8 +131,6 @@ class Decoding:
             self._refused = self._refused + 1 if no_size else 0
             self.too_large = self._refused >= MAX_REFUSED
             return []
-        self._refused = 0
-        return pictures
 
     def _note_loss(self, packet: av.Packet[Any]) -> None:
         stamp = _time(packet)
@@ -167,18 +173,15 @@ class Decoding:
         self._doubtful |= self._lost
         frame = Frame(self.frames, t, pixels, layout, doubtful=self._doubtful)
         resized = self.frames > 0 and (frame.width, frame.height) != self.size
-        frame = replace(frame, gap=gap or resized)
         self.resized += resized
         self._doubtful &= not picture.key_frame
         self._lost = False
-        self.pixel_format = picture.format.name
-        self.size = (frame.width, frame.height)
+        self.pixel_format, self.size = picture.format.name, (frame.width, frame.height)
         if self.start is None:
-            self.start = t
-            self.origin = self._origin(t)
+            self.start, self.origin = t, self._origin(t)
         self.end = t
         self.frames += 1
-        return frame
+        return replace(frame, gap=gap or resized)
 
 
 def _time(item: av.Packet[Any] | av.VideoFrame) -> float | None:
@@ -225,3 +228,26 @@ def rate_of(track: av.VideoStream) -> float | None:
     """Pictures a second as declared; None where nothing is."""
     rate = track.average_rate or track.guessed_rate
     return float(rate) if rate else None
+
+
+class StrobeDetector:
+    """Finds pictures that are dark because a light strobes; `unlit` counts them.
+
+    Infrared cameras made for face login light every second picture, so that software can distinguish skin from a screen.
+    """
+
+    def __init__(self) -> None:
+        self.unlit = 0
+        self._levels: deque[float] = deque(maxlen=STROBE_WINDOW)
+
+    def is_dark(self, grey: U8) -> bool:
+        """Whether the next picture, [H, W], is one of the dark ones. False while no light strobes."""
+        levels = self._levels
+        levels.append(float(np.mean(grey[::_STEP, ::_STEP])))
+        limit = DARK * max(levels)
+        if levels[-1] >= limit:
+            return False
+        lit = [level >= limit for level in levels]
+        strobes = sum(a != b for a, b in pairwise(lit)) >= MIN_SWITCHES
+        self.unlit += strobes
+        return strobes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
 
 import av
 import av.error
@@ -11,6 +10,8 @@ import av.filter
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from stream.sources.pixels import plane_of
 
 SAMPLED_COLUMNS = 80
 """Blocks that each line is averaged over, which removes most of a sensor's noise."""
@@ -37,8 +38,7 @@ class InterlaceDetector:
 
     def __init__(self) -> None:
         self.interlaced = False
-        self._votes = self._same_moment = 0
-        self._count = 0
+        self._votes = self._same_moment = self._count = 0
         self._decided = False
         self._before: npt.NDArray[np.int16] | None = None
 
@@ -73,11 +73,10 @@ class InterlaceDetector:
 
 def _blocks(picture: av.VideoFrame) -> npt.NDArray[np.int16]:
     """[H, W], H even and W at most SAMPLED_COLUMNS: the lines of the grey picture, each averaged over blocks."""
-    plane = picture.planes[0]
-    lines = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
-    block = max(1, plane.width // SAMPLED_COLUMNS)
-    columns = min(SAMPLED_COLUMNS, plane.width)
-    grey = lines[: plane.height // 2 * 2, : columns * block]  # whole blocks are averaged several times faster
+    plane = plane_of(picture, 0)
+    height, width = plane.shape
+    columns = min(SAMPLED_COLUMNS, width)
+    grey = plane[: height // 2 * 2, : columns * (width // columns)]  # whole blocks are averaged several times faster
     return cv2.resize(grey, (columns, len(grey)), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 

@@ -19,8 +19,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 CONNECT_S = 10.0
@@ -67,12 +66,6 @@ class EgressProxy:
                 one.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def _accept(self) -> None:
         while True:
             try:
@@ -106,11 +99,10 @@ class EgressProxy:
         except (OSError, ValueError):
             return  # either side is gone, or the request is malformed: FFmpeg sees that the connection ended
         finally:
-            for one in (client, server):
-                if one is not None:
-                    with self._lock:
-                        self._open.discard(one)
-                    one.close()
+            for one in (client,) if server is None else (client, server):
+                with self._lock:
+                    self._open.discard(one)
+                one.close()
 
     def _count(self, size: int) -> None:
         """Count bytes received from a host. Raises ValueError where they are too many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import av
@@ -53,8 +53,7 @@ class FfmpegSource:
     @property
     def packets(self) -> int:
         """How many packets were read so far."""
-        decoding = self._decoding
-        return 0 if decoding is None else decoding.packets
+        return 0 if self._decoding is None else self._decoding.packets
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -96,8 +95,8 @@ class FfmpegSource:
             self.paced |= recorded or container.format.name == "hls"
             rate = rate_of(track)
             decoding = self._decoding = Decoding(container, track, SourceClock(1 / rate if rate else None))
-            timeless = container.format.name in _WITHOUT_CLOCK
-            yield from map(_timed_by_arrival, decoding) if timeless else decoding
+            without_clock = container.format.name in _WITHOUT_CLOCK
+            yield from (replace(frame, t=time.monotonic()) for frame in decoding) if without_clock else decoding
             if decoding.too_large:
                 raise RefusedError(f"{address.shown}: {TOO_LARGE}")
             if decoding.failure is not None:
@@ -114,7 +113,7 @@ class FfmpegSource:
         if not host:
             yield options
             return
-        with EgressProxy(host, lambda: self.packets) as self._proxy:
+        with closing(EgressProxy(host, lambda: self.packets)) as self._proxy:
             yield {**options, "http_proxy": self._proxy.address, "http_persistent": "0", "http_multiple": "0"}
 
     def _refusal(self) -> str:
@@ -142,7 +141,3 @@ class FfmpegSource:
         if reason is not None:
             return f"{shown}: {reason}"
         return f"{shown} cannot be read ({self._address.redact(getattr(error, 'strerror', None) or type(error).__name__)})"
-
-
-def _timed_by_arrival(frame: Frame) -> Frame:
-    return replace(frame, t=time.monotonic())

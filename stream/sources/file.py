@@ -8,17 +8,14 @@ and counted; whatever can be read is delivered.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
-from types import TracebackType
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import av
 import av.error
 
 from engine.errors import SourceError
 from engine.types import Frame
-from stream.sources.address import Address, Options, Timeouts
 from stream.sources.clock import Restart, SourceClock
 from stream.sources.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of, seconds_of
 from stream.sources.pixels import square_size
@@ -43,8 +40,8 @@ _INDEXED = {"mp4", "matroska", "avi", "asf"}
 class VideoFacts:
     """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
 
-    covered is how long the pictures last, without gaps, and steps how many intervals between frames that is; clock_restarts is
-    where the file's stamps restart.
+    covered is how long the pictures last, without gaps, duration from the first frame to the last; clock_restarts is where the
+    file's stamps restart.
     """
 
     path: str
@@ -57,7 +54,6 @@ class VideoFacts:
     start: float | None
     end: float | None
     covered: float
-    steps: int
     clock_restarts: tuple[Restart, ...]
     frames: int
     expected_frames: int | None
@@ -67,15 +63,8 @@ class VideoFacts:
     decode_errors: int
     damaged_frames: int
     warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON form, with duration (first to last frame, seconds) and measured_fps added."""
-        out = asdict(self)
-        duration = None if self.start is None or self.end is None else round(self.end - self.start, 6)
-        out["duration"] = duration
-        out["measured_fps"] = round(self.steps / self.covered, 3) if self.covered > 0 and self.steps > 0 else None
-        del out["steps"]
-        return out
+    duration: float | None
+    measured_fps: float | None
 
 
 class VideoSource:
@@ -108,7 +97,7 @@ class VideoSource:
     def __enter__(self) -> VideoSource:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -150,6 +139,7 @@ class VideoSource:
     def facts(self) -> VideoFacts:
         """What is known so far."""
         read = self._decoding
+        covered, steps = round(read.clock.covered, 6), read.frames - 1 - read.clock.gaps
         return VideoFacts(
             path=str(self.path),
             codec=self._codec,
@@ -160,8 +150,7 @@ class VideoSource:
             fps=self._fps,
             start=read.start,
             end=read.end,
-            covered=round(read.clock.covered, 6),
-            steps=max(0, read.frames - 1 - read.clock.gaps),
+            covered=covered,
             clock_restarts=tuple(read.clock.restarts),
             frames=read.frames,
             expected_frames=self.expected_frames,
@@ -170,7 +159,9 @@ class VideoSource:
             unlit_frames=read.strobe.unlit,
             decode_errors=read.errors,
             damaged_frames=read.damaged,
-            warnings=tuple(self._warnings()),
+            warnings=(*self._packet_warnings(), *self._track_warnings, *self._picture_warnings()),
+            duration=None if read.start is None or read.end is None else round(read.end - read.start, 6),
+            measured_fps=round(steps / covered, 3) if covered > 0 and steps > 0 else None,
         )
 
     @property
@@ -188,15 +179,9 @@ class VideoSource:
             return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
         return f"{self.path}: {damage}{rest}" if damage else None
 
-    def _warnings(self) -> Iterator[str]:
-        yield from self._clock_warnings()
-        yield from self._stream_warnings()
-        yield from self._track_warnings
-        yield from self._picture_warnings()
-
-    def _clock_warnings(self) -> Iterator[str]:
-        clock = self._decoding.clock
-        if clock.invented and clock.invented == self._decoding.frames:
+    def _packet_warnings(self) -> Iterator[str]:
+        read, clock = self._decoding, self._decoding.clock
+        if clock.invented and clock.invented == read.frames:
             yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
         elif clock.invented:
             yield f"{clock.invented} frames have no time stamp; it was filled in from the frame rate"
@@ -209,9 +194,6 @@ class VideoSource:
             yield f"time stamps restart {len(clock.restarts) - MAX_LISTED_RESTARTS} times more"
         if clock.disordered:
             yield "time stamps are out of order; they were sorted"
-
-    def _stream_warnings(self) -> Iterator[str]:
-        read, clock = self._decoding, self._decoding.clock
         if clock.missing:
             yield (
                 f"{_count(clock.missing, 'picture')} missing in {_count(clock.holes, 'place')}, lost before recording; "
@@ -258,15 +240,6 @@ def open_video(path: str | Path, *, threads: int = 0) -> VideoSource:
     Raises SourceError in one sentence for no such file, a folder, an empty file, what is no video, and sound alone.
     """
     return VideoSource(Path(path), threads=threads)
-
-
-def recording(source: str, _: Options) -> Address:
-    """The address of a video file, which is played in real time and of which every frame is wanted."""
-    return Address("file", source, source, _open_address, PurePath(source).stem, live=False, paced=True)
-
-
-def _open_address(address: Address, _: Timeouts) -> VideoSource:
-    return open_video(address.target)
 
 
 def _track_warnings(track: av.VideoStream, format_names: str) -> Iterator[str]:

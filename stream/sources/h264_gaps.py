@@ -7,6 +7,7 @@ Other codecs are not checked.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 _SLICE, _IDR, _SPS = 1, 5, 7
 _CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
@@ -17,7 +18,8 @@ _HEAD = 48
 
 
 class FrameNumGaps:
-    """Checks the packets of one stream in the order of decoding; codec is FFmpeg's name, extradata the codec's own header."""
+    """Checks the packets of one stream in the order of decoding; codec is FFmpeg's name, extradata the codec's own header: in
+    MP4, Matroska and FLV its parameter sets each behind their length (avcC)."""
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
         self._is_h264 = codec == "h264"
@@ -27,7 +29,7 @@ class FrameNumGaps:
         self._separate_planes = self._gaps_allowed = False
         self._last: int | None = None
         if self._is_h264:
-            for unit in _parameter_sets(header) if self._length_bytes else _start_coded(header):
+            for unit in islice(_length_prefixed(header[6:], 2), header[5] & 31) if self._length_bytes else _start_coded(header):
                 self._read_parameters(unit)
 
     def missing_before(self, packet: bytes) -> bool:
@@ -153,12 +155,3 @@ def _length_prefixed(data: bytes, length_bytes: int) -> Iterator[bytes]:
         at += length_bytes
         yield data[at : at + size]
         at += size
-
-
-def _parameter_sets(header: bytes) -> Iterator[bytes]:
-    """The sequence parameter sets in the header of MP4, Matroska or FLV (avcC)."""
-    at = 6
-    for _ in range(header[5] & 31):
-        size = int.from_bytes(header[at : at + 2], "big")
-        yield header[at + 2 : at + 2 + size]
-        at += 2 + size

@@ -79,13 +79,13 @@ def upright_pixels(picture: av.VideoFrame, orientation: Orientation, aspect: flo
     width, height = square_size(picture.width, picture.height, aspect)
     if name.startswith(("gray", "ya", "mono")):
         grey = picture if name == "gray" else picture.reformat(format="gray")
-        return "grey", orientation.applied(_resized(_plane(grey, 0), width, height))
+        return "grey", orientation.applied(resized(plane_of(grey, 0), width, height))
     if not even or picture.format.is_rgb or name == "pal8":
         rgb = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
-        return "rgb", orientation.applied(_resized(rgb, width, height))
+        return "rgb", orientation.applied(resized(rgb, width, height))
     planar = picture if name in ("yuv420p", "yuvj420p") else picture.reformat(format="yuv420p")
     sizes = ((width, height), (width // 2, height // 2), (width // 2, height // 2))
-    planes = [orientation.applied(_resized(_plane(planar, i), *size)) for i, size in enumerate(sizes)]
+    planes = [orientation.applied(resized(plane_of(planar, i), *size)) for i, size in enumerate(sizes)]
     return "i420", np.concatenate([plane.reshape(-1) for plane in planes]).reshape(-1, planes[0].shape[1])
 
 
@@ -93,14 +93,16 @@ def _stretched(length: int, by: float) -> int:
     return 2 * round(length * by / 2) if length % 2 == 0 else round(length * by)
 
 
-def _plane(picture: av.VideoFrame, index: int) -> U8:
+def plane_of(picture: av.VideoFrame, index: int) -> U8:
     """[h, w] one 8-bit plane, the padding at the end of each line left off; a view into the picture."""
     plane = picture.planes[index]
     lines: U8 = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
     return lines[: plane.height, : plane.width]
 
 
-def _resized(plane: U8, width: int, height: int) -> U8:
-    if plane.shape[:2] == (height, width):
-        return plane
-    return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+def resized(picture: U8, width: int, height: int) -> U8:
+    """A picture [h, w] or [h, w, 3] in another size, averaged where it is made smaller; itself where it has that size."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    interpolation = cv2.INTER_AREA if picture.shape[1] > width else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)

@@ -25,8 +25,8 @@ from rich.table import Table
 
 from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
-from stream.settings import SourceSettings
 from stream.sources.capture import Capture
+from stream.sources.settings import SourceSettings
 from tests.soak.command import Record, command_line, finish
 from tests.soak.rtsp import RtspServer, TcpProxy
 

@@ -25,7 +25,7 @@ from apexstream.clips import Truth, plan, preset, render_frames
 from engine.types import Activity, Mark
 from stream.events.store import Store
 from stream.messages import Acted, Decided, FaceTrace, Signal, SourceStatus
-from stream.settings import SourceSettings
+from stream.sources.settings import SourceSettings
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
 from tests.events import decided, evidence, stored
 from tests.live import PATIENCE_S

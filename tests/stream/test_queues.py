@@ -109,15 +109,9 @@ def test_abandoning_discards_the_waiting_items() -> None:
     queue: BoundedQueue[int] = BoundedQueue(2, drop_oldest=True)
     queue.put(0)
     queue.abandon()
-    assert queue.closed
     assert (len(queue), queue.get(), list(queue)) == (0, None, [])
     with pytest.raises(ClosedError):
         queue.put(1)
-
-
-def test_a_queue_holds_at_least_one_item() -> None:
-    with pytest.raises(ValueError, match="at least one item"):
-        BoundedQueue[int](0)
 
 
 def test_large_items_are_bounded_by_their_bytes() -> None:

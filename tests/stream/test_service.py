@@ -35,7 +35,8 @@ from stream.events.query import Reader
 from stream.events.store import Store
 from stream.messages import PreviewWish
 from stream.service import CLOSE_S, END_S, RESET_S, STORE_S, Service, model_of, stop_event
-from stream.settings import LiveSettings, ServerSettings, SourceSettings, StoreSettings
+from stream.settings import LiveSettings, ServerSettings, StoreSettings
+from stream.sources.settings import SourceSettings
 from tests.events import decided, preview_parts, stored
 from tests.live import PATIENCE_S
 
@@ -309,7 +310,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
                 assert live["kind"] == "browser" and (live["width"], live["height"]) == (160, 120)
             assert (await received(client, type="removed"))["stream"] == "phone"
             assert "phone" not in (await fetched(f"{service.url}metrics")).decode()
-            assert service.session.stream_count == 0
+            assert not service.session._streams
 
     asyncio.run(main())
 

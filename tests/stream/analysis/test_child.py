@@ -20,14 +20,14 @@ from stream.analysis.child import (
     MAX_SIGNALS,
     Message,
     Outbox,
-    OutboxSink,
     ProcessConfig,
     receive,
     send,
 )
 from stream.analysis.worker_process import CHILD
 from stream.messages import Acted, Decided, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
-from stream.settings import LiveSettings, SourceSettings
+from stream.settings import LiveSettings
+from stream.sources.settings import SourceSettings
 from tests.blinking import PATTERN, Blinking, Unsendable, no_network, printing, unforeseen
 from tests.events import an_event, evidence
 from tests.live import PATIENCE_S
@@ -64,8 +64,7 @@ def signal_of(stream: str, t: float) -> Signal:
 
 
 def test_messages_are_taken_in_the_order_in_which_they_were_put() -> None:
-    outbox = Outbox()
-    sink = OutboxSink(outbox)
+    outbox = sink = Outbox()
     status = SourceStatus("a", "rtsp", "live")
     sink.status(status)
     sink.decided([decided(0)])
@@ -74,8 +73,7 @@ def test_messages_are_taken_in_the_order_in_which_they_were_put() -> None:
 
 
 def test_for_a_slow_reader_old_pictures_are_dropped_and_no_event() -> None:
-    outbox = Outbox()
-    sink = OutboxSink(outbox)
+    outbox = sink = Outbox()
     for number in range(100):
         sink.decided([decided(number, evidence=evidence())])
         sink.signal(signal_of("a", number))
@@ -122,7 +120,7 @@ def test_a_closed_outbox_returns_the_last_messages_and_then_none() -> None:
 
 
 def test_previews_asked_for_are_those_received_last() -> None:
-    sink = OutboxSink(Outbox())
+    sink = Outbox()
     assert sink.preview_wish("a") is None
     sink.wishes = {"a": PreviewWish(320, 5.0)}
     assert sink.preview_wish("a") == PreviewWish(320, 5.0) and sink.preview_wish("b") is None

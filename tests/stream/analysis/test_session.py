@@ -19,7 +19,8 @@ from stream.analysis.session import MAX_BROWSERS, Session
 from stream.analysis.worker import MakePipeline
 from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
-from stream.settings import LiveSettings, SourceSettings
+from stream.settings import LiveSettings
+from stream.sources.settings import SourceSettings
 from tests.blinking import Blinking
 from tests.faces import Clip, grey_picture, render
 from tests.live import PATIENCE_S, Collected, Ready, arrivals
@@ -75,7 +76,7 @@ def test_a_file_is_analysed_to_its_end(video: Path, clip: Clip, sessions: list[S
     (final,) = sink.finals()
     (truth,) = clip.truth.events
     assert abs(final.event.apex.t - truth.apex_t) < 0.2 and final.event.label == truth.label
-    assert session.stream_count == 1, "a file that has ended is still listed"
+    assert len(session._streams) == 1, "a file that has ended is still listed"
     assert sink.signals and final.event.evidence
 
 
@@ -183,7 +184,7 @@ def test_a_browsers_stream_is_added_and_removed(clip: Clip, sessions: list[Sessi
     (final,) = sink.finals("desk")
     assert final.event.label == truth.label and final.event.truncated, "it left while smiling"
     assert sink.gone == ["desk"]
-    assert session.stream_count == 0
+    assert len(session._streams) == 0
     session.remove_browser("desk")
     assert sink.gone == ["desk"], "removing twice is no error"
 
@@ -211,7 +212,7 @@ def test_a_browser_whose_network_does_not_load_is_refused(sessions: list[Session
     session.start()
     with pytest.raises(InputError, match=r"the analysis cannot begin \(no network here\)"):
         session.add_browser("desk", frames())
-    assert session.stream_count == 0
+    assert len(session._streams) == 0
 
 
 def test_the_memory_of_a_browsers_stream_is_returned(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ from stream.analysis.supervisor import Supervisor, create_session, process_count
 from stream.events.query import Reader
 from stream.messages import Arrival, PreviewWish, SourceStatus
 from stream.queues import BoundedQueue
-from stream.settings import LiveSettings, SourceSettings
+from stream.settings import LiveSettings
+from stream.sources.settings import SourceSettings
 from tests.blinking import PATTERN, Blinking, dying, no_network, not_at_second, unforeseen
 from tests.faces import grey_picture
 from tests.live import PATIENCE_S, Collected, Ready, arrivals
@@ -44,8 +45,13 @@ def supervisors() -> Iterator[list[Supervisor]]:
     yield started
     for supervisor in started:
         supervisor.stop(PATIENCE_S)
-        assert supervisor.pids == []
+        assert pids(supervisor) == []
     assert not [t.name for t in threading.enumerate() if t.name.startswith("process ")]
+
+
+def pids(supervisor: Supervisor) -> list[int]:
+    """The worker processes that are alive."""
+    return [process.pid for worker in supervisor._processes if (process := worker._process) is not None]
 
 
 def two_processes(supervisors: list[Supervisor], make: Any) -> tuple[Supervisor, Collected]:
@@ -78,7 +84,7 @@ def test_two_processes_send_what_a_session_would(supervisors: list[Supervisor], 
     supervisor.start(ready)
     assert [status.stream for status in sink.statuses] == ["s0", "s1", "s2"], "all are known from the start"
     assert ready.error() is None
-    assert len(set(supervisor.pids)) == 2 and os.getpid() not in supervisor.pids and supervisor.stream_count == 3
+    assert len(set(pids(supervisor))) == 2 and os.getpid() not in pids(supervisor)
     for name in ("s0", "s1", "s2"):
         sink.until(lambda name=name: len(sink.finals(name)) > 1, f"events of {name}")
         events = [one for one in sink.events if one.event.stream == name]
@@ -97,13 +103,13 @@ def test_two_processes_send_what_a_session_would(supervisors: list[Supervisor], 
         assert sink.states(name) == ["starting", "live", "ended"]
         ids = [one.event.id for one in sink.events if one.event.stream == name]
         assert len(sink.finals(name)) == len(set(ids)), "every provisional event became final"
-    assert supervisor.stream_count == 0 and supervisor.pids == [] and supervisor.stop()
+    assert pids(supervisor) == [] and supervisor.stop()
 
 
 def test_a_process_that_exits_is_restarted(supervisors: list[Supervisor], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "FIRST_WAIT_S", 0.05)
     supervisor, sink = two_processes(supervisors, not_at_second)
-    victim = supervisor.pids[0]
+    victim = pids(supervisor)[0]
     os.kill(victim, signal.SIGKILL)
     sink.until(lambda: "reconnecting" in sink.states("s0"), "its exit to be reported")
     exited = next(status for status in sink.statuses if status.state == "reconnecting")
@@ -116,7 +122,7 @@ def test_a_process_that_exits_is_restarted(supervisors: list[Supervisor], monkey
     assert last.frames > exited.frames > 0 and last.reconnects == 1 and last.drops >= exited.drops
     assert sink.states("s0") == ["starting", "live", "reconnecting", "live"]
     assert sink.states("s1") == ["starting", "live"], "the others are not affected"
-    assert victim not in supervisor.pids and not psutil.pid_exists(victim)
+    assert victim not in pids(supervisor) and not psutil.pid_exists(victim)
     ids = [one.event.id for one in sink.finals("s0")]
     assert len(ids) == len(set(ids)), "the new process reuses no event id"
 
@@ -125,7 +131,7 @@ def test_a_process_that_hangs_is_stalled_and_replaced_if_that_lasts(
     supervisors: list[Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor, sink = two_processes(supervisors, Blinking)
-    victim = supervisor.pids[0]
+    victim = pids(supervisor)[0]
     os.kill(victim, signal.SIGSTOP)
     sink.until(lambda: sink.states("s0")[-1] == "stalled", "its silence to be reported")
     os.kill(victim, signal.SIGCONT)
@@ -135,7 +141,7 @@ def test_a_process_that_hangs_is_stalled_and_replaced_if_that_lasts(
     os.kill(victim, signal.SIGSTOP)
     sink.until(lambda: sink.states("s0")[-3:] == ["stalled", "reconnecting", "live"], "another process")
     assert sink.states("s1") == ["starting", "live"], "the others are not affected"
-    assert victim not in supervisor.pids and not psutil.pid_exists(victim)
+    assert victim not in pids(supervisor) and not psutil.pid_exists(victim)
 
 
 @pytest.mark.parametrize(
@@ -166,17 +172,17 @@ def test_an_invalid_source_is_reported_at_once(source: dict[str, str]) -> None:
     supervisor = Supervisor(LiveSettings(sources=(SourceSettings(**source),), processes=2), Collected())
     with pytest.raises((SourceError, ConfigError)):
         supervisor.start()
-    assert supervisor.pids == [] and supervisor.stop()
+    assert pids(supervisor) == [] and supervisor.stop()
 
 
 def test_a_process_that_hangs_is_killed_when_the_time_is_up(supervisors: list[Supervisor]) -> None:
     supervisor, sink = two_processes(supervisors, Blinking)
-    hanging = supervisor.pids[0]
+    hanging = pids(supervisor)[0]
     os.kill(hanging, signal.SIGSTOP)
     began = time.monotonic()
     assert not supervisor.stop(2.0), "one did not end by itself"
     assert time.monotonic() - began < 10, "two seconds on an idle machine"
-    assert not psutil.pid_exists(hanging) and supervisor.pids == []
+    assert not psutil.pid_exists(hanging) and pids(supervisor) == []
     assert sink.states("s1")[-1] == "ended", "the other one was flushed"
 
 
@@ -188,14 +194,14 @@ def test_browsers_are_analysed_in_this_process(supervisors: list[Supervisor]) ->
     with pytest.raises(InputError, match="'s0' already"):
         supervisor.add_browser("s0", feed)
     supervisor.add_browser("desk", feed)
-    assert supervisor.stream_count == 3
+    assert list(supervisor._streams) == ["desk"]
     supervisor.report(SourceStatus("desk", "browser", "live"))
     for arrival in arrivals([Frame(k, k / 30, grey_picture(48, 64)) for k in range(5)]):
         feed.put(arrival)
     sink.until(lambda: "desk" in {one.event.stream for one in sink.events}, "its event")
     supervisor.remove_browser("desk")
     assert sink.gone == ["desk"] and sink.finals("desk")[0].event.truncated and sink.states("desk") == ["live"]
-    assert supervisor.stream_count == 2
+    assert not supervisor._streams
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_pipeline_that_does_not_load_ends_the_worker() -> None:
     worker.start()
     assert worker.join(PATIENCE_S)
     assert [str(error) for error in loaded] == ["no network here"]
-    assert queue.closed, "nobody takes frames any more"
+    assert queue._closed, "nobody takes frames any more"
 
 
 def test_a_second_pipeline_that_does_not_load_is_retried(clip: Clip) -> None:

@@ -18,7 +18,8 @@ from engine.errors import BackendError
 from stream.analysis import worker_process
 from stream.analysis.worker_process import WorkerProcess
 from stream.messages import Decided, SourceStatus
-from stream.settings import TOKEN_VARIABLE, LiveSettings, SourceSettings
+from stream.settings import TOKEN_VARIABLE, LiveSettings
+from stream.sources.settings import SourceSettings
 from tests.blinking import PATTERN, Blinking, printing
 from tests.live import PATIENCE_S, Collected
 from tests.videos import stepping, write_video
@@ -34,6 +35,11 @@ class Loaded(list[Exception | None]):
     __call__ = list.append
 
 
+def pid_of(worker: WorkerProcess) -> int | None:
+    """The process's id, None while there is no process."""
+    return None if worker._process is None else worker._process.pid
+
+
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts worker processes, which are ended after the test."""
@@ -46,7 +52,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         settings = LiveSettings(sources=sources or (SourceSettings(url=PATTERN, name="a"),))
         worker = WorkerProcess(1, settings, sink, processed=lambda *figures: None, make=make, name="session")
         started.append(worker)
-        worker.start([SourceStatus(source.name, "pattern", "starting") for source in settings.sources], loaded)
+        worker.start({source.name: SourceStatus(source.name, "pattern", "starting") for source in settings.sources}, loaded)
         return worker
 
     yield start
@@ -55,7 +61,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         if not worker.join(time.monotonic() + PATIENCE_S):
             worker.kill()
             assert worker.join(time.monotonic() + PATIENCE_S)
-        assert worker.pid is None
+        assert pid_of(worker) is None
 
 
 def test_it_ends_on_request_and_closes_everything(start: Start) -> None:
@@ -63,10 +69,10 @@ def test_it_ends_on_request_and_closes_everything(start: Start) -> None:
     worker = start(sink, loaded=loaded)
     sink.until(lambda: len(sink.finals("a")) > 1, "events")
     assert loaded == [None]
-    pid = worker.pid
+    pid = pid_of(worker)
     assert pid is not None
     worker.end(2.0)
-    assert worker.join(time.monotonic() + PATIENCE_S) and worker.pid is None and not psutil.pid_exists(pid)
+    assert worker.join(time.monotonic() + PATIENCE_S) and pid_of(worker) is None and not psutil.pid_exists(pid)
     assert sink.states("a") == ["starting", "live", "ended"]
     assert len(sink.finals("a")) == len({one.event.id for one in sink.events})
 
@@ -85,7 +91,7 @@ def test_an_exit_is_reported_and_lost_events_are_counted(start: Start, caplog: p
     worker = start(sink)
     for run in (1, 2):
         sink.until(lambda run=run: any(f".{run}." in one.event.id for one in sink.events), "an event of this process")
-        pid = worker.pid
+        pid = pid_of(worker)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         sink.until(lambda run=run: [s.state for s in sink.statuses].count("reconnecting") >= run, "its exit to be reported")
@@ -100,7 +106,7 @@ def test_a_file_that_has_ended_is_not_played_again(start: Start, tmp_path: Path)
     sink = Collected()
     worker = start(sink, SourceSettings(url=str(clip), name="clip"), SourceSettings(url=PATTERN, name="a"))
     sink.until(lambda: "ended" in sink.states("clip") and sink.finals("a"), "the end of one and an event of the other")
-    pid = worker.pid
+    pid = pid_of(worker)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     sink.until(lambda: sink.states("a")[-2:] == ["reconnecting", "live"], "the other to go on")
@@ -130,7 +136,7 @@ def test_invalid_messages_are_reported(
     monkeypatch.setattr(worker_process, "CHILD", f"import sys, threading; {child}; threading.Event().wait()")
     loaded = Loaded()
     worker = start(Collected(), loaded=loaded, make=make)
-    assert worker.join(time.monotonic() + PATIENCE_S) and worker.pid is None
+    assert worker.join(time.monotonic() + PATIENCE_S) and pid_of(worker) is None
     [error] = loaded
     assert isinstance(error, BackendError) and message in str(error)
 
@@ -174,7 +180,7 @@ from tests.live import Collected
 sink, loaded = Collected(), []
 settings = LiveSettings(sources=(SourceSettings(url="{PATTERN}", name="a"),))
 worker = WorkerProcess(1, settings, sink, processed=lambda *figures: None, make=Blinking, name="session")
-worker.start([SourceStatus("a", "pattern", "starting")], loaded.append)
+worker.start({{"a": SourceStatus("a", "pattern", "starting")}}, loaded.append)
 sink.until(lambda: loaded and (loaded[0] or sink.events), "an event")
 print(loaded[0])
 worker.end(1.0)
@@ -204,7 +210,7 @@ def test_credentials_are_in_no_command_line_or_environment(start: Start, monkeyp
     source = SourceSettings(url=f"rtsp://me:{secret}@127.0.0.1:1/a", name="far", password=secret)
     worker = start(sink, source, SourceSettings(url=PATTERN, name="a"))
     sink.until(lambda: sink.events and "reconnecting" in sink.states("far"), "both to be tried")
-    pid = worker.pid
+    pid = pid_of(worker)
     assert pid is not None
     process = psutil.Process(pid)
     assert secret not in " ".join(process.cmdline()) + " ".join(process.environ().values())

@@ -392,8 +392,8 @@ def test_stopping_does_not_wait_for_the_source(server: RtspServer, make: Callabl
         began = time.monotonic()
         watched.capture.stop(SOON_S)
         assert time.monotonic() - began < SOON_S
-        assert not watched.capture._thread.is_alive()
-        assert watched.box.closed
+        assert not watched.capture.is_alive()
+        assert watched.box._closed
         watched.capture.stop()
     server.thaw()
     assert watched.capture.status.state == "ended"
@@ -404,14 +404,14 @@ def test_stopping_wakes_a_file_that_waits_for_room(clip: Path) -> None:
     with Watched(str(clip), newest=False, capacity=1) as watched:
         watched.until(in_state("live"))
         watched.capture.stop()
-        assert not watched.capture._thread.is_alive()
+        assert not watched.capture.is_alive()
     assert set(threading.enumerate()) <= before
 
 
 def test_a_capture_never_started_stops_too(clip: Path) -> None:
     watched = Watched(str(clip))
     watched.capture.stop()
-    assert watched.box.closed
+    assert watched.box._closed
 
 
 def test_an_abandoned_mailbox_ends_the_capture(clip: Path) -> None:

@@ -24,7 +24,7 @@ def read(connection: Connection) -> list[Arrival]:
     while (arrival := connection.frames.get(SOON_S)) is not None:
         arrivals.append(arrival)
     connection.join(SOON_S)
-    assert not connection.alive
+    assert not connection.is_alive()
     return arrivals
 
 
@@ -39,11 +39,11 @@ def test_a_file_is_read_to_its_end(tmp_path: Path) -> None:
 def test_an_abandoned_connection_ends_by_itself() -> None:
     connection = Connection(parse_address("lavfi:testsrc=size=64x48:rate=30"), read_s=5.0)
     assert connection.frames.get(SOON_S) is not None
-    assert connection.alive
+    assert connection.is_alive()
     assert connection.packets > 0
-    connection.abandon()
+    connection.frames.abandon()
     connection.join(SOON_S)
-    assert not connection.alive
+    assert not connection.is_alive()
 
 
 class Broken:

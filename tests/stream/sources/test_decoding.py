@@ -9,7 +9,8 @@ import pytest
 
 import stream.sources.decoding
 from stream.sources.clock import SourceClock
-from stream.sources.decoding import Decoding, picture_track, rate_of
+from stream.sources.decoding import STROBE_WINDOW, Decoding, StrobeDetector, picture_track, rate_of
+from tests.faces import grey_picture
 from tests.videos import quadrants, stepping, write_tone, write_video
 
 
@@ -85,3 +86,35 @@ def test_the_memory_of_decoded_pictures_is_freed_at_once(tmp_path: Path) -> None
             assert sum(type(one) is av.VideoFrame for one in gc.get_objects()) < 10
     finally:
         gc.enable()
+
+
+def dark(levels: list[int]) -> list[bool]:
+    strobe = StrobeDetector()
+    found = [strobe.is_dark(grey_picture(48, 64, level)[..., 0]) for level in levels]
+    assert strobe.unlit == sum(found)
+    return found
+
+
+@pytest.mark.parametrize("every", [2, 3, 4])
+def test_pictures_between_flashes_are_dark(every: int) -> None:
+    levels = [120 if number % every == 0 else 8 for number in range(60)]
+    found = dark(levels)[2 * STROBE_WINDOW :]
+    assert found == [level == 8 for level in levels[2 * STROBE_WINDOW :]]
+
+
+def test_a_light_that_stays_on_after_strobing_leaves_no_picture_dark() -> None:
+    assert not any(dark([120, 8] * 20 + [120] * 30)[40:])
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [100] * 60,
+        [100] * 30 + [10] * 30,  # switched off
+        [60 + 40 * (number % 2) for number in range(60)],  # flicker
+        list(np.linspace(200, 5, 60, dtype=int)),
+        ([100] * 10 + [10] * 10) * 3,  # a slow blink
+    ],
+)
+def test_other_changes_of_light_leave_no_picture_dark(levels: list[int]) -> None:
+    assert not any(dark(levels))

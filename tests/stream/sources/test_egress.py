@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -87,7 +88,7 @@ def response_to(proxy: EgressProxy, request: str) -> bytes:
 )
 def test_the_host_gets_the_same_request_as_without_a_proxy(host: socket.socket, target: str, path: str) -> None:
     place = f"127.0.0.1:{host.getsockname()[1]}"
-    with EgressProxy("127.0.0.1") as proxy:
+    with closing(EgressProxy("127.0.0.1")) as proxy:
         with request_to(proxy, f"GET http://{place}{target} HTTP/1.1\r\nHost: {place}\r\nX: y\r\n\r\nbody") as client:
             server, _ = host.accept()
             expected = f"GET {path} HTTP/1.1\r\nHost: {place}\r\nX: y\r\n\r\nbody".encode()
@@ -101,7 +102,7 @@ def test_the_host_gets_the_same_request_as_without_a_proxy(host: socket.socket, 
 @pytest.mark.parametrize("request_", ["GET http://127.0.0.1:{}/ HTTP/1.1", "CONNECT 127.0.0.1:{} HTTP/1.1"])
 def test_another_host_of_this_network_is_not_connected_to(host: socket.socket, request_: str) -> None:
     with (
-        EgressProxy("camera.example") as proxy,
+        closing(EgressProxy("camera.example")) as proxy,
         request_to(proxy, f"{request_.format(host.getsockname()[1])}\r\n\r\n") as client,
     ):
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 403 ")
@@ -115,13 +116,13 @@ def test_another_host_of_this_network_is_not_connected_to(host: socket.socket, r
 @pytest.mark.parametrize("name", ["localhost", "LocalHost"])
 def test_the_same_host_may_be_named_by_its_address(host: socket.socket, name: str) -> None:
     place = f"127.0.0.1:{host.getsockname()[1]}"
-    with EgressProxy(name) as proxy, request_to(proxy, f"CONNECT {place} HTTP/1.1\r\n\r\n") as client:
+    with closing(EgressProxy(name)) as proxy, request_to(proxy, f"CONNECT {place} HTTP/1.1\r\n\r\n") as client:
         assert client.recv(12) == b"HTTP/1.1 200"
         assert proxy.refused == ""
 
 
 def test_a_neighbour_of_the_same_host_is_not_connected_to() -> None:
-    with EgressProxy("localhost") as proxy, request_to(proxy, "CONNECT 127.0.0.2:80 HTTP/1.1\r\n\r\n") as client:
+    with closing(EgressProxy("localhost")) as proxy, request_to(proxy, "CONNECT 127.0.0.2:80 HTTP/1.1\r\n\r\n") as client:
         assert client.recv(12) == b"HTTP/1.1 403"
         assert proxy.refused == "127.0.0.2"
 
@@ -129,7 +130,10 @@ def test_a_neighbour_of_the_same_host_is_not_connected_to() -> None:
 def test_why_a_host_cannot_be_reached_is_known(host: socket.socket) -> None:
     port = host.getsockname()[1]
     host.close()
-    with EgressProxy("127.0.0.1") as proxy, request_to(proxy, f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n") as client:
+    with (
+        closing(EgressProxy("127.0.0.1")) as proxy,
+        request_to(proxy, f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n") as client,
+    ):
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 502 ")
         assert proxy.failure is not None
         assert proxy.failure.errno == errno.ECONNREFUSED
@@ -139,7 +143,7 @@ def test_why_a_host_cannot_be_reached_is_known(host: socket.socket) -> None:
     "request_", ["", "GET\r\n\r\n", "GET http://[::1/ HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "x" * 100_000]
 )
 def test_a_malformed_request_ends_its_connection(request_: str) -> None:
-    with EgressProxy("127.0.0.1") as proxy, request_to(proxy, request_) as client:
+    with closing(EgressProxy("127.0.0.1")) as proxy, request_to(proxy, request_) as client:
         client.shutdown(socket.SHUT_WR)
         try:
             assert client.recv(1000)[:13] in (b"", b"HTTP/1.1 502 ")
@@ -165,7 +169,7 @@ def test_closing_ends_every_connection(host: socket.socket) -> None:
 def test_what_is_received_without_a_packet_is_limited(host: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.sources.egress, "MAX_AHEAD", 1000)
     packets = [0]
-    with EgressProxy("127.0.0.1", lambda: packets[0]) as proxy:
+    with closing(EgressProxy("127.0.0.1", lambda: packets[0])) as proxy:
         client = request_to(proxy, f"CONNECT 127.0.0.1:{host.getsockname()[1]} HTTP/1.1\r\n\r\n")
         server, _ = host.accept()
         reader = client.makefile("rb")
@@ -201,10 +205,10 @@ def test_ffmpeg_does_not_bypass_it_and_tls_goes_through_it(
 
     serving = threading.Thread(target=serve)
     serving.start()
-    with EgressProxy("127.0.0.1") as proxy:
+    with closing(EgressProxy("127.0.0.1")) as proxy:
         fetch(proxy)
     serving.join(SOON_S)
     assert seen[0].startswith(b"GET /camera HTTP/1.1\r\n")
-    with EgressProxy("camera.example") as proxy:
+    with closing(EgressProxy("camera.example")) as proxy:
         fetch(proxy)
         assert proxy.refused == "127.0.0.1"

@@ -52,7 +52,7 @@ def read(connection: Connection) -> list[Arrival]:
     while (arrival := connection.frames.get(SOON_S)) is not None:
         arrivals.append(arrival)
     connection.join(SOON_S)
-    assert not connection.alive
+    assert not connection.is_alive()
     return arrivals
 
 
@@ -138,20 +138,20 @@ def test_pictures_without_times_have_the_time_of_their_arrival(web: str) -> None
     began = time.monotonic()
     connection = connect(f"{web}/camera")
     arrivals = [connection.frames.get(SOON_S) for _ in range(5)]
-    connection.abandon()
+    connection.frames.abandon()
     for arrival in arrivals:
         assert arrival is not None
         assert began <= arrival.frame.t <= arrival.arrived
     assert not connection.paced
     connection.join(SOON_S)
-    assert not connection.alive
+    assert not connection.is_alive()
 
 
 @pytest.mark.parametrize("way", [*WAYS])
 def test_multipart_pictures_are_read_in_every_variant(web: str, way: str) -> None:
     connection = connect(f"{web.replace('//', '//me:p%40s%23s@')}{way}")
     arrivals = [connection.frames.get(SOON_S) for _ in range(5)]
-    connection.abandon()
+    connection.frames.abandon()
     assert None not in arrivals, connection.detail
     connection.join(SOON_S)
 

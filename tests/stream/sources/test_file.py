@@ -38,10 +38,10 @@ def test_frames_carry_index_time_and_content(tmp_path: Path) -> None:
     for frame, picture in zip(frames, pictures, strict=True):
         assert abs(int(frame.rgb[4, 32, 0]) - int(picture[4, 32, 0])) <= 4
     assert source.problem is None
-    facts = source.facts.as_dict()
-    assert (facts["width"], facts["height"], facts["frames"], facts["expected_frames"]) == (64, 48, 40, 40)
-    assert facts["duration"] == pytest.approx(39 / 25)
-    assert facts["measured_fps"] == pytest.approx(25)
+    facts = source.facts
+    assert (facts.width, facts.height, facts.frames, facts.expected_frames) == (64, 48, 40, 40)
+    assert facts.duration == pytest.approx(39 / 25)
+    assert facts.measured_fps == pytest.approx(25)
 
 
 def test_variable_rate_keeps_the_files_times_and_marks_a_lost_second(tmp_path: Path) -> None:

@@ -70,6 +70,48 @@ def test_malformed_addresses_are_explained_in_one_sentence_without_credentials(s
     assert "\n" not in str(caught.value)
 
 
+def test_a_webcams_number_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert (parse_address("1").target, parse_address("1").format) == ("1", "avfoundation")
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SourceError, match="cannot be named by number"):
+        parse_address("1")
+
+
+@pytest.mark.parametrize("graph", ["", " "])
+def test_a_pattern_needs_a_graph(graph: str) -> None:
+    with pytest.raises(SourceError, match="graph"):
+        parse_address(f"lavfi:{graph}")
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_uses_the_given_transport_for_pictures_only(transport: str) -> None:
+    options = parse_address("rtsp://cam/", transport="udp" if transport == "udp" else "tcp").options
+    assert (options["rtsp_transport"], options["allowed_media_types"]) == (transport, "video")
+
+
+@pytest.mark.parametrize("source", ["http://host/a.m3u8", "https://host/a.m3u8", "rtsp://host/", "rtmp://host/a"])
+def test_network_addresses_lead_to_no_files(source: str) -> None:
+    allowed = parse_address(source).options["protocol_whitelist"].split(",")
+    assert not {"file", "pipe", "fd", "concat", "subfile", "data:file"} & set(allowed)
+
+
+@pytest.mark.parametrize("name", ["rtsp://admin:p%40s%23s%25@cam/x", "http://admin:p%40s%23s%25@cam/x"])
+def test_a_password_with_reserved_characters_works_escaped_or_apart(name: str) -> None:
+    bare = name.replace("admin:p%40s%23s%25@", "")
+    escaped, apart = parse_address(name), parse_address(bare, username="admin", password="p@s#s%")
+    assert escaped.target == apart.target == name
+    assert not [secret for secret in ("p@s#s%", "p%40s%23s%25") if secret in f"{escaped.shown} {escaped!r} {apart!r}"]
+
+
+@pytest.mark.parametrize("fragment", ["#t=1", "?a=b#t=1", "#"])
+def test_a_fragment_is_left_out(fragment: str) -> None:
+    address = parse_address(f"http://me:word@cam/x{fragment}")
+    assert address.target == f"http://me:word@cam/x{fragment.partition('#')[0]}"
+    with pytest.raises(SourceError, match="write % / "):
+        parse_address(f"http://me:word@cam/x{fragment}@y")
+
+
 RATE = 50
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,7 +42,7 @@ def write_sound(path: Path, samples: F64, *, start: float = 0.0) -> Path:
 
 
 def heard(path: Path, times: Sequence[float]) -> list[float | None]:
-    with Voice(path) as voice:
+    with closing(Voice(path)) as voice:
         return [voice.at(t) for t in times]
 
 
@@ -85,7 +86,7 @@ def test_a_damaged_end_keeps_what_was_heard_before(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_sound(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "long.mkv", hiss(40))
-    with Voice(path) as voice:
+    with closing(Voice(path)) as voice:
         for t in np.arange(0.0, 40.0, 0.1):
             voice.at(float(t))
         assert len(voice._times) < 600

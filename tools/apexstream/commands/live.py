@@ -155,8 +155,9 @@ def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transpo
     Raises SourceError for an invalid source or a missing file.
     """
     from engine.errors import SourceError
-    from stream.settings import SourceSettings, sources_from
+    from stream.settings import sources_from
     from stream.sources.kinds import parse_address
+    from stream.sources.settings import SourceSettings
 
     given, urls = urls, [_from_environment(url) for url in urls]
     for argument, url in zip(given, urls, strict=True):

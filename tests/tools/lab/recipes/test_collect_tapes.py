@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.spotting.signals import HZ
 
 from engine.errors import InputError
+from engine.spotting.features import HZ
 from lab.clip_bench.real.folder import RealClip, read_clips
 from lab.recipes.collect_tapes import collect, read_split, split_of, tapes_of
 

@@ -47,7 +47,7 @@ def real(
     """
     from apexstream.commands.analyze import with_engines
     from apexstream.commands.fetch import have_face_model
-    from stream.recorded.settings import load_analysis_settings
+    from stream.settings import load_analysis_settings
 
     chosen = read_clips(clips, only=only, split=split)
     settings = with_engines(load_analysis_settings(config).pipeline)

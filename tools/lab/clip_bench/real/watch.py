@@ -90,12 +90,12 @@ def _watch(job: RealJob) -> dict[str, Any]:
         events += strips.finals(pipeline.flush())
         pipeline.close()
         took = time.perf_counter() - began - strips.took_s
-        facts = video.facts.as_dict()
+        facts = video.facts
         return {
             "file": job.name,
-            "seconds": facts["duration"] or 0.0,
-            "fps": facts["fps"],
-            "size": [facts["width"], facts["height"]],
+            "seconds": facts.duration or 0.0,
+            "fps": facts.fps,
+            "size": [facts.width, facts.height],
             **pipeline.statistics,
             "events": events,
             "pipeline_s": round(took, 3),
