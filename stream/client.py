@@ -126,9 +126,8 @@ async def _messages(
             message = await _receive(connection, remote.silence_s)
             if message["type"] == "hello":
                 _start_at(place, message)
-            if not _advance(place, message):
-                continue
-            yield message
+            if _advance(place, message):
+                yield message
     finally:
         await connection.close()
 
@@ -231,11 +230,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer"
     if isinstance(error, ConnectionClosed):
-        return (
-            f"it closed the connection ({error.rcvd.reason})"
-            if error.rcvd is not None and error.rcvd.reason
-            else "the connection was lost"
-        )
+        reason = error.rcvd.reason if error.rcvd is not None else ""
+        return f"it closed the connection ({reason})" if reason else "the connection was lost"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return "it cannot be reached"

@@ -37,7 +37,13 @@ class LoopSink:
 
     def decided(self, events: Sequence[Decided]) -> None:
         """Events of one stream, in the order they were decided; their evidence is kept before they are sent."""
-        call_on_loop(self._loop, self._post_events, [self._keep_evidence(decided) for decided in events])
+        for decided in events:
+            evidence = decided.event.evidence
+            if evidence is not None:
+                self._evidence.put(decided.event.id, evidence)
+            # the event without its evidence: thousands of events may wait to be stored
+            posted = decided if evidence is None else decided.without_evidence(kept=True)
+            call_on_loop(self._loop, self._hub.post, posted)
 
     def status(self, status: SourceStatus) -> None:
         """A source's status."""
@@ -66,18 +72,6 @@ class LoopSink:
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """The preview of a stream that clients ask for now."""
         return self._wish(stream)
-
-    def _keep_evidence(self, decided: Decided) -> Decided:
-        """The event without its evidence: thousands of events may wait to be stored."""
-        event = decided.event
-        if event.evidence is None:
-            return decided
-        self._evidence.put(event.id, event.evidence)
-        return decided.without_evidence(kept=True)
-
-    def _post_events(self, events: Sequence[Decided]) -> None:
-        for decided in events:
-            self._hub.post(decided)
 
     def _post_preview(self, stream: str) -> None:
         with self._lock:

@@ -45,9 +45,9 @@ def _open_mode(path: Path) -> int | None:
     return mode if mode & stat.S_IRWXO else None
 
 
-def same_file(path: Path, handle: int) -> bool:
-    """Whether path still names the open file."""
+def same_file(path: Path, opened: int | os.stat_result) -> bool:
+    """Whether path still names the opened file, given by its handle or by its state when it was opened."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
+        return os.path.samestat(path.stat(), os.fstat(opened) if isinstance(opened, int) else opened)
     except OSError:
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -38,17 +38,22 @@ MessageType = Literal["expression", "activity", "status", "signal", "removed", "
 class Message:
     """A message to clients: body is its JSON as a mapping, all numbers finite; of a preview the header, with jpeg the picture.
 
-    The other fields are for filters and metrics; seq is None for all but final events, source is the kind of an event's source.
+    source is the kind of an event's source, for metrics.
     """
 
-    type: str
     body: Mapping[str, Any] = field(repr=False)
-    stream: str | None = None
-    kind: str | None = None
-    label: str | None = None
-    seq: int | None = None
     source: SourceKind | None = None
     jpeg: bytes | None = field(default=None, repr=False)
+
+    @property
+    def type(self) -> str:
+        """What it is: expression, status, ..."""
+        return str(self.body["type"])
+
+    @property
+    def stream(self) -> str | None:
+        """The stream that it is about; None for hello, heartbeat, error and pong."""
+        return self.body.get("stream")
 
     @cached_property
     def encoded(self) -> str | bytes:
@@ -62,8 +67,7 @@ class Message:
 
 def expression(body: Mapping[str, Any], *, evidence: bool = False, source: SourceKind | None = None) -> Message:
     """An event's message from its JSON form (`stamped`, with seq once it is stored)."""
-    sent = {**body, "evidence": True} if evidence else body
-    return _message(sent, stream=body["stream"], kind=body["kind"], label=body["label"], seq=body.get("seq"), source=source)
+    return Message(_finite({**body, "evidence": True} if evidence else body), source)
 
 
 def stamped(decided: Decided, *, monotonic: float, now: float) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def hello(
     described = [{"name": status.stream, "kind": status.kind, "state": status.state} for status in streams]
     preview = {"max_fps": PREVIEW_FPS, "max_width": PREVIEW_WIDTH}
     fields = {"streams": described, "model": model, "version": version, "seq": seq, "store": store, "preview": preview}
-    return _message({"type": "hello", "v": VERSION, **fields, "now": iso(now), "problem": problem})
+    return _message("hello", **fields, now=iso(now), problem=problem)
 
 
 def status(status: SourceStatus) -> Message:
@@ -87,12 +91,12 @@ def status(status: SourceStatus) -> Message:
     names = ("stream", "kind", "state", "detail", "fps", "frames", "drops", "reconnects", "width", "height")
     fields = {name: getattr(status, name) for name in names}
     fields["fps"] = round(status.fps, 2) if math.isfinite(status.fps) else None
-    return _message({"type": "status", "v": VERSION, **fields, "since": iso(status.since)}, stream=status.stream)
+    return _message("status", **fields, since=iso(status.since))
 
 
 def activity(acted: Acted) -> Message:
     """An activity of a face besides expressions."""
-    return _message(acted.activity.as_dict(acted.stream), stream=acted.stream)
+    return Message(_finite(acted.activity.as_dict(acted.stream)))
 
 
 def signal(signal: Signal) -> Message:
@@ -105,47 +109,34 @@ def signal(signal: Signal) -> Message:
         last = {"loudness": loudness[-1] if loudness else None, "moved_px": moved[-1] if moved else None}
         doing = [{"kind": kind, "since": round(since, 4)} for kind, since in trace.doing.items()]
         newest.append({"face": trace.face, **last, "doing": doing})
-    fields = {"stream": signal.stream, "t": round(signal.t, 4), "at": round(signal.at, 3), "faces": newest, "samples": samples}
-    return _message({"type": "signal", "v": VERSION, **fields}, stream=signal.stream)
+    t, at = round(signal.t, 4), round(signal.at, 3)
+    return _message("signal", stream=signal.stream, t=t, at=at, faces=newest, samples=samples)
 
 
 def heartbeat(*, now: float, seq: int, problem: str | None = None) -> Message:
     """Sent at intervals: all events up to seq that the client subscribed to have been sent; problem is as in hello."""
-    return _message({"type": "heartbeat", "v": VERSION, "now": iso(now), "seq": seq, "problem": problem})
+    return _message("heartbeat", now=iso(now), seq=seq, problem=problem)
 
 
 def error(code: str, sentence: object) -> Message:
     """An error; code is for programs, the sentence for people."""
-    return _message({"type": "error", "v": VERSION, "code": code, "message": str(sentence)})
+    return _message("error", code=code, message=str(sentence))
 
 
 def removed(stream: str) -> Message:
     """A stream was removed."""
-    return _message({"type": "removed", "v": VERSION, "stream": stream}, stream=stream)
+    return _message("removed", stream=stream)
 
 
 def pong(*, now: float) -> Message:
     """The answer to a ping."""
-    return _message({"type": "pong", "v": VERSION, "now": iso(now)})
+    return _message("pong", now=iso(now))
 
 
 def preview(preview: Preview) -> Message:
     """A preview with its header."""
     header = {"type": "preview", "v": VERSION, "stream": preview.stream, **preview.header}
-    return _message(header, stream=preview.stream, jpeg=preview.jpeg)
-
-
-def read_preview(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and JPEG of a preview. Raises InputError."""
-    try:
-        (length,) = _LENGTH.unpack_from(data)
-        end = _LENGTH.size + length
-        header = json.loads(data[_LENGTH.size : end])
-    except (struct.error, ValueError, RecursionError) as error:
-        raise InputError(f"a preview of {len(data)} bytes cannot be read: {error}") from error
-    if not isinstance(header, dict) or end > len(data):
-        raise InputError(f"a preview of {len(data)} bytes is truncated or its header is no JSON object")
-    return header, data[end:]
+    return Message(_finite(header), jpeg=preview.jpeg)
 
 
 def iso(moment: float) -> str:
@@ -187,7 +178,8 @@ class Subscribe(_ClientMessage):
             return False
         if message.type != "expression":
             return True
-        return (self.kinds is None or message.kind in self.kinds) and (self.labels is None or message.label in self.labels)
+        kind, label = message.body["kind"], message.body["label"]
+        return (self.kinds is None or kind in self.kinds) and (self.labels is None or label in self.labels)
 
 
 class PreviewRequest(_ClientMessage):
@@ -216,18 +208,16 @@ class CameraOffer(_ClientMessage):
 
 ClientMessage = Subscribe | PreviewRequest | Ping
 _CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
-_CAMERA: TypeAdapter[CameraOffer] = TypeAdapter(CameraOffer)
-_QUERY: TypeAdapter[Subscribe] = TypeAdapter(Subscribe)
 
 
 def read_client(text: str | bytes) -> ClientMessage:
     """A client's message on the events' websocket. Raises InputError with one sentence that quotes nothing of the message."""
-    return _read(_CLIENT, text)
+    return _read(_CLIENT.validate_json, text)
 
 
 def read_camera(text: str | bytes) -> CameraOffer:
     """A page's first message on the camera's websocket. Raises InputError."""
-    return _read(_CAMERA, text)
+    return _read(CameraOffer.model_validate_json, text)
 
 
 def read_query(query: str) -> tuple[int | None, Subscribe]:
@@ -241,7 +231,7 @@ def read_query(query: str) -> tuple[int | None, Subscribe]:
         raise InputError("the query has more than 200 fields") from error
     wanted = {f"{name}s": values for name in ("stream", "type", "kind", "label") if (values := given.get(name))}
     try:
-        subscription = _QUERY.validate_python(wanted)
+        subscription = Subscribe.model_validate(wanted)
     except ValidationError as error:
         raise InputError(f"the query is not valid: {_sentence(error)}") from None
     return (read_seq(given["since"][-1]) if "since" in given else None), subscription
@@ -260,9 +250,9 @@ def read_seq(text: str) -> int:
     return int(text)
 
 
-def _read(adapter: TypeAdapter[T], text: str | bytes) -> T:
+def _read(validate: Callable[[str | bytes], T], text: str | bytes) -> T:
     try:
-        return adapter.validate_json(text)
+        return validate(text)
     except ValidationError as error:
         raise InputError(_sentence(error)) from None
 
@@ -282,8 +272,8 @@ def _sentence(error: ValidationError) -> str:
 _KEYS = frozenset(key for model in (Subscribe, PreviewRequest, Ping, CameraOffer) for key in model.model_fields)
 
 
-def _message(body: Mapping[str, Any], **fields: Any) -> Message:
-    return Message(body["type"], _finite(body), **fields)
+def _message(kind: str, /, **fields: Any) -> Message:
+    return Message(_finite({"type": kind, "v": VERSION, **fields}))
 
 
 def _finite(value: Any) -> Any:

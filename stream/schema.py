@@ -90,9 +90,8 @@ def read_stored(body: bytes) -> dict[str, Any]:
     """A stored event from its JSON text. Raises ValueError where it is damaged."""
     event = _object(body)
     _check(_Stored, event)
-    if (
-        b"\\u" in body or b"NaN" in body or b"Infinity" in body or _LARGE.search(body)
-    ):  # a lone surrogate, or a number that is not finite
+    # A lone surrogate, or a number that is not finite.
+    if b"\\u" in body or b"NaN" in body or b"Infinity" in body or _LARGE.search(body):
         json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
     return event
 

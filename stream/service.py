@@ -15,8 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,11 +31,11 @@ from stream.messages import PreviewWish, SourceStatus
 from stream.permissions import warn_if_open
 from stream.process import freeze_loaded, opencv_on_one_thread
 from stream.protocol import Message
+from stream.recorded.summary import package_versions
 from stream.server.metrics import Metrics
 from stream.server.server import Server
 from stream.settings import LiveSettings
 from stream.shutdown import GracefulShutdown
-from stream.sources.kinds import parse_address
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class Service:
     def __init__(self, settings: LiveSettings, *, make: MakePipeline | None = None) -> None:
         self.settings = settings
         self.model = model_of(settings.pipeline.recognizer)
-        self.version = _version()
+        self.version = package_versions()["apexstream"] or "unknown"
         self.evidence = EvidenceStore(settings.evidence_events)
         self.metrics = Metrics()
         self._make = make
@@ -98,11 +96,6 @@ class Service:
         """The address of the events' websocket."""
         return "ws" + self.server.url.removeprefix("http")
 
-    @property
-    def sources(self) -> list[tuple[str, str]]:
-        """Each source's name and address, without credentials."""
-        return [(source.name, parse_address(source.url).shown) for source in self.settings.sources]
-
     async def _start(self, stack: AsyncExitStack) -> None:
         """Start the parts in the order of their dependencies; the stack stops them in reverse."""
         loop = asyncio.get_running_loop()
@@ -111,22 +104,20 @@ class Service:
             warn_if_open(self.settings.server.key)
         keep = self.settings.store
         self.store = Store(keep.place(), keep_days=keep.keep_days, keep_bytes=keep.keep_bytes, recreate=keep.recreate)
-        stack.callback(lambda: self.hub.when_store_released(self.store.close))
+        stack.callback(lambda: self.hub.threads.when_released(self.store.close))
         self.hub = Hub(
             self.store,
             model=self.model,
             version=self.version,
             evidence=lambda event: event in self.evidence,
             sent=self._sent,
-            replayed=self.metrics.replayed,
-            stored=self.metrics.stored,
+            replayed=self.metrics.replayed.inc,
+            store_seconds=self.metrics.store_seconds.observe,
         )
-        self.metrics.measure_store(
-            size=lambda: self.store.size,
-            seq=lambda: self.hub.seq,
-            problem=lambda: self.hub.problem is not None,
-            damaged=lambda: self.hub.damaged,
-        )
+        self.metrics.store_bytes.set_function(lambda: self.store.size)
+        self.metrics.seq.set_function(lambda: self.hub.seq)
+        self.metrics.problem.set_function(lambda: self.hub.problem is not None)
+        self.metrics.damaged.set_function(lambda: self.hub.threads.damaged)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # even if nobody awaits it
         sink = LoopSink(
@@ -153,10 +144,9 @@ class Service:
             return
         if error is None:
             self._ready.set_result(None)
-        elif isinstance(error, ApexError):
-            self._ready.set_exception(error)
         else:
-            self._ready.set_exception(InputError(f"the analysis cannot begin ({type(error).__name__}: {error})"))
+            unexpected = InputError(f"the analysis cannot begin ({type(error).__name__}: {error})")
+            self._ready.set_exception(error if isinstance(error, ApexError) else unexpected)
 
     def _left(self, kept: float) -> float:
         """Seconds left for a stage of the shutdown when `kept` are reserved for the stages after it."""
@@ -193,11 +183,12 @@ class Service:
 
     def _on_status(self, status: SourceStatus) -> None:
         """Log a source's status where its state changed, and pass it on."""
-        state = f"{status.state}: {status.detail}" if status.detail else status.state
-        if self._states.get(status.stream) != state:
-            self._states[status.stream] = state
-            failing = status.state in ("stalled", "reconnecting")
-            log.log(logging.WARNING if failing else logging.INFO, "%s: %s", status.stream, _described(status))
+        detail = f": {status.detail}" if status.detail else ""
+        if self._states.get(status.stream) != status.state + detail:
+            self._states[status.stream] = status.state + detail
+            size = f" ({status.width} x {status.height})" if status.state == "live" and status.width else ""
+            level = logging.WARNING if status.state in ("stalled", "reconnecting") else logging.INFO
+            log.log(level, "%s: %s%s%s", status.stream, status.state, size, detail)
         self.metrics.status(status)
         self.hub.post(status)
 
@@ -270,15 +261,3 @@ def _event_of(shutdown: GracefulShutdown) -> asyncio.Event:
 def model_of(settings: RecognizerSettings) -> str:
     """The network's name and content, as events carry it. Raises WeightsError where there is none."""
     return load_card(settings.weights or weights_for(settings.network)).model_id
-
-
-def _described(status: SourceStatus) -> str:
-    size = f" ({status.width} x {status.height})" if status.state == "live" and status.width else ""
-    return f"{status.state}{size}{': ' + status.detail if status.detail else ''}"
-
-
-def _version() -> str:
-    try:
-        return installed("apexstream")
-    except PackageNotFoundError:
-        return "unknown"

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from engine.types import Event, Evidence, Mark
+from stream.events.query import Reader
+from stream.events.store import Store
 from stream.messages import Decided
 
 
@@ -89,3 +91,15 @@ def evidence(grey: int = 0) -> Evidence:
     """What an event was recognized from: a face that becomes lighter and moves to the right."""
     onset, apex = (np.full((128, 128), grey + more, np.uint8) for more in (0, 40))
     return Evidence(onset, apex, np.full((2, 128, 128), 0.5, np.float32))
+
+
+def preview_parts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and JPEG of a preview as it is sent."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    return json.loads(data[4:end]), data[end:]
+
+
+def read(store: Store, since: int = 0, **bounds: Any) -> list[dict[str, Any]]:
+    """The stored events, read by a connection of its own."""
+    with Reader(store.path.parent) as reader:
+        return reader.since(since, **bounds)

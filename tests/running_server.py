@@ -65,7 +65,7 @@ async def running_server(
     """A server at a free port of this machine; session is where cameras of browsers are added."""
     with Store(folder) as store:
         metrics = Metrics()
-        hub = Hub(store, model="ahmsa-3db@sha256:0123456789ab", version="0.0.1", replayed=metrics.replayed)
+        hub = Hub(store, model="ahmsa-3db@sha256:0123456789ab", version="0.0.1", replayed=metrics.replayed.inc)
         hub.post(SourceStatus("lobby", "pattern", "live", fps=30.0, width=640, height=480))
         running = RunningServer(hub, metrics, store)
         running.server = Server(

@@ -10,25 +10,27 @@ from typing import Any
 
 from stream.events.hub import Hub
 from stream.events.store import Store
-from stream.events.subscribers import Subscriber
-from stream.protocol import Subscribe
+from stream.protocol import Message, Subscribe
 
 DEADLINE_S = 30
 
 
-class Client(Subscriber):
+class Client:
     """A subscriber that keeps what it was sent, and reads at the pace that a test gives it."""
 
     def __init__(self, subscription: Subscribe | None = None, *, reading: bool = True) -> None:
-        super().__init__(subscription or Subscribe())
+        self.subscription = subscription or Subscribe()
         self.got: list[dict[str, Any]] = []
         self.reading = asyncio.Event()
         if reading:
             self.reading.set()
 
-    def send(self, encoded: str | bytes) -> None:
-        assert isinstance(encoded, str)
-        self.got.append(json.loads(encoded))
+    def wants(self, message: Message) -> bool:
+        return self.subscription.wants(message)
+
+    def write(self, message: str | bytes) -> None:
+        assert isinstance(message, str)
+        self.got.append(json.loads(message))
 
     async def drained(self) -> None:
         await self.reading.wait()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -19,8 +18,7 @@ from engine.types import F32, U8, Evidence
 
 FULL_PX = 1.0
 
-Picture = Literal["onset", "apex", "flow"]
-PICTURES: tuple[Picture, ...] = get_args(Picture)
+PICTURES = ("onset", "apex", "flow")
 
 
 class EvidenceStore:
@@ -54,10 +52,6 @@ class EvidenceStore:
         """Whether the event's evidence is kept."""
         with self._lock:
             return event in self._kept
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._kept)
 
 
 def flow_colours(flow: F32) -> U8:

@@ -16,20 +16,18 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, Protocol, Unpack
 
 from engine.errors import OutputError
 from stream import protocol as wire
 from stream.backoff import Backoff
 from stream.events.database import LostError
-from stream.events.monitor import StoreMonitor
 from stream.events.query import Bounds, numbered
 from stream.events.store import Store
 from stream.events.store_threads import StoreThreads
-from stream.events.subscribers import Subscriber, Subscribers
 from stream.messages import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
 from stream.protocol import Message
 
@@ -61,12 +59,25 @@ class _Queued:
         return self.decided is not None and self.decided.event.state == "final"
 
 
+class Subscriber(Protocol):
+    """A client that is sent what it wants; the owner of the connection says how."""
+
+    def wants(self, message: Message) -> bool:
+        """Whether to send it this message."""
+
+    def write(self, message: str | bytes) -> None:
+        """Take an encoded message; never blocks. The subscriber may be removed meanwhile."""
+
+    async def drained(self) -> None:
+        """Return once little of what was written is still unsent. Raises OSError when the client is gone."""
+
+
 class Hub:
     """One per service, used on its event loop alone.
 
     model and version are sent in hello. evidence says whether an event's pictures are kept. For metrics: sent is called with
-    every message sent to all, replayed with the number of stored events sent again, stored with how many were stored in how
-    many seconds. Raises OutputError where the store cannot be read.
+    every message sent to all, replayed with the number of stored events sent again, store_seconds with how long storing a
+    batch took. Raises OutputError where the store cannot be read.
     """
 
     def __init__(
@@ -78,7 +89,7 @@ class Hub:
         evidence: Callable[[str], bool] = lambda event: False,
         sent: Callable[[Message], None] = lambda message: None,
         replayed: Callable[[int], None] = lambda events: None,
-        stored: Callable[[int, float], None] = lambda events, seconds: None,
+        store_seconds: Callable[[float], None] = lambda seconds: None,
         backlog: int = BACKLOG,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -88,14 +99,11 @@ class Hub:
         self._store = store
         self._failure: OutputError | None = None
         self._batch = 0  # events that are being stored
-        self._threads = StoreThreads(store)
-        self._monitor = StoreMonitor(
-            self._threads, failed=self._check_failed, hung=self._report_failure, passed=self._check_passed
-        )
+        self.threads = StoreThreads(store)
         self._model, self._version = model, version
-        self._evidence, self._replayed, self._stored = evidence, replayed, stored
+        self._evidence, self._sent, self._replayed, self._store_seconds = evidence, sent, replayed, store_seconds
         self._limit, self._heartbeat_s = backlog, heartbeat_s
-        self._subscribers = Subscribers(sent)
+        self._subscribers: dict[Subscriber, None] = {}
         self._queue: deque[_Queued] = deque()
         self._posted, self._closing = asyncio.Event(), asyncio.Event()
 
@@ -103,11 +111,6 @@ class Hub:
     def backlog(self) -> int:
         """Events that are queued or being stored."""
         return self._batch + len(self._queue)
-
-    @property
-    def damaged(self) -> int:
-        """Stored events that were skipped so far because they cannot be read."""
-        return self._threads.damaged
 
     @property
     def subscribers(self) -> int:
@@ -123,13 +126,13 @@ class Hub:
             self._enqueue(_Queued(item.event.stream, item, None if status is None else status.kind))
         elif isinstance(item, SourceStatus):
             self.streams[item.stream] = item
-            self._subscribers.publish(wire.status(item))
+            self._publish(wire.status(item))
         elif isinstance(item, Signal):
-            self._subscribers.publish(wire.signal(item))
+            self._publish(wire.signal(item))
         elif isinstance(item, Acted):
-            self._subscribers.publish(wire.activity(item))
+            self._publish(wire.activity(item))
         else:
-            self._subscribers.publish(wire.preview(item))
+            self._publish(wire.preview(item))
 
     def remove(self, stream: str) -> None:
         """Report, behind the stream's events, that it was removed."""
@@ -137,7 +140,7 @@ class Hub:
 
     def _enqueue(self, item: _Queued) -> None:
         if not item.final and (self._failure is not None or not self.backlog):
-            self._send_unstored(item)
+            self._send(item)
             return
         self._queue.append(item)
         if len(self._queue) > self._limit:
@@ -145,7 +148,7 @@ class Hub:
             if oldest.final:
                 self.lost += 1
             else:
-                self._send_unstored(oldest)
+                self._send(oldest)
         self._posted.set()
 
     # Subscribers.
@@ -164,27 +167,40 @@ class Hub:
 
     def join(self, subscriber: Subscriber) -> None:
         """Send subscriber every source's status now, and from now on what is sent to all."""
-        self._subscribers.add(subscriber)
-        for status in list(self.streams.values()):
-            self._subscribers.offer(subscriber, wire.status(status))
+        self._subscribers[subscriber] = None
+        for status in self.streams.values():
+            self._offer(subscriber, wire.status(status))
 
     def leave(self, subscriber: Subscriber) -> None:
         """Send subscriber nothing more; no error where it never joined."""
-        self._subscribers.remove(subscriber)
+        self._subscribers.pop(subscriber, None)
 
-    def follow(self, subscriber: Subscriber, since: int | None = None) -> Coroutine[Any, Any, None]:
-        """Send the stored events after since, none twice and none left out, and join; None: those after this very call.
+    def _publish(self, message: Message) -> None:
+        """Send message to all who want it."""
+        self._sent(message)
+        for subscriber in list(self._subscribers):
+            self._offer(subscriber, message)
+
+    def _offer(self, subscriber: Subscriber, message: Message) -> None:
+        """Send message to one, if it wants it; one that fails is removed."""
+        try:
+            if subscriber.wants(message):
+                subscriber.write(message.encoded)
+        except Exception:  # one subscriber's defect must not affect the others
+            log.exception("a subscriber failed and is sent nothing more")
+            self.leave(subscriber)
+
+    async def follow(self, subscriber: Subscriber, since: int) -> None:
+        """Send the stored events after since, none twice and none left out, and join.
 
         Returns when the subscriber has joined. Raises OSError from its `drained`, OutputError where the store cannot be read.
         """
-        return self._follow(subscriber, self.seq if since is None else since)
-
-    async def _follow(self, subscriber: Subscriber, at: int) -> None:
+        at = since
         if at > self.seq:
             sentence = (
                 f"since is {at} and the last event of this store is {self.seq}; what is sent from here on is another store's"
             )
-            subscriber.send(wire.error("since", sentence).encoded)
+            subscriber.write(wire.error("since", sentence).encoded)
         heartbeat = time.monotonic()
         while at < self.seq:  # what is stored but not yet sent to all is sent after joining
             upto = self.seq
@@ -193,7 +209,7 @@ class Hub:
             at = upto if len(page) < PAGE else page[-1]["seq"]
             if time.monotonic() - heartbeat >= self._heartbeat_s:  # the subscriber may want none of these events
                 heartbeat = time.monotonic()
-                subscriber.send(wire.heartbeat(now=time.time(), seq=at, problem=self.problem).encoded)
+                subscriber.write(wire.heartbeat(now=time.time(), seq=at, problem=self.problem).encoded)
         self.join(subscriber)
 
     async def _replay(self, subscriber: Subscriber, page: Sequence[dict[str, Any]]) -> None:
@@ -201,7 +217,7 @@ class Hub:
         for event in page:
             message = wire.expression(event, evidence=self._evidence(event["id"]))
             if subscriber.wants(message):
-                subscriber.send(message.encoded)
+                subscriber.write(message.encoded)
                 count += 1
                 await subscriber.drained()
         self._replayed(count)
@@ -215,9 +231,9 @@ class Hub:
         if isinstance(self._failure, LostError):
             raise OutputError(str(self.problem))
         try:
-            return await self._threads.since(since, **bounds)
+            return await self.threads.since(since, **bounds)
         except OutputError:
-            self._monitor.suspect()
+            self.threads.suspect()
             raise
 
     # Running.
@@ -227,28 +243,25 @@ class Hub:
 
         Cancelled, it ends at once; a store that hangs then hangs on a thread that nothing waits for.
         """
+        monitoring = self.threads.monitor(failed=self._check_failed, hung=self._report_failure, passed=self._check_passed)
         try:
             async with asyncio.TaskGroup() as group:
-                others = [group.create_task(work()) for work in (self._send_heartbeats, self._prune, self._monitor.run)]
+                others = [group.create_task(work) for work in (self._send_heartbeats(), self._prune(), monitoring)]
                 await self._store_posted()
                 for task in others:
                     task.cancel()
         finally:
             self._closing.set()
-            self._threads.shut_down()
+            self.threads.shut_down()
             if self._queue:
                 log.error("%s; the service ends and they are lost", self.problem)
-        await self._threads.released()
+        await self.threads.released()
 
     def close(self) -> None:
         """Let `run` store what is queued, with one more attempt where the store fails, and return."""
         self._closing.set()
-        self._threads.refuse_reads()
+        self.threads.refuse_reads()
         self._posted.set()
-
-    def when_store_released(self, call: Callable[[], None]) -> None:
-        """After `run` has ended: call `call`, on any thread, once no thread of the hub uses the store."""
-        self._threads.when_released(call)
 
     async def _store_posted(self) -> None:
         while True:
@@ -267,8 +280,9 @@ class Hub:
         while True:
             self._batch = len(batch)
             events = [self._stamped(item.decided) for item in batch if item.decided is not None and item.final]
+            started = time.monotonic()
             try:
-                numbers = await self._append(events) if events else []
+                numbers = await self.threads.write(partial(self._store.append, events)) if events else []
             except OutputError as error:
                 batch = self._store_failed(error, batch)
                 if self._closing.is_set():
@@ -276,40 +290,29 @@ class Hub:
                     self._queue.extendleft(reversed(batch))
                     return False
                 if isinstance(error, LostError):
-                    self._monitor.suspect()
+                    self.threads.suspect()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(backoff.next()):
                         await self._closing.wait()
             else:
+                if events:
+                    self._store_seconds(time.monotonic() - started)
                 self._batch = 0
                 self._report_recovery()
-                self._send_stored(batch, list(map(numbered, events, numbers)))
+                stored = map(numbered, events, numbers)
+                for item in batch:
+                    event = next(stored) if item.final else None
+                    self.seq = event["seq"] if event else self.seq
+                    self._send(item, event)
                 return True
 
-    async def _append(self, events: Sequence[dict[str, Any]]) -> list[int]:
-        started = time.monotonic()
-        numbers = await self._threads.write(partial(self._store.append, events))
-        self._stored(len(events), time.monotonic() - started)
-        return numbers
-
-    def _send_stored(self, batch: Sequence[_Queued], events: Sequence[dict[str, Any]]) -> None:
-        """Send the batch in order; events are its final ones, numbered."""
-        finals = iter(events)
-        for item in batch:
-            if item.decided is not None and item.final:
-                event = next(finals)
-                self.seq = event["seq"]
-                self._subscribers.publish(wire.expression(event, evidence=item.decided.evidence, source=item.source))
-            else:
-                self._send_unstored(item)
-
-    def _send_unstored(self, item: _Queued) -> None:
-        """Send what is not stored: a provisional event, or the removal of a stream."""
+    def _send(self, item: _Queued, stored: dict[str, Any] | None = None) -> None:
+        """Send an event as it was stored or, without that, as it is now; or the removal of a stream."""
         if item.decided is not None:
-            event = self._stamped(item.decided)
-            self._subscribers.publish(wire.expression(event, evidence=item.decided.evidence, source=item.source))
+            event = stored or self._stamped(item.decided)
+            self._publish(wire.expression(event, evidence=item.decided.evidence, source=item.source))
         elif self.streams.pop(item.stream, None) is not None:
-            self._subscribers.publish(wire.removed(item.stream))
+            self._publish(wire.removed(item.stream))
 
     @staticmethod
     def _stamped(decided: Decided) -> dict[str, Any]:
@@ -321,12 +324,12 @@ class Hub:
             self._send_heartbeat()
 
     def _send_heartbeat(self) -> None:
-        self._subscribers.publish(wire.heartbeat(now=time.time(), seq=self.seq, problem=self.problem))
+        self._publish(wire.heartbeat(now=time.time(), seq=self.seq, problem=self.problem))
 
     async def _prune(self) -> None:
         while True:
             try:
-                while await self._threads.write(self._store.prune):
+                while await self.threads.write(self._store.prune):
                     pass
             except OutputError as error:
                 log.warning("old events were not removed: %s", error)
@@ -349,7 +352,7 @@ class Hub:
         self._queue = deque(item for item in self._queue if item.final)
         self._batch = len(batch)
         for item in unstored:
-            self._send_unstored(item)
+            self._send(item)
         self._report_failure(error)
         return batch
 
@@ -357,7 +360,7 @@ class Hub:
         first, self._failure = self._failure is None, error
         if first:
             log.error("%s", self.problem)
-            self._subscribers.publish(wire.error("store", self.problem))
+            self._publish(wire.error("store", self.problem))
             self._send_heartbeat()
 
     def _report_recovery(self) -> None:
@@ -367,7 +370,7 @@ class Hub:
         lost, self._failure, self.lost = self.lost, None, 0
         log.warning("events are stored again; %d were lost", lost)
         if lost:
-            self._subscribers.publish(wire.error("lost", f"{lost} events were lost while they could not be stored"))
+            self._publish(wire.error("lost", f"{lost} events were lost while they could not be stored"))
         self._send_heartbeat()
 
     def _check_failed(self, error: OutputError) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Self, TypedDict, Unpack, cast
 
 from engine.errors import InputError, OutputError
 from stream.events.database import FILE, LostError, check_schema, damaged_message, removed_message, sqlite_errors
+from stream.permissions import same_file
 from stream.schema import read_stored
 
 MOST_LOGGED = 10
@@ -43,47 +44,42 @@ class Bounds(TypedDict, total=False):
     kinds: Sequence[str] | None
 
 
-class EventTable:
-    """The stored events by an open connection. Raises OutputError, as `sqlite_errors` does.
+class Reader:
+    """The events in folder, read only, whether or not a service writes there. Raises InputError where there is no store.
 
     A single event that is damaged is skipped and logged; its seq is in damaged.
     """
 
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
-        self._db, self._path = db, path
+    def __init__(self, folder: Path) -> None:
+        self._path = path = folder / FILE
         self.damaged: set[int] = set()
-
-    def identity(self) -> str:
-        """The store's unique name."""
-        with sqlite_errors(self._path):
-            row = self._db.execute("SELECT value FROM identity").fetchone()
-        if row is None:
-            raise LostError(damaged_message(self._path, "it has lost its identity"))
-        return str(row[0])
-
-    def last(self) -> int:
-        """The last seq that was assigned, 0 before the first."""
-        with sqlite_errors(self._path):
-            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        return int(row[0]) if row else 0
+        if not path.is_file():
+            raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
+        with contextlib.ExitStack() as undo, sqlite_errors(path):
+            address = f"{path.resolve().as_uri()}?{_open_mode(path)}"
+            self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            undo.callback(self._db.close)
+            self._db.execute("PRAGMA query_only = ON")
+            check_schema(self._db, path)
+            read_identity(self._db, path)
+            self._file = path.stat()
+            undo.pop_all()
 
     def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
-        """Events after seq within bounds, in ascending order."""
+        """Events after seq within bounds, in ascending order of seq, which is among their fields.
+
+        Raises OutputError where the file is damaged, LostError where it was removed or replaced.
+        """
+        if not same_file(self._path, self._file):
+            raise LostError(removed_message(self._path))
         where, values = ["seq > ?"], cast("list[object]", [seq])
-        for condition, value in (
-            ("seq <= ?", bounds.get("upto")),
-            ("stored_at >= ?", bounds.get("begin")),
-            ("stored_at < ?", bounds.get("end")),
-        ):
-            if value is not None:
+        limits = {"seq <= ?": "upto", "stored_at >= ?": "begin", "stored_at < ?": "end"}
+        for condition, name in limits.items():
+            if (value := bounds.get(name)) is not None:
                 where.append(condition)
                 values.append(value)
-        for column, names in (
-            ("stream", bounds.get("streams")),
-            ("label", bounds.get("labels")),
-            ("kind", bounds.get("kinds")),
-        ):
-            if names is not None:
+        for column in ("stream", "label", "kind"):
+            if (names := cast("Sequence[str] | None", bounds.get(f"{column}s"))) is not None:
                 where.append(f"{column} IN ({', '.join('?' * len(names))})")
                 values.extend(names)
         query = f"SELECT seq, CAST(body AS BLOB) FROM events WHERE {' AND '.join(where)} ORDER BY seq"
@@ -94,49 +90,12 @@ class EventTable:
         """The events in rows, without those that cannot be read."""
         for number, body in rows:
             try:
-                event = read_stored(body)
+                yield numbered(read_stored(body), number)
             except ValueError as error:
-                self._skip(number, error)
-            else:
-                yield numbered(event, number)
-
-    def _skip(self, number: int, error: ValueError) -> None:
-        if number not in self.damaged:
-            self.damaged.add(number)
-            if len(self.damaged) <= MOST_LOGGED:
-                log.warning("event %d in %s is damaged and skipped (%s)", number, self._path, " ".join(str(error).split()))
-
-
-class Reader(EventTable):
-    """The events in folder, read only, whether or not a service writes there. Raises InputError where there is no store."""
-
-    def __init__(self, folder: Path) -> None:
-        path = folder / FILE
-        if not path.is_file():
-            raise InputError(f"{folder} holds no events ({FILE} is not there); name the folder that the live service used")
-        with contextlib.ExitStack() as undo, sqlite_errors(path):
-            address = f"{path.resolve().as_uri()}?{_open_mode(path)}"
-            db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
-            undo.callback(db.close)
-            db.execute("PRAGMA query_only = ON")
-            check_schema(db, path)
-            super().__init__(db, path)
-            self.identity()
-            self._file = path.stat()
-            undo.pop_all()
-
-    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
-        """Events after seq within bounds, in ascending order of seq, which is among their fields.
-
-        Raises OutputError where the file is damaged, LostError where it was removed or replaced.
-        """
-        try:
-            same = os.path.samestat(self._path.stat(), self._file)
-        except OSError:
-            same = False
-        if not same:
-            raise LostError(removed_message(self._path))
-        return super().since(seq, **bounds)
+                if number not in self.damaged and len(self.damaged) < MOST_LOGGED:
+                    reason = " ".join(str(error).split())
+                    log.warning("event %d in %s is damaged and skipped (%s)", number, self._path, reason)
+                self.damaged.add(number)
 
     def close(self) -> None:
         """Close the file."""
@@ -147,6 +106,20 @@ class Reader(EventTable):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def read_identity(db: sqlite3.Connection, path: Path) -> str:
+    """The store's unique name. Raises LostError where it has none."""
+    row = db.execute("SELECT value FROM identity").fetchone()
+    if row is None:
+        raise LostError(damaged_message(path, "it has lost its identity"))
+    return str(row[0])
+
+
+def read_last(db: sqlite3.Connection) -> int:
+    """The last seq that was assigned, 0 before the first."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def numbered(event: dict[str, Any], seq: int) -> dict[str, Any]:
@@ -176,8 +149,7 @@ def examine(path: Path, identity: str, last: int, *, within_s: float) -> bool:
     """
     with sqlite_errors(path), contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
         complete = _quick_check(db, path, within_s)
-        pages = EventTable(db, path)
-        if pages.identity() != identity or pages.last() < last:
+        if read_identity(db, path) != identity or read_last(db) < last:
             raise LostError(removed_message(path))
     return complete
 

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 from engine.errors import OutputError
 from stream.events.database import (
@@ -33,14 +33,14 @@ from stream.events.database import (
     transaction,
 )
 from stream.events.lock import FolderLock
-from stream.events.query import Bounds, EventTable, examine
+from stream.events.query import examine, read_identity, read_last
 from stream.events.retention import TrustedClock, Waited
 from stream.permissions import make_private, same_file
 
 log = logging.getLogger(__name__)
 
 EXAMINED_S = 3.0
-"""The longest that a store in use is examined; 198 MiB that are in no cache took 3.2 s. Less than `monitor.HUNG_S`."""
+"""The longest that a store in use is examined; 198 MiB that are in no cache took 3.2 s. Less than `store_threads.HUNG_S`."""
 PRUNED_AT_ONCE = 2000
 """The most events removed in one transaction, so that appending never waits long."""
 DAY_S = 86400.0
@@ -80,7 +80,10 @@ class Store:
             undo.callback(self._lock.release)
             self._connect()
             undo.callback(self._disconnect)
-            self._clock = clock(self._newest(), self._read_waited())
+            with sqlite_errors(self.path):
+                newest = self._db.execute("SELECT stored_at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+                waited = self._db.execute("SELECT CAST(seen AS REAL), CAST(seconds AS REAL) FROM clock").fetchone()
+            self._clock = clock(newest and float(newest[0]), waited and Waited(*waited))
             undo.pop_all()
 
     def _connect(self) -> None:
@@ -94,8 +97,7 @@ class Store:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             undo.callback(self._db.close)
             prepare(self._db, self.path, self.identity)
-            self._table = EventTable(self._db, self.path)
-            self.identity, self.last = self._table.identity(), self._table.last()
+            self.identity, self.last = read_identity(self._db, self.path), read_last(self._db)
             self._log_files = {path: path.stat() for path in self._logs}
             undo.pop_all()
 
@@ -129,7 +131,10 @@ class Store:
         with sqlite_errors(self.path):
             self._check_file()
             self._check_damage()
-            self._check_logs()
+            for path, file in self._log_files.items():
+                found = _stat(path)
+                if found is None or not os.path.samestat(found, file):
+                    raise LostError(removed_message(path))
             self._lock.renew()
 
     def examine(self) -> None:
@@ -160,12 +165,6 @@ class Store:
         if self._damage is not None:
             raise LostError(self._damage)
 
-    def _check_logs(self) -> None:
-        for path, file in self._log_files.items():
-            found = _stat(path)
-            if found is None or not os.path.samestat(found, file):
-                raise LostError(removed_message(path))
-
     def reopen(self) -> None:
         """Recover from LostError: with the same file where only its log was removed, or where the file was removed and recreate
         allows it, with a new, empty one of the same identity whose seq continues.
@@ -182,19 +181,15 @@ class Store:
                 raise LostError(removed_message(self.path))
         identity, last = self.identity, self.last
         if new:
-            self._remove_logs()
+            self._lock.renew()
+            with sqlite_errors(self.path):
+                for path in self._logs:
+                    path.unlink(missing_ok=True)
         self._disconnect()
         self._connect()
         if new:
             self._continue_from(identity, last)
             log.warning("%s was removed; a new file is used from event %d on, the events before are lost", self.path, last + 1)
-
-    def _remove_logs(self) -> None:
-        """Remove what is left of a removed file. Raises OutputError."""
-        self._lock.renew()
-        with sqlite_errors(self.path):
-            for path in self._logs:
-                path.unlink(missing_ok=True)
 
     def _continue_from(self, identity: str, last: int) -> None:
         """Give a new file the identity of another, and the seq after last to its first event."""
@@ -202,18 +197,6 @@ class Store:
             self._db.execute("UPDATE identity SET value = ?", (identity,))
             self._db.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (last,))
         self.identity, self.last = identity, last
-
-    def _newest(self) -> float | None:
-        """When the newest event was stored, Unix seconds."""
-        with sqlite_errors(self.path):
-            row = self._db.execute("SELECT stored_at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        return None if row is None else float(row[0])
-
-    def _read_waited(self) -> Waited | None:
-        """What an earlier run stored about a clock that it did not trust."""
-        with sqlite_errors(self.path):
-            row = self._db.execute("SELECT CAST(seen AS REAL), CAST(seconds AS REAL) FROM clock").fetchone()
-        return None if row is None else Waited(*row)
 
     def _store_waited(self) -> None:
         waited = self._clock.waited()
@@ -241,10 +224,6 @@ class Store:
             raise
         self.last = numbers[-1] if numbers else self.last
         return numbers
-
-    def since(self, seq: int, **bounds: Unpack[Bounds]) -> list[dict[str, Any]]:
-        """`Reader.since`."""
-        return self._table.since(seq, **bounds)
 
     def prune(self) -> int:
         """Remove events beyond the limits, oldest first, at most `PRUNED_AT_ONCE`; returns how many.

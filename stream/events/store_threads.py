@@ -1,17 +1,32 @@
-"""The store on threads, for an event loop: written on one, read on a second, examined for damage on a third."""
+"""The store on threads, for an event loop: written on one, read on a second, examined for damage on a third.
+
+Its file is checked at intervals and after errors, and reopened where it was removed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
+from engine.errors import OutputError
+from stream.events.database import LostError
 from stream.events.query import Bounds, Reader
 from stream.events.store import Store
 
 R = TypeVar("R")
+CHECK_S = 2.0
+"""Time between two checks that the file is in its place."""
+LEAST_S = 0.2
+"""The least time between two checks, however often `suspect` is called."""
+EXAMINE_S = 300.0
+"""Time between two checks that read the file as well."""
+HUNG_S = 5.0
+"""A check that takes longer is reported: the disk does not answer."""
 
 
 class StoreThreads:
@@ -28,6 +43,7 @@ class StoreThreads:
         self._read = ThreadPoolExecutor(1, "replay")
         self._examine = ThreadPoolExecutor(1, "examine")
         self._released: Future[None] | None = None
+        self._suspected = asyncio.Event()
 
     @property
     def damaged(self) -> int:
@@ -42,14 +58,57 @@ class StoreThreads:
         """`Reader.since`. Raises ConnectionAbortedError where `refuse_reads` is called before it is done."""
         return await self._run(self._read, partial(self._since, seq, bounds))
 
-    async def examine(self) -> None:
-        """`Store.examine`."""
-        await self._run(self._examine, self.store.examine)
+    def suspect(self) -> None:
+        """Have the file read and checked soon: storing or reading has failed."""
+        self._suspected.set()
 
-    async def reopen(self) -> None:
-        """`Store.reopen`, with the reader closed meanwhile."""
-        await self._run(self._read, self._close_reader)
-        await self.write(self.store.reopen)
+    async def monitor(
+        self, *, failed: Callable[[OutputError], None], hung: Callable[[OutputError], None], passed: Callable[[], None]
+    ) -> None:
+        """Find what is wrong with the store even while nothing is stored or read, and repair it where that is possible, until
+        cancelled.
+
+        Calls failed with the error of a check that the store cannot be reopened after, hung with an error while a check takes
+        longer than HUNG_S, passed after a check without error.
+        """
+        examined, lost = time.monotonic(), False
+        while True:
+            await asyncio.sleep(LEAST_S)
+            with contextlib.suppress(TimeoutError):  # unlike wait_for, this loses no cancellation that comes at the same time
+                async with asyncio.timeout(CHECK_S - LEAST_S):
+                    await self._suspected.wait()
+            now = time.monotonic()
+            thorough = self._suspected.is_set() or lost or now - examined >= EXAMINE_S
+            self._suspected.clear()
+            try:
+                if thorough:
+                    await self._within_limit(self._run(self._examine, self.store.examine), hung)
+                await self._within_limit(self.write(self.store.check), hung)
+            except OutputError as error:
+                lost = isinstance(error, LostError)
+                remaining = await self._reopen(error) if lost else error
+                if remaining is not None:
+                    failed(remaining)
+                    self._suspected.clear()  # by those that failed for the same reason meanwhile
+            else:
+                lost, examined = False, now if thorough else examined
+                passed()
+
+    async def _within_limit(self, check: Coroutine[Any, Any, None], hung: Callable[[OutputError], None]) -> None:
+        checking = asyncio.ensure_future(check)
+        done, _ = await asyncio.wait({checking}, timeout=HUNG_S)
+        if not done:
+            hung(OutputError(f"{self.store.path}: the disk has not answered for {HUNG_S:g} s"))
+        await checking
+
+    async def _reopen(self, lost: OutputError) -> OutputError | None:
+        """Reopen the store, with the reader closed meanwhile; what remains wrong where that fails."""
+        try:
+            await self._run(self._read, self._close_reader)
+            await self.write(self.store.reopen)
+        except OutputError as error:
+            return lost if isinstance(error, LostError) else error
+        return None
 
     def refuse_reads(self) -> None:
         """Let reads that wait for their thread fail, so that it can end."""

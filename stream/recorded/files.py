@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class EventFiles:
         self.activities: list[Activity] = []
         self.origin = 0.0
         source = {} if video is None else {"file": str(video.resolve())}
-        write_atomically(folder / "summary.json", as_json({"complete": False, **source}))
+        write_atomically(folder / "summary.json", [as_json({"complete": False, **source})])
         self._lines: dict[Format, _LineFile] = {}
         with contextlib.ExitStack() as opened:
             for name, format_ in FORMATS.items():
@@ -68,8 +68,8 @@ class EventFiles:
         for name, format_ in FORMATS.items():
             if format_.ordered:
                 entries = [Entry.recorded(event, self.origin) for event in self.events]
-                write_atomically(self.folder / f"events.{name}", "".join(format_.export(entries, recorded=True)))
-        write_atomically(self.folder / "summary.json", as_json(summary))
+                write_atomically(self.folder / f"events.{name}", format_.export(entries, recorded=True))
+        write_atomically(self.folder / "summary.json", [as_json(summary)])
 
     def close(self) -> None:
         """Close the files written line by line."""
@@ -117,16 +117,16 @@ def as_json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace path by a file with text, or leave it unchanged. Raises OutputError."""
+def write_atomically(path: Path, pieces: Iterable[str]) -> None:
+    """Replace path by a file of these pieces of text, or leave it unchanged. Raises OutputError."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with _write_errors(path):
         try:
-            scratch.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
+            with scratch.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+                file.writelines(pieces)
             scratch.replace(path)
-        except OSError:
+        finally:
             scratch.unlink(missing_ok=True)
-            raise
 
 
 @contextlib.contextmanager

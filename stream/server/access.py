@@ -258,9 +258,6 @@ class RefusalLog:
         more += f" ({others} more from other addresses)" if others else ""
         log.warning("refused %s: %s%s%s", address, REASONS.get(reason, reason), f", {detail[:200]!r}" if detail else "", more)
 
-    def __len__(self) -> int:
-        return len(self._seen)
-
 
 REASONS: Mapping[str, str] = {
     "host": "unknown Host header",

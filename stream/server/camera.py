@@ -67,11 +67,7 @@ class Feed:
     """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        count: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
+        self, name: str, *, count: Callable[[str], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.name = name
         self._count, self._clock = count, clock

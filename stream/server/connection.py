@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import InvalidMessage
@@ -22,7 +23,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
-from stream.protocol import Subscribe
+from stream.protocol import Message, PreviewRequest, Subscribe
 from stream.server.access import RateLimit, Refusal, RefusalLog
 from stream.server.listener import NO_LINGER, Admission, plain_address
 
@@ -59,7 +60,7 @@ class ServerState:
 
 
 class Connection(ServerConnection):
-    """A client's connection, within the server's limits."""
+    """A client's connection, within the server's limits; a subscriber of the hub once its websocket is open."""
 
     def __init__(self, state: ServerState, protocol: ServerProtocol, server: Server, **options: Any) -> None:
         super().__init__(protocol, server, **options)
@@ -69,6 +70,8 @@ class Connection(ServerConnection):
         self.on_camera = False
         self.since: int | None = None
         self.subscription = Subscribe()
+        self.previews: dict[str, PreviewRequest] = {}  # those it asked for, by stream
+        self._preview_due: dict[str, float] = {}
         self._rate = RateLimit(state.messages_per_s)
         self._method = b""
         self._head = 0  # bytes of the request so far
@@ -87,6 +90,27 @@ class Connection(ServerConnection):
         self.transport.write(_frame(message))
         if self.waiting() > self.server_state.buffer_bytes:
             self.disconnect("behind")
+
+    def wants(self, message: Message) -> bool:
+        """Whether it subscribed to message; for a preview also whether one is due and the one before has been sent."""
+        return self.subscription.wants(message) and (message.type != "preview" or self._takes_preview(str(message.stream)))
+
+    async def drained(self) -> None:
+        """Return once little waits. Raises ConnectionError when the connection is closed."""
+        await self.drain()
+        if self.protocol.state is not State.OPEN:
+            raise ConnectionError("the connection is closed")
+
+    def _takes_preview(self, stream: str) -> bool:
+        request = self.previews.get(stream)
+        if request is None or self.waiting():
+            return False
+        now, step = time.monotonic(), 1 / request.fps
+        due = self._preview_due.get(stream, now)
+        if now < due - step / 4:  # frames come at uneven intervals
+            return False
+        self._preview_due[stream] = max(due, now - step) + step
+        return True
 
     def disconnect(self, reason: str) -> None:
         """End the connection at once, without a closing handshake."""
@@ -213,14 +237,8 @@ class Connection(ServerConnection):
 @lru_cache(maxsize=1)  # all subscribers are sent the same message in turn
 def _frame(message: str | bytes) -> bytes:
     """The websocket frame of a message, as servers send it."""
-    if isinstance(message, str):
-        return Frame(Opcode.TEXT, message.encode()).serialize(mask=False)
-    return Frame(Opcode.BINARY, message).serialize(mask=False)
-
-
-def connection_factory(state: ServerState) -> type[ServerConnection]:
-    """How `websockets` makes its connections; a class to its types, called like one."""
-    return cast("type[ServerConnection]", partial(Connection, state))
+    opcode, data = (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
+    return Frame(opcode, data).serialize(mask=False)
 
 
 def _plain(status: str, text: str) -> bytes:

@@ -129,7 +129,7 @@ class Admission:
         self.refused = refused
         self._limits, self._wasted, self._per_address = limits, wasted, per_address
         self._open: dict[int, AcceptedSocket] = {}  # by descriptor
-        self._new: dict[str, dict[int, AcceptedSocket]] = {}  # those of them without a request so far, by client, oldest first
+        self._new: dict[int, AcceptedSocket] = {}  # those of them without a request so far, oldest first
         self._ending: set[int] = set()
         self._served: Counter[str] = Counter()  # connections with a request, by client
         self._turns = 0
@@ -157,8 +157,8 @@ class Admission:
             return False
         connection.on_close = self._closed
         self._open[connection.fileno()] = connection
-        self._new.setdefault(connection.client, {})[connection.fileno()] = connection
-        if sum(map(len, self._new.values())) > self._limits.new:
+        self._new[connection.fileno()] = connection
+        if len(self._new) > self._limits.new:
             self._close_oldest()
         return True
 
@@ -167,7 +167,7 @@ class Admission:
         connection = self._open.get(file)
         if connection is None:
             return None
-        self._remove_new(file, connection)
+        self._new.pop(file, None)
         connection.requested = True
         self._served[connection.client] += 1
         if self._served.total() > self._limits.served:
@@ -178,30 +178,22 @@ class Admission:
 
     def close_new(self) -> None:
         """Close those without a request, as in the middle of a TLS handshake."""
-        for connections in list(self._new.values()):
-            for connection in list(connections.values()):
-                connection.disconnect()
+        for connection in list(self._new.values()):
+            connection.disconnect()
 
     def _close_oldest(self) -> None:
-        most = list(max(self._new.values(), key=len).items())
+        client = Counter(one.client for one in self._new.values()).most_common(1)[0][0]
+        most = [(file, one) for file, one in self._new.items() if one.client == client]
         older = most[: -(-len(most) // 2)]  # the newest have had no time to send anything
         file, oldest = next(((file, one) for file, one in older if one.silent), most[0])
-        self._remove_new(file, oldest)
+        del self._new[file]
         self.refused("crowded", oldest.address)
         self._ending.add(file)
         oldest.disconnect()
 
-    def _remove_new(self, file: int, connection: AcceptedSocket) -> bool:
-        """Count it as new no longer; whether it was."""
-        if self._new.get(connection.client, {}).pop(file, None) is None:
-            return False
-        if not self._new[connection.client]:
-            del self._new[connection.client]
-        return True
-
     def _closed(self, connection: AcceptedSocket) -> None:
         file = connection.fileno()
-        wasted = file in self._ending or self._remove_new(file, connection)
+        wasted = file in self._ending or self._new.pop(file, None) is not None
         self._open.pop(file, None)
         self._ending.discard(file)
         if connection.requested:

@@ -14,7 +14,7 @@ client reads, so that a response that is not read holds one page in memory, howe
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -23,7 +23,7 @@ from websockets.http11 import Request, Response
 
 from engine.errors import ApexError, InputError, OutputError
 from stream import protocol as wire
-from stream.events.formats import FORMATS, Entry
+from stream.events.formats import FORMATS, Entry, Format
 from stream.events.hub import Hub
 from stream.events.query import Bounds
 from stream.server.access import Need
@@ -36,9 +36,6 @@ PAGE = 100
 """Events read, encoded and sent at once."""
 MOST_STREAMED = 256
 """Responses of several pages that may be sent at once; one more is answered 503."""
-
-
-Route = Callable[[Request], Awaitable[Response]]
 
 
 class Routes:
@@ -57,21 +54,20 @@ class Routes:
         picture: Callable[[str, str], bytes | None],
         ready: Callable[[], bool],
     ) -> None:
-        self._hub, self._metrics, self._files, self._picture, self._ready = hub, metrics, files, picture, ready
+        self._hub, self._files, self._picture, self._ready = hub, files, picture, ready
         self._streaming = 0
-        self._routes: dict[str, Route] = {
-            "/healthz": self._get_health,
-            "/readyz": self._get_readiness,
-            "/metrics": self._get_metrics,
-            "/api/streams": self._get_streams,
-            "/api/events": self._events,
+        self._routes: dict[str, Callable[[], Response]] = {
+            "/healthz": lambda: text(200, "alive"),
+            "/readyz": lambda: text(200 if self._problem is None else 503, self._problem or "ready"),
+            "/metrics": lambda: respond(200, metrics.render(), CONTENT_TYPE),
+            "/api/streams": self._streams,
         }
 
     def need(self, path: str) -> Need:
         """What a request for path must pass."""
         if path == "/healthz":
             return "nothing"
-        return "token" if path in self._routes or path.startswith("/evidence/") else "host"
+        return "token" if path in self._routes or path.startswith(("/api/events", "/evidence/")) else "host"
 
     async def respond(self, request: Request) -> Response:
         """The response to a request that passed access control."""
@@ -91,8 +87,10 @@ class Routes:
         return response
 
     async def _dispatch(self, path: str, request: Request) -> Response:
+        if path == "/api/events":
+            return await self._events(request)
         if path in self._routes:
-            return await self._routes[path](request)
+            return self._routes[path]()
         if path in self._files:
             return static(self._files[path], request.headers)
         if path.startswith("/evidence/"):
@@ -104,17 +102,7 @@ class Routes:
         """Why the service is not ready or not well, in one sentence; None while all is well."""
         return self._hub.problem if self._ready() else "the networks are being loaded"
 
-    async def _get_health(self, _: Request) -> Response:
-        return text(200, "alive")
-
-    async def _get_readiness(self, _: Request) -> Response:
-        problem = self._problem
-        return text(200, "ready") if problem is None else text(503, problem)
-
-    async def _get_metrics(self, _: Request) -> Response:
-        return respond(200, self._metrics.render(), CONTENT_TYPE)
-
-    async def _get_streams(self, _: Request) -> Response:
+    def _streams(self) -> Response:
         hello = self._hub.hello().body
         body = {
             "v": wire.VERSION,
@@ -127,25 +115,29 @@ class Routes:
     async def _events(self, request: Request) -> Response:
         asked = _EventsQuery.read(request.path.partition("?")[2])
         first = await self._page(asked, asked.since, asked.limit)
+        if first.rest and self._streaming >= MOST_STREAMED:
+            raise OutputError("too many stored events are being fetched; try again later")
+        pieces = self._pieces(asked, first)
+        body = b"" if first.rest else b"".join([piece async for piece in pieces])
+        format_ = FORMATS.get(asked.format)
+        response = respond(200, body, format_.media_type if format_ else "application/json")
+        if format_:
+            response.headers["Content-Disposition"] = f'attachment; filename="events.{asked.format}"'
         if not first.rest:
-            body, kind = _written(asked.format, first, self._hub.seq), _media_type(asked.format)
-            return _attached(respond(200, body, kind), asked.format)
-        if self._streaming >= MOST_STREAMED:
-            raise _BusyError("too many stored events are being fetched; try again later")
-        whole = _attached(respond(200, b"", _media_type(asked.format)), asked.format)
-        del whole.headers["Content-Length"]
+            return response
+        del response.headers["Content-Length"]
         if request.method == "HEAD":
-            return whole
+            return response
         if request.protocol != "HTTP/1.0":
-            whole.headers["Transfer-Encoding"] = "chunked"
-        return StreamedResponse(200, whole.reason_phrase, whole.headers, pieces=self._pieces(asked, first))
+            response.headers["Transfer-Encoding"] = "chunked"
+        return StreamedResponse(200, response.reason_phrase, response.headers, pieces=pieces)
 
     async def _page(self, asked: _EventsQuery, since: int, left: int) -> _PageOfEvents:
         """The next events of a response to which at most `left` may still be added."""
         size = min(PAGE, left)
-        wanted = Bounds(limit=size + 1, streams=asked.streams, kinds=asked.kinds, labels=asked.labels)
+        bounds: Bounds = {**asked.bounds, "limit": size + 1}
         try:
-            found = await self._hub.stored(since, **wanted)
+            found = await self._hub.stored(since, **bounds)
         except ConnectionAbortedError as error:
             raise OutputError("the service is ending") from error
         events, more = found[:size], len(found) > size
@@ -153,13 +145,16 @@ class Routes:
 
     async def _pieces(self, asked: _EventsQuery, page: _PageOfEvents) -> AsyncGenerator[bytes, None]:
         """The body, page by page."""
+        format_ = FORMATS.get(asked.format)
         self._streaming += 1
         try:
-            yield _opening(asked.format) + _encoded(asked.format, page.events)
+            head = b'{"v":%d,"events":[' % wire.VERSION if format_ is None else format_.head(False).encode()
+            yield head + _encoded(format_, page.events)
             while page.rest:
                 page = await self._page(asked, page.last, page.rest)
-                yield b"," * (asked.format == "json" and bool(page.events)) + _encoded(asked.format, page.events)
-            yield _closing(asked.format, page, self._hub.seq)
+                yield b"," * (format_ is None and bool(page.events)) + _encoded(format_, page.events)
+            if format_ is None:
+                yield b"]," + _json({"last": page.last, "more": page.more, "seq": self._hub.seq})[1:]
         finally:
             self._streaming -= 1
 
@@ -170,10 +165,6 @@ class Routes:
             if found is not None:
                 return respond(200, found, "image/png")
         return text(404, "Picture not found; only those of the last events are kept.")
-
-
-class _BusyError(ApexError):
-    """Too many responses are being sent; the client may try again."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +184,7 @@ class _EventsQuery:
     since: int
     limit: int
     format: str
-    streams: list[str] | None
-    kinds: list[str] | None
-    labels: list[str] | None
+    bounds: Bounds
 
     @classmethod
     def read(cls, query: str) -> _EventsQuery:
@@ -213,39 +202,15 @@ class _EventsQuery:
         if not (limit.isascii() and limit.isdecimal() and len(limit) < 6 and 1 <= int(limit) <= MOST_EVENTS):
             raise InputError(f"limit is a number from 1 to {MOST_EVENTS}")
         since = wire.read_seq(given.get("since", ["0"])[-1])
-        return cls(since, int(limit), format_, given.get("stream"), given.get("kind"), given.get("label"))
+        bounds = Bounds(streams=given.get("stream"), kinds=given.get("kind"), labels=given.get("label"))
+        return cls(since, int(limit), format_, bounds)
 
 
-def _media_type(format_: str) -> str:
-    return "application/json" if format_ == "json" else FORMATS[format_].media_type
-
-
-def _attached(answer: Response, format_: str) -> Response:
-    if format_ != "json":
-        answer.headers["Content-Disposition"] = f'attachment; filename="events.{format_}"'
-    return answer
-
-
-def _written(format_: str, page: _PageOfEvents, seq: int) -> bytes:
-    """A whole body of one page."""
-    return _opening(format_) + _encoded(format_, page.events) + _closing(format_, page, seq)
-
-
-def _opening(format_: str) -> bytes:
-    """What comes before the first event."""
-    return b'{"v":%d,"events":[' % wire.VERSION if format_ == "json" else FORMATS[format_].head(False).encode()
-
-
-def _encoded(format_: str, events: Sequence[Mapping[str, Any]]) -> bytes:
-    """Consecutive events."""
-    if format_ == "json":
+def _encoded(format_: Format | None, events: Sequence[Mapping[str, Any]]) -> bytes:
+    """Consecutive events; without a format as elements of a JSON array."""
+    if format_ is None:
         return b",".join(map(_json, events))
-    return "".join(FORMATS[format_].write(Entry.stored(event)) for event in events).encode()
-
-
-def _closing(format_: str, page: _PageOfEvents, seq: int) -> bytes:
-    """What comes behind the last event."""
-    return b"]," + _json({"last": page.last, "more": page.more, "seq": seq})[1:] if format_ == "json" else b""
+    return "".join(format_.write(Entry.stored(event)) for event in events).encode()
 
 
 def _json(value: object) -> bytes:

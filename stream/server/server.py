@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -38,12 +38,11 @@ from stream.process import Sweep, collect_garbage
 from stream.protocol import PreviewRequest, Subscribe
 from stream.server.access import AccessControl, Need, Refusal, RefusalLog, tls_context, unknown_host
 from stream.server.camera import serve_camera
-from stream.server.connection import CLOSE_S, PAUSE_BYTES, Connection, ServerState, connection_factory
+from stream.server.connection import CLOSE_S, PAUSE_BYTES, Connection, ServerState
 from stream.server.listener import AT_ONCE, Admission, ListeningSocket, bind_all, connection_limits
 from stream.server.metrics import Metrics
 from stream.server.response import StaticFile, StreamedResponse, dashboard_files, refusal, text
 from stream.server.routes import Routes
-from stream.server.subscriber import SocketSubscriber, preview_wishes
 from stream.settings import ServerSettings
 
 RESPONSE_S = 60.0
@@ -87,11 +86,11 @@ class Server:
         self._refusals = RefusalLog(count=metrics.refused)
         limits = connection_limits(settings.max_connections)
         self._admission = Admission(limits, self._refusals.report, Sweep(collect_garbage).note)
-        self._state = ServerState(
-            settings.messages_per_s, settings.buffer_bytes, self._refusals, self._admission, dropped=metrics.dropped
+        self.state = ServerState(
+            settings.messages_per_s, settings.buffer_bytes, self._refusals, self._admission, dropped=metrics.dropped.inc
         )
-        metrics.count_connections(lambda: self._admission.total, lambda: hub.subscribers)
-        self._subscribers: set[SocketSubscriber] = set()
+        metrics.connections.set_function(lambda: self._admission.total)
+        metrics.subscribers.set_function(lambda: hub.subscribers)
         self._wishes: Mapping[str, PreviewWish] = {}  # replaced as a whole, so that any thread may read it
         self._servers: list[Listening] = []  # one for each address of the host
 
@@ -133,7 +132,7 @@ class Server:
             backlog=AT_ONCE,
             process_request=self._process_request,
             select_subprotocol=_subprotocol,
-            create_connection=connection_factory(self._state),
+            create_connection=cast("type[ServerConnection]", partial(Connection, self.state)),
             compression=None,
             server_header=None,
             open_timeout=RESPONSE_S,
@@ -151,24 +150,13 @@ class Server:
         """Stop listening and close all connections with 1001; those still open after `within` seconds are reset."""
         for server in self._servers:
             server.close(code=CloseCode.GOING_AWAY, reason="the service is ending")
-        self._reset(only_new=True)
-        try:
-            async with asyncio.timeout(within):
-                await self._all_closed()
-        except TimeoutError:
-            self._reset(only_new=False)
+        for only_new, limit_s in ((True, within), (False, 1.0)):
+            self._reset(only_new=only_new)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._all_closed()
-
-    async def _all_closed(self) -> None:
-        for server in self._servers:
-            await server.wait_closed()
-
-    @property
-    def connections(self) -> Set[Connection]:
-        """The open connections, those in a TLS handshake aside."""
-        return self._state.open
+                async with asyncio.timeout(limit_s):
+                    for server in self._servers:
+                        await server.wait_closed()
+                return
 
     def preview_wish(self, stream: str) -> PreviewWish | None:
         """The largest size and the highest rate of previews of stream that any client asks for; from any thread."""
@@ -177,7 +165,7 @@ class Server:
     def _reset(self, *, only_new: bool) -> None:
         """Reset connections: those without a request, or all."""
         self._admission.close_new()
-        for connection in list(self._state.open):
+        for connection in list(self.state.open):
             if connection.request is None or not only_new:
                 connection.reset()
 
@@ -190,7 +178,8 @@ class Server:
         if connection.refused is not None:
             return self._refuse(connection, connection.refused)
         upgrade = any("websocket" in value.lower() for value in request.headers.get_all("Upgrade"))
-        refused = self._access.check(request.headers, self._need(path, upgrade=upgrade), connection.address)
+        need: Need = ("camera" if path == "/camera" else "socket") if upgrade else self._routes.need(path)
+        refused = self._access.check(request.headers, need, connection.address)
         if refused is not None:
             return self._refuse(connection, refused, path)
         return self._accept_socket(connection, path, query) if upgrade else await self._respond(connection, request)
@@ -198,11 +187,6 @@ class Server:
     def _refuse(self, connection: Connection, refused: Refusal, path: str = "") -> Response:
         self._refusals.report(refused.reason, connection.address, path)
         return refusal(refused)
-
-    def _need(self, path: str, *, upgrade: bool) -> Need:
-        if not upgrade:
-            return self._routes.need(path)
-        return "camera" if path == "/camera" else "socket"
 
     async def _respond(self, connection: Connection, request: Request) -> Response:
         response = await self._routes.respond(request)
@@ -234,7 +218,7 @@ class Server:
             self._refusals.report("path", connection.address, path)
             return text(404, "There is no websocket at this path.")
         connection.on_camera = path == "/camera"
-        if sum(one.on_camera for one in self.connections) > MOST_CAMERAS:
+        if sum(one.on_camera for one in self.state.open) > MOST_CAMERAS:
             connection.on_camera = False
             return self._refuse(connection, Refusal(503, "crowded", "Too many cameras are connected; try again later."), path)
         try:
@@ -250,21 +234,20 @@ class Server:
         if self._session is not None and connection.on_camera:
             await serve_camera(connection, self._session, count=self._metrics.picture)
             return
-        subscriber = SocketSubscriber(connection)
-        subscriber.send(self._hub.hello().encoded)
-        self._subscribers.add(subscriber)
-        following = asyncio.create_task(self._hub.follow(subscriber, connection.since))
+        connection.write(self._hub.hello().encoded)
+        since = self._hub.seq if connection.since is None else connection.since
+        following = asyncio.create_task(self._hub.follow(connection, since))
         following.add_done_callback(partial(self._joined, connection))
         try:
             async for message in connection:
-                self._receive(subscriber, message)
+                self._receive(connection, message)
         except ConnectionClosed:
             pass
         finally:
             following.cancel()
-            self._hub.leave(subscriber)
-            self._subscribers.discard(subscriber)
-            self._wishes = preview_wishes(self._subscribers)
+            self._hub.leave(connection)
+            connection.previews.clear()
+            self._wishes = preview_wishes(self.state.open)
 
     def _joined(self, connection: Connection, following: asyncio.Task[None]) -> None:
         """The replay ended: reports why it failed, unless the client closed the connection."""
@@ -276,27 +259,36 @@ class Server:
         connection.write(wire.error("store", sentence).encoded)
         connection.fail("store", CloseCode.INTERNAL_ERROR, "stored events cannot be read")
 
-    def _receive(self, subscriber: SocketSubscriber, data: str | bytes) -> None:
+    def _receive(self, connection: Connection, data: str | bytes) -> None:
         try:
             message = wire.read_client(data)
             if isinstance(message, Subscribe):
-                subscriber.subscription = message
+                connection.subscription = message
             elif isinstance(message, PreviewRequest):
-                self._set_preview(subscriber, message)
+                self._set_preview(connection, message)
             else:
-                subscriber.send(wire.pong(now=time.time()).encoded)
+                connection.write(wire.pong(now=time.time()).encoded)
         except InputError as error:
-            self._refusals.report("message", subscriber.connection.address)
-            subscriber.send(wire.error("message", error).encoded)
+            self._refusals.report("message", connection.address)
+            connection.write(wire.error("message", error).encoded)
 
-    def _set_preview(self, subscriber: SocketSubscriber, request: PreviewRequest) -> None:
+    def _set_preview(self, connection: Connection, request: PreviewRequest) -> None:
         if not request.on:
-            subscriber.previews.pop(request.stream, None)
+            connection.previews.pop(request.stream, None)
         elif request.stream in self._hub.streams:
-            subscriber.previews[request.stream] = request
+            connection.previews[request.stream] = request
         else:
-            subscriber.send(wire.error("message", "there is no stream of that name").encoded)
-        self._wishes = preview_wishes(self._subscribers)
+            connection.write(wire.error("message", "there is no stream of that name").encoded)
+        self._wishes = preview_wishes(self.state.open)
+
+
+def preview_wishes(connections: Iterable[Connection]) -> dict[str, PreviewWish]:
+    """By stream, the largest width and the highest rate of previews that any of the clients asks for."""
+    wishes: dict[str, PreviewWish] = {}
+    for request in (request for connection in connections for request in connection.previews.values()):
+        so_far = wishes.get(request.stream, PreviewWish(0, 0.0))
+        wishes[request.stream] = PreviewWish(max(so_far.width, request.width), max(so_far.fps, request.fps))
+    return wishes
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

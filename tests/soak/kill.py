@@ -146,7 +146,7 @@ async def at_the_end(target: Target, client: RecordingClient) -> list[str]:
     async with service_at(target) as service:
         last = service.store.last
         await client.until(last)
-        events = service.store.since(0, limit=last)
+        events = await service.hub.stored(0, limit=last)
         problems = [f"the client that followed: {sentence}" for sentence in violations(events, client.seen)]
         if len(client.seen) != last:
             problems.append(f"the client that followed saw {len(client.seen)} of {last} events")

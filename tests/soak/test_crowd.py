@@ -39,7 +39,7 @@ def test_who_is_cut_off_is_noticed(tmp_path: Path) -> None:
         async with running_server(tmp_path) as service:
             crowd = await asyncio.to_thread(Crowd, service.port, readers=2, stuck=2, events=1)
             await until(lambda: service.hub.subscribers == 4, "all to have joined")
-            for client in list(service.server.connections):
+            for client in list(service.server.state.open):
                 client.disconnect("behind")
             end = time.monotonic() + PATIENCE_S
             gone = lambda: (crowd.gone == 2 and len(crowd.dropped_at) == 2) or time.monotonic() > end  # noqa: E731

@@ -34,11 +34,10 @@ from stream.analysis.worker import MakePipeline
 from stream.events.query import Reader
 from stream.events.store import Store
 from stream.messages import PreviewWish
-from stream.protocol import read_preview
 from stream.service import CLOSE_S, END_S, RESET_S, STORE_S, Service, model_of, stop_event
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
-from tests.events import decided, stored
+from tests.events import decided, preview_parts, stored
 from tests.live import PATIENCE_S
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
@@ -123,7 +122,7 @@ def test_previews_are_sent_while_they_are_asked_for(video: Path, tmp_path: Path)
             async with asyncio.timeout(PATIENCE_S):
                 async for message in client:
                     if isinstance(message, bytes):
-                        pictures.append(read_preview(message)[0])
+                        pictures.append(preview_parts(message)[0])
                     if len(pictures) == 20:
                         break
             assert service.server.preview_wish("desk") == PreviewWish(width=160, fps=10)

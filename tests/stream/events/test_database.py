@@ -10,7 +10,7 @@ from engine.errors import OutputError
 from stream.events.database import BUSY_S, FILE, LOG_BYTES, transaction
 from stream.events.store import Store
 from stream.service import STORE_S
-from tests.events import seqs, stored
+from tests.events import read, seqs, stored
 
 
 def test_writing_waits_for_another_program_and_reports_it(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_log_has_its_full_size_from_the_start(store: Store) -> None:
     for number in range(300):
         store.append([stored(number)])
     assert log.stat().st_size == size, "what is written overwrites it"
-    assert seqs(store.since(0)) == list(range(1, 301))
+    assert seqs(read(store)) == list(range(1, 301))
     store.close()
     assert store.path.stat().st_size < 400_000
 

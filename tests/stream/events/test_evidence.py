@@ -74,7 +74,7 @@ def test_only_the_last_events_are_kept() -> None:
     kept = EvidenceStore(3)
     for event in "abcd":
         kept.put(event, evidence())
-    assert len(kept) == 3
+    assert len(kept._kept) == 3
     assert kept.get("a", "onset") is None
     assert all(kept.get("d", picture) for picture in PICTURES)
     kept.put("b", evidence())
@@ -92,7 +92,7 @@ def test_only_pictures_are_returned(picture: str) -> None:
 def test_a_capacity_of_0_keeps_none() -> None:
     kept = EvidenceStore(0)
     kept.put("a", evidence())
-    assert len(kept) == 0 and kept.get("a", "onset") is None
+    assert len(kept._kept) == 0 and kept.get("a", "onset") is None
 
 
 def test_threads_may_use_it_at_the_same_time() -> None:
@@ -108,4 +108,4 @@ def test_threads_may_use_it_at_the_same_time() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(kept) == 10
+    assert len(kept._kept) == 10

@@ -13,9 +13,11 @@ from stream.events import hub as hub_module
 from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.messages import Acted, Preview, Signal, SourceStatus
-from stream.protocol import Subscribe
-from tests.events import decided, stored
+from stream.protocol import Message, Subscribe
+from tests.events import decided, read, stored
 from tests.subscribing import Client, on_a_loop, running
+
+LIVE = SourceStatus("lobby", "webcam", "live")
 
 
 def test_a_final_event_is_stored_numbered_and_sent(store: Store) -> None:
@@ -31,7 +33,7 @@ def test_a_final_event_is_stored_numbered_and_sent(store: Store) -> None:
             assert "seq" not in provisional
             assert (final["seq"], final["state"], final["id"]) == (1, "final", provisional["id"])
             assert 0 <= final["latency_ms"] < 60_000
-            assert store.since(0) == [final], "what is sent is what is kept"
+            assert read(store) == [final], "what is sent is what is kept"
 
     on_a_loop(body)
 
@@ -60,7 +62,7 @@ def test_statuses_signals_activities_and_pictures_are_sent_at_once(store: Store)
         client, pictures = Client(Subscribe(types=("status", "signal", "activity", "removed"))), []
         hub.join(client)
         watcher = Client(Subscribe(types=("preview",)))
-        watcher.send = pictures.append  # type: ignore[method-assign]
+        watcher.write = pictures.append  # type: ignore[method-assign]
         hub.join(watcher)
         hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
         hub.post(Signal("lobby", 1.0, 2.0, ()))
@@ -139,7 +141,7 @@ def test_events_sent_between_the_call_of_follow_and_its_first_step_are_not_misse
         async with running(store) as hub:
             client, other = Client(), Client()
             hub.join(other)
-            following = hub.follow(client)
+            following = hub.follow(client, hub.seq)
             hub.post(decided(1))
             await other.until(lambda: other.seqs == [1])
             await following
@@ -237,7 +239,7 @@ def filled(folder: Path) -> Full:
 
 
 async def recovered(hub: Hub, store: Full) -> None:
-    await asyncio.get_running_loop().run_in_executor(hub._threads._write, store.make_room)
+    await asyncio.get_running_loop().run_in_executor(hub.threads._write, store.make_room)
 
 
 @pytest.fixture
@@ -345,7 +347,7 @@ def test_the_queue_is_stored_before_the_end(store: Store) -> None:
                 hub.post(decided(number))
 
     on_a_loop(body)
-    assert len(store.since(0)) == 200
+    assert len(read(store)) == 200
 
 
 def test_a_replay_during_shutdown_fails(store: Store) -> None:
@@ -390,7 +392,7 @@ def test_old_events_are_removed_while_it_runs(tmp_path: Path) -> None:
             store.append([stored(1), stored(2)])
             async with running(store):
                 client = Client()
-                await client.until(lambda: store.since(0) == [])
+                await client.until(lambda: read(store) == [])
 
     on_a_loop(body)
 
@@ -410,12 +412,12 @@ def test_messages_say_whether_evidence_is_kept(store: Store) -> None:
 def test_metrics_are_reported(store: Store) -> None:
     store.append([stored(1), stored(2)])
     sent: list[str] = []
-    kept: list[tuple[int, float]] = []
+    seconds: list[float] = []
     again: list[int] = []
 
     async def body() -> None:
         async with running(
-            store, sent=lambda m: sent.append(m.type), replayed=again.append, stored=lambda *s: kept.append(s)
+            store, sent=lambda message: sent.append(message.type), replayed=again.append, store_seconds=seconds.append
         ) as hub:
             client = Client()
             await hub.follow(client, 0)
@@ -424,5 +426,38 @@ def test_metrics_are_reported(store: Store) -> None:
 
     on_a_loop(body)
     assert (sent, again) == (["expression"], [2])
-    assert kept[0][0] == 1
-    assert kept[0][1] >= 0
+    assert len(seconds) == 1 and seconds[0] >= 0
+
+
+def test_each_is_sent_what_it_subscribed_to(store: Store) -> None:
+    sent: list[Message] = []
+
+    async def body() -> None:
+        hub = Hub(store, sent=sent.append)
+        lobby, door = Client(Subscribe(streams=("lobby",))), Client(Subscribe(streams=("door",)))
+        for one in (lobby, door):
+            hub.join(one)
+        hub.post(LIVE)
+        hub.leave(lobby)
+        hub.leave(lobby)
+        hub.post(LIVE)
+        assert (len(lobby.got), len(door.got), len(sent), hub.subscribers) == (1, 0, 2, 1)
+
+    on_a_loop(body)
+
+
+def test_one_subscriber_that_fails_is_removed_and_the_others_are_served(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Client):
+        def write(self, message: str | bytes) -> None:
+            raise ValueError("a defect")
+
+    async def body() -> None:
+        hub, good = Hub(store), Client()
+        hub.join(Broken())
+        hub.join(good)
+        for _ in range(2):
+            hub.post(LIVE)
+        assert (len(good.got), hub.subscribers) == (2, 1)
+
+    on_a_loop(body)
+    assert caplog.text.count("a subscriber failed") == 1

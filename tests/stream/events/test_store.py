@@ -17,11 +17,11 @@ import pytest
 from engine.errors import OutputError
 from stream.events import store as store_module
 from stream.events.database import FILE, LostError
-from stream.events.monitor import HUNG_S
 from stream.events.query import Reader, examine
 from stream.events.retention import CONFIRM_S, TrustedClock, Waited
 from stream.events.store import EXAMINED_S, Store
-from tests.events import seqs, stored
+from stream.events.store_threads import HUNG_S
+from tests.events import read, seqs, stored
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,7 +31,7 @@ def test_what_is_appended_is_read_back_with_its_seq(store: Store) -> None:
     assert store.append([]) == []
     assert store.append([stored(3)]) == [3]
     assert store.last == 3
-    first, second, third = store.since(0)
+    first, second, third = read(store)
     assert first == {**stored(1), "seq": 1}
     assert list(first)[:3] == ["type", "v", "seq"]
     assert (second["label"], third["id"]) == ("positive", "lobby-3")
@@ -44,7 +44,7 @@ def test_seq_goes_on_after_a_restart_and_after_everything_was_removed(tmp_path: 
     with Store(tmp_path, keep_days=-1) as second:
         assert (second.last, second.identity) == (2, identity)
         assert second.prune() == 2
-        assert second.since(0) == []
+        assert read(second) == []
     with Store(tmp_path) as third:
         assert third.last == 2
         assert third.append([stored(3)]) == [3]
@@ -55,7 +55,7 @@ def test_all_or_none_of_a_batch_is_kept(store: Store) -> None:
     broken = {**stored(3), "label": None}
     with pytest.raises(OutputError, match="NOT NULL"):
         store.append([stored(2), broken])
-    assert seqs(store.since(0)) == [1]
+    assert seqs(read(store)) == [1]
     assert store.append([stored(4)]) == [2], "a failed append uses up no seq"
 
 
@@ -66,7 +66,7 @@ def test_retention_by_age_removes_only_old_events(tmp_path: Path) -> None:
             aged.execute("UPDATE events SET stored_at = stored_at - 31 * 86400 WHERE seq <= 2")
         aged.close()
         assert (kept.prune(), kept.prune()) == (2, 0)
-        assert seqs(kept.since(0)) == [3]
+        assert seqs(read(kept)) == [3]
 
 
 def test_retention_by_size_removes_the_oldest_and_shrinks_the_file(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_retention_by_size_removes_the_oldest_and_shrinks_the_file(tmp_path: Pat
         kept.append([stored(number) for number in range(1, 3001)])
         while kept.prune():
             pass
-        left = seqs(kept.since(0, limit=10_000))
+        left = seqs(read(kept, limit=10_000))
         assert left == list(range(3001 - len(left), 3001)), "the newest are left, none missing between"
         assert 200 < len(left) < 1000
     assert bound / 2 < (tmp_path / FILE).stat().st_size <= bound
@@ -140,7 +140,7 @@ def test_an_event_stamped_by_a_clock_years_behind_is_not_old(tmp_path: Path) -> 
             aged.execute("UPDATE events SET stored_at = 0 WHERE seq = 3")
             aged.execute("UPDATE events SET stored_at = stored_at + 1e9 WHERE seq = 4")
         assert (kept.prune(), kept.prune()) == (1, 0)
-        assert seqs(kept.since(0)) == [2, 3, 4, 5]
+        assert seqs(read(kept)) == [2, 3, 4, 5]
 
 
 def removed(folder: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_file_moved_away_and_back_has_each_event_once(tmp_path: Path) -> None:
         kept.examine()
         kept.check()
         assert kept.append([stored(2)]) == [2]
-        assert seqs(kept.since(0)) == [1, 2]
+        assert seqs(read(kept)) == [1, 2]
 
 
 def test_an_event_written_while_the_file_is_removed_is_not_stored_twice(
@@ -281,7 +281,7 @@ def test_an_event_written_while_the_file_is_removed_is_not_stored_twice(
         with pytest.raises(LostError):
             kept.append([stored(1)])
         kept.append([stored(1)])
-        assert [event["id"] for event in kept.since(0)] == ["lobby-1"]
+        assert [event["id"] for event in read(kept)] == ["lobby-1"]
 
 
 @pytest.mark.parametrize("harm", [removed, folder_removed])
@@ -293,7 +293,7 @@ def test_a_new_file_continues_the_old_one_where_allowed(harm: Callable[[Path], N
         harm(folder)
         kept.reopen()
         assert kept.append([stored(3)]) == [3]
-        assert (kept.identity, seqs(kept.since(0))) == (identity, [3])
+        assert (kept.identity, seqs(read(kept))) == (identity, [3])
         with pytest.raises(OutputError, match="in use by another service"):
             Store(folder)
     with Store(folder) as again:
@@ -316,7 +316,7 @@ def test_a_removed_log_is_recreated_without_loss(ending: str, tmp_path: Path) ->
             kept.append([stored(2)])
         kept.reopen()
         assert kept.append([stored(2)]) == [2]
-        assert seqs(kept.since(0)) == [1, 2]
+        assert seqs(read(kept)) == [1, 2]
 
 
 def test_a_store_readable_by_everybody_is_made_private(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -375,7 +375,7 @@ def test_a_full_disk_is_reported_and_storing_continues_once_there_is_room(store:
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(OutputError, match="the disk is full"):
         store.append([stored(number) for number in range(500)])
-    assert (store.last, seqs(store.since(0))) == (1, [1])
+    assert (store.last, seqs(read(store))) == (1, [1])
     store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
     assert store.append([stored(2)]) == [2]
 
@@ -394,7 +394,7 @@ import resource, signal, sys
 from pathlib import Path
 from engine.errors import OutputError
 from stream.events.store import Store
-from tests.events import stored
+from tests.events import read, stored
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store, number = Store(Path(sys.argv[1])), 0
@@ -407,7 +407,7 @@ except OutputError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 assert store.append([stored(number)]) == [number + 1]
-assert [event["seq"] for event in store.since(0)] == list(range(1, number + 2))
+assert [event["seq"] for event in read(store, limit=number + 2)] == list(range(1, number + 2))
 """
     ran = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60

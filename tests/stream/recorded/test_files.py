@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import OutputError
 from engine.types import Activity, Event, Mark
-from stream.events.formats.csv import columns
+from stream.events.formats import columns
 from stream.recorded.files import EventFiles, as_json, write_atomically
 from tests.events import evidence
 
@@ -159,10 +159,10 @@ def test_a_full_disk_keeps_whole_lines_and_is_reported(tmp_path: Path) -> None:
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
-    write_atomically(path, "old")
+    write_atomically(path, ["old"])
     (tmp_path / f".summary.json.{os.getpid()}").mkdir()
     with pytest.raises(OutputError, match=r"summary\.json cannot be written"):
-        write_atomically(path, "new")
+        write_atomically(path, ["new"])
     assert path.read_text() == "old"
 
 

@@ -374,7 +374,7 @@ def test_camera_connections_are_limited(tmp_path: Path) -> None:
             async with connect(service.uri):
                 pass
             await shown[0].close()
-            await until(lambda: len(service.server.connections) == MOST_CAMERAS - 1, "one to be closed")
+            await until(lambda: len(service.server.state.open) == MOST_CAMERAS - 1, "one to be closed")
             async with camera(service) as late:
                 await late.send(OFFER)
                 assert (await next_of(late, "status"))["stream"] == "my face"

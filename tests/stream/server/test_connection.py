@@ -7,13 +7,20 @@ import random
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 import stream.server.connection
 import stream.server.listener
+from stream import protocol as wire
+from stream.messages import Preview
+from stream.protocol import PreviewRequest
+from stream.server.connection import Connection, ServerState
 from tests.events import decided
 from tests.running_server import (
     UPGRADE,
@@ -332,3 +339,60 @@ def test_answers_to_pings_do_not_pile_up(tmp_path: Path) -> None:
             writer.close()
 
     run(test)
+
+
+PREVIEW = wire.preview(Preview("lobby", {}, b"jpeg"))
+STATE = ServerState(10.0, 1000, refusals=Any, admission=Any, dropped=lambda: None)
+
+
+class Waiting(Connection):
+    """A connection of which so many bytes wait, and that asked for a preview ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(STATE, ServerProtocol(state=State.OPEN), server=Any)
+        self.bytes = 0
+        self.previews = {"lobby": PreviewRequest(type="preview", stream="lobby", on=True, fps=10.0, width=320)}
+
+    def waiting(self) -> int:
+        return self.bytes
+
+    async def drain(self) -> None:
+        pass
+
+
+def test_previews_are_wanted_at_the_rate_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(stream.server.connection.time, "monotonic", lambda: now[0])
+
+    async def body() -> None:
+        connection, wanted = Waiting(), 0
+        for _ in range(300):  # ten seconds at 30 a second
+            wanted += connection.wants(PREVIEW)
+            now[0] += 1 / 30
+        assert 99 <= wanted <= 101
+        connection.previews.clear()
+        assert not connection.wants(PREVIEW), "it did not ask for previews"
+
+    asyncio.run(body())
+
+
+def test_no_preview_is_wanted_while_bytes_wait() -> None:
+    async def body() -> None:
+        connection = Waiting()
+        connection.bytes = 1
+        assert not connection.wants(PREVIEW)
+        connection.bytes = 0
+        assert connection.wants(PREVIEW)
+
+    asyncio.run(body())
+
+
+def test_a_closed_connection_ends_a_replay() -> None:
+    async def body() -> None:
+        connection = Waiting()
+        await connection.drained()
+        connection.protocol.state = State.CLOSED
+        with pytest.raises(ConnectionError):
+            await connection.drained()
+
+    asyncio.run(body())

@@ -52,7 +52,7 @@ Requests = Callable[..., tuple[AcceptedSocket, bool]]
 
 @pytest.fixture
 def request_from(clients: list[socket.socket]) -> Requests:
-    """Admits a connection of an address, has it send its request, and tells whether it is served."""
+    """Admits a connection of an address, has it send its request, and returns whether it is served."""
 
     def send(admission: Admission, address: str) -> tuple[AcceptedSocket, bool]:
         accepted = admitted(admission, address, clients)
@@ -297,7 +297,7 @@ def test_a_connection_that_sent_something_is_kept_rather_than_silent_ones(tmp_pa
         async with running_server(tmp_path, max_connections=20) as service:
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             writer.write(b"GET /healthz HTTP/1.1\r\n")
-            await until(lambda: service.server.connections, "it to be accepted")
+            await until(lambda: service.server.state.open, "it to be accepted")
             silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(3 * NEW[0])]
             writer.write(b"Host: localhost\r\n\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")

@@ -254,7 +254,7 @@ def test_unread_responses_hold_a_page_each(tmp_path: Path, caplog: pytest.LogCap
                 await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", service.port))
                 plain.send(b"GET /api/events?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 unread.append(plain)
-            clients = service.server.connections
+            clients = service.server.state.open
             await until(lambda: len(clients) == 60 and all(client.waiting() for client in clients), "all to be stuck")
             assert max(client.waiting() for client in clients) <= page + 2 * PAUSE_BYTES
             assert (await ask(service.port, "/healthz")).status == 200
@@ -279,7 +279,7 @@ def test_streamed_responses_are_limited(tmp_path: Path, monkeypatch: pytest.Monk
             assert (late.status, late.headers["retry-after"]) == (503, "10")
             assert (await ask(service.port, "/api/events?limit=10")).status == 200, "a single page is always served"
             writer.close()
-            await until(lambda: not service.server.connections, "the first to be closed")
+            await until(lambda: not service.server.state.open, "the first to be closed")
             assert (await ask(service.port, "/api/events?limit=10000")).status == 200
 
     run(test)

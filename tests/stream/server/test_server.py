@@ -6,6 +6,8 @@ import logging
 import ssl
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trustme
@@ -15,8 +17,9 @@ from websockets.typing import Origin, Subprotocol
 
 from engine.errors import ConfigError
 from stream.messages import Preview, PreviewWish
-from stream.protocol import read_preview
-from tests.events import damage, decided
+from stream.protocol import PreviewRequest
+from stream.server.server import preview_wishes
+from tests.events import damage, decided, preview_parts
 from tests.running_server import (
     SUBPROTOCOLS,
     TOKEN,
@@ -214,7 +217,7 @@ def test_a_damaged_event_ends_no_replay(tmp_path: Path) -> None:
                 await next_of(late, "status")
                 service.hub.post(decided(4))
                 assert (await next_of(late, "expression"))["seq"] == 5
-            assert service.hub.damaged == 1
+            assert service.hub.threads.damaged == 1
 
     run(test)
 
@@ -252,7 +255,7 @@ def test_previews_go_to_clients_that_ask_at_the_rate_they_ask_for(tmp_path: Path
             while isinstance(message := await watching.recv(), bytes):
                 shown.append(message)
             assert len(shown) == 1, "one is due in ten seconds"
-            header, jpeg = read_preview(shown[0])
+            header, jpeg = preview_parts(shown[0])
             assert (header["stream"], header["index"], jpeg) == ("lobby", 30, picture.jpeg)
             await next_of(other, "expression")
             await watching.send('{"type":"preview","stream":"lobby","on":false}')
@@ -313,3 +316,16 @@ def test_an_unknown_host_is_an_error_with_a_token_too(tmp_path: Path, host: str)
                 pass
 
     run(test)
+
+
+def test_the_largest_and_the_most_frequent_preview_is_made() -> None:
+    def client(**wanted: tuple[float, int]) -> Any:
+        return SimpleNamespace(
+            previews={
+                stream: PreviewRequest(type="preview", stream=stream, on=True, fps=fps, width=width)
+                for stream, (fps, width) in wanted.items()
+            }
+        )
+
+    both = preview_wishes([client(lobby=(5.0, 640), desk=(10.0, 320)), client(lobby=(12.0, 160))])
+    assert both == {"lobby": PreviewWish(640, 12.0), "desk": PreviewWish(320, 10.0)}

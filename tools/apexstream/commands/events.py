@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from engine.errors import OutputError
+from apexstream.commands.analyze import one_of
 from engine.text import json_line, plain
 from stream.events.formats import FORMATS, Entry
 from stream.schema import LAST_SEQ
@@ -57,13 +55,6 @@ VIEWS = ("table", "json")
 """Forms of `--format` besides the exports' formats: for people, and all events as one JSON array."""
 
 
-def _known_format(name: str) -> str:
-    known = (*VIEWS, *FORMATS)
-    if name not in known:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
-    return name
-
-
 def events(
     *,
     data: Annotated[
@@ -82,7 +73,9 @@ def events(
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Stored before this time.")] = None,
     form: Annotated[
         str,
-        typer.Option("--format", metavar="|".join((*VIEWS, *FORMATS)), callback=_known_format, help="How to write them."),
+        typer.Option(
+            "--format", metavar="|".join((*VIEWS, *FORMATS)), callback=one_of((*VIEWS, *FORMATS)), help="How to write them."
+        ),
     ] = "table",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here, not to the terminal.")] = None,
 ) -> None:
@@ -100,7 +93,7 @@ def events(
             since,
             streams=stream or None,
             labels=label or None,
-            kinds=[str(one) for one in kind] if kind else None,
+            kinds=kind or None,
             begin=_timestamp(begin),
             end=_timestamp(end),
         )
@@ -122,23 +115,14 @@ def _write(pieces: Iterable[str], out: Path | None) -> None:
     if out is None:
         sys.stdout.writelines(pieces)
         return
-    scratch = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        scratch.replace(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+    from stream.recorded.files import write_atomically  # here, so that the command line starts without NumPy
+
+    write_atomically(out, pieces)
 
 
 def _written(form: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
-    if form == "table":
-        return _table(found)
-    if form == "json":
-        return _json(found)
+    if form in VIEWS:
+        return _table(found) if form == "table" else _json(found)
     return FORMATS[form].export(map(Entry.stored, found), recorded=False)
 
 

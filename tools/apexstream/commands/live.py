@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ from engine.text import plain_lines
 
 if TYPE_CHECKING:
     from stream.service import Service
-    from stream.settings import LiveSettings, ServerSettings
+    from stream.settings import LiveSettings
 
 DEFAULT_LISTEN = "127.0.0.1:8765"
 """The same as in `stream.settings`, whose imports would slow --help down."""
@@ -36,69 +36,59 @@ def _check_address(listen: str | None) -> str | None:
     return listen
 
 
-Sources = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="SOURCE",
-        help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
-        "env:NAME: the value of that environment variable, as for an address with a password.",
-        show_default=False,
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
-]
-Listen = Annotated[
-    str | None,
-    typer.Option("--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder"),
-]
-Loop = Annotated[bool, typer.Option("--loop", help="Play the files given here again when they have ended.")]
-Transport = Annotated[Literal["tcp", "udp"], typer.Option("--transport", help="Transport of the RTSP addresses given here.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option("--token-file", metavar="FILE", help="File with the token that clients must send.", show_default=False),
-]
-Certificate = Annotated[
-    Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
-]
-Key = Annotated[
-    Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
-]
-Processes = Annotated[
-    str | None,
-    typer.Option(
-        "--processes",
-        metavar="N",
-        help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
-        "fourth source on, at most one a core.",
-        show_default="auto",
-    ),
-]
-OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
-
-
 def live(
     ctx: typer.Context,
-    sources: Sources = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
+            "env:NAME: the value of that environment variable, as for an address with a password.",
+            show_default=False,
+        ),
+    ] = None,
     *,
-    config: Config = None,
-    listen: Listen = None,
-    data: Data = None,
-    loop: Loop = False,
-    transport: Transport = "tcp",
-    token_file: TokenFile = None,
-    certificate: Certificate = None,
-    key: Key = None,
-    processes: Processes = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Play the files given here again when they have ended.")] = False,
+    transport: Annotated[
+        Literal["tcp", "udp"], typer.Option("--transport", help="Transport of the RTSP addresses given here.")
+    ] = "tcp",
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File with the token that clients must send.", show_default=False),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
+    ] = None,
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            "--processes",
+            metavar="N",
+            help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
+            "fourth source on, at most one a core.",
+            show_default="auto",
+        ),
+    ] = None,
     network: Network = None,
     sensitivity: SensitivityOption = None,
     weights: Weights = None,
-    open_page: OpenPage = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Analyse cameras, network streams and files live; serve events over websockets, and a page that shows them.
 
@@ -117,7 +107,8 @@ def live(
 
     settings = with_sources(load_live_settings(config), sources or [], loop=loop, transport=transport)
     settings = with_server(settings, listen, token_file, certificate, key)
-    settings = with_processes(settings, processes)
+    if processes is not None:
+        settings = settings.model_copy(update={"processes": number_of_processes(processes)})
     if data is not None:
         settings = settings.model_copy(update={"store": settings.store.model_copy(update={"folder": data})})
     pipeline = with_engines(
@@ -199,20 +190,14 @@ def with_server(
     """The settings with the server options of the command line."""
     if (certificate is None) != (key is None):
         raise typer.BadParameter("--certificate and --key go together: give both")
-    server: ServerSettings = settings.server
+    given: dict[str, Any] = {}
     if listen is not None:
-        host, port = split_address(listen)
-        server = server.model_copy(update={"host": host, "port": port})
+        given["host"], given["port"] = split_address(listen)
     if token_file is not None:
-        server = server.model_copy(update={"token": None, "token_file": token_file})
+        given |= {"token": None, "token_file": token_file}
     if certificate is not None:
-        server = server.model_copy(update={"certificate": certificate, "key": key})
-    return settings.model_copy(update={"server": server})
-
-
-def with_processes(settings: LiveSettings, processes: str | None) -> LiveSettings:
-    """The settings with --processes, if given. Raises BadParameter where it is invalid."""
-    return settings if processes is None else settings.model_copy(update={"processes": number_of_processes(processes)})
+        given |= {"certificate": certificate, "key": key}
+    return settings.model_copy(update={"server": settings.server.model_copy(update=given)})
 
 
 def number_of_processes(given: str) -> int | Literal["auto"]:
@@ -244,14 +229,16 @@ class _PlainFormatter(logging.Formatter):
 
 def announce(service: Service, *, open_page: bool) -> None:
     """Print the addresses of page and events, the sources, and where events are stored."""
+    from stream.sources.kinds import parse_address
+
     stored = service.hub.seq
     kept = f"{stored} so far" if stored else "none yet"
     say(f"apexstream {service.version}, {service.model}")
     say(f"  page     {service.url}")
     say(f"  events   {service.events_url} (apexstream watch {service.events_url})")
-    for index, (name, where) in enumerate(service.sources):
-        say(f"  {'' if index else 'sources':8} {name}: {where}")
-    if not service.sources:
+    for index, source in enumerate(service.settings.sources):
+        say(f"  {'' if index else 'sources':8} {source.name}: {parse_address(source.url).shown}")
+    if not service.settings.sources:
         say("  sources  none given: open the page and show this device's camera")
     say(f"  stored   {service.store.path} ({kept})")
     say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")

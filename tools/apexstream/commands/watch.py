@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import sys
 from contextlib import aclosing
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apexstream.commands.events import valid_seq
-from engine.errors import InputError, OutputError
+from engine.errors import InputError
 from engine.text import json_line, plain
 from stream.schema import LAST_SEQ
 
@@ -40,12 +39,10 @@ def watch(
         ),
     ] = None,
     resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="FILE", help="Save the position in FILE, and resume there the next time."),
+        Path | None, typer.Option("--resume", metavar="FILE", help="Save the position in FILE, and resume there the next time.")
     ] = None,
     token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", metavar="FILE", help="A file with the token; else APEXSTREAM_TOKEN is used."),
+        Path | None, typer.Option("--token-file", metavar="FILE", help="A file with the token; else APEXSTREAM_TOKEN is used.")
     ] = None,
     ca: Annotated[
         Path | None, typer.Option("--ca", metavar="FILE", help="Certificates to trust for wss://, besides the system's (PEM).")
@@ -65,27 +62,28 @@ def watch(
     """
     from stream.client import Place, Remote, socket_url
     from stream.protocol import Subscribe
+    from stream.settings import ServerSettings
 
     socket_url(url)
     place = _saved_place(resume) or Place()
     if since is not None:
         place = Place(since)
-    remote = Remote(url, _token(token_file), _tls_context(ca) if socket_url(url).startswith("wss:") else None)
+    remote = Remote(
+        url,
+        ServerSettings(token_file=token_file).access_token(),
+        _tls_context(ca) if socket_url(url).startswith("wss:") else None,
+    )
     subscription = Subscribe(types=("expression", "status"), streams=tuple(stream) if stream else None)
     show = _Printer(as_json, provisional, count)
     asyncio.run(_until_stopped(_watch(remote, place, subscription, show, resume)))
 
 
 class _Printer:
-    """Prints messages; done once it has printed count final events."""
+    """Prints messages; left says how many of count final events are still to come, None where there is no count."""
 
     def __init__(self, as_json: bool, provisional: bool, count: int | None) -> None:
-        self._as_json, self._provisional, self._left = as_json, provisional, count
+        self._as_json, self._provisional, self.left = as_json, provisional, count
         self._states: dict[str, tuple[str, str]] = {}
-
-    @property
-    def done(self) -> bool:
-        return self._left == 0
 
     def __call__(self, message: dict[str, Any]) -> bool:
         """Print a message, if it is one to print; returns whether it was a final event."""
@@ -93,26 +91,26 @@ class _Printer:
         if kind == "status":
             self._report_state(message["stream"], message["state"], message["detail"])
         elif kind == "error":
-            self.report(message["message"])
+            _report(message["message"])
         if kind != "expression":
             return False
         final = message["state"] == "final"
         if final or self._provisional:
             print(json_line(message) if self._as_json else plain(line(message)), flush=True)
-        if final and self._left is not None:
-            self._left -= 1
+        if final and self.left is not None:
+            self.left -= 1
         return bool(final)
 
     def _report_state(self, stream: str, state: str, detail: str) -> None:
         """A source's state, where it changed; statuses are sent every second."""
         if self._states.get(stream) != (state, detail):
             self._states[stream] = state, detail
-            self.report(f"{stream} is {state}: {detail}" if detail else f"{stream} is {state}")
+            _report(f"{stream} is {state}: {detail}" if detail else f"{stream} is {state}")
 
-    @staticmethod
-    def report(sentence: str) -> None:
-        """Print what is no event to standard error."""
-        print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
+
+def _report(sentence: str) -> None:
+    """Print what is no event to standard error."""
+    print(f"apexstream: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def line(event: dict[str, Any]) -> str:
@@ -129,12 +127,13 @@ def line(event: dict[str, Any]) -> str:
 
 async def _watch(remote: Remote, place: Place, subscription: Subscribe, show: _Printer, resume: Path | None) -> None:
     from stream.client import follow
+    from stream.recorded.files import write_atomically
 
-    async with aclosing(follow(remote, place, subscription=subscription, report=show.report)) as messages:
+    async with aclosing(follow(remote, place, subscription=subscription, report=_report)) as messages:
         async for message in messages:
             if (show(message) or message["type"] == "hello") and resume is not None:
-                _save(resume, place)
-            if show.done:
+                write_atomically(resume, [json.dumps(asdict(place)), "\n"])
+            if show.left == 0:
                 return
 
 
@@ -164,22 +163,6 @@ def _saved_place(path: Path | None) -> Place | None:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} was not written by --resume ({error}); remove it to start without a position") from error
     return place
-
-
-def _save(path: Path, place: Place) -> None:
-    """Replace the file of `--resume` in one step."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(asdict(place)) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
-
-
-def _token(path: Path | None) -> str | None:
-    from stream.settings import ServerSettings
-
-    return ServerSettings(token_file=path).access_token()
 
 
 def _tls_context(ca: Path | None) -> ssl.SSLContext:

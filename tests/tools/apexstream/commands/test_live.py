@@ -12,7 +12,14 @@ import pytest
 import typer
 
 from apexstream.cli import main
-from apexstream.commands.live import DEFAULT_LISTEN, log_to_stderr, split_address, with_processes, with_server, with_sources
+from apexstream.commands.live import (
+    DEFAULT_LISTEN,
+    log_to_stderr,
+    number_of_processes,
+    split_address,
+    with_server,
+    with_sources,
+)
 from engine.errors import SourceError
 from stream.settings import LiveSettings, ServerSettings, load_live_settings
 from tests.live import PATIENCE_S
@@ -75,9 +82,9 @@ def test_the_command_line_overrides_the_settings(tmp_path: Path) -> None:
         with_server(LiveSettings(server=ServerSettings()), None, None, tmp_path / "c.pem", None)
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, 7), ("auto", "auto"), ("0", 0), ("4", 4)])
-def test_processes_override_the_settings(given: str | None, expected: int | str) -> None:
-    assert with_processes(LiveSettings(processes=7), given).processes == expected
+@pytest.mark.parametrize(("given", "expected"), [("auto", "auto"), ("0", 0), ("4", 4)])
+def test_the_number_of_processes(given: str, expected: int | str) -> None:
+    assert number_of_processes(given) == expected
 
 
 @pytest.mark.parametrize(
