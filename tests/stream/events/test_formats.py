@@ -12,7 +12,8 @@ import pytest
 
 from apexstream.cli import main
 from engine.types import Event, Mark
-from stream.events.formats import FORMATS, Entry, Format, columns
+from stream.events.formats import FORMATS, Entry, Format
+from stream.events.formats.csv import columns
 from stream.events.store import Store
 from stream.recorded.files import EventFiles
 from tests.events import an_event, stored

@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import OutputError
 from engine.types import Activity, Event, Mark
-from stream.events.formats import columns
+from stream.events.formats.csv import columns
 from stream.recorded.files import EventFiles, as_json, write_atomically
 from tests.events import evidence
 
