@@ -27,21 +27,14 @@ NEEDS = {
 }
 """Backends in order of preference, each with the modules it needs."""
 
-ADVICE = {
-    "tensorrt": "install apexstream[trt]",
-    "cuda": "install apexstream again",
-    "ort": "install apexstream again",
-    "eager": "install apexstream[train]",
-}
+EXTRAS = {"tensorrt": "[trt]", "cuda": "", "ort": "", "eager": "[train]"}
+"""What installs them."""
 
 DEVICE: dict[str, Callable[[], str | None]] = {"tensorrt": gpu.refusal, "cuda": ort.cuda_refusal}
 """What a backend needs besides modules: the reason why it is not there, or None."""
 
 
-UNPROVEN = {
-    "tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU",
-    "cuda": "not yet run on a GPU",
-}
+UNPROVEN = {"tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU", "cuda": "not yet run on a GPU"}
 """What no GPU has run so far, in the words that `apexstream doctor` prints."""
 
 
@@ -50,7 +43,9 @@ def refusal(backend: str) -> str | None:
     if backend in DEVICE and (reason := DEVICE[backend]()):
         return reason  # before what could be installed, which would not help
     absent = [name for name in NEEDS[backend] if not _installed(name)]
-    return f"{' and '.join(absent)} not installed; {ADVICE[backend]}" if absent else None
+    if not absent:
+        return None
+    return f"{' and '.join(absent)} not installed; install apexstream{EXTRAS[backend] or ' again'}"
 
 
 def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | None = None) -> Runner:

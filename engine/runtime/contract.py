@@ -1,9 +1,8 @@
-"""The interface of every backend that runs a network, and checks of what goes in and comes out."""
+"""The base of every backend that runs a network, with checks of what goes in and comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from engine.errors import ArrayError, BackendError
 from engine.types import F32
 
 
-class Runner(Protocol):
+class Runner(ABC):
     """A loaded network: maps [B, 3, H, W] float32 in 0..1 -> probabilities [B, K] float32, each row summing to 1.
 
     Made by `engine.runtime.load`. One runner belongs to one thread at a time.
@@ -25,25 +24,30 @@ class Runner(Protocol):
     """The K classes, in the order of the columns."""
     input_shape: tuple[int, int, int]
     """(3, H, W) that the network takes."""
-    refusals: dict[str, str]
-    """Backends that were preferred but not taken, or lost since, each with the reason."""
 
-    @property
-    def notes(self) -> Sequence[str]:
+    def __init__(self) -> None:
+        self.refusals: dict[str, str] = {}
+        """Backends that were preferred but not taken, or lost since, each with the reason."""
+        self.notes: list[str] = []
         """Sentences for the user, such as that a network had to be compiled again."""
 
     def __call__(self, maps: F32) -> F32:
         """Maps [B, 3, H, W] -> probabilities [B, K]; ArrayError for anything else. B may be 0.
 
-        BackendError where the device fails and no other is left.
+        BackendError where the device fails, or its answers are not finite, and no other is left.
         """
+        maps = checked(maps, self.input_shape)
+        answers = self._run(maps) if len(maps) else np.zeros((0, len(self.classes)), np.float32)
+        if not np.isfinite(answers).all():
+            raise BackendError("the network's answers are not finite")
+        return answers
 
+    def close(self) -> None:  # noqa: B027 (most have none)
+        """Gives the device's memory back."""
 
-def finite(answers: F32) -> F32:
-    """The answers, once they are known to be finite; else BackendError, so that another backend may try."""
-    if not np.isfinite(answers).all():
-        raise BackendError("the network's answers are not finite")
-    return answers
+    @abstractmethod
+    def _run(self, maps: F32) -> F32:
+        """`__call__` for checked maps, B at least 1; raises BackendError where the device fails."""
 
 
 def checked(maps: F32, shape: tuple[int, int, int]) -> F32:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from engine.errors import OutputError
-from engine.runtime.gpu import Gpu
 
 FORMAT = "apexstream engine 1"
 
@@ -37,10 +35,6 @@ class EngineKey:
     flags: str
     """Precision asked for and builder flags."""
 
-    def file_name(self, stem: str, precision: str) -> str:
-        """One name for each network, kind of GPU and precision, so that machines can share a folder."""
-        return f"{stem}-{self.onnx[:12]}-{self.gpu}-{precision}.engine"
-
 
 WORDS = {
     "tensorrt": "was built by TensorRT {theirs}, and this is {ours}",
@@ -51,17 +45,6 @@ WORDS = {
     "flags": "was built with {theirs}, not {ours}",
 }
 """What each difference from the key means for a file."""
-
-
-def key_of(onnx_sha256: str, version: str, gpu: Gpu, shapes: str, flags: str) -> EngineKey:
-    """The key of an engine built here and now from the ONNX file of that digest."""
-    system = f"{platform.system()} {platform.machine()}"
-    return EngineKey(version, gpu.sm, system, onnx_sha256, shapes, flags)
-
-
-def sha256_of(content: bytes) -> str:
-    """Hex digest."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
@@ -75,7 +58,7 @@ def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
     head, _, engine = content.partition(b"\n")
     try:
         header = json.loads(head)
-        if header["format"] != FORMAT or header["sha256"] != sha256_of(engine):
+        if header["format"] != FORMAT or header["sha256"] != hashlib.sha256(engine).hexdigest():
             return None, f"{path} is damaged"
         theirs = {name: str(header["key"][name]) for name in WORDS}
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -89,7 +72,7 @@ def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
 
 def write(path: Path, key: EngineKey, engine: bytes) -> None:
     """Write the engine so that readers see all of it or nothing. Raises OutputError."""
-    head = {"format": FORMAT, "key": asdict(key), "sha256": sha256_of(engine)}
+    head = {"format": FORMAT, "key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest()}
     replace(path, json.dumps(head).encode() + b"\n" + engine)
 
 

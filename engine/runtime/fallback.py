@@ -15,7 +15,7 @@ Opener = Callable[[], Runner]
 """Opens one backend. Raises BackendError with the reason where it cannot run here."""
 
 
-class FallbackRunner:
+class FallbackRunner(Runner):
     """A Runner over a chain of backends, best first: see `engine.runtime.contract.Runner`.
 
     The first that opens runs. Where a call fails (the GPU is out of memory, or gone) the next that opens answers it and all
@@ -23,19 +23,13 @@ class FallbackRunner:
     """
 
     def __init__(self, chain: Sequence[tuple[str, Opener]]) -> None:
+        super().__init__()
         self._rest = list(chain)
-        self.refusals: dict[str, str] = {}
         self._lost: list[str] = []
         self._over = False  # no backend is left: what ran last is closed
         self._use(self._opened())
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """Backends lost so far, then the notes of the one that runs now."""
-        return (*self._lost, *self._runner.notes)
-
-    def __call__(self, maps: F32) -> F32:
-        """Maps [B, 3, H, W] -> probabilities [B, K], from the first backend that can."""
+    def _run(self, maps: F32) -> F32:
         while not self._over:
             try:
                 return self._runner(maps)
@@ -47,18 +41,18 @@ class FallbackRunner:
         self._runner = runner
         self.backend, self.device = runner.backend, runner.device
         self.classes, self.input_shape = runner.classes, runner.input_shape
+        self.notes = [*self._lost, *runner.notes]  # the backends lost so far, then those of the one that runs now
 
     def _fall_back(self, failed: BackendError) -> None:
         lost = self._runner
         self.refusals[lost.backend] = str(failed)
-        close = getattr(lost, "close", None)
-        if close is not None:
-            close()
+        lost.close()
         self._over = True
-        self._use(self._opened(lost))
-        self._over = False
-        note = f"the network no longer runs on {lost.device} ({failed}); {self.backend} on {self.device} goes on"
+        runner = self._opened(lost)
+        note = f"the network no longer runs on {lost.device} ({failed}); {runner.backend} on {runner.device} goes on"
         self._lost.append(note)
+        self._use(runner)
+        self._over = False
         log.warning("%s", note)
 
     def _opened(self, lost: Runner | None = None) -> Runner:

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.errors import BackendError, WeightsError
 from engine.runtime import gpu
-from engine.runtime.contract import checked, finite
+from engine.runtime.contract import Runner
 from engine.runtime.graph import check_graph
 from engine.types import F32
 
@@ -31,31 +31,24 @@ PROVIDERS: dict[str, list[Any]] = {
 DEVICES = {"ort": "CPU, CPUExecutionProvider", "cuda": "NVIDIA GPU, CUDAExecutionProvider"}
 
 
-class OrtRunner:
+class OrtRunner(Runner):
     """A Runner on ONNX Runtime: see `engine.runtime.contract.Runner`.
 
     Raises BackendError where the provider asked for does not run here, WeightsError for a file that is no network.
     """
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, weights: Path, backend: Literal["ort", "cuda"] = "ort") -> None:
-        self.backend: str = backend
+        super().__init__()
+        self.backend = backend
         self._session = open_session(weights, PROVIDERS[backend])
         self.device = DEVICES[backend]
-        self.refusals: dict[str, str] = {}
         self.classes, self.input_shape = _described(self._session, weights)
 
-    def __call__(self, maps: F32) -> F32:
-        """Maps [B, 3, H, W] -> probabilities [B, K]."""
-        maps = checked(maps, self.input_shape)
-        if not len(maps):
-            return np.zeros((0, len(self.classes)), np.float32)
+    def _run(self, maps: F32) -> F32:
         try:
-            out: F32 = self._session.run(["probabilities"], {"maps": maps})[0]
+            return np.asarray(self._session.run(["probabilities"], {"maps": maps})[0], np.float32)
         except Exception as cause:
             raise BackendError(f"ONNX Runtime failed: {_first_line(cause)}") from cause
-        return finite(out)
 
 
 def cuda_refusal() -> str | None:

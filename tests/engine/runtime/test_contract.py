@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import ArrayError
-from engine.runtime.contract import checked
+from engine.errors import ArrayError, BackendError
+from engine.runtime.contract import Runner, checked
+from engine.types import F32
 
 SHAPE = (3, 28, 28)
 
@@ -31,3 +32,21 @@ def test_fitting_maps_pass_unchanged_and_contiguous() -> None:
 def test_anything_else_is_refused(maps: Any, says: str) -> None:
     with pytest.raises(ArrayError, match=says):
         checked(maps, SHAPE)
+
+
+class Broken(Runner):
+    """Its answers are no numbers."""
+
+    classes, input_shape = ("one", "other"), SHAPE
+
+    def _run(self, maps: F32) -> F32:
+        return np.full((len(maps), 2), np.nan, np.float32)
+
+
+def test_answers_that_are_no_numbers_are_a_failure_of_the_backend() -> None:
+    with pytest.raises(BackendError, match="answers are not finite"):
+        Broken()(np.zeros((1, *SHAPE), np.float32))
+
+
+def test_no_maps_have_no_answers() -> None:
+    assert Broken()(np.zeros((0, *SHAPE), np.float32)).shape == (0, 2)
