@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from engine.errors import BackendError
-from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
+from engine.mesh import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
 from engine.mesh.view import rgb_window
 from engine.types import F32, F64, U8, Frame
 
@@ -43,16 +43,13 @@ _BLENDSHAPE_POINTS = np.array([
 class LiteRTModels:
     """`MeshModels` on LiteRT. Raises BackendError where LiteRT is missing or refuses a model."""
 
+    backend = "litert"
+
     def __init__(self, models: Mapping[str, bytes]) -> None:
         self._detector = _Network(models["face_detector"], "regressors", "classificators")
         self._mesh = _Network(models["face_landmarks_detector"], "Identity", "Identity_1")
         self._blendshapes = _Network(models["face_blendshapes"], "StatefulPartitionedCall:0")
         self._view: F32 = np.empty((1, _MESH_PX, _MESH_PX, 3), np.float32)  # reused: a new one for each mesh is slow
-
-    @property
-    def backend(self) -> str:
-        """The name of this backend, "litert"."""
-        return "litert"
 
     def detect(self, picture: U8) -> list[Region]:
         """Regions of the faces in a picture [H, W, 3] RGB, the surest first, in its pixels."""
