@@ -160,7 +160,7 @@ class Pipeline:
         For a driver with time to spare between two frames; events are the same without it.
         """
         for state in self._faces.values():
-            marks = state.decision.pending()
+            marks = state.decision.spotter.pending()
             if marks is not None:
                 self._answer_for(state, *marks)
 
@@ -191,7 +191,8 @@ class Pipeline:
 
     def trace(self) -> dict[int, tuple[float, float]]:
         """What the spotter measures now, by face: loudness (1 is its threshold), the largest regional motion in crop pixels."""
-        return {id_: (state.decision.loudness, state.decision.moved_px) for id_, state in self._faces.items()}
+        spotters = {id_: state.decision.spotter for id_, state in self._faces.items()}
+        return {id_: (spotter.loudness, spotter.moved_px) for id_, spotter in spotters.items()}
 
     def _begin_frame(self, frame: Frame, faces: list[Face]) -> list[Event]:
         """Counts a frame and its faces; ends what is open where there is a gap before it."""
@@ -233,9 +234,9 @@ class Pipeline:
         """Stage 3: the spans that a crop made sure. Keeps the crop, and notes the activities that ended."""
         state.seen_t = crop.mark.t
         state.ring.append(crop.mark.t, crop)
-        self._note(state.activity.observe(crop, voice=voice))
+        ended = state.activity.observe(crop, voice=voice)
         spans = state.decision.observe(crop)
-        self._note_motions(state)
+        self._note(state, ended)
         return spans
 
     def _recognize(self, state: _FaceState, spans: list[Span]) -> list[Event]:
@@ -265,14 +266,12 @@ class Pipeline:
             known = state.last = _Answer(onset, apex, len(after), answer, evidence)
         return known
 
-    def _note(self, ended: list[Activity]) -> None:
+    def _note(self, state: _FaceState, ended: list[Activity]) -> None:
+        """Notes the activities that ended, and the motions that were judged to be no expression."""
+        ended = [*ended, *state.decision.motions]
+        state.decision.motions.clear()
         self._activities += ended
         self._acted.update(one.kind for one in ended)
-
-    def _note_motions(self, state: _FaceState) -> None:
-        """Notes the motions that were judged to be no expression."""
-        self._note(state.decision.motions)
-        state.decision.motions.clear()
 
     def _event(self, face: int, span: Span, found: _Answer, *, speaking: bool) -> Event:
         answer = found.answer
@@ -312,9 +311,8 @@ class Pipeline:
 
     def _finish(self, state: _FaceState, resumes: float = -math.inf) -> list[Event]:
         """Ends what a face has open; resumes is when it goes on, where it was seen all the while."""
-        self._note(state.activity.finish())
-        spans = state.decision.finish()
-        self._note_motions(state)
+        ended, spans = state.activity.finish(), state.decision.finish()
+        self._note(state, ended)
         events = self._recognize(state, spans)
         state.registrar, state.last = None, None
         state.ring.clear()

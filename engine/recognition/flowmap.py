@@ -58,9 +58,8 @@ def whole_map(flow: F32) -> F32:
     Raises ArrayError for another shape, a side under 28 or values that are not finite.
     """
     if flow.ndim != 3 or flow.shape[0] != 2 or min(flow.shape[1:]) < MAP_SIDE:
-        raise ArrayError(
-            f"a flow of shape {flow.shape} cannot be mapped; [2, H, W] with sides of at least {MAP_SIDE} is expected"
-        )
+        wanted = f"[2, H, W] with sides of at least {MAP_SIDE} is expected"
+        raise ArrayError(f"a flow of shape {flow.shape} cannot be mapped; {wanted}")
     if not np.isfinite(flow).all():
         raise ArrayError("a flow with values that are not finite cannot be mapped")
     channels = (flow[0], flow[1], strain(flow))
@@ -113,8 +112,6 @@ def intensity(flow: F32, points: F32) -> float:
     points = points.copy()
     points[:2, 1] -= EYE_LIFT * CROP_SIDE / MAP_SIDE
     columns, rows = np.clip(np.rint(points).astype(int), 0, np.array(size.shape[::-1]) - 1).T
-    around = [
-        size[max(r - _REACH, 0) : r + _REACH + 1, max(c - _REACH, 0) : c + _REACH + 1].mean()
-        for r, c in zip(rows, columns, strict=True)
-    ]
-    return float(max(around))
+    first_rows, first_columns = np.maximum(rows - _REACH, 0), np.maximum(columns - _REACH, 0)
+    around = zip(first_rows, rows + _REACH + 1, first_columns, columns + _REACH + 1, strict=True)
+    return float(max(size[top:bottom, left:right].mean() for top, bottom, left, right in around))

@@ -47,7 +47,7 @@ AT_ONCE = 64
 
 MOST_TURNED = 1 / 3
 """Units of turn (`Crop.turn`) per pixel of the largest regional motion from which on a change is called the head's: a turn
-leaves 1.5 px a unit at most (`engine.spotting.head_motion_regression`), and an expression is more than twice that."""
+leaves 1.5 px a unit at most (`engine.spotting.motion.HeadMotionRegression`), and an expression is more than twice that."""
 
 HEADS_OWN = ("turned away", "changed too much")
 """Reasons for which the flow names nothing, but clear facial actions still may; none is clear behind a hand."""
@@ -126,22 +126,16 @@ class Recognizer:
     def recognize_many(self, moments: Sequence[Moment]) -> list[Recognition]:
         """`recognize` for each of many moments, in their order, in one call of the network and as few of the GPU as can be."""
         for moment in moments:
-            _check(moment.onset)
-            _check(moment.apex)
-            if moment.between:
-                _check(moment.between)
-        return [
-            answer for at in range(0, len(moments), AT_ONCE) for answer in self._recognize_batch(moments[at : at + AT_ONCE])
-        ]
+            _check(moment)
+        batches = (moments[at : at + AT_ONCE] for at in range(0, len(moments), AT_ONCE))
+        return [answer for batch in batches for answer in self._recognize_batch(batch)]
 
     def _recognize_batch(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
         measured = self._measure(moments)
         inputs = [one.input for one in measured if one.input is not None]
         answers = iter(self._run(np.stack(inputs))) if inputs else iter(())
-        return (
-            self._answer(one, moment, None if one.input is None else next(answers))
-            for one, moment in zip(measured, moments, strict=True)
-        )
+        for one, moment in zip(measured, moments, strict=True):
+            yield self._answer(one, moment, None if one.input is None else next(answers))
 
     def _run(self, inputs: F32) -> F32:
         """The network's answers [N, classes] to inputs [N, 3, H, W]."""
@@ -214,11 +208,11 @@ class Recognizer:
         return measured
 
 
-def _check(crops: Sequence[Crop]) -> None:
-    """Raises ArrayError unless there are crops, of the one size, with a mesh."""
-    if not crops:
+def _check(moment: Moment) -> None:
+    """Raises ArrayError unless there are crops at both ends, and all are of the one size, with a mesh."""
+    if not moment.onset or not moment.apex:
         raise ArrayError("a moment needs at least one crop; none came")
-    for crop in crops:
+    for crop in (*moment.onset, *moment.apex, *moment.between):
         if crop.pixels.shape != (CROP_SIDE, CROP_SIDE):
             raise ArrayError(f"a crop is [{CROP_SIDE}, {CROP_SIDE}]; an array of shape {crop.pixels.shape} came")
         if crop.landmarks.shape != (MESH_POINTS, 3) or not np.isfinite(crop.landmarks).all():
