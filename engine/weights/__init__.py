@@ -144,17 +144,3 @@ def read_card(path: Path, kind: type[AnyCard]) -> AnyCard:
     if (found := sha256_of(path)) != card.sha256:
         raise WeightsError(f"{path} does not match its card (its sha256 is {found[:12]}, the card's {card.sha256[:12]})")
     return card
-
-
-__all__ = [
-    "DEFAULT",
-    "AnyCard",
-    "Card",
-    "Hashed",
-    "default_weights",
-    "load_card",
-    "read_card",
-    "sha256_of",
-    "shipped",
-    "weights_for",
-]

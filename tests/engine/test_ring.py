@@ -77,9 +77,3 @@ def test_after_a_gap_nothing_from_before_it_is_found() -> None:
     assert (len(ring), ring.nearest(times[-1]), ring.between(0, 99)) == (0, None, [])
     ring.append(0.5, 7)  # a source that starts again may start anywhere
     assert ring.nearest(0.6) == 7
-
-
-@pytest.mark.parametrize(("seconds", "most"), [(0.0, 4), (-1.0, 4), (1.0, 0)])
-def test_a_ring_without_room_is_refused(seconds: float, most: int) -> None:
-    with pytest.raises(InputError, match="positive length and count"):
-        Ring(seconds, most)

@@ -18,8 +18,6 @@ from engine.types import F32
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["prepare", "tvl1", "tvl1_batch"]
-
 _Pictures = TypeVar("_Pictures", npt.NDArray[Any], "torch.Tensor")
 
 
