@@ -97,11 +97,6 @@ def named(values: F32) -> dict[str, float]:
     return dict(zip(BLENDSHAPE_NAMES, np.asarray(values, np.float64).tolist(), strict=True))
 
 
-def reason(error: Exception) -> str:
-    """The first line of what a library says, or the kind of error where it says nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def load(model: Path | None = None, backend: Literal["auto", "litert", "mediapipe"] = "auto") -> MeshModels:
     """The face models, ready to run; "auto" is LiteRT, or MediaPipe where LiteRT is missing.
 

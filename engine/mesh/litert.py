@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.errors import BackendError
-from engine.mesh import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
+from engine.errors import BackendError, first_line
+from engine.mesh import MESH_POINTS, FaceMesh, Region, named, region_of_box
 from engine.mesh.view import rgb_window
 from engine.types import F32, F64, U8, Frame
 
@@ -98,7 +98,7 @@ class _Network:
             self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
             self._interpreter.allocate_tensors()
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            raise BackendError(f"LiteRT cannot run the face model: {reason(error)}") from error
+            raise BackendError(f"LiteRT cannot run the face model: {first_line(error)}") from error
         self._input = self._interpreter.get_input_details()[0]["index"]
         places = {one["name"]: one["index"] for one in self._interpreter.get_output_details()}
         self._outputs = [places[name] for name in outputs]

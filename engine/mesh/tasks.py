@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import BackendError
-from engine.mesh import MESH_POINTS, FaceMesh, Region, named, reason, region_around
+from engine.errors import BackendError, first_line
+from engine.mesh import MESH_POINTS, FaceMesh, Region, named, region_around
 from engine.mesh.view import rgb_window
 from engine.types import F32, U8, Frame
 
@@ -90,7 +90,7 @@ def _landmarker(model: bytes, mode: str, faces: int) -> Any:
         )
         return vision.FaceLandmarker.create_from_options(options)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"mediapipe cannot run the face model: {reason(error)}") from error
+        raise BackendError(f"mediapipe cannot run the face model: {first_line(error)}") from error
 
 
 def _image(picture: U8) -> Any:

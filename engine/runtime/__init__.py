@@ -14,8 +14,7 @@ from typing import Literal
 
 from engine.errors import BackendError, WeightsError
 from engine.runtime import gpu, ort
-from engine.runtime.contract import Runner
-from engine.runtime.fallback import FallbackRunner, Opener
+from engine.runtime.runner import FallbackRunner, Opener, Runner
 
 BackendName = Literal["auto", "tensorrt", "cuda", "ort", "eager"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import ApexError, BackendError, WeightsError
-from engine.runtime.contract import Runner
 from engine.runtime.graph import check_graph
+from engine.runtime.runner import Runner
 from engine.types import F32
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EagerRunner(Runner):
-    """A Runner on PyTorch, CPU: see `engine.runtime.contract.Runner`.
+    """A Runner on PyTorch, CPU: see `engine.runtime.runner.Runner`.
 
     The network is rebuilt by the name and options written in the ONNX file and filled with the parameters that the file
     carries under their PyTorch names; nothing of the ONNX graph is used.

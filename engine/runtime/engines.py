@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -78,15 +79,14 @@ def write(path: Path, key: EngineKey, engine: bytes) -> None:
 
 def replace(path: Path, content: bytes) -> None:
     """Put content at path in one step, its folder made if need be. Raises OutputError."""
+    draft = path.parent / f".{path.name}-{uuid4().hex}"  # readable to whom the umask lets, as a shared folder needs
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.parent / f".{path.name}-{uuid4().hex}"  # readable to whom the umask lets, as a shared folder needs
-        try:
-            with draft.open("xb") as file:
-                file.write(content)
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        with draft.open("xb") as file:
+            file.write(content)
+        draft.replace(path)
     except OSError as cause:
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

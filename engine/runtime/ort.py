@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.errors import BackendError, WeightsError
+from engine.errors import BackendError, WeightsError, first_line
 from engine.runtime import gpu
-from engine.runtime.contract import Runner
 from engine.runtime.graph import check_graph
+from engine.runtime.runner import Runner
 from engine.types import F32
 
 PROVIDERS: dict[str, list[Any]] = {
@@ -32,7 +32,7 @@ DEVICES = {"ort": "CPU, CPUExecutionProvider", "cuda": "NVIDIA GPU, CUDAExecutio
 
 
 class OrtRunner(Runner):
-    """A Runner on ONNX Runtime: see `engine.runtime.contract.Runner`.
+    """A Runner on ONNX Runtime: see `engine.runtime.runner.Runner`.
 
     Raises BackendError where the provider asked for does not run here, WeightsError for a file that is no network.
     """
@@ -48,7 +48,7 @@ class OrtRunner(Runner):
         try:
             return np.asarray(self._session.run(["probabilities"], {"maps": maps})[0], np.float32)
         except Exception as cause:
-            raise BackendError(f"ONNX Runtime failed: {_first_line(cause)}") from cause
+            raise BackendError(f"ONNX Runtime failed: {first_line(cause)}") from cause
 
 
 def cuda_refusal() -> str | None:
@@ -76,7 +76,7 @@ def folded(weights: Path) -> bytes:
             onnxruntime.InferenceSession(str(weights), options, providers=PROVIDERS["ort"])
             return path.read_bytes()
         except Exception as cause:
-            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause
+            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {first_line(cause)}") from cause
 
 
 def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvider",)) -> Any:
@@ -96,16 +96,12 @@ def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvide
         session = onnxruntime.InferenceSession(str(weights), options, providers=list(providers))
     except Exception as cause:
         if asked[0] == "CPUExecutionProvider":
-            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause
-        raise BackendError(f"ONNX Runtime cannot open the network with {asked[0]}: {_first_line(cause)}") from cause
+            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {first_line(cause)}") from cause
+        raise BackendError(f"ONNX Runtime cannot open the network with {asked[0]}: {first_line(cause)}") from cause
     session.disable_fallback()  # which would go on with the CPU, silently, after a failure
     if asked != (got := session.get_providers()):
         raise BackendError(f"ONNX Runtime was asked for {', '.join(asked)} and took {', '.join(got)}")
     return session
-
-
-def _first_line(cause: Exception) -> str:
-    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def _described(session: Any, weights: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:

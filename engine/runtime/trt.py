@@ -21,10 +21,10 @@ import numpy as np
 
 from engine.errors import BackendError, OutputError, WeightsError
 from engine.runtime import engines, gpu
-from engine.runtime.contract import Runner
 from engine.runtime.engines import EngineKey
 from engine.runtime.half import PREPARATION, prepared
 from engine.runtime.ort import OrtRunner
+from engine.runtime.runner import Runner
 from engine.runtime.trt_session import BINDING_ERRORS, MAX_BATCH, Session, error_logger
 from engine.types import F32
 
@@ -58,7 +58,7 @@ class Libraries:
 
 
 class TrtRunner(Runner):
-    """A Runner on TensorRT: see `engine.runtime.contract.Runner`.
+    """A Runner on TensorRT: see `engine.runtime.runner.Runner`.
 
     A compiled network is searched for beside the ONNX file, then in the folder cache. One that has to be built is kept there,
     if a folder is given, with the timings that make the next build quick. Raises BackendError where TensorRT cannot run the

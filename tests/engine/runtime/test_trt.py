@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ArrayError, BackendError
-from engine.runtime import fallback, trt
+from engine.runtime import runner as chain, trt
 from engine.runtime.gpu import Gpu
 from engine.runtime.ort import OrtRunner
 from engine.runtime.trt import MAX_BATCH, TOLERANCES, Libraries, TrtRunner
@@ -242,7 +242,7 @@ def test_a_gpu_lost_while_it_runs_is_replaced_by_the_cpu_and_reported(
     compiled: Path, function: str, error: str, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine = Machine()
-    runner = fallback.FallbackRunner([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
+    runner = chain.FallbackRunner([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
     before = runner(maps(2))
     assert runner.backend == "tensorrt"
     machine.cuda.failing[function] = error
