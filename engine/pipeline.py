@@ -72,7 +72,8 @@ class _FaceState:
 class Pipeline:
     """From the frames of one source to expression events. Make one with `from_config`; `close` frees the models.
 
-    A driver that loads the models itself, side by side, hands them over as recognizer and locator.
+    A driver that loads the models itself, side by side, hands them over as recognizer and locator. `model` is the network's
+    name and content hash, as events carry it.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Pipeline:
         self.stream = stream
         self._session = session
         self._recognizer = recognizer or Recognizer(settings.recognizer)  # the likelier to fail, and quickly
+        self.model = self._recognizer.model
         self._locator = locator or FaceLocator(settings.landmarks)
         self._judge = judge_network(settings.spotter.judge)
         machine_code()  # compiled or loaded now, not with the first face
@@ -118,11 +120,6 @@ class Pipeline:
         return cls(settings, stream=stream, session=session)
 
     @property
-    def model(self) -> str:
-        """The network's name and content hash, as events carry it."""
-        return self._recognizer.model
-
-    @property
     def backend(self) -> str:
         """The runtime that runs the network."""
         return self._recognizer.runner.backend
@@ -147,7 +144,9 @@ class Pipeline:
         events = self._begin_frame(frame, faces)
         for face in faces:
             state = self._state_of(face.id)
-            events += self._break_if_apart(state, frame, face)
+            if face.apart and state.registrar is not None:  # it shows another moment, not the next one
+                self._counts["gaps"] += 1
+                events += self._finish(state, resumes=frame.t)
             crop = self._register(state, frame, face)
             if crop is not None:
                 spans = self._observe(state, crop, frame.voice)
@@ -216,13 +215,6 @@ class Pipeline:
             self._faces[face] = _FaceState(face, decision, Ring(spotter.longest_s + 4.0), activity)
             self._ids.add(face)
         return self._faces[face]
-
-    def _break_if_apart(self, state: _FaceState, frame: Frame, face: Face) -> list[Event]:
-        """Ends what a face has open that shows another moment than the next one."""
-        if not face.apart or state.registrar is None:
-            return []
-        self._counts["gaps"] += 1
-        return self._finish(state, resumes=frame.t)
 
     def _register(self, state: _FaceState, frame: Frame, face: Face) -> Crop | None:
         """Stage 2: the registered crop of a face, None where it cannot be followed in this frame."""

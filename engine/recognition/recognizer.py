@@ -82,13 +82,15 @@ class Recognizer:
     """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded.
 
     Where the GPU fails the CPU takes over, permanently, which is logged. The flow's machine code is compiled or loaded
-    here; prepared=False leaves that to a later call of `prepare`, on any thread, or else to the first moment.
+    here; prepared=False leaves that to a later call of `prepare`, on any thread, or else to the first moment. `model` is the
+    network's name and content hash, as events carry it.
     """
 
     def __init__(self, settings: RecognizerSettings | None = None, *, prepared: bool = True) -> None:
         self._settings = settings or RecognizerSettings()
         weights = self._settings.weights or weights_for(self._settings.network)
         self.card = load_card(weights)
+        self.model = self.card.model_id
         self.runner = load(weights, backend=self._settings.backend, cache=self._settings.engine_cache)
         self._flow_backend: Chosen = chosen_for(self._settings.flow_backend)
         if prepared:
@@ -101,11 +103,6 @@ class Recognizer:
         prepare(self._flow_backend)
         if self._flow_backend == "gpu" and cpu.refusal() is None:
             prepare("cpu")  # it takes over at once where the GPU fails
-
-    @property
-    def model(self) -> str:
-        """Name and content hash of the network, as events carry it."""
-        return self.card.model_id
 
     @property
     def flow_on_gpu(self) -> bool:

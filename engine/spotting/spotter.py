@@ -54,8 +54,7 @@ class Spotter:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
     After each call `loudness` is how loud the face was (1 is the threshold) and `moved_px` the largest regional motion in
-    pixels of the crop; `signal` is the face's motion until `reset`, `state` the
-    machine's state.
+    pixels of the crop; `signal` is the face's motion until `reset`, `state` the machine's.
     """
 
     def __init__(self, settings: SpotterSettings | None = None) -> None:
