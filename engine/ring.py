@@ -53,8 +53,5 @@ class Ring(Generic[T]):
         self._times.clear()
         self._values.clear()
 
-    def __len__(self) -> int:
-        return len(self._times)
-
     def __iter__(self) -> Iterator[T]:
         return iter(self._values)

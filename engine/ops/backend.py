@@ -1,4 +1,4 @@
-"""The choice of who computes an operator: one rule for all of them.
+"""Which backend computes an operator: one rule for all of them.
 
 An operator has a readable reference, a CPU path and a place for a GPU path. Each GPU module says through `refusal()` why it
 cannot run here, or None when it can.

@@ -22,8 +22,16 @@ from engine.mesh import MESH_POINTS
 from engine.ops.backend import Chosen
 from engine.ops.tvl1 import chosen_for, cpu, prepare
 from engine.recognition.actions import CLASSES, Actions, by_actions, facial_actions, fuse
-from engine.recognition.chain import chained_flow, spread_out
-from engine.recognition.flowmap import face_flow, intensity, mean_landmarks, mean_picture, network_input, whole_map
+from engine.recognition.flowmap import (
+    chained_flow,
+    face_flow,
+    intensity,
+    mean_landmarks,
+    mean_picture,
+    network_input,
+    spread_out,
+    whole_map,
+)
 from engine.recognition.likeness import ALIKE
 from engine.recognition.residual import take_out_head
 from engine.runtime import load
@@ -113,10 +121,10 @@ class Recognizer:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
 
         Where the direct flow does not explain the change it is chained over some of the moments in between
-        (`engine.recognition.chain`). Nothing is named by the flow where that does not explain it either; nor where the head
-        turned so far that the change may be its own, if the flow is chained or both ends stand on different reference
-        pictures. Facial actions may name it then. Raises ArrayError for crops that are none, BackendError where no backend of
-        the network is left.
+        (`flowmap.chained_flow`). Nothing is named by the flow where that does not explain it either; nor where the head turned
+        so far that the change may be its own, if the flow is chained or both ends stand on different reference pictures. Facial
+        actions may name it then. Raises ArrayError for crops that are none, BackendError where no backend of the network is
+        left.
         """
         return self.recognize_many([Moment(onset, apex, between)])[0]
 

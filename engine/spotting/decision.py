@@ -16,7 +16,7 @@ from dataclasses import replace
 from engine.config import SpotterSettings
 from engine.spotting.candidate import extent, only_lids_close
 from engine.spotting.detections import SAME_OVERLAP, Detection, overlap
-from engine.spotting.judge import Judge, JudgeNetwork, judge_network
+from engine.spotting.judge import Judge, JudgeNetwork
 from engine.spotting.spotter import BREAK_S, Spotter
 from engine.types import MICRO_LIMIT_S, Activity, Crop, Mark, Span
 
@@ -27,25 +27,24 @@ LEAST_FRAMES = 3  # after its onset that an expression takes: one or two may be 
 BREAK_TOLERANCE_S = 0.1  # a detection that ends so near a break was cut by it
 
 
+SpokenShare = Callable[[float, float], float]
+"""(start, end), seconds -> the share of that time in which the face spoke."""
+
+
 class Decision:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
-    spoke(start, end) is the share of that time, seconds, in which the face spoke; `ordinal` is that of the next span, at first
-    more than 0 for a face that returns. `motions` are the spans that are no expressions; the reader empties the list.
+    `ordinal` is that of the next span, at first more than 0 for a face that returns. `motions` are the spans
+    that are no expressions; the reader empties the list.
     """
 
     def __init__(
-        self,
-        settings: SpotterSettings | None = None,
-        network: JudgeNetwork | None = None,
-        spoke: Callable[[float, float], float] = lambda start, end: 0.0,
-        ordinal: int = 0,
+        self, settings: SpotterSettings, network: JudgeNetwork, spoke: SpokenShare = lambda *_: 0.0, ordinal: int = 0
     ) -> None:
-        settings = settings or SpotterSettings()
         self.spotter = Spotter(settings)
         self._spoke = spoke
-        self._network = network or judge_network(settings.judge)
-        self._judge = Judge(self._network, settings.sensitivity, settings.longest_s)
+        self._network = network
+        self._judge = Judge(network, settings.sensitivity, settings.longest_s)
         self._waiting: list[Span] = []  # the spotter's final spans without a detection so far
         self._taken: list[Detection] = []  # the last detections reported
         self._candidate: Span | None = None  # the spotter's provisional span

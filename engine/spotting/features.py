@@ -7,8 +7,6 @@ the flow of facial regions have the first part too, so they, recorded video and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from engine.registration.align import REGION_NAMES
@@ -55,8 +53,7 @@ def region_displacement(crop: Crop) -> F64:
 
 def mesh_features(crop: Crop) -> F64:
     """The mesh features [7] of a crop by `MESH_FEATURES`."""
-    shapes: Mapping[str, float] = crop.blendshapes
-    get = shapes.get
+    get = crop.blendshapes.get
     aside = get("eyeLookInLeft", 0.0) + get("eyeLookOutRight", 0.0) - get("eyeLookOutLeft", 0.0) - get("eyeLookInRight", 0.0)
     blink = get("eyeBlinkLeft", 0.0) + get("eyeBlinkRight", 0.0)
     down = get("eyeLookDownLeft", 0.0) + get("eyeLookDownRight", 0.0)
@@ -65,8 +62,7 @@ def mesh_features(crop: Crop) -> F64:
 
 
 class FeatureSeries:
-    """The rows of one face: `append` takes its displacements in order; `rows` [n, WIDTH] float32 are those kept,
-    the last of them at `last_t`, seconds."""
+    """The rows of one face: `append` takes its displacements in order; `last_t` is the time of the last row, seconds."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -65,8 +65,7 @@ class JudgeNetwork:
 
     def __call__(self, rows: F32) -> F32:
         """Answers [n, 5] to rows [n, WIDTH], n even; row k is about row k - DELAY, its early answer about k - EARLY_DELAY."""
-        out: F32 = self._session.run(["answers"], {"rows": rows[None]})[0][0]
-        return out
+        return np.asarray(self._session.run(["answers"], {"rows": rows[None]})[0][0], np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from engine.config import InputKind
+from engine.config import InputKind, Settings
 from engine.errors import WeightsError
 from engine.geometry import INPUTS
 from engine.models import architecture
@@ -27,10 +27,8 @@ _WORDS = r"^\w[\w .+-]{0,63}$"
 """Names of networks and classes: they go into tables, subtitles, terminals and pages."""
 
 
-class Hashed(BaseModel):
+class Hashed(Settings):
     """Base of cards: frozen, and bound to the content of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 

@@ -95,7 +95,7 @@ def _fall_back(error: BackendError) -> Chosen:
 
 
 def prepare(backend: Backend = "auto") -> Chosen:
-    """Makes ready what `tvl1` needs, so that its first call is as fast as the others; returns who will compute.
+    """Prepares what `tvl1` needs, so that its first call is as fast as the others; returns the backend that will compute.
 
     Compiles the machine code (some ten seconds, once for each version and machine) or loads it (half a second). Raises
     BackendError for a backend that cannot run.
@@ -108,7 +108,7 @@ def prepare(backend: Backend = "auto") -> Chosen:
 
 
 def chosen_for(backend: Backend) -> Chosen:
-    """Who would compute. Raises BackendError for a backend that cannot run."""
+    """The backend that would compute. Raises BackendError for a backend that cannot run."""
     chosen = choose(backend, gpu.refusal())
     if backend == "auto" and chosen == "cpu" and _slow():
         return "reference"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from engine.errors import ArrayError, BackendError
-from engine.runtime import runner as chain, trt
+from engine.runtime import runner as chain
+from engine.runtime import trt
 from engine.runtime.gpu import Gpu
 from engine.runtime.ort import OrtRunner
 from engine.runtime.trt import MAX_BATCH, TOLERANCES, Libraries, TrtRunner
