@@ -266,8 +266,13 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""
         out: dict[str, Any] = {
-            **{"type": "expression", "v": 1, "id": self.id, "stream": self.stream},
-            **{"face": self.face, "state": self.state, "kind": self.kind},
+            "type": "expression",
+            "v": 1,
+            "id": self.id,
+            "stream": self.stream,
+            "face": self.face,
+            "state": self.state,
+            "kind": self.kind,
             "onset": self.onset.as_dict(),
             "apex": self.apex.as_dict(),
             "offset": self.offset and self.offset.as_dict(),

@@ -1,4 +1,4 @@
-"""Running a network: one contract (`Runner`), several backends, the choice made once and reported.
+"""Running a network: one interface (`Runner`), several backends, the choice made once and reported.
 
 Order of preference of "auto": "tensorrt" (compiled for the GPU), "cuda" (ONNX Runtime on the GPU), "ort" (ONNX Runtime on the
 CPU, always installed), "eager" (PyTorch on the CPU).
