@@ -53,61 +53,61 @@ class Settings(BaseModel):
 class LandmarkSettings(Settings):
     """Finding and following faces."""
 
-    max_faces: int = Field(8, ge=1, le=32, description="the most faces followed at once")
-    mesh_hz: float = Field(
-        5.0, gt=0, description="face meshes per second of source time; frames between are registered by texture"
-    )
-    alert_hz: float = Field(31.0, gt=0, description="face meshes per second while an eye changes; of no effect below mesh_hz")
-    mouth_hz: float = Field(15.0, gt=0, description="face meshes per second while the mouth changes; likewise")
-    discover_s: float = Field(
-        1.0,
-        gt=0,
-        description="seconds of source time between searches for new faces while one is followed and the picture changes",
-    )
-    keep_s: float = Field(
-        1.0, ge=0, description="seconds a lost face keeps its id; one that returns later has it again if it looks like it"
-    )
-    model: Path | None = Field(
-        None,
-        description="where MediaPipe's face_landmarker.task lies (that very file); default: APEXSTREAM_FACE_MODEL, else the "
-        "user's data folder",
-    )
-    backend: Literal["auto", "litert", "mediapipe"] = Field(
-        "auto", description="what runs that model: auto, litert or mediapipe (needs the extra of that name)"
-    )
-    min_face_px: float = Field(32.0, gt=0, description="smallest face, in pixels of the frame between its temples")
+    max_faces: int = Field(8, ge=1, le=32)
+    """The most faces followed at once."""
+    mesh_hz: float = Field(5.0, gt=0)
+    """Face meshes per second of source time; frames between are registered by texture."""
+    alert_hz: float = Field(31.0, gt=0)
+    """Face meshes per second while an eye changes; of no effect below mesh_hz."""
+    mouth_hz: float = Field(15.0, gt=0)
+    """Face meshes per second while the mouth changes; likewise."""
+    discover_s: float = Field(1.0, gt=0)
+    """Seconds of source time between searches for new faces while one is followed and the picture changes."""
+    keep_s: float = Field(1.0, ge=0)
+    """Seconds a lost face keeps its id; one that returns later has it again if it looks like it."""
+    model: Path | None = None
+    """Where MediaPipe's face_landmarker.task lies (that very file); default: APEXSTREAM_FACE_MODEL, else the user's data
+    folder."""
+    backend: Literal["auto", "litert", "mediapipe"] = "auto"
+    """What runs that model: auto, litert or mediapipe (needs the extra of that name)."""
+    min_face_px: float = Field(32.0, gt=0)
+    """Smallest face, in pixels of the frame between its temples."""
 
 
 class SpotterSettings(Settings):
     """Finding onset, apex and offset in the motion of the face; lengths in pixels of the 128 px crop, times in seconds."""
 
-    floor_px: float = Field(0.20, gt=0, description="no motion under this is ever reported")
-    noise_factor: float = Field(3.3, gt=0, description="a motion must be this many times the usual unrest of its region")
-    apex_drop: float = Field(0.15, gt=0, lt=1, description="the apex is sure once the motion fell by this share of it")
-    longest_s: float = Field(8.0, gt=0.5, description="an expression held longer becomes the new neutral")
-    shortest_s: float = Field(0.10, ge=0, description="shorter twitches are not expressions")
-    sensitivity: Literal["low", "normal", "high"] = Field(
-        "normal",
-        description="how readily a motion is called an expression: low (few false alarms), normal or high (few misses)",
-    )
-    judge: Path | None = Field(None, description="a judge with its card, used instead of the shipped one")
+    floor_px: float = Field(0.20, gt=0)
+    """No motion under this is ever reported."""
+    noise_factor: float = Field(3.3, gt=0)
+    """A motion must be this many times the usual unrest of its region."""
+    apex_drop: float = Field(0.15, gt=0, lt=1)
+    """The apex is sure once the motion fell by this share of it."""
+    longest_s: float = Field(8.0, gt=0.5)
+    """An expression held longer becomes the new neutral."""
+    shortest_s: float = Field(0.10, ge=0)
+    """Shorter twitches are not expressions."""
+    sensitivity: Literal["low", "normal", "high"] = "normal"
+    """How readily a motion is called an expression: low (few false alarms), normal or high (few misses)."""
+    judge: Path | None = None
+    """A judge with its card, used instead of the shipped one."""
 
 
 class RecognizerSettings(Settings):
     """Naming the expression."""
 
-    network: ArchitectureName = Field("ahmsa", description="architecture whose shipped weights are used")
-    weights: Path | None = Field(None, description="an exported network with its card, of any architecture, used instead")
-    backend: Literal["auto", "tensorrt", "cuda", "ort", "eager"] = Field(
-        "auto", description="auto, tensorrt, cuda (ONNX Runtime on the GPU), ort (on the CPU) or eager"
-    )
-    engine_cache: Path | None = Field(
-        None, description="folder for networks that TensorRT compiled; the commands take the user's data folder"
-    )
-    flow_backend: Literal["auto", "cpu", "gpu", "reference"] = Field("auto", description="auto, cpu, gpu or reference")
-    uncertain_below: float | None = Field(
-        None, ge=0, le=1, description="confidence under which no label is given; default: the card's"
-    )
+    network: ArchitectureName = "ahmsa"
+    """Architecture whose shipped weights are used."""
+    weights: Path | None = None
+    """An exported network with its card, of any architecture, used instead."""
+    backend: Literal["auto", "tensorrt", "cuda", "ort", "eager"] = "auto"
+    """What runs the network: cuda is ONNX Runtime on the GPU, ort on the CPU, eager PyTorch."""
+    engine_cache: Path | None = None
+    """Folder for networks that TensorRT compiled; the commands take the user's data folder."""
+    flow_backend: Literal["auto", "cpu", "gpu", "reference"] = "auto"
+    """What computes the flow."""
+    uncertain_below: float | None = Field(None, ge=0, le=1)
+    """Confidence under which no label is given; default: the card's."""
 
 
 class PipelineSettings(Settings):

@@ -13,6 +13,8 @@ A message says what was expected, what came, and what to do. Errors of other lib
 calls them.
 """
 
+from __future__ import annotations
+
 
 class ApexError(Exception):
     """Base of all errors raised on purpose; its text is one plain sentence."""
@@ -44,3 +46,8 @@ class WeightsError(ApexError):
 
 class OutputError(ApexError):
     """A result cannot be written."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what another library's error says, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -72,7 +72,8 @@ class _FaceState:
 class Pipeline:
     """From the frames of one source to expression events. Make one with `from_config`; `close` frees the models.
 
-    A driver that loads the models itself, side by side, hands them over as recognizer and locator.
+    A driver that loads the models itself, side by side, hands them over as recognizer and locator. `model` is the network's
+    name and content hash, as events carry it.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Pipeline:
         self.stream = stream
         self._session = session
         self._recognizer = recognizer or Recognizer(settings.recognizer)  # the likelier to fail, and quickly
+        self.model = self._recognizer.model
         self._locator = locator or FaceLocator(settings.landmarks)
         self._judge = judge_network(settings.spotter.judge)
         machine_code()  # compiled or loaded now, not with the first face
@@ -118,11 +120,6 @@ class Pipeline:
         return cls(settings, stream=stream, session=session)
 
     @property
-    def model(self) -> str:
-        """The network's name and content hash, as events carry it."""
-        return self._recognizer.model
-
-    @property
     def backend(self) -> str:
         """The runtime that runs the network."""
         return self._recognizer.runner.backend
@@ -147,7 +144,9 @@ class Pipeline:
         events = self._begin_frame(frame, faces)
         for face in faces:
             state = self._state_of(face.id)
-            events += self._break_if_apart(state, frame, face)
+            if face.apart and state.registrar is not None:  # it shows another moment, not the next one
+                self._counts["gaps"] += 1
+                events += self._finish(state, resumes=frame.t)
             crop = self._register(state, frame, face)
             if crop is not None:
                 spans = self._observe(state, crop, frame.voice)
@@ -160,7 +159,7 @@ class Pipeline:
         For a driver with time to spare between two frames; events are the same without it.
         """
         for state in self._faces.values():
-            marks = state.decision.pending()
+            marks = state.decision.spotter.pending()
             if marks is not None:
                 self._answer_for(state, *marks)
 
@@ -191,7 +190,8 @@ class Pipeline:
 
     def trace(self) -> dict[int, tuple[float, float]]:
         """What the spotter measures now, by face: loudness (1 is its threshold), the largest regional motion in crop pixels."""
-        return {id_: (state.decision.loudness, state.decision.moved_px) for id_, state in self._faces.items()}
+        spotters = {id_: state.decision.spotter for id_, state in self._faces.items()}
+        return {id_: (spotter.loudness, spotter.moved_px) for id_, spotter in spotters.items()}
 
     def _begin_frame(self, frame: Frame, faces: list[Face]) -> list[Event]:
         """Counts a frame and its faces; ends what is open where there is a gap before it."""
@@ -216,13 +216,6 @@ class Pipeline:
             self._ids.add(face)
         return self._faces[face]
 
-    def _break_if_apart(self, state: _FaceState, frame: Frame, face: Face) -> list[Event]:
-        """Ends what a face has open that shows another moment than the next one."""
-        if not face.apart or state.registrar is None:
-            return []
-        self._counts["gaps"] += 1
-        return self._finish(state, resumes=frame.t)
-
     def _register(self, state: _FaceState, frame: Frame, face: Face) -> Crop | None:
         """Stage 2: the registered crop of a face, None where it cannot be followed in this frame."""
         if state.registrar is None:
@@ -233,9 +226,9 @@ class Pipeline:
         """Stage 3: the spans that a crop made sure. Keeps the crop, and notes the activities that ended."""
         state.seen_t = crop.mark.t
         state.ring.append(crop.mark.t, crop)
-        self._note(state.activity.observe(crop, voice=voice))
+        ended = state.activity.observe(crop, voice=voice)
         spans = state.decision.observe(crop)
-        self._note_motions(state)
+        self._note(state, ended)
         return spans
 
     def _recognize(self, state: _FaceState, spans: list[Span]) -> list[Event]:
@@ -265,14 +258,12 @@ class Pipeline:
             known = state.last = _Answer(onset, apex, len(after), answer, evidence)
         return known
 
-    def _note(self, ended: list[Activity]) -> None:
+    def _note(self, state: _FaceState, ended: list[Activity]) -> None:
+        """Notes the activities that ended, and the motions that were judged to be no expression."""
+        ended = [*ended, *state.decision.motions]
+        state.decision.motions.clear()
         self._activities += ended
         self._acted.update(one.kind for one in ended)
-
-    def _note_motions(self, state: _FaceState) -> None:
-        """Notes the motions that were judged to be no expression."""
-        self._note(state.decision.motions)
-        state.decision.motions.clear()
 
     def _event(self, face: int, span: Span, found: _Answer, *, speaking: bool) -> Event:
         answer = found.answer
@@ -312,9 +303,8 @@ class Pipeline:
 
     def _finish(self, state: _FaceState, resumes: float = -math.inf) -> list[Event]:
         """Ends what a face has open; resumes is when it goes on, where it was seen all the while."""
-        self._note(state.activity.finish())
-        spans = state.decision.finish()
-        self._note_motions(state)
+        ended, spans = state.activity.finish(), state.decision.finish()
+        self._note(state, ended)
         events = self._recognize(state, spans)
         state.registrar, state.last = None, None
         state.ring.clear()

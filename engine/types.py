@@ -63,9 +63,8 @@ class Frame:
         if layout not in fits:
             raise ArrayError(f"a frame's layout is grey, rgb or i420, not {layout!r}")
         if self.pixels.dtype != np.uint8 or not fits[layout] or not self.pixels.size:
-            raise ArrayError(
-                f"a {layout} frame of shape {shape} and type {self.pixels.dtype} cannot be used; uint8 is expected"
-            )
+            kind = self.pixels.dtype
+            raise ArrayError(f"a {layout} frame of shape {shape} and type {kind} cannot be used; uint8 is expected")
         if not np.isfinite(self.t):
             raise ArrayError(f"frame {self.index} has no usable time (t = {self.t})")
 
@@ -118,6 +117,10 @@ class Mark:
 
     frame: int
     t: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form of the moment."""
+        return {"frame": self.frame, "t": round(self.t, 6)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +201,8 @@ class Activity:
             "stream": stream,
             "face": self.face,
             "kind": self.kind,
-            "start": {"frame": self.start.frame, "t": round(self.start.t, 6)},
-            "end": {"frame": self.end.frame, "t": round(self.end.t, 6)},
+            "start": self.start.as_dict(),
+            "end": self.end.as_dict(),
         }
         if self.expression_probability is not None:
             out["expression_probability"] = round(self.expression_probability, 4)
@@ -262,10 +265,6 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, version 1 (names and order are part of the format)."""
-
-        def mark(m: Mark | None) -> dict[str, Any] | None:
-            return None if m is None else {"frame": m.frame, "t": round(m.t, 6)}
-
         out: dict[str, Any] = {
             "type": "expression",
             "v": 1,
@@ -274,9 +273,9 @@ class Event:
             "face": self.face,
             "state": self.state,
             "kind": self.kind,
-            "onset": mark(self.onset),
-            "apex": mark(self.apex),
-            "offset": mark(self.offset),
+            "onset": self.onset.as_dict(),
+            "apex": self.apex.as_dict(),
+            "offset": self.offset and self.offset.as_dict(),
             "label": self.label,
             "probabilities": {k: round(v, 4) for k, v in self.probabilities.items()},
             "confidence": round(self.confidence, 4),

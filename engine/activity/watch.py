@@ -1,6 +1,6 @@
 """What a face does besides expressions: it speaks, blinks, closes its eyes, looks elsewhere, turns its head, is covered.
 
-Each kind has a measure of 0 to 1 (`ActivityWatch.signals`), and levels of it at which it starts and ends:
+Each kind has a measure of 0 to 1, and levels of it at which it starts and ends:
 
     kind         measure                                                  starts, ends
     -----------  -------------------------------------------------------  ------------
@@ -24,13 +24,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.activity.speech import NEVER, SPEAKS, Lips
+from engine.activity.speech import NEVER, Lips
 from engine.quantiles import median, percentile
 from engine.time_series import TimeSeries
 from engine.types import F64, Activity, ActivityKind, Crop, Mark
-
-ACTIVITY_SIGNALS = ("speech", "lids", "gaze", "turn", "covered")
-"""What `ActivityWatch.signals` measures, in order."""
 
 BLINK_S = 0.5  # lids closed for longer are no blink
 USUAL_LIDS_S = 3.0  # the usual opening is the 75th percentile over so long
@@ -57,6 +54,7 @@ COVERED_S = 0.3  # shorter ones are dropped
 SIGMA = 1.4826  # from a median deviation to a standard one
 
 _LEFT_EDGE, _RIGHT_EDGE, _TOP, _UNDER_NOSE = 234, 454, 10, 2  # mesh points that expressions leave alone
+_Ended = tuple[ActivityKind, Mark, Mark]  # with start and end
 _GRID = 16
 _FACE = (slice(3, 15), slice(3, 13))  # rows and columns of the grid that every face fills,
 _MOUTH = (slice(7, 12), slice(2, 8))  # and of these the mouth
@@ -73,30 +71,20 @@ _HALVES = _halves()
 
 
 class ActivityWatch:
-    """Follows one face; `observe` takes its crops in order, `finish` ends what is open (a gap, a lost face, the end).
-
-    After each call `signals` [5] has the newest crop's measures by ACTIVITY_SIGNALS; `blinks` counts.
-    """
+    """Follows one face; `observe` takes its crops in order, `finish` ends what is open (a gap, a lost face, the end)."""
 
     def __init__(self) -> None:
-        self.blinks = 0
         self._face = 0
         self._spoken: deque[tuple[float, float]] = deque(maxlen=16)
         self._start()
 
     def _start(self) -> None:
-        self.signals: F64 = np.zeros(len(ACTIVITY_SIGNALS))
         self._lips, self._lids, self._gaze, self._turn, self._appearance = Lips(), _Lids(), _Gaze(), _Turn(), _Appearance()
         self._levels = (
             _Hysteresis("gaze", 0.35, 0.2, GAZE_S),
             _Hysteresis("head_turn", 0.5, 0.25),
             _Hysteresis("covered", 0.5, 0.3, COVERED_S),
         )
-
-    @property
-    def speaking(self) -> bool:
-        """Whether the face speaks now."""
-        return self._lips.since is not None
 
     def doing(self) -> dict[ActivityKind, float]:
         """The open activities and their starts, seconds of the source."""
@@ -122,37 +110,26 @@ class ActivityWatch:
         voice is that of `engine.types.Frame`: lips speak only while there is one.
         """
         self._face = crop.face
-        done = self._speech(self._lips.observe(crop, voice)) + self._closure(self._lids.observe(crop))
+        spoken, closed = self._lips.observe(crop, voice), self._lids.observe(crop)
         gaze = self._gaze.observe(crop, self._lids)
         turn = self._turn.observe(crop)
         covered = self._appearance.observe(crop, turning=turn > 0.25)
-        for level, value in zip(self._levels, (gaze, turn, covered), strict=True):
-            done += self._over(level.kind, level.observe(crop.mark, value))
-        speech = min(1.0, self._lips.level / (2 * SPEAKS))
-        self.signals = np.array([speech, self._lids.lowered, gaze, turn, covered])
-        return sorted(done, key=lambda one: one.end.t)
+        measured = zip(self._levels, (gaze, turn, covered), strict=True)
+        return self._ended(spoken, closed, *(level.observe(crop.mark, value) for level, value in measured))
 
     def finish(self) -> list[Activity]:
-        """Ends what is open and forgets the face; `blinks` and `spoke` stay."""
-        done = self._speech(self._lips.finish()) + self._closure(self._lids.finish())
-        for level in self._levels:
-            done += self._over(level.kind, level.finish())
+        """Ends what is open and forgets the face; what `spoke` knows stays."""
+        ended = self._ended(self._lips.finish(), self._lids.finish(), *(level.finish() for level in self._levels))
         self._start()
-        return sorted(done, key=lambda one: one.end.t)
+        return ended
 
-    def _over(self, kind: ActivityKind, span: tuple[Mark, Mark] | None) -> list[Activity]:
-        return [] if span is None else [Activity(self._face, kind, *span)]
-
-    def _speech(self, span: tuple[Mark, Mark] | None) -> list[Activity]:
-        if span is not None:
-            self._spoken.append((span[0].t, span[1].t))
-        return self._over("speech", span)
-
-    def _closure(self, closure: tuple[ActivityKind, Mark, Mark] | None) -> list[Activity]:
-        if closure is None:
-            return []
-        self.blinks += closure[0] == "blink"
-        return self._over(closure[0], closure[1:])
+    def _ended(self, spoken: tuple[Mark, Mark] | None, *others: _Ended | None) -> list[Activity]:
+        """The activities that ended, in order of their ends; keeps the time of speech."""
+        ended = [Activity(self._face, *one) for one in others if one is not None]
+        if spoken is not None:
+            self._spoken.append((spoken[0].t, spoken[1].t))
+            ended.insert(0, Activity(self._face, "speech", *spoken))
+        return sorted(ended, key=lambda one: one.end.t)
 
 
 @dataclass(eq=False)
@@ -167,7 +144,7 @@ class _Hysteresis:
     since: Mark | None = None
     last: Mark = NEVER
 
-    def observe(self, mark: Mark, value: float) -> tuple[Mark, Mark] | None:
+    def observe(self, mark: Mark, value: float) -> _Ended | None:
         if self.since is None and value >= self.starts:
             self.since = mark
         if value >= self.ends:
@@ -175,9 +152,9 @@ class _Hysteresis:
             return None
         return self.finish()
 
-    def finish(self) -> tuple[Mark, Mark] | None:
+    def finish(self) -> _Ended | None:
         since, self.since = self.since, None
-        return None if since is None or self.last.t - since.t < self.least_s else (since, self.last)
+        return None if since is None or self.last.t - since.t < self.least_s else (self.kind, since, self.last)
 
 
 class _Lids:
@@ -192,7 +169,7 @@ class _Lids:
         self._last = NEVER
         self._lowest, self._lowest_glances = 0.0, False
 
-    def observe(self, crop: Crop) -> tuple[ActivityKind, Mark, Mark] | None:
+    def observe(self, crop: Crop) -> _Ended | None:
         """Takes the next crop; returns a closure once the lids open again."""
         mark, openings = crop.mark, self._openings
         stay_closed = self._since is not None and mark.t - self._since.t > BLINK_S and self._lowest > SQUINT
@@ -219,7 +196,7 @@ class _Lids:
         """Since when the eyes are closed, if for longer than a blink."""
         return self._since.t if self._since is not None and self._last.t - self._since.t >= BLINK_S else None
 
-    def finish(self) -> tuple[ActivityKind, Mark, Mark] | None:
+    def finish(self) -> _Ended | None:
         """Ends a closure."""
         since, self._since = self._since, None
         if since is None or self._lowest_glances:
@@ -304,9 +281,8 @@ class _Appearance:
             unusual[_MOUTH] = False
         share = float((_HALVES @ unusual.ravel()).max())
         self._value = min(1.0, share / COVERED_SHARE)
-        rate, change_rate = (
-            1 - math.exp(-elapsed / (TURNING_S if turning else s)) for s in (USUAL_APPEARANCE_S, USUAL_CHANGE_S)
-        )
+        memories = (TURNING_S, TURNING_S) if turning else (USUAL_APPEARANCE_S, USUAL_CHANGE_S)
+        rate, change_rate = (1 - math.exp(-elapsed / memory) for memory in memories)
         self._usual = self._usual + rate * (face - self._usual)
         self._change = self._change + change_rate * (change - self._change)
         return self._value

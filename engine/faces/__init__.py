@@ -1,1 +1,1 @@
-"""Frame to faces: detection, landmarks, and who is who from frame to frame."""
+"""Frame to faces: detection, landmarks, and the identity of each face from frame to frame."""

@@ -23,7 +23,7 @@ from engine.faces.continuity import SceneContinuity
 from engine.faces.detection import FaceDetector
 from engine.faces.identity import Identities
 from engine.faces.tracking import EARLY_S, Track
-from engine.mesh import FaceMesh, MeshModels, Region, region_around
+from engine.mesh import FaceMesh, Region, region_around
 from engine.types import U8, Face, Frame
 
 _AROUND = 1.7  # side of the square that counts as a face's own when the scene is watched, in face widths
@@ -37,13 +37,15 @@ _OTHER_SHAPE = 0.02  # frames whose sides differ by less in proportion are of on
 
 class FaceLocator:
     """Finds and follows faces over the frames of one source; call `locate` with frames in order, `close` at the end.
+    `backend` runs the face models.
 
     Raises WeightsError where the face model is missing, BackendError where nothing here can run it.
     """
 
     def __init__(self, settings: LandmarkSettings | None = None) -> None:
         self._settings = settings or LandmarkSettings()
-        self._models: MeshModels = mesh.load(self._settings.model, self._settings.backend)
+        self._models = mesh.load(self._settings.model, self._settings.backend)
+        self.backend = self._models.backend
         self._detector = FaceDetector(self._models, self._settings.min_face_px)
         self._identities = Identities()
         self._tracks: list[Track] = []
@@ -56,11 +58,6 @@ class FaceLocator:
         self._faces: list[Face] = []
         self._size = (0, 0)
 
-    @property
-    def backend(self) -> str:
-        """What runs the face models."""
-        return self._models.backend
-
     def locate(self, frame: Frame) -> list[Face]:
         """Faces in the frame, by id. Between two refreshes of the mesh (see `LandmarkSettings`) the last faces are returned
         again; their `t` says when they were seen."""
@@ -69,11 +66,9 @@ class FaceLocator:
         self._resize(frame)
         cut = self._compare(frame)
         known = {face.id for face in self._faces}
-        due = [
-            track
-            for track in self._tracks
-            if frame.gap or track.is_due(frame, self._settings, is_new=track.shown and track.id not in known)
-        ]
+        new = [track.shown and track.id not in known for track in self._tracks]
+        tracks = zip(self._tracks, new, strict=True)
+        due = [track for track, is_new in tracks if frame.gap or track.is_due(frame, self._settings, is_new=is_new)]
         if not due and not cut and frame.t - self._mesh_t + EARLY_S < 1 / self._settings.mesh_hz:
             return self._marked()
         self._mesh_t = frame.t
@@ -145,12 +140,8 @@ class FaceLocator:
     def _marked(self) -> list[Face]:
         """The faces, those marked of which the frame repeats the picture or shows another moment."""
         marked = {track.id: track for track in self._tracks if track.step == "repeat" or track.apart}
-        if not marked:
-            return self._faces
-        return [
-            replace(face, repeated=marked[face.id].step == "repeat", apart=marked[face.id].apart) if face.id in marked else face
-            for face in self._faces
-        ]
+        faces = ((face, marked.get(face.id)) for face in self._faces)
+        return [replace(face, repeated=k.step == "repeat", apart=k.apart) if k else face for face, k in faces]
 
     def _follow(self, track: Track, frame: Frame) -> None:
         seen = self._mesh_in(frame, track.region)

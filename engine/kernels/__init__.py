@@ -46,5 +46,12 @@ def machine_code() -> MachineCode | None:
     if refusal() is not None:
         return None
     from engine.kernels import heads, patches, sampling
+    from engine.kernels.machine import SUMS, compiled
 
-    return MachineCode(heads.fitter(), patches.leveller(), patches.follower(), sampling.sampler(), sampling.averager())
+    return MachineCode(
+        fit=compiled(heads.fit, heads.FIT, SUMS),
+        level=compiled(patches.levelled, patches.LEVELLED, SUMS),
+        follow=compiled(patches.follow, patches.FOLLOW, SUMS),
+        sample=compiled(sampling.sampled, sampling.SAMPLED, SUMS),
+        average=compiled(sampling.averaged, sampling.AVERAGED, SUMS),
+    )

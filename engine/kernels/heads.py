@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from engine.kernels.machine import INTO, SUMS, compiled, part
+from engine.kernels.machine import INTO, part
 
 
 @part(INTO)
@@ -97,8 +96,7 @@ def fit(design, moved, trust, first, stop, finest, ridge, rounds):
     return terms, middle(ordered, stop - first), agree / max(total, 1e-9)
 
 
-def fitter() -> Any:
-    """`fit` as machine code."""
-    table, numbers = "float64[:, ::1]", "float64[::1]"
-    arguments = f"float64[:, :, ::1], {table}, {numbers}, intp, intp, float64, {table}, intp"
-    return compiled(fit, f"Tuple(({numbers}, float64, float64))({arguments})", SUMS)
+_TABLE, _NUMBERS = "float64[:, ::1]", "float64[::1]"
+_GIVEN = f"float64[:, :, ::1], {_TABLE}, {_NUMBERS}, intp, intp, float64, {_TABLE}, intp"
+FIT = f"Tuple(({_NUMBERS}, float64, float64))({_GIVEN})"
+"""numba's signature of `fit`."""

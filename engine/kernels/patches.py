@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.kernels.machine import INTO, SUMS, compiled, part
+from engine.kernels.machine import INTO, part
 from engine.types import F32, F64, U8
 
 SIDE, WIDE, FRAME = 27, 32, 32
@@ -185,13 +185,9 @@ def levelled(canvas, edge, mean, deviation, stays, top, left):
     return out
 
 
-def follower() -> Any:
-    """`follow` as machine code."""
-    table = "float64[:, ::1]"
-    arguments = f"float32[::1], intp, {table}, float32[:, :, ::1], {table}, {table}, float64"
-    return compiled(follow, f"Tuple(({table}, float64[::1]))({arguments})", SUMS)
+_TABLE = "float64[:, ::1]"
+FOLLOW = f"Tuple(({_TABLE}, float64[::1]))(float32[::1], intp, {_TABLE}, float32[:, :, ::1], {_TABLE}, {_TABLE}, float64)"
+"""numba's signature of `follow`."""
 
-
-def leveller() -> Any:
-    """`levelled` as machine code."""
-    return compiled(levelled, "float32[::1](uint8[:, ::1], intp, float64, float64, float32[:, ::1], intp, intp)", SUMS)
+LEVELLED = "float32[::1](uint8[:, ::1], intp, float64, float64, float32[:, ::1], intp, intp)"
+"""numba's signature of `levelled`."""

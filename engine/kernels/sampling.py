@@ -9,11 +9,9 @@ four by four pixels around each place (four to a word), and their weighted sum.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from engine.kernels.machine import INTO, SUMS, compiled, part
+from engine.kernels.machine import INTO, part
 
 KEYS = np.float32(-0.75)  # OpenCV's: sharper than the -0.5 that Keys (1981) recommends
 ZERO, ONE, TWO, THREE, HALF, WHITE = (np.float32(n) for n in (0, 1, 2, 3, 0.5, 255))
@@ -76,12 +74,12 @@ def sampled(pixels, stride, xx, xy, x0, yx, yy, y0, side):
     return out
 
 
-def averaged(pixels, stride, first, high, wide, side):
-    """[high, wide]: the means of squares of side x side pixels of a picture [H * stride] uint8, from the pixel `first` on."""
+def averaged(pixels, stride, high, wide, side):
+    """[high, wide]: the means of squares of side x side pixels of a picture [H * stride] uint8."""
     out, line = np.empty((high, wide), np.uint8), np.empty(wide * side, np.uint16)
     share = np.float32(1 / (side * side))
     for y in range(high):
-        row = np.uintp(first + y * side * stride)
+        row = np.uintp(y * side * stride)
         for x in range(wide * side):
             line[x] = pixels[row + np.uintp(x)]
         for k in range(1, side):
@@ -96,12 +94,9 @@ def averaged(pixels, stride, first, high, wide, side):
     return out
 
 
-def averager() -> Any:
-    """`averaged` as machine code."""
-    return compiled(averaged, "uint8[:, ::1](Array(uint8, 1, 'C', readonly=True), intp, intp, intp, intp, intp)", SUMS)
+_PIXELS = "Array(uint8, 1, 'C', readonly=True)"
+SAMPLED = f"uint8[:, ::1]({_PIXELS}, intp, {'float64, ' * 6}intp)"
+"""numba's signature of `sampled`."""
 
-
-def sampler() -> Any:
-    """`sampled` as machine code."""
-    numbers = ", ".join(["float64"] * 6)
-    return compiled(sampled, f"uint8[:, ::1](Array(uint8, 1, 'C', readonly=True), intp, {numbers}, intp)", SUMS)
+AVERAGED = f"uint8[:, ::1]({_PIXELS}, intp, intp, intp, intp)"
+"""numba's signature of `averaged`."""

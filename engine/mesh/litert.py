@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.errors import BackendError
-from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_of_box
+from engine.errors import BackendError, first_line
+from engine.mesh import MESH_POINTS, FaceMesh, Region, named, region_of_box
 from engine.mesh.view import rgb_window
 from engine.types import F32, F64, U8, Frame
 
@@ -43,16 +43,13 @@ _BLENDSHAPE_POINTS = np.array([
 class LiteRTModels:
     """`MeshModels` on LiteRT. Raises BackendError where LiteRT is missing or refuses a model."""
 
+    backend = "litert"
+
     def __init__(self, models: Mapping[str, bytes]) -> None:
         self._detector = _Network(models["face_detector"], "regressors", "classificators")
         self._mesh = _Network(models["face_landmarks_detector"], "Identity", "Identity_1")
         self._blendshapes = _Network(models["face_blendshapes"], "StatefulPartitionedCall:0")
         self._view: F32 = np.empty((1, _MESH_PX, _MESH_PX, 3), np.float32)  # reused: a new one for each mesh is slow
-
-    @property
-    def backend(self) -> str:
-        """The name of this backend, "litert"."""
-        return "litert"
 
     def detect(self, picture: U8) -> list[Region]:
         """Regions of the faces in a picture [H, W, 3] RGB, the surest first, in its pixels."""
@@ -101,7 +98,7 @@ class _Network:
             self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
             self._interpreter.allocate_tensors()
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            raise BackendError(f"LiteRT cannot run the face model: {reason(error)}") from error
+            raise BackendError(f"LiteRT cannot run the face model: {first_line(error)}") from error
         self._input = self._interpreter.get_input_details()[0]["index"]
         places = {one["name"]: one["index"] for one in self._interpreter.get_output_details()}
         self._outputs = [places[name] for name in outputs]

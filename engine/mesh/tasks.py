@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import BackendError
-from engine.mesh.contract import MESH_POINTS, FaceMesh, Region, named, reason, region_around
+from engine.errors import BackendError, first_line
+from engine.mesh import MESH_POINTS, FaceMesh, Region, named, region_around
 from engine.mesh.view import rgb_window
 from engine.types import F32, U8, Frame
 
@@ -28,13 +28,10 @@ class TasksModels:
     Raises BackendError where mediapipe is missing or refuses the model.
     """
 
+    backend = "mediapipe"
+
     def __init__(self, model: bytes) -> None:
         self._one, self._all = _landmarker(model, "IMAGE", 1), _landmarker(model, "IMAGE", _MOST_FACES)
-
-    @property
-    def backend(self) -> str:
-        """The name of this backend, "mediapipe"."""
-        return "mediapipe"
 
     def detect(self, picture: U8) -> list[Region]:
         """Regions of the faces in a picture [H, W, 3] RGB, in its pixels."""
@@ -93,7 +90,7 @@ def _landmarker(model: bytes, mode: str, faces: int) -> Any:
         )
         return vision.FaceLandmarker.create_from_options(options)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"mediapipe cannot run the face model: {reason(error)}") from error
+        raise BackendError(f"mediapipe cannot run the face model: {first_line(error)}") from error
 
 
 def _image(picture: U8) -> Any:

@@ -52,9 +52,8 @@ def _yuv_part(frame: Frame, rows: slice, columns: slice, shrink: int) -> U8:
     halves = (slice(rows.start // 2, rows.stop // 2), slice(columns.start // 2, columns.stop // 2))
     planes = [frame.pixels[rows, columns], *(plane[halves] for plane in chroma)]
     packed = np.concatenate([_shrunk(plane, shrink).reshape(-1) for plane in planes])
-    return np.asarray(
-        cv2.cvtColor(packed.reshape(-1, (columns.stop - columns.start) // shrink), cv2.COLOR_YUV2RGB_I420), np.uint8
-    )
+    packed = packed.reshape(-1, (columns.stop - columns.start) // shrink)
+    return np.asarray(cv2.cvtColor(packed, cv2.COLOR_YUV2RGB_I420), np.uint8)
 
 
 def _shrunk(picture: U8, shrink: int) -> U8:

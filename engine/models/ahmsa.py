@@ -106,10 +106,8 @@ class AhmsaNet(nn.Module):
             x = level(x.flatten(1, 2)).reshape(x.shape)
             if index < len(self.between):
                 x = self.between[index](x)
-        out: Tensor = self.norm(x.flatten(1))
-        return out
+        return self.norm(x.flatten(1))
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, side, side] -> [B, num_classes]."""
-        out: Tensor = self.head(self.features(maps))
-        return out
+        return self.head(self.features(maps))

@@ -35,8 +35,7 @@ class Block(nn.Module):
         """Groups of tokens [B, groups, N, C] -> the same shape."""
         attend, widen = self.norms
         x = x + self.attention(attend(x))
-        out: Tensor = x + self.mlp(widen(x))
-        return out
+        return x + self.mlp(widen(x))
 
 
 class HTNet(nn.Module):
@@ -84,8 +83,7 @@ class HTNet(nn.Module):
             x = joined(level(grouped(x + self.scalars[index], groups)), groups)
             if index < len(self.between):
                 x = self.between[index](x)
-        out: Tensor = self.head(self.norm(x).mean((1, 2)))
-        return out
+        return self.head(self.norm(x).mean((1, 2)))
 
 
 def patches(maps: Tensor, patch: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The choice of who computes an operator: one rule for all of them.
+"""Which backend computes an operator: one rule for all of them.
 
 An operator has a readable reference, a CPU path and a place for a GPU path. Each GPU module says through `refusal()` why it
 cannot run here, or None when it can.
@@ -6,7 +6,7 @@ cannot run here, or None when it can.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from engine.errors import BackendError
 
@@ -20,14 +20,10 @@ def choose(asked: str, gpu_refusal: str | None) -> Chosen:
     gpu_refusal is the reason why the GPU cannot run, None when it can. Raises BackendError for a GPU that cannot run and for
     a name that is not a backend.
     """
-    if asked == "reference":
-        return "reference"
-    if asked == "cpu":
-        return "cpu"
+    if asked not in get_args(Backend):
+        raise BackendError(f"the backends are {', '.join(get_args(Backend))}; {asked!r} is none of them")
     if asked == "auto":
         return "gpu" if gpu_refusal is None else "cpu"
-    if asked == "gpu":
-        if gpu_refusal is None:
-            return "gpu"
+    if asked == "gpu" and gpu_refusal is not None:
         raise BackendError(f'backend "gpu" cannot run here: {gpu_refusal}; ask for "auto" or "cpu"')
-    raise BackendError(f"the backends are {', '.join(get_args(Backend))}; {asked!r} is none of them")
+    return cast(Chosen, asked)

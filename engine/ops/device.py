@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from engine.errors import BackendError
+from engine.errors import BackendError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ def _cuda() -> str | None:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: one of its libraries is missing or damaged
-        return f"torch cannot be loaded ({next(iter(str(error).splitlines()), type(error).__name__)}); reinstall it"
+        return f"torch cannot be loaded ({first_line(error)}); reinstall it"
 
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA GPU"
@@ -81,8 +81,7 @@ def translated(what: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise BackendError(f"{what} needs more memory than the GPU has free") from error
     except _failures() as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise BackendError(f"{what} failed on the GPU: {first}") from error
+        raise BackendError(f"{what} failed on the GPU: {first_line(error).rstrip('.')}") from error
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from engine.errors import ArrayError
 from engine.geometry import CROP_SIDE, MAP_SIDE, input_grid, keypoints, keypoints_to_map
@@ -28,9 +30,6 @@ from engine.registration.align import HEAD, TRACKED, VOTES
 from engine.registration.head import CANVAS, MARGIN, RIDGE, ROUNDS
 from engine.types import F32
 
-if TYPE_CHECKING:
-    import torch
-
 
 class FlowMaps(NamedTuple):
     """Of N moments: the network's inputs [N, 3, H, W], the face's own flows [N, 2, 128, 128] in pixels, and how well each flow
@@ -41,9 +40,7 @@ class FlowMaps(NamedTuple):
     alike: Any
 
 
-def network_inputs(
-    kind: str, before: torch.Tensor, after: torch.Tensor, landmarks: F32, *, backend: Backend = "auto"
-) -> FlowMaps:
+def network_inputs(kind: str, before: Tensor, after: Tensor, landmarks: F32, *, backend: Backend = "auto") -> FlowMaps:
     """Crops before and after [N, 128, 128], grey 0..255, and the mesh at the second [N, 478, 3] in crop pixels -> what a
     network is given that takes a kind of `geometry.INPUTS`, as tensors on one device.
 
@@ -65,22 +62,12 @@ def network_inputs(
 
 def from_arrays(kind: str, before: F32, after: F32, landmarks: F32) -> FlowMaps:
     """`network_inputs` by the GPU for arrays in host memory, and brought back there. Raises as that does."""
-    import torch
-
     found = network_inputs(kind, torch.from_numpy(before), torch.from_numpy(after), landmarks, backend="gpu")
     with device.translated(f"Bringing {len(before)} maps from the GPU"):
         return FlowMaps(*(part.cpu().numpy() for part in found))
 
 
-def _maps_of(
-    before: torch.Tensor,
-    after: torch.Tensor,
-    landmarks: F32,
-    grid: F32,
-    solve: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> FlowMaps:
-    import torch
-
+def _maps_of(before: Tensor, after: Tensor, landmarks: F32, grid: F32, solve: Callable[[Tensor, Tensor], Tensor]) -> FlowMaps:
     before, after = before.to(torch.float32), after.to(before.device, torch.float32)
     after = like(after, before)
     flow = solve(before, after)
@@ -89,10 +76,8 @@ def _maps_of(
     return FlowMaps(sample(whole_maps(flow), torch.tensor(grid, device=flow.device)), flow, alike)
 
 
-def explained(before: torch.Tensor, after: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+def explained(before: Tensor, after: Tensor, flow: Tensor) -> Tensor:
     """How well flows [N, 2, H, W] explain the change between pictures [N, H, W]: [N]; twin: likeness.explained."""
-    import torch
-
     height, width = flow.shape[2:]
     rows, columns = (torch.arange(length, device=flow.device, dtype=torch.float32) for length in (height, width))
     x, y = (columns + flow[:, 0]) * (2 / (width - 1)) - 1, (rows[:, None] + flow[:, 1]) * (2 / (height - 1)) - 1
@@ -104,15 +89,13 @@ def explained(before: torch.Tensor, after: torch.Tensor, flow: torch.Tensor) -> 
     return found.quantile(0.1, dim=1)
 
 
-def _patches(pictures: torch.Tensor) -> torch.Tensor:
+def _patches(pictures: Tensor) -> Tensor:
     """Means [N, P] of the patches of pictures [N, H, W]; twin: likeness._patches."""
-    import torch
-
     clear = pictures[:, None, PATCH_STEP // 2 : -1, PATCH_STEP // 2 : -1]
     return torch.nn.functional.avg_pool2d(clear, PATCH_SIDE, stride=PATCH_STEP).flatten(1)
 
 
-def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
+def like(pictures: Tensor, models: Tensor) -> Tensor:
     """Pictures [N, H, W] with the brightness and contrast of the models; twin: likeness.like."""
     window = _on(pictures, face_window(pictures.shape[1], pictures.shape[2]))
     window = window / window.sum()
@@ -122,10 +105,8 @@ def like(pictures: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
     return ((pictures - mean_p) * gain + mean_m).clamp(0, 255)
 
 
-def take_out_head(flow: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+def take_out_head(flow: Tensor, landmarks: Tensor) -> Tensor:
     """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; twin: residual.take_out_head."""
-    import torch
-
     points = landmarks[:, TRACKED].double()
     level = points[:, HEAD, 2].mean(1, keepdim=True)
     smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(flow, (4, 4, 4, 4), mode="reflect"), 9, stride=1)
@@ -140,23 +121,19 @@ def take_out_head(flow: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
     return (flow - rest[..., 0].transpose(1, 2).reshape(flow.shape)).float()
 
 
-def _design(points: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+def _design(points: Tensor, depth: Tensor) -> Tensor:
     """[N, P, 2, 6] at crop points [N, P, 2] of depth [N, P]; twin: head.head_design."""
-    import torch
-
     x, y = (points + (MARGIN - (CANVAS - 1) / 2)).unbind(-1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     across = torch.stack([x, -y, one, zero, depth, zero], -1)
     return torch.stack([across, torch.stack([y, x, zero, one, zero, depth], -1)], -2)
 
 
-def _fitted(design: torch.Tensor, moved: torch.Tensor, trust: torch.Tensor, finest: float = 0.1) -> torch.Tensor:
+def _fitted(design: Tensor, moved: Tensor, trust: Tensor, finest: float = 0.1) -> Tensor:
     """The terms [N, 6] of the robust fit of moved [N, P, 2]; twin: head.fit_head."""
-    import torch
-
     flat, target, weight = design.flatten(1, 2), moved.flatten(1), trust
     ridge, silent = torch.as_tensor(RIDGE, device=design.device), trust[:, HEAD] <= 0
-    terms: torch.Tensor = torch.zeros((len(design), 6, 1), dtype=design.dtype, device=design.device)
+    terms = torch.zeros((len(design), 6, 1), dtype=design.dtype, device=design.device)
     for k in range(ROUNDS):
         weighted = (flat * weight.repeat_interleave(2, 1)[..., None]).transpose(1, 2)
         terms = torch.linalg.solve_ex(weighted @ flat + ridge, weighted @ target[..., None]).result  # never singular: no check
@@ -167,24 +144,20 @@ def _fitted(design: torch.Tensor, moved: torch.Tensor, trust: torch.Tensor, fine
     return terms[..., 0]
 
 
-def relief(landmarks: torch.Tensor) -> torch.Tensor:
+def relief(landmarks: Tensor) -> Tensor:
     """Depth at every crop pixel [N, 128, 128] from meshes [N, 478, 3]; twin: residual.relief."""
-    import torch
-
     column, row = landmarks[..., :2].round().long().clamp(0, CROP_SIDE - 1).unbind(-1)
     number = torch.arange(len(landmarks), device=landmarks.device)[:, None].expand_as(row)
     sums = torch.zeros((2, len(landmarks), CROP_SIDE, CROP_SIDE), device=landmarks.device)  # of weights, of depths
     sums[0].index_put_((number, row, column), torch.ones_like(landmarks[..., 2]), accumulate=True)
     sums[1].index_put_((number, row, column), landmarks[..., 2].contiguous(), accumulate=True)
     near, far = (_on(landmarks, blurring(sigma)) for sigma in (NEAR, FAR))
-    both: torch.Tensor = near @ sums @ near.T + FAR_SHARE * (far @ sums @ far.T)
+    both = near @ sums @ near.T + FAR_SHARE * (far @ sums @ far.T)
     return both[1] / both[0].clamp_min(1e-12)
 
 
-def whole_maps(flow: torch.Tensor) -> torch.Tensor:
+def whole_maps(flow: Tensor) -> Tensor:
     """Flows [N, 2, H, W] -> maps [N, 3, 28, 28]; twin: flowmap.whole_map."""
-    import torch
-
     rows, columns = (_on(flow, _averaging(length)) for length in flow.shape[2:])
     cells = rows @ torch.cat([flow, strain_batch(flow)[:, None]], 1) @ columns.T
     low, high = cells.amin((2, 3), keepdim=True), cells.amax((2, 3), keepdim=True)
@@ -192,29 +165,24 @@ def whole_maps(flow: torch.Tensor) -> torch.Tensor:
     return torch.where(flat, 0.0, (cells - low) / (high - low).clamp_min(1e-30))
 
 
-def sample(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+def sample(maps: Tensor, grid: Tensor) -> Tensor:
     """Maps [N, C, H, W] read bilinearly at positions [N, h, w, 2] of (x, y) in cells -> [N, C, h, w]; twin: flowmap.sample."""
-    import torch
-
     height, width = maps.shape[2:]
     last = torch.tensor([width - 1, height - 1], device=maps.device, dtype=grid.dtype)
     scaled = torch.minimum(grid.clamp_min(0), last) * (2 / last) - 1
     return torch.nn.functional.grid_sample(maps, scaled, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def _over(weighted: torch.Tensor) -> torch.Tensor:
+def _over(weighted: Tensor) -> Tensor:
     return weighted.sum((1, 2), keepdim=True)
 
 
-def _on(tensor: torch.Tensor, values: Any) -> torch.Tensor:
-    import torch
-
+def _on(tensor: Tensor, values: Any) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32, device=tensor.device)
 
 
 @lru_cache(maxsize=4)
 def _averaging(length: int) -> F32:
     """[28, length]: the means over the cells of a line of pixels."""
-    return np.asarray(
-        cv2.resize(np.eye(length, dtype=np.float32), (length, MAP_SIDE), interpolation=cv2.INTER_AREA), np.float32
-    )
+    means = cv2.resize(np.eye(length, dtype=np.float32), (length, MAP_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(means, np.float32)

@@ -92,17 +92,9 @@ def _patches(picture: F32) -> tuple[F64, F64]:
     """Mean and mean square of patches of a picture [H, W], overlapping and clear of its border: each [rows, columns]."""
     side, step = PATCH_SIDE, PATCH_STEP
     sums = cv2.integral2(picture[step // 2 : -1, step // 2 : -1], sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
-    corners = (
-        np.asarray(
-            one[side::step, side::step]
-            - one[:-side:step, side::step]
-            - one[side::step, :-side:step]
-            + one[:-side:step, :-side:step],
-            np.float64,
-        )
-        for one in sums
-    )
-    mean, square = (one / side**2 for one in corners)
+    edges = ((one[:-side:step], one[side::step]) for one in sums)
+    totals = (low[:, side::step] - top[:, side::step] - low[:, :-side:step] + top[:, :-side:step] for top, low in edges)
+    mean, square = (np.asarray(total / side**2, np.float64) for total in totals)
     return mean, square
 
 

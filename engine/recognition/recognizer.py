@@ -22,8 +22,16 @@ from engine.mesh import MESH_POINTS
 from engine.ops.backend import Chosen
 from engine.ops.tvl1 import chosen_for, cpu, prepare
 from engine.recognition.actions import CLASSES, Actions, by_actions, facial_actions, fuse
-from engine.recognition.chain import chained_flow, spread_out
-from engine.recognition.flowmap import face_flow, intensity, mean_landmarks, mean_picture, network_input, whole_map
+from engine.recognition.flowmap import (
+    chained_flow,
+    face_flow,
+    intensity,
+    mean_landmarks,
+    mean_picture,
+    network_input,
+    spread_out,
+    whole_map,
+)
 from engine.recognition.likeness import ALIKE
 from engine.recognition.residual import take_out_head
 from engine.runtime import load
@@ -47,7 +55,7 @@ AT_ONCE = 64
 
 MOST_TURNED = 1 / 3
 """Units of turn (`Crop.turn`) per pixel of the largest regional motion from which on a change is called the head's: a turn
-leaves 1.5 px a unit at most (`engine.spotting.head_motion_regression`), and an expression is more than twice that."""
+leaves 1.5 px a unit at most (`engine.spotting.motion.HeadMotionRegression`), and an expression is more than twice that."""
 
 HEADS_OWN = ("turned away", "changed too much")
 """Reasons for which the flow names nothing, but clear facial actions still may; none is clear behind a hand."""
@@ -82,13 +90,15 @@ class Recognizer:
     """A network with its card, ready to name expressions. Raises WeightsError or BackendError where it cannot be loaded.
 
     Where the GPU fails the CPU takes over, permanently, which is logged. The flow's machine code is compiled or loaded
-    here; prepared=False leaves that to a later call of `prepare`, on any thread, or else to the first moment.
+    here; prepared=False leaves that to a later call of `prepare`, on any thread, or else to the first moment. `model` is the
+    network's name and content hash, as events carry it.
     """
 
     def __init__(self, settings: RecognizerSettings | None = None, *, prepared: bool = True) -> None:
         self._settings = settings or RecognizerSettings()
         weights = self._settings.weights or weights_for(self._settings.network)
         self.card = load_card(weights)
+        self.model = self.card.model_id
         self.runner = load(weights, backend=self._settings.backend, cache=self._settings.engine_cache)
         self._flow_backend: Chosen = chosen_for(self._settings.flow_backend)
         if prepared:
@@ -103,11 +113,6 @@ class Recognizer:
             prepare("cpu")  # it takes over at once where the GPU fails
 
     @property
-    def model(self) -> str:
-        """Name and content hash of the network, as events carry it."""
-        return self.card.model_id
-
-    @property
     def flow_on_gpu(self) -> bool:
         """Whether a GPU computes the flow now; once it is lost, never again."""
         return self._flow_backend == "gpu"
@@ -116,32 +121,26 @@ class Recognizer:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
 
         Where the direct flow does not explain the change it is chained over some of the moments in between
-        (`engine.recognition.chain`). Nothing is named by the flow where that does not explain it either; nor where the head
-        turned so far that the change may be its own, if the flow is chained or both ends stand on different reference
-        pictures. Facial actions may name it then. Raises ArrayError for crops that are none, BackendError where no backend of
-        the network is left.
+        (`flowmap.chained_flow`). Nothing is named by the flow where that does not explain it either; nor where the head turned
+        so far that the change may be its own, if the flow is chained or both ends stand on different reference pictures. Facial
+        actions may name it then. Raises ArrayError for crops that are none, BackendError where no backend of the network is
+        left.
         """
         return self.recognize_many([Moment(onset, apex, between)])[0]
 
     def recognize_many(self, moments: Sequence[Moment]) -> list[Recognition]:
         """`recognize` for each of many moments, in their order, in one call of the network and as few of the GPU as can be."""
         for moment in moments:
-            _check(moment.onset)
-            _check(moment.apex)
-            if moment.between:
-                _check(moment.between)
-        return [
-            answer for at in range(0, len(moments), AT_ONCE) for answer in self._recognize_batch(moments[at : at + AT_ONCE])
-        ]
+            _check(moment)
+        batches = (moments[at : at + AT_ONCE] for at in range(0, len(moments), AT_ONCE))
+        return [answer for batch in batches for answer in self._recognize_batch(batch)]
 
     def _recognize_batch(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
         measured = self._measure(moments)
         inputs = [one.input for one in measured if one.input is not None]
         answers = iter(self._run(np.stack(inputs))) if inputs else iter(())
-        return (
-            self._answer(one, moment, None if one.input is None else next(answers))
-            for one, moment in zip(measured, moments, strict=True)
-        )
+        for one, moment in zip(measured, moments, strict=True):
+            yield self._answer(one, moment, None if one.input is None else next(answers))
 
     def _run(self, inputs: F32) -> F32:
         """The network's answers [N, classes] to inputs [N, 3, H, W]."""
@@ -214,11 +213,11 @@ class Recognizer:
         return measured
 
 
-def _check(crops: Sequence[Crop]) -> None:
-    """Raises ArrayError unless there are crops, of the one size, with a mesh."""
-    if not crops:
+def _check(moment: Moment) -> None:
+    """Raises ArrayError unless there are crops at both ends, and all are of the one size, with a mesh."""
+    if not moment.onset or not moment.apex:
         raise ArrayError("a moment needs at least one crop; none came")
-    for crop in crops:
+    for crop in (*moment.onset, *moment.apex, *moment.between):
         if crop.pixels.shape != (CROP_SIDE, CROP_SIDE):
             raise ArrayError(f"a crop is [{CROP_SIDE}, {CROP_SIDE}]; an array of shape {crop.pixels.shape} came")
         if crop.landmarks.shape != (MESH_POINTS, 3) or not np.isfinite(crop.landmarks).all():

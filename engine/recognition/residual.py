@@ -25,7 +25,6 @@ FAR_SHARE = 1e-3
 _RANK = 12
 """So few numbers hold a line blurred by FAR: what the others add is under 2e-5 of it."""
 
-_INSIDE = slice(MARGIN, MARGIN + CROP_SIDE)
 _FROM_MIDDLE = np.asarray(np.arange(CROP_SIDE) + (MARGIN - (CANVAS - 1) / 2), np.float32)
 
 

@@ -59,9 +59,7 @@ REGIONS: dict[str, tuple[int, ...]] = {
 """Mesh points of each part that expressions move; left and right are the picture's."""
 
 REGION_NAMES = tuple(REGIONS)
-_BROWS = frozenset(
-    i for name in ("brow_outer_left", "brow_inner_left", "brow_inner_right", "brow_outer_right") for i in REGIONS[name]
-)
+_BROWS = frozenset(i for name, points in REGIONS.items() if name.startswith("brow") for i in points)
 _BROW_LIFT = 3.0  # brow patches sit on the brow's upper edge, clear of the lid
 
 TRACKED = np.array(HEAD_POINTS + tuple(i for points in REGIONS.values() for i in points))

@@ -6,10 +6,8 @@ Points are (x, y) on the canvas, the registered crop with a margin around it, in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.geometry import CROP_SIDE
 from engine.kernels import Compiled, machine_code
@@ -36,12 +34,6 @@ class Head:
         middle = np.full(2, (CANVAS - 1) / 2)
         linear = np.array([[1 + a, -b], [b, 1 + a]])
         return np.column_stack([linear, np.array([tx, ty]) + middle - linear @ middle])
-
-    def motion(self, x: npt.NDArray[Any], y: npt.NDArray[Any], depth: F64) -> F64:
-        """Motion (u, v) at canvas pixels x and y of this depth, all in pixels: [2, ...], `head_design` times terms."""
-        a, b, tx, ty, yaw, pitch = self.terms
-        x, y = x - (CANVAS - 1) / 2, y - (CANVAS - 1) / 2
-        return np.stack([a * x - b * y + tx + yaw * depth, b * x + a * y + ty + pitch * depth])
 
 
 def head_design(points: F64, depth: F64) -> F64:

@@ -48,7 +48,7 @@ def shrink_by_opencv(part: U8, by: int) -> U8:
 def shrink_by_machine_code(part: U8, by: int, average: Compiled) -> U8:
     """Equals `shrink_by_opencv`."""
     part = np.ascontiguousarray(part)
-    return np.asarray(average(part.ravel(), part.shape[1], 0, part.shape[0] // by, part.shape[1] // by, by), np.uint8)
+    return np.asarray(average(part.ravel(), part.shape[1], part.shape[0] // by, part.shape[1] // by, by), np.uint8)
 
 
 def sample_by_opencv(grey: U8, transform: F64, side: int) -> U8:

@@ -1,4 +1,4 @@
-"""Running a network: one contract (`Runner`), several backends, the choice made once and reported.
+"""Running a network: one interface (`Runner`), several backends, the choice made once and reported.
 
 Order of preference of "auto": "tensorrt" (compiled for the GPU), "cuda" (ONNX Runtime on the GPU), "ort" (ONNX Runtime on the
 CPU, always installed), "eager" (PyTorch on the CPU).
@@ -14,8 +14,7 @@ from typing import Literal
 
 from engine.errors import BackendError, WeightsError
 from engine.runtime import gpu, ort
-from engine.runtime.contract import Runner
-from engine.runtime.fallback import FallbackRunner, Opener
+from engine.runtime.runner import FallbackRunner, Opener, Runner
 
 BackendName = Literal["auto", "tensorrt", "cuda", "ort", "eager"]
 
@@ -27,21 +26,14 @@ NEEDS = {
 }
 """Backends in order of preference, each with the modules it needs."""
 
-ADVICE = {
-    "tensorrt": "install apexstream[trt]",
-    "cuda": "install apexstream again",
-    "ort": "install apexstream again",
-    "eager": "install apexstream[train]",
-}
+EXTRAS = {"tensorrt": "[trt]", "cuda": "", "ort": "", "eager": "[train]"}
+"""What installs them."""
 
 DEVICE: dict[str, Callable[[], str | None]] = {"tensorrt": gpu.refusal, "cuda": ort.cuda_refusal}
 """What a backend needs besides modules: the reason why it is not there, or None."""
 
 
-UNPROVEN = {
-    "tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU",
-    "cuda": "not yet run on a GPU",
-}
+UNPROVEN = {"tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU", "cuda": "not yet run on a GPU"}
 """What no GPU has run so far, in the words that `apexstream doctor` prints."""
 
 
@@ -50,7 +42,9 @@ def refusal(backend: str) -> str | None:
     if backend in DEVICE and (reason := DEVICE[backend]()):
         return reason  # before what could be installed, which would not help
     absent = [name for name in NEEDS[backend] if not _installed(name)]
-    return f"{' and '.join(absent)} not installed; {ADVICE[backend]}" if absent else None
+    if not absent:
+        return None
+    return f"{' and '.join(absent)} not installed; install apexstream{EXTRAS[backend] or ' again'}"
 
 
 def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | None = None) -> Runner:

@@ -9,45 +9,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import ApexError, BackendError, WeightsError
-from engine.runtime.contract import checked, finite
 from engine.runtime.graph import check_graph
+from engine.runtime.runner import Runner
 from engine.types import F32
 
 if TYPE_CHECKING:
     from engine.models.committee import Committee
 
 
-class EagerRunner:
-    """A Runner on PyTorch, CPU: see `engine.runtime.contract.Runner`.
+class EagerRunner(Runner):
+    """A Runner on PyTorch, CPU: see `engine.runtime.runner.Runner`.
 
     The network is rebuilt by the name and options written in the ONNX file and filled with the parameters that the file
     carries under their PyTorch names; nothing of the ONNX graph is used.
     """
 
     backend = "eager"
-    notes: tuple[str, ...] = ()
+    device = "CPU, PyTorch"
 
     def __init__(self, weights: Path) -> None:
+        super().__init__()
         self._network, description = rebuild(weights)
-        self.device = "CPU, PyTorch"
-        self.refusals: dict[str, str] = {}
-        self.classes: tuple[str, ...] = tuple(description["classes"])
+        self.classes = tuple(description["classes"])
         channels, height, width = description["input_shape"]
-        self.input_shape: tuple[int, int, int] = (channels, height, width)
+        self.input_shape = (channels, height, width)
 
-    def __call__(self, maps: F32) -> F32:
-        """Maps [B, 3, H, W] -> probabilities [B, K]."""
+    def _run(self, maps: F32) -> F32:
         import torch
 
-        maps = checked(maps, self.input_shape)
-        if not len(maps):
-            return np.zeros((0, len(self.classes)), np.float32)
         try:
             with torch.inference_mode():
-                out: F32 = self._network(torch.from_numpy(maps)).numpy()
+                return np.asarray(self._network(torch.from_numpy(maps)), np.float32)
         except (RuntimeError, MemoryError) as cause:
             raise BackendError(f"PyTorch failed: {cause}") from cause
-        return finite(out)
 
 
 def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:

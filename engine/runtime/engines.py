@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from engine.errors import OutputError
-from engine.runtime.gpu import Gpu
 
 FORMAT = "apexstream engine 1"
 
@@ -37,10 +36,6 @@ class EngineKey:
     flags: str
     """Precision asked for and builder flags."""
 
-    def file_name(self, stem: str, precision: str) -> str:
-        """One name for each network, kind of GPU and precision, so that machines can share a folder."""
-        return f"{stem}-{self.onnx[:12]}-{self.gpu}-{precision}.engine"
-
 
 WORDS = {
     "tensorrt": "was built by TensorRT {theirs}, and this is {ours}",
@@ -51,17 +46,6 @@ WORDS = {
     "flags": "was built with {theirs}, not {ours}",
 }
 """What each difference from the key means for a file."""
-
-
-def key_of(onnx_sha256: str, version: str, gpu: Gpu, shapes: str, flags: str) -> EngineKey:
-    """The key of an engine built here and now from the ONNX file of that digest."""
-    system = f"{platform.system()} {platform.machine()}"
-    return EngineKey(version, gpu.sm, system, onnx_sha256, shapes, flags)
-
-
-def sha256_of(content: bytes) -> str:
-    """Hex digest."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
@@ -75,7 +59,7 @@ def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
     head, _, engine = content.partition(b"\n")
     try:
         header = json.loads(head)
-        if header["format"] != FORMAT or header["sha256"] != sha256_of(engine):
+        if header["format"] != FORMAT or header["sha256"] != hashlib.sha256(engine).hexdigest():
             return None, f"{path} is damaged"
         theirs = {name: str(header["key"][name]) for name in WORDS}
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -89,21 +73,20 @@ def read(path: Path, key: EngineKey) -> tuple[bytes | None, str | None]:
 
 def write(path: Path, key: EngineKey, engine: bytes) -> None:
     """Write the engine so that readers see all of it or nothing. Raises OutputError."""
-    head = {"format": FORMAT, "key": asdict(key), "sha256": sha256_of(engine)}
+    head = {"format": FORMAT, "key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest()}
     replace(path, json.dumps(head).encode() + b"\n" + engine)
 
 
 def replace(path: Path, content: bytes) -> None:
     """Put content at path in one step, its folder made if need be. Raises OutputError."""
+    draft = path.parent / f".{path.name}-{uuid4().hex}"  # readable to whom the umask lets, as a shared folder needs
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.parent / f".{path.name}-{uuid4().hex}"  # readable to whom the umask lets, as a shared folder needs
-        try:
-            with draft.open("xb") as file:
-                file.write(content)
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        with draft.open("xb") as file:
+            file.write(content)
+        draft.replace(path)
     except OSError as cause:
         raise OutputError(f"{path} cannot be written: {cause.strerror}") from cause
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

@@ -9,20 +9,24 @@ The file is ONNX (protocol buffers); its fields are walked here, as `onnx` is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from engine.errors import WeightsError
 
-_Field = tuple[int, int | memoryview]
+PARTS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "subgraph", 10: "tensor", 11: "subgraph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external data", 14: "data location"},
+}
+"""The parts of a network that are checked: of each kind of message the numbers of fields and what they hold (onnx.proto)."""
 
-GRAPH, FUNCTIONS = 7, 25
-NODES, INITIALIZERS, SPARSE_INITIALIZERS = 1, 5, 15
-OPERATION, ATTRIBUTES = 4, 5
-TENSOR, SUBGRAPH, TENSORS, SUBGRAPHS, SPARSE_TENSOR, SPARSE_TENSORS = 5, 6, 10, 11, 22, 23
-EXTERNAL_DATA, DATA_LOCATION = 13, 14
-"""Numbers of fields in ModelProto, GraphProto, NodeProto, AttributeProto and TensorProto (onnx.proto)."""
+OPERATION = 4
+"""The field of a node that names its operation."""
 
 
 def check_graph(weights: Path) -> None:
@@ -39,62 +43,38 @@ def _check_file(weights: Path, content: tuple[int, int, int]) -> None:
     """As `check_graph`, once for a content: each source opens the same file, and 1,800 operations take 25 ms."""
     del content
     try:
-        for number, model in _fields(memoryview(weights.read_bytes())):
-            if number == FUNCTIONS:
-                raise WeightsError(f"{weights} holds functions, which networks for apexstream do without; inline them")
-            if number == GRAPH and isinstance(model, memoryview):
-                _check(model, weights)
+        _check("model", memoryview(weights.read_bytes()), weights)
     except (IndexError, ValueError) as cause:
         raise WeightsError(f"{weights} is no ONNX model, or is damaged") from cause
 
 
-def _check(graph: memoryview, weights: Path) -> None:
-    for number, part in _fields(graph):
-        if not isinstance(part, memoryview):
-            continue
-        if number == INITIALIZERS:
-            _check_tensor(part, weights)
-        elif number == SPARSE_INITIALIZERS:
-            _check_sparse(part, weights)
-        elif number == NODES:
-            _check_node(part, weights)
-
-
-def _check_node(node: memoryview, weights: Path) -> None:
-    fields = list(_fields(node))
-    named = (bytes(part) for at, part in fields if at == OPERATION and isinstance(part, memoryview))
-    operation = next(named, b"").decode(errors="replace")
-    for attribute in (part for at, part in fields if at == ATTRIBUTES and isinstance(part, memoryview)):
-        for number, part in _fields(attribute):
-            if not isinstance(part, memoryview):
-                continue
-            if number in (SUBGRAPH, SUBGRAPHS):
-                raise WeightsError(
-                    f"{weights} holds the operation {operation[:40]!r} with a graph of its own, which may run without end; "
-                    "networks for apexstream have one graph of plain operations"
-                )
-            if number in (TENSOR, TENSORS):
-                _check_tensor(part, weights)
-            elif number in (SPARSE_TENSOR, SPARSE_TENSORS):
-                _check_sparse(part, weights)
-
-
-def _check_sparse(sparse: memoryview, weights: Path) -> None:
-    for _, part in _fields(sparse):
-        if isinstance(part, memoryview):
-            _check_tensor(part, weights)
-
-
-def _check_tensor(tensor: memoryview, weights: Path) -> None:
-    for number, part in _fields(tensor):
-        if number == EXTERNAL_DATA or (number == DATA_LOCATION and part):
+def _check(kind: str, message: memoryview, weights: Path, operation: bytes = b"") -> None:
+    """Checks a message of a kind of PARTS with all in it; operation is that of the node around it."""
+    fields: Iterable[tuple[int, int | memoryview]] = _fields(message)
+    if kind == "node":
+        fields = list(fields)
+        names = (bytes(value) for number, value in fields if number == OPERATION and isinstance(value, memoryview))
+        operation = next(names, b"")
+    for number, value in fields:
+        part = PARTS[kind].get(number)
+        if part == "function":
+            raise WeightsError(f"{weights} holds functions, which networks for apexstream do without; inline them")
+        if part == "external data" or (part == "data location" and value):
             raise WeightsError(
                 f"{weights} keeps parameters in another file, of which its card says nothing; save it as one file "
                 "(onnx.save with save_as_external_data=False)"
             )
+        if part is None or not isinstance(value, memoryview):
+            continue
+        if part == "subgraph":
+            raise WeightsError(
+                f"{weights} holds the operation {operation.decode(errors='replace')[:40]!r} with a graph of its own, which may "
+                "run without end; networks for apexstream have one graph of plain operations"
+            )
+        _check(part, value, weights, operation)
 
 
-def _fields(message: memoryview) -> Iterator[_Field]:
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field of a message: an integer, or the bytes of what has a length (none for fixed sizes).
 
     Raises ValueError or IndexError where it is none.

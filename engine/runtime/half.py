@@ -47,8 +47,7 @@ def prepared(weights: Path, *, half: bool) -> bytes:
     own = [domain for domain in model.opset_import if not domain.domain]
     del model.opset_import[:]  # ONNX Runtime names each of its own, used or not
     model.opset_import.extend(own)
-    content: bytes = model.SerializeToString()
-    return content
+    return bytes(model.SerializeToString())
 
 
 def _kept(graph: GraphProto) -> set[str]:

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.errors import BackendError, WeightsError
+from engine.errors import BackendError, WeightsError, first_line
 from engine.runtime import gpu
-from engine.runtime.contract import checked, finite
 from engine.runtime.graph import check_graph
+from engine.runtime.runner import Runner
 from engine.types import F32
 
 PROVIDERS: dict[str, list[Any]] = {
@@ -31,31 +31,24 @@ PROVIDERS: dict[str, list[Any]] = {
 DEVICES = {"ort": "CPU, CPUExecutionProvider", "cuda": "NVIDIA GPU, CUDAExecutionProvider"}
 
 
-class OrtRunner:
-    """A Runner on ONNX Runtime: see `engine.runtime.contract.Runner`.
+class OrtRunner(Runner):
+    """A Runner on ONNX Runtime: see `engine.runtime.runner.Runner`.
 
     Raises BackendError where the provider asked for does not run here, WeightsError for a file that is no network.
     """
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, weights: Path, backend: Literal["ort", "cuda"] = "ort") -> None:
-        self.backend: str = backend
+        super().__init__()
+        self.backend = backend
         self._session = open_session(weights, PROVIDERS[backend])
         self.device = DEVICES[backend]
-        self.refusals: dict[str, str] = {}
         self.classes, self.input_shape = _described(self._session, weights)
 
-    def __call__(self, maps: F32) -> F32:
-        """Maps [B, 3, H, W] -> probabilities [B, K]."""
-        maps = checked(maps, self.input_shape)
-        if not len(maps):
-            return np.zeros((0, len(self.classes)), np.float32)
+    def _run(self, maps: F32) -> F32:
         try:
-            out: F32 = self._session.run(["probabilities"], {"maps": maps})[0]
+            return np.asarray(self._session.run(["probabilities"], {"maps": maps})[0], np.float32)
         except Exception as cause:
-            raise BackendError(f"ONNX Runtime failed: {_first_line(cause)}") from cause
-        return finite(out)
+            raise BackendError(f"ONNX Runtime failed: {first_line(cause)}") from cause
 
 
 def cuda_refusal() -> str | None:
@@ -83,7 +76,7 @@ def folded(weights: Path) -> bytes:
             onnxruntime.InferenceSession(str(weights), options, providers=PROVIDERS["ort"])
             return path.read_bytes()
         except Exception as cause:
-            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause
+            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {first_line(cause)}") from cause
 
 
 def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvider",)) -> Any:
@@ -103,16 +96,12 @@ def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvide
         session = onnxruntime.InferenceSession(str(weights), options, providers=list(providers))
     except Exception as cause:
         if asked[0] == "CPUExecutionProvider":
-            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {_first_line(cause)}") from cause
-        raise BackendError(f"ONNX Runtime cannot open the network with {asked[0]}: {_first_line(cause)}") from cause
+            raise WeightsError(f"{weights} is not a network that ONNX Runtime can read: {first_line(cause)}") from cause
+        raise BackendError(f"ONNX Runtime cannot open the network with {asked[0]}: {first_line(cause)}") from cause
     session.disable_fallback()  # which would go on with the CPU, silently, after a failure
     if asked != (got := session.get_providers()):
         raise BackendError(f"ONNX Runtime was asked for {', '.join(asked)} and took {', '.join(got)}")
     return session
-
-
-def _first_line(cause: Exception) -> str:
-    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def _described(session: Any, weights: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:

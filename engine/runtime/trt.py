@@ -9,7 +9,9 @@ Names and signatures are checked against the real TensorRT 11 bindings by the te
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import platform
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,10 +21,10 @@ import numpy as np
 
 from engine.errors import BackendError, OutputError, WeightsError
 from engine.runtime import engines, gpu
-from engine.runtime.contract import checked, finite
 from engine.runtime.engines import EngineKey
 from engine.runtime.half import PREPARATION, prepared
 from engine.runtime.ort import OrtRunner
+from engine.runtime.runner import Runner
 from engine.runtime.trt_session import BINDING_ERRORS, MAX_BATCH, Session, error_logger
 from engine.types import F32
 
@@ -55,8 +57,8 @@ class Libraries:
             raise BackendError(f"TensorRT cannot be loaded ({missing}); install apexstream[trt]") from missing
 
 
-class TrtRunner:
-    """A Runner on TensorRT: see `engine.runtime.contract.Runner`.
+class TrtRunner(Runner):
+    """A Runner on TensorRT: see `engine.runtime.runner.Runner`.
 
     A compiled network is searched for beside the ONNX file, then in the folder cache. One that has to be built is kept there,
     if a folder is given, with the timings that make the next build quick. Raises BackendError where TensorRT cannot run the
@@ -65,30 +67,22 @@ class TrtRunner:
 
     backend = "tensorrt"
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        cache: Path | None = None,
-        libraries: Libraries | None = None,
-    ) -> None:
+    def __init__(self, weights: Path, *, cache: Path | None = None, libraries: Libraries | None = None) -> None:
+        super().__init__()
         reference = OrtRunner(weights)
         self.classes, self.input_shape = reference.classes, reference.input_shape
-        self.refusals: dict[str, str] = {}
-        self.notes: list[str] = []
         self._libraries = libraries or Libraries.here()
         self._log = error_logger(self._libraries.trt)
         self._weights, self._cache = weights, cache
-        self._sha256 = engines.sha256_of(weights.read_bytes())
+        timings = f"timings-{self._libraries.trt.__version__}-{self._libraries.gpu.sm}.cache"
+        self._timings_path = cache / timings if cache else None
+        self._sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         precision, self._session = self._from_file(reference) or self._compiled(reference)
         self.precision = precision
         self.device = f"{self._libraries.gpu.name}, TensorRT {self._libraries.trt.__version__}, {precision}"
 
-    def __call__(self, maps: F32) -> F32:
-        """Maps [B, 3, H, W] -> probabilities [B, K]. Raises BackendError where the GPU fails."""
-        maps = checked(maps, self.input_shape)
-        parts = [self._session.run(maps[at : at + MAX_BATCH]) for at in range(0, len(maps), MAX_BATCH)]
-        return finite(np.concatenate(parts)) if parts else np.zeros((0, len(self.classes)), np.float32)
+    def _run(self, maps: F32) -> F32:
+        return np.concatenate([self._session.run(maps[at : at + MAX_BATCH]) for at in range(0, len(maps), MAX_BATCH)])
 
     def close(self) -> None:
         """Give the GPU's memory back."""
@@ -97,17 +91,14 @@ class TrtRunner:
     def key(self, precision: str) -> EngineKey:
         """What an engine of this network depends on, here."""
         shapes = f"[1..{MAX_BATCH}, {', '.join(map(str, self.input_shape))}]"
-        return engines.key_of(
-            self._sha256,
-            self._libraries.trt.__version__,
-            self._libraries.gpu,
-            shapes,
-            f"{precision}, no TF32, preparation {PREPARATION}",
-        )
+        flags = f"{precision}, no TF32, preparation {PREPARATION}"
+        system = f"{platform.system()} {platform.machine()}"
+        return EngineKey(self._libraries.trt.__version__, self._libraries.gpu.sm, system, self._sha256, shapes, flags)
 
     def file_name(self, precision: str) -> str:
-        """What an engine's file is called, beside the network and in the cache alike."""
-        return self.key(precision).file_name(self._weights.stem, precision)
+        """What an engine's file is called: one name for each network, kind of GPU and precision, so that machines can share
+        a folder."""
+        return f"{self._weights.stem}-{self._sha256[:12]}-{self._libraries.gpu.sm}-{precision}.engine"
 
     def _from_file(self, reference: OrtRunner) -> tuple[str, Session] | None:
         """An engine from a file that answers as ONNX Runtime does; a note for each file that cannot be used."""
@@ -192,14 +183,8 @@ class TrtRunner:
         serialized = builder.build_serialized_network(network, config)
         if serialized is None:
             raise BackendError(f"TensorRT cannot compile the network{self._log.last_error()}")
-        if self._cache is not None:
-            self._keep_timings(timings)
+        self._keep_timings(timings)
         return bytes(serialized)
-
-    @property
-    def _timings_path(self) -> Path | None:
-        name = f"timings-{self._libraries.trt.__version__}-{self._libraries.gpu.sm}.cache"
-        return self._cache / name if self._cache else None
 
     def _timings(self, config: Any) -> Any:
         """The timing cache of earlier builds, or an empty one, set in config."""
@@ -220,9 +205,9 @@ class TrtRunner:
         return timings
 
     def _keep_timings(self, timings: Any) -> None:
-        path = self._timings_path
-        assert path is not None
+        if self._timings_path is None:
+            return
         try:
-            engines.replace(path, bytes(timings.serialize()))
+            engines.replace(self._timings_path, bytes(timings.serialize()))
         except OutputError as cause:
             self.notes.append(f"the timings of this compilation are not kept: {cause}")

@@ -11,12 +11,12 @@ judge's early answer is high.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engine.config import SpotterSettings
 from engine.spotting.candidate import extent, only_lids_close
 from engine.spotting.detections import SAME_OVERLAP, Detection, overlap
-from engine.spotting.judge import Judge, JudgeNetwork, judge_network
+from engine.spotting.judge import Judge, JudgeNetwork
 from engine.spotting.spotter import BREAK_S, Spotter
 from engine.types import MICRO_LIMIT_S, Activity, Crop, Mark, Span
 
@@ -27,60 +27,32 @@ LEAST_FRAMES = 3  # after its onset that an expression takes: one or two may be 
 BREAK_TOLERANCE_S = 0.1  # a detection that ends so near a break was cut by it
 
 
-@dataclass(eq=False)
-class _Announced:
-    """A span of the spotter that was announced before it was over."""
-
-    span: Span
-    ordinal: int
+SpokenShare = Callable[[float, float], float]
+"""(start, end), seconds -> the share of that time in which the face spoke."""
 
 
 class Decision:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
-    spoke(start, end) is the share of that time, seconds, in which the face spoke; ordinal is that of the first span, since a
-    face that returns has had some before. `motions` are the spans that are no expressions; the reader empties the list.
+    `ordinal` is that of the next span, at first more than 0 for a face that returns. `motions` are the spans
+    that are no expressions; the reader empties the list.
     """
 
     def __init__(
-        self,
-        settings: SpotterSettings | None = None,
-        network: JudgeNetwork | None = None,
-        spoke: Callable[[float, float], float] = lambda start, end: 0.0,
-        ordinal: int = 0,
+        self, settings: SpotterSettings, network: JudgeNetwork, spoke: SpokenShare = lambda *_: 0.0, ordinal: int = 0
     ) -> None:
-        settings = settings or SpotterSettings()
         self.spotter = Spotter(settings)
         self._spoke = spoke
-        self._network = network or judge_network(settings.judge)
-        self._judge = Judge(self._network, settings.sensitivity, settings.longest_s)
+        self._network = network
+        self._judge = Judge(network, settings.sensitivity, settings.longest_s)
         self._waiting: list[Span] = []  # the spotter's final spans without a detection so far
         self._taken: list[Detection] = []  # the last detections reported
         self._candidate: Span | None = None  # the spotter's provisional span
-        self._announced: _Announced | None = None
-        self._ordinal = ordinal
+        self._announced: tuple[Span, int] | None = None  # the spotter's span that was announced, and its ordinal here
+        self.ordinal = ordinal
         self._last: Mark | None = None
         self._face = 0
         self.motions: list[Activity] = []
-
-    @property
-    def ordinal(self) -> int:
-        """The ordinal of the next span."""
-        return self._ordinal
-
-    @property
-    def loudness(self) -> float:
-        """See `Spotter`."""
-        return self.spotter.loudness
-
-    @property
-    def moved_px(self) -> float:
-        """The largest regional motion, pixels of the crop."""
-        return self.spotter.moved_px
-
-    def pending(self) -> tuple[Mark, Mark] | None:
-        """Onset and apex of the span that would be announced next, see `Spotter.pending`."""
-        return self.spotter.pending()
 
     def observe(self, crop: Crop) -> list[Span]:
         """Takes the face's next crop; returns spans that became known, provisional or final."""
@@ -129,24 +101,17 @@ class Decision:
         if probability < ANNOUNCES or self.spotter.signal.frames_between(micro_start, candidate.apex) < LEAST_FRAMES:
             return []
         self._candidate = None
-        span = replace(candidate, ordinal=self._ordinal, probability=self._network.card.probability(probability))
-        self._announced = _Announced(candidate, self._ordinal)
-        self._ordinal += 1
-        return [span]
+        self._announced = candidate, self._next_ordinal()
+        return [replace(candidate, ordinal=self._announced[1], probability=self._network.card.probability(probability))]
 
     def _expression(self, detection: Detection, *, truncated: bool) -> list[Span]:
         """The final span of a detection, if it is reported."""
         overlapping = max(self._waiting, key=lambda span: overlap(_as_detection(span), detection), default=None)
-        marks: tuple[Mark, Mark, Mark] | None
-        if (
-            overlapping is not None
-            and overlapping.offset is not None
-            and overlap(_as_detection(overlapping), detection) >= SAME_OVERLAP
-        ):
-            marks, truncated = (overlapping.onset, overlapping.apex, overlapping.offset), overlapping.truncated
-        else:
-            marks = extent(self.spotter.signal, detection.start, detection.end)
-        if marks is None:  # too short, or only the fading of an expression
+        if overlapping is not None and overlap(_as_detection(overlapping), detection) >= SAME_OVERLAP:
+            marks, truncated = _marks(overlapping), overlapping.truncated
+        elif (found := extent(self.spotter.signal, detection.start, detection.end)) is not None:
+            marks = found
+        else:  # too short, or only the fading of an expression
             return []
         if detection.answer < SURE and only_lids_close(self.spotter.signal, *marks):
             return []
@@ -157,65 +122,63 @@ class Decision:
             return []
         if too_short:
             marks = (marks[0], marks[1], self.spotter.signal.frame_after(marks[0], LEAST_FRAMES))
-        ordinal = self._number(announced)
+        ordinal = self._take_announced() if announced else self._next_ordinal()
         self._waiting = [span for span in self._waiting if overlap(_as_detection(span), detection) <= 0]
         probability = self._network.card.probability(detection.answer)
         return [Span(0, ordinal, "final", *marks, truncated, probability)]
 
     def _is_announced(self, detection: Detection) -> bool:
         """Whether a detection is the announced span."""
-        announced = self._announced
-        if announced is None:
+        if self._announced is None:
             return False
-        overlapping = [_as_detection(span) for span in self._waiting if span.ordinal == announced.span.ordinal]
-        now = self._last.t if self._last is not None else announced.span.apex.t
-        so_far = Detection(announced.span.onset.t, max(now, announced.span.apex.t), 0.0)
+        announced, _ = self._announced
+        overlapping = [_as_detection(span) for span in self._waiting if span.ordinal == announced.ordinal]
+        now = self._last.t if self._last is not None else announced.apex.t
+        so_far = Detection(announced.onset.t, max(now, announced.apex.t), 0.0)
         return any(overlap(span, detection) > 0 for span in overlapping or [so_far])
 
-    def _number(self, announced: bool) -> int:
-        """The ordinal of a detection: the announced span's, if it is that one."""
-        known = self._announced
-        if announced and known is not None:
-            self._announced = None
-            return known.ordinal
-        self._ordinal += 1
-        return self._ordinal - 1
+    def _take_announced(self) -> int:
+        """The ordinal of the announced span, which becomes final."""
+        assert self._announced is not None
+        (_, ordinal), self._announced = self._announced, None
+        return ordinal
+
+    def _next_ordinal(self) -> int:
+        self.ordinal += 1
+        return self.ordinal - 1
 
     def _settle(self, *, ended: bool = False) -> list[Span]:
         """Settles the spotter's spans that no detection can overlap any more: motion, unless they were announced."""
         spans: list[Span] = []
         for span in list(self._waiting):
-            assert span.offset is not None, "final spans have an offset"
+            onset, _, offset = marks = _marks(span)
             since = self._judge.open_since
-            if not ended and (self._judge.answered_until < span.offset.t or (since is not None and since < span.offset.t)):
+            if not ended and (self._judge.answered_until < offset.t or (since is not None and since < offset.t)):
                 continue
             self._waiting.remove(span)
-            answer = self._judge.max_answer(span.onset.t, span.offset.t)
+            answer = self._judge.max_answer(onset.t, offset.t)
             probability = self._network.card.probability(answer)
-            announced = self._announced
-            if announced is not None and announced.span.ordinal == span.ordinal:
-                self._announced = None
-                spans.append(replace(span, ordinal=announced.ordinal, probability=probability))
+            if self._announced is not None and self._announced[0].ordinal == span.ordinal:
+                spans.append(replace(span, ordinal=self._take_announced(), probability=probability))
             elif any(overlap(_as_detection(span), detection) > 0 for detection in self._taken):
                 continue
             elif (
                 answer > self._judge.thresholds.agreed
-                and self._silent(span)
-                and self.spotter.signal.frames_between(span.onset, span.offset) >= LEAST_FRAMES
+                and self._spoke(onset.t, max(offset.t, onset.t + 1e-3)) < SPOKEN_SHARE
+                and not only_lids_close(self.spotter.signal, *marks)
+                and self.spotter.signal.frames_between(onset, offset) >= LEAST_FRAMES
             ):
-                spans.append(replace(span, ordinal=self._ordinal, probability=probability))
-                self._ordinal += 1
+                spans.append(replace(span, ordinal=self._next_ordinal(), probability=probability))
             else:
-                self.motions.append(Activity(self._face, "motion", span.onset, span.offset, probability))
+                self.motions.append(Activity(self._face, "motion", onset, offset, probability))
         return spans
 
-    def _silent(self, span: Span) -> bool:
-        """Whether the face is silent in a final span, and does more than close its lids."""
-        assert span.offset is not None, "final spans have an offset"
-        spoke = self._spoke(span.onset.t, max(span.offset.t, span.onset.t + 1e-3)) >= SPOKEN_SHARE
-        return not spoke and not only_lids_close(self.spotter.signal, span.onset, span.apex, span.offset)
+
+def _marks(span: Span) -> tuple[Mark, Mark, Mark]:
+    """Onset, apex and offset of a final span."""
+    assert span.offset is not None, "final spans have an offset"
+    return span.onset, span.apex, span.offset
 
 
 def _as_detection(span: Span) -> Detection:
-    end = span.offset or span.apex
-    return Detection(span.onset.t, end.t, 0.0)
+    return Detection(span.onset.t, (span.offset or span.apex).t, 0.0)

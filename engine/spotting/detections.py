@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from engine.config import Settings
 from engine.spotting.features import HZ
 from engine.types import F32, MICRO_LIMIT_S
 
@@ -18,11 +19,9 @@ SAME_OVERLAP = 0.5  # from which on two are taken to be the same
 MICRO_OVERLAP = 0.3  # from which on a micro detection replaces one of any length, else it is dropped
 
 
-class Thresholds(BaseModel):
+class Thresholds(Settings):
     """Answers at which a detection counts, and down to which it reaches; `agreed` is enough where the spotter found a motion
     and nobody speaks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     high: float = Field(gt=0, lt=1)
     low: float = Field(gt=0, lt=1)

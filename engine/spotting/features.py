@@ -7,8 +7,6 @@ the flow of facial regions have the first part too, so they, recorded video and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from engine.registration.align import REGION_NAMES
@@ -55,8 +53,7 @@ def region_displacement(crop: Crop) -> F64:
 
 def mesh_features(crop: Crop) -> F64:
     """The mesh features [7] of a crop by `MESH_FEATURES`."""
-    shapes: Mapping[str, float] = crop.blendshapes
-    get = shapes.get
+    get = crop.blendshapes.get
     aside = get("eyeLookInLeft", 0.0) + get("eyeLookOutRight", 0.0) - get("eyeLookOutLeft", 0.0) - get("eyeLookInRight", 0.0)
     blink = get("eyeBlinkLeft", 0.0) + get("eyeBlinkRight", 0.0)
     down = get("eyeLookDownLeft", 0.0) + get("eyeLookDownRight", 0.0)
@@ -65,11 +62,11 @@ def mesh_features(crop: Crop) -> F64:
 
 
 class FeatureSeries:
-    """The rows of one face: `append` takes its displacements in order; `rows` [n, WIDTH] float32 at `times` [n], seconds."""
+    """The rows of one face: `append` takes its displacements in order; `last_t` is the time of the last row, seconds."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._t = np.zeros(512)
+        self.last_t = -np.inf
         self._rows = np.zeros((512, WIDTH), np.float32)
         self._last: tuple[float, F64, F64 | None] | None = None
         self._place = np.zeros(2 * len(REGIONS))  # displacement without jumps
@@ -78,11 +75,6 @@ class FeatureSeries:
         self._noise = np.zeros(len(REGIONS))
         self._before: tuple[F64, F64] | None = None  # displacement and mesh features one row ago
         self._usual = np.zeros(len(MESH_FEATURES))
-
-    @property
-    def times(self) -> F64:
-        """[n] of the rows kept."""
-        return self._t[: self.size]
 
     @property
     def rows(self) -> F32:
@@ -96,8 +88,7 @@ class FeatureSeries:
             self._row(t, displacement, mesh)
             return 1
         (t0, before, mesh0), made = self._last, 0
-        while self._t[self.size - 1] + 1 / HZ <= t + 1e-9:
-            at = self._t[self.size - 1] + 1 / HZ
+        while (at := self.last_t + 1 / HZ) <= t + 1e-9:
             share = min((at - t0) / max(t - t0, 1e-9), 1.0)
             between = None if mesh is None or mesh0 is None else mesh0 + share * (mesh - mesh0)
             self._row(at, before + share * (displacement - before), between)
@@ -110,18 +101,18 @@ class FeatureSeries:
         dropped = self.size - keep
         if dropped < 256:
             return 0
-        self._t[:keep], self._rows[:keep] = self._t[dropped : self.size].copy(), self._rows[dropped : self.size].copy()
+        self._rows[:keep] = self._rows[dropped : self.size].copy()
         self.size = keep
         return dropped
 
     def _row(self, t: float, displacement: F64, mesh: F64 | None) -> None:
-        if self.size == len(self._t):
-            self._t, self._rows = np.resize(self._t, 2 * self.size), np.resize(self._rows, (2 * self.size, WIDTH))
+        if self.size == len(self._rows):
+            self._rows = np.resize(self._rows, (2 * self.size, WIDTH))
         row = self._rows[self.size]
         self._flow(row, displacement)
         self._mesh(row, mesh)
         self._before = displacement, self._usual if mesh is None else mesh
-        self._t[self.size] = t
+        self.last_t = t
         self.size += 1
 
     def _flow(self, row: F32, displacement: F64) -> None:

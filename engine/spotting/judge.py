@@ -65,8 +65,7 @@ class JudgeNetwork:
 
     def __call__(self, rows: F32) -> F32:
         """Answers [n, 5] to rows [n, WIDTH], n even; row k is about row k - DELAY, its early answer about k - EARLY_DELAY."""
-        out: F32 = self._session.run(["answers"], {"rows": rows[None]})[0][0]
-        return out
+        return np.asarray(self._session.run(["answers"], {"rows": rows[None]})[0][0], np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -119,7 +118,11 @@ class Judge:
             self._start_t = t
         self._features.append(t, displacement, mesh)
         ready = (self._dropped + self._features.size) // FOLD * FOLD
-        return self._answer_ready(ready) if ready - self._answered >= STRIDE else []
+        if ready - self._answered < STRIDE:
+            return []
+        found = self._answer(self._features.rows[: ready - self._dropped], ready)
+        self._dropped += self._features.drop(MEMORY + 2 * STRIDE + FOLD + (self._dropped + self._features.size) % FOLD)
+        return found
 
     def finish(self) -> list[Detection]:
         """Ends what is open: source, face or time break off here. The last row is taken to go on."""
@@ -139,11 +142,6 @@ class Judge:
         last = int(np.floor((end - self._start_t) * HZ + 1e-6)) + delay - self._first
         known = self._answers[max(first, 0) : max(last + 1, 0), ANSWERS.index(answer)]
         return float(known.max()) if len(known) else 0.0
-
-    def _answer_ready(self, ready: int) -> list[Detection]:
-        found = self._answer(self._features.rows[: ready - self._dropped], ready)
-        self._dropped += self._features.drop(MEMORY + 2 * STRIDE + FOLD + (self._dropped + self._features.size) % FOLD)
-        return found
 
     def _answer(self, rows: F32, until: int) -> list[Detection]:
         """Runs the network on rows, the last of which is row until - 1 of the stream, and takes in the new answers."""

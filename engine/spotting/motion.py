@@ -16,7 +16,6 @@ import numpy as np
 from engine.config import SpotterSettings
 from engine.quantiles import median
 from engine.registration.align import REGION_NAMES, region_places, without_head
-from engine.spotting.head_motion_regression import TURN_TERMS, HeadMotionRegression
 from engine.time_series import TimeSeries
 from engine.types import F32, F64, Crop, Mark
 
@@ -29,6 +28,10 @@ FIRST_DEVIATION_PX = 0.08  # assumed of a new face
 MAX_DEVIATION_PX = 0.6
 REPEATED_PX = 1e-4  # a picture in which no region has moved so far is the one before, repeated
 TOGETHER = 2  # an expression moves at least this many regions; noise and codec artefacts seldom do
+TURN_TERMS = 5  # a constant and the terms of `Crop.turn`
+TURN_MEMORY_S = 20.0  # of what turns leave in the motion
+MAX_ERROR_PX = 0.3  # of that, from which on it is clipped
+MAX_RESPONSE = 1.5  # pixels a region may move for one unit of turn: no part of a face lies further before or behind the rest
 _WIDTH = 2 * len(REGION_NAMES)
 
 
@@ -40,6 +43,30 @@ def region_lengths(motion: F64) -> F64:
 def loudest(sizes: F64) -> float:
     """Mean of the TOGETHER largest of sizes [R]."""
     return float(np.add.reduce(np.sort(sizes)[-TOGETHER:])) / TOGETHER
+
+
+class HeadMotionRegression:
+    """Linear map from (1, `Crop.turn`) to the motion of each region: `coefficients` [TURN_TERMS, width].
+
+    The mesh's depth is only roughly that of the face at hand, so a turn leaves some motion in every region and in the
+    bridge of the nose, always in the same proportion. Recursive least squares (Ljung 1999, ch. 11) with a memory of
+    TURN_MEMORY_S estimates it; errors are clipped so that expressions have little influence.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.coefficients: F64 = np.zeros((TURN_TERMS, width))
+        self._covariance: F64 = np.eye(TURN_TERMS)
+
+    def update(self, regressors: F64, motion: F64, dt: float) -> None:
+        """Takes in motion [width] at regressors [TURN_TERMS], dt seconds after the last."""
+        memory = math.exp(-dt / TURN_MEMORY_S)
+        projected = self._covariance @ regressors
+        gain = (projected / (memory + float(regressors @ projected)))[:, None]
+        error = np.minimum(np.maximum(motion - regressors @ self.coefficients, -MAX_ERROR_PX), MAX_ERROR_PX)
+        coefficients = self.coefficients + gain * error
+        coefficients[1:] = np.minimum(np.maximum(coefficients[1:], -MAX_RESPONSE), MAX_RESPONSE)
+        self.coefficients = coefficients
+        self._covariance = np.minimum((self._covariance - gain * projected) / memory, 10.0)
 
 
 class MotionSignal:

@@ -43,70 +43,28 @@ CHANGE_SHARE = 1.0  # a motion aside of at least this share of the candidate's h
 CHANGE_PX = 8.0  # and so is one of this length over all regions, pixels
 
 
-class State(Enum):
-    """State of the machine."""
+State = Enum("State", "QUIET RISING FALLING")
+"""State of the machine."""
 
-    QUIET = "quiet"
-    RISING = "rising"
-    FALLING = "falling"
-
-
-class Trigger(Enum):
-    """What moves the machine."""
-
-    STARTS = "starts"
-    PEAKS = "peaks"
-    RISES = "rises"
-    SETTLES = "settles"
-    CHANGES = "changes"
-    TIMES_OUT = "times_out"
-    BREAKS_OFF = "breaks_off"
-
-
-TABLE: dict[tuple[State, Trigger], tuple[State, str]] = {
-    (State.QUIET, Trigger.STARTS): (State.RISING, "open"),
-    (State.RISING, Trigger.PEAKS): (State.FALLING, "announce"),
-    (State.RISING, Trigger.SETTLES): (State.QUIET, "drop"),
-    (State.FALLING, Trigger.RISES): (State.RISING, "resume"),
-    (State.FALLING, Trigger.SETTLES): (State.QUIET, "finalize"),
-    (State.FALLING, Trigger.CHANGES): (State.QUIET, "hand_over"),
-    (State.RISING, Trigger.TIMES_OUT): (State.QUIET, "truncate"),
-    (State.FALLING, Trigger.TIMES_OUT): (State.QUIET, "truncate"),
-    (State.RISING, Trigger.BREAKS_OFF): (State.QUIET, "truncate"),
-    (State.FALLING, Trigger.BREAKS_OFF): (State.QUIET, "truncate"),
-}
-"""(state, trigger) -> (next state, action)."""
+Trigger = Enum("Trigger", "STARTS PEAKS RISES SETTLES CHANGES TIMES_OUT BREAKS_OFF")
+"""What moves the machine."""
 
 
 class Spotter:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
     After each call `loudness` is how loud the face was (1 is the threshold) and `moved_px` the largest regional motion in
-    pixels of the crop; `signal` is the face's motion until `reset`.
+    pixels of the crop; `signal` is the face's motion until `reset`, `state` the machine's.
     """
 
     def __init__(self, settings: SpotterSettings | None = None) -> None:
         self._settings = settings or SpotterSettings()
         self.signal = MotionSignal(self._settings)
-        self._state = State.QUIET
+        self.state = State.QUIET
         self._open: Candidate | None = None
         self._ordinal = 0
         self.loudness = 0.0
         self.moved_px = 0.0
-        self._actions: dict[str, Callable[[int], list[Span]]] = {
-            "open": self._start,
-            "announce": self._announce,
-            "resume": self._resume,
-            "drop": self._drop,
-            "finalize": self._finalize,
-            "hand_over": self._hand_over,
-            "truncate": self._truncate,
-        }
-
-    @property
-    def state(self) -> State:
-        """The machine's state."""
-        return self._state
 
     def observe(self, crop: Crop) -> list[Span]:
         """Takes the face's next crop; returns spans that became known, provisional or final."""
@@ -126,7 +84,7 @@ class Spotter:
         Changes nothing. Of later crops only a new apex can move it.
         """
         span = self._open
-        if span is None or self._state is not State.RISING:
+        if span is None or self.state is not State.RISING:
             return None
         onset = span.onset()
         return (self.signal.mark(onset), self.signal.mark(span.apex)) if span.stands_out(onset) else None
@@ -142,7 +100,7 @@ class Spotter:
         spans: list[Span] = []
         while self.signal.advance():
             spans += self._step()
-        if self._state is not State.QUIET:
+        if self.state is not State.QUIET:
             spans += self._fire(Trigger.BREAKS_OFF)
         return spans
 
@@ -174,7 +132,7 @@ class Spotter:
         t = self.signal.smooth.t
         deviation = span.deviation(now)
         size, value = float(np.linalg.norm(deviation)), float(deviation @ span.direction)
-        rising, falling = self._state is State.RISING, self._state is State.FALLING
+        rising, falling = self.state is State.RISING, self.state is State.FALLING
         if rising and size > span.height and value > 0.5 * size:
             span.move_apex(now, deviation)
         elif rising and (1 - value / span.height > self._settings.apex_drop or t[now] - t[span.apex] > PEAK_HELD_S):
@@ -220,8 +178,8 @@ class Spotter:
     # --- actions ---------------------------------------------------------------------------------------------------------
 
     def _fire(self, trigger: Trigger) -> list[Span]:
-        self._state, action = TABLE[self._state, trigger]
-        return self._actions[action](self.signal.now)
+        self.state, action = TABLE[self.state, trigger]
+        return action(self, self.signal.now)
 
     def _start(self, now: int) -> list[Span]:
         baseline = self.signal.baseline(now)
@@ -290,3 +248,18 @@ class Spotter:
         if self._open is not None:
             self._open.start -= dropped
             self._open.apex -= dropped
+
+
+TABLE: dict[tuple[State, Trigger], tuple[State, Callable[[Spotter, int], list[Span]]]] = {
+    (State.QUIET, Trigger.STARTS): (State.RISING, Spotter._start),
+    (State.RISING, Trigger.PEAKS): (State.FALLING, Spotter._announce),
+    (State.RISING, Trigger.SETTLES): (State.QUIET, Spotter._drop),
+    (State.FALLING, Trigger.RISES): (State.RISING, Spotter._resume),
+    (State.FALLING, Trigger.SETTLES): (State.QUIET, Spotter._finalize),
+    (State.FALLING, Trigger.CHANGES): (State.QUIET, Spotter._hand_over),
+    (State.RISING, Trigger.TIMES_OUT): (State.QUIET, Spotter._truncate),
+    (State.FALLING, Trigger.TIMES_OUT): (State.QUIET, Spotter._truncate),
+    (State.RISING, Trigger.BREAKS_OFF): (State.QUIET, Spotter._truncate),
+    (State.FALLING, Trigger.BREAKS_OFF): (State.QUIET, Spotter._truncate),
+}
+"""(state, trigger) -> (next state, action)."""

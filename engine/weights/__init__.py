@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from engine.config import InputKind
+from engine.config import InputKind, Settings
 from engine.errors import WeightsError
 from engine.geometry import INPUTS
 from engine.models import architecture
@@ -27,10 +27,8 @@ _WORDS = r"^\w[\w .+-]{0,63}$"
 """Names of networks and classes: they go into tables, subtitles, terminals and pages."""
 
 
-class Hashed(BaseModel):
+class Hashed(Settings):
     """Base of cards: frozen, and bound to the content of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
@@ -144,17 +142,3 @@ def read_card(path: Path, kind: type[AnyCard]) -> AnyCard:
     if (found := sha256_of(path)) != card.sha256:
         raise WeightsError(f"{path} does not match its card (its sha256 is {found[:12]}, the card's {card.sha256[:12]})")
     return card
-
-
-__all__ = [
-    "DEFAULT",
-    "AnyCard",
-    "Card",
-    "Hashed",
-    "default_weights",
-    "load_card",
-    "read_card",
-    "sha256_of",
-    "shipped",
-    "weights_for",
-]

@@ -39,3 +39,8 @@ def test_one_except_catches_them_all_and_keeps_the_sentence(error: type[ApexErro
 def test_none_of_them_hides_behind_an_error_of_python() -> None:
     """`except ValueError` or `except OSError` around a call must not swallow what is meant for the user."""
     assert not any(issubclass(error, (ValueError, OSError, LookupError, RuntimeError)) for error in DEFINED.values())
+
+
+def test_the_first_line_of_an_error_or_its_kind() -> None:
+    assert errors.first_line(OSError("\n no room\nat all")) == "no room"
+    assert errors.first_line(RuntimeError()) == "RuntimeError"

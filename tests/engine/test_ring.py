@@ -33,13 +33,13 @@ def test_it_remembers_exactly_the_last_seconds_of_source_time(steps: list[float]
 def test_it_never_holds_more_than_its_count(steps: list[float], most: int) -> None:
     ring, times = filled(steps, 1e9, most)
     assert list(ring) == list(range(max(0, len(times) - most), len(times)))
-    assert len(ring) <= most
+    assert len(list(ring)) <= most
 
 
 @pytest.mark.parametrize("fps", [20, 30, 120, 1000])
 def test_the_length_in_time_is_the_same_at_every_rate(fps: int) -> None:
     ring, _ = filled([1 / fps] * (4 * fps), seconds=1.5)
-    assert len(ring) == 1.5 * fps + 1
+    assert len(list(ring)) == 1.5 * fps + 1
 
 
 @given(STEPS, st.floats(0, 40))
@@ -74,12 +74,6 @@ def test_time_that_does_not_go_on_is_refused_and_nothing_is_taken(t: float) -> N
 def test_after_a_gap_nothing_from_before_it_is_found() -> None:
     ring, times = filled([0.1] * 10)
     ring.clear()
-    assert (len(ring), ring.nearest(times[-1]), ring.between(0, 99)) == (0, None, [])
+    assert (list(ring), ring.nearest(times[-1]), ring.between(0, 99)) == ([], None, [])
     ring.append(0.5, 7)  # a source that starts again may start anywhere
     assert ring.nearest(0.6) == 7
-
-
-@pytest.mark.parametrize(("seconds", "most"), [(0.0, 4), (-1.0, 4), (1.0, 0)])
-def test_a_ring_without_room_is_refused(seconds: float, most: int) -> None:
-    with pytest.raises(InputError, match="positive length and count"):
-        Ring(seconds, most)

@@ -17,8 +17,6 @@ from engine.types import F32
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["strain", "strain_batch"]
-
 _log = logging.getLogger(__name__)
 BACKENDS = {"reference": reference.magnitude, "cpu": cpu.magnitude, "gpu": gpu.magnitude}
 

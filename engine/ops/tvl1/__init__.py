@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -9,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import ArrayError
+from engine.errors import ArrayError, BackendError
+from engine.ops import device
 from engine.ops.backend import Backend, Chosen, choose
-from engine.ops.tvl1 import batch, cpu, gpu, reference
+from engine.ops.tvl1 import cpu, gpu, reference
 from engine.ops.tvl1.checks import LONGEST_START, check_pair, is_tensor
 from engine.types import F32
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["prepare", "tvl1", "tvl1_batch"]
-
+_log = logging.getLogger(__name__)
 _Pictures = TypeVar("_Pictures", npt.NDArray[Any], "torch.Tensor")
 
 
@@ -42,7 +43,7 @@ def tvl1(
         _check_start(start, fixed.shape)
     pair = np.ascontiguousarray(fixed, np.float32), np.ascontiguousarray(moving, np.float32)
     if chosen == "gpu":
-        return np.asarray(batch.on_arrays(pair[0][None], pair[1][None], chosen)[0], np.float32)
+        return np.asarray(_on_arrays(pair[0][None], pair[1][None], chosen)[0], np.float32)
     if chosen == "cpu":
         return cpu.solve(*pair, start=start)
     return reference.solve(*pair, start=start)
@@ -56,12 +57,45 @@ def tvl1_batch(fixed: _Pictures, moving: _Pictures, *, backend: Backend = "auto"
     """
     chosen = chosen_for(backend)
     check_pair(fixed, moving, many=True)
-    solve: Any = batch.on_tensors if is_tensor(fixed) else batch.on_arrays
+    solve: Any = _on_tensors if is_tensor(fixed) else _on_arrays
     return cast(_Pictures, solve(fixed, moving, chosen))
 
 
+def _on_arrays(fixed: npt.NDArray[Any], moving: npt.NDArray[Any], chosen: Chosen) -> F32:
+    """Checked pictures [N, H, W] twice -> flows [N, 2, H, W]; on the CPU where the GPU fails, which is logged."""
+    fixed, moving = np.ascontiguousarray(fixed, np.float32), np.ascontiguousarray(moving, np.float32)
+    if chosen == "gpu":
+        try:
+            return gpu.solve_arrays(fixed, moving)
+        except BackendError as error:
+            chosen = _fall_back(error)
+    solve = cpu.solve if chosen == "cpu" else reference.solve
+    return np.stack([solve(*pair) for pair in zip(fixed, moving, strict=True)])
+
+
+def _on_tensors(fixed: torch.Tensor, moving: torch.Tensor, chosen: Chosen) -> torch.Tensor:
+    """`_on_arrays` for tensors; the flow stays on the GPU that computed it, else it goes to the device of `fixed`."""
+    import torch
+
+    if chosen == "gpu":
+        try:
+            where = fixed.device if fixed.is_cuda else device.home()
+            return gpu.solve_batch(fixed.to(where, torch.float32), moving.to(where, torch.float32))
+        except BackendError as error:
+            chosen = _fall_back(error)
+    with device.translated("Bringing pictures from the GPU or their flow back"):
+        return torch.from_numpy(_on_arrays(fixed.detach().cpu().numpy(), moving.detach().cpu().numpy(), chosen)).to(
+            fixed.device
+        )
+
+
+def _fall_back(error: BackendError) -> Chosen:
+    _log.warning("%s; the CPU computes it instead", error)
+    return "cpu" if cpu.refusal() is None else "reference"
+
+
 def prepare(backend: Backend = "auto") -> Chosen:
-    """Makes ready what `tvl1` needs, so that its first call is as fast as the others; returns who will compute.
+    """Prepares what `tvl1` needs, so that its first call is as fast as the others; returns the backend that will compute.
 
     Compiles the machine code (some ten seconds, once for each version and machine) or loads it (half a second). Raises
     BackendError for a backend that cannot run.
@@ -74,7 +108,7 @@ def prepare(backend: Backend = "auto") -> Chosen:
 
 
 def chosen_for(backend: Backend) -> Chosen:
-    """Who would compute. Raises BackendError for a backend that cannot run."""
+    """The backend that would compute. Raises BackendError for a backend that cannot run."""
     chosen = choose(backend, gpu.refusal())
     if backend == "auto" and chosen == "cpu" and _slow():
         return "reference"

@@ -33,10 +33,6 @@ def solve(fixed: F32, moving: F32, method: Method = METHOD, start: F32 | None = 
 
     levels, flow = beginning(sizes(fixed.shape[0], fixed.shape[1], method), start, method)
     numbers = method.lam * method.theta, method.tau, method.tau / method.theta, method.settled**2
-    return np.asarray(
-        compiled.solver()(
-            np.stack([fixed, moving]), flow, np.array(levels, np.int64), gaussian(method.smoothing),
-            method.warps, method.iterations, method.median, *numbers,
-        ),
-        np.float32,
-    )  # fmt: skip
+    steps = method.warps, method.iterations, method.median
+    arrays = np.stack([fixed, moving]), flow, np.array(levels, np.int64), gaussian(method.smoothing)
+    return np.asarray(compiled.solver()(*arrays, *steps, *numbers), np.float32)

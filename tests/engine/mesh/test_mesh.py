@@ -13,8 +13,7 @@ import pytest
 
 from engine import mesh
 from engine.errors import BackendError, WeightsError
-from engine.mesh import BLENDSHAPE_NAMES, MESH_POINTS, MeshModels, Region, bundle, region_around
-from engine.mesh.contract import region_of_box
+from engine.mesh import BLENDSHAPE_NAMES, MESH_POINTS, MeshModels, Region, bundle, region_around, region_of_box
 from engine.mesh.litert import LiteRTModels
 from engine.mesh.tasks import VideoMesh
 from engine.types import F32, U8, Frame

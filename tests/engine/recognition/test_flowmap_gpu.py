@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from engine.errors import ArrayError, BackendError, ConfigError
 from engine.geometry import INPUTS, input_grid, keypoints, keypoints_to_map
@@ -17,7 +18,6 @@ from engine.recognition.likeness import ALIKE, explained, like
 from engine.recognition.residual import relief, take_out_head
 from lab.flow_bench.cases import Case, cases
 
-torch = pytest.importorskip("torch")
 F32 = npt.NDArray[np.float32]
 
 

@@ -7,7 +7,7 @@ import pytest
 from engine.geometry import CROP_SIDE
 from engine.recognition.residual import blurring, relief, take_out_head
 from engine.registration.align import HEAD_POINTS, REGIONS
-from engine.registration.head import MARGIN, Head, fit_head, head_design
+from engine.registration.head import MARGIN, fit_head, head_design
 from engine.types import F32
 
 TRACKED = [*HEAD_POINTS, *(i for points in REGIONS.values() for i in points)]
@@ -59,8 +59,9 @@ def test_what_is_left_is_the_flow_less_the_heads_motion() -> None:
     votes = np.where(np.arange(len(at)) < len(HEAD_POINTS), 1.0, 0.15)
     votes *= ((at[:, :2] >= 0) & (at[:, :2] <= CROP_SIDE - 1)).all(1)
     head = fit_head(head_design(at[:, :2] + MARGIN, at[:, 2] - level), moved, votes, slice(0, len(HEAD_POINTS)))
-    along = np.arange(CROP_SIDE) + MARGIN
-    wanted = flow - Head(head.terms, 0.0, 1.0).motion(along, along[:, None], plain_relief(points).astype(np.float64) - level)
+    places = np.stack(np.meshgrid(*[np.arange(CROP_SIDE) + MARGIN] * 2), -1).reshape(-1, 2)
+    depth = plain_relief(points).astype(np.float64).ravel() - level
+    wanted = flow - (head_design(places, depth) @ head.terms).T.reshape(flow.shape)
     found = take_out_head(flow, points)
     assert np.abs(found - flow).mean() > 0.1
     np.testing.assert_allclose(found, wanted, atol=5e-5)  # measured 5e-6

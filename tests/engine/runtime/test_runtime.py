@@ -11,7 +11,6 @@ import pytest
 
 from engine import runtime
 from engine.errors import BackendError, WeightsError
-from engine.runtime.contract import finite
 from engine.runtime.gpu import Gpu
 from engine.runtime.trt import Libraries
 from engine.weights import default_weights
@@ -104,8 +103,3 @@ def test_asking_why_imports_nothing_heavy() -> None:
     reasons = ast.literal_eval(lines[0])
     assert list(reasons) == ["tensorrt", "cuda", "ort", "eager"] and reasons["ort"] is reasons["eager"] is None
     assert lines[1] == "set()"
-
-
-def test_answers_that_are_no_numbers_are_a_failure_of_the_backend() -> None:
-    with pytest.raises(BackendError, match="answers are not finite"):
-        finite(np.array([[0.2, np.nan, 0.3]], np.float32))

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from engine.errors import ArrayError, BackendError
-from engine.runtime import fallback, trt
+from engine.runtime import runner as chain
+from engine.runtime import trt
 from engine.runtime.gpu import Gpu
 from engine.runtime.ort import OrtRunner
 from engine.runtime.trt import MAX_BATCH, TOLERANCES, Libraries, TrtRunner
 from engine.types import F32
+from engine.weights import sha256_of
 from tests.bindings import Cuda, Double, Object, made, memory, runtime, small_network, tensorrt
 
 HERE = Gpu("NVIDIA Test", (9, 0))
@@ -106,9 +108,9 @@ def test_an_engine_is_built_once_and_kept_with_its_timings(weights: Path, tmp_pa
     machine.runner(weights, cache)
     again = machine.runner(weights, cache)
     assert machine.trt.built == 1 and list(again.notes) == []
-    assert sorted(path.name for path in cache.iterdir()) == sorted(
-        (again.file_name("float16"), f"timings-{tensorrt().__version__}-sm_90.cache")
-    )
+    engine = f"{weights.stem}-{sha256_of(weights)[:12]}-sm_90-float16.engine"
+    assert again.file_name("float16") == engine
+    assert {path.name for path in cache.iterdir()} == {engine, f"timings-{tensorrt().__version__}-sm_90.cache"}
 
 
 def test_without_a_cache_nothing_is_written(weights: Path) -> None:
@@ -241,7 +243,7 @@ def test_a_gpu_lost_while_it_runs_is_replaced_by_the_cpu_and_reported(
     compiled: Path, function: str, error: str, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine = Machine()
-    runner = fallback.FallbackRunner([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
+    runner = chain.FallbackRunner([("tensorrt", lambda: machine.runner(compiled)), ("ort", lambda: OrtRunner(compiled))])
     before = runner(maps(2))
     assert runner.backend == "tensorrt"
     machine.cuda.failing[function] = error

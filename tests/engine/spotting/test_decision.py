@@ -190,7 +190,7 @@ def test_lids_that_close_at_the_end_are_no_expression(crop: Crop) -> None:
 def test_no_expression_has_fewer_than_three_frames_after_its_onset(crop: Crop, fps: int) -> None:
     """A brow raised for 0.4 s: one frame or two at five a second, three at ten."""
     times = np.arange(0, 8, 1 / fps)
-    spans = decide(sequence(crop, times, [Pulse(3.0, 3.2, 3.4)]), Decision(network=Scripted()))
+    spans = decide(sequence(crop, times, [Pulse(3.0, 3.2, 3.4)]), Decision(SpotterSettings(), Scripted()))
     ends = [(span.offset.frame - span.onset.frame, span.kind) for span in spans if span.offset is not None]
     assert all(steps >= 3 for steps, _ in ends)
     assert ends or fps == 5

@@ -30,7 +30,7 @@ def test_rows_do_not_depend_on_the_frame_rate(fps: float, apart: float) -> None:
     """At 25 frames a second linear interpolation changes the rows by 0.0057, measured."""
     at_30, other = series_of(30.0), series_of(fps)
     assert at_30.size == other.size == 181
-    assert np.allclose(at_30.times, other.times, atol=1e-9)
+    assert at_30.last_t == pytest.approx(other.last_t, abs=1e-9)
     assert np.abs(at_30.rows - other.rows).max() < apart
 
 
@@ -61,4 +61,4 @@ def test_dropped_rows_change_no_later_row() -> None:
         dropped += lean.drop(100)
         assert lean.size + dropped == whole.size
     assert dropped > 1000 and lean.size < 100 + 256
-    assert np.array_equal(lean.rows, whole.rows[dropped:]) and np.array_equal(lean.times, whole.times[dropped:])
+    assert np.array_equal(lean.rows, whole.rows[dropped:]) and lean.last_t == whole.last_t

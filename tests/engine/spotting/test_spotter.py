@@ -190,10 +190,6 @@ def test_the_documented_table_is_the_one_in_use() -> None:
     assert documented_table() == {key: state for key, (state, _) in TABLE.items()}
 
 
-def test_every_action_of_the_table_exists_and_no_other() -> None:
-    assert {action for _, action in TABLE.values()} == set(Spotter()._actions)
-
-
 def test_every_state_is_reached_and_left() -> None:
     assert {state for state, _ in TABLE} == {state for state, _ in TABLE.values()} == set(State)
     assert {trigger for _, trigger in TABLE} == set(Trigger)
@@ -205,7 +201,7 @@ def test_only_the_table_changes_the_state() -> None:
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         for node in ast.walk(function):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
-            if any(isinstance(part, ast.Attribute) and part.attr == "_state" for t in targets for part in ast.walk(t)):
+            if any(isinstance(part, ast.Attribute) and part.attr == "state" for t in targets for part in ast.walk(t)):
                 movers.add(function.name)
     assert movers == {"__init__", "_fire"}
 

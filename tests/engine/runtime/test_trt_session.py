@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import BackendError
 from engine.runtime import gpu
-from engine.runtime.cuda import Stream
+from engine.runtime.trt_session import Stream
 from tests.bindings import Cuda, runtime
 
 
