@@ -48,6 +48,10 @@ def build(name: str, num_classes: int = 3, **options: Any) -> nn.Module:
     except ModuleNotFoundError as missing:
         raise BackendError("building a network needs PyTorch; install apexstream[train]") from missing
     try:
-        return network(num_classes, **options)
+        made: nn.Module = network(num_classes, **options)
     except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as wrong:
         raise ConfigError(f"{name} cannot be built with these options: {wrong}") from wrong
+    return made
+
+
+__all__ = ["ARCHITECTURES", "Architecture", "architecture", "build"]

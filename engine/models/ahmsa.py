@@ -106,8 +106,10 @@ class AhmsaNet(nn.Module):
             x = level(x.flatten(1, 2)).reshape(x.shape)
             if index < len(self.between):
                 x = self.between[index](x)
-        return self.norm(x.flatten(1))
+        out: Tensor = self.norm(x.flatten(1))
+        return out
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, side, side] -> [B, num_classes]."""
-        return self.head(self.features(maps))
+        out: Tensor = self.head(self.features(maps))
+        return out

@@ -48,7 +48,8 @@ class Committee(nn.Module):
         both = torch.cat((maps, torch.cat((u, maps[:, 1:].flip(3)), 1)))
 
         def folded(network: nn.Module) -> Tensor:
-            return network(both).unflatten(0, (2, -1)).mean(0)
+            found: Tensor = network(both)
+            return found.reshape(2, -1, found.shape[1]).mean(0)
 
         alone = torch.stack([folded(member) for member in self.members])
         return alone, None if self.kernel is None else folded(self.kernel)

@@ -126,7 +126,8 @@ class Retention(nn.Module):
         v = value.reshape(split)
         merged = (self._whole(q, k, v) if self.full else self._rows_then_columns(q, k, v)).flatten(3)
         enhanced = self.enhance(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.out(merged + enhanced)
+        out: Tensor = self.out(merged + enhanced)
+        return out
 
     def _turned(self, x: Tensor) -> Tensor:
         """Rotary embedding of [B, side, side, heads, size]: each adjacent pair of channels turned by its angle."""
@@ -163,7 +164,8 @@ class FeedForward(nn.Module):
         """[B, H, W, C] -> the same shape."""
         hidden = functional.gelu(self.widen(x))
         near = self.near(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.narrow(hidden + near)
+        out: Tensor = self.narrow(hidden + near)
+        return out
 
 
 class GlobalBlock(nn.Module):
@@ -181,7 +183,8 @@ class GlobalBlock(nn.Module):
         retain, widen = self.norms
         y = (x + self.place(x)).permute(0, 2, 3, 1)
         y = y + self.retention(retain(y))
-        return (y + self.forward_part(widen(y))).permute(0, 3, 1, 2)
+        out: Tensor = y + self.forward_part(widen(y))
+        return out.permute(0, 3, 1, 2)
 
 
 class GlobalBranch(nn.Module):
@@ -236,7 +239,8 @@ class ScaleFusion(nn.Module):
         opinions = torch.cat([judge(scale) for judge, scale in zip(self.judge, brought, strict=True)], 1)
         shares = torch.softmax(self.weigh(opinions), 1)
         total = (torch.stack(brought, 1) * shares[:, :, None]).sum(1)
-        return self.out(total)
+        out: Tensor = self.out(total)
+        return out
 
 
 class ChannelFusion(nn.Module):
@@ -252,7 +256,8 @@ class ChannelFusion(nn.Module):
         """[B, 16 w, h, h] and [B, 8 w, h, h] -> [B, 8 w, h, h]."""
         both = torch.cat((self.reduce(last), fused), 1)
         weights = self.weigh(both.mean((2, 3), keepdim=True)) + self.weigh(both.amax((2, 3), keepdim=True))
-        return self.reduce(both * weights)
+        out: Tensor = self.reduce(both * weights)
+        return out
 
 
 class HfaNet(nn.Module):
@@ -278,4 +283,5 @@ class HfaNet(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, side, side] -> [B, num_classes]."""
         scales = [torch.cat(pair, 1) for pair in zip(self.near(maps), self.far(maps), strict=True)]
-        return self.head(self.channels(scales[3], self.scales(scales)).mean((2, 3)))
+        out: Tensor = self.head(self.channels(scales[3], self.scales(scales)).mean((2, 3)))
+        return out

@@ -35,7 +35,8 @@ class Block(nn.Module):
         """Groups of tokens [B, groups, N, C] -> the same shape."""
         attend, widen = self.norms
         x = x + self.attention(attend(x))
-        return x + self.mlp(widen(x))
+        out: Tensor = x + self.mlp(widen(x))
+        return out
 
 
 class HTNet(nn.Module):
@@ -83,7 +84,8 @@ class HTNet(nn.Module):
             x = joined(level(grouped(x + self.scalars[index], groups)), groups)
             if index < len(self.between):
                 x = self.between[index](x)
-        return self.head(self.norm(x).mean((1, 2)))
+        out: Tensor = self.head(self.norm(x).mean((1, 2)))
+        return out
 
 
 def patches(maps: Tensor, patch: int) -> Tensor:

@@ -22,7 +22,8 @@ class SelfAttention(nn.Module):
         split = self.qkv(tokens).unflatten(-1, (3, self.heads, self.size))
         q, k, v = (part.transpose(-3, -2) for part in split.unbind(-3))
         scores = torch.softmax(q @ k.transpose(-1, -2) * self.size**-0.5, -1)
-        return self.out((scores @ v).transpose(-3, -2).flatten(-2))
+        out: Tensor = self.out((scores @ v).transpose(-3, -2).flatten(-2))
+        return out
 
 
 class Aggregation(nn.Module):
@@ -37,7 +38,8 @@ class Aggregation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, C] -> [B, h / 2, w / 2, out]."""
         mixed = self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        return self.pool(mixed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        pooled: Tensor = self.pool(mixed.permute(0, 3, 1, 2))
+        return pooled.permute(0, 2, 3, 1)
 
 
 def feed_forward(width: int, expansion: int) -> nn.Sequential:
