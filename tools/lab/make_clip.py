@@ -43,6 +43,29 @@ RENDERED_ONLY = {f.name for f in fields(ClipSpec)} - {f.name for f in fields(Int
 """Parameters without a meaning for --into."""
 
 
+ActionsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Which actions, separated by commas: brow_raise, brow_lower, smile, lip_depress, nose_wrinkle. All, but with "
+        "--into brow_raise,brow_lower: speech moves the rest of the face too. nose_wrinkle cannot be put into a video."
+    ),
+]
+MicroOption = Annotated[
+    str | None,
+    typer.Option(
+        help="LOW:HIGH peak motion of micro-expressions, px of the 128 px crop, each a hundredth of the distance of the "
+        "outer eye corners (with --into 3.5:5.5)."
+    ),
+]
+SecondsOption = Annotated[
+    float | None, typer.Option(help="Length of the clip: 20, or with --into all of the video; more of it is not used.")
+]
+SheetOption = Annotated[
+    Path | None,
+    typer.Option("--contact-sheet", help="Also write a PNG: onset, apex, difference; with --into what is put in."),
+]
+
+
 @app.command()
 def make(
     context: typer.Context,
@@ -51,20 +74,12 @@ def make(
     into: Annotated[
         Path | None, typer.Option(help="A video of a person to put expressions into, instead of rendering a photograph.")
     ] = None,
-    actions: Annotated[
-        str | None,
-        typer.Option(
-            help="Which actions, separated by commas: brow_raise, brow_lower, smile, lip_depress, nose_wrinkle. All, but with "
-            "--into brow_raise,brow_lower: speech moves the rest of the face too. nose_wrinkle cannot be put into a video."
-        ),
-    ] = None,
+    actions: ActionsOption = None,
     photo: Annotated[
         str, typer.Option(help="hopper, astronaut, or a face reshaped from them: hopper-1 ... astronaut-4.")
     ] = "hopper",
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 30.0,
-    seconds: Annotated[
-        float | None, typer.Option(help="Length of the clip: 20, or with --into all of the video; more of it is not used.")
-    ] = None,
+    seconds: SecondsOption = None,
     seed: Annotated[int, typer.Option(help="Of everything random; the same seed gives the same clip.")] = 0,
     start: Annotated[
         str, typer.Option("--preset", help="benchmark, harder, still_noisy (no expression) or clean (nothing else).")
@@ -73,13 +88,7 @@ def make(
     eye_px: Annotated[float | None, typer.Option(help="Distance of the eyes in the frame, pixels.")] = None,
     n_events: Annotated[int | None, typer.Option("--events", help="How many expressions (otherwise by --rate).")] = None,
     events_per_minute: Annotated[float | None, typer.Option("--rate", help="Expressions per minute.")] = None,
-    micro_px: Annotated[
-        str | None,
-        typer.Option(
-            help="LOW:HIGH peak motion of micro-expressions, px of the 128 px crop, each a hundredth of the distance of the "
-            "outer eye corners (with --into 3.5:5.5)."
-        ),
-    ] = None,
+    micro_px: MicroOption = None,
     macro_px: Annotated[str | None, typer.Option(help="LOW:HIGH peak motion of macro-expressions (with --into 7:10).")] = None,
     macro_fraction: Annotated[float | None, typer.Option(help="Share of macro-expressions, 0 to 1.")] = None,
     blinks_per_minute: Annotated[float | None, typer.Option("--blinks", help="Blinks per minute.")] = None,
@@ -96,10 +105,7 @@ def make(
     lossless: Annotated[bool, typer.Option("--lossless", help="Store every pixel exactly.")] = False,
     vfr: Annotated[float | None, typer.Option(help="Variable frame rate: relative spread of the intervals, up to 0.5.")] = None,
     renderer: Annotated[str | None, typer.Option(help="warp-a (Gaussian windows) or warp-b (thin plate).")] = None,
-    sheet: Annotated[
-        Path | None,
-        typer.Option("--contact-sheet", help="Also write a PNG: onset, apex, difference; with --into what is put in."),
-    ] = None,
+    sheet: SheetOption = None,
 ) -> None:
     """Make a clip of facial expressions with known truth: rendered from a public-domain photograph, or a video of a person.
 

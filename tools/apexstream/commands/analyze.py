@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,57 +13,15 @@ import typer
 
 from apexstream.commands import say, say_error, unexpected
 from apexstream.commands.fetch import have_face_model
+from apexstream.commands.options import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
 from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
-from engine.models import ARCHITECTURES
 from engine.text import plain
 
 if TYPE_CHECKING:
     from apexstream.pictures import FaceTrail
-    from engine.config import PipelineSettings
     from stream.recorded.analyze import Report
     from stream.settings import AnalysisSettings
-
-
-def one_of(words: Sequence[str]) -> Callable[[str | None], str | None]:
-    """The check of an option that takes one of words, or nothing; it raises BadParameter for another."""
-
-    def checked(word: str | None) -> str | None:
-        if word is not None and word not in words:
-            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
-        return word
-
-    return checked
-
-
-SENSITIVITIES = ("low", "normal", "high")
-SensitivityOption = Annotated[
-    str | None,
-    typer.Option(
-        "--sensitivity",
-        metavar="|".join(SENSITIVITIES),
-        callback=one_of(SENSITIVITIES),
-        help="How readily a motion is called an expression: low for few false alarms, high for few misses.",
-        show_default="normal",
-    ),
-]
-
-
-Network = Annotated[
-    str | None,
-    typer.Option(
-        "--network",
-        metavar="|".join(ARCHITECTURES),
-        callback=one_of(tuple(ARCHITECTURES)),
-        help="Whose shipped weights to use.",
-        show_default=next(iter(ARCHITECTURES)),
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option("--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False),
-]
-"""The options of every command that runs a network: at most one of them is given."""
 
 
 def analyze(
@@ -115,32 +73,6 @@ def analyze(
                 failed = True
     if failed:
         raise typer.Exit(1)
-
-
-def with_network(settings: PipelineSettings, network: str | None, weights: Path | None) -> PipelineSettings:
-    """The settings with the network that the command line names, if it does, in place of their own."""
-    if not network and not weights:
-        return settings
-    chosen = {"network": network, "weights": None} if network else {"weights": weights}
-    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update=chosen)})
-
-
-def with_sensitivity(settings: PipelineSettings, sensitivity: str | None) -> PipelineSettings:
-    """The settings with the sensitivity that the command line names, if it does, in place of their own."""
-    if sensitivity is None:
-        return settings
-    return settings.model_copy(update={"spotter": settings.spotter.model_copy(update={"sensitivity": sensitivity})})
-
-
-def with_engines(settings: PipelineSettings, folder: Path | None = None) -> PipelineSettings:
-    """The settings with a place for networks that TensorRT compiled, in the folder (default: the user's data folder), unless
-    they name one."""
-    if settings.recognizer.engine_cache is not None:
-        return settings
-    from platformdirs import user_data_path
-
-    place = (folder or user_data_path("apexstream")) / "engines"
-    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update={"engine_cache": place})})
 
 
 def _report_failure(video: Path, error: Exception, debug: bool) -> None:

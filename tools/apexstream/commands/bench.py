@@ -14,7 +14,7 @@ import typer
 
 from apexstream.commands import check_target, say
 from apexstream.commands.fetch import have_face_model
-from apexstream.commands.live import number_of_processes
+from apexstream.commands.options import number_of_processes
 from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
 
@@ -42,6 +42,12 @@ FULL = Plan(clip_s=60, stage_frames=600, watch_s=12, fast_s=8, latency_s=60, cou
 QUICK = Plan(clip_s=15, stage_frames=150, watch_s=4, fast_s=3, latency_s=12, counts=(2, 5))
 
 
+VideoOption = Annotated[
+    Path | None,
+    typer.Option("--video", metavar="FILE", exists=True, dir_okay=False, help="Analyse this video too.", show_default=False),
+]
+
+
 def bench(
     ctx: typer.Context,
     *,
@@ -50,12 +56,7 @@ def bench(
         str, typer.Option("--only", metavar=",".join(PARTS), help="Measure these alone.", show_default=False)
     ] = ",".join(PARTS),
     processes: Annotated[str, typer.Option("--processes", metavar="N", help="Of the live sources, as live takes it.")] = "auto",
-    video: Annotated[
-        Path | None,
-        typer.Option(
-            "--video", metavar="FILE", exists=True, dir_okay=False, help="Analyse this video too.", show_default=False
-        ),
-    ] = None,
+    video: VideoOption = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.", show_default=False)
     ] = None,

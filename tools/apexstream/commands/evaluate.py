@@ -18,6 +18,32 @@ if TYPE_CHECKING:
     from training.report import Assessment
 
 
+PrecisionOption = Annotated[
+    float,
+    typer.Option(
+        min=0.01,
+        max=0.99,
+        help="Share of the said answers that shall be right; what is `uncertain` is chosen for it on other subjects.",
+    ),
+]
+GroupsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="Leave out this many groups of subjects instead of each subject: for networks too slow for one fit a subject. "
+        "Labelled so everywhere; not comparable with published figures.",
+    ),
+]
+SelectOnTestOption = Annotated[
+    bool,
+    typer.Option(
+        "--select-on-test",
+        help="Show the leak: also give the figure of the epoch that is best on the very subject judged, as many papers do. "
+        "It stands beside the honest figure, labelled, and is not a valid score.",
+    ),
+]
+
+
 def evaluate(
     *,
     config: Annotated[Path, typer.Option(help="The recipe, a TOML file such as configs/train/ahmsa-3db.toml.")],
@@ -27,30 +53,9 @@ def evaluate(
         int, typer.Option(min=1, help="How many times, each with a seed of its own: the recipe's, then upwards.")
     ] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Folds at once, each on one thread.")] = 1,
-    precision: Annotated[
-        float,
-        typer.Option(
-            min=0.01,
-            max=0.99,
-            help="Share of the said answers that shall be right; what is `uncertain` is chosen for it on other subjects.",
-        ),
-    ] = 0.75,
-    groups: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Leave out this many groups of subjects instead of each subject: for networks too slow for one fit a subject. "
-            "Labelled so everywhere; not comparable with published figures.",
-        ),
-    ] = None,
-    select_on_test: Annotated[
-        bool,
-        typer.Option(
-            "--select-on-test",
-            help="Show the leak: also give the figure of the epoch that is best on the very subject judged, as many papers do. "
-            "It stands beside the honest figure, labelled, and is not a valid score.",
-        ),
-    ] = False,
+    precision: PrecisionOption = 0.75,
+    groups: GroupsOption = None,
+    select_on_test: SelectOnTestOption = False,
 ) -> None:
     """Judge a recipe on faces it never saw: each subject by networks fitted to all others, at the last epoch.
 

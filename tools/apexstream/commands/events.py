@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from apexstream.commands.analyze import one_of
+from apexstream.commands.options import one_of, valid_seq
 from engine.text import json_line, plain
 from stream.events.formats import FORMATS, Entry
-from stream.schema import LAST_SEQ
 
 if TYPE_CHECKING:
     from stream.events.query import Reader
@@ -42,13 +41,6 @@ def _timestamp(text: str | None) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no date or time; examples are 2026-01-31 and 2026-01-31T09:00Z") from error
-
-
-def valid_seq(seq: int | None) -> int | None:
-    """seq; raises BadParameter where it is larger than any event's."""
-    if seq is not None and seq > LAST_SEQ:
-        raise typer.BadParameter(f"{seq} is more than any event's number")
-    return seq
 
 
 VIEWS = ("table", "json")

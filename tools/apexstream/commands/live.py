@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from apexstream.commands import say
-from apexstream.commands.analyze import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
 from apexstream.commands.fetch import have_face_model
+from apexstream.commands.options import (
+    Network,
+    SensitivityOption,
+    Weights,
+    number_of_processes,
+    with_engines,
+    with_network,
+    with_sensitivity,
+)
 from apexstream.native_output import native_output_hidden
 from engine.text import plain_lines
 
@@ -36,28 +44,40 @@ def _check_address(listen: str | None) -> str | None:
     return listen
 
 
+SourcesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
+        "env:NAME: the value of that environment variable, as for an address with a password.",
+        show_default=False,
+    ),
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN),
+]
+ProcessesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
+        "fourth source on, at most one a core.",
+        show_default="auto",
+    ),
+]
+
+
 def live(
     ctx: typer.Context,
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
-            "env:NAME: the value of that environment variable, as for an address with a password.",
-            show_default=False,
-        ),
-    ] = None,
+    sources: SourcesArgument = None,
     *,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
     ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            "--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN
-        ),
-    ] = None,
+    listen: ListenOption = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="the user's data folder")
     ] = None,
@@ -75,16 +95,7 @@ def live(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
     ] = None,
-    processes: Annotated[
-        str | None,
-        typer.Option(
-            "--processes",
-            metavar="N",
-            help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
-            "fourth source on, at most one a core.",
-            show_default="auto",
-        ),
-    ] = None,
+    processes: ProcessesOption = None,
     network: Network = None,
     sensitivity: SensitivityOption = None,
     weights: Weights = None,
@@ -198,17 +209,6 @@ def with_server(
     if certificate is not None:
         given |= {"certificate": certificate, "key": key}
     return settings.model_copy(update={"server": settings.server.model_copy(update=given)})
-
-
-def number_of_processes(given: str) -> int | Literal["auto"]:
-    """The value of --processes. Raises BadParameter for anything but auto and a number from 0 to MAX_PROCESSES."""
-    from stream.settings import MAX_PROCESSES
-
-    if given == "auto":
-        return "auto"
-    if not (given.isascii() and given.isdecimal() and int(given) <= MAX_PROCESSES):
-        raise typer.BadParameter(f"--processes: {given!r} is neither auto nor a number from 0 to {MAX_PROCESSES}")
-    return int(given)
 
 
 def log_to_stderr(debug: bool) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apexstream.commands.events import valid_seq
+from apexstream.commands.options import valid_seq
 from engine.errors import InputError
 from engine.text import json_line, plain
 from stream.schema import LAST_SEQ

@@ -264,14 +264,3 @@ def test_real_video_without_a_face_exits_0(data_dir: Path, tmp_path: Path) -> No
     ended = run(data_dir / "media" / "no_face.mp4", "--out", tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "0 events in 95 frames" in ended.stdout
-
-
-def test_compiled_networks_lie_in_the_users_data_folder_unless_set_otherwise(tmp_path: Path) -> None:
-    from apexstream.commands.analyze import with_engines
-    from engine.config import PipelineSettings, RecognizerSettings
-
-    place = with_engines(PipelineSettings()).recognizer.engine_cache
-    assert place is not None and place.parts[-2:] == ("apexstream", "engines")
-    assert with_engines(PipelineSettings(), tmp_path).recognizer.engine_cache == tmp_path / "engines"
-    reported = PipelineSettings(recognizer=RecognizerSettings(engine_cache=tmp_path))
-    assert with_engines(reported) == reported

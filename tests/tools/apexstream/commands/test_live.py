@@ -15,7 +15,6 @@ from apexstream.cli import main
 from apexstream.commands.live import (
     DEFAULT_LISTEN,
     log_to_stderr,
-    number_of_processes,
     split_address,
     with_server,
     with_sources,
@@ -80,11 +79,6 @@ def test_the_command_line_overrides_the_settings(tmp_path: Path) -> None:
     assert with_server(settings, None, None, None, None) == settings
     with pytest.raises(typer.BadParameter, match="go together"):
         with_server(LiveSettings(server=ServerSettings()), None, None, tmp_path / "c.pem", None)
-
-
-@pytest.mark.parametrize(("given", "expected"), [("auto", "auto"), ("0", 0), ("4", 4)])
-def test_the_number_of_processes(given: str, expected: int | str) -> None:
-    assert number_of_processes(given) == expected
 
 
 @pytest.mark.parametrize(

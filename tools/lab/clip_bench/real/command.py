@@ -46,8 +46,8 @@ def real(
 
     Example: python -m lab.clip_bench real --clips my-clips --out runs/real --only 'anna_*' --workers 1
     """
-    from apexstream.commands.analyze import with_engines
     from apexstream.commands.fetch import have_face_model
+    from apexstream.commands.options import with_engines
     from stream.settings import load_analysis_settings
 
     chosen = read_clips(clips, only=only, split=split)

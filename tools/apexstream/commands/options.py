@@ -1,0 +1,98 @@
+"""Options and checks of options that several commands have, and what those options change in the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from engine.models import ARCHITECTURES
+from stream.schema import LAST_SEQ
+
+if TYPE_CHECKING:
+    from engine.config import PipelineSettings
+
+
+def one_of(words: Sequence[str]) -> Callable[[str | None], str | None]:
+    """The check of an option that takes one of words, or nothing; it raises BadParameter for another."""
+
+    def checked(word: str | None) -> str | None:
+        if word is not None and word not in words:
+            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
+        return word
+
+    return checked
+
+
+SENSITIVITIES = ("low", "normal", "high")
+SensitivityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sensitivity",
+        metavar="|".join(SENSITIVITIES),
+        callback=one_of(SENSITIVITIES),
+        help="How readily a motion is called an expression: low for few false alarms, high for few misses.",
+        show_default="normal",
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="|".join(ARCHITECTURES),
+        callback=one_of(tuple(ARCHITECTURES)),
+        help="Whose shipped weights to use.",
+        show_default=next(iter(ARCHITECTURES)),
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Exported network (.onnx) to use, its card beside it.", show_default=False),
+]
+"""--network and --weights: the options of every command that runs a network; at most one of them is given."""
+
+
+def with_network(settings: PipelineSettings, network: str | None, weights: Path | None) -> PipelineSettings:
+    """The settings with the network that the command line names, if it does, in place of their own."""
+    if not network and not weights:
+        return settings
+    chosen = {"network": network, "weights": None} if network else {"weights": weights}
+    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update=chosen)})
+
+
+def with_sensitivity(settings: PipelineSettings, sensitivity: str | None) -> PipelineSettings:
+    """The settings with the sensitivity that the command line names, if it does, in place of their own."""
+    if sensitivity is None:
+        return settings
+    return settings.model_copy(update={"spotter": settings.spotter.model_copy(update={"sensitivity": sensitivity})})
+
+
+def with_engines(settings: PipelineSettings, folder: Path | None = None) -> PipelineSettings:
+    """The settings with a place for networks that TensorRT compiled, in the folder (default: the user's data folder), unless
+    they name one."""
+    if settings.recognizer.engine_cache is not None:
+        return settings
+    from platformdirs import user_data_path
+
+    place = (folder or user_data_path("apexstream")) / "engines"
+    return settings.model_copy(update={"recognizer": settings.recognizer.model_copy(update={"engine_cache": place})})
+
+
+def valid_seq(seq: int | None) -> int | None:
+    """seq; raises BadParameter where it is larger than any event's."""
+    if seq is not None and seq > LAST_SEQ:
+        raise typer.BadParameter(f"{seq} is more than any event's number")
+    return seq
+
+
+def number_of_processes(given: str) -> int | Literal["auto"]:
+    """The value of --processes. Raises BadParameter for anything but auto and a number from 0 to MAX_PROCESSES."""
+    from stream.settings import MAX_PROCESSES
+
+    if given == "auto":
+        return "auto"
+    if not (given.isascii() and given.isdecimal() and int(given) <= MAX_PROCESSES):
+        raise typer.BadParameter(f"--processes: {given!r} is neither auto nor a number from 0 to {MAX_PROCESSES}")
+    return int(given)
