@@ -25,10 +25,11 @@ import cv2
 import numpy as np
 import typer
 
+from apexstream.bench.live_process import import_environment
 from engine.types import U8
+from tests.soak import ROOT
 from tests.soak.command import command_line
 
-ROOT = Path(__file__).resolve().parents[2]
 MODES = ("huge", "nonsense", "redirect", "endless", "long")
 """Pictures of 16,000 x 16,000; bytes that are no answer; an answer that leads to this machine's port 1; the head of a part, and
 a picture, without end."""
@@ -44,7 +45,9 @@ class Cameras:
     def __init__(self, videos: Sequence[Path]) -> None:
         self._lines: queue.Queue[str] = queue.Queue()
         command = [sys.executable, "-m", "tests.soak.cameras", *map(str, videos)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT, env=import_environment()
+        )
         self._reading = threading.Thread(target=self._read, name="cameras", daemon=True)
         self._reading.start()
         first = self._next(START_S)

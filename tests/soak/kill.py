@@ -27,15 +27,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from apexstream.bench.live_process import import_environment
 from engine.errors import OutputError
 from stream.messages import Decided
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from tests.events import decided
+from tests.soak import ROOT
 from tests.soak.command import Record, command_line, finish
 from tests.soak.recording_client import PATIENCE_S, RecordingClient, connected, examined, violations
 
-ROOT = Path(__file__).resolve().parents[2]
 BURST = 20
 
 
@@ -120,7 +121,9 @@ async def one_life(target: Target, run: int, client: RecordingClient | None, lif
     """Start a service and kill it life_s after the client received from it, or after its start where there is no client."""
     log = target.folder.parent / "service.log"
     with log.open("ab") as heard:
-        service = await asyncio.create_subprocess_exec(*target.command(run), cwd=ROOT, stdout=heard, stderr=heard)
+        service = await asyncio.create_subprocess_exec(
+            *target.command(run), cwd=ROOT, env=import_environment(), stdout=heard, stderr=heard
+        )
     try:
         if client is not None:
             await until_seen(client, service, log)

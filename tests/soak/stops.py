@@ -38,11 +38,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from apexstream.bench.live_process import import_environment
 from stream.shutdown import EXIT_INTERRUPTED
+from tests.soak import ROOT
 from tests.soak.cameras import HEAD, Server, jpeg_of, part
 from tests.soak.command import Record, command_line, finish, write_record
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 5.0
 GIVE_UP_S = 30.0
 PATTERN = "lavfi:testsrc=size=320x240:rate=30"
@@ -149,7 +150,9 @@ def stopped(state: State, chance: random.Random) -> Stop:
         command += ["--listen", "127.0.0.1:0", "--data", folder]
         asked = state.asked() if state.asked is not None else 0
         with log.open("wb") as errors:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=import_environment()
+            )
         assert process.stdout is not None
         try:
             answers = any(line.strip().startswith("stored") for line in process.stdout)

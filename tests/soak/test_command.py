@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -8,9 +11,22 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.soak import ROOT
 from tests.soak.command import command_line, finish, growth, spread, unmet
 
 SOAKS = ("attacks", "cameras", "endurance", "kill", "laps", "latency", "reconnect", "stops", "subscribers")
+
+
+def test_soaks_import_this_checkout_whatever_is_installed(tmp_path: Path) -> None:
+    for package in ("apexstream", "engine"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    script = "import tests.soak, apexstream, engine; print(apexstream.__file__, engine.__file__)"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}"}
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert found.split() == [f"{ROOT / 'tools/apexstream/__init__.py'}", f"{ROOT / 'engine/__init__.py'}"]
 
 
 def test_a_run_ends_with_its_record_and_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

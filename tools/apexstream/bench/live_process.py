@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,13 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 END_S = 30.0
+
+
+def import_environment() -> dict[str, str]:
+    """The environment of a process that is to import the very packages of this one, not those of another installation or of the
+    folder that it starts in."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class LiveProcess:
         command = [sys.executable, "-m", "apexstream", "live", *sources, *options]
         command += ["--listen", "127.0.0.1:0", "--data", str(data or self._folder.name)]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=import_environment())
         self.url = self._address()
         self._seen = psutil.Process(self._process.pid)
 

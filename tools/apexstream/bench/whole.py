@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from apexstream.bench.baseline import FoundEvent
+from apexstream.bench.live_process import import_environment
 from engine.errors import ApexError
 
 SAMPLE_S = 0.02
@@ -93,7 +94,7 @@ def run(command: Sequence[str]) -> Finished:
     """Run a program to its end, and measure it. Raises MeasurementError where it fails."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed, tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         began = time.monotonic()
-        process = psutil.Popen(list(command), stdout=printed, stderr=errors)
+        process = psutil.Popen(list(command), stdout=printed, stderr=errors, env=import_environment())
         peak = used = 0.0
         while process.poll() is None:
             with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):

@@ -1,15 +1,33 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from apexstream.bench.live_process import LiveProcess
+import apexstream
+import engine
+import stream
+from apexstream.bench.live_process import LiveProcess, import_environment
 from tests.live import PATIENCE_S
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
+
+
+def test_a_process_imports_the_packages_of_this_one_wherever_it_starts(tmp_path: Path) -> None:
+    for package in ("apexstream", "engine", "stream"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    command = [
+        sys.executable,
+        "-c",
+        "import apexstream, engine, stream; print(apexstream.__file__, engine.__file__, stream.__file__)",
+    ]
+    found = subprocess.run(command, cwd=tmp_path, env=import_environment(), capture_output=True, text=True, check=True).stdout
+    assert found.split() == [apexstream.__file__, engine.__file__, stream.__file__]
 
 
 def test_it_serves_until_it_is_ended() -> None:
