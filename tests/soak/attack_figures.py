@@ -67,7 +67,7 @@ def windows(found: Run) -> list[tuple[float, float]]:
     for attack in sorted(found.attacks, key=lambda one: one.began):
         stretches.append((free, attack.began))
         free = max(free, attack.ended)
-    stretches.append((free, found.samples[-1].at))
+    stretches.append((free, found.samples[-1].at if found.samples else free))
     return [(start, end) for start, end in stretches if end - start >= WINDOW_S]
 
 
@@ -82,10 +82,11 @@ def figures(found: Run) -> dict[str, Any]:
     """What is judged and recorded."""
     between = windows(found)
     free = [one for one in found.samples if any(start <= one.at <= end for start, end in between)]
-    last = found.samples[-1].at
+    last = found.samples[-1].at if found.samples else 0.0
     warm = last if found.round_s is None else found.round_s
     early = [one for one in free if warm <= one.at <= warm + COMPARED_S]
     late = [one for one in free if one.at >= last - COMPARED_S]
+    load = [one.load for one in found.samples]
     health = sorted(one.health_s for one in found.samples if one.health_s is not None)
     return {
         "attacks": {name: sum(one.name == name for one in found.attacks) for name in sorted({a.name for a in found.attacks})},
@@ -101,7 +102,7 @@ def figures(found: Run) -> dict[str, Any]:
             "worst_s": health[-1] if health else None,
         },
         "machine_before": _machine(found, -float("inf"), 0.0),
-        "load": {"median": median(one.load for one in found.samples), "worst": max(one.load for one in found.samples)},
+        "load": {"median": median(load) if load else None, "worst": max(load, default=None)},
         "log": {"bytes": len(found.log), "tracebacks": found.log.count("Traceback"), "escapes": found.log.count("\x1b")},
         "end_s": round(found.ended_s, 1),
     }
@@ -165,7 +166,7 @@ def _machine(found: Run, start: float, end: float) -> dict[str, Any]:
 
 
 def _growth(name: str, early: Sequence[Sample], late: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, Any]:
-    most = max(getattr(one, name) for one in samples)
+    most = max((getattr(one, name) for one in samples), default=None)
     if not early or not late:
         return {"start": None, "end": None, "growth": None, "most": most}
     start, end = (median(getattr(one, name) for one in part) for part in (early, late))

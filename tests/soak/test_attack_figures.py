@@ -14,7 +14,7 @@ def a_run(**changes: Any) -> Run:
     stored = [(20_000 + k, f"id-{k}") for k in range(1, 101)]
     sound = Run(
         samples=[a_sample(at) for at in range(-30, 600)],
-        attacks=[Attack("odd", float(at), at + 10.0, Outcome()) for at in range(0, 600, 20)],
+        attacks=[Attack("malformed", float(at), at + 10.0, Outcome()) for at in range(0, 600, 20)],
         round_s=100.0,
         stored=stored,
         clients=[list(stored) for _ in range(3)],
@@ -32,7 +32,7 @@ def test_a_sound_run_has_no_violations() -> None:
     assert violations(a_run()) == []
     of = figures(a_run())
     assert of["cameras"]["hopper"] == {"fps_before": 15.0, "fps_between": 15.0, "windows": 30, "worst": 1.0, "below": []}
-    assert of["events"]["clients"][0]["seen"] == 100 and of["attacks"] == {"odd": 30}
+    assert of["events"]["clients"][0]["seen"] == 100 and of["attacks"] == {"malformed": 30}
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,25 @@ def test_a_sound_run_has_no_violations() -> None:
         (lambda sound: sound.clients[0].reverse(), "client 1: 99 events out of order"),
         (lambda sound: sound.stored.append((20_101, "id-3")), "1 events are stored twice"),
         (lambda sound: sound.stored.append((20_102, "id-102")), "1 numbers are in no store"),
-        (lambda sound: sound.attacks[3].outcome.require("it was reported late", ok=False), "odd at 60 s: it was reported late"),
+        (
+            lambda sound: sound.attacks[3].outcome.require("it was reported late", ok=False),
+            "malformed at 60 s: it was reported late",
+        ),
     ],
 )
 def test_what_is_lost_or_comes_twice_is_reported(change: Any, sentence: str) -> None:
     found = a_run()
     change(found)
     assert sentence in violations(found)
+
+
+def test_a_run_that_ended_before_its_first_sample_has_figures_and_violations() -> None:
+    found = a_run(samples=[], attacks=[])
+    of = figures(found)
+    assert (of["load"], of["memory_mib"]["most"], of["healthz"]["asked"]) == ({"median": None, "worst": None}, None, 0)
+    assert violations(found) == [f"{photo}: nothing was analysed before the first attack" for photo in PHOTOS]
+    assert windows(Run()) == []
+    assert "no event was stored" in violations(Run())
 
 
 def test_what_is_held_and_how_it_answers_is_violations() -> None:
@@ -79,5 +91,9 @@ def test_a_camera_that_is_slow_outside_an_attack_is_reported_with_the_load() -> 
 
 
 def test_stretches_begin_when_the_last_of_overlapping_attacks_has_ended() -> None:
-    two = [Attack("odd", 0.0, 30.0, Outcome()), Attack("idle", 0.0, 5.0, Outcome()), Attack("odd", 38.0, 40.0, Outcome())]
+    two = [
+        Attack("malformed", 0.0, 30.0, Outcome()),
+        Attack("idle", 0.0, 5.0, Outcome()),
+        Attack("malformed", 38.0, 40.0, Outcome()),
+    ]
     assert windows(a_run(attacks=two))[:2] == [(30.0, 38.0), (40.0, 599.0)]
