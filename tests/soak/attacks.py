@@ -62,17 +62,17 @@ START_S = 120.0
 ATTACKS: dict[str, Callable[[Target, random.Random], Outcome]] = {
     "handshakes": client_attacks.handshakes,
     "idle": client_attacks.idle,
-    "bombs": client_attacks.costly_uploads,
+    "costly-uploads": client_attacks.costly_uploads,
     "open-close": client_attacks.open_close,
     "unread": client_attacks.unread,
     "guesses": client_attacks.guesses,
-    "odd": client_attacks.odd,
+    "malformed": client_attacks.malformed,
     "names": client_attacks.names,
-    "stopped": service_attacks.stopped,
-    "moved": service_attacks.moved,
-    "overwritten": service_attacks.overwritten,
-    "damaged": service_attacks.damaged,
-    "camera": service_attacks.camera,
+    "stopped": service_attacks.stop_process,
+    "moved": service_attacks.move_store,
+    "overwritten": service_attacks.overwrite_store,
+    "damaged": service_attacks.damage_row,
+    "camera": service_attacks.attack_by_camera,
 }
 STORE = ("moved", "overwritten", "damaged")
 """Attacks on the store's file, of which one at a time makes sense."""

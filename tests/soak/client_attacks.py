@@ -30,7 +30,7 @@ HANDSHAKES = 2400
 IDLE = 150
 UNREAD, UNREAD_MIB = 60, 150
 """Answers, and the most memory they may take: a page each, and what a connection with TLS needs."""
-BOMB_SCANS = 42_878
+COSTLY_SCANS = 42_878
 SIDE = 1280
 HOSTILE_NAMES = (
     "=HYPERLINK(1)",
@@ -42,7 +42,7 @@ HOSTILE_NAMES = (
     "",
     "\u202ename",
 )
-ODD_MESSAGES: tuple[str | bytes, ...] = (
+MALFORMED_MESSAGES: tuple[str | bytes, ...] = (
     "{",
     "[" * 100_000,
     "null",
@@ -54,7 +54,7 @@ ODD_MESSAGES: tuple[str | bytes, ...] = (
     '{"type": ["ping"]}',
     '{"type": "camera", "v": 1, "name": "me", "consent": true}',
 )
-ODD_PATHS = (
+MALFORMED_PATHS = (
     "/../../../etc/passwd",
     "/%2e%2e/%2e%2e/etc/passwd",
     "/api/events?since=-1",
@@ -110,7 +110,7 @@ def costly_uploads(target: Target, chance: random.Random) -> Outcome:
     for turn in range(6):
         try:
             with target.opened("/camera") as camera:
-                _offer(camera, f"bomb {turn}")
+                _offer(camera, f"costly {turn}")
                 for data in chance.sample(costly_pictures(), 2):
                     camera.send(struct.pack(">d", time.monotonic()) + data)
                     sent += 1
@@ -180,10 +180,10 @@ def guesses(target: Target, chance: random.Random) -> Outcome:
     return outcome
 
 
-def odd(target: Target, chance: random.Random) -> Outcome:
+def malformed(target: Target, chance: random.Random) -> Outcome:
     """Malformed messages and requests, and more messages than a client may send."""
     answers, outcome = Counter[str](), Outcome()
-    for message in chance.sample(ODD_MESSAGES, len(ODD_MESSAGES)):
+    for message in chance.sample(MALFORMED_MESSAGES, len(MALFORMED_MESSAGES)):
         with contextlib.suppress(OSError, InvalidHandshake):
             try:
                 with target.opened("/?type=status") as client:
@@ -191,7 +191,7 @@ def odd(target: Target, chance: random.Random) -> Outcome:
                     answers[next_message(client, "error").get("code", "none")] += 1
             except ConnectionClosed as closed:
                 answers[f"closed {closed.rcvd.code if closed.rcvd else None}"] += 1
-    for path in ODD_PATHS:
+    for path in MALFORMED_PATHS:
         answers[f"HTTP {target.ask(path, source=ATTACKER)[0]}"] += 1
     with contextlib.suppress(*CONNECTION_ERRORS), target.opened("/?type=removed") as client:
         for _ in range(2000):
@@ -223,7 +223,7 @@ def costly_pictures() -> list[bytes]:
     plain = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
     whole = cv2.imencode(".jpg", np.zeros((SIDE, SIDE, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     scan = whole[whole.rindex(b"\xff\xda") : -2]
-    endless = (whole[:-2] + scan * min(BOMB_SCANS, (500_000 - len(whole)) // len(scan))) + whole[-2:]
+    endless = (whole[:-2] + scan * min(COSTLY_SCANS, (500_000 - len(whole)) // len(scan))) + whole[-2:]
     lossless = plain.replace(b"\xff\xc0", b"\xff\xc3", 1)
     size = struct.pack(">HH", 48, 64)
     return [endless, lossless, plain.replace(size, struct.pack(">HH", 16_000, 16_000), 1)]

@@ -1,11 +1,11 @@
 """Breaks a live source again and again, and reports what that leaves behind.
 
-A real RTSP server is killed and started again, frozen, and its connections reset, stalled and stranded on their way, in turns.
-After each return the time to the next frame is measured; before and after, this process's threads, open handles and memory.
+A real RTSP server is killed and started again, frozen, and its connections reset, stalled and silently dropped on their way, in
+turns. After each return the time to the next frame is measured; before and after, this process's threads, handles and memory.
 
-Killed, frozen and stalled sources return once their loss has been noticed, and must show pictures within 5 s. A stranded one is
-back at once, yet its old connection is dead without a word: that is noticed only after the source's stall_s, so pictures must
-come within stall_s and 5 s. It is counted apart.
+Killed, frozen and stalled sources return once their loss has been noticed, and must show pictures within 5 s. After a silent
+drop the source is back at once, yet its old connection is dead without a word: that is noticed only after the source's stall_s,
+so pictures must come within stall_s and 5 s. It is counted apart.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ MOST_GROWTH = 0.05
 GIVE_UP_S = 60.0
 SETTLE_S = 30.0
 STEADY_FRAMES = 10
-UNNOTICED = "strand"
-FAULTS = ("kill", "reset", "freeze", "stall", UNNOTICED)
+SILENT_DROP = "silent-drop"
+FAULTS = ("kill", "reset", "freeze", "stall", SILENT_DROP)
 """In the order in which they take turns."""
 
 
@@ -83,13 +83,13 @@ class BreakableSource:
         return arrival
 
     def break_and_mend(self, how: str) -> Return:
-        """Break the source, wait until that is noticed, mend it, and wait for its frames; one stranded is back at once."""
+        """Break the source, wait until that is noticed, mend it, and wait for its frames; a silent drop needs no mending."""
         ways: dict[str, tuple[Callable[[], None], Callable[[], None] | None]] = {
             "kill": (self._server.kill, self._server.start),
             "reset": (self._proxy.reset, None),
             "freeze": (self._server.freeze, self._server.thaw),
             "stall": (self._proxy.stall, self._proxy.flow),
-            UNNOTICED: (self._proxy.strand, None),
+            SILENT_DROP: (self._proxy.drop_silently, None),
         }
         start_fault, end_fault = ways[how]
         self._lost, known = BoundedQueue(1, drop_oldest=True), self.capture.status.reconnects
@@ -99,7 +99,7 @@ class BreakableSource:
         noticed = time.monotonic()
         if end_fault is not None:
             end_fault()
-        returned = broken if how == UNNOTICED else time.monotonic()
+        returned = broken if how == SILENT_DROP else time.monotonic()
         arrival = self.frame()
         while self.capture.status.reconnects == known or arrival.arrived < max(noticed, returned):
             if time.monotonic() - returned > GIVE_UP_S:
@@ -151,8 +151,8 @@ def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: 
     """What is not within the limits, in sentences; stall_s is the source's."""
     before, after = held[0], held[-1]
     growth = after.memory_mib / before.memory_mib - 1
-    seen = max((each.seconds for each in returns if each.fault != UNNOTICED), default=0.0)
-    unseen = max((each.seconds for each in returns if each.fault == UNNOTICED), default=0.0)
+    seen = max((each.seconds for each in returns if each.fault != SILENT_DROP), default=0.0)
+    unseen = max((each.seconds for each in returns if each.fault == SILENT_DROP), default=0.0)
     allowed = f"stall_s and {LIMIT_S:g} s are allowed"
     checks = {
         f"frames came {seen:.1f} s after a return": seen < LIMIT_S,
@@ -166,7 +166,7 @@ def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: 
 
 def figures(returns: Sequence[Return]) -> dict[str, dict[str, float]]:
     """How long it took, by fault, and for all whose loss was noticed before the source's return."""
-    noticed = [each.seconds for each in returns if each.fault != UNNOTICED]
+    noticed = [each.seconds for each in returns if each.fault != SILENT_DROP]
     by_fault = {fault: spread([each.seconds for each in returns if each.fault == fault], 3) for fault in FAULTS}
     return {**by_fault, "all noticed": spread(noticed, 3)}
 

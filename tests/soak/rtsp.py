@@ -104,7 +104,7 @@ class TcpProxy:
         self._flowing = asyncio.Event()
         self._over = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._stranded: set[asyncio.StreamWriter] = set()
+        self._dropped: set[asyncio.StreamWriter] = set()
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self.port = 0
@@ -127,9 +127,9 @@ class TcpProxy:
         """Pass on again."""
         self._loop.call_soon_threadsafe(self._flowing.set)
 
-    def strand(self) -> None:
+    def drop_silently(self) -> None:
         """Pass nothing on any more between those connected now, without closing them; new connections work."""
-        self._loop.call_soon_threadsafe(lambda: self._stranded.update(self._writers))
+        self._loop.call_soon_threadsafe(lambda: self._dropped.update(self._writers))
 
     def reset(self) -> None:
         """Cut every connection with a TCP reset."""
@@ -175,13 +175,13 @@ class TcpProxy:
             for end in (writer, to_target):
                 end.close()
                 self._writers.discard(end)
-                self._stranded.discard(end)
+                self._dropped.discard(end)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
                 await self._flowing.wait()
-                if writer not in self._stranded:
+                if writer not in self._dropped:
                     writer.write(data)
                     await writer.drain()
         writer.close()

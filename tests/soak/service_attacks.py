@@ -37,7 +37,7 @@ NOTICED_WITHIN_S = 15.0
 LOADING_S = 60.0
 
 
-def stopped(target: Target, chance: random.Random) -> Outcome:
+def stop_process(target: Target, chance: random.Random) -> Outcome:
     """SIGSTOP for a process of sources; it goes on after a while, or is left until the service replaces it."""
     _, *members = target.service.pids
     if not members:
@@ -70,16 +70,16 @@ def stopped(target: Target, chance: random.Random) -> Outcome:
     return outcome
 
 
-def moved(target: Target, chance: random.Random) -> Outcome:
+def move_store(target: Target, chance: random.Random) -> Outcome:
     """The store's files are moved away while the service runs."""
     inode = (target.folder / FILE).stat().st_ino
     place = _new_folder(target, "moved")
     began = time.monotonic()
-    _move_store(target, place)
+    _move_files(target, place)
     return _recovered(target, Outcome(), inode, began)
 
 
-def overwritten(target: Target, chance: random.Random) -> Outcome:
+def overwrite_store(target: Target, chance: random.Random) -> Outcome:
     """The store's file is overwritten, then moved away as the service asks for; what it held is kept first, for the count."""
     path, place = target.folder / FILE, _new_folder(target, "overwritten")
     inode = path.stat().st_ino
@@ -95,11 +95,11 @@ def overwritten(target: Target, chance: random.Random) -> Outcome:
     outcome = Outcome({"noticed_s": seconds_since(began)})
     outcome.require(f"an overwritten store was not reported within {NOTICED_WITHIN_S:g} s", noticed)
     (gone := place / "garbage").mkdir()
-    _move_store(target, gone)
+    _move_files(target, gone)
     return _recovered(target, outcome, inode, time.monotonic())
 
 
-def damaged(target: Target, chance: random.Random) -> Outcome:
+def damage_row(target: Target, chance: random.Random) -> Outcome:
     """A row of the store is damaged, then asked for."""
     with closing(sqlite3.connect(target.folder / FILE, timeout=ANSWER_S)) as db, db:
         rows = db.execute("SELECT seq, body FROM events WHERE seq > ?", (target.filler,)).fetchall()
@@ -120,7 +120,7 @@ def damaged(target: Target, chance: random.Random) -> Outcome:
     return outcome
 
 
-def camera(target: Target, chance: random.Random) -> Outcome:
+def attack_by_camera(target: Target, chance: random.Random) -> Outcome:
     """The hostile network camera sends huge pictures, or what is no picture."""
     mode = chance.choice(MODES)
     try:
@@ -147,7 +147,7 @@ def _live(target: Target) -> bool:
     return all(target.status(name).get("state") == "live" for name in target.names)
 
 
-def _move_store(target: Target, place: Path) -> None:
+def _move_files(target: Target, place: Path) -> None:
     for name in (f"{FILE}{end}" for end in ("", "-wal", "-shm")):
         with contextlib.suppress(FileNotFoundError):
             (target.folder / name).rename(place / name)

@@ -37,8 +37,12 @@ WELL = Holdings(threads=3, system_threads=5, handles=20, memory_mib=100.0)
     [
         (Return("reset", 1.0), WELL, []),
         (Return("reset", 5.5), WELL, ["frames came 5.5 s after a return"]),
-        (Return("strand", 6.9), WELL, []),
-        (Return("strand", 7.5), WELL, ["frames came 7.5 s after a connection died unnoticed (stall_s and 5 s are allowed)"]),
+        (Return("silent-drop", 6.9), WELL, []),
+        (
+            Return("silent-drop", 7.5),
+            WELL,
+            ["frames came 7.5 s after a connection died unnoticed (stall_s and 5 s are allowed)"],
+        ),
         (Return("reset", 1.0), Holdings(4, 5, 20, 100.0), ["threads grew from 3 to 4"]),
         (Return("reset", 1.0), Holdings(3, 5, 21, 100.0), ["handles grew from 20 to 21"]),
         (Return("reset", 1.0), Holdings(3, 5, 20, 110.0), ["memory grew by 10.0%"]),
@@ -49,7 +53,7 @@ def test_what_leaks_or_lasts_too_long_is_reported(last: Return, after: Holdings,
 
 
 def test_a_loss_that_must_be_noticed_first_is_counted_apart() -> None:
-    assert set(FAULTS) == {"kill", "reset", "freeze", "stall", "strand"}
-    found = figures([Return("kill", 0.5), Return("strand", 3.0), Return("strand", 4.0)])
+    assert set(FAULTS) == {"kill", "reset", "freeze", "stall", "silent-drop"}
+    found = figures([Return("kill", 0.5), Return("silent-drop", 3.0), Return("silent-drop", 4.0)])
     assert found["all noticed"] == found["kill"] == {"count": 1, "p50": 0.5, "p95": 0.5, "worst": 0.5}
-    assert found["strand"]["worst"] == 4.0
+    assert found["silent-drop"]["worst"] == 4.0

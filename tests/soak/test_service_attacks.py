@@ -14,7 +14,7 @@ from stream.events.database import FILE
 from stream.events.store import Store
 from tests.soak.attack_target import Target
 from tests.soak.attacks import fill
-from tests.soak.service_attacks import damaged, refill, stopped
+from tests.soak.service_attacks import damage_row, refill, stop_process
 
 FILLER = 1200
 
@@ -41,5 +41,5 @@ def test_a_new_store_is_filled_with_the_made_up_events(target: Target) -> None:
 
 def test_without_events_or_processes_there_is_nothing_to_attack(target: Target) -> None:
     chance = random.Random(0)
-    assert damaged(target, chance).facts == {"rows": 0}
-    assert stopped(target, chance).facts == {"processes": 0}
+    assert damage_row(target, chance).facts == {"rows": 0}
+    assert stop_process(target, chance).facts == {"processes": 0}
