@@ -20,6 +20,8 @@ class Ring(Generic[T]):
     whose time hardly advances (12 s at 1000 frames/s fit)."""
 
     def __init__(self, seconds: float, most: int = 16384) -> None:
+        if seconds <= 0 or most < 1:
+            raise InputError(f"a ring needs a positive length and count, not {seconds} s and {most}")
         self.seconds = seconds
         self.most = most
         self._times: list[float] = []

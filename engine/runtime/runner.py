@@ -72,6 +72,10 @@ class FallbackRunner(Runner):
         self._over = False  # no backend is left: what ran last is closed
         self._use(self._opened())
 
+    def close(self) -> None:
+        """Gives the memory back of the backend that runs; one that was lost is closed already."""
+        self._runner.close()
+
     def _run(self, maps: F32) -> F32:
         while not self._over:
             try:

@@ -71,6 +71,12 @@ def test_time_that_does_not_go_on_is_refused_and_nothing_is_taken(t: float) -> N
     assert list(ring) == ["a"]
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 1), (-1.0, 1), (1.0, 0)])
+def test_a_length_or_count_that_is_not_positive_is_refused(seconds: float, most: int) -> None:
+    with pytest.raises(InputError, match="needs a positive length"):
+        Ring(seconds, most)
+
+
 def test_after_a_gap_nothing_from_before_it_is_found() -> None:
     ring, times = filled([0.1] * 10)
     ring.clear()

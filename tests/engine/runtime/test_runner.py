@@ -100,6 +100,17 @@ def test_a_call_that_fails_is_answered_by_the_next_that_opens(caplog: pytest.Log
     assert list(runner.notes) == [note] and caplog.messages == [note]
 
 
+def test_closing_closes_the_backend_that_runs() -> None:
+    first, second = Failing("tensorrt", answers=1), Failing("cuda", answers=1)
+    runner = FallbackRunner([("tensorrt", lambda: first), ("cuda", lambda: second)])
+    runner(MAPS)
+    assert not first.closed
+    runner(MAPS)
+    assert first.closed and not second.closed
+    runner.close()
+    assert second.closed
+
+
 def test_one_failure_after_the_other_goes_down_the_chain() -> None:
     last = Failing("ort", answers=1)
     runner = FallbackRunner(
