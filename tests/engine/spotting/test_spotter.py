@@ -195,6 +195,13 @@ def test_every_state_is_reached_and_left() -> None:
     assert {trigger for _, trigger in TABLE} == set(Trigger)
 
 
+def test_every_action_of_the_table_is_a_method_and_none_is_unused() -> None:
+    methods = dict(inspect.getmembers(Spotter, inspect.isfunction))
+    actions = {name for name, method in methods.items() if [*inspect.signature(method).parameters] == ["self", "now"]}
+    assert {action.__name__ for _, action in TABLE.values()} == actions
+    assert all(methods[action.__name__] is action for _, action in TABLE.values())
+
+
 def test_only_the_table_changes_the_state() -> None:
     tree = ast.parse(inspect.getsource(Spotter))
     movers = set()

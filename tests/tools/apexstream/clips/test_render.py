@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from apexstream.clips.plan import frame_times
+from apexstream.clips.portrait import OVERSAMPLE, portrait
 from apexstream.clips.render import Scene, render_frames
 from apexstream.clips.spec import ClipSpec, preset
 from engine.types import F64
@@ -124,3 +125,9 @@ def test_noise_has_its_strength_and_differs_from_frame_to_frame() -> None:
 def test_any_frame_size(size: tuple[int, int]) -> None:
     scene = Scene(replace(SMALL, size=size, duration_s=4.0, n_events=1, eye_px=0.25 * min(size)))
     assert scene.frame(0).shape == (size[1], size[0], 3)
+
+
+def test_the_face_of_a_spec_is_its_photograph() -> None:
+    face = Scene(replace(SMALL, photo="astronaut-2")).face
+    assert face.eye_distance == pytest.approx(SMALL.eye_px * OVERSAMPLE)
+    assert np.array_equal(face.texture, portrait("astronaut-2", SMALL.eye_px).texture)
