@@ -39,7 +39,7 @@ GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
 UNSURE_S = 0.2  # after a break the face is watched for so long before a motion is taken to begin: it may have before
 COUNTS = ("frames", "frames_with_face", "repeated", "gaps", "provisional", "final", "truncated")
-MOST_ACTIVITIES = 4096  # that wait for a call of `activities`
+MAX_ACTIVITIES = 4096  # that wait for a call of `activities`
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Pipeline:
         self._counts = dict.fromkeys(COUNTS, 0)
         self._ids: set[int] = set()
         self._ordinals: dict[int, int] = {}  # the next span's, of faces that left
-        self._activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
+        self._activities: deque[Activity] = deque(maxlen=MAX_ACTIVITIES)
         self._acted: Counter[ActivityKind] = Counter()
 
     @classmethod
@@ -246,8 +246,8 @@ class Pipeline:
         return events
 
     def _answer_for(self, state: _FaceState, onset: Mark, apex: Mark) -> _Answer:
-        """The answer for an onset and apex of one face, and what it stands on; the last one is not worked out again, unless it
-        was worked out so early that the apex has got more crops since."""
+        """The answer for an onset and apex of one face, and what it stands on; the last one is not computed again, unless it
+        was computed so early that the apex has got more crops since."""
         resting, moved = _nearest(state, onset), _nearest(state, apex)
         after = state.ring.between(apex.t - APEX_REACH_S, apex.t + APEX_REACH_S) or [moved]
         known = state.last

@@ -56,9 +56,9 @@ def try_opening(weights: Path | None) -> None:
         return
     check_graph(weights)
     command = [sys.executable, "-P", "-c", _SCRIPT, str(weights), str(CPU_S), str(MEMORY_BYTES)]
-    quiet = subprocess.DEVNULL
+    devnull = subprocess.DEVNULL
     try:
-        tried = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False)
+        tried = subprocess.run(command, stdin=devnull, stdout=devnull, stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False)
         refused = tried.returncode < 0 or any(word in tried.stderr for word in OUT_OF_MEMORY)
     except subprocess.TimeoutExpired:
         refused = True

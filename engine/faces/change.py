@@ -29,10 +29,10 @@ _WIDER, _HIGHER = 1.3, 0.8  # of a part's box, in widths of the part: a lid move
 _STIFF = 50.0  # grey levels squared: where a part has no more slope than grain has, it is not shifted
 _FAINT = 4.0  # grey levels of contrast under which a part shows nothing but grain
 
-_PLAIN = 0.12  # a change below this is grain: the head's motion need not be worked out
+_PLAIN = 0.12  # a change below this is grain: the head's motion need not be computed
 _HEAD_CELLS = 32  # along a side of the square around the face in which the head's motion is sought,
 _HEAD_MARGIN = 6  # and cells around it, as far as it may move
-_HEAD_STEPS = 2  # times the motion is worked out again
+_HEAD_STEPS = 2  # times the motion is computed again
 _HEAD_SIDE = _HEAD_CELLS + 2 * _HEAD_MARGIN
 _HEAD_STIFF = np.diag([200, 200, 17_000, 17_000]).astype(np.float32)  # what a motion costs: none is seen where texture is none
 _HEAD_START = complex(1, 1) * (_HEAD_CELLS - 1) / 2
@@ -107,7 +107,7 @@ class _HeadSnapshot:
         low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
         self._middle = complex(*((low + high) / 2).tolist())
         self._cell = max(float((high - low).max()) / _HEAD_CELLS, 1e-3)
-        self._turn, self._move = 1 + 0j, 0j  # as last worked out: the next frame's is near
+        self._turn, self._move = 1 + 0j, 0j  # as last computed: the next frame's is near
         around = self._coarse(grey)
         across = 0.5 * (around[_INNER, _RIGHT] - around[_INNER, _LEFT])
         down = 0.5 * (around[_RIGHT, _INNER] - around[_LEFT, _INNER])

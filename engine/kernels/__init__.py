@@ -1,10 +1,10 @@
 """Inner loops of the registration in machine code, which numba compiles once and keeps on disk.
 
-    heads       the robust fit of the head's motion         twin: registration.head.fit_by_numpy
-    patches     patches found again in another picture      twin: registration.patches.Patches.find_by_opencv
-    sampling    a picture through an affine map             twins: registration.warp.sample_by_opencv, shrink_by_opencv
+    heads       the robust fit of the head's motion         equivalent: registration.head.fit_by_numpy
+    patches     patches found again in another picture      equivalent: registration.patches.Patches.find_by_opencv
+    sampling    a picture through an affine map             equivalents: registration.warp.sample_by_opencv, shrink_by_opencv
 
-`machine_code` is None where numba is missing; the twins answer then, in more than twice the time.
+`machine_code` is None where numba is missing; the equivalents answer then, in more than twice the time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The robust fit of the head's motion, in machine code. Twin: `engine.registration.head.fit_by_numpy`."""
+"""The robust fit of the head's motion, in machine code. Equivalent: `engine.registration.head.fit_by_numpy`."""
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 # ruff: noqa: PLR0917

@@ -1,8 +1,8 @@
 """Patches of a reference picture found again in another one (Lucas and Kanade 1981), in machine code.
 
 The steps are those of OpenCV's pyramidal tracker (Bouguet 2001) on its finest level, stopping rules and all. What depends on
-the reference alone, the patches' pixels and slopes, is worked out once and not for every picture.
-Twin: `engine.registration.patches.Patches.find_by_opencv`.
+the reference alone, the patches' pixels and slopes, is computed once and not for every picture.
+Equivalent: `engine.registration.patches.Patches.find_by_opencv`.
 
 Pictures lie in a frame of FRAME pixels. A patch of SIDE x SIDE pixels has rows of WIDE, so that they are whole SIMD registers:
 the slopes behind its own pixels are 0, and so is what these add to any sum.

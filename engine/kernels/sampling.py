@@ -1,4 +1,6 @@
-"""A picture through an affine map, in machine code. Twins: `engine.registration.warp.sample_by_opencv`, `shrink_by_opencv`.
+"""A picture through an affine map, in machine code.
+
+Equivalents: `engine.registration.warp.sample_by_opencv`, `shrink_by_opencv`.
 
 One row of the result after the other, in three loops that LLVM turns into SIMD: where its pixels lie and their weights, the
 four by four pixels around each place (four to a word), and their weighted sum.

@@ -1,7 +1,7 @@
 """MediaPipe's face models run directly by LiteRT.
 
 The same three networks, fed and read as MediaPipe's face landmarker does it (google-ai-edge/mediapipe,
-tasks/cc/vision/face_landmarker; its twin here is `engine.mesh.tasks`), without its graph around them: no tracker to be
+tasks/cc/vision/face_landmarker; its equivalent here is `engine.mesh.tasks`), without its graph around them: no tracker to be
 restarted when a face is searched for elsewhere, no smoothing over time, one set of models for all faces.
 
 The detector (BlazeFace, Bazarevsky et al. 2019, arXiv 1907.05047) answers for 896 anchors on two grids of a 128 px view; the

@@ -19,7 +19,7 @@ from engine.mesh.view import rgb_window
 from engine.types import F32, U8, Frame
 
 _WINDOW_PX = 480  # a window twice as long is shrunk
-_MOST_FACES = 32
+_MAX_FACES = 32
 
 
 class TasksModels:
@@ -31,7 +31,7 @@ class TasksModels:
     backend = "mediapipe"
 
     def __init__(self, model: bytes) -> None:
-        self._one, self._all = _landmarker(model, "IMAGE", 1), _landmarker(model, "IMAGE", _MOST_FACES)
+        self._one, self._all = _landmarker(model, "IMAGE", 1), _landmarker(model, "IMAGE", _MAX_FACES)
 
     def detect(self, picture: U8) -> list[Region]:
         """Regions of the faces in a picture [H, W, 3] RGB, in its pixels."""

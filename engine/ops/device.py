@@ -64,7 +64,7 @@ def _cuda() -> str | None:
     return None
 
 
-def home() -> torch.device:
+def current_device() -> torch.device:
     """Where the kernels' arrays live: the current GPU, or the CPU where kernels are interpreted."""
     import torch
 
@@ -93,7 +93,7 @@ def _failures() -> tuple[type[Exception], ...]:
     return tuple(kinds)
 
 
-def chosen(tensor: torch.Tensor) -> AbstractContextManager[object]:
+def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
     """Within this, kernels start on the device that holds the tensor."""
     import torch
 

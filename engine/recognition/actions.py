@@ -71,7 +71,7 @@ more than .15."""
 
 _STRANGE, _KNOWN, _UPPER = -0.5, 0.6, 1.5  # logistic weights: intercept, per unit of margin, per share of the upper face
 _ENDING, _MOUTHED = 4.0, 4.0  # per unit of `Actions.ending` and `.articulation`
-_MOST, _MOST_MOUTHED = 5.0, 1.0  # greater margins, or more articulation, count no more
+_MAX_MARGIN, _MAX_MOUTHED = 5.0, 1.0  # greater margins, or more articulation, count no more
 _UPPER_REGIONS = [k for k, name in enumerate(REGION_NAMES) if not name.startswith(("lip", "upper_lip", "lower_lip", "chin"))]
 _CORNERS = [k for k, name in enumerate(REGION_NAMES) if name.startswith("lip_corner")]
 _NOISE_PX = 0.3
@@ -151,7 +151,7 @@ def facial_actions(onset: Sequence[Crop], apex: Sequence[Crop]) -> Actions | Non
     mouthed += rise("jawOpen") - sizes["jaw_dropped"] + fall("jawOpen")
     ending = max(-sum(changes), 0.0)
     change, largest = max(map(abs, changes + held)), float(lengths.max())
-    return Actions(sizes, float(upper), change, largest, ending, min(mouthed, _MOST_MOUTHED))
+    return Actions(sizes, float(upper), change, largest, ending, min(mouthed, _MAX_MOUTHED))
 
 
 def fuse(probabilities: Mapping[str, float], intensity: float, actions: Actions | None) -> Fused:
@@ -182,7 +182,7 @@ def _weigh(logits: F64, actions: Actions) -> tuple[dict[str, float], float]:
     """The probabilities of logits [3], and how likely the motion is none of the classes."""
     odds = np.exp(logits - logits.max())
     low, high = np.sort(logits)[-2:]
-    known = _KNOWN * min(high - low, _MOST) + _UPPER * actions.upper
+    known = _KNOWN * min(high - low, _MAX_MARGIN) + _UPPER * actions.upper
     strange = _STRANGE + _ENDING * actions.ending + _MOUTHED * actions.articulation
     return dict(zip(CLASSES, (odds / odds.sum()).tolist(), strict=True)), float(1 / (1 + np.exp(known - strange)))
 

@@ -1,4 +1,6 @@
-"""From onset and apex crops to a network's input, one moment at a time on the CPU. Twin: `engine.recognition.flowmap_gpu`.
+"""From onset and apex crops to a network's input, one moment at a time on the CPU.
+
+GPU equivalent: `engine.recognition.flowmap_gpu`.
 
     crops -> mean picture of onset and of apex -> brightness matched -> TV-L1 flow -> the head's motion taken out
           -> (u, v, strain) on 28 x 28 cells, the whole map -> the cells that the network takes (`engine.geometry.INPUTS`)

@@ -1,6 +1,8 @@
-"""From crops to a network's input, many moments of many streams at once on the GPU. Twin: `engine.recognition.flowmap`.
+"""From crops to a network's input, many moments of many streams at once on the GPU.
 
-The same steps, each beside its twin of the same name: brightness matched, flow, the head's motion taken out, strain, the map of
+CPU equivalent: `engine.recognition.flowmap`.
+
+The same steps, each named as its CPU equivalent: brightness matched, flow, the head's motion taken out, strain, the map of
 28 x 28 cells, the cells that the network takes. What goes to the device are the crops and the mesh's points; the rest is
 arithmetic on tensors there, in float64 where the fit needs it, and nothing comes back in between.
 """
@@ -57,7 +59,7 @@ def network_inputs(kind: str, before: Tensor, after: Tensor, landmarks: F32, *, 
     if choose(backend, gpu.refusal()) != "gpu":
         return _maps_of(before, after, landmarks, grid, partial(tvl1_batch, backend=backend))
     with device.translated(f"Preparing {len(before)} maps"):
-        return _maps_of(before.to(device.home()), after.to(device.home()), landmarks, grid, gpu.solve_batch)
+        return _maps_of(before.to(device.current_device()), after.to(device.current_device()), landmarks, grid, gpu.solve_batch)
 
 
 def from_arrays(kind: str, before: F32, after: F32, landmarks: F32) -> FlowMaps:
@@ -77,7 +79,7 @@ def _maps_of(before: Tensor, after: Tensor, landmarks: F32, grid: F32, solve: Ca
 
 
 def explained(before: Tensor, after: Tensor, flow: Tensor) -> Tensor:
-    """How well flows [N, 2, H, W] explain the change between pictures [N, H, W]: [N]; twin: likeness.explained."""
+    """How well flows [N, 2, H, W] explain the change between pictures [N, H, W]: [N]; CPU equivalent: likeness.explained."""
     height, width = flow.shape[2:]
     rows, columns = (torch.arange(length, device=flow.device, dtype=torch.float32) for length in (height, width))
     x, y = (columns + flow[:, 0]) * (2 / (width - 1)) - 1, (rows[:, None] + flow[:, 1]) * (2 / (height - 1)) - 1
@@ -90,13 +92,13 @@ def explained(before: Tensor, after: Tensor, flow: Tensor) -> Tensor:
 
 
 def _patches(pictures: Tensor) -> Tensor:
-    """Means [N, P] of the patches of pictures [N, H, W]; twin: likeness._patches."""
+    """Means [N, P] of the patches of pictures [N, H, W]; CPU equivalent: likeness._patches."""
     clear = pictures[:, None, PATCH_STEP // 2 : -1, PATCH_STEP // 2 : -1]
     return torch.nn.functional.avg_pool2d(clear, PATCH_SIDE, stride=PATCH_STEP).flatten(1)
 
 
 def like(pictures: Tensor, models: Tensor) -> Tensor:
-    """Pictures [N, H, W] with the brightness and contrast of the models; twin: likeness.like."""
+    """Pictures [N, H, W] with the brightness and contrast of the models; CPU equivalent: likeness.like."""
     window = _on(pictures, face_window(pictures.shape[1], pictures.shape[2]))
     window = window / window.sum()
     mean_p, mean_m = (_over(p * window) for p in (pictures, models))
@@ -106,7 +108,7 @@ def like(pictures: Tensor, models: Tensor) -> Tensor:
 
 
 def take_out_head(flow: Tensor, landmarks: Tensor) -> Tensor:
-    """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; twin: residual.take_out_head."""
+    """Flows [N, 2, 128, 128] less the head's motion, meshes [N, 478, 3]; CPU equivalent: residual.take_out_head."""
     points = landmarks[:, TRACKED].double()
     level = points[:, HEAD, 2].mean(1, keepdim=True)
     smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(flow, (4, 4, 4, 4), mode="reflect"), 9, stride=1)
@@ -122,7 +124,7 @@ def take_out_head(flow: Tensor, landmarks: Tensor) -> Tensor:
 
 
 def _design(points: Tensor, depth: Tensor) -> Tensor:
-    """[N, P, 2, 6] at crop points [N, P, 2] of depth [N, P]; twin: head.head_design."""
+    """[N, P, 2, 6] at crop points [N, P, 2] of depth [N, P]; CPU equivalent: head.head_design."""
     x, y = (points + (MARGIN - (CANVAS - 1) / 2)).unbind(-1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     across = torch.stack([x, -y, one, zero, depth, zero], -1)
@@ -130,7 +132,7 @@ def _design(points: Tensor, depth: Tensor) -> Tensor:
 
 
 def _fitted(design: Tensor, moved: Tensor, trust: Tensor, finest: float = 0.1) -> Tensor:
-    """The terms [N, 6] of the robust fit of moved [N, P, 2]; twin: head.fit_head."""
+    """The terms [N, 6] of the robust fit of moved [N, P, 2]; CPU equivalent: head.fit_head."""
     flat, target, weight = design.flatten(1, 2), moved.flatten(1), trust
     ridge, silent = torch.as_tensor(RIDGE, device=design.device), trust[:, HEAD] <= 0
     terms = torch.zeros((len(design), 6, 1), dtype=design.dtype, device=design.device)
@@ -145,7 +147,7 @@ def _fitted(design: Tensor, moved: Tensor, trust: Tensor, finest: float = 0.1) -
 
 
 def relief(landmarks: Tensor) -> Tensor:
-    """Depth at every crop pixel [N, 128, 128] from meshes [N, 478, 3]; twin: residual.relief."""
+    """Depth at every crop pixel [N, 128, 128] from meshes [N, 478, 3]; CPU equivalent: residual.relief."""
     column, row = landmarks[..., :2].round().long().clamp(0, CROP_SIDE - 1).unbind(-1)
     number = torch.arange(len(landmarks), device=landmarks.device)[:, None].expand_as(row)
     sums = torch.zeros((2, len(landmarks), CROP_SIDE, CROP_SIDE), device=landmarks.device)  # of weights, of depths
@@ -157,7 +159,7 @@ def relief(landmarks: Tensor) -> Tensor:
 
 
 def whole_maps(flow: Tensor) -> Tensor:
-    """Flows [N, 2, H, W] -> maps [N, 3, 28, 28]; twin: flowmap.whole_map."""
+    """Flows [N, 2, H, W] -> maps [N, 3, 28, 28]; CPU equivalent: flowmap.whole_map."""
     rows, columns = (_on(flow, _averaging(length)) for length in flow.shape[2:])
     cells = rows @ torch.cat([flow, strain_batch(flow)[:, None]], 1) @ columns.T
     low, high = cells.amin((2, 3), keepdim=True), cells.amax((2, 3), keepdim=True)
@@ -166,7 +168,10 @@ def whole_maps(flow: Tensor) -> Tensor:
 
 
 def sample(maps: Tensor, grid: Tensor) -> Tensor:
-    """Maps [N, C, H, W] read bilinearly at positions [N, h, w, 2] of (x, y) in cells -> [N, C, h, w]; twin: flowmap.sample."""
+    """Maps [N, C, H, W] read bilinearly at positions [N, h, w, 2] of (x, y) in cells -> [N, C, h, w].
+
+    CPU equivalent: flowmap.sample.
+    """
     height, width = maps.shape[2:]
     last = torch.tensor([width - 1, height - 1], device=maps.device, dtype=grid.dtype)
     scaled = torch.minimum(grid.clamp_min(0), last) * (2 / last) - 1

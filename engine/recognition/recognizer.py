@@ -53,7 +53,7 @@ class Moment(NamedTuple):
 AT_ONCE = 64
 """Moments that go to the GPU together; each takes some 6 MB there."""
 
-MOST_TURNED = 1 / 3
+MAX_TURNED = 1 / 3
 """Units of turn (`Crop.turn`) per pixel of the largest regional motion from which on a change is called the head's: a turn
 leaves 1.5 px a unit at most (`engine.spotting.motion.HeadMotionRegression`), and an expression is more than twice that."""
 
@@ -244,4 +244,4 @@ def _turned(moment: Moment) -> bool:
     """Whether the head turned so far that the change may be its own."""
     first, last = moment.onset[-1], moment.apex[0]
     turn, motion = last.turn - first.turn, last.motion - first.motion
-    return float(np.hypot(turn[0], turn[1])) > MOST_TURNED * float(np.hypot(motion[:, 0], motion[:, 1]).max())
+    return float(np.hypot(turn[0], turn[1])) > MAX_TURNED * float(np.hypot(motion[:, 0], motion[:, 1]).max())

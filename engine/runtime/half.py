@@ -1,7 +1,7 @@
 """What TensorRT is given: the network folded, and in half precision where that is asked for.
 
-Folded: whatever depends on parameters alone is worked out beforehand, so that plain layers of plain parameters are left. Half
-precision: TensorRT 11 computes in the types that the ONNX graph names, so here is where it is decided. Matrix products and
+Constant-folded: whatever depends on parameters alone is computed beforehand, so that plain layers of plain parameters are left.
+Half precision: TensorRT 11 computes in the types that the ONNX graph names, so here is where it is decided. Matrix products and
 convolutions take 16 bits; norms, softmax, sums and the kernel machine, whose distances are small differences of large numbers,
 stay in 32. Whether what comes out is close enough is for `engine.runtime.trt` to decide, by answers.
 """
@@ -28,7 +28,7 @@ PREPARATION = 1
 """To be counted up where `prepared` gives something else than before: engines of before are then compiled again."""
 
 KEPT = "kernel."
-"""What the names of parameters begin with that stay in 32 bits, with all that is worked out of them alone."""
+"""What the names of parameters begin with that stay in 32 bits, with all that is computed from them alone."""
 
 
 def prepared(weights: Path, *, half: bool) -> bytes:
@@ -51,7 +51,7 @@ def prepared(weights: Path, *, half: bool) -> bytes:
 
 
 def _kept(graph: GraphProto) -> set[str]:
-    """Names of the parameters that stay wide, and of what is worked out of parameters with one of these among them."""
+    """Names of the parameters that stay wide, and of what is computed from parameters with one of these among them."""
     fixed = {value.name for value in graph.initializer} | {""}
     kept = {name for name in fixed if name.startswith(KEPT)}
     for node in graph.node:

@@ -63,7 +63,7 @@ def cuda_refusal() -> str | None:
 
 
 def folded(weights: Path) -> bytes:
-    """The network of a file as ONNX, with everything that depends on parameters alone worked out. Raises WeightsError."""
+    """The network of a file as ONNX, with everything that depends on parameters alone constant-folded. Raises WeightsError."""
     import onnxruntime  # type: ignore[import-untyped]
 
     check_graph(weights)

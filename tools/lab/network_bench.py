@@ -99,7 +99,7 @@ def _session(weights: Path, *, threads: int = 1, spinning: bool = True, fixed: b
 
 def _in_8_bits(weights: Path, scratch: Path) -> Path:
     """The network with 8-bit weights and activations in its products, scaled at run time; what depends on parameters alone is
-    worked out first, since only stored weights are rounded."""
+    computed first, since only stored weights are rounded."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
 
     folded, rounded = scratch / "folded.onnx", scratch / "rounded.onnx"

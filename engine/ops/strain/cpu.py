@@ -1,4 +1,4 @@
-"""Optical strain on the CPU, vectorised. Twin: reference.magnitude."""
+"""Optical strain on the CPU, vectorised. Equivalent: reference.magnitude."""
 
 from __future__ import annotations
 

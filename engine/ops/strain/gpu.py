@@ -1,4 +1,4 @@
-"""Optical strain on the GPU, many flows in one launch. Twin: reference.magnitude."""
+"""Optical strain on the GPU, many flows in one launch. CPU equivalent: reference.magnitude."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def magnitude(flow: F32) -> F32:
     with device.translated(f"Strain of {flow.shape}"):
         import torch
 
-        there = torch.from_numpy(np.array(flow[None])).to(device.home())
+        there = torch.from_numpy(np.array(flow[None])).to(device.current_device())
         return np.asarray(magnitude_batch(there)[0].cpu().numpy(), np.float32)
 
 
@@ -37,7 +37,7 @@ def magnitude_batch(flow: torch.Tensor) -> torch.Tensor:
     from engine.ops.strain import triton_kernels as kernels
 
     number, _, height, width = flow.shape
-    with device.translated(f"Strain of {tuple(flow.shape)}"), device.chosen(flow):
+    with device.translated(f"Strain of {tuple(flow.shape)}"), device.on_device_of(flow):
         out = torch.empty((number, height, width), dtype=torch.float32, device=flow.device)
         blocks = -(-height * width // BLOCK)
         kernels.magnitude[(number * blocks,)](flow.contiguous(), out, height, width, blocks, BLOCK, enable_fp_fusion=True)

@@ -1,4 +1,4 @@
-"""Optical strain as the formula reads, one pixel at a time. Twin: cpu.magnitude."""
+"""Optical strain as the formula reads, one pixel at a time. Equivalent: cpu.magnitude."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import triton.language as tl
 
 @triton.jit(do_not_specialize=["height", "width", "blocks"])
 def magnitude(flow, out, height, width, blocks, BLOCK: tl.constexpr):
-    """Strain [N, H, W] of flows [N, 2, H, W], grid N * blocks, `blocks` of them a flow; twin: reference.magnitude."""
+    """Strain [N, H, W] of flows [N, 2, H, W], grid N * blocks, `blocks` of them a flow; CPU equivalent: reference.magnitude."""
     cells = height.to(tl.int64) * width
     number = tl.program_id(0) // blocks
     at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)

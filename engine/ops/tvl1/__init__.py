@@ -79,7 +79,7 @@ def _on_tensors(fixed: torch.Tensor, moving: torch.Tensor, chosen: Chosen) -> to
 
     if chosen == "gpu":
         try:
-            where = fixed.device if fixed.is_cuda else device.home()
+            where = fixed.device if fixed.is_cuda else device.current_device()
             return gpu.solve_batch(fixed.to(where, torch.float32), moving.to(where, torch.float32))
         except BackendError as error:
             chosen = _fall_back(error)

@@ -44,7 +44,7 @@ def clamped(y, height):
 
 @part(FAST)
 def blur(pictures, weights):
-    """[N, H, W] -> the same, convolved with the weights [2 * reach + 1] along y and x. Twin: reference.smooth."""
+    """[N, H, W] -> the same, convolved with the weights [2 * reach + 1] along y and x. Equivalent: reference.smooth."""
     count, height, width = pictures.shape
     reach = len(weights) // 2
     out = np.empty_like(pictures)
@@ -69,7 +69,7 @@ def blur(pictures, weights):
 
 @part(FAST)
 def slopes(picture):
-    """[H, W] -> [2, H, W] along x and y. Twin: reference.derivatives."""
+    """[H, W] -> [2, H, W] along x and y. Equivalent: reference.derivatives."""
     height, width = picture.shape
     out = np.empty((2, height, width), np.float32)
     padded = np.empty(width + 4, np.float32)
@@ -111,7 +111,7 @@ def resampling(before, after):
 
 @part(FAST)
 def resized(pictures, height, width):
-    """[N, h, w] -> [N, height, width]. Twin: reference.resize."""
+    """[N, h, w] -> [N, height, width]. Equivalent: reference.resize."""
     count, before_height, before_width = pictures.shape
     rows, down = resampling(before_height, height)
     columns, across = resampling(before_width, width)
@@ -131,7 +131,7 @@ def resized(pictures, height, width):
 
 @part(FAST)
 def enlarged(flow, height, width):
-    """A flow [2, h, w] for a picture of another size, its lengths in that one's pixels. Twin: reference.enlarge."""
+    """A flow [2, h, w] for a picture of another size, its lengths in that one's pixels. Equivalent: reference.enlarge."""
     _, before_height, before_width = flow.shape
     if before_height == height and before_width == width:
         return flow
@@ -162,7 +162,7 @@ def interleaved(picture):
 
 @intrinsic
 def sample(context, picture, place, stride, weights, out, at):
-    """out[at : at + 4] = the interleaved picture between 4 x 4 pixels, the first at `place`. Twin: reference.sample.
+    """out[at : at + 4] = the interleaved picture between 4 x 4 pixels, the first at `place`. Equivalent: reference.sample.
 
     weights are four along x and four along y. In LLVM's own vectors, because it finds none in the loop over the four values.
     """
@@ -208,7 +208,7 @@ def locate_row(cells, start, y, height, places, weights, inside):
 
 @part(FAST)
 def expand(fixed, slope, moving, cells):
-    """The linear brightness around the flow: constant part, gradient, -1 / |gradient|^2. Twin: reference.expand."""
+    """The linear brightness around the flow: constant part, gradient, -1 / |gradient|^2. Equivalent: reference.expand."""
     height, width = fixed.shape
     places, weights = np.empty(width, np.uintp), np.empty((8, width), np.float32)
     inside, samples = np.empty(width, np.float32), np.empty(4 * width, np.float32)
@@ -286,7 +286,7 @@ def iterate(cells, height, stride, bound, tau, rate):
 
 @part(FAST)
 def median(cells, height, width):
-    """Median over 3 x 3 pixels of both parts of the flow, from columns sorted first. Twin: reference.median."""
+    """Median over 3 x 3 pixels of both parts of the flow, from columns sorted first. Equivalent: reference.median."""
     out = np.empty((2, height, width), np.float32)
     low, middle, high = np.empty(width + 2, np.float32), np.empty(width + 2, np.float32), np.empty(width + 2, np.float32)
     for n in range(2):
@@ -320,7 +320,7 @@ def take(cells, flow):
 
 @part(FAST)
 def level(fixed, moving, flow, warps, iterations, side, bound, tau, rate, settled):
-    """One level of the pyramid: warp, solve, warp again from the better flow [2, H, W]. Twin: reference._level."""
+    """One level of the pyramid: warp, solve, warp again from the better flow [2, H, W]. Equivalent: reference._level."""
     height, width = fixed.shape
     slope, around = slopes(fixed), interleaved(moving)
     cells = np.zeros((10, (height + 1) * (width + 1)), np.float32)

@@ -21,7 +21,7 @@ def refusal() -> str | None:
 
 
 def solve(fixed: F32, moving: F32, method: Method = METHOD, start: F32 | None = None) -> F32:
-    """[H, W] float32 in 0..255, twice -> [2, H, W] float32 (u, v) in pixels. Twin: reference.solve.
+    """[H, W] float32 in 0..255, twice -> [2, H, W] float32 (u, v) in pixels. Equivalent: reference.solve.
 
     start is a flow near the sought one, if one is known. Raises BackendError where numba cannot be used.
     """

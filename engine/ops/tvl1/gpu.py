@@ -1,4 +1,4 @@
-"""TV-L1 on the GPU, many pairs at once. Twin: reference.solve.
+"""TV-L1 on the GPU, many pairs at once. CPU equivalent: reference.solve.
 
 A batch of one size has its buffers and, on a real GPU, its CUDA graph: the some twenty launches of a whole batch are one. Both
 are kept for the sizes used last. A caller takes a batch's buffers out of the store while it uses them, so two callers never
@@ -22,9 +22,9 @@ from engine.types import F32
 if TYPE_CHECKING:
     import torch
 
-MOST_PIXELS = 1 << 23
+MAX_PIXELS = 1 << 23
 """Pixels of a batch that run at once (512 pairs of 128 x 128, 0.9 GB); more are taken in turns."""
-MOST_PAIRS = 4096
+MAX_PAIRS = 4096
 """Likewise, for small pictures: a grid's second side ends at 65535."""
 KEPT = 8
 """Batches whose buffers are kept."""
@@ -44,7 +44,7 @@ def solve_arrays(fixed: F32, moving: F32, method: Method = METHOD) -> F32:
     with device.translated(f"TV-L1 of {fixed.shape}"):
         import torch
 
-        there = device.home()
+        there = device.current_device()
         flow = solve_batch(torch.from_numpy(fixed).to(there), torch.from_numpy(moving).to(there), method)
         return np.asarray(flow.cpu().numpy(), np.float32)
 
@@ -57,7 +57,7 @@ def solve_batch(fixed: torch.Tensor, moving: torch.Tensor, method: Method = METH
     import torch
 
     with device.translated(f"TV-L1 of {tuple(fixed.shape)}"):
-        at_once = min(MOST_PAIRS, max(1, MOST_PIXELS // (fixed.shape[1] * fixed.shape[2])))
+        at_once = min(MAX_PAIRS, max(1, MAX_PIXELS // (fixed.shape[1] * fixed.shape[2])))
         flows = [_run(f, m, method) for f, m in zip(torch.split(fixed, at_once), torch.split(moving, at_once), strict=True)]
         return flows[0] if len(flows) == 1 else torch.cat(flows)
 

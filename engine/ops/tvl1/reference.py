@@ -1,4 +1,4 @@
-"""TV-L1 optical flow as the papers give it, in plain numpy, to be read beside them. Twin: cpu.solve.
+"""TV-L1 optical flow as the papers give it, in plain numpy, to be read beside them. Equivalent: cpu.solve.
 
 The flow w = (u, v) minimizes the total variation of u and v plus lambda times the brightness that it leaves unexplained,
 

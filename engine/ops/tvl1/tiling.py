@@ -11,7 +11,7 @@ REFILL = 3
 """What a tile's loads and stores cost beside its iterations, in iterations; an estimate."""
 START = 5
 """What one more launch costs, in iterations of one tile; an estimate."""
-MOST_ACROSS = 2048
+MAX_ACROSS = 2048
 """Tiles in a row that are tried; enough for the longest side."""
 
 
@@ -48,7 +48,7 @@ def tile(height: int, width: int, iterations: int, median: bool, cells: int = CE
     found = [
         option
         for launches in range(1, iterations + 1)
-        for across in range(1, min(width, MOST_ACROSS) + 1)
+        for across in range(1, min(width, MAX_ACROSS) + 1)
         if (option := _cut((height, width), _spread(iterations, launches), across, median, cells))
     ]
     return min(found, key=_cost)

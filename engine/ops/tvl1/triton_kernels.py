@@ -25,7 +25,7 @@ A = tl.constexpr(CUBIC)
 def smooth(source, target, weights, height, width, REACH: tl.constexpr, BLOCK: tl.constexpr):
     """Pictures [M, H, W] convolved with weights [2 * REACH + 1] along y and x; grid (blocks of H * W, M).
 
-    Twin: reference.smooth.
+    CPU equivalent: reference.smooth.
     """
     cells = height.to(tl.int64) * width
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -46,7 +46,7 @@ def smooth(source, target, weights, height, width, REACH: tl.constexpr, BLOCK: t
 def descend(pictures, slopes, following, height, width, next_height, next_width, SHRINK: tl.constexpr, BLOCK: tl.constexpr):
     """Derivatives [M, 2, H, W] of pictures [M, H, W] and, with SHRINK, the next level [M, h, w]; grid (blocks of H * W, M).
 
-    Twins: reference.derivatives and reference.resize.
+    CPU equivalents: reference.derivatives and reference.resize.
     """
     cells = height.to(tl.int64) * width
     number = tl.program_id(1)
@@ -223,7 +223,7 @@ def _middle(a, b, c):
 
 @triton.jit
 def _expand(pictures, slopes, u, v, x, y, pair, pairs, height, width, here):
-    """The linear brightness around the flow: constant part and gradient; twin: reference.expand."""
+    """The linear brightness around the flow: constant part and gradient; CPU equivalent: reference.expand."""
     cells = height.to(tl.int64) * width
     at = y * width + x
     px, py = x + u, y + v
@@ -259,7 +259,9 @@ def _covering(at, length, cells):
 
 @triton.jit
 def _cubic(first, second, third, px, py, height, width, COUNT: tl.constexpr):
-    """Cubic interpolation (Keys) of COUNT pictures [H, W] at places (x, y), the border repeated; twin: reference.sample.
+    """Cubic interpolation (Keys) of COUNT pictures [H, W] at places (x, y), the border repeated.
+
+    CPU equivalent: reference.sample.
 
     The rows are a loop: all the reads at once would not fit into the registers.
     """
@@ -295,7 +297,10 @@ def _within(place, length):
 
 @triton.jit
 def _keys(fraction):
-    """Weights of the pixels at -1, 0, 1 and 2 from a place's floor, `fraction` before the place; twin: reference.keys."""
+    """Weights of the pixels at -1, 0, 1 and 2 from a place's floor, `fraction` before the place.
+
+    CPU equivalent: reference.keys.
+    """
     rest = 1.0 - fraction
     before, last = A * fraction * rest * rest, A * rest * fraction * fraction
     here = ((A + 2) * fraction - (A + 3)) * fraction * fraction + 1.0

@@ -61,7 +61,7 @@ def test_an_old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("kernels")
 def test_kernels_run_where_device_home_says() -> None:
     assert device.refusal() is None
-    assert device.home().type == ("cpu" if device.interpreted() else "cuda")
+    assert device.current_device().type == ("cpu" if device.interpreted() else "cuda")
 
 
 def test_running_out_of_memory_is_reported_in_one_sentence() -> None:

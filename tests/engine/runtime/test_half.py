@@ -49,7 +49,7 @@ def test_parameters_are_stored_in_the_width_in_which_they_are_used(tmp_path: Pat
 
 @pytest.mark.parametrize("half", [False, True])
 def test_only_plain_layers_are_left(half: bool) -> None:
-    """What TensorRT's parser is not known to take: other domains, sequences, shapes worked out of parameters."""
+    """What TensorRT's parser is not known to take: other domains, sequences, shapes computed from parameters."""
     model = onnx.load_model_from_string(prepared(default_weights(), half=half))
     assert [domain.domain for domain in model.opset_import] == [""]
     assert not {"CastLike", "Expand", "Range", "Where", "Less", "Tile", "SplitToSequence"} & {

@@ -33,7 +33,7 @@ def test_the_same_as_the_formula(shape: tuple[int, int]) -> None:
 def test_many_flows_in_one_launch_and_arrays_that_are_not_contiguous() -> None:
     torch = pytest.importorskip("torch")
     several = flows(3, 2, 20, 44)
-    there = torch.from_numpy(several).to(device.home())
+    there = torch.from_numpy(several).to(device.current_device())
     for view in (there, there[:, :, ::2, 1::3], there.transpose(2, 3), there.flip(1)):
         found = gpu.magnitude_batch(view).cpu().numpy()
         wanted = np.stack([cpu.magnitude(np.ascontiguousarray(flow)) for flow in view.cpu().numpy()])

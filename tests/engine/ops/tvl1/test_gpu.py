@@ -31,7 +31,7 @@ FACES_MEAN, FACES_MAX = 1e-5, 5e-3
 def solved(fixed: F32, moving: F32, method: Method = FULL, cells: int = CELLS) -> F32:
     """[N, H, W] twice -> [N, 2, H, W] through a batch whose tiles hold `cells` pixels."""
     torch = pytest.importorskip("torch")
-    there = device.home()
+    there = device.current_device()
     batch = gpu.Batch(fixed.shape, method, there, cells)
     return np.asarray(batch(torch.from_numpy(fixed).to(there), torch.from_numpy(moving).to(there)).cpu().numpy())
 
@@ -92,7 +92,7 @@ def test_a_face_through_the_whole_pyramid() -> None:
 def test_a_pair_is_the_same_alone_and_in_a_batch_of_any_length() -> None:
     import torch
 
-    fixed, moving = (torch.from_numpy(p).to(device.home()) for p in noise(2, 3, 11, 18))
+    fixed, moving = (torch.from_numpy(p).to(device.current_device()) for p in noise(2, 3, 11, 18))
     together = gpu.solve_batch(fixed, moving, SHORT)
     assert together.shape == (3, 2, 11, 18)
     for number in range(3):
@@ -104,9 +104,9 @@ def test_a_pair_is_the_same_alone_and_in_a_batch_of_any_length() -> None:
 def test_more_than_fits_at_once_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    fixed, moving = (torch.from_numpy(p).to(device.home()) for p in noise(2, 3, 6, 5))
+    fixed, moving = (torch.from_numpy(p).to(device.current_device()) for p in noise(2, 3, 6, 5))
     at_once = gpu.solve_batch(fixed, moving, SHORT)
-    monkeypatch.setattr(gpu, "MOST_PIXELS", 60)
+    monkeypatch.setattr(gpu, "MAX_PIXELS", 60)
     torch.testing.assert_close(gpu.solve_batch(fixed, moving, SHORT), at_once, rtol=0, atol=0)
 
 
