@@ -1,1 +1,1 @@
-"""Everything with a file, a thread or a clock in it: sources, writers, drivers."""
+"""The live service and the analysis of recorded videos: everything with files, network connections, threads or clocks."""

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from engine.errors import InputError, SourceError
-from stream import protocol as wire
+from stream import protocol
 from stream.backoff import Backoff
 from stream.protocol import Subscribe
 from stream.schema import read_message
@@ -120,7 +120,7 @@ async def _messages(
     remote: Remote, address: str, place: Place, subscription: Subscribe
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The messages of one connection. Raises _LostError at its end, SourceError where connecting again would not help."""
-    connection = await _connect(remote, address, wire.query(place.seq, subscription))
+    connection = await _connect(remote, address, protocol.query(place.seq, subscription))
     try:
         while True:
             message = await _receive(connection, remote.silence_s)
@@ -136,7 +136,7 @@ async def _connect(remote: Remote, address: str, query: str) -> ClientConnection
     try:
         return await connect(
             f"{address}?{query}" if query else address,
-            subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
+            subprotocols=[Subprotocol(protocol.SUBPROTOCOL)],
             additional_headers={"Authorization": f"Bearer {remote.token}"} if remote.token else None,
             ssl=(remote.tls or True) if address.startswith("wss:") else None,
             open_timeout=OPEN_S,

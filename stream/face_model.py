@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -15,6 +14,7 @@ from typing import IO
 
 from engine.errors import InputError, OutputError, SourceError, WeightsError
 from engine.mesh import bundle
+from stream.files import replacing
 
 Progress = Callable[[int, int], None]
 """Called with the number of bytes read and of all bytes."""
@@ -90,11 +90,9 @@ def _install(content: bytes, origin: str) -> Path:
     path = bundle.place().path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            temporary = Path(folder, path.name)
+        with replacing(path) as temporary:
             temporary.write_bytes(content)
             temporary.chmod(0o644)
-            temporary.replace(path)
     except OSError as error:
         if _is_installed(path):  # by another process in the meantime
             return path

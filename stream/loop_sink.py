@@ -10,14 +10,15 @@ from typing import Any
 
 from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
-from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Decided, Preview, Signal, SourceStatus, WantedPreview
 
 
 class LoopSink:
     """Passes everything to the event loop, in order, without waiting for it.
 
-    On the loop on_status is called with each status and on_removed with each stream that was removed. wish returns, on any
-    thread, the preview that clients ask for. When the loop is behind, only the newest preview of a stream is passed on.
+    On the loop on_status is called with each status and on_removed with each stream that was removed; on any thread
+    wanted_preview returns the preview that clients ask for. When the loop is behind, only the newest preview of a stream is
+    passed on.
     """
 
     def __init__(
@@ -28,22 +29,21 @@ class LoopSink:
         *,
         on_status: Callable[[SourceStatus], None],
         on_removed: Callable[[str], None],
-        wish: Callable[[str], PreviewWish | None],
+        wanted_preview: Callable[[str], WantedPreview | None],
     ) -> None:
         self._loop, self._hub, self._evidence = loop, hub, evidence
-        self._on_status, self._on_removed, self._wish = on_status, on_removed, wish
+        self._on_status, self._on_removed, self._wanted_preview = on_status, on_removed, wanted_preview
         self._lock = threading.Lock()  # guards _previews
         self._previews: dict[str, Preview] = {}  # by stream, the newest that waits for the loop
 
     def decided(self, events: Sequence[Decided]) -> None:
         """Events of one stream, in the order they were decided; their evidence is kept before they are sent."""
         for decided in events:
-            evidence = decided.event.evidence
-            if evidence is not None:
-                self._evidence.put(decided.event.id, evidence)
+            event = decided.event
+            if event.evidence is not None:
+                self._evidence.put(event.id, event.evidence)
             # the event without its evidence: thousands of events may wait to be stored
-            posted = decided if evidence is None else decided.without_evidence(kept=True)
-            call_on_loop(self._loop, self._hub.post, posted)
+            call_on_loop(self._loop, self._hub.post, decided.without_evidence(kept=event.id in self._evidence))
 
     def status(self, status: SourceStatus) -> None:
         """A source's status."""
@@ -69,9 +69,9 @@ class LoopSink:
         """A stream was removed."""
         call_on_loop(self._loop, self._on_removed, stream)
 
-    def preview_wish(self, stream: str) -> PreviewWish | None:
+    def wanted_preview(self, stream: str) -> WantedPreview | None:
         """The preview of a stream that clients ask for now."""
-        return self._wish(stream)
+        return self._wanted_preview(stream)
 
     def _post_preview(self, stream: str) -> None:
         with self._lock:

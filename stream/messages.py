@@ -98,7 +98,7 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class PreviewWish:
+class WantedPreview:
     """The largest width and the highest rate of previews that clients ask for of a stream."""
 
     width: int
@@ -109,7 +109,7 @@ class Sink(Protocol):
     """The receiver of what worker and capture threads produce; every method may be called from any thread and never blocks."""
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events of one stream with their evidence, in the order they were decided."""
+        """Events of one stream, in the order they were decided; evidence comes with the first event it belongs to, once."""
 
     def status(self, status: SourceStatus) -> None:
         """A source's state, when it changed and once a second."""
@@ -126,5 +126,5 @@ class Sink(Protocol):
     def removed(self, stream: str) -> None:
         """A stream (a browser's camera) was removed."""
 
-    def preview_wish(self, stream: str) -> PreviewWish | None:
+    def wanted_preview(self, stream: str) -> WantedPreview | None:
         """The preview of a stream that clients ask for now; None where none does."""

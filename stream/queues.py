@@ -22,15 +22,17 @@ class ClosedError(Exception):
 
 
 class BoundedQueue(Generic[T]):
-    """At most capacity items, 1 or more, wait, of at most max_bytes together by size_of; a single item may always wait.
+    """At most capacity items wait, of at most max_bytes together by size_of; a single item may always wait.
 
     When full, put drops the oldest items (drop_oldest, for live video) or blocks until there is room (for files). Items are
-    never None, which is what `get` returns at the end.
+    never None, which is what `get` returns at the end. Raises ValueError for a capacity below 1.
     """
 
     def __init__(
         self, capacity: int, *, drop_oldest: bool = False, max_bytes: int = 0, size_of: Callable[[T], int] = lambda item: 0
     ) -> None:
+        if capacity < 1:
+            raise ValueError(f"a queue has room for one item at least, not {capacity}")
         self._capacity, self._drop_oldest, self._max_bytes, self._size_of = capacity, drop_oldest, max_bytes, size_of
         self._changed = threading.Condition()  # guards all fields below
         self._items: deque[T] = deque()

@@ -27,7 +27,7 @@ from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.loop_sink import LoopSink, call_on_loop
-from stream.messages import PreviewWish, SourceStatus
+from stream.messages import SourceStatus, WantedPreview
 from stream.permissions import warn_if_open
 from stream.process import freeze_loaded, opencv_on_one_thread
 from stream.protocol import Message
@@ -121,7 +121,12 @@ class Service:
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # even if nobody awaits it
         sink = LoopSink(
-            loop, self.hub, self.evidence, on_status=self._on_status, on_removed=self._on_removed, wish=self._preview_wish
+            loop,
+            self.hub,
+            self.evidence,
+            on_status=self._on_status,
+            on_removed=self._on_removed,
+            wanted_preview=self._wanted_preview,
         )
         self.session = create_session(self.settings, sink, processed=self.metrics.processed, make=self._make)
         self.server = Server(
@@ -197,8 +202,8 @@ class Service:
         log.info("%s: removed", stream)
         self.hub.remove(stream)
 
-    def _preview_wish(self, stream: str) -> PreviewWish | None:
-        return self.server.preview_wish(stream)
+    def _wanted_preview(self, stream: str) -> WantedPreview | None:
+        return self.server.wanted_preview(stream)
 
     def _sent(self, message: Message) -> None:
         if message.type == "expression":

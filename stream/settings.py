@@ -1,6 +1,6 @@
-"""Settings of the live service (its sources, server, store, and the pipeline from frame to event) and of recorded videos.
+"""Settings of the live service: its sources, server, store, and the pipeline from frame to event.
 
-The service's settings file is TOML; everything but the sources may be omitted:
+Their file is TOML; everything but the sources may be omitted:
 
     queued_frames, evidence_events, processes
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
@@ -131,20 +131,6 @@ class LiveSettings(Settings):
         return self
 
 
-class ReadingSettings(Settings):
-    """Reading a file: the table [reading]."""
-
-    decode_threads: int = Field(default=0, ge=0, le=64, description="threads of the decoder; 0: by the size of the picture")
-    queued_frames: int = Field(default=8, ge=1, le=256, description="decoded frames that may wait for each stage")
-
-
-class AnalysisSettings(Settings):
-    """All settings of `analyze`."""
-
-    pipeline: PipelineSettings = PipelineSettings()
-    reading: ReadingSettings = ReadingSettings()
-
-
 def load_live_settings(path: Path | None) -> LiveSettings:
     """Settings from a TOML file; without one the defaults, no source among them.
 
@@ -161,22 +147,6 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     if settings.server.token is not None or any(source.holds_a_secret for source in settings.sources):
         warn_if_open(path)
     return settings
-
-
-def load_analysis_settings(path: Path | None) -> AnalysisSettings:
-    """Settings from a TOML file: the pipeline's tables and [reading], each optional; defaults without a file.
-
-    Raises ConfigError that names the key and what was expected.
-    """
-    if path is None:
-        return AnalysisSettings()
-    content = read_toml(path)
-    try:
-        return AnalysisSettings.model_validate({"reading": content.pop("reading", {}), "pipeline": content})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])).removeprefix("pipeline.")
-        raise ConfigError(f"{path}: {key}: {first['msg'].lower()}") from error
 
 
 def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, ...]:
@@ -214,7 +184,7 @@ def _sentence(fault: ErrorDetails) -> str:
     """What is wrong with which setting, named as in the settings file."""
     path = fault["loc"][1:] if fault["loc"][:1] == ("pipeline",) else fault["loc"]
     of_source = len(path) > 1 and path[0] == "sources"
-    table = f"source {int(path[1]) + 1}" if of_source else str(path[0]) if len(path) > 1 else ""
+    table = _ordinal(int(path[1])) if of_source else str(path[0]) if len(path) > 1 else ""
     key = ".".join(str(part) for part in path[2 if of_source else 1 if table else 0 :])
     name = (f"{table}'s {key}" if of_source else f"{table}.{key}" if table else key) if key else table
     problem = fault["msg"].removeprefix("Value error, ")
@@ -242,3 +212,8 @@ def _known(table: str) -> list[str]:
     del root["pipeline"]
     kind: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
     return list(kind.model_fields if table else root)
+
+
+def _ordinal(index: int) -> str:
+    words = ("first", "second", "third", "fourth", "fifth", "sixth")
+    return f"the {words[index]} source" if index < len(words) else f"source {index + 1}"

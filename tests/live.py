@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from engine.types import Frame
-from stream.messages import Acted, Arrival, Decided, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Arrival, Decided, Preview, Signal, SourceStatus, WantedPreview
 
 PATIENCE_S = 30.0
 """Time limit on a busy machine for what usually takes a moment."""
@@ -19,14 +19,14 @@ R = TypeVar("R")
 class Collected:
     """A sink that collects everything; `until` waits on the test's thread."""
 
-    def __init__(self, wish: PreviewWish | None = None) -> None:
+    def __init__(self, wanted: WantedPreview | None = None) -> None:
         self.events: list[Decided] = []
         self.statuses: list[SourceStatus] = []
         self.signals: list[Signal] = []
         self.activities: list[Acted] = []
         self.previews: list[Preview] = []
         self.gone: list[str] = []
-        self.wish = wish
+        self.wanted = wanted
         self._changed = threading.Condition()  # guards all lists
 
     def decided(self, events: Sequence[Decided]) -> None:
@@ -47,8 +47,8 @@ class Collected:
     def removed(self, stream: str) -> None:
         self._add(lambda: self.gone.append(stream))
 
-    def preview_wish(self, stream: str) -> PreviewWish | None:
-        return self.wish
+    def wanted_preview(self, stream: str) -> WantedPreview | None:
+        return self.wanted
 
     def finals(self, stream: str | None = None) -> list[Decided]:
         """The final events, of one stream or of all."""

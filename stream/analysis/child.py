@@ -26,7 +26,7 @@ from engine.errors import ApexError, InputError
 from stream.analysis.heartbeat import BEAT_S
 from stream.analysis.session import Session
 from stream.analysis.worker import MakePipeline
-from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Decided, Preview, Signal, SourceStatus, WantedPreview
 from stream.process import freeze_loaded, load_less, opencv_on_one_thread
 from stream.settings import LiveSettings
 from stream.shutdown import SHUTDOWN_SIGNALS
@@ -35,12 +35,12 @@ FLUSH_S = 0.3
 """Part of the time for the end that is kept for sending the last messages."""
 
 MAX_SIGNALS, MAX_ACTIVITIES, MAX_EVIDENCE, MAX_LOGS, MAX_FIGURES = 20, 100, 16, 200, 2000
-"""The most that wait for a slow reader: signals, activities and events with evidence of each stream, log records, figures."""
+"""The most that wait for a slow reader: of each stream signals, activities, messages with evidence; log records, figures."""
 
 Message = tuple[str, Any]
 """What is sent: the name of one of the sink's methods, "processed", "loaded" or "log", and its value."""
 
-PreviewWishes = Mapping[str, PreviewWish | None]
+WantedPreviews = Mapping[str, WantedPreview | None]
 """What is sent to the process: the previews asked for, by stream; or a float, the seconds in which to end."""
 
 
@@ -57,7 +57,7 @@ class ProcessConfig:
 
 class Outbox:
     """The sink of the process's session (`stream.messages.Sink`): messages in the order in which they were put, until they are
-    taken; filled from any thread, and never blocks. wishes are the previews that the other process asked for last."""
+    taken; filled from any thread, and never blocks. wanted_previews are what the other process asked for last."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()  # guards all fields below
@@ -65,7 +65,7 @@ class Outbox:
         self._counts: Counter[Hashable] = Counter()
         self._figures: deque[tuple[str, float, int]] = deque(maxlen=MAX_FIGURES)
         self._closed = False
-        self.wishes: PreviewWishes = {}  # replaced as a whole
+        self.wanted_previews: WantedPreviews = {}  # replaced as a whole
 
     def put(
         self, what: str, value: Any, *, key: Hashable = None, keep: int = 0, reduce: Callable[[Any], Any] | None = None
@@ -90,7 +90,7 @@ class Outbox:
             self._figures.append((stream, seconds, waiting))
 
     def decided(self, events: Sequence[Decided]) -> None:
-        """Events are never dropped; the newest of each stream keep their evidence."""
+        """Events are never dropped; the newest messages of each stream keep their evidence."""
         stream = events[0].event.stream
         self.put("decided", tuple(events), key=stream, keep=MAX_EVIDENCE, reduce=_without_evidence)
 
@@ -114,9 +114,9 @@ class Outbox:
         """A stream was removed."""
         self.put("removed", stream)
 
-    def preview_wish(self, stream: str) -> PreviewWish | None:
+    def wanted_preview(self, stream: str) -> WantedPreview | None:
         """What the other process asked for last."""
-        return self.wishes.get(stream)
+        return self.wanted_previews.get(stream)
 
     def take(self, timeout: float | None = None) -> list[Message] | None:
         """All that waits, waited for up to timeout seconds; None once closed and empty."""
@@ -199,7 +199,7 @@ def run(config: ProcessConfig, commands: IO[bytes], messages: IO[bytes]) -> None
         except Exception as error:  # noqa: BLE001 - reported to the other process
             on_loaded(error)
         while not isinstance(command := receive(commands), float):
-            outbox.wishes = command
+            outbox.wanted_previews = command
         session.stop(command)
     outbox.close()
     sender.join(FLUSH_S)

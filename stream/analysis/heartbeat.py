@@ -48,8 +48,8 @@ class Monitor(threading.Thread):
         self._check = check
         self._stopping = threading.Event()
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Stop it and wait for a running check; does nothing where it was never started."""
+    def stop(self, timeout: float) -> None:
+        """Stop it and wait for a running check, up to timeout seconds; does nothing where it was never started."""
         self._stopping.set()
         if self.ident is not None:
             self.join(timeout)

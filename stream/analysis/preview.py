@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, FIVE_REGIONS, MAP_SIDE, keypoints, keypoints_to_crop, similarity
 from engine.types import F32, F64, U8, Face, Frame
-from stream.messages import Arrival, Preview, PreviewWish, Sink
+from stream.messages import Arrival, Preview, Sink, WantedPreview
 from stream.sources.pixels import resized
 
 QUALITY = 80
@@ -49,19 +49,19 @@ class PreviewMaker:
 
     def offer(self, arrival: Arrival, faces: Sequence[Face]) -> None:
         """Send a preview of this frame if one is asked for and due."""
-        wish = self._sink.preview_wish(self._stream)
-        if wish is None or wish.fps <= 0:
+        wanted = self._sink.wanted_preview(self._stream)
+        if wanted is None or wanted.fps <= 0:
             return
-        step = 1 / wish.fps
+        step = 1 / wanted.fps
         if arrival.arrived < self._due - step / 4:  # frames arrive with jitter
             return
         self._due = max(self._due, arrival.arrived - step / 4) + step
-        self._sink.preview(draw(self._stream, arrival.frame, faces, wish))
+        self._sink.preview(draw(self._stream, arrival.frame, faces, wanted))
 
 
-def draw(stream: str, frame: Frame, faces: Sequence[Face], wish: PreviewWish) -> Preview:
+def draw(stream: str, frame: Frame, faces: Sequence[Face], wanted: WantedPreview) -> Preview:
     """The preview of a frame and its faces, no wider than asked for and never enlarged."""
-    width, height = _size(frame, wish.width)
+    width, height = _size(frame, wanted.width)
     _, data = cv2.imencode(".jpg", _small(frame, width, height), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
     header = {
         "type": "preview",

@@ -159,19 +159,27 @@ class Session:
 
         Idempotent.
         """
+        return not self._begin_stop() or self._stop_streams(timeout)
+
+    def _begin_stop(self) -> bool:
+        """Let no stream start any more; whether this is the first call."""
         with self._lock:
-            streams, self._stopped = [] if self._stopped else [*self._streams.values(), *self._leaving], True
-        self._monitor.stop()
-        if not streams:
-            return True
+            first, self._stopped = not self._stopped, True
+        return first
+
+    def _stop_streams(self, timeout: float) -> bool:
+        """End the streams of this process and the monitor; True when every thread has ended within timeout seconds."""
         until = time.monotonic() + timeout
+        self._monitor.stop(timeout)
+        with self._lock:
+            streams = [*self._streams.values(), *self._leaving]
         for stream in streams:
             stream.cancel(InputError("the service is ending"))
-        with ThreadPoolExecutor(len(streams), "end") as pool:
+        with ThreadPoolExecutor(max(1, len(streams)), "end") as pool:
             ended = list(pool.map(lambda stream: stream.stop(until), streams))
         with self._lock:
             self._streams.clear()
-        return all(ended)
+        return all(ended) and not self._monitor.is_alive()
 
     def _stream_of(self, source: SourceSettings) -> _Stream:
         frames: BoundedQueue[Arrival] = BoundedQueue(

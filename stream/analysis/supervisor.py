@@ -76,13 +76,13 @@ class Supervisor(Session):
 
         After timeout seconds those processes that are left have been killed. Idempotent.
         """
-        if self._stopped:
+        if not self._begin_stop():
             return True
         until = time.monotonic() + timeout - KILL_S
         self._monitor.stop(KILL_S)
         for process in self._processes:
             process.end(max(0.1, timeout - KILL_S - FLUSH_S))
-        ended = super().stop(timeout)
+        ended = self._stop_streams(max(0.0, until - time.monotonic()))
         late = [process for process in self._processes if not process.join(until)]
         for process in late:
             log.error("worker process %d does not end and is killed", process.number)

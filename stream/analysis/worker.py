@@ -10,11 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from engine import Pipeline
 from engine.config import PipelineSettings
-from engine.types import ActivityKind, Event, Face
+from engine.types import ActivityKind, Event, Evidence, Face
 from stream.analysis.heartbeat import Heartbeat
 from stream.analysis.preview import PreviewMaker
 from stream.analysis.status import Fault
@@ -81,6 +82,7 @@ class Worker:
         self._on_fault, self._on_loaded, self._processed, self._make = on_fault, on_loaded, processed, make
         self._session, self._pipelines = session, 0
         self._pipeline: Pipeline | None = None
+        self._sent_evidence: dict[str, Evidence] = {}  # of events that are provisional, by id
         self._stopping = threading.Event()
         self._heartbeat, self._at_frame, self._discarded = Heartbeat(), False, False
         self._backoff, self._stable_at, self._faulty = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0.0, False
@@ -183,9 +185,16 @@ class Worker:
 
     def _send_results(self, pipeline: Pipeline, events: Sequence[Event]) -> None:
         if events:
-            self._sink.decided([Decided(event, self._arrived) for event in events])
+            self._sink.decided([Decided(self._without_sent_evidence(event), self._arrived) for event in events])
         for activity in pipeline.activities():
             self._sink.activity(Acted(self.stream, activity))
+
+    def _without_sent_evidence(self, event: Event) -> Event:
+        """The event, without its evidence where the provisional event was sent with the very same."""
+        sent = self._sent_evidence.pop(event.id, None)
+        if event.state == "provisional" and event.evidence is not None:
+            self._sent_evidence[event.id] = event.evidence
+        return replace(event, evidence=None) if event.evidence is sent else event
 
     def _flush(self) -> None:
         """Send what is open in the pipeline as final."""
@@ -219,6 +228,7 @@ class Worker:
         if self._pipeline is not None:
             self._pipeline.close()
         self._pipeline = None
+        self._sent_evidence.clear()
 
 
 class _Traces:

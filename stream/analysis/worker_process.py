@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from engine.errors import BackendError
-from stream.analysis.child import Message, PreviewWishes, ProcessConfig, receive, send
+from stream.analysis.child import Message, ProcessConfig, WantedPreviews, receive, send
 from stream.analysis.heartbeat import LOADING_S, REPLACED_S, STALLED_S, Heartbeat
 from stream.analysis.status import Fault, visible_status
 from stream.analysis.worker import MakePipeline, OnProcessed
@@ -68,7 +68,7 @@ class WorkerProcess:
         self._statuses: dict[str, SourceStatus] = {}
         self._previous: dict[str, SourceStatus] = {}  # the statuses when the last process exited
         self._open_events: set[str] = set()
-        self._wishes: PreviewWishes = {}
+        self._wanted_previews: WantedPreviews = {}
         self._thread = threading.Thread(target=self._run, name=f"process {number}", daemon=True)
 
     def start(self, statuses: Mapping[str, SourceStatus], on_loaded: Callable[[Exception | None], None]) -> None:
@@ -118,7 +118,7 @@ class WorkerProcess:
                     if status.state != "ended":
                         self._sink.status(visible_status(status, fault))
 
-    def _send(self, what: PreviewWishes | float) -> None:
+    def _send(self, what: WantedPreviews | float) -> None:
         """To be called with the lock held. A broken pipe is noticed where the process is read from."""
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
@@ -145,7 +145,7 @@ class WorkerProcess:
         """Run one process from its start to its exit; returns why it exited."""
         self._starts += 1
         self._heartbeat.beat()
-        self._wishes, self._problem = {}, ""
+        self._wanted_previews, self._problem = {}, ""
         try:
             process = _spawn(f"apexstream sources {self.number}")
         except OSError as error:
@@ -179,7 +179,7 @@ class WorkerProcess:
             self._on_response()
             for message in messages:
                 self._handle(message)
-            self._forward_preview_wishes(sources)
+            self._forward_wanted_previews(sources)
 
     def _on_response(self) -> None:
         """Note a sign of life; statuses that were reported as stalled are restored."""
@@ -230,13 +230,13 @@ class WorkerProcess:
             self._problem = str(error)
             self.kill()
 
-    def _forward_preview_wishes(self, sources: tuple[SourceSettings, ...]) -> None:
+    def _forward_wanted_previews(self, sources: tuple[SourceSettings, ...]) -> None:
         """Send which previews are asked for, if that has changed; called ten times a second and source."""
-        wishes = {source.name: self._sink.preview_wish(source.name) for source in sources}
-        if wishes != self._wishes:
-            self._wishes = wishes
+        wanted = {source.name: self._sink.wanted_preview(source.name) for source in sources}
+        if wanted != self._wanted_previews:
+            self._wanted_previews = wanted
             with self._lock:
-                self._send(wishes)
+                self._send(wanted)
 
     def _report_exit(self, reason: str) -> bool:
         """Report that the process exited; False where it never worked, and another one would not either."""

@@ -30,10 +30,13 @@ class EvidenceStore:
         self._kept: OrderedDict[str, tuple[Evidence, dict[str, bytes]]] = OrderedDict()
 
     def put(self, event: str, evidence: Evidence) -> None:
-        """Keep the evidence of an event, replacing what was kept of it; the oldest event's is dropped. Nothing is drawn yet."""
+        """Keep the evidence of an event, replacing what was kept of it; the oldest event's is dropped.
+
+        Nothing is drawn yet; what was drawn of the very same evidence is kept.
+        """
         with self._lock:
-            self._kept.pop(event, None)
-            self._kept[event] = evidence, {}
+            known, drawn = self._kept.pop(event, (None, {}))
+            self._kept[event] = evidence, drawn if known is evidence else {}
             while len(self._kept) > self.capacity:
                 self._kept.popitem(last=False)
 

@@ -19,15 +19,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, Unpack
+from typing import Any, Unpack
 
 from engine.errors import OutputError
-from stream import protocol as wire
+from stream import protocol
 from stream.backoff import Backoff
 from stream.events.database import LostError
 from stream.events.query import Bounds, numbered
 from stream.events.store import Store
 from stream.events.store_threads import StoreThreads
+from stream.events.subscribers import Subscriber, Subscribers
 from stream.messages import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
 from stream.protocol import Message
 
@@ -42,7 +43,6 @@ BACKLOG = 10_000
 HEARTBEAT_S = 5.0
 RETRY_S = (0.25, 5.0)
 """The first and the longest wait between attempts to store."""
-PRUNE_S = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +57,6 @@ class _Queued:
     def final(self) -> bool:
         """Whether it is to be stored."""
         return self.decided is not None and self.decided.event.state == "final"
-
-
-class Subscriber(Protocol):
-    """A client that is sent what it wants; the owner of the connection says how."""
-
-    def wants(self, message: Message) -> bool:
-        """Whether to send it this message."""
-
-    def write(self, message: str | bytes) -> None:
-        """Take an encoded message; never blocks. The subscriber may be removed meanwhile."""
-
-    async def drained(self) -> None:
-        """Return once little of what was written is still unsent. Raises OSError when the client is gone."""
 
 
 class Hub:
@@ -101,9 +88,9 @@ class Hub:
         self._batch = 0  # events that are being stored
         self.threads = StoreThreads(store)
         self._model, self._version = model, version
-        self._evidence, self._sent, self._replayed, self._store_seconds = evidence, sent, replayed, store_seconds
+        self._evidence, self._replayed, self._store_seconds = evidence, replayed, store_seconds
         self._limit, self._heartbeat_s = backlog, heartbeat_s
-        self._subscribers: dict[Subscriber, None] = {}
+        self._subscribers = Subscribers(sent)
         self._queue: deque[_Queued] = deque()
         self._posted, self._closing = asyncio.Event(), asyncio.Event()
 
@@ -126,13 +113,13 @@ class Hub:
             self._enqueue(_Queued(item.event.stream, item, None if status is None else status.kind))
         elif isinstance(item, SourceStatus):
             self.streams[item.stream] = item
-            self._publish(wire.status(item))
+            self._subscribers.publish(protocol.status(item))
         elif isinstance(item, Signal):
-            self._publish(wire.signal(item))
+            self._subscribers.publish(protocol.signal(item))
         elif isinstance(item, Acted):
-            self._publish(wire.activity(item))
+            self._subscribers.publish(protocol.activity(item))
         else:
-            self._publish(wire.preview(item))
+            self._subscribers.publish(protocol.preview(item))
 
     def remove(self, stream: str) -> None:
         """Report, behind the stream's events, that it was removed."""
@@ -155,7 +142,7 @@ class Hub:
 
     def hello(self) -> Message:
         """The first message to a client."""
-        return wire.hello(
+        return protocol.hello(
             self.streams.values(),
             model=self._model,
             version=self._version,
@@ -167,28 +154,13 @@ class Hub:
 
     def join(self, subscriber: Subscriber) -> None:
         """Send subscriber every source's status now, and from now on what is sent to all."""
-        self._subscribers[subscriber] = None
+        self._subscribers.add(subscriber)
         for status in self.streams.values():
-            self._offer(subscriber, wire.status(status))
+            self._subscribers.offer(subscriber, protocol.status(status))
 
     def leave(self, subscriber: Subscriber) -> None:
         """Send subscriber nothing more; no error where it never joined."""
-        self._subscribers.pop(subscriber, None)
-
-    def _publish(self, message: Message) -> None:
-        """Send message to all who want it."""
-        self._sent(message)
-        for subscriber in list(self._subscribers):
-            self._offer(subscriber, message)
-
-    def _offer(self, subscriber: Subscriber, message: Message) -> None:
-        """Send message to one, if it wants it; one that fails is removed."""
-        try:
-            if subscriber.wants(message):
-                subscriber.write(message.encoded)
-        except Exception:  # one subscriber's defect must not affect the others
-            log.exception("a subscriber failed and is sent nothing more")
-            self.leave(subscriber)
+        self._subscribers.remove(subscriber)
 
     async def follow(self, subscriber: Subscriber, since: int) -> None:
         """Send the stored events after since, none twice and none left out, and join.
@@ -200,7 +172,7 @@ class Hub:
             sentence = (
                 f"since is {at} and the last event of this store is {self.seq}; what is sent from here on is another store's"
             )
-            subscriber.write(wire.error("since", sentence).encoded)
+            subscriber.write(protocol.error("since", sentence).encoded)
         heartbeat = time.monotonic()
         while at < self.seq:  # what is stored but not yet sent to all is sent after joining
             upto = self.seq
@@ -209,13 +181,13 @@ class Hub:
             at = upto if len(page) < PAGE else page[-1]["seq"]
             if time.monotonic() - heartbeat >= self._heartbeat_s:  # the subscriber may want none of these events
                 heartbeat = time.monotonic()
-                subscriber.write(wire.heartbeat(now=time.time(), seq=at, problem=self.problem).encoded)
+                subscriber.write(protocol.heartbeat(now=time.time(), seq=at, problem=self.problem).encoded)
         self.join(subscriber)
 
     async def _replay(self, subscriber: Subscriber, page: Sequence[dict[str, Any]]) -> None:
         count = 0
         for event in page:
-            message = wire.expression(event, evidence=self._evidence(event["id"]))
+            message = protocol.expression(event, evidence=self._evidence(event["id"]))
             if subscriber.wants(message):
                 subscriber.write(message.encoded)
                 count += 1
@@ -246,7 +218,7 @@ class Hub:
         monitoring = self.threads.monitor(failed=self._check_failed, hung=self._report_failure, passed=self._check_passed)
         try:
             async with asyncio.TaskGroup() as group:
-                others = [group.create_task(work) for work in (self._send_heartbeats(), self._prune(), monitoring)]
+                others = [group.create_task(work) for work in (self._send_heartbeats(), self.threads.prune(), monitoring)]
                 await self._store_posted()
                 for task in others:
                     task.cancel()
@@ -310,13 +282,13 @@ class Hub:
         """Send an event as it was stored or, without that, as it is now; or the removal of a stream."""
         if item.decided is not None:
             event = stored or self._stamped(item.decided)
-            self._publish(wire.expression(event, evidence=item.decided.evidence, source=item.source))
+            self._subscribers.publish(protocol.expression(event, evidence=item.decided.evidence, source=item.source))
         elif self.streams.pop(item.stream, None) is not None:
-            self._publish(wire.removed(item.stream))
+            self._subscribers.publish(protocol.removed(item.stream))
 
     @staticmethod
     def _stamped(decided: Decided) -> dict[str, Any]:
-        return wire.stamped(decided, monotonic=time.monotonic(), now=time.time())
+        return protocol.stamped(decided, monotonic=time.monotonic(), now=time.time())
 
     async def _send_heartbeats(self) -> None:
         while True:
@@ -324,16 +296,7 @@ class Hub:
             self._send_heartbeat()
 
     def _send_heartbeat(self) -> None:
-        self._publish(wire.heartbeat(now=time.time(), seq=self.seq, problem=self.problem))
-
-    async def _prune(self) -> None:
-        while True:
-            try:
-                while await self.threads.write(self._store.prune):
-                    pass
-            except OutputError as error:
-                log.warning("old events were not removed: %s", error)
-            await asyncio.sleep(PRUNE_S)
+        self._subscribers.publish(protocol.heartbeat(now=time.time(), seq=self.seq, problem=self.problem))
 
     # A store that cannot be written.
 
@@ -360,7 +323,7 @@ class Hub:
         first, self._failure = self._failure is None, error
         if first:
             log.error("%s", self.problem)
-            self._publish(wire.error("store", self.problem))
+            self._subscribers.publish(protocol.error("store", self.problem))
             self._send_heartbeat()
 
     def _report_recovery(self) -> None:
@@ -370,7 +333,7 @@ class Hub:
         lost, self._failure, self.lost = self.lost, None, 0
         log.warning("events are stored again; %d were lost", lost)
         if lost:
-            self._publish(wire.error("lost", f"{lost} events were lost while they could not be stored"))
+            self._subscribers.publish(protocol.error("lost", f"{lost} events were lost while they could not be stored"))
         self._send_heartbeat()
 
     def _check_failed(self, error: OutputError) -> None:

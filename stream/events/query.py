@@ -22,7 +22,7 @@ from stream.events.database import FILE, LostError, check_schema, damaged_messag
 from stream.permissions import same_file
 from stream.schema import read_stored
 
-MOST_LOGGED = 10
+MAX_LOGGED = 10
 """Damaged events that are logged, one by one."""
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Reader:
             try:
                 yield numbered(read_stored(body), number)
             except ValueError as error:
-                if number not in self.damaged and len(self.damaged) < MOST_LOGGED:
+                if number not in self.damaged and len(self.damaged) < MAX_LOGGED:
                     reason = " ".join(str(error).split())
                     log.warning("event %d in %s is damaged and skipped (%s)", number, self._path, reason)
                 self.damaged.add(number)

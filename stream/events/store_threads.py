@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,12 +20,15 @@ from stream.events.query import Bounds, Reader
 from stream.events.store import Store
 
 R = TypeVar("R")
+log = logging.getLogger(__name__)
+
 CHECK_S = 2.0
 """Time between two checks that the file is in its place."""
 LEAST_S = 0.2
 """The least time between two checks, however often `suspect` is called."""
 EXAMINE_S = 300.0
 """Time between two checks that read the file as well."""
+PRUNE_S = 60.0
 HUNG_S = 5.0
 """A check that takes longer is reported: the disk does not answer."""
 
@@ -93,6 +97,16 @@ class StoreThreads:
             else:
                 lost, examined = False, now if thorough else examined
                 passed()
+
+    async def prune(self) -> None:
+        """Remove old events every PRUNE_S, until cancelled."""
+        while True:
+            try:
+                while await self.write(self.store.prune):
+                    pass
+            except OutputError as error:
+                log.warning("old events were not removed: %s", error)
+            await asyncio.sleep(PRUNE_S)
 
     async def _within_limit(self, check: Coroutine[Any, Any, None], hung: Callable[[OutputError], None]) -> None:
         checking = asyncio.ensure_future(check)

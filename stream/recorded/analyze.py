@@ -25,8 +25,8 @@ from engine.types import Event, Face, Frame
 from stream.process import opencv_on_one_thread
 from stream.queues import overlapped
 from stream.recorded.files import EventFiles
+from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
-from stream.settings import AnalysisSettings
 from stream.sources.file import VideoFacts, VideoSource, open_video
 from stream.sources.voice import Voice
 

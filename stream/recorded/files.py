@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import OutputError
 from engine.text import json_line
 from engine.types import Activity, Event
 from stream.events.formats import FORMATS, Entry, Format
+from stream.files import write_atomically, write_errors
 
 
 class EventFiles:
@@ -29,7 +27,7 @@ class EventFiles:
 
     def __init__(self, folder: Path, stream: str = "video", video: Path | None = None) -> None:
         self.folder, self.stream = folder, stream
-        with _write_errors(folder):
+        with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
@@ -81,13 +79,13 @@ class _LineFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _write_errors(path):
+        with write_errors(path):
             self._file = path.open("wb", buffering=0)
         self._end = 0
 
     def append(self, line: str) -> None:
         data = line.encode()
-        with _write_errors(self._path):
+        with write_errors(self._path):
             try:
                 rest = data
                 while rest:
@@ -99,7 +97,7 @@ class _LineFile:
         self._end += len(data)
 
     def close(self) -> None:
-        with _write_errors(self._path):
+        with write_errors(self._path):
             self._file.close()
 
 
@@ -115,24 +113,3 @@ def analysed_video(folder: Path) -> Path | None:
 def as_json(value: dict[str, Any]) -> str:
     """Indented JSON with a newline at its end."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
-
-
-def write_atomically(path: Path, pieces: Iterable[str]) -> None:
-    """Replace path by a file of these pieces of text, or leave it unchanged. Raises OutputError."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with _write_errors(path):
-        try:
-            with scratch.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
-                file.writelines(pieces)
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    """Raise OSError as OutputError with the path and the system's reason."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.types import ACTIVITY_KINDS, Activity, Event
-from stream.settings import AnalysisSettings
+from stream.recorded.settings import AnalysisSettings
 from stream.sources.clock import slow_rate
 from stream.sources.file import VideoFacts
 

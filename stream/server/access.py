@@ -41,7 +41,7 @@ LOG_EVERY_S = 60.0
 """Time between two log lines about one reason and address."""
 LINE_EVERY_S = 1.0
 """Time between two log lines about one reason, whatever the addresses."""
-MOST_TRACKED = 4096
+MAX_TRACKED = 4096
 """Addresses remembered for their wrong tokens, and refusals remembered for the log; the oldest are forgotten."""
 _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(:[0-9]{1,5})?")
 
@@ -111,7 +111,7 @@ class AccessControl:
             limits = RateLimit(GUESSES_PER_S, clock=self._clock), RateLimit(CHECKED_PER_S, clock=self._clock)
             self._guesses[client] = limits
         self._guesses.move_to_end(client)
-        if len(self._guesses) > MOST_TRACKED:
+        if len(self._guesses) > MAX_TRACKED:
             self._guesses.popitem(last=False)
         answered, checked = self._guesses[client]
         checked.take()
@@ -252,7 +252,7 @@ class RefusalLog:
         self._lines[reason] = (now, 0)
         self._seen[key] = (now, 0)
         self._seen.move_to_end(key)
-        if len(self._seen) > MOST_TRACKED:
+        if len(self._seen) > MAX_TRACKED:
             self._seen.popitem(last=False)
         more = f" ({repeated} more in the last minute)" if repeated else ""
         more += f" ({others} more from other addresses)" if others else ""

@@ -23,7 +23,7 @@ from websockets.frames import CloseCode
 
 from engine.errors import ApexError, InputError
 from engine.types import U8, Frame
-from stream import protocol as wire
+from stream import protocol
 from stream.analysis.session import Session
 from stream.messages import Arrival, SourceState, SourceStatus
 from stream.queues import BoundedQueue, ClosedError
@@ -31,11 +31,11 @@ from stream.server.access import RateLimit
 from stream.server.connection import Connection
 from stream.sources.clock import SlowRate
 
-MOST_BYTES = 512 * 1024
-MOST_SIDE = 1280
-MOST_SCANS = 16
+MAX_BYTES = 512 * 1024
+MAX_SIDE = 1280
+MAX_SCANS = 16
 """Scans of a progressive JPEG, which usually has ten. Each costs 1.2 ms at the largest size, however few bytes it takes."""
-MOST_PER_S = 60.0
+MAX_PER_S = 60.0
 WAITING = 2
 """Pictures that may wait for the worker; the oldest is dropped."""
 CONSENT_S = 10.0
@@ -71,8 +71,8 @@ class Feed:
     ) -> None:
         self.name = name
         self._count, self._clock = count, clock
-        self._mailbox: BoundedQueue[_Picture] = BoundedQueue(WAITING, drop_oldest=True)
-        self._rate = RateLimit(MOST_PER_S, clock=clock)
+        self._queue: BoundedQueue[_Picture] = BoundedQueue(WAITING, drop_oldest=True)
+        self._rate = RateLimit(MAX_PER_S, clock=clock)
         self._t = -math.inf
         self._index = 0
         self._taken = self._too_many = self._broken = self._unreadable = 0
@@ -97,11 +97,11 @@ class Feed:
         self._t, self._newest = picture.t, picture.arrived
         self._taken += 1
         self._count("taken")
-        self._mailbox.put(picture)
+        self._queue.put(picture)
 
     def get(self, timeout: float | None = None) -> Arrival | None:
         """The next picture, decoded; None at the end. Raises TimeoutError where none came in time."""
-        while (picture := self._mailbox.get(timeout)) is not None:
+        while (picture := self._queue.get(timeout)) is not None:
             pixels = _decoded(picture.jpeg)
             if pixels is None:
                 self._unreadable += 1
@@ -114,19 +114,19 @@ class Feed:
 
     def close(self) -> None:
         """No more pictures come; those that wait can still be read."""
-        self._mailbox.close()
+        self._queue.close()
 
     def abandon(self) -> None:
         """No more pictures are read."""
-        self._mailbox.abandon()
+        self._queue.abandon()
 
     @property
     def dropped(self) -> int:
         """Pictures beyond the rate limit, and those replaced by newer ones."""
-        return self._too_many + self._mailbox.dropped
+        return self._too_many + self._queue.dropped
 
     def __len__(self) -> int:
-        return len(self._mailbox)
+        return len(self._queue)
 
     def status(self, state: SourceState | None = None) -> SourceStatus:
         """The camera's status; fps is measured since the last one. To be called on the event loop."""
@@ -150,17 +150,17 @@ class Feed:
         )
 
     def _read(self, message: bytes) -> tuple[_Picture, tuple[int, int]]:
-        if not _TIME.size < len(message) <= MOST_BYTES + _TIME.size:
-            raise InputError(f"a picture is 8 bytes of time and a JPEG of up to {MOST_BYTES // 1024} KiB")
+        if not _TIME.size < len(message) <= MAX_BYTES + _TIME.size:
+            raise InputError(f"a picture is 8 bytes of time and a JPEG of up to {MAX_BYTES // 1024} KiB")
         (t,) = _TIME.unpack_from(message)
         if not (0 <= t < _LATEST and t > self._t):
             raise InputError("the time of a picture is in seconds and later than that of the one before")
         jpeg = message[_TIME.size :]
         size = jpeg_size(jpeg)
-        if size is None or not 0 < max(size) <= MOST_SIDE or not min(size):
-            raise InputError(f"a picture is a JPEG of at most {MOST_SIDE} x {MOST_SIDE} pixels")
-        if jpeg.count(_SCAN) > MOST_SCANS:  # every scan starts with these two bytes
-            raise InputError(f"a picture is a JPEG of at most {MOST_SCANS} scans")
+        if size is None or not 0 < max(size) <= MAX_SIDE or not min(size):
+            raise InputError(f"a picture is a JPEG of at most {MAX_SIDE} x {MAX_SIDE} pixels")
+        if jpeg.count(_SCAN) > MAX_SCANS:  # every scan starts with these two bytes
+            raise InputError(f"a picture is a JPEG of at most {MAX_SCANS} scans")
         return _Picture(t, jpeg, self._clock(), time.time()), size
 
 
@@ -202,7 +202,7 @@ async def serve_camera(connection: Connection, session: Session, *, count: Calla
     """
     try:
         async with asyncio.timeout(CONSENT_S):
-            offer = wire.read_camera(await connection.recv())
+            offer = protocol.read_camera(await connection.recv())
         feed = Feed(offer.name, count=count)
         await asyncio.to_thread(session.add_browser, offer.name, feed)
     except ConnectionClosed:
@@ -211,7 +211,7 @@ async def serve_camera(connection: Connection, session: Session, *, count: Calla
         connection.fail("message", CloseCode.POLICY_VIOLATION, "no consent received")
         return
     except ApexError as error:
-        connection.write(wire.error("camera", error).encoded)
+        connection.write(protocol.error("camera", error).encoded)
         await connection.close(CloseCode.POLICY_VIOLATION, "the camera was not accepted")
         return
     statuses = asyncio.create_task(_send_statuses(connection, feed, session))
@@ -231,12 +231,12 @@ async def _receive_pictures(connection: Connection, feed: Feed) -> None:
             try:
                 feed.offer(message if isinstance(message, bytes) else b"")
             except InputError as error:
-                connection.write(wire.error("picture", error).encoded)
+                connection.write(protocol.error("picture", error).encoded)
 
 
 async def _send_statuses(connection: Connection, feed: Feed, session: Session) -> None:
     while True:
         status = feed.status()
         session.report(status)
-        connection.write(wire.status(status).encoded)
+        connection.write(protocol.status(status).encoded)
         await asyncio.sleep(STATUS_S)

@@ -36,7 +36,7 @@ STUCK_S = 20.0
 PAUSE_BYTES = 32 * 1024
 SEND_BUFFER = 256 * 1024
 """The kernel's send buffer for a client; unbounded, it grows to megabytes, which hide that the client does not read."""
-MOST_HEAD = 64 * 1024
+MAX_HEAD = 64 * 1024
 """Bytes of a request's head; the library bounds its lines and their number, which come to a mebibyte."""
 BROKEN = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG)
 BAD_REQUEST = "400 Bad Request", "Invalid request: HTTP/1.1 is expected, GET or HEAD, without a body.\n"
@@ -157,7 +157,7 @@ class Connection(ServerConnection):
         if self.request is None:
             self._method = self._method or data[:16]
             self._head += len(data)
-            if self._head > MOST_HEAD:
+            if self._head > MAX_HEAD:
                 self._refuse_head()
                 return
         super().data_received(data)

@@ -29,18 +29,18 @@ from stream.server.access import Refusal, client_key, is_loopback
 
 BACKLOG = 1024
 """Connections that may wait in the kernel to be accepted."""
-AT_ONCE = 64
-"""The most accepted in one iteration of the event loop."""
+MAX_ACCEPTED = 64
+"""Connections accepted in one iteration of the event loop."""
 PER_ADDRESS = 256
 """The most connections of one client at once; loopback addresses (a proxy, tests) have the overall limit alone."""
 OTHER_FILES = 256
 """Files kept free for everything but connections: sources, store, processes; three quarters where there are not so many."""
-NEW = (64, 128)
+MIN_NEW, MAX_NEW = 64, 128
 """How many connections may be without a request: as many as there may be at all, within these bounds."""
-ENDING = 64
+MAX_ENDING = 64
 """Connections beyond the limit that are being answered (503) or closed."""
 NO_LINGER = struct.pack("ii", 1, 0)
-TURNS = 20
+MAX_DEFERRED = 20
 """Iterations of the event loop for which a connection waits in the kernel for others to close; usually they take two."""
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
 _RECEIVED = struct.Struct("=128xQ")
@@ -60,16 +60,16 @@ class ConnectionLimits:
 
 def connection_limits(connections: int) -> ConnectionLimits:
     """The limits of this process for so many connections; raises its limit of open files for them as far as allowed."""
-    new = max(NEW[0], min(connections, NEW[1]))
+    new = max(MIN_NEW, min(connections, MAX_NEW))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + new + ENDING + OTHER_FILES
+    wanted = connections + new + MAX_ENDING + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return ConnectionLimits(connections, new, ENDING)
+        return ConnectionLimits(connections, new, MAX_ENDING)
     kept = min(OTHER_FILES, 3 * soft // 4)
-    spare = min(new + ENDING, (soft - kept) // 2)
+    spare = min(new + MAX_ENDING, (soft - kept) // 2)
     served = max(1, min(connections, soft - kept - spare))
     if served < connections:
         log.warning("at most %d connections at once: this process may open %d files, and %d are kept free", served, soft, kept)
@@ -132,7 +132,7 @@ class Admission:
         self._new: dict[int, AcceptedSocket] = {}  # those of them without a request so far, oldest first
         self._ending: set[int] = set()
         self._served: Counter[str] = Counter()  # connections with a request, by client
-        self._turns = 0
+        self._deferred = 0
 
     @property
     def total(self) -> int:
@@ -146,8 +146,8 @@ class Admission:
 
     def may_accept(self) -> bool:
         """Whether to accept the next connection now: always, except for a few turns while others close."""
-        self._turns = self._turns + 1 if self.full and self._ending else 0
-        return not 0 < self._turns <= TURNS
+        self._deferred = self._deferred + 1 if self.full and self._ending else 0
+        return not 0 < self._deferred <= MAX_DEFERRED
 
     def enter(self, connection: AcceptedSocket) -> bool:
         """Admit a connection, in place of another if need be; False where it was closed instead."""
@@ -205,7 +205,7 @@ class Admission:
 
 
 class ListeningSocket(socket.socket):
-    """A listening socket whose connections pass admission; for asyncio's servers, as `sock` with AT_ONCE as their backlog."""
+    """A listening socket whose connections pass admission; for asyncio's servers, as `sock` with backlog MAX_ACCEPTED."""
 
     def __init__(self, family: int, admission: Admission) -> None:
         super().__init__(family, socket.SOCK_STREAM)
@@ -222,7 +222,7 @@ class ListeningSocket(socket.socket):
         if self._pausing:
             self._pausing = False
             raise BlockingIOError(errno.EAGAIN, "asyncio pauses")
-        for _ in range(AT_ONCE):
+        for _ in range(MAX_ACCEPTED):
             if not self._admission.may_accept():
                 break
             try:

@@ -1,6 +1,6 @@
 """The service's metrics, in Prometheus' text format, in a registry of its own.
 
-Label values are bounded: streams by number (every camera of a browser is "browser", those beyond MOST_STREAMS are "other"), all
+Label values are bounded: streams by number (every camera of a browser is "browser", those beyond MAX_STREAMS are "other"), all
 else by the sets below. No address, credential or detail text becomes a label.
 """
 
@@ -17,12 +17,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from stream.messages import SourceState, SourceStatus
+from stream.server.access import REASONS
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-MOST_STREAMS = 64
+MAX_STREAMS = 64
 STATES = get_args(SourceState)
 LABELS = frozenset({"negative", "positive", "surprise", "uncertain"})
 KINDS = frozenset({"micro", "macro"})
+OUTCOMES = frozenset({"taken", "dropped", "broken"})
 LATENCY_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 PROCESSING_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.25, 1.0)
 
@@ -68,7 +70,7 @@ class Metrics(Collector):
     def status(self, status: SourceStatus) -> None:
         """A source's status; the latest one is shown."""
         with self._lock:
-            if status.stream in self._latest or len(self._latest) < MOST_STREAMS:
+            if status.stream in self._latest or len(self._latest) < MAX_STREAMS:
                 self._latest[status.stream] = status
 
     def removed(self, stream: str) -> None:
@@ -100,18 +102,18 @@ class Metrics(Collector):
 
     def refused(self, reason: str) -> None:
         """A request or message was refused; reason is one of `access.REASONS`."""
-        self._refusals.labels(reason).inc()
+        self._refusals.labels(_one_of(reason, REASONS)).inc()
 
     def picture(self, outcome: str) -> None:
         """A picture from a browser's camera: taken, dropped or broken."""
-        self._pictures.labels(outcome).inc()
+        self._pictures.labels(_one_of(outcome, OUTCOMES)).inc()
 
     def name_of(self, stream: str) -> str:
-        """The value of the label "stream": "browser", the name, or "other" for all but the first MOST_STREAMS names."""
+        """The value of the label "stream": "browser", the name, or "other" for all but the first MAX_STREAMS names."""
         with self._lock:
             if stream in self._latest and self._latest[stream].kind == "browser":
                 return "browser"
-            if stream not in self._names and len(self._names) >= MOST_STREAMS:
+            if stream not in self._names and len(self._names) >= MAX_STREAMS:
                 return "other"
             self._names.add(stream)
             return stream

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, unquote
 from websockets.http11 import Request, Response
 
 from engine.errors import ApexError, InputError, OutputError
-from stream import protocol as wire
+from stream import protocol
 from stream.events.formats import FORMATS, Entry, Format
 from stream.events.hub import Hub
 from stream.events.query import Bounds
@@ -30,11 +30,11 @@ from stream.server.access import Need
 from stream.server.metrics import CONTENT_TYPE, Metrics
 from stream.server.response import StaticFile, StreamedResponse, respond, static, text
 
-MOST_EVENTS = 10_000
+MAX_EVENTS = 10_000
 SOME_EVENTS = 500
 PAGE = 100
 """Events read, encoded and sent at once."""
-MOST_STREAMED = 256
+MAX_STREAMED = 256
 """Responses of several pages that may be sent at once; one more is answered 503."""
 
 
@@ -105,8 +105,8 @@ class Routes:
     def _streams(self) -> Response:
         hello = self._hub.hello().body
         body = {
-            "v": wire.VERSION,
-            "streams": [wire.status(status).body for status in self._hub.streams.values()],
+            "v": protocol.VERSION,
+            "streams": [protocol.status(status).body for status in self._hub.streams.values()],
             **{key: hello[key] for key in ("seq", "store", "model", "version", "now")},
             "problem": self._problem,
         }
@@ -115,7 +115,7 @@ class Routes:
     async def _events(self, request: Request) -> Response:
         asked = _EventsQuery.read(request.path.partition("?")[2])
         first = await self._page(asked, asked.since, asked.limit)
-        if first.rest and self._streaming >= MOST_STREAMED:
+        if first.rest and self._streaming >= MAX_STREAMED:
             raise OutputError("too many stored events are being fetched; try again later")
         pieces = self._pieces(asked, first)
         body = b"" if first.rest else b"".join([piece async for piece in pieces])
@@ -148,7 +148,7 @@ class Routes:
         format_ = FORMATS.get(asked.format)
         self._streaming += 1
         try:
-            head = b'{"v":%d,"events":[' % wire.VERSION if format_ is None else format_.head(False).encode()
+            head = b'{"v":%d,"events":[' % protocol.VERSION if format_ is None else format_.head(False).encode()
             yield head + _encoded(format_, page.events)
             while page.rest:
                 page = await self._page(asked, page.last, page.rest)
@@ -199,9 +199,9 @@ class _EventsQuery:
         if format_ not in ("json", *FORMATS):
             raise InputError(f"format is one of json, {', '.join(FORMATS)}")
         limit = given.get("limit", [str(SOME_EVENTS)])[-1]
-        if not (limit.isascii() and limit.isdecimal() and len(limit) < 6 and 1 <= int(limit) <= MOST_EVENTS):
-            raise InputError(f"limit is a number from 1 to {MOST_EVENTS}")
-        since = wire.read_seq(given.get("since", ["0"])[-1])
+        if not (limit.isascii() and limit.isdecimal() and len(limit) < 6 and 1 <= int(limit) <= MAX_EVENTS):
+            raise InputError(f"limit is a number from 1 to {MAX_EVENTS}")
+        since = protocol.read_seq(given.get("since", ["0"])[-1])
         bounds = Bounds(streams=given.get("stream"), kinds=given.get("kind"), labels=given.get("label"))
         return cls(since, int(limit), format_, bounds)
 

@@ -4,8 +4,8 @@
         /         hello, then what the hub sends and what the client asks for (docs/protocol.md)
         /camera   a browser's camera (`stream.server.camera`)
 
-Runs on one event loop; only `preview_wish` may be called from other threads. A client's errors end its own connection at most,
-and are logged once a minute.
+Runs on one event loop; only `wanted_preview` may be called from other threads. A client's errors end its own connection at
+most, and are logged once a minute.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from engine.errors import ApexError, ConfigError, InputError
-from stream import protocol as wire
+from stream import protocol
 from stream.analysis.session import Session
 from stream.events.hub import Hub
-from stream.messages import PreviewWish
+from stream.messages import WantedPreview
 from stream.process import Sweep, collect_garbage
 from stream.protocol import PreviewRequest, Subscribe
 from stream.server.access import AccessControl, Need, Refusal, RefusalLog, tls_context, unknown_host
 from stream.server.camera import serve_camera
 from stream.server.connection import CLOSE_S, PAUSE_BYTES, Connection, ServerState
-from stream.server.listener import AT_ONCE, Admission, ListeningSocket, bind_all, connection_limits
+from stream.server.listener import MAX_ACCEPTED, Admission, ListeningSocket, bind_all, connection_limits
 from stream.server.metrics import Metrics
 from stream.server.response import StaticFile, StreamedResponse, dashboard_files, refusal, text
 from stream.server.routes import Routes
@@ -48,9 +48,9 @@ from stream.settings import ServerSettings
 RESPONSE_S = 60.0
 """Time limit for a client to read an HTTP response."""
 PING_S = 20.0
-MOST_CAMERAS = 16
+MAX_CAMERAS = 16
 """Connections of browsers' cameras, those being accepted or refused among them: their pictures wait in memory."""
-MOST_FRAMES = 4
+MAX_FRAMES = 4
 """Frames of a client that wait to be processed; no more are read before that."""
 HANDSHAKE_S = 5.0
 """Time limit for the TLS handshake."""
@@ -91,7 +91,7 @@ class Server:
         )
         metrics.connections.set_function(lambda: self._admission.total)
         metrics.subscribers.set_function(lambda: hub.subscribers)
-        self._wishes: Mapping[str, PreviewWish] = {}  # replaced as a whole, so that any thread may read it
+        self._wanted_previews: Mapping[str, WantedPreview] = {}  # replaced as a whole, so that any thread may read it
         self._servers: list[Listening] = []  # one for each address of the host
 
     @property
@@ -129,7 +129,7 @@ class Server:
             self._serve,
             sock=listener,
             ssl=self._tls,
-            backlog=AT_ONCE,
+            backlog=MAX_ACCEPTED,
             process_request=self._process_request,
             select_subprotocol=_subprotocol,
             create_connection=cast("type[ServerConnection]", partial(Connection, self.state)),
@@ -140,7 +140,7 @@ class Server:
             ping_timeout=PING_S,
             close_timeout=CLOSE_S,
             max_size=self._settings.max_message_bytes,
-            max_queue=MOST_FRAMES,
+            max_queue=MAX_FRAMES,
             write_limit=PAUSE_BYTES,
             logger=library_log,
             **tls,
@@ -158,9 +158,9 @@ class Server:
                         await server.wait_closed()
                 return
 
-    def preview_wish(self, stream: str) -> PreviewWish | None:
+    def wanted_preview(self, stream: str) -> WantedPreview | None:
         """The largest size and the highest rate of previews of stream that any client asks for; from any thread."""
-        return self._wishes.get(stream)
+        return self._wanted_previews.get(stream)
 
     def _reset(self, *, only_new: bool) -> None:
         """Reset connections: those without a request, or all."""
@@ -218,11 +218,11 @@ class Server:
             self._refusals.report("path", connection.address, path)
             return text(404, "There is no websocket at this path.")
         connection.on_camera = path == "/camera"
-        if sum(one.on_camera for one in self.state.open) > MOST_CAMERAS:
+        if sum(one.on_camera for one in self.state.open) > MAX_CAMERAS:
             connection.on_camera = False
             return self._refuse(connection, Refusal(503, "crowded", "Too many cameras are connected; try again later."), path)
         try:
-            connection.since, connection.subscription = wire.read_query("" if connection.on_camera else query)
+            connection.since, connection.subscription = protocol.read_query("" if connection.on_camera else query)
         except InputError as error:
             return text(400, str(error))
         return None
@@ -247,7 +247,7 @@ class Server:
             following.cancel()
             self._hub.leave(connection)
             connection.previews.clear()
-            self._wishes = preview_wishes(self.state.open)
+            self._wanted_previews = wanted_previews(self.state.open)
 
     def _joined(self, connection: Connection, following: asyncio.Task[None]) -> None:
         """The replay ended: reports why it failed, unless the client closed the connection."""
@@ -256,21 +256,21 @@ class Server:
             return
         sentence = str(error) if isinstance(error, ApexError) else "stored events cannot be sent"
         log.error("a replay failed: %s", sentence, exc_info=None if isinstance(error, ApexError) else error)
-        connection.write(wire.error("store", sentence).encoded)
+        connection.write(protocol.error("store", sentence).encoded)
         connection.fail("store", CloseCode.INTERNAL_ERROR, "stored events cannot be read")
 
     def _receive(self, connection: Connection, data: str | bytes) -> None:
         try:
-            message = wire.read_client(data)
+            message = protocol.read_client(data)
             if isinstance(message, Subscribe):
                 connection.subscription = message
             elif isinstance(message, PreviewRequest):
                 self._set_preview(connection, message)
             else:
-                connection.write(wire.pong(now=time.time()).encoded)
+                connection.write(protocol.pong(now=time.time()).encoded)
         except InputError as error:
             self._refusals.report("message", connection.address)
-            connection.write(wire.error("message", error).encoded)
+            connection.write(protocol.error("message", error).encoded)
 
     def _set_preview(self, connection: Connection, request: PreviewRequest) -> None:
         if not request.on:
@@ -278,21 +278,21 @@ class Server:
         elif request.stream in self._hub.streams:
             connection.previews[request.stream] = request
         else:
-            connection.write(wire.error("message", "there is no stream of that name").encoded)
-        self._wishes = preview_wishes(self.state.open)
+            connection.write(protocol.error("message", "there is no stream of that name").encoded)
+        self._wanted_previews = wanted_previews(self.state.open)
 
 
-def preview_wishes(connections: Iterable[Connection]) -> dict[str, PreviewWish]:
+def wanted_previews(connections: Iterable[Connection]) -> dict[str, WantedPreview]:
     """By stream, the largest width and the highest rate of previews that any of the clients asks for."""
-    wishes: dict[str, PreviewWish] = {}
+    wanted: dict[str, WantedPreview] = {}
     for request in (request for connection in connections for request in connection.previews.values()):
-        so_far = wishes.get(request.stream, PreviewWish(0, 0.0))
-        wishes[request.stream] = PreviewWish(max(so_far.width, request.width), max(so_far.fps, request.fps))
-    return wishes
+        so_far = wanted.get(request.stream, WantedPreview(0, 0.0))
+        wanted[request.stream] = WantedPreview(max(so_far.width, request.width), max(so_far.fps, request.fps))
+    return wanted
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """The service's, where it is offered; None where none is. A token offered beside it is never sent back."""
-    if not offered or wire.SUBPROTOCOL in offered:
-        return Subprotocol(wire.SUBPROTOCOL) if offered else None
-    raise NegotiationError(f"this service speaks {wire.SUBPROTOCOL}")
+    if not offered or protocol.SUBPROTOCOL in offered:
+        return Subprotocol(protocol.SUBPROTOCOL) if offered else None
+    raise NegotiationError(f"this service speaks {protocol.SUBPROTOCOL}")

@@ -63,8 +63,8 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True)
 class Address:
-    """Where a source is. shown is for people and has no credentials, name is a stream's name by default; target, format and
-    options are for `av.open` alone; `opener(address, timeouts)` opens it.
+    """Where a source is. shown is for people and has no credentials; target, format and options are for `av.open` alone;
+    `opener(address, timeouts)` opens it.
 
     live: frames come in their own time and only the newest matter, else every frame is wanted. paced: frames are available at
     once and have to be played in real time.
@@ -73,8 +73,7 @@ class Address:
     kind: str
     shown: str
     target: str = field(repr=False)
-    opener: Callable[[Address, Timeouts], Source] = field(repr=False)
-    name: str = field(repr=False)
+    opener: Callable[[Address, Timeouts], Source] = field(repr=False, compare=False)
     live: bool = True
     paced: bool = False
     format: str | None = None

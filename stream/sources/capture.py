@@ -9,7 +9,7 @@ A camera that sends the very same picture for stall_s seconds has stalled too, u
 that once.
 
 Two threads serve a source: the connection's only reads; the capture's gives each frame its number and time and puts it into the
-mailbox. The state below belongs to the latter; other threads use `status` and `stop`.
+queue. The state below belongs to the latter; other threads use `status` and `stop`.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ log = logging.getLogger(__name__)
 
 
 class Capture(threading.Thread):
-    """A thread that reads a source into its mailbox, which keeps the newest frames of a live source and all of a file.
+    """A thread that reads a source into its queue, which keeps the newest frames of a live source and all of a file.
 
-    report is called with the source's status on each change and about once a second, on this capture's thread. The mailbox is
+    report is called with the source's status on each change and about once a second, on this capture's thread. The queue is
     closed when the source has ended. Raises SourceError where the settings name no possible source, ConfigError for a missing
     password. Others may read status, which is replaced as a whole.
     """
 
-    def __init__(self, source: SourceSettings, mailbox: BoundedQueue[Arrival], report: Callable[[SourceStatus], None]) -> None:
+    def __init__(self, source: SourceSettings, queue: BoundedQueue[Arrival], report: Callable[[SourceStatus], None]) -> None:
         super().__init__(name=f"capture {source.name}", daemon=True)
         self.address = source.address()
-        self._settings, self._mailbox, self._report = source, mailbox, report
+        self._settings, self._queue, self._report = source, queue, report
         self._stopping = threading.Event()
         self._connection: Connection | None = None  # set by the capture's thread, abandoned by any
         self.status = SourceStatus(source.name, self.address.kind, "starting", since=time.time())
@@ -87,13 +87,13 @@ class Capture(threading.Thread):
         self._frozen = FrozenPicture()
 
     def stop(self, timeout: float = 3.0) -> None:
-        """End it and close the mailbox, within timeout seconds; may be called again.
+        """End it and close the queue, within timeout seconds; may be called again.
 
         A connection that hangs is waited for up to a second; its thread then ends by itself, within the source's stall_s.
         """
         until = time.monotonic() + timeout
         self._stopping.set()
-        self._mailbox.close()
+        self._queue.close()
         if self._connection is not None:
             self._connection.frames.abandon()
         if self.ident is not None:
@@ -111,7 +111,7 @@ class Capture(threading.Thread):
         except ClosedError:
             return
         finally:
-            self._mailbox.close()
+            self._queue.close()
             self._set_state("ended", "" if self._stopping.is_set() else self._detail)
 
     def _attempt(self) -> None:
@@ -158,7 +158,7 @@ class Capture(threading.Thread):
         return False
 
     def _deliver(self, arrival: Arrival, *, paced: bool, first: bool) -> None:
-        """Give the frame its number and its time, and put it into the mailbox when it is due."""
+        """Give the frame its number and its time, and put it into the queue when it is due."""
         count = self.status.frames
         gap = arrival.frame.gap or (first and count > 0)
         t = self._timeline.place(arrival.frame.t, arrival.arrived, gap=gap)
@@ -167,7 +167,7 @@ class Capture(threading.Thread):
         if paced:
             self._pace.wait(t, gap=gap)
             arrived, at = time.monotonic(), time.time()
-        self._mailbox.put(Arrival(frame, arrived, at))
+        self._queue.put(Arrival(frame, arrived, at))
         self._count(frame, arrived)
 
     def _count(self, frame: Frame, arrived: float) -> None:
@@ -213,7 +213,7 @@ class Capture(threading.Thread):
             state=state,
             detail=slow if state == "live" and not detail else detail,
             fps=round(fps, 2),
-            drops=self._mailbox.dropped,
+            drops=self._queue.dropped,
             since=was.since if state == was.state else time.time(),
         )
         self._report(self.status)

@@ -16,11 +16,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from pathlib import PurePath
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from engine.errors import SourceError
-from stream.sources.address import Address, Options, Transport
+from stream.sources.address import Address, Options, Source, Timeouts, Transport
 from stream.sources.ffmpeg import FfmpegSource
 from stream.sources.file import open_video
 from stream.sources.redaction import filter_secrets, has_url, longest_first, path_secrets, redact, redact_path
@@ -43,14 +42,13 @@ _STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 def webcam(source: str, _: Options) -> Address:
     """The address of a webcam by number or device. Raises SourceError for a number on systems without numbered webcams."""
     number = str(int(source)) if source.isdecimal() else ""
-    name = f"webcam-{source}" if number else source.rpartition("/")[2]
     if number and sys.platform == "darwin":
         mac = {"framerate": "30"}
-        return Address("webcam", f"webcam {number}", number, FfmpegSource, name, format="avfoundation", options=mac)
+        return Address("webcam", f"webcam {number}", number, FfmpegSource, format="avfoundation", options=mac)
     if number and not sys.platform.startswith("linux"):
         raise SourceError(f"webcams cannot be named by number ({number}) on this system; serve the camera by RTSP or HTTP")
     device = f"/dev/video{number}" if number else source
-    return Address("webcam", device, device, FfmpegSource, name, format="v4l2")
+    return Address("webcam", device, device, FfmpegSource, format="v4l2")
 
 
 def pattern(source: str, _: Options) -> Address:
@@ -62,7 +60,7 @@ def pattern(source: str, _: Options) -> Address:
     read = unescaped if has_url(unescaped) else graph
     secrets = longest_first(filter_secrets(read))
     shown = f"lavfi:{redact(read)}"
-    return Address("pattern", shown, graph, FfmpegSource, "pattern", paced=True, format="lavfi", secrets=secrets)
+    return Address("pattern", shown, graph, FfmpegSource, paced=True, format="lavfi", secrets=secrets)
 
 
 def network(source: str, given: Options) -> Address:
@@ -83,7 +81,6 @@ def network(source: str, given: Options) -> Address:
         shown=f"{parts.scheme}://{host}{redact_path(parts.scheme, parts.path)}",
         target=f"{parts.scheme}://{login}{host}{parts.path}{query}",
         opener=FfmpegSource,
-        name=parts.hostname or "",
         options=options,
         secrets=longest_first(
             [password, quote(password, safe=""), parts.query, unquote(parts.query), *hidden, *map(unquote, hidden)]
@@ -115,8 +112,11 @@ def _is_ambiguous(source: str) -> bool:
 
 def recording(source: str, _: Options) -> Address:
     """The address of a video file, which is played in real time and of which every frame is wanted."""
-    name = PurePath(source).stem
-    return Address("file", source, source, lambda address, _: open_video(address.target), name, live=False, paced=True)
+    return Address("file", source, source, _open_recording, live=False, paced=True)
+
+
+def _open_recording(address: Address, _: Timeouts) -> Source:
+    return open_video(address.target)
 
 
 KINDS: dict[str, Callable[[str, Options], Address]] = {

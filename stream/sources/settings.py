@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import PurePath
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -76,11 +77,25 @@ class SourceSettings(Settings):
 
 def default_name(url: str) -> str:
     """A stream's name from its address, never with credentials: a file's stem, a host, webcam-0."""
-    try:
-        name = _parsed(url).name
-    except SourceError:
-        name = ""
+    url = url.strip()
+    if url.isdecimal():
+        name = f"webcam-{url}"
+    elif url.startswith("lavfi:"):
+        name = "pattern"
+    else:
+        name = _host(url) if "://" in url else PurePath(url).stem
     return re.sub(r"[^\w .-]+", "-", name).strip(" .-")[:64] or "source"
+
+
+def _host(url: str) -> str:
+    """The host of a network address; "" where there is none, or what stands in its place may be part of a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    before_at, at, _ = url.partition("://")[2].removeprefix(parts.netloc).rpartition("@")
+    has_port_or_login = ":" in parts.netloc.rpartition("]")[2] or "@" in parts.netloc
+    return "" if at and (has_port_or_login or "#" in before_at) else parts.hostname or ""
 
 
 def _parsed(url: str, **options: Any) -> Address:

@@ -27,13 +27,13 @@ from apexstream.bench.live_process import LiveProcess
 from tests.soak.command import Record, command_line, finish, growth, unmet
 from tests.soak.rtsp import RtspServer
 
-MOST_GROWTH = 0.02
+MAX_GROWTH = 0.02
 """Of memory, from warmed up to the end."""
 
-MOST_DRIFT_S = 0.05
+MAX_DRIFT_S = 0.05
 """Of a source's time against the wall clock, over the whole run."""
 
-MOST_DROPPED = 0.01
+MAX_DROPPED = 0.01
 """Of a source's pictures: more are dropped only where the machine has too much else to do, and then little is shown."""
 
 PHOTOS = ("hopper", "astronaut")
@@ -162,16 +162,16 @@ def _source(seen: Watched, stream: str) -> dict[str, Any]:
 def violations(found: dict[str, Any]) -> list[str]:
     """What is not within the limits, in sentences."""
     memory, sources = found["memory_mib"], found["sources"]
-    checks = {f"memory grew by {memory['growth']:.1%}": memory["growth"] < MOST_GROWTH}
+    checks = {f"memory grew by {memory['growth']:.1%}": memory["growth"] < MAX_GROWTH}
     for what in ("threads", "handles"):
         checks[f"{what} grew from {found[what]['warm']} to {found[what]['end']}"] = found[what]["end"] <= found[what]["warm"]
     for stream, source in sources.items():
         drift = source["drift_s"]
         checks[f"{stream}: nothing came"] = drift is not None and source["events"] > 0
-        checks[f"{stream}: its time drifted by {drift} s"] = drift is None or abs(drift) < MOST_DRIFT_S
+        checks[f"{stream}: its time drifted by {drift} s"] = drift is None or abs(drift) < MAX_DRIFT_S
         dropped, load = source["dropped"] or 0.0, found["load"]["median"]
         lost = f"{dropped:.1%} of its pictures were dropped (the machine's load was {load:.1f} in the median)"
-        checks[f"{stream}: {lost}"] = dropped < MOST_DROPPED
+        checks[f"{stream}: {lost}"] = dropped < MAX_DROPPED
         checks[f"{stream}: it was lost {source['reconnects']} times"] = not source["reconnects"]
     return unmet(checks)
 

@@ -28,7 +28,7 @@ LAP_S = 60.0
 SMALL: dict[str, Any] = {"size": (320, 240), "eye_px": 64.0}
 """The clip's pictures: more of them can be analysed in the same time."""
 FPS = 30
-MOST_GROWTH = 0.05
+MAX_GROWTH = 0.05
 """Of memory, from the second lap to the last ones."""
 LEAST_SPEED = 0.9
 """Of frames for each second of CPU time, likewise."""
@@ -102,7 +102,7 @@ def violations(found: dict[str, Any]) -> list[str]:
     """What is not within the limits, in sentences."""
     memory, speed = found["memory_mib"], found["frames_per_cpu_s"]
     checks = {
-        f"memory grew by {memory['growth']:.1%}": memory["growth"] < MOST_GROWTH,
+        f"memory grew by {memory['growth']:.1%}": memory["growth"] < MAX_GROWTH,
         f"it ended at {speed['ratio']:.0%} of its speed": speed["ratio"] > LEAST_SPEED,
         "no event was found": found["events_a_lap"] > 0,
         f"laps {found['other_laps']} have other events": len(found["other_laps"]) <= MOST_OTHER * found["laps"],

@@ -32,7 +32,7 @@ from tests.soak.rtsp import RtspServer, TcpProxy
 LIMIT_S = 5.0
 """Frames must come again within this after the source's return, or after stall_s where the loss had to be noticed first."""
 
-MOST_GROWTH = 0.05
+MAX_GROWTH = 0.05
 """Of memory, from warmed up to the end."""
 
 GIVE_UP_S = 60.0
@@ -159,7 +159,7 @@ def violations(returns: Sequence[Return], held: Sequence[Holdings], *, stall_s: 
         f"frames came {unseen:.1f} s after a connection died unnoticed ({allowed})": unseen < stall_s + LIMIT_S,
         f"threads grew from {before.threads} to {after.threads}": after.threads <= before.threads,
         f"handles grew from {before.handles} to {after.handles}": after.handles <= before.handles,
-        f"memory grew by {growth:.1%}": growth < MOST_GROWTH,
+        f"memory grew by {growth:.1%}": growth < MAX_GROWTH,
     }
     return unmet(checks)
 

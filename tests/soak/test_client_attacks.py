@@ -5,13 +5,13 @@ import struct
 import pytest
 
 from engine.errors import InputError
-from stream.server.camera import MOST_BYTES, Feed
+from stream.server.camera import MAX_BYTES, Feed
 from tests.soak.client_attacks import costly_pictures
 
 
 def test_costly_pictures_are_small_and_refused() -> None:
     for data in costly_pictures():
-        assert len(data) < MOST_BYTES
+        assert len(data) < MAX_BYTES
         with pytest.raises(InputError, match="a picture is"):
             Feed("me").offer(struct.pack(">d", 1.0) + data)
     endless = costly_pictures()[0]

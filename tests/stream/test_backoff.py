@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from stream.backoff import Backoff
 
 
@@ -18,9 +16,10 @@ def test_reset_starts_again_with_the_first() -> None:
     assert backoff.next() == 0.5
 
 
-def test_jitter_varies_each_wait_within_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.backoff.random.uniform", lambda low, high: high)
-    backoff = Backoff(0.4, 2.0, jitter=0.25)
-    assert [backoff.next() for _ in range(4)] == pytest.approx([0.5, 1.0, 2.0, 2.0])
-    monkeypatch.setattr("stream.backoff.random.uniform", lambda low, high: low)
-    assert backoff.next() == pytest.approx(1.5)
+def test_jitter_shortens_each_wait_by_a_share_of_it_also_at_the_limit() -> None:
+    backoff = Backoff(0.5, 2.0, jitter=0.25)
+    for wait in (0.5, 1.0):
+        assert 0.75 * wait <= backoff.next() <= wait
+    waits = [backoff.next() for _ in range(50)]
+    assert all(1.5 <= wait <= 2.0 for wait in waits)
+    assert len(set(waits)) > 5

@@ -14,7 +14,8 @@ from websockets.http11 import Request, Response
 
 from engine.errors import InputError, SourceError
 from stream import client as client_module
-from stream import protocol as wire
+from stream import protocol
+from stream.backoff import Backoff
 from stream.client import Place, Remote, follow, socket_url
 from stream.events.store import Store
 from stream.protocol import Subscribe
@@ -133,6 +134,33 @@ def test_a_service_that_does_not_run_yet_is_waited_for_and_reported_once(tmp_pat
     on_a_loop(body)
 
 
+def test_waits_vary_and_are_never_longer_than_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Recorded(Backoff):
+        def next(self) -> float:
+            waits.append(super().next())
+            return 0.0
+
+    monkeypatch.setattr(client_module, "Backoff", Recorded)
+
+    async def body() -> None:
+        async def receive() -> None:
+            async for _ in follow(Remote("ws://127.0.0.1:1"), Place(0)):
+                raise AssertionError("nothing is served there")
+
+        receiving = asyncio.create_task(receive())
+        async with asyncio.timeout(DEADLINE_S):
+            while len(waits) < 30:
+                await asyncio.sleep(0)
+        receiving.cancel()
+
+    on_a_loop(body)
+    at_the_limit, longest = waits[10:], client_module.RETRY_S[1]
+    assert longest / 2 <= min(at_the_limit) < max(at_the_limit) <= longest
+    assert len(set(at_the_limit)) > 5
+
+
 @pytest.mark.usefixtures("impatient")
 def test_another_store_at_the_same_address_is_read_from_its_beginning(tmp_path: Path) -> None:
     async def body() -> None:
@@ -184,13 +212,13 @@ def test_a_subscription_is_sent_to_the_service(tmp_path: Path) -> None:
 
 def test_a_heartbeat_advances_a_client_that_wants_no_stored_event() -> None:
     async def speak(connection: ServerConnection) -> None:
-        await connection.send(wire.hello([], model="", version="", seq=9, store="s", now=0).encoded)
-        await connection.send(wire.heartbeat(now=0, seq=5).encoded)
+        await connection.send(protocol.hello([], model="", version="", seq=9, store="s", now=0).encoded)
+        await connection.send(protocol.heartbeat(now=0, seq=5).encoded)
         await connection.wait_closed()
 
     async def body() -> None:
         place = Place(2, "s")
-        async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
+        async with serve(speak, "127.0.0.1", 0, subprotocols=[protocol.SUBPROTOCOL]) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             async with aclosing(follow(Remote(f"ws://127.0.0.1:{port}"), place)) as messages:
                 assert [(await anext(messages))["type"] for _ in range(2)] == ["hello", "heartbeat"]
@@ -293,8 +321,8 @@ def test_a_tls_connection_that_is_lost_is_retried(plain: bytes) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_service_that_sends_nothing_is_reconnected_to() -> None:
-    hello = wire.hello([], model="", version="", seq=0, store="s", now=0).encoded
-    event = wire.expression({**stored(1), "seq": 1}).encoded
+    hello = protocol.hello([], model="", version="", seq=0, store="s", now=0).encoded
+    event = protocol.expression({**stored(1), "seq": 1}).encoded
     connections = 0
 
     async def speak(connection: ServerConnection) -> None:
@@ -307,7 +335,7 @@ def test_a_service_that_sends_nothing_is_reconnected_to() -> None:
 
     async def body() -> None:
         reports: list[str] = []
-        async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
+        async with serve(speak, "127.0.0.1", 0, subprotocols=[protocol.SUBPROTOCOL]) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             remote = Remote(f"ws://127.0.0.1:{port}", silence_s=0.2)
             assert len(await events(remote, Place(), 1, report=reports.append)) == 1
@@ -336,7 +364,7 @@ def test_a_server_with_another_protocol_is_reported(text: str) -> None:
         await connection.wait_closed()
 
     async def body() -> None:
-        async with serve(speak, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:
+        async with serve(speak, "127.0.0.1", 0, subprotocols=[protocol.SUBPROTOCOL]) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             with pytest.raises(SourceError, match="a message is not one of apexstream"):
                 await events(Remote(f"ws://127.0.0.1:{port}"), Place(), 1)

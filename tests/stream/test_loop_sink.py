@@ -14,7 +14,7 @@ from stream.events.evidence import EvidenceStore
 from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.loop_sink import LoopSink, call_on_loop
-from stream.messages import Acted, Decided, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Decided, Preview, Signal, SourceStatus, WantedPreview
 from stream.protocol import Message
 from tests.events import an_event, decided, evidence
 from tests.live import PATIENCE_S
@@ -47,7 +47,7 @@ class Wiring:
             self.evidence,
             on_status=hub.post,
             on_removed=hub.remove,
-            wish=lambda stream: PreviewWish(160, 10.0) if stream == "lobby" else None,
+            wanted_preview=lambda stream: WantedPreview(160, 10.0) if stream == "lobby" else None,
         )
 
     async def until(self, last: str) -> None:
@@ -115,20 +115,21 @@ def test_evidence_is_kept_before_its_event_is_sent_and_apart_from_it(tmp_path: P
         async with wired(tmp_path) as parts:
             posted: list[Decided] = []
             monkeypatch.setattr(parts.hub, "post", posted.append)
-            events = [Decided(an_event(1, evidence=evidence()), 1.0), Decided(an_event(2), 1.0)]
+            provisional = an_event(1, state="provisional", evidence=evidence())
+            events = [Decided(event, 1.0) for event in (provisional, an_event(1), an_event(2))]
             await on_a_thread(lambda: parts.sink.decided(events))
             assert parts.evidence.get("lobby-1", "apex") is not None and not posted
             await asyncio.sleep(0)
-            assert [(one.event.evidence, one.evidence) for one in posted] == [(None, True), (None, False)]
+            assert [(one.event.evidence, one.evidence) for one in posted] == [(None, True), (None, True), (None, False)]
 
     run(test)
 
 
-def test_wishes_need_no_loop(tmp_path: Path) -> None:
+def test_wanted_previews_need_no_loop(tmp_path: Path) -> None:
     async def test() -> None:
         async with wired(tmp_path) as parts:
-            assert parts.sink.preview_wish("lobby") == PreviewWish(160, 10.0)
-            assert parts.sink.preview_wish("door") is None
+            assert parts.sink.wanted_preview("lobby") == WantedPreview(160, 10.0)
+            assert parts.sink.wanted_preview("door") is None
 
     run(test)
 

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 
 from engine.errors import InputError
 from engine.types import Activity, Frame, Mark
-from stream import protocol as wire
+from stream import protocol
 from stream.analysis.preview import draw
-from stream.messages import Acted, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, FaceTrace, Preview, Signal, SourceStatus, WantedPreview
 from stream.protocol import CameraOffer, Message, Ping, PreviewRequest, Subscribe
 from tests.events import an_event, decided, preview_parts, stored
 from tests.schema import FROM_CLIENT, document, problems
@@ -31,39 +31,42 @@ TRACE = FaceTrace(0, (1.0, 1.0333333), (0.2, 1.25), (0.05, 0.3))
 def every_message() -> Iterator[tuple[str, Message]]:
     stamps = {"monotonic": time.monotonic(), "now": NOW}
     hello = {"model": "ahmsa-3db@sha256:0", "version": "0.1.0", "seq": 17, "store": "5a", "now": NOW}
-    yield "hello", wire.hello([STATUS], **hello)
-    yield "hello in trouble", wire.hello([], **hello, problem="events cannot be stored")
-    yield "final", wire.expression({**wire.stamped(decided(1), **stamps), "seq": 1})
+    yield "hello", protocol.hello([STATUS], **hello)
+    yield "hello in trouble", protocol.hello([], **hello, problem="events cannot be stored")
+    yield "final", protocol.expression({**protocol.stamped(decided(1), **stamps), "seq": 1})
     unsure = decided(1, label="uncertain", why="turned away")
-    yield "final, uncertain", wire.expression({**wire.stamped(unsure, **stamps), "seq": 3})
-    yield "final, cut short", wire.expression({**wire.stamped(decided(1, truncated=True), **stamps), "seq": 2}, evidence=True)
-    yield "provisional", wire.expression(wire.stamped(decided(1, state="provisional"), **stamps))
+    yield "final, uncertain", protocol.expression({**protocol.stamped(unsure, **stamps), "seq": 3})
+    yield (
+        "final, cut short",
+        protocol.expression({**protocol.stamped(decided(1, truncated=True), **stamps), "seq": 2}, evidence=True),
+    )
+    yield "provisional", protocol.expression(protocol.stamped(decided(1, state="provisional"), **stamps))
     yield (
         "final without usable numbers",
-        wire.expression(
+        protocol.expression(
             {
-                **wire.stamped(decided(1, confidence=NAN, intensity=math.inf, probabilities={"surprise": NAN}), **stamps),
+                **protocol.stamped(decided(1, confidence=NAN, intensity=math.inf, probabilities={"surprise": NAN}), **stamps),
                 "seq": 3,
             }
         ),
     )
-    yield "from the store", wire.expression({**stored(4), "seq": 4})
-    yield "status", wire.status(STATUS)
-    yield "status at the start", wire.status(SourceStatus("lobby", "webcam", "starting", fps=NAN))
-    yield "signal", wire.signal(Signal("lobby", 1.0333333, NOW, (TRACE,)))
-    yield "signal while it speaks", wire.signal(Signal("lobby", 1.0, NOW, (replace(TRACE, doing={"speech": 0.25}),)))
-    yield "activity", wire.activity(Acted("lobby", Activity(0, "head_turn", Mark(10, 0.4), Mark(20, 0.8))))
-    yield "signal of nobody", wire.signal(Signal("lobby", 1.0, NOW, ()))
+    yield "from the store", protocol.expression({**stored(4), "seq": 4})
+    yield "status", protocol.status(STATUS)
+    yield "status at the start", protocol.status(SourceStatus("lobby", "webcam", "starting", fps=NAN))
+    yield "signal", protocol.signal(Signal("lobby", 1.0333333, NOW, (TRACE,)))
+    yield "signal while it speaks", protocol.signal(Signal("lobby", 1.0, NOW, (replace(TRACE, doing={"speech": 0.25}),)))
+    yield "activity", protocol.activity(Acted("lobby", Activity(0, "head_turn", Mark(10, 0.4), Mark(20, 0.8))))
+    yield "signal of nobody", protocol.signal(Signal("lobby", 1.0, NOW, ()))
     yield (
         "signal without values",
-        wire.signal(Signal("lobby", 1.0, NOW, (FaceTrace(0, (), (), ()), FaceTrace(1, (1.0,), (NAN,), (NAN,))))),
+        protocol.signal(Signal("lobby", 1.0, NOW, (FaceTrace(0, (), (), ()), FaceTrace(1, (1.0,), (NAN,), (NAN,))))),
     )
-    yield "heartbeat", wire.heartbeat(now=NOW, seq=17)
-    yield "error", wire.error("store", "the disk is full")
-    yield "removed", wire.removed("lobby")
-    yield "pong", wire.pong(now=NOW)
-    picture = draw("lobby", Frame(7, 0.25, np.zeros((48, 64, 3), np.uint8)), [], PreviewWish(64, 10))
-    yield "preview", wire.preview(picture)
+    yield "heartbeat", protocol.heartbeat(now=NOW, seq=17)
+    yield "error", protocol.error("store", "the disk is full")
+    yield "removed", protocol.removed("lobby")
+    yield "pong", protocol.pong(now=NOW)
+    picture = draw("lobby", Frame(7, 0.25, np.zeros((48, 64, 3), np.uint8)), [], WantedPreview(64, 10))
+    yield "preview", protocol.preview(picture)
 
 
 MESSAGES = dict(every_message())
@@ -132,16 +135,16 @@ def test_the_document_is_whole() -> None:
 
 def test_an_event_keeps_the_form_it_has_in_files_and_gains_three_fields() -> None:
     event = an_event(3)
-    made = wire.stamped(decided(3), monotonic=time.monotonic() + 0.0382, now=NOW)
+    made = protocol.stamped(decided(3), monotonic=time.monotonic() + 0.0382, now=NOW)
     assert {key: made[key] for key in event.as_dict()} == event.as_dict()
     assert made["emitted_at"] == "2026-01-31T09:00:00.123Z"
     assert 38 <= made["latency_ms"] < 10_000
-    message = wire.expression({**made, "seq": 9})
+    message = protocol.expression({**made, "seq": 9})
     assert (message.type, message.stream, message.body) == ("expression", "lobby", {**made, "seq": 9})
 
 
 def test_no_latency_is_negative() -> None:
-    assert wire.stamped(decided(1), monotonic=0.0, now=NOW)["latency_ms"] == 0
+    assert protocol.stamped(decided(1), monotonic=0.0, now=NOW)["latency_ms"] == 0
 
 
 @pytest.mark.parametrize("name", ["final without usable numbers", "status at the start", "signal without values"])
@@ -156,7 +159,7 @@ def test_numbers_that_are_not_finite_become_null(name: str) -> None:
     )
 )
 def test_any_header_is_valid_json(value: Any) -> None:
-    message = wire.preview(Preview("lobby", {"anything": value}, b"\xff\xd8"))
+    message = protocol.preview(Preview("lobby", {"anything": value}, b"\xff\xd8"))
     assert isinstance(message.encoded, bytes)
     header, jpeg = preview_parts(message.encoded)
     assert (header["stream"], jpeg) == ("lobby", b"\xff\xd8")
@@ -177,7 +180,7 @@ VALID: dict[str, Any] = {
 
 @pytest.mark.parametrize("text", VALID)
 def test_messages_of_clients_are_parsed(text: str) -> None:
-    assert wire.read_client(text) == wire.read_client(text.encode()) == VALID[text]
+    assert protocol.read_client(text) == protocol.read_client(text.encode()) == VALID[text]
     assert problems(json.loads(text), FROM_CLIENT) == []
 
 
@@ -211,7 +214,7 @@ INVALID = {
 @pytest.mark.parametrize("text", INVALID, ids=[text[:60] for text in INVALID])
 def test_an_invalid_message_is_answered_with_one_sentence(text: str) -> None:
     with pytest.raises(InputError, match=INVALID[text]) as caught:
-        wire.read_client(text)
+        protocol.read_client(text)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert 10 < len(sentence) < 200
@@ -225,45 +228,45 @@ def test_the_sentence_quotes_nothing_of_the_message() -> None:
         "secret",
     ):
         with pytest.raises(InputError) as caught:
-            wire.read_client(text)
+            protocol.read_client(text)
         assert "secret" not in str(caught.value)
 
 
 def test_bytes_that_are_no_utf8_are_refused() -> None:
     with pytest.raises(InputError):
-        wire.read_client(b"\xff\xfe{}")
+        protocol.read_client(b"\xff\xfe{}")
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     try:
-        wire.read_client(data)
+        protocol.read_client(data)
     except InputError as error:
         assert "\n" not in str(error)
 
 
 def test_a_camera_needs_consent_and_a_valid_name() -> None:
     offer = {"type": "camera", "v": 1, "name": "front desk", "consent": True}
-    assert wire.read_camera(json.dumps(offer)) == CameraOffer(type="camera", name="front desk", consent=True)
+    assert protocol.read_camera(json.dumps(offer)) == CameraOffer(type="camera", name="front desk", consent=True)
     assert problems(offer, FROM_CLIENT) == []
     for wrong in ({"consent": False}, {"name": ""}, {"name": "../x"}, {"name": "x" * 65}, {"type": "ping"}):
         with pytest.raises(InputError):
-            wire.read_camera(json.dumps({**offer, **wrong}))
+            protocol.read_camera(json.dumps({**offer, **wrong}))
 
 
 def test_the_query_holds_since_and_a_subscription() -> None:
-    assert wire.read_query("") == (None, Subscribe())
-    assert wire.read_query("since=0") == (0, Subscribe())
-    since, subscription = wire.read_query(
+    assert protocol.read_query("") == (None, Subscribe())
+    assert protocol.read_query("since=0") == (0, Subscribe())
+    since, subscription = protocol.read_query(
         "since=17&stream=lobby&stream=front%20desk&type=expression&kind=micro&label=surprise&other=1"
     )
     assert since == 17
     assert subscription == Subscribe(
         streams=("lobby", "front desk"), types=("expression",), kinds=("micro",), labels=("surprise",)
     )
-    assert wire.read_query(wire.query(since, subscription)) == (since, subscription)
-    assert wire.query(None, Subscribe()) == ""
+    assert protocol.read_query(protocol.query(since, subscription)) == (since, subscription)
+    assert protocol.query(None, Subscribe()) == ""
 
 
 @pytest.mark.parametrize(
@@ -282,7 +285,7 @@ def test_the_query_holds_since_and_a_subscription() -> None:
 )
 def test_an_invalid_query_is_refused(query: str) -> None:
     with pytest.raises(InputError):
-        wire.read_query(query)
+        protocol.read_query(query)
 
 
 ALL = ("final", "provisional", "activity", "status", "signal", "removed", "preview")
@@ -309,5 +312,5 @@ def test_a_subscription_selects_messages_about_streams_alone(subscription: Subsc
 
 
 def test_times_are_utc_to_the_millisecond() -> None:
-    assert wire.iso(0) == "1970-01-01T00:00:00.000Z"
-    assert wire.iso(NOW) == "2026-01-31T09:00:00.123Z"
+    assert protocol.iso(0) == "1970-01-01T00:00:00.000Z"
+    assert protocol.iso(NOW) == "2026-01-31T09:00:00.123Z"

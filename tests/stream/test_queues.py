@@ -62,6 +62,12 @@ def test_a_full_queue_drops_and_counts_the_oldest() -> None:
     assert [queue.get() for _ in range(3)] == [7, 8, 9]
 
 
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_a_queue_without_room_is_refused(capacity: int) -> None:
+    with pytest.raises(ValueError, match="one item at least"):
+        BoundedQueue(capacity)
+
+
 def test_put_blocks_while_the_queue_is_full() -> None:
     queue: BoundedQueue[int] = BoundedQueue(1)
     queue.put(0)

@@ -33,7 +33,7 @@ from engine.errors import ConfigError, OutputError, WeightsError
 from stream.analysis.worker import MakePipeline
 from stream.events.query import Reader
 from stream.events.store import Store
-from stream.messages import PreviewWish
+from stream.messages import WantedPreview
 from stream.service import CLOSE_S, END_S, RESET_S, STORE_S, Service, model_of, stop_event
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
@@ -125,12 +125,12 @@ def test_previews_are_sent_while_they_are_asked_for(video: Path, tmp_path: Path)
                         pictures.append(preview_parts(message)[0])
                     if len(pictures) == 20:
                         break
-            assert service.server.preview_wish("desk") == PreviewWish(width=160, fps=10)
+            assert service.server.wanted_preview("desk") == WantedPreview(width=160, fps=10)
             assert pictures[-1]["width"] == 160 and pictures[-1]["faces"]
             assert all(a["t"] < b["t"] for a, b in pairwise(pictures))
             await client.send(json.dumps({"type": "preview", "v": 1, "stream": "desk", "on": False}))
             async with asyncio.timeout(PATIENCE_S):
-                while service.server.preview_wish("desk") is not None:
+                while service.server.wanted_preview("desk") is not None:
                     await client.recv()
 
     asyncio.run(main())

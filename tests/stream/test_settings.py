@@ -4,18 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from engine.config import PipelineSettings
 from engine.errors import ConfigError
 from stream.settings import (
     TOKEN_VARIABLE,
-    AnalysisSettings,
     LiveSettings,
-    ReadingSettings,
     ServerSettings,
     StoreSettings,
-    load_analysis_settings,
     load_live_settings,
     sources_from,
 )
@@ -75,12 +70,12 @@ def test_shipped_settings() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[[sources]]\nurl = '0'\nloops = true", r"source 1 has no setting loops; there are name, url, .*, loop, "),
-        ("[[sources]]\nname = 'a'", r"source 1 has no url$"),
-        ("[[sources]]\nurl = '0'\n[[sources]]\nname = 'a'", r"source 2 has no url$"),
+        ("[[sources]]\nurl = '0'\nloops = true", r"the first source has no setting loops; there are name, url, .*, loop, "),
+        ("[[sources]]\nname = 'a'", r"the first source has no url$"),
+        ("[[sources]]\nurl = '0'\n[[sources]]\nname = 'a'", r"the second source has no url$"),
         ("[[sources]]\nurl = '0'\n" * 20 + "[[sources]]\nname = 'a'", r"source 21 has no url$"),
-        ("[[sources]]\nurl = '0'\n[[sources]]\nurl = '1'\nloop = 3", r"source 2's loop should be a valid boolean"),
-        ("[[sources]]\nurl = 'a.mp4'\nname = 'a/b'", r"source 1's name: a stream's name is"),
+        ("[[sources]]\nurl = '0'\n[[sources]]\nurl = '1'\nloop = 3", r"the second source's loop should be a valid boolean"),
+        ("[[sources]]\nurl = 'a.mp4'\nname = 'a/b'", r"the first source's name: a stream's name is"),
         ("[[sources]]\nurl = 'a'\nname = 'x'\n[[sources]]\nurl = 'b'\nname = 'X'", "two sources are called 'x'"),
         ("[server]\nport = 70000", r"server\.port should be less than or equal to 65535$"),
         ("[server]\nprot = 1", r"there is no setting server\.prot; there are host, port, "),
@@ -93,7 +88,7 @@ def test_shipped_settings() -> None:
         ("processes = true", "processes: auto or a number from 0 to 256 is expected, not True$"),
         ("processes = 'many'", "processes: auto or a number from 0 to 256 is expected, not 'many'$"),
         ("sources = 3", r"sources is a list of tables, \[\[sources\]\]$"),
-        ("sources = [3]", r"source 1 is a table of settings$"),
+        ("sources = [3]", r"the first source is a table of settings$"),
         ("server = 3", r"server is a table of settings$"),
         ("[servr]\nport = 1", r"there is no setting servr; there are sources, server, .*, landmarks, spotter, recognizer$"),
         ("[store]\nfolder = 'a\\u0000b'".replace("'", '"'), "store: folder is no possible path: it holds a character NUL"),
@@ -181,44 +176,3 @@ def test_sources_of_one_name_are_numbered(tmp_path: Path) -> None:
 def test_events_are_stored_in_the_users_folder_by_default() -> None:
     assert StoreSettings().place().name == "apexstream"
     assert StoreSettings().place().is_absolute()
-
-
-def test_settings_of_an_analysis_have_defaults() -> None:
-    assert load_analysis_settings(None) == AnalysisSettings()
-    assert AnalysisSettings().pipeline == PipelineSettings()
-
-
-def test_pipeline_and_reading_are_read_from_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text("[reading]\nqueued_frames = 3\n[landmarks]\nmax_faces = 2\n")
-    settings = load_analysis_settings(path)
-    assert settings.reading == ReadingSettings(queued_frames=3)
-    assert settings.pipeline.landmarks.max_faces == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[reading]\nthreads = 3", r"a\.toml: reading\.threads: extra inputs are not permitted"),
-        ("[reading]\nqueued_frames = 0", r"a\.toml: reading\.queued_frames: .*greater than or equal to 1"),
-        ("reading = 3", r"a\.toml: reading: "),
-        ("[landmark]\nmax_faces = 1", r"a\.toml: landmark: extra inputs"),
-        ("[landmarks]\nmax_faces = 'many'", r"a\.toml: landmarks\.max_faces: "),
-        ("not toml", "no valid TOML"),
-    ],
-)
-def test_errors_in_the_settings_of_an_analysis_name_file_and_key(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        load_analysis_settings(path)
-
-
-def test_missing_settings_of_an_analysis_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load_analysis_settings(tmp_path / "none.toml")
-
-
-def test_settings_of_an_analysis_cannot_be_changed() -> None:
-    with pytest.raises(ValidationError, match="frozen"):
-        AnalysisSettings().reading.queued_frames = 4  # type: ignore[misc]

@@ -27,9 +27,10 @@ from engine.types import Activity, Event, Face, Frame, Mark
 from stream.protocol import SUBPROTOCOL
 from stream.recorded.analyze import OnFrame, Progress, Report
 from stream.recorded.files import EventFiles
+from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
 from stream.service import Service, first_completed
-from stream.settings import AnalysisSettings, LiveSettings, ServerSettings, StoreSettings
+from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.file import VideoFacts, open_video
 from stream.sources.settings import SourceSettings
 

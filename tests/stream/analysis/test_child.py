@@ -25,7 +25,7 @@ from stream.analysis.child import (
     send,
 )
 from stream.analysis.worker_process import CHILD
-from stream.messages import Acted, Decided, FaceTrace, Preview, PreviewWish, Signal, SourceStatus
+from stream.messages import Acted, Decided, FaceTrace, Preview, Signal, SourceStatus, WantedPreview
 from stream.settings import LiveSettings
 from stream.sources.settings import SourceSettings
 from tests.blinking import PATTERN, Blinking, Unsendable, no_network, printing, unforeseen
@@ -121,9 +121,9 @@ def test_a_closed_outbox_returns_the_last_messages_and_then_none() -> None:
 
 def test_previews_asked_for_are_those_received_last() -> None:
     sink = Outbox()
-    assert sink.preview_wish("a") is None
-    sink.wishes = {"a": PreviewWish(320, 5.0)}
-    assert sink.preview_wish("a") == PreviewWish(320, 5.0) and sink.preview_wish("b") is None
+    assert sink.wanted_preview("a") is None
+    sink.wanted_previews = {"a": WantedPreview(320, 5.0)}
+    assert sink.wanted_preview("a") == WantedPreview(320, 5.0) and sink.wanted_preview("b") is None
 
 
 def test_a_truncated_message_is_the_end() -> None:
@@ -228,7 +228,7 @@ def test_previews_are_sent_while_they_are_asked_for(start: Callable[[ProcessConf
     child = start(config())
     child.until(a_provisional)
     assert not any(what == "preview" for what, _ in child.received)
-    send({"a": PreviewWish(64, 20.0)}, child.to)
+    send({"a": WantedPreview(64, 20.0)}, child.to)
     shown = child.until(lambda messages: [value for what, value in messages if what == "preview"])
     assert shown[0].stream == "a" and shown[0].jpeg.startswith(b"\xff\xd8")
 

@@ -35,4 +35,4 @@ def test_a_monitor_checks_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -
     assert enough.wait(PATIENCE_S)
     monitor.stop(PATIENCE_S)
     assert not [thread for thread in threading.enumerate() if thread.name == "monitor"]
-    Monitor(check, "monitor").stop()
+    Monitor(check, "monitor").stop(PATIENCE_S)

@@ -7,12 +7,12 @@ import pytest
 from engine.faces.landmarks import FaceLocator
 from engine.types import U8, Face, Frame
 from stream.analysis.preview import CONTOURS, PreviewMaker, draw, region_boxes
-from stream.messages import Arrival, Preview, PreviewWish
+from stream.messages import Arrival, Preview, WantedPreview
 from tests.faces import EYES, grey_picture, photo
 from tests.live import Collected
 from tests.videos import quadrants
 
-WISH = PreviewWish(width=320, fps=10)
+WANTED = WantedPreview(width=320, fps=10)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_preview_is_the_frame_resized(layout: str, width: int) -> None:
     picture = quadrants(640, 480)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
     frame = Frame(0, 0.0, {"rgb": picture, "i420": planar(picture), "grey": grey}[layout], layout)  # type: ignore[arg-type]
-    preview = draw("desk", frame, [], PreviewWish(width, 10))
+    preview = draw("desk", frame, [], WantedPreview(width, 10))
     shown = read(preview)
     assert abs(shown.shape[1] - width) <= 1 and abs(shown.shape[0] - width * 3 / 4) <= 1
     assert (preview.header["width"], preview.header["height"]) == (shown.shape[1], shown.shape[0])
@@ -57,13 +57,13 @@ def test_the_preview_is_the_frame_resized(layout: str, width: int) -> None:
 
 def test_it_is_never_enlarged_nor_too_small_to_see() -> None:
     frame = Frame(0, 0.0, grey_picture(120, 160))
-    assert read(draw("desk", frame, [], PreviewWish(640, 10))).shape[:2] == (120, 160)
-    assert read(draw("desk", frame, [], PreviewWish(1, 10))).shape[1] == 64
+    assert read(draw("desk", frame, [], WantedPreview(640, 10))).shape[:2] == (120, 160)
+    assert read(draw("desk", frame, [], WantedPreview(1, 10))).shape[1] == 64
 
 
 def test_landmarks_and_regions_lie_on_the_face(hopper: tuple[Frame, list[Face]]) -> None:
     frame, faces = hopper
-    header = draw("desk", frame, faces, PreviewWish(256, 10)).header
+    header = draw("desk", frame, faces, WantedPreview(256, 10)).header
     assert (header["stream"], header["t"], header["index"]) == ("desk", 0.25, 7)
     (face,) = header["faces"]
     shrink = header["width"] / frame.width
@@ -110,15 +110,15 @@ def offered(sink: Collected, fps: float, seconds: float = 3.0) -> int:
     return len(sink.previews) - before
 
 
-@pytest.mark.parametrize(("wished", "fps", "count"), [(10, 30, 30), (15, 30, 45), (15, 10, 30), (1, 25, 3), (5, 29.97, 15)])
-def test_as_many_come_as_are_asked_for(wished: float, fps: float, count: int) -> None:
-    assert abs(offered(Collected(PreviewWish(64, wished)), fps) - count) <= 1
+@pytest.mark.parametrize(("wanted_fps", "fps", "count"), [(10, 30, 30), (15, 30, 45), (15, 10, 30), (1, 25, 3), (5, 29.97, 15)])
+def test_as_many_come_as_are_asked_for(wanted_fps: float, fps: float, count: int) -> None:
+    assert abs(offered(Collected(WantedPreview(64, wanted_fps)), fps) - count) <= 1
 
 
 def test_none_come_while_nobody_watches() -> None:
     sink = Collected()
     assert offered(sink, 30) == 0
-    sink.wish = PreviewWish(64, 0)
+    sink.wanted = WantedPreview(64, 0)
     assert offered(sink, 30) == 0
-    sink.wish = WISH
+    sink.wanted = WANTED
     assert offered(sink, 30) > 20

@@ -14,6 +14,7 @@ from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import InputError, SourceError, WeightsError
 from engine.types import Event, Face, Frame
+from stream.analysis import heartbeat
 from stream.analysis import session as session_module
 from stream.analysis.session import MAX_BROWSERS, Session
 from stream.analysis.worker import MakePipeline
@@ -77,7 +78,7 @@ def test_a_file_is_analysed_to_its_end(video: Path, clip: Clip, sessions: list[S
     (truth,) = clip.truth.events
     assert abs(final.event.apex.t - truth.apex_t) < 0.2 and final.event.label == truth.label
     assert len(session._streams) == 1, "a file that has ended is still listed"
-    assert sink.signals and final.event.evidence
+    assert sink.signals and sink.events[0].event.evidence is not None
 
 
 def test_stopping_flushes_open_events_and_leaves_nothing_behind(video: Path) -> None:
@@ -379,6 +380,18 @@ def test_stopping_does_not_wait_for_a_browsers_network() -> None:
     assert not session.stop(0.1)
     joining.join(PATIENCE_S)
     assert errors == ["desk: the analysis cannot begin (the service is ending)"]
+    go_on.set()
+
+
+def test_stopping_does_not_wait_for_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    checking, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(heartbeat, "CHECK_S", 0.001)
+    monkeypatch.setattr(Session, "_check", lambda session: (checking.set(), go_on.wait(PATIENCE_S)))
+    session = Session(LiveSettings(), Collected())
+    session.start()
+    assert checking.wait(PATIENCE_S)
+    assert not session.stop(0.1), "its thread has not ended"
+    assert session.stop(0.1), "only the first call ends anything"
     go_on.set()
 
 

@@ -21,8 +21,9 @@ from stream.analysis import supervisor as supervisor_module
 from stream.analysis import worker_process
 from stream.analysis.session import Session
 from stream.analysis.supervisor import Supervisor, create_session, process_count
+from stream.analysis.worker_process import WorkerProcess
 from stream.events.query import Reader
-from stream.messages import Arrival, PreviewWish, SourceStatus
+from stream.messages import Arrival, SourceStatus, WantedPreview
 from stream.queues import BoundedQueue
 from stream.settings import LiveSettings
 from stream.sources.settings import SourceSettings
@@ -89,15 +90,16 @@ def test_two_processes_send_what_a_session_would(supervisors: list[Supervisor], 
         sink.until(lambda name=name: len(sink.finals(name)) > 1, f"events of {name}")
         events = [one for one in sink.events if one.event.stream == name]
         assert [one.event.state for one in events[:4]] == ["provisional", "final"] * 2, "in order"
-        assert all(began < one.arrived < time.monotonic() and one.event.evidence for one in events)
+        assert all(began < one.arrived < time.monotonic() for one in events)
+        assert events[0].event.evidence is not None
         assert sink.states(name) == ["starting", "live"]
         sink.until(lambda name=name: any(signal_.stream == name for signal_ in sink.signals), "a signal")
         sink.until(lambda name=name: any(one.stream == name for one in sink.activities), "an activity")
         assert any(stream == name and seconds >= 0 for stream, seconds, _ in figures)
     assert not sink.previews
-    sink.wish = PreviewWish(64, 20.0)
+    sink.wanted = WantedPreview(64, 20.0)
     sink.until(lambda: {preview.stream for preview in sink.previews} == {"s0", "s1", "s2"}, "the pictures asked for")
-    sink.wish = None
+    sink.wanted = None
     assert supervisor.stop(PATIENCE_S)
     for name in ("s0", "s1", "s2"):
         assert sink.states(name) == ["starting", "live", "ended"]
@@ -184,6 +186,24 @@ def test_a_process_that_hangs_is_killed_when_the_time_is_up(supervisors: list[Su
     assert time.monotonic() - began < 10, "two seconds on an idle machine"
     assert not psutil.pid_exists(hanging) and pids(supervisor) == []
     assert sink.states("s1")[-1] == "ended", "the other one was flushed"
+
+
+def test_several_threads_may_stop_it_and_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(WorkerProcess, "end", lambda process, within: ended.append(process.number))
+    supervisor = Supervisor(settings(*[PATTERN] * 4), Collected())
+    together = threading.Barrier(8)
+
+    def stop() -> None:
+        together.wait(PATIENCE_S)
+        supervisor.stop()
+
+    threads = [threading.Thread(target=stop) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert sorted(ended) == list(range(1, len(ended) + 1)) and ended
 
 
 def test_browsers_are_analysed_in_this_process(supervisors: list[Supervisor]) -> None:

@@ -11,12 +11,14 @@ from apexstream.clips import preset
 from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import WeightsError
-from engine.types import Event, Face, Frame
+from engine.types import Event, Evidence, Face, Frame
 from stream.analysis.batching import PipelineFactory
 from stream.analysis.status import Fault
 from stream.analysis.worker import MakePipeline, Worker
-from stream.messages import Arrival, PreviewWish
+from stream.messages import Arrival, WantedPreview
 from stream.queues import BoundedQueue
+from tests.blinking import Blinking
+from tests.events import evidence
 from tests.faces import Clip, grey_picture, render
 from tests.live import PATIENCE_S, Collected, arrivals
 
@@ -134,10 +136,25 @@ def test_a_picture_without_a_face_has_an_empty_signal() -> None:
 
 def test_each_event_has_its_evidence(whole: Whole) -> None:
     _, sink, _ = whole
-    for one in sink.events:
-        seen = one.event.evidence
-        assert seen is not None and seen.onset.shape == seen.apex.shape == (128, 128) and seen.flow.shape == (2, 128, 128)
+    assert {one.event.id for one in sink.events} == {one.event.id for one in sink.events if one.event.evidence is not None}
+    for seen in (one.event.evidence for one in sink.events if one.event.evidence is not None):
+        assert seen.onset.shape == seen.apex.shape == (128, 128) and seen.flow.shape == (2, 128, 128)
         assert (seen.onset != seen.apex).any()
+
+
+@pytest.mark.parametrize(("changing", "with_evidence"), [(False, ["provisional"]), (True, ["provisional", "final"])])
+def test_the_same_evidence_is_sent_once(changing: bool, with_evidence: list[str]) -> None:
+    class Seeing(Blinking):
+        seen = evidence()
+
+        def evidence(self) -> Evidence:
+            return evidence() if changing else self.seen
+
+    sink = Collected()
+    frames = arrivals([Frame(k, k / 30, grey_picture(120, 160)) for k in range(15)])
+    work(frames, sink, make=Seeing)  # type: ignore[arg-type]
+    assert [one.event.state for one in sink.events] == ["provisional", "final"]
+    assert [one.event.state for one in sink.events if one.event.evidence is not None] == with_evidence
 
 
 def test_recognition_starts_early_only_while_no_frame_waits(clip: Clip) -> None:
@@ -159,7 +176,7 @@ def test_recognition_starts_early_only_while_no_frame_waits(clip: Clip) -> None:
 
 def test_previews_are_sent_only_when_asked_for(clip: Clip, whole: Whole) -> None:
     assert whole[1].previews == []
-    sink = Collected(PreviewWish(width=160, fps=10))
+    sink = Collected(WantedPreview(width=160, fps=10))
     work(arrivals(clip.frames[:30]), sink)
     assert 9 <= len(sink.previews) <= 11
     assert all(preview.header["width"] == 160 for preview in sink.previews)

@@ -44,6 +44,17 @@ def test_pictures_are_drawn_on_request_and_once(monkeypatch: pytest.MonkeyPatch)
     assert drawn == [(128, 128, 3)]
 
 
+def test_evidence_that_is_put_again_is_drawn_again_only_if_it_differs() -> None:
+    first, other = evidence(), evidence(grey=7)
+    kept = EvidenceStore(2)
+    kept.put("a", first)
+    apex = kept.get("a", "apex")
+    kept.put("a", first)
+    assert kept.get("a", "apex") is apex
+    kept.put("a", other)
+    assert kept.get("a", "apex") != apex
+
+
 def uniform(u: float, v: float) -> U8:
     """The colour of a flow that is the same everywhere."""
     flow = np.empty((2, 8, 8), np.float32)

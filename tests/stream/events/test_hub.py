@@ -444,20 +444,3 @@ def test_each_is_sent_what_it_subscribed_to(store: Store) -> None:
         assert (len(lobby.got), len(door.got), len(sent), hub.subscribers) == (1, 0, 2, 1)
 
     on_a_loop(body)
-
-
-def test_one_subscriber_that_fails_is_removed_and_the_others_are_served(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Client):
-        def write(self, message: str | bytes) -> None:
-            raise ValueError("a defect")
-
-    async def body() -> None:
-        hub, good = Hub(store), Client()
-        hub.join(Broken())
-        hub.join(good)
-        for _ in range(2):
-            hub.post(LIVE)
-        assert (len(good.got), hub.subscribers) == (2, 1)
-
-    on_a_loop(body)
-    assert caplog.text.count("a subscriber failed") == 1

@@ -12,7 +12,7 @@ import pytest
 from engine import Pipeline
 from engine.errors import ConfigError, OutputError, SourceError, WeightsError
 from stream.recorded.analyze import analyze, queue_capacity
-from stream.settings import AnalysisSettings, ReadingSettings
+from stream.recorded.settings import AnalysisSettings, ReadingSettings
 from stream.sources.file import open_video
 from tests.videos import stepping, write_video
 

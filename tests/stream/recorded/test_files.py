@@ -13,7 +13,7 @@ import pytest
 from engine.errors import OutputError
 from engine.types import Activity, Event, Mark
 from stream.events.formats.csv import columns
-from stream.recorded.files import EventFiles, as_json, write_atomically
+from stream.recorded.files import EventFiles, as_json
 from tests.events import evidence
 
 PLAYED = {"played": {"onset": 4.004, "apex": 4.204, "offset": 4.438}}
@@ -155,15 +155,6 @@ def test_a_full_disk_keeps_whole_lines_and_is_reported(tmp_path: Path) -> None:
     kept = lines(tmp_path / "events.jsonl")
     assert kept == [EVENT.as_dict() | PLAYED] * len(kept)
     assert len(kept) >= 2
-
-
-def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "summary.json"
-    write_atomically(path, ["old"])
-    (tmp_path / f".summary.json.{os.getpid()}").mkdir()
-    with pytest.raises(OutputError, match=r"summary\.json cannot be written"):
-        write_atomically(path, ["new"])
-    assert path.read_text() == "old"
 
 
 def test_json_is_valid_and_ends_its_line() -> None:

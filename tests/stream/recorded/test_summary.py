@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.types import Activity, Mark
+from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import PACKAGES, count_events, notes, package_versions, summarize
-from stream.settings import AnalysisSettings
 from stream.sources.file import open_video
 from tests.stream.recorded.test_files import EVENT
 from tests.videos import stepping, write_video

@@ -13,7 +13,7 @@ from stream.server.access import (
     GUESSES_PER_S,
     LINE_EVERY_S,
     LOG_EVERY_S,
-    MOST_TRACKED,
+    MAX_TRACKED,
     REASONS,
     AccessControl,
     Need,
@@ -281,7 +281,7 @@ def test_wrong_tokens_are_rate_limited_by_address() -> None:
     assert ask(TOKEN, "2001:db8::2") == 200
     assert {ask(f"guess-{k}", "127.0.0.1") for k in range(12)} == {401, 429}
     assert ask(TOKEN, "127.0.0.1") == 200, "others' wrong tokens do not lock a client out"
-    for k in range(MOST_TRACKED + 100):
+    for k in range(MAX_TRACKED + 100):
         ask("guess", f"10.1.{k // 256}.{k % 256}")
     assert ask(TOKEN, "10.0.0.1") == 200
 
@@ -297,9 +297,9 @@ def test_the_refusal_log_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     log = RefusalLog(clock=clock)
     monkeypatch.setattr(stream.server.access, "LINE_EVERY_S", 0.0)
-    for k in range(MOST_TRACKED + 100):
+    for k in range(MAX_TRACKED + 100):
         log.report("host", f"10.0.{k // 256}.{k % 256}")
-    assert len(log._seen) == MOST_TRACKED
+    assert len(log._seen) == MAX_TRACKED
 
 
 def test_every_reason_has_a_description() -> None:

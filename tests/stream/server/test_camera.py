@@ -20,8 +20,8 @@ import stream.server.camera
 from engine.errors import InputError
 from stream.messages import Arrival, SourceStatus
 from stream.queues import ClosedError
-from stream.server.camera import MOST_BYTES, MOST_PER_S, MOST_SCANS, MOST_SIDE, STALLED_S, WAITING, Feed, jpeg_size
-from stream.server.server import MOST_CAMERAS
+from stream.server.camera import MAX_BYTES, MAX_PER_S, MAX_SCANS, MAX_SIDE, STALLED_S, WAITING, Feed, jpeg_size
+from stream.server.server import MAX_CAMERAS
 from tests.running_server import TOKEN, RunningServer, run, running_server, until
 
 OFFER = json.dumps({"type": "camera", "v": 1, "name": "my face", "consent": True})
@@ -92,7 +92,7 @@ def test_time_must_increase(t: float) -> None:
         jpeg()[:2] + jpeg()[2:].replace(b"\x00\x30\x00\x40", b"\x00\x00\x00\x40", 1),
         b"\xff\xd8" + b"\xff" * 200,
         b"\xff\xd8" + b"\xff\x01" * 200,
-        b"x" * (MOST_BYTES + 1),
+        b"x" * (MAX_BYTES + 1),
     ],
 )
 def test_an_invalid_picture_is_refused_before_it_is_decoded(data: bytes) -> None:
@@ -107,7 +107,7 @@ def test_an_invalid_picture_is_refused_before_it_is_decoded(data: bytes) -> None
 
 def scans(number: int) -> bytes:
     """A progressive JPEG of the largest size with so many scans, the last of which is repeated."""
-    black = np.zeros((MOST_SIDE, MOST_SIDE, 3), np.uint8)
+    black = np.zeros((MAX_SIDE, MAX_SIDE, 3), np.uint8)
     whole = cv2.imencode(".jpg", black, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     last = whole[whole.rindex(b"\xff\xda") : -2]
     return whole[:-2] + last * (number - whole.count(b"\xff\xda")) + whole[-2:]
@@ -116,14 +116,14 @@ def scans(number: int) -> bytes:
 def test_a_picture_of_too_many_scans_is_refused_before_it_is_decoded() -> None:
     feed = Feed("me")
     bomb = scans(40_000)
-    assert len(bomb) < MOST_BYTES
-    with pytest.raises(InputError, match=f"at most {MOST_SCANS} scans"):
+    assert len(bomb) < MAX_BYTES
+    with pytest.raises(InputError, match=f"at most {MAX_SCANS} scans"):
         feed.offer(picture(1.0, bomb))
     assert len(feed) == 0
     feed.offer(picture(1.1, scans(10)))
     got = feed.get(1)
     assert got is not None
-    assert got.frame.pixels.shape == (MOST_SIDE, MOST_SIDE, 3)
+    assert got.frame.pixels.shape == (MAX_SIDE, MAX_SIDE, 3)
 
 
 @pytest.mark.parametrize("process", [0xC3, 0xC5, 0xC9, 0xCA, 0xCF])
@@ -149,7 +149,7 @@ def test_the_feed_survives_damage_of_any_kind() -> None:
     dice = random.Random(3)
     feed = Feed("me")
     whole, shown = jpeg(320, 240), 0
-    for k in range(int(2 * MOST_PER_S)):
+    for k in range(int(2 * MAX_PER_S)):
         data = bytearray(whole)
         for _ in range(dice.randrange(1, 30)):
             data[dice.randrange(2, len(data))] = dice.randrange(256)
@@ -158,7 +158,7 @@ def test_the_feed_survives_damage_of_any_kind() -> None:
             feed.offer(picture(k / 30, bytes(data[:cut])))
             arrival = feed.get(0)
             assert arrival is not None
-            assert max(arrival.frame.pixels.shape) <= MOST_SIDE
+            assert max(arrival.frame.pixels.shape) <= MAX_SIDE
             shown += 1
     assert shown > 5
     assert "could not be used" in feed.status().detail
@@ -177,12 +177,12 @@ def test_pictures_beyond_the_rate_are_dropped_and_counted() -> None:
     feed = Feed("me", count=outcomes.append, clock=lambda: now[0])
     for k in range(200):
         feed.offer(picture(k / 1000))
-    assert (outcomes.count("taken"), outcomes.count("dropped")) == (2 * MOST_PER_S, 200 - 2 * MOST_PER_S)
+    assert (outcomes.count("taken"), outcomes.count("dropped")) == (2 * MAX_PER_S, 200 - 2 * MAX_PER_S)
     assert feed.dropped == 200 - WAITING
     now[0] += 1.0
     for k in range(200, 400):
         feed.offer(picture(k / 1000))
-    assert outcomes.count("taken") == 3 * MOST_PER_S
+    assert outcomes.count("taken") == 3 * MAX_PER_S
 
 
 def test_an_abandoned_feed_is_closed() -> None:
@@ -282,7 +282,7 @@ def test_invalid_pictures_are_answered_and_the_camera_goes_on(tmp_path: Path) ->
     async def test() -> None:
         async with running_server(tmp_path, session=cameras) as service, camera(service) as client:
             await client.send(OFFER)
-            for wrong in (b"", b"\x00" * 8, picture(1.0, b"no jpeg"), "text", picture(math.nan), b"\x00" * (MOST_BYTES + 100)):
+            for wrong in (b"", b"\x00" * 8, picture(1.0, b"no jpeg"), "text", picture(math.nan), b"\x00" * (MAX_BYTES + 100)):
                 await client.send(wrong)
                 assert (await next_of(client, "error"))["code"] == "picture"
             await client.send(picture(2.0))
@@ -367,14 +367,14 @@ def test_names_and_number_of_cameras_are_limited(tmp_path: Path) -> None:
 def test_camera_connections_are_limited(tmp_path: Path) -> None:
     async def test() -> None:
         async with running_server(tmp_path, session=Cameras()) as service, contextlib.AsyncExitStack() as crowd:
-            shown = [await crowd.enter_async_context(camera(service)) for _ in range(MOST_CAMERAS)]
+            shown = [await crowd.enter_async_context(camera(service)) for _ in range(MAX_CAMERAS)]
             with pytest.raises(InvalidStatus) as refused:
                 await camera(service)
             assert refused.value.response.status_code == 503
             async with connect(service.uri):
                 pass
             await shown[0].close()
-            await until(lambda: len(service.server.state.open) == MOST_CAMERAS - 1, "one to be closed")
+            await until(lambda: len(service.server.state.open) == MAX_CAMERAS - 1, "one to be closed")
             async with camera(service) as late:
                 await late.send(OFFER)
                 assert (await next_of(late, "status"))["stream"] == "my face"

@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 
 import stream.server.connection
 import stream.server.listener
-from stream import protocol as wire
+from stream import protocol
 from stream.messages import Preview
 from stream.protocol import PreviewRequest
 from stream.server.connection import Connection, ServerState
@@ -258,7 +258,7 @@ def test_one_connection_too_many_is_answered_503(tmp_path: Path) -> None:
 def test_far_too_many_connections_are_reset(tmp_path: Path) -> None:
     async def test() -> None:
         async with running_server(tmp_path, max_connections=3) as service:
-            most = 3 + stream.server.listener.NEW[0]
+            most = 3 + stream.server.listener.MIN_NEW
             streams = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(most + 20)]
             await until(lambda: service.sample("apexstream_connections") <= most, "those beyond the limit to be closed")
             for _, writer in streams:
@@ -341,7 +341,7 @@ def test_answers_to_pings_do_not_pile_up(tmp_path: Path) -> None:
     run(test)
 
 
-PREVIEW = wire.preview(Preview("lobby", {}, b"jpeg"))
+PREVIEW = protocol.preview(Preview("lobby", {}, b"jpeg"))
 STATE = ServerState(10.0, 1000, refusals=Any, admission=Any, dropped=lambda: None)
 
 

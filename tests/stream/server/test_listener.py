@@ -17,8 +17,9 @@ import trustme
 
 import stream.server.server
 from stream.server.listener import (
-    ENDING,
-    NEW,
+    MAX_ENDING,
+    MAX_NEW,
+    MIN_NEW,
     OTHER_FILES,
     AcceptedSocket,
     Admission,
@@ -103,11 +104,11 @@ def files() -> Iterator[Callable[[int, int], None]]:
 def test_the_limit_of_open_files_is_raised_for_the_connections(files: Callable[[int, int], None]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files(600, hard)
-    wanted = 800 + NEW[1] + ENDING + OTHER_FILES
-    assert connection_limits(800) == ConnectionLimits(800, NEW[1], ENDING)
+    wanted = 800 + MAX_NEW + MAX_ENDING + OTHER_FILES
+    assert connection_limits(800) == ConnectionLimits(800, MAX_NEW, MAX_ENDING)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, hard)
-    assert connection_limits(100) == ConnectionLimits(100, 100, ENDING)
-    assert connection_limits(3) == ConnectionLimits(3, NEW[0], ENDING)
+    assert connection_limits(100) == ConnectionLimits(100, 100, MAX_ENDING)
+    assert connection_limits(3) == ConnectionLimits(3, MIN_NEW, MAX_ENDING)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, hard), "never lowered"
 
 
@@ -262,9 +263,9 @@ def test_unfinished_handshakes_do_not_block_other_clients(
             silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(600)]
             assert (await ask(service.port, "/healthz", tls=trusting)).status == 200
             served = descriptors() - before - len(silent)
-            assert served <= 20 + NEW[0] + ENDING
-            assert service.sample("apexstream_connections") <= 20 + NEW[0] + ENDING
-            assert service.sample("apexstream_refusals_total", reason="crowded") >= 600 - NEW[0] - ENDING
+            assert served <= 20 + MIN_NEW + MAX_ENDING
+            assert service.sample("apexstream_connections") <= 20 + MIN_NEW + MAX_ENDING
+            assert service.sample("apexstream_refusals_total", reason="crowded") >= 600 - MIN_NEW - MAX_ENDING
             for _, writer in silent:
                 writer.close()
             await until(lambda: service.sample("apexstream_connections") == 0, "all to be closed")
@@ -298,7 +299,7 @@ def test_a_connection_that_sent_something_is_kept_rather_than_silent_ones(tmp_pa
             reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             writer.write(b"GET /healthz HTTP/1.1\r\n")
             await until(lambda: service.server.state.open, "it to be accepted")
-            silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(3 * NEW[0])]
+            silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(3 * MIN_NEW)]
             writer.write(b"Host: localhost\r\n\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
             for _, other in silent:

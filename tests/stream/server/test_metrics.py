@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stream.messages import SourceStatus
 from stream.server.access import REASONS
-from stream.server.metrics import CONTENT_TYPE, MOST_STREAMS, Metrics
+from stream.server.metrics import CONTENT_TYPE, MAX_STREAMS, Metrics
 
 EVENT = {"stream": "lobby", "state": "final", "kind": "micro", "label": "surprise", "latency_ms": 38.2}
 
@@ -73,6 +73,7 @@ def test_numbers_that_are_read_at_each_scrape() -> None:
     metrics.store_seconds.observe(0.02)
     for reason in REASONS:
         metrics.refused(reason)
+    metrics.refused("made up")
     found = samples(metrics)
     assert found["apexstream_connections", ()] == 3
     assert found["apexstream_store_bytes", ()] == 4096
@@ -80,19 +81,23 @@ def test_numbers_that_are_read_at_each_scrape() -> None:
     assert found["apexstream_subscribers_dropped_total", ()] == 1
     assert found["apexstream_events_replayed_total", ()] == 40
     assert found["apexstream_store_seconds_sum", ()] == 0.02
-    assert {dict(labels)["reason"] for name, labels in found if name == "apexstream_refusals_total"} == {*REASONS}
+    assert {dict(labels)["reason"] for name, labels in found if name == "apexstream_refusals_total"} == {*REASONS, "other"}
 
 
 def test_labels_are_bounded() -> None:
     metrics = Metrics()
-    for k in range(10 * MOST_STREAMS):
+    for k in range(10 * MAX_STREAMS):
         metrics.status(SourceStatus(f"camera-{k}", "file", "live"))
         metrics.processed(f"camera-{k}", 0.01, 0)
         metrics.event({**EVENT, "stream": f"camera-{k}", "kind": f"k{k}", "label": f"l{k}"})
+        metrics.picture(f"p{k}")
+        metrics.refused(f"r{k}")
     names = {dict(labels)["stream"] for _, labels in samples(metrics) if "stream" in dict(labels)}
-    assert len(names) == MOST_STREAMS + 1
+    assert len(names) == MAX_STREAMS + 1
     assert "other" in names
-    assert sample(metrics, "apexstream_events_total", stream="other", kind="other", label="other") == 9 * MOST_STREAMS
+    assert sample(metrics, "apexstream_events_total", stream="other", kind="other", label="other") == 9 * MAX_STREAMS
+    assert sample(metrics, "apexstream_camera_frames_total", outcome="other") == 10 * MAX_STREAMS
+    assert sample(metrics, "apexstream_refusals_total", reason="other") == 10 * MAX_STREAMS
 
 
 def test_all_browsers_are_one_stream() -> None:

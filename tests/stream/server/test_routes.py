@@ -267,7 +267,7 @@ def test_unread_responses_hold_a_page_each(tmp_path: Path, caplog: pytest.LogCap
 
 
 def test_streamed_responses_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream.server.routes, "MOST_STREAMED", 1)
+    monkeypatch.setattr(stream.server.routes, "MAX_STREAMED", 1)
 
     async def test() -> None:
         async with running_server(tmp_path) as service:

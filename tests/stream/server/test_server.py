@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from engine.errors import ConfigError
-from stream.messages import Preview, PreviewWish
+from stream.messages import Preview, WantedPreview
 from stream.protocol import PreviewRequest
-from stream.server.server import preview_wishes
+from stream.server.server import wanted_previews
 from tests.events import damage, decided, preview_parts
 from tests.running_server import (
     SUBPROTOCOLS,
@@ -242,10 +242,10 @@ def test_previews_go_to_clients_that_ask_at_the_rate_they_ask_for(tmp_path: Path
 
     async def test() -> None:
         async with running_server(tmp_path) as service, connected(service) as watching, connected(service) as other:
-            assert service.server.preview_wish("lobby") is None
+            assert service.server.wanted_preview("lobby") is None
             await watching.send('{"type":"preview","stream":"lobby","on":true,"fps":0.1,"width":320}')
-            await until(lambda: service.server.preview_wish("lobby"), "the wish to be known")
-            assert service.server.preview_wish("lobby") == PreviewWish(320, 0.1)
+            await until(lambda: service.server.wanted_preview("lobby"), "the preview to be known")
+            assert service.server.wanted_preview("lobby") == WantedPreview(320, 0.1)
             await other.send('{"type":"preview","stream":"nobody","on":true}')
             assert (await next_of(other, "error"))["code"] == "message"
             for _ in range(20):
@@ -259,11 +259,11 @@ def test_previews_go_to_clients_that_ask_at_the_rate_they_ask_for(tmp_path: Path
             assert (header["stream"], header["index"], jpeg) == ("lobby", 30, picture.jpeg)
             await next_of(other, "expression")
             await watching.send('{"type":"preview","stream":"lobby","on":false}')
-            await until(lambda: service.server.preview_wish("lobby") is None, "the wish to be removed")
+            await until(lambda: service.server.wanted_preview("lobby") is None, "the preview to be removed")
             await watching.send('{"type":"preview","stream":"lobby","on":true}')
-            await until(lambda: service.server.preview_wish("lobby"), "the wish to be known again")
+            await until(lambda: service.server.wanted_preview("lobby"), "the preview to be known again")
             await watching.close()
-            await until(lambda: service.server.preview_wish("lobby") is None, "the wish to be removed with its client")
+            await until(lambda: service.server.wanted_preview("lobby") is None, "the preview to be removed with its client")
 
     run(test)
 
@@ -327,5 +327,5 @@ def test_the_largest_and_the_most_frequent_preview_is_made() -> None:
             }
         )
 
-    both = preview_wishes([client(lobby=(5.0, 640), desk=(10.0, 320)), client(lobby=(12.0, 160))])
-    assert both == {"lobby": PreviewWish(640, 12.0), "desk": PreviewWish(320, 10.0)}
+    both = wanted_previews([client(lobby=(5.0, 640), desk=(10.0, 320)), client(lobby=(12.0, 160))])
+    assert both == {"lobby": WantedPreview(640, 12.0), "desk": WantedPreview(320, 10.0)}

@@ -191,6 +191,26 @@ def test_a_source_that_is_refused_for_its_size_is_reported_and_retried_later(mon
     assert hurried == []
 
 
+def test_waits_before_a_reconnect_vary_and_are_never_longer_than_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    enough = threading.Event()
+
+    class Recorded(Backoff):
+        def next(self) -> float:
+            waits.append(super().next())
+            if len(waits) == 20:
+                enough.set()
+            return 0.0
+
+    monkeypatch.setattr(stream.sources.capture, "Backoff", Recorded)
+    with Watched("rtsp://127.0.0.1:1/none"):
+        assert enough.wait(SOON_S)
+    longest = stream.sources.capture.LONGEST_WAIT_S
+    at_the_limit = waits[6:]
+    assert longest / 2 < min(at_the_limit) < max(at_the_limit) <= longest
+    assert len(set(at_the_limit)) > 5
+
+
 def test_a_missing_password_and_an_impossible_source_are_errors_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("APEX_TEST_PASSWORD", raising=False)
     with pytest.raises(ConfigError, match="APEX_TEST_PASSWORD"):
@@ -414,7 +434,7 @@ def test_a_capture_never_started_stops_too(clip: Path) -> None:
     assert watched.box._closed
 
 
-def test_an_abandoned_mailbox_ends_the_capture(clip: Path) -> None:
+def test_an_abandoned_queue_ends_the_capture(clip: Path) -> None:
     with Watched("lavfi:testsrc=size=64x48:rate=30") as watched:
         watched.take(1)
         watched.box.abandon()

@@ -78,6 +78,12 @@ def test_a_webcams_number_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> N
         parse_address("1")
 
 
+@pytest.mark.parametrize("source", ["clip.mp4", "rtsp://cam/live", "lavfi:testsrc"])
+def test_addresses_of_one_source_are_equal(source: str) -> None:
+    assert parse_address(source) == parse_address(source)
+    assert hash(parse_address(source)) == hash(parse_address(source))
+
+
 @pytest.mark.parametrize("graph", ["", " "])
 def test_a_pattern_needs_a_graph(graph: str) -> None:
     with pytest.raises(SourceError, match="graph"):
@@ -137,7 +143,7 @@ class GeneratedSource:
 
 def generated(source: str, _: Options) -> Address:
     count = source.removeprefix("generated://")
-    return Address("generated", source, count, GeneratedSource, f"generated-{count}", paced=True)
+    return Address("generated", source, count, GeneratedSource, paced=True)
 
 
 @pytest.fixture
@@ -148,18 +154,18 @@ def added(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_an_added_kind_is_captured(added: str) -> None:
-    mailbox: BoundedQueue[Arrival] = BoundedQueue(20)
+    queue: BoundedQueue[Arrival] = BoundedQueue(20)
     reported: list[SourceStatus] = []
-    capture = Capture(SourceSettings(url=added), mailbox, reported.append)
+    capture = Capture(SourceSettings(url=added), queue, reported.append)
     capture.start()
     frames = []
-    while (arrival := mailbox.get(PATIENCE_S)) is not None:
+    while (arrival := queue.get(PATIENCE_S)) is not None:
         frames.append(arrival.frame)
     capture.stop()
     assert [frame.pixels[0, 0] for frame in frames] == list(range(10))
     assert [after.t - before.t for before, after in pairwise(frames)] == pytest.approx([1 / RATE] * 9)
     assert [status.state for status in reported] == ["starting", "live", "ended"]
-    assert {(status.stream, status.kind) for status in reported} == {("generated-10", "generated")}
+    assert {(status.stream, status.kind) for status in reported} == {("10", "generated")}
 
 
 def test_an_added_kind_is_analysed(added: str) -> None:
@@ -167,5 +173,5 @@ def test_an_added_kind_is_analysed(added: str) -> None:
     settings = LiveSettings(sources=(SourceSettings(url=added),))
     session = Session(settings, Collected(), processed=lambda stream, seconds, waiting: analysed.put(stream))
     session.start()
-    assert [analysed.get(PATIENCE_S) for _ in range(10)] == ["generated-10"] * 10
+    assert [analysed.get(PATIENCE_S) for _ in range(10)] == ["10"] * 10
     assert session.stop(PATIENCE_S)

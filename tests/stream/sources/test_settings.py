@@ -30,6 +30,16 @@ def test_a_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
         ("lavfi:testsrc=size=640x480", "pattern"),
         ("/", "source"),
         ("rtsp://[::1", "source"),
+        ("rtsp://user:word@10.0.0.7:99999/live", "10.0.0.7"),
+        ("rtsp://user:w%rd@camera/live", "camera"),
+        ("rtsp://user:w@rd@camera/live", "camera"),
+        ("ftp://user:word@host/a", "host"),
+        ("https://host/@me/live.m3u8", "host"),
+        ("rtsp://user:12/word@camera/live", "source"),
+        ("rtsp://user:w@rd/word@camera/live", "source"),
+        ("rtsp://user:w?rd@camera/live", "source"),
+        ("rtsp://user:w@rd#word@camera/live", "source"),
+        ("http://user/a#word@camera/live", "source"),
     ],
 )
 def test_a_source_is_named_after_its_address(url: str, name: str) -> None:
@@ -45,5 +55,5 @@ def test_the_address_has_the_credentials() -> None:
 
 
 def test_settings_load_no_decoder() -> None:
-    script = "import sys, stream.settings; sys.exit('av' in sys.modules)"
+    script = "import sys, stream.settings as s; s.sources_from(['rtsp://a/b', '0', 'a.mp4']); sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -103,8 +103,8 @@ class LiveProcess:
             self.url, subprotocols=[Subprotocol("apexstream.v1")], compression=None, max_size=16 << 20
         ) as connection:
             for stream in previews:
-                wish = {"type": "preview", "v": 1, "stream": stream, "on": True, "fps": 10, "width": 480}
-                await connection.send(json.dumps(wish))
+                wanted = {"type": "preview", "v": 1, "stream": stream, "on": True, "fps": 10, "width": 480}
+                await connection.send(json.dumps(wanted))
             async for raw in connection:
                 received = time.time()
                 message = {"type": "preview"} if isinstance(raw, bytes) else json.loads(raw)

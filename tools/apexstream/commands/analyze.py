@@ -21,7 +21,7 @@ from engine.text import plain
 if TYPE_CHECKING:
     from apexstream.pictures import FaceTrail
     from stream.recorded.analyze import Report
-    from stream.settings import AnalysisSettings
+    from stream.recorded.settings import AnalysisSettings
 
 
 def analyze(
@@ -47,7 +47,7 @@ def analyze(
     """
     from stream.model_trial import try_opening
     from stream.process import load_less
-    from stream.settings import load_analysis_settings
+    from stream.recorded.settings import load_analysis_settings
 
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")

@@ -107,7 +107,7 @@ def _write(pieces: Iterable[str], out: Path | None) -> None:
     if out is None:
         sys.stdout.writelines(pieces)
         return
-    from stream.recorded.files import write_atomically  # here, so that the command line starts without NumPy
+    from stream.files import write_atomically
 
     write_atomically(out, pieces)
 

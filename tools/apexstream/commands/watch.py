@@ -127,7 +127,7 @@ def line(event: dict[str, Any]) -> str:
 
 async def _watch(remote: Remote, place: Place, subscription: Subscribe, show: _Printer, resume: Path | None) -> None:
     from stream.client import follow
-    from stream.recorded.files import write_atomically
+    from stream.files import write_atomically
 
     async with aclosing(follow(remote, place, subscription=subscription, report=_report)) as messages:
         async for message in messages:

@@ -48,7 +48,7 @@ def real(
     """
     from apexstream.commands.fetch import have_face_model
     from apexstream.commands.options import with_engines
-    from stream.settings import load_analysis_settings
+    from stream.recorded.settings import load_analysis_settings
 
     chosen = read_clips(clips, only=only, split=split)
     settings = with_engines(load_analysis_settings(config).pipeline)

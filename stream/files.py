@@ -1,0 +1,41 @@
+"""Files that are replaced as a whole, and the errors of writing them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from engine.errors import OutputError
+
+
+def write_atomically(path: Path, pieces: Iterable[str]) -> None:
+    """Replace path by a file of these pieces of text, or leave it unchanged. Raises OutputError."""
+    with (
+        write_errors(path),
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file,
+    ):
+        file.writelines(pieces)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The path of a file to be written in the block, which then replaces path; after an error path is unchanged.
+
+    Raises OSError.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise OSError as OutputError with the path and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import OutputError
+from stream.files import replacing, write_atomically
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_atomically(path, ["old"])
+    write_atomically(path, ["n", "e\n", "w"])
+    assert path.read_bytes() == b"ne\nw"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    def pieces() -> Iterator[str]:
+        yield "new"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "summary.json"
+    write_atomically(path, ["old"])
+    with pytest.raises(OutputError, match=r"summary\.json cannot be written: no space left on device"):
+        write_atomically(path, pieces())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"a\.txt cannot be written: no such file or directory"):
+        write_atomically(tmp_path / "none" / "a.txt", ["a"])
+
+
+def test_the_permissions_of_the_new_file_are_the_writers(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"a")
+        temporary.chmod(0o640)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_writing_text_loads_no_numpy() -> None:
+    script = "import sys, stream.files; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
