@@ -166,11 +166,11 @@ class Object:
         return functools.partial(self._called, real, answer)
 
     def _called(self, real: Any, answer: Answer | None, *args: Any, **kwargs: Any) -> Any:
-        told = [returned for arguments, returned in overloads(real) if fits(arguments, args, kwargs)]
-        assert told, f"{self.real.__name__}.{real.__name__} does not take {args} {kwargs}: {real.__doc__}"
+        returns = [returned for arguments, returned in overloads(real) if fits(arguments, args, kwargs)]
+        assert returns, f"{self.real.__name__}.{real.__name__} does not take {args} {kwargs}: {real.__doc__}"
         if answer:
             return answer(self, *args, **kwargs)
-        kind = told[0].rpartition(".")[2]
+        kind = returns[0].rpartition(".")[2]
         plain: dict[str, Any] = {"None": None, "bool": True, "int": 0, "str": ""}
         return plain[kind] if kind in plain else Object(getattr(tensorrt(), kind), self.answers)
 

@@ -115,8 +115,8 @@ def test_subtitles_count_from_the_first_frame_and_both_clocks_are_written(
     report = run(made(base))
     assert_as(report, expected, shift=start)
     cues = re.findall(r"(\d\d):(\d\d):(\d\d\.\d\d\d) -->", (report.folder / "events.vtt").read_text())
-    begun = [3600 * int(hours) + 60 * int(minutes) + float(seconds) for hours, minutes, seconds in cues]
-    assert begun == pytest.approx([event.onset.t for event in expected], abs=NEAR_S)
+    starts = [3600 * int(hours) + 60 * int(minutes) + float(seconds) for hours, minutes, seconds in cues]
+    assert starts == pytest.approx([event.onset.t for event in expected], abs=NEAR_S)
     lines = [json.loads(line) for line in (report.folder / "events.jsonl").read_text().splitlines()]
     with (report.folder / "events.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

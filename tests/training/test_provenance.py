@@ -51,9 +51,9 @@ def test_where_there_is_no_git_the_commit_is_unknown(checkout: Path, monkeypatch
 
 
 def test_versions_are_those_that_run(tmp_path: Path) -> None:
-    told = versions()
-    assert told["python"] == platform.python_version() and told["numpy"] == np.__version__
-    assert made_here() == {"commit": commit(), **told}
+    found = versions()
+    assert found["python"] == platform.python_version() and found["numpy"] == np.__version__
+    assert made_here() == {"commit": commit(), **found}
     folds = [{"folds": 3, "commit": "c0ffee"}]
     written = write_provenance(tmp_path / "run.json", folds)
     assert json.loads((tmp_path / "run.json").read_text()) == written == {"report": made_here(), "folds": folds}

@@ -34,11 +34,11 @@ def run(data: FlowMaps, tmp_path: Path) -> Path:
 
 
 def test_a_run_comes_back_as_it_was_saved(run: Path, data: FlowMaps) -> None:
-    recipe, network, told = load_run(run)
+    recipe, network, recorded = load_run(run)
     state = torch.load(run / "fitted.pt", weights_only=True)
     assert recipe.model_dump(mode="json") == RECIPE.model_dump(mode="json") and not network.training
     assert all(torch.equal(state[k], v) for k, v in network.state_dict().items())
-    assert told["maps"] == len(data) and told["databases"]["casme2"] == {"negative": 2, "positive": 2, "surprise": 2}
+    assert recorded["maps"] == len(data) and recorded["databases"]["casme2"] == {"negative": 2, "positive": 2, "surprise": 2}
     assert (run / "losses.csv").read_text().splitlines() == ["stage,member,epoch,loss", "fitting,0,1,1.25"]
 
 
@@ -70,8 +70,8 @@ def test_a_recipe_that_does_not_speak_of_the_kernel_machine_is_refused(
 ) -> None:
     recipe = WITH_KERNEL if with_kernel else RECIPE
     save_run(tmp_path / "run", recipe, fit(recipe, data), data, [])
-    told = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    (tmp_path / "run" / "recipe.json").write_text(json.dumps({**told, "kernel": json.loads(changed)}))
+    recorded = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps({**recorded, "kernel": json.loads(changed)}))
     with pytest.raises(WeightsError, match="do not fit the network"):
         load_run(tmp_path / "run")
 

@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The source, prepared: the folder, what came of it, and what was told on the way. No test changes it."""
+    """The source, prepared: the folder, what came of it, and what was reported on the way. No test changes it."""
     reports: Reports = []
     folder = tmp_path_factory.mktemp("made")
     return folder, prepare(CASME3, source, folder, progress=lambda *state: reports.append(state)), reports
@@ -130,12 +130,12 @@ from pathlib import Path
 from training.datasets.databases import DATABASES
 from training.datasets.prepare import prepare
 
-def told(done, total, newest):
+def report(done, total, newest):
     print(done, flush=True)
     if done == 1:
         sys.stdin.read()
 
-prepare(DATABASES["casme3"], Path(sys.argv[1]), Path(sys.argv[2]), progress=told)
+prepare(DATABASES["casme3"], Path(sys.argv[1]), Path(sys.argv[2]), progress=report)
 """
 
 

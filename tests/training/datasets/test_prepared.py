@@ -95,7 +95,7 @@ def test_maps_by_other_versions_of_the_libraries_are_made_again_but_can_be_read(
         "numpy": np.__version__,
         "no-such-package": "absent",
     }
-    with pytest.raises(InputError, match="was not finished"):  # its head tells other versions than its maps were made with
+    with pytest.raises(InputError, match="was not finished"):  # its head names other versions than its maps were made with
         load(tmp_path)
 
 
