@@ -299,7 +299,7 @@ def by_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Recognizer]:
     """Makes recognizers for a GPU that is this CPU: its arrays lie here, its flow is the CPU's."""
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(flowmap_gpu.gpu, "refusal", lambda: None)
-    monkeypatch.setattr(flowmap_gpu.device, "home", lambda: torch.device("cpu"))
+    monkeypatch.setattr(flowmap_gpu.device, "current_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(module, "chosen_for", lambda backend: "gpu")
     monkeypatch.setattr(module, "prepare", lambda backend: backend)
 
