@@ -151,7 +151,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(flowmap_gpu.gpu, "refusal", lambda: None)
     monkeypatch.setattr(flowmap_gpu.gpu, "solve_batch", solve)
-    monkeypatch.setattr(flowmap_gpu.device, "home", lambda: torch.device("cpu"))
+    monkeypatch.setattr(flowmap_gpu.device, "current_device", lambda: torch.device("cpu"))
 
 
 @pytest.mark.usefixtures("pretended")
