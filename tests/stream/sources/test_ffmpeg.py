@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from stream.messages import Arrival
 from stream.sources.connection import Connection
 from stream.sources.decoding import TOO_LARGE
 from stream.sources.kinds import parse_address
+from tests.stream.sources.test_connection import read
 from tests.videos import stepping, write_video
 
 SOON_S = 30.0
@@ -44,16 +44,6 @@ LOGIN = b64encode(b"me:p@s#s").decode()
 
 def connect(source: str, **limits: float) -> Connection:
     return Connection(parse_address(source), **{"read_s": 5.0, **limits})
-
-
-def read(connection: Connection) -> list[Arrival]:
-    """All it brings."""
-    arrivals = []
-    while (arrival := connection.frames.get(SOON_S)) is not None:
-        arrivals.append(arrival)
-    connection.join(SOON_S)
-    assert not connection.is_alive()
-    return arrivals
 
 
 class Files(SimpleHTTPRequestHandler):
