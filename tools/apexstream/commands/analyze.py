@@ -19,9 +19,8 @@ from engine.errors import ApexError
 from engine.text import plain
 
 if TYPE_CHECKING:
-    from apexstream.pictures import FaceTrail
+    from apexstream.video_analysis import AnalysisOptions
     from stream.recorded.analyze import Report
-    from stream.recorded.settings import AnalysisSettings
 
 
 def analyze(
@@ -58,6 +57,9 @@ def analyze(
     try_opening(settings.pipeline.recognizer.weights)
     with native_output_hidden(not debug), stopped_by_signals() as stop:
         load_less()
+        from apexstream.video_analysis import AnalysisOptions  # after load_less: it loads numba
+
+        options = AnalysisOptions(settings, pictures=pictures)
         failed = False
         for video, name in zip(videos, folder_names(videos, out), strict=True):
             if stop.is_set():
@@ -67,7 +69,7 @@ def analyze(
             if name != video.stem:
                 say(f"{video}: another video is called {video.stem} too; its results go to {out / name}")
             try:
-                failed |= not _analyze_one(video, out / name, settings, stop, pictures)
+                failed |= not _analyze_one(video, out / name, options, stop)
             except Exception as error:  # noqa: BLE001 - reported to the user; the videos after it are analysed
                 _report_failure(video, error, debug)
                 failed = True
@@ -82,35 +84,19 @@ def _report_failure(video: Path, error: Exception, debug: bool) -> None:
         traceback.print_exception(error)
 
 
-def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: threading.Event, pictures: bool) -> bool:
+def _analyze_one(video: Path, folder: Path, options: AnalysisOptions, stop: threading.Event) -> bool:
     """Analyse one video and show what came of it; True when all of it was analysed."""
     from apexstream.display import progress_bar
-    from stream.recorded.analyze import analyze as run
+    from apexstream.video_analysis import analyze_video
 
-    trail = _trail(video) if pictures else None
-    seen = None if trail is None else trail.note
     with progress_bar(plain(video.name)) as progress:
-        report = run(video, folder, settings, stream=folder.name, progress=progress, on_frame=seen, stop=stop)
+        report = analyze_video(video, folder, options, stream=folder.name, progress=progress, stop=stop)
     show(report)
     if report.problem is not None:
         say_error(report.problem)
-    if trail is not None:
-        _draw(report, trail)
+    if options.pictures:
+        say(f"  pictures: {folder / 'overview.png'} and {len(report.events)} of events beside it")
     return report.problem is None
-
-
-def _trail(video: Path) -> FaceTrail:
-    from apexstream.pictures import FaceTrail, check_drawing
-
-    check_drawing(video)
-    return FaceTrail()
-
-
-def _draw(report: Report, trail: FaceTrail) -> None:
-    from apexstream.overview import write_report_pictures
-
-    overview = write_report_pictures(report, trail)
-    say(f"  pictures: {overview} and {len(report.events)} of events beside it")
 
 
 def show(report: Report) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import stream.recorded.analyze
+import apexstream.video_analysis
 from apexstream.cli import main
 from apexstream.commands.analyze import folder_names
 from apexstream.overview import WIDTH
@@ -62,14 +62,14 @@ def test_a_defect_in_one_video_is_reported_and_does_not_stop_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     videos = small(tmp_path / "a.mp4"), small(tmp_path / "b.mp4")
-    analyze = stream.recorded.analyze.analyze
+    analyze = apexstream.video_analysis.analyze
 
     def fails_on_the_first(path: Path, *args: Any, **kwargs: Any) -> Report:
         if path == videos[0]:
             raise RuntimeError("the graph is gone")
         return analyze(path, *args, **kwargs)
 
-    monkeypatch.setattr(stream.recorded.analyze, "analyze", fails_on_the_first)
+    monkeypatch.setattr(apexstream.video_analysis, "analyze", fails_on_the_first)
     assert exits(*videos, "--out", tmp_path / "out") == 1
     reported = capsys.readouterr().err
     assert reported.count("\n") == 1 and "the graph is gone" in reported and str(videos[0]) in reported
