@@ -88,9 +88,9 @@ def _analyze_one(video: Path, folder: Path, settings: AnalysisSettings, stop: th
     from stream.recorded.analyze import analyze as run
 
     trail = _trail(video) if pictures else None
-    seen = None if trail is None else trail.note
+    outputs = [] if trail is None else [trail]
     with progress_bar(plain(video.name)) as progress:
-        report = run(video, folder, settings, stream=folder.name, progress=progress, on_frame=seen, stop=stop)
+        report = run(video, folder, settings, stream=folder.name, progress=progress, outputs=outputs, stop=stop)
     show(report)
     if report.problem is not None:
         say_error(report.problem)
