@@ -15,6 +15,7 @@ import cv2
 
 from engine.config import PipelineSettings
 from engine.errors import InputError
+from engine.intervals import Interval
 from engine.pipeline import Pipeline
 from engine.recognition.recognizer import Recognizer
 from engine.types import MICRO_LIMIT_S, Event, Frame, Kind
@@ -22,7 +23,6 @@ from training.datasets.long_video import LongVideo
 from training.datasets.pictures import ClipFolder, read_picture
 from training.pool import each, processes
 from training.split import Fold, check_apart, leave_one_subject_out
-from training.spotting import Interval
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from engine.errors import OutputError
+from engine.intervals import IOU, Interval
 from engine.types import Kind
 from training.datasets.long_tables import Annotation
 from training.datasets.long_video import LongVideo, LongVideos
 from training.provenance import made_here
 from training.spot_loso import Found, Spotted, kind_of
-from training.spotting import IOU, Interval, Score, score
+from training.spotting import Score, score
 
 ROWS = ("micro", "macro", "micro + macro", "overall")
 

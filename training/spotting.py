@@ -15,23 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.errors import InputError
-from engine.types import F64
-
-IOU = 0.5
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A part of a video with an optional class. Raises InputError unless end > start."""
-
-    start: float
-    end: float
-    label: str | None = None
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.start) and np.isfinite(self.end) and self.end > self.start):
-            raise InputError(f"an interval ends after it starts, not {self.start} to {self.end}")
+from engine.intervals import IOU, Interval, match
 
 
 @dataclass(frozen=True)
@@ -94,42 +78,6 @@ class Score:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
-
-
-def overlap(predicted: Sequence[Interval], truth: Sequence[Interval]) -> F64:
-    """[P, T] intersection over union of every pair."""
-    a = np.array([(p.start, p.end) for p in predicted], np.float64).reshape(-1, 1, 2)
-    b = np.array([(t.start, t.end) for t in truth], np.float64).reshape(1, -1, 2)
-    shared = np.clip(np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0]), 0, None)
-    return np.asarray(shared / ((a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - shared))
-
-
-def match(predicted: Sequence[Interval], truth: Sequence[Interval], iou: float = IOU) -> list[tuple[int, int]]:
-    """Pairs (index of prediction, index of truth) with overlap of at least iou, as many as possible, each index once; sorted.
-
-    A maximum matching by augmenting paths (Kuhn 1955) that tries better overlaps first: no greedy order can find more pairs.
-    Above one half and among intervals of one kind that do not overlap each other every pair is unique anyway.
-    """
-    if not 0 < iou <= 1:
-        raise InputError(f"the least overlap lies above 0 and up to 1, not {iou}")
-    ious = overlap(predicted, truth)
-    options = [[int(t) for t in np.argsort(-row, kind="stable") if row[t] >= iou - 1e-9] for row in ious]
-    owner: dict[int, int] = {}
-
-    def place(p: int, tried: set[int]) -> bool:
-        for t in options[p]:
-            if t in tried:
-                continue
-            tried.add(t)
-            if t not in owner or place(owner[t], tried):
-                owner[t] = p
-                return True
-        return False
-
-    strongest_first = np.argsort(-ious.max(axis=1, initial=0), kind="stable")
-    for p in strongest_first:
-        place(int(p), set())
-    return sorted((p, t) for t, p in owner.items())
 
 
 def score(

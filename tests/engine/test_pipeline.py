@@ -16,11 +16,11 @@ from engine import Pipeline
 from engine.activity.watch import ActivityWatch
 from engine.config import PipelineSettings
 from engine.errors import ConfigError
+from engine.intervals import Interval, match
 from engine.recognition.recognizer import Recognition, Recognizer
 from engine.registration.align import Registrar
 from engine.types import ACTIVITY_KINDS, Crop, Event, Face, Frame, Mark
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
-from training.spotting import Interval, match
 
 NAMES = (
     "type v id stream face state kind onset apex offset label probabilities confidence intensity model speaking "

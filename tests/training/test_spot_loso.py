@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
+from engine.intervals import Interval
 from tests.databases import write_casme2_squared
 from training.datasets.long_tables import Annotation
 from training.datasets.long_video import LongVideo, load
 from training.spot_loso import Found, Spotted, kind_of, live, spot_unseen
 from training.spot_scores import score_rows
-from training.spotting import Interval
 
 FLOW = np.zeros((9, 12, 2), np.float32)
 VIDEOS = [

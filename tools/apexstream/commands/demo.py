@@ -139,7 +139,7 @@ def _make_folder(out: Path) -> None:
 
 def compare(truths: Sequence[EventTruth], events: Sequence[Event]) -> list[Row]:
     """Truth beside what was found, in order of time: the challenge's rule, an overlap of at least one half, each once."""
-    from training.spotting import Interval, match, overlap
+    from engine.intervals import Interval, match, overlap
 
     true = [Interval(t.onset_t, t.offset_t, t.label) for t in truths]
     ended = [(event, event.offset.t) for event in events if event.offset is not None]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from apexstream.clips.spec import EventTruth
+from engine.intervals import Interval, match, overlap
 from lab.clip_bench.watch import Found, Watched
-from training.spotting import Interval, match, overlap
 
 ABSTAIN = "uncertain"
 AMPLITUDE_BINS = ((0.0, 1.5), (1.5, 2.0), (2.0, 3.0), (3.0, np.inf))

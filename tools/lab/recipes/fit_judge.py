@@ -18,13 +18,14 @@ import numpy as np
 import typer
 
 from apexstream.commands import check_target
+from engine.intervals import Interval, overlap
 from engine.spotting.detections import Thresholds, detect
 from engine.spotting.features import HZ
 from engine.spotting.judge import JudgeCard, Sensitivity
 from engine.types import F32
 from lab.command import run
 from lab.recipes.collect_tapes import FREE_OF_EXPRESSIONS, collect, minutes, read_split
-from training.spotting import Interval, overlap, score
+from training.spotting import score
 
 if TYPE_CHECKING:
     from training.judge import JudgeNet

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from engine.intervals import Interval, match
 from lab.clip_bench.real.folder import CLASSES, KINDS, NEUTRAL, RealClip, TrueEvent
 from lab.clip_bench.score import ABSTAIN, SHORTEST_S, ratio
-from training.spotting import Interval, match
 
 Pairs = dict[int, int]
 """Index of a clip's event -> index of the truth that it is right for."""
