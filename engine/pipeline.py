@@ -31,7 +31,7 @@ from engine.ring import Ring
 from engine.spotting.decision import SPOKEN_SHARE, Decision
 from engine.spotting.judge import judge_network
 from engine.spotting.spotter import BREAK_S
-from engine.types import ACTIVITY_KINDS, Activity, ActivityKind, Crop, Event, Evidence, Face, Frame, Mark, Span
+from engine.types import ACTIVITY_KINDS, Activity, ActivityKind, Crop, Event, Evidence, Face, Frame, Mark, Observation, Span
 
 ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting face
 GAP_S = 1.0  # frames further apart than this, and than so many times
@@ -101,6 +101,7 @@ class Pipeline:
         self._ordinals: dict[int, int] = {}  # the next span's, of faces that left
         self._activities: deque[Activity] = deque(maxlen=MAX_ACTIVITIES)
         self._acted: Counter[ActivityKind] = Counter()
+        self._advanced: list[tuple[Mark, _FaceState, Face, Crop | None]] = []  # the faces of the frame advanced last
 
     @classmethod
     def from_config(
@@ -142,12 +143,14 @@ class Pipeline:
     def advance(self, frame: Frame, faces: list[Face]) -> list[Event]:
         """Stages 2 to 4 for the faces in a frame; returns the events it made sure."""
         events = self._begin_frame(frame, faces)
+        self._advanced = []
         for face in faces:
             state = self._state_of(face.id)
             if face.apart and state.registrar is not None:  # it shows another moment, not the next one
                 self._counts["gaps"] += 1
                 events += self._finish(state, resumes=frame.t)
             crop = self._register(state, frame, face)
+            self._advanced.append((Mark(frame.index, frame.t), state, face, crop))
             if crop is not None:
                 spans = self._observe(state, crop, frame.voice)
                 events += self._recognize(state, spans)
@@ -192,6 +195,10 @@ class Pipeline:
         """What the spotter measures now, by face: loudness (1 is its threshold), the largest regional motion in crop pixels."""
         spotters = {id_: state.decision.spotter for id_, state in self._faces.items()}
         return {id_: (spotter.loudness, spotter.moved_px) for id_, spotter in spotters.items()}
+
+    def observations(self) -> list[Observation]:
+        """What is known of each face in the frame advanced last."""
+        return [_observation(*seen) for seen in self._advanced]
 
     def _begin_frame(self, frame: Frame, faces: list[Face]) -> list[Event]:
         """Counts a frame and its faces; ends what is open where there is a gap before it."""
@@ -314,6 +321,12 @@ class Pipeline:
     def _finish_all(self, resumes: float = -math.inf) -> list[Event]:
         """A gap, a jump in time or the end: nothing on this side may be paired with anything on the other."""
         return [event for state in self._faces.values() for event in self._finish(state, resumes)]
+
+
+def _observation(mark: Mark, state: _FaceState, face: Face, crop: Crop | None) -> Observation:
+    low, high = face.points[:, :2].min(axis=0), face.points[:, :2].max(axis=0)
+    (x, y), (width, height), spotter = low.tolist(), (high - low).tolist(), state.decision.spotter
+    return Observation(face.id, mark, (x, y, width, height), crop, spotter.loudness, spotter.moved_px, state.activity.doing())
 
 
 def _nearest(state: _FaceState, mark: Mark) -> Crop:

@@ -156,6 +156,26 @@ class Crop:
     found: F32 = field(default_factory=lambda: np.ones(0, np.float32))
 
 
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What is known of one face in one frame, expression or not.
+
+    box is the rectangle around the face's mesh: x and y of its top left corner, width, height, in frame pixels. crop is None
+    where the face was found but could not be registered. loudness is how loud the face is (1 is the spotter's threshold) and
+    moved_px the largest regional motion in crop pixels; both are those of `engine.spotting.motion.SMOOTH_S` seconds ago, which
+    smoothing waits for, and stay as they are while crop is None. doing holds the open activities and the source time,
+    seconds, at which each started.
+    """
+
+    face: int
+    mark: Mark
+    box: tuple[float, float, float, float]
+    crop: Crop | None
+    loudness: float
+    moved_px: float
+    doing: Mapping[ActivityKind, float]
+
+
 @dataclass(frozen=True)
 class Span:
     """What the spotter found on one face; ordinal counts the face's spans from 0 and ties a provisional span to its final one.

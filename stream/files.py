@@ -39,3 +39,35 @@ def write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+class LineFile:
+    """A file written line by line; when append returns, a line survives a kill of the process (not a loss of power).
+
+    Raises OutputError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with write_errors(path):
+            self._file = path.open("wb", buffering=0)
+        self._end = 0
+
+    def append(self, line: str) -> None:
+        """Write a line, its end included. Raises OutputError; the file then keeps whole lines only."""
+        data = line.encode()
+        with write_errors(self._path):
+            try:
+                rest = data
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._end)
+                raise
+        self._end += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        with write_errors(self._path):
+            self._file.close()

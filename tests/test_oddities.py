@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from engine.types import Event
+from engine.types import Event, Face, Frame, Observation
 from stream.recorded.analyze import Report, analyze
+from stream.recorded.output import Output
 from tests import oddities
 from tests.oddities import FPS, Base, h264
 from tests.videos import Picture, write_video
@@ -251,11 +251,12 @@ def places(path: Path) -> tuple[Report, dict[int, list[tuple[float, float]]]]:
     """What came of a video, and where each face was and when: (seconds, x) by id."""
     seen: dict[int, list[tuple[float, float]]] = {}
 
-    def note(frame: Any, faces: Any) -> None:
-        for face in faces:
-            seen.setdefault(face.id, []).append((frame.t, float(face.points[:, 0].mean())))
+    class Places(Output):
+        def frame(self, frame: Frame, faces: Sequence[Face], observations: Sequence[Observation], origin: float) -> None:
+            for face in faces:
+                seen.setdefault(face.id, []).append((frame.t, float(face.points[:, 0].mean())))
 
-    return analyze(path, path.parent / f"{path.name}.results", on_frame=note), seen
+    return analyze(path, path.parent / f"{path.name}.results", outputs=[Places()]), seen
 
 
 def test_faces_that_cross_keep_their_ids(base: Base, other: list[Picture]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from engine.types import Event, Face, Frame
 from stream.process import opencv_on_one_thread
 from stream.queues import overlapped
 from stream.recorded.files import EventFiles
+from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
 from stream.sources.file import VideoFacts, VideoSource, open_video
@@ -32,9 +33,6 @@ from stream.sources.voice import Voice
 
 Progress = Callable[[int, int | None, int], None]
 """Called after each frame: frames done, frames expected (None where the file does not say), events so far."""
-
-OnFrame = Callable[[Frame, list[Face]], None]
-"""Called with each frame, in order, and the faces found in it."""
 
 QUEUE_BYTES = 64_000_000
 """Limit of the memory of the frames that wait for one stage; two frames may exceed it."""
@@ -58,22 +56,24 @@ def analyze(
     *,
     stream: str | None = None,
     progress: Progress | None = None,
-    on_frame: OnFrame | None = None,
+    outputs: Sequence[Output] = (),
     stop: threading.Event | None = None,
 ) -> Report:
     """Analyse the video at path and write its events and summary into folder.
 
-    stream names the events' source (default: the file's stem). Setting stop ends the analysis after the current frame; what was
-    found until then is kept, as for a truncated file. Raises SourceError where nothing can be read, OutputError where nothing
-    can be written, and BackendError or WeightsError where the pipeline cannot be created.
+    stream names the events' source (default: the file's stem). outputs take what is found, besides these files; they are closed
+    at the end. Setting stop ends the analysis after the current frame; what was found until then is kept, as for a truncated
+    file. Raises SourceError where nothing can be read, OutputError where nothing can be written, and BackendError or
+    WeightsError where the pipeline cannot be created.
     """
     settings = settings or AnalysisSettings()
-    with (
-        opencv_on_one_thread(),
-        open_video(path, threads=settings.reading.decode_threads) as source,
-        closing(EventFiles(folder, stream or path.stem, path)) as files,
-    ):
-        return _Analysis(source, files, settings, stop or threading.Event()).run(progress, on_frame)
+    with ExitStack() as opened:
+        for output in outputs:
+            opened.enter_context(closing(output))
+        opened.enter_context(opencv_on_one_thread())
+        source = opened.enter_context(open_video(path, threads=settings.reading.decode_threads))
+        files = opened.enter_context(closing(EventFiles(folder, stream or path.stem, path)))
+        return _Analysis(source, files, outputs, settings, stop or threading.Event()).run(progress)
 
 
 def queue_capacity(configured: int, video: VideoFacts) -> int:
@@ -108,30 +108,39 @@ def _locator(settings: PipelineSettings) -> FaceLocator:
 class _Analysis:
     """One run: the pipeline between an open source and open files."""
 
-    def __init__(self, source: VideoSource, files: EventFiles, settings: AnalysisSettings, stop: threading.Event) -> None:
-        self.source, self.files, self.settings, self.stop = source, files, settings, stop
+    def __init__(
+        self,
+        source: VideoSource,
+        files: EventFiles,
+        outputs: Sequence[Output],
+        settings: AnalysisSettings,
+        stop: threading.Event,
+    ) -> None:
+        self.source, self.files, self.outputs, self.settings, self.stop = source, files, outputs, settings, stop
         self.started_at = datetime.now(UTC)
         self._started = time.perf_counter()
         self.pipeline = load_pipeline(settings.pipeline, files.stream)
 
-    def run(self, progress: Progress | None, on_frame: OnFrame | None) -> Report:
+    def run(self, progress: Progress | None) -> Report:
         try:
-            problem = self._recognize(progress, on_frame)
+            problem = self._recognize(progress)
+            summary = self._summary(problem)
+            for output in self.outputs:
+                output.finish(summary)
         except BaseException as error:
             with suppress(OutputError):  # the failure itself is raised
                 self.files.finish(self._summary(str(error) or type(error).__name__))
             raise
         finally:
             self.pipeline.close()
-        summary = self._summary(problem)
         self.files.finish(summary)
         return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)
 
-    def _recognize(self, progress: Progress | None, on_frame: OnFrame | None) -> str | None:
+    def _recognize(self, progress: Progress | None) -> str | None:
         """Write each event when it is final; returns why the video was not read to its end, None where it was."""
         failure = ""
         try:
-            self._read(progress, on_frame)
+            self._read(progress)
         except SourceError as error:
             failure = str(error)
         self._write(self.pipeline.flush())
@@ -140,13 +149,14 @@ class _Analysis:
             return f"{self.source.path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self.files.folder}"
         return failure or self.source.problem
 
-    def _read(self, progress: Progress | None, on_frame: OnFrame | None) -> None:
+    def _read(self, progress: Progress | None) -> None:
         capacity = queue_capacity(self.settings.reading.queued_frames, self.source.facts)
         with overlapped(self._frames_with_voice(), self.pipeline.locate, capacity=capacity) as located:
             for frame, faces in located:
-                if on_frame is not None:
-                    on_frame(frame, faces)
-                self._write(self.pipeline.advance(frame, faces))
+                events = self.pipeline.advance(frame, faces)
+                if self.outputs:
+                    self._show(frame, faces)
+                self._write(events)
                 if progress is not None:
                     progress(frame.index + 1, self.source.expected_frames, len(self.files.events))
                 if self.stop.is_set():
@@ -158,12 +168,20 @@ class _Analysis:
             for frame in self.source:
                 yield replace(frame, voice=voice.at(frame.t))
 
+    def _show(self, frame: Frame, faces: list[Face]) -> None:
+        observations = self.pipeline.observations()
+        for output in self.outputs:
+            output.frame(frame, faces, observations, self.source.origin)
+
     def _write(self, events: list[Event]) -> None:
+        origin, outputs = self.source.origin, (self.files, *self.outputs)
         for event in events:
             if event.state == "final":
-                self.files.write(event, self.source.origin)
+                for output in outputs:
+                    output.event(event, origin)
         for activity in self.pipeline.activities():
-            self.files.write_activity(activity, self.source.origin)
+            for output in outputs:
+                output.activity(activity, origin)
 
     def _summary(self, problem: str | None) -> dict[str, Any]:
         return summarize(

@@ -15,10 +15,11 @@ from typing import Any
 from engine.text import json_line
 from engine.types import Activity, Event
 from stream.events.formats import FORMATS, Entry, Format
-from stream.files import write_atomically, write_errors
+from stream.files import LineFile, write_atomically, write_errors
+from stream.recorded.output import Output
 
 
-class EventFiles:
+class EventFiles(Output):
     """The files in one folder, which is created if needed: the events in every format, activities and summary. stream names the
     source of activities, video is the file that is analysed.
 
@@ -34,28 +35,28 @@ class EventFiles:
         self.origin = 0.0
         source = {} if video is None else {"file": str(video.resolve())}
         write_atomically(folder / "summary.json", [as_json({"complete": False, **source})])
-        self._lines: dict[Format, _LineFile] = {}
+        self._lines: dict[Format, LineFile] = {}
         with contextlib.ExitStack() as opened:
             for name, format_ in FORMATS.items():
                 path = folder / f"events.{name}"
                 if format_.ordered:  # written at the end
                     path.unlink(missing_ok=True)
                 else:
-                    self._lines[format_] = opened.enter_context(contextlib.closing(_LineFile(path)))
+                    self._lines[format_] = opened.enter_context(contextlib.closing(LineFile(path)))
                     self._lines[format_].append(format_.head(True))
-            self._activity_lines = opened.enter_context(contextlib.closing(_LineFile(folder / "activity.jsonl")))
+            self._activity_lines = opened.enter_context(contextlib.closing(LineFile(folder / "activity.jsonl")))
             self._opened = opened.pop_all()
 
-    def write(self, event: Event, origin: float = 0.0) -> None:
-        """Write one final event; it is kept without evidence. origin is the source time at which a player's clock is 0."""
+    def event(self, event: Event, origin: float = 0.0) -> None:
+        """Write one final event; it is kept without evidence."""
         self.origin = origin
         entry = Entry.recorded(event, origin)
         for format_, file in self._lines.items():
             file.append(format_.write(entry))
         self.events.append(replace(event, evidence=None))
 
-    def write_activity(self, activity: Activity, origin: float = 0.0) -> None:
-        """Write one activity; origin as for an event."""
+    def activity(self, activity: Activity, origin: float = 0.0) -> None:
+        """Write one activity."""
         played = {"start": round(activity.start.t - origin, 6), "end": round(activity.end.t - origin, 6)}
         self._activity_lines.append(json_line(activity.as_dict(self.stream) | {"played": played}) + "\n")
         self.activities.append(activity)
@@ -72,33 +73,6 @@ class EventFiles:
     def close(self) -> None:
         """Close the files written line by line."""
         self._opened.close()
-
-
-class _LineFile:
-    """A file written line by line; when append returns, a line survives a kill of the process (not a loss of power)."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with write_errors(path):
-            self._file = path.open("wb", buffering=0)
-        self._end = 0
-
-    def append(self, line: str) -> None:
-        data = line.encode()
-        with write_errors(self._path):
-            try:
-                rest = data
-                while rest:
-                    rest = rest[self._file.write(rest) or 0 :]
-            except OSError:
-                with contextlib.suppress(OSError):
-                    self._file.truncate(self._end)
-                raise
-        self._end += len(data)
-
-    def close(self) -> None:
-        with write_errors(self._path):
-            self._file.close()
 
 
 def analysed_video(folder: Path) -> Path | None:

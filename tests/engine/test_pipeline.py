@@ -19,7 +19,7 @@ from engine.errors import ConfigError
 from engine.intervals import Interval, match
 from engine.recognition.recognizer import Recognition, Recognizer
 from engine.registration.align import Registrar
-from engine.types import ACTIVITY_KINDS, Crop, Event, Face, Frame
+from engine.types import ACTIVITY_KINDS, Crop, Event, Face, Frame, Mark
 from tests.faces import Clip, frames_of, grey_picture, photo, render, side_by_side
 
 NAMES = (
@@ -386,6 +386,44 @@ def test_two_faces_are_watched_apart(make: Make) -> None:
     assert one.statistics["faces"] == 2
     assert set(one.trace()) == {0, 1}
     assert all(loudness < 1 and moved < 0.2 for loudness, moved in one.trace().values())
+
+
+def test_what_is_known_of_each_face_in_a_frame(make: Make, clip: Clip, located: tuple[Located, list[Event]]) -> None:
+    one = make(stream="clip")
+    assert one.observations() == []
+    loud: list[tuple[float, float]] = []
+    for frame, faces in located[0]:
+        one.advance(frame, faces)
+        (seen,) = one.observations()
+        assert (seen.face, seen.mark) == (faces[0].id, Mark(frame.index, frame.t))
+        x, y, width, height = seen.box
+        inside = faces[0].points[:, :2]
+        assert (inside.min(axis=0) == np.float32((x, y))).all()
+        assert np.allclose(inside.max(axis=0), (x + width, y + height), atol=1e-3)
+        assert seen.crop is not None and seen.crop.mark == seen.mark
+        assert {seen.face: (seen.loudness, seen.moved_px)} == one.trace()
+        assert {seen.face: dict(seen.doing)} == one.doing()
+        loud.append((frame.t, seen.loudness))
+    for event in clip.truth.events:
+        peak = max(loudness for t, loudness in loud if event.onset_t <= t <= event.offset_t)
+        assert peak > 1.5
+
+
+def test_a_frame_without_a_face_has_no_observations(make: Make) -> None:
+    one = make()
+    run(one, frames_of([photo("hopper", 0.6)] * 4, 30))
+    assert len(one.observations()) == 1
+    one.feed(Frame(4, 4 / 30, grey_picture(300, 300)))
+    assert one.observations() == []
+
+
+def test_a_face_that_cannot_be_registered_is_observed_without_a_crop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make()
+    run(one, frames_of([photo("hopper", 0.6)] * 4, 30))
+    monkeypatch.setattr(Registrar, "register", lambda *_: None)
+    one.feed(Frame(4, 4 / 30, photo("hopper", 0.6)))
+    (seen,) = one.observations()
+    assert seen.crop is None and seen.box[2] > 0
 
 
 def test_a_picture_size_that_changes_is_survived(make: Make) -> None:

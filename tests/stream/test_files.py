@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import OutputError
-from stream.files import replacing, write_atomically
+from stream.files import LineFile, replacing, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -36,6 +36,22 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"a\.txt cannot be written: no such file or directory"):
         write_atomically(tmp_path / "none" / "a.txt", ["a"])
+
+
+def test_lines_are_on_disk_as_they_come(tmp_path: Path) -> None:
+    file = LineFile(tmp_path / "a.csv")
+    for count in (1, 2):
+        file.append("ü,1\n")
+        assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "ü,1\n" * count
+    file.close()
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_reported() -> None:
+    """/dev/full takes no byte: a full disk on every machine."""
+    file = LineFile(Path("/dev/full"))
+    with pytest.raises(OutputError, match=r"/dev/full cannot be written: no space left on device"):
+        file.append("a\n")
+    file.close()
 
 
 def test_the_permissions_of_the_new_file_are_the_writers(tmp_path: Path) -> None:

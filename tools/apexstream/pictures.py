@@ -21,7 +21,8 @@ import numpy as np
 from engine.errors import InputError, OutputError, SourceError
 from engine.faces.boxes import Box, face_box
 from engine.mesh.view import cut_window
-from engine.types import U8, Event, Face, Frame, Mark
+from engine.types import U8, Event, Face, Frame, Mark, Observation
+from stream.recorded.output import Output
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -57,18 +58,22 @@ def check_drawing(video: Path | None = None) -> None:
         raise InputError(f"{video} can be read only once, so no pictures can be cut from it; leave out --pictures")
 
 
-class FaceTrail:
+class FaceTrail(Output):
     """Where each face was in each frame. `note` takes frames in order, with the faces found in them."""
 
     def __init__(self) -> None:
         self._frames: dict[int, array[int]] = defaultdict(lambda: array("q"))
         self._places: dict[int, array[float]] = defaultdict(lambda: array("d"))  # t, x, y, width of each frame
 
-    def note(self, frame: Frame, faces: list[Face]) -> None:
+    def note(self, frame: Frame, faces: Sequence[Face]) -> None:
         """Keep where the faces are in this frame."""
         for face in faces:
             self._frames[face.id].append(frame.index)
             self._places[face.id].extend((frame.t, *face_box(face.points)))
+
+    def frame(self, frame: Frame, faces: Sequence[Face], observations: Sequence[Observation], origin: float) -> None:
+        """The same, as an output of `stream.recorded.analyze`."""
+        self.note(frame, faces)
 
     @property
     def faces(self) -> list[int]:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from engine.config import PipelineSettings
 from engine.errors import SourceError
 from engine.types import Activity, Event, Face, Frame, Mark
 from stream.protocol import SUBPROTOCOL
-from stream.recorded.analyze import OnFrame, Progress, Report
+from stream.recorded.analyze import Progress, Report
 from stream.recorded.files import EventFiles
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
@@ -35,6 +35,9 @@ from stream.sources.file import VideoFacts, open_video
 from stream.sources.settings import SourceSettings
 
 ENDED = "the service ended before the clip did"
+
+OnFrame = Callable[[Frame, list[Face]], None]
+"""Called with each frame, in order, and the faces found in it."""
 
 
 class Player:
@@ -76,9 +79,9 @@ class Player:
                 self.latency_ms.append(message["latency_ms"])
                 if message["state"] == "final":
                     seq = message["seq"]
-                    files.write(Event.from_dict(message))
+                    files.event(Event.from_dict(message))
             elif message.get("type") == "activity":
-                files.write_activity(activity_of(message))
+                files.activity(activity_of(message))
             progress(frame, self._facts.frames, len(files.events))
 
     async def _next(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from apexstream.overview import write_report_pictures
 from apexstream.pictures import FaceTrail, check_drawing
 from stream.recorded.analyze import Progress, Report, analyze
+from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings
 
 
@@ -36,8 +37,8 @@ def analyze_video(
     wanted and cannot be made.
     """
     trail = _trail(video) if options.pictures else None
-    seen = None if trail is None else trail.note
-    report = analyze(video, folder, options.settings, stream=stream, progress=progress, on_frame=seen, stop=stop)
+    outputs: list[Output] = [] if trail is None else [trail]
+    report = analyze(video, folder, options.settings, stream=stream, progress=progress, outputs=outputs, stop=stop)
     if trail is not None:
         write_report_pictures(report, trail)
     return report

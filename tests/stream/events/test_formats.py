@@ -51,7 +51,7 @@ def recorded(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str
     """What the analysis of a video leaves."""
     files = EventFiles(folder)
     for number in (1, 2):
-        files.write(an_event(number))
+        files.event(an_event(number))
     files.finish({})
     return (folder / f"events.{name}").read_text()
 

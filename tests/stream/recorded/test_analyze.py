@@ -3,15 +3,19 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from engine import Pipeline
 from engine.errors import ConfigError, OutputError, SourceError, WeightsError
+from engine.types import Activity, Event, Face, Frame, Observation
 from stream.recorded.analyze import analyze, queue_capacity
+from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings, ReadingSettings
 from stream.sources.file import open_video
 from tests.videos import stepping, write_video
@@ -68,10 +72,79 @@ def test_no_face_is_no_event_and_no_problem(faceless: Path, tmp_path: Path) -> N
     assert summary_in(tmp_path / "out")["complete"] is True
 
 
-def test_on_frame_is_called_with_each_frame_and_its_faces(rendered_clip: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, list[int]]] = []
-    analyze(rendered_clip, tmp_path / "out", on_frame=lambda frame, faces: seen.append((frame.index, [f.id for f in faces])))
-    assert seen == [(index, [0]) for index in range(240)]
+class Noted(Output):
+    """Notes what an analysis hands over, and in which order."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.observations: list[tuple[int, list[int], list[Observation]]] = []
+        self.events: list[Event] = []
+        self.activities: list[Activity] = []
+        self.origins: set[float] = set()
+        self.summary: dict[str, Any] = {}
+
+    def frame(self, frame: Frame, faces: Sequence[Face], observations: Sequence[Observation], origin: float) -> None:
+        self.calls.append("frame")
+        self.origins.add(origin)
+        self.observations.append((frame.index, [face.id for face in faces], list(observations)))
+
+    def event(self, event: Event, origin: float) -> None:
+        self.origins.add(origin)
+        self.events.append(event)
+
+    def activity(self, activity: Activity, origin: float) -> None:
+        self.origins.add(origin)
+        self.activities.append(activity)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        self.calls.append("finish")
+        self.summary = summary
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def test_an_output_takes_all_that_is_found(rendered_clip: Path, tmp_path: Path) -> None:
+    noted = Noted()
+    report = analyze(rendered_clip, tmp_path / "out", outputs=[noted])
+    assert noted.calls == ["frame"] * 240 + ["finish", "close"]
+    assert [(index, ids) for index, ids, _ in noted.observations] == [(index, [0]) for index in range(240)]
+    assert all([one.face for one in found] == ids for _, ids, found in noted.observations)
+    assert all(one.mark.frame == index for index, _, found in noted.observations for one in found)
+    assert noted.events == list(report.events)
+    assert all(event.evidence is not None for event in noted.events)
+    assert [one.as_dict("clip") | {"played": ANY} for one in noted.activities] == [
+        json.loads(line) for line in (tmp_path / "out" / "activity.jsonl").read_text().splitlines()
+    ]
+    assert noted.origins == {0.0}
+    assert noted.summary == report.summary
+
+
+def test_outputs_do_not_change_the_events(rendered_clip: Path, tmp_path: Path) -> None:
+    with_one = analyze(rendered_clip, tmp_path / "a", outputs=[Noted()])
+    assert with_one.events == analyze(rendered_clip, tmp_path / "b", stream="clip").events
+
+
+def test_an_output_that_fails_ends_the_run_and_all_are_closed(faceless: Path, tmp_path: Path) -> None:
+    class Full(Noted):
+        def finish(self, summary: dict[str, Any]) -> None:
+            assert summary_in(tmp_path / "out")["complete"] is False
+            raise OutputError("report.html cannot be written: no space left on device")
+
+    full, after = Full(), Noted()
+    with pytest.raises(OutputError, match="no space left"):
+        analyze(faceless, tmp_path / "out", outputs=[full, after])
+    assert (full.calls[-1], after.calls[-1]) == ("close", "close")
+    assert "finish" not in after.calls
+    assert summary_in(tmp_path / "out")["problem"] == "report.html cannot be written: no space left on device"
+
+
+def test_outputs_are_closed_where_nothing_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    noted = Noted()
+    with pytest.raises(SourceError):
+        analyze(tmp_path / "text.mp4", tmp_path / "out", outputs=[noted])
+    assert noted.calls == ["close"]
 
 
 @pytest.mark.parametrize("size", [(16, 16), (2, 2), (4096, 2304)])

@@ -44,7 +44,7 @@ def test_events_are_on_disk_as_they_come(tmp_path: Path) -> None:
     files = EventFiles(tmp_path / "a" / "b")
     for number in range(3):
         event = replace(EVENT, id=f"e{number}")
-        files.write(event)
+        files.event(event)
         assert lines(files.folder / "events.jsonl")[-1] == event.as_dict() | PLAYED
         assert len((files.folder / "events.csv").read_text().splitlines()) == number + 2
     files.close()
@@ -52,7 +52,7 @@ def test_events_are_on_disk_as_they_come(tmp_path: Path) -> None:
 
 def test_kept_events_have_no_pictures(tmp_path: Path) -> None:
     files = EventFiles(tmp_path)
-    files.write(replace(EVENT, evidence=evidence()))
+    files.event(replace(EVENT, evidence=evidence()))
     files.close()
     assert files.events == [EVENT] and files.events[0].evidence is None
 
@@ -61,7 +61,7 @@ def test_activities_are_on_disk_as_they_come(tmp_path: Path) -> None:
     files = EventFiles(tmp_path, "lobby")
     spoken, blinked = Activity(0, "speech", Mark(10, 0.4), Mark(40, 1.6)), Activity(1, "blink", Mark(50, 2.0), Mark(54, 2.1))
     for number, activity in enumerate((spoken, blinked), 1):
-        files.write_activity(activity)
+        files.activity(activity)
         assert lines(tmp_path / "activity.jsonl")[-1] == activity.as_dict("lobby") | {
             "played": {"start": activity.start.t, "end": activity.end.t}
         }
@@ -84,7 +84,7 @@ def test_a_new_run_replaces_an_old_one(tmp_path: Path) -> None:
     for ids in (["x", "y", "z"], ["w"]):
         files = EventFiles(tmp_path)
         for name in ids:
-            files.write(replace(EVENT, id=name))
+            files.event(replace(EVENT, id=name))
         files.finish({"complete": True})
     assert [event["id"] for event in lines(tmp_path / "events.jsonl")] == ["w"]
     assert len((tmp_path / "events.csv").read_text().splitlines()) == 2
@@ -94,7 +94,7 @@ def test_lines_survive_a_kill(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from tests.stream.recorded.test_files import EVENT\n"
         "from stream.recorded.files import EventFiles\n"
-        "files = EventFiles(Path(sys.argv[1])); files.write(EVENT); os.kill(os.getpid(), 9)"
+        "files = EventFiles(Path(sys.argv[1])); files.event(EVENT); os.kill(os.getpid(), 9)"
     )
     root = Path(__file__).resolve().parents[3]
     ended = subprocess.run(
@@ -107,8 +107,8 @@ def test_lines_survive_a_kill(tmp_path: Path) -> None:
 
 def test_files_say_when_a_player_that_counts_from_the_first_frame_shows_an_event(tmp_path: Path) -> None:
     files = EventFiles(tmp_path)
-    files.write(EVENT, -3.77)
-    files.write_activity(Activity(0, "blink", Mark(50, -2.0), Mark(54, -1.9)), -3.77)
+    files.event(EVENT, -3.77)
+    files.activity(Activity(0, "blink", Mark(50, -2.0), Mark(54, -1.9)), -3.77)
     files.finish({})
     assert lines(tmp_path / "events.jsonl")[0]["played"] == {"onset": 7.774, "apex": 7.974, "offset": 8.208}
     assert lines(tmp_path / "activity.jsonl")[0]["played"] == {"start": 1.77, "end": 1.87}
@@ -140,7 +140,7 @@ def test_a_full_disk_keeps_whole_lines_and_is_reported(tmp_path: Path) -> None:
         "from engine.errors import OutputError; from stream.recorded.files import EventFiles\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "files = EventFiles(Path(sys.argv[1]))\n"
-        "try:\n    [files.write(EVENT) for _ in range(10)]\nexcept OutputError as error: print(error)\n"
+        "try:\n    [files.event(EVENT) for _ in range(10)]\nexcept OutputError as error: print(error)\n"
     )
     root = Path(__file__).resolve().parents[3]
     ended = subprocess.run(
