@@ -1,0 +1,58 @@
+"""Results of an analysis made by hand, and codes of coders, for tests of their review."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.text import json_line
+from engine.types import Event, Mark
+from stream.events.formats import Entry
+from stream.recorded.files import as_json
+from stream.review.codes import Code
+from tests.events import an_event
+
+
+def events_at(onsets: Sequence[int], *, rate: float = 30.0, start: float = 0.0, **changes: Any) -> list[Event]:
+    """Micro-expressions of twelve frames that begin at these frames of a video of a steady rate."""
+    made = []
+    for number, onset in enumerate(onsets):
+        marks = {
+            name: Mark(onset + more, round(start + (onset + more) / rate, 6))
+            for name, more in (("onset", 0), ("apex", 6), ("offset", 12))
+        }
+        label = ("negative", "positive", "surprise")[number % 3]
+        fields: dict[str, Any] = {"id": f"event-{number}", "stream": "interview", "label": label, **marks, **changes}
+        made.append(an_event(number, **fields))
+    return made
+
+
+def write_results(
+    folder: Path, events: Sequence[Event], *, video: Path | None = None, origin: float = 0.0, **facts: Any
+) -> Path:
+    """A folder of results with these events; facts are of the video."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json_line(Entry.recorded(event, origin).fields) + "\n" for event in events]
+    (folder / "events.jsonl").write_text("".join(lines), encoding="utf-8")
+    summary = {
+        "complete": True,
+        "stream": "interview",
+        "file": str(video or folder / "interview.mp4"),
+        "video": {"start": origin, **facts},
+    }
+    (folder / "summary.json").write_text(as_json(summary), encoding="utf-8")
+    return folder
+
+
+def code_of(event: Event, coder: str = "anna", **changes: Any) -> Code:
+    """A code that accepts an event as it is."""
+    marks = {"onset": event.onset, "apex": event.apex, "offset": event.offset}
+    return replace(Code(event.id, coder, event.id, event.face, "accepted", **marks, label=event.label), **changes)
+
+
+def added_code(number: int, onset: int, *, coder: str = "anna", rate: float = 30.0, **changes: Any) -> Code:
+    """A code of an expression of twelve frames that the machine missed."""
+    marks = [Mark(onset + more, round((onset + more) / rate, 6)) for more in (0, 6, 12)]
+    return replace(Code(f"added-{number}", coder, None, 0, "added", *marks, "positive"), **changes)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from stream.recorded.results import read_results
+from tests.events import an_event
+from tests.review import events_at, write_results
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    events = events_at([10, 40], start=100.0)
+    results = read_results(write_results(tmp_path / "r", events, origin=99.5))
+    assert [entry.event for entry in results.entries] == [event.__class__.from_dict(event.as_dict()) for event in events]
+    assert results.origin == pytest.approx(99.5)
+    assert results.entries[0].fields["played"]["onset"] == pytest.approx(10 / 30 + 0.5, abs=1e-6)
+    assert (results.stream, results.video) == ("interview", tmp_path / "r" / "interview.mp4")
+
+
+def test_without_events_the_clock_of_a_player_starts_at_the_first_picture(tmp_path: Path) -> None:
+    assert read_results(write_results(tmp_path, [], origin=7.0)).origin == 7.0
+
+
+def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:
+    write_results(tmp_path, [an_event(1), an_event(2)])
+    path = tmp_path / "events.jsonl"
+    path.write_text(path.read_text()[:-20])
+    assert [entry.event.id for entry in read_results(tmp_path).entries] == ["lobby-1"]
+
+
+def test_a_folder_without_results_and_damage_are_one_sentence(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError, match=r"has no summary\.json: the folder of one video"):
+            read_results(folder)
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(InputError, match="no JSON"):
+        read_results(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no events\.jsonl"):
+        read_results(tmp_path)
+    for damage in ("{\n", "[]\n", '{"onset": 3}\n', json.dumps({**an_event(1).as_dict(), "onset": None}) + "\n"):
+        (tmp_path / "events.jsonl").write_text(damage)
+        with pytest.raises(InputError, match="line 1 is no"):
+            read_results(tmp_path)
