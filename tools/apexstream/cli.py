@@ -37,6 +37,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
     **dict.fromkeys(("skimage", "matplotlib"), "clips"),
     "mediapipe": "mediapipe",
+    "pyarrow": "parquet",
     "psutil": "bench",
 }
 """Packages that only an extra installs: import name -> extra."""
