@@ -23,6 +23,7 @@ COMMANDS = {
     "events": "List and export what the live service stored.",
     "watch": "Print a live service's events as they come.",
     "analyze": "Find and recognize expressions in recorded videos.",
+    "export-events": "Write the events of recorded videos for other programs.",
     "prepare": "Make flow maps from a database's pictures.",
     "train": "Fit a network on a configured data set.",
     "evaluate": "Judge a recipe leave-one-subject-out.",

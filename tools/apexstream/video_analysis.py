@@ -23,6 +23,8 @@ class AnalysisOptions:
     """Store overview.png and a picture of each event."""
     frames: bool = False
     """Write frames.csv, measurements of each face in each frame."""
+    formats: tuple[str, ...] = ()
+    """Formats of `stream.events.formats` in which events are written besides the usual ones."""
 
 
 def analyze_video(
@@ -43,7 +45,16 @@ def analyze_video(
     outputs: list[Output] = [] if trail is None else [trail]
     if options.frames:
         outputs.append(FrameTable(folder))
-    report = analyze(video, folder, options.settings, stream=stream, progress=progress, outputs=outputs, stop=stop)
+    report = analyze(
+        video,
+        folder,
+        options.settings,
+        stream=stream,
+        progress=progress,
+        outputs=outputs,
+        formats=options.formats,
+        stop=stop,
+    )
     if trail is not None:
         write_report_pictures(report, trail)
     return report

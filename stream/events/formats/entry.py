@@ -59,17 +59,11 @@ class Recording:
 
     @classmethod
     def from_summary(
-        cls,
-        summary: Mapping[str, Any],
-        activities: Sequence[Activity] = (),
-        origin: float | None = None,
-        coder: str | None = None,
+        cls, summary: Mapping[str, Any], activities: Sequence[Activity], origin: float, coder: str | None = None
     ) -> Recording:
-        """The recording that a summary.json describes; origin where the summary, of an earlier version, lacks it."""
+        """The recording that a summary.json describes."""
         video = summary.get("video") or {}
-        start, end = video.get("start") or 0.0, video.get("end")
-        zero = video.get("origin", start if origin is None else origin)
-        fps = video.get("measured_fps") or video.get("fps")
-        length = None if end is None else end - zero + (1 / fps if fps else 0.0)
+        end, fps = video.get("end"), video.get("measured_fps") or video.get("fps")
+        length = None if end is None else end - origin + (1 / fps if fps else 0.0)
         path = Path(summary["file"]) if "file" in summary else None
-        return cls(path, zero, length, fps, bool(video.get("sound")), activities, coder)
+        return cls(path, origin, length, fps, bool(video.get("sound")), activities, coder)

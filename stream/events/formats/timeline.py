@@ -73,7 +73,7 @@ class Timeline:
     def date(self) -> str:
         """When the events were recorded, UTC: zero of those stored live, else when the video was written last; 1970 where that
         is not known. As 2026-01-31T09:00:00."""
-        path, moment = self.recording and self.recording.path, self.began
+        moment, path = self.began, None if self.recording is None else self.recording.path
         if path is not None:
             with suppress(OSError):
                 moment = datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -13,7 +13,15 @@ import typer
 
 from apexstream.commands import say, say_error, unexpected
 from apexstream.commands.fetch import have_face_model
-from apexstream.commands.options import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
+from apexstream.commands.options import (
+    Formats,
+    Network,
+    SensitivityOption,
+    Weights,
+    with_engines,
+    with_network,
+    with_sensitivity,
+)
 from apexstream.native_output import native_output_hidden
 from engine.errors import ApexError
 from engine.text import plain
@@ -40,6 +48,7 @@ def analyze(
     frames: Annotated[
         bool, typer.Option("--frames", help="Write frames.csv too: head, regions, lids, speech of each face in each frame.")
     ] = False,
+    formats: Formats = None,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
@@ -62,7 +71,7 @@ def analyze(
         load_less()
         from apexstream.video_analysis import AnalysisOptions  # after load_less: it loads numba
 
-        options = AnalysisOptions(settings, pictures=pictures, frames=frames)
+        options = AnalysisOptions(settings, pictures=pictures, frames=frames, formats=tuple(formats or ()))
         failed = False
         for video, name in zip(videos, folder_names(videos, out), strict=True):
             if stop.is_set():
