@@ -11,6 +11,7 @@ from apexstream.pictures import FaceTrail, check_drawing
 from stream.recorded.analyze import Progress, Report, analyze
 from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
+from stream.recorded.report.output import ReportPage
 from stream.recorded.settings import AnalysisSettings
 
 
@@ -20,7 +21,9 @@ class AnalysisOptions:
 
     settings: AnalysisSettings = field(default_factory=AnalysisSettings)
     pictures: bool = False
-    """Store overview.png and a picture of each event."""
+    """Store overview.png and a picture of each event, and put pictures into the report."""
+    report: bool = True
+    """Write report.html."""
     frames: bool = False
     """Write frames.csv, measurements of each face in each frame."""
     formats: tuple[str, ...] = ()
@@ -43,6 +46,8 @@ def analyze_video(
     """
     trail = _trail(video) if options.pictures else None
     outputs: list[Output] = [] if trail is None else [trail]
+    if options.report:
+        outputs.append(ReportPage(folder, video, pictures=options.pictures))
     if options.frames:
         outputs.append(FrameTable(folder))
     report = analyze(

@@ -45,6 +45,9 @@ def analyze(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, a page with what was found and what could be seen.")
+    ] = True,
     frames: Annotated[
         bool, typer.Option("--frames", help="Write frames.csv too: head, regions, lids, speech of each face in each frame.")
     ] = False,
@@ -52,9 +55,9 @@ def analyze(
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
-    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face
-    is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
-    keeps what was found until then. A name that begins with - is written ./-name.
+    Writes DIR/<name>/report.html, a page to look at, and events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json
+    for each video. No picture of a face is stored unless --pictures asks for it. One video failing does not stop the rest; the
+    exit code is 1 if any did. Ctrl-C keeps what was found until then. A name that begins with - is written ./-name.
     """
     from stream.model_trial import try_opening
     from stream.process import load_less
@@ -71,7 +74,7 @@ def analyze(
         load_less()
         from apexstream.video_analysis import AnalysisOptions  # after load_less: it loads numba
 
-        options = AnalysisOptions(settings, pictures=pictures, frames=frames, formats=tuple(formats or ()))
+        options = AnalysisOptions(settings, pictures=pictures, frames=frames, report=report, formats=tuple(formats or ()))
         failed = False
         for video, name in zip(videos, folder_names(videos, out), strict=True):
             if stop.is_set():
@@ -106,6 +109,8 @@ def _analyze_one(video: Path, folder: Path, options: AnalysisOptions, stop: thre
     show(report)
     if report.problem is not None:
         say_error(report.problem)
+    if options.report:
+        say(f"  report: {folder / 'report.html'}")
     if options.pictures:
         say(f"  pictures: {folder / 'overview.png'} and {len(report.events)} of events beside it")
     return report.problem is None
