@@ -16,14 +16,14 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 
-def write_atomically(path: Path, pieces: Iterable[str]) -> None:
-    """Replace path by a file of these pieces of text, or leave it unchanged. Raises OutputError."""
+def write_atomically(path: Path, pieces: Iterable[str | bytes]) -> None:
+    """Replace path by a file of these pieces, or leave it unchanged; text as UTF-8. Raises OutputError."""
     with (
         write_errors(path),
         replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file,
+        temporary.open("wb") as file,
     ):
-        file.writelines(pieces)
+        file.writelines(piece if isinstance(piece, bytes) else piece.encode(errors="backslashreplace") for piece in pieces)
 
 
 @contextlib.contextmanager

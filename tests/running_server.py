@@ -205,7 +205,9 @@ def client_frame(opcode: int, data: bytes, *, fin: bool = True) -> bytes:
 async def stuck_client_is_disconnected(service: RunningServer, tls: ssl.SSLContext | None = None) -> None:
     """Of two clients one reads and misses nothing; the other one is disconnected."""
     reader, writer = await open_socket(service.port, tls)
-    writer.transport.pause_reading()
+    transport = writer.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.pause_reading()
     before, dropped = service.hub.subscribers, service.sample("apexstream_subscribers_dropped_total")
     uri = f"{'wss' if tls else 'ws'}://localhost:{service.port}/"
     async with connect(uri, ssl=tls, max_size=None, proxy=None) as client:
@@ -217,7 +219,7 @@ async def stuck_client_is_disconnected(service: RunningServer, tls: ssl.SSLConte
             assert (await next_of(client, "expression"))["id"] == f"lobby-{total}"
             total += 1
         assert service.sample("apexstream_subscribers_dropped_total") == dropped + 1
-    writer.transport.resume_reading()  # at once: the kernel's buffer was dropped too
+    transport.resume_reading()  # at once: the kernel's buffer was dropped too
     with pytest.raises(ConnectionError):
         async with asyncio.timeout(PATIENCE_S):
             await reader.read()

@@ -26,6 +26,7 @@ import numpy as np
 
 from engine.activity.speech import NEVER, Lips
 from engine.quantiles import median, percentile
+from engine.registration.head import roll_of, yaw_and_pitch
 from engine.time_series import TimeSeries
 from engine.types import F64, Activity, ActivityKind, Crop, Mark
 
@@ -53,7 +54,6 @@ COVERED_SHARE = 0.4
 COVERED_S = 0.3  # shorter ones are dropped
 SIGMA = 1.4826  # from a median deviation to a standard one
 
-_LEFT_EDGE, _RIGHT_EDGE, _TOP, _UNDER_NOSE = 234, 454, 10, 2  # mesh points that expressions leave alone
 _Ended = tuple[ActivityKind, Mark, Mark]  # with start and end
 _GRID = 16
 _FACE = (slice(3, 15), slice(3, 13))  # rows and columns of the grid that every face fills,
@@ -239,10 +239,8 @@ class _Turn:
     def observe(self, crop: Crop) -> float:
         mark, poses = crop.mark, self._poses
         if crop.mesh_age < FRESH_S or not poses.size:
-            across = (crop.landmarks[_RIGHT_EDGE] - crop.landmarks[_LEFT_EDGE]).tolist()
-            along = (crop.landmarks[_UNDER_NOSE] - crop.landmarks[_TOP]).tolist()
-            self._seen = math.atan2(across[2], across[0]), math.atan2(along[2], along[1])
-        roll = math.atan2(crop.transform[1, 0], crop.transform[0, 0])
+            self._seen = yaw_and_pitch(crop.landmarks)
+        roll = roll_of(crop.transform)
         poses.append(mark.frame, mark.t, np.array([*self._seen, roll]))
         poses.drop_before(mark.t - TURN_S)
         then = poses.row[poses.first_at(mark.t - TURN_S)].tolist()

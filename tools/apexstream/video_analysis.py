@@ -13,6 +13,7 @@ from apexstream.pictures import FaceTrail, check_drawing
 from engine.weights import JUDGE, default_weights, load_card, sha256_of, weights_for
 from stream.recorded.analyze import Progress, Report, analyze
 from stream.recorded.folders.records import Wanted
+from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import package_versions
@@ -28,6 +29,10 @@ class AnalysisOptions:
     settings: AnalysisSettings = field(default_factory=AnalysisSettings)
     pictures: bool = False
     """Store overview.png and a picture of each event."""
+    frames: bool = False
+    """Write frames.csv, measurements of each face in each frame."""
+    formats: tuple[str, ...] = ()
+    """Formats of `stream.events.formats` in which events are written besides the usual ones."""
 
     def wanted(self) -> Wanted:
         """What the results are to be. Raises WeightsError where the network is missing or damaged."""
@@ -78,7 +83,18 @@ def analyze_video(
     """
     trail = _trail(video) if options.pictures else None
     outputs: list[Output] = [] if trail is None else [trail]
-    report = analyze(video, folder, options.settings, stream=stream, progress=progress, outputs=outputs, stop=stop)
+    if options.frames:
+        outputs.append(FrameTable(folder))
+    report = analyze(
+        video,
+        folder,
+        options.settings,
+        stream=stream,
+        progress=progress,
+        outputs=outputs,
+        formats=options.formats,
+        stop=stop,
+    )
     if trail is not None:
         write_report_pictures(report, trail)
     return report

@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from apexstream.commands.fetch import have_face_model
-from apexstream.commands.options import Network, SensitivityOption, Weights, with_engines, with_network, with_sensitivity
+from apexstream.commands.options import (
+    Formats,
+    Network,
+    SensitivityOption,
+    Weights,
+    with_engines,
+    with_network,
+    with_sensitivity,
+)
 from apexstream.native_output import native_output_hidden
 
 
@@ -33,6 +41,10 @@ def analyze(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
     ] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Write frames.csv too: head, regions, lids, speech of each face in each frame.")
+    ] = False,
+    formats: Formats = None,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
@@ -59,7 +71,7 @@ def analyze(
         from apexstream.commands.analysis_run import AnalysisRun
         from apexstream.video_analysis import AnalysisOptions
 
-        options = AnalysisOptions(settings, pictures=pictures)
+        options = AnalysisOptions(settings, pictures=pictures, frames=frames, formats=tuple(formats or ()))
         complete = AnalysisRun(options, out, stop, debug=debug).analyze(videos, recursive=recursive, again=again)
     if not complete:
         raise typer.Exit(1)
