@@ -38,7 +38,6 @@ def summary_of(events: list[Event], frames: int, fps: float, **changes: Any) -> 
         "events": {"count": len(events), "by_face": by_face},
         "model": "ahmsa-3db@sha256:0123456789ab",
         "versions": {"apexstream": "0.1.0"},
-        "started_at": "2026-01-31T09:00:00.123Z",
         **changes,
     }
 

@@ -111,7 +111,6 @@ class ReportPage(Output):
             "pictures": self._with_pictures,
             "model": summary["model"],
             "version": summary["versions"]["apexstream"],
-            "made_on": summary["started_at"][:10],
             "from": round((seen.start or 0.0) - origin, 3),
             "to": round(seen.end - origin, 3),
             "limits": {"aside_deg": ASIDE_DEG, "eyes_px": LEAST_EYES_PX, "fps": MICRO_FPS},

@@ -28,8 +28,7 @@ export function showHead() {
   notes.replaceChildren(...report.notes.map((note) => element("li", "", note)));
   document.getElementById("totals").replaceChildren(...totals(seen, length));
   document.getElementById("seen").replaceChildren(...conditions(seen, length));
-  const made = `Made by apexstream ${report.version ?? ""} on ${report.made_on} with the network ${report.model}.`;
-  document.getElementById("facts").textContent = made.replace("  ", " ");
+  document.getElementById("facts").textContent = `Made by ${["apexstream", report.version].filter(Boolean).join(" ")} with the network ${report.model}.`;
 }
 
 function totals(seen, length) {
