@@ -329,8 +329,9 @@ class Pipeline:
 
 def _observation(mark: Mark, state: _FaceState, face: Face, crop: Crop | None) -> Observation:
     low, high = face.points[:, :2].min(axis=0), face.points[:, :2].max(axis=0)
-    (x, y), (width, height), spotter = low.tolist(), (high - low).tolist(), state.decision.spotter
-    return Observation(face.id, mark, (x, y, width, height), crop, spotter.loudness, spotter.moved_px, state.activity.doing())
+    box = (*low.tolist(), *(high - low).tolist())
+    spotter, doing = state.decision.spotter, state.activity.doing()
+    return Observation(face.id, mark, box, crop, spotter.loudness, spotter.moved_px, doing, spotter.measured_t)
 
 
 def _nearest(state: _FaceState, mark: Mark) -> Crop:

@@ -165,10 +165,10 @@ class Observation:
     """What is known of one face in one frame, expression or not.
 
     box is the rectangle around the face's mesh: x and y of its top left corner, width, height, in frame pixels. crop is None
-    where the face was found but could not be registered. loudness is how loud the face is (1 is the spotter's threshold) and
-    moved_px the largest regional motion in crop pixels; both are those of `engine.spotting.motion.SMOOTH_S` seconds ago, which
-    smoothing waits for, and stay as they are while crop is None. doing holds the open activities and the source time,
-    seconds, at which each started.
+    where the face was found but could not be registered. loudness is how loud the face was (1 is the spotter's threshold) and
+    moved_px the largest regional motion in crop pixels, both at the source time measured_t: some frames ago, as smoothing needs
+    frames on both sides; None where nothing was measured since the last break. doing holds the open activities and the source
+    time, seconds, at which each started.
     """
 
     face: int
@@ -178,6 +178,7 @@ class Observation:
     loudness: float
     moved_px: float
     doing: Mapping[ActivityKind, float]
+    measured_t: float | None = None
 
 
 @dataclass(frozen=True)

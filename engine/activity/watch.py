@@ -27,6 +27,7 @@ import numpy as np
 
 from engine.activity.speech import NEVER, Lips
 from engine.quantiles import median, percentile
+from engine.registration.head import roll_of, yaw_and_pitch
 from engine.time_series import TimeSeries
 from engine.types import F64, Activity, ActivityKind, Crop, Mark
 
@@ -63,7 +64,6 @@ HIDDEN_FRAMES = 4096  # in which the face is covered or turns, kept for `hindran
 
 Hindrance = Literal["covered", "turned away"]
 
-_LEFT_EDGE, _RIGHT_EDGE, _TOP, _UNDER_NOSE = 234, 454, 10, 2  # mesh points that expressions leave alone
 _Ended = tuple[ActivityKind, Mark, Mark]  # with start and end
 _GRID = 16
 _FACE = (slice(3, 15), slice(3, 13))  # rows and columns of the grid that every face fills,
@@ -262,20 +262,23 @@ class _Turn:
     def observe(self, crop: Crop) -> float:
         mark, poses = crop.mark, self._poses
         if crop.mesh_age < FRESH_S or not poses.size:
-            across = (crop.landmarks[_RIGHT_EDGE] - crop.landmarks[_LEFT_EDGE]).tolist()
-            along = (crop.landmarks[_UNDER_NOSE] - crop.landmarks[_TOP]).tolist()
-            self._seen = math.atan2(across[2], across[0]), math.atan2(along[2], along[1])
-        seen = np.degrees(self._seen)
-        elapsed = mark.t - poses.t[poses.size - 1] if poses.size else 0.0
-        self._usual = seen if self._usual is None else self._usual + (1 - math.exp(-elapsed / USUAL_PRESENCE_S)) * (seen - self._usual)
-        self.away_deg = float(np.hypot(*(seen - self._usual)))
-        roll = math.atan2(crop.transform[1, 0], crop.transform[0, 0])
+            self._seen = yaw_and_pitch(crop.landmarks)
+        self._compare_with_usual(mark.t)
+        roll = roll_of(crop.transform)
         poses.append(mark.frame, mark.t, np.array([*self._seen, roll]))
         poses.drop_before(mark.t - TURN_S)
         then = poses.row[poses.first_at(mark.t - TURN_S)].tolist()
         now = (*self._seen, roll)
         turns = (abs(math.remainder(b - a, math.tau)) for a, b in zip(then, now, strict=True))
         return min(1.0, max(math.degrees(turn) / full for turn, full in zip(turns, TURNS_DEG, strict=True)))
+
+    def _compare_with_usual(self, t: float) -> None:
+        """Updates `away_deg`, before the pose of time t is kept."""
+        seen, poses = np.degrees(self._seen), self._poses
+        usual = seen if self._usual is None else self._usual
+        elapsed = t - poses.t[poses.size - 1] if poses.size else 0.0
+        self._usual = usual + (1 - math.exp(-elapsed / USUAL_PRESENCE_S)) * (seen - usual)
+        self.away_deg = float(np.hypot(*(seen - self._usual)))
 
 
 class _Cover:
@@ -294,7 +297,9 @@ class _Cover:
         if math.isinf(crop.presence):
             return unusual
         if crop.mesh_age < FRESH_S or self._usual is None:
-            self._less_sure = self._below_usual(crop) - OPEN_MOUTH * crop.blendshapes.get("jawOpen", 0.0) - TURNED_AWAY * away_deg
+            self._less_sure = (
+                self._below_usual(crop) - OPEN_MOUTH * crop.blendshapes.get("jawOpen", 0.0) - TURNED_AWAY * away_deg
+            )
         return min(1.0, max(0.0, self._less_sure / LESS_SURE, min(unusual, self._less_sure / LESS_SURE_UNUSUAL)))
 
     def _below_usual(self, crop: Crop) -> float:

@@ -80,7 +80,9 @@ class FaceLocator:
         self._forget(frame.t)
         self._search(frame, _PATIENCE if self._helped else 1.0)
         shown = [(k, k.mesh) for k in self._tracks if k.mesh is not None and k.shown]
-        self._faces = [Face(track.id, seen.points, track.meshed_t, seen.blendshapes, presence=seen.presence) for track, seen in shown]
+        self._faces = [
+            Face(track.id, seen.points, track.meshed_t, seen.blendshapes, presence=seen.presence) for track, seen in shown
+        ]
         self._faces.sort(key=lambda face: face.id)
         return self._marked()
 

@@ -5,6 +5,7 @@ Points are (x, y) on the canvas, the registered crop with a margin around it, in
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,10 @@ import numpy as np
 from engine.geometry import CROP_SIDE
 from engine.kernels import Compiled, machine_code
 from engine.quantiles import median
-from engine.types import F64
+from engine.types import F32, F64
 
+_LEFT_EDGE, _RIGHT_EDGE, _TOP, _UNDER_NOSE = 234, 454, 10, 2  # mesh points that expressions leave alone
+_FRONTAL_PITCH = -0.151  # radians: the slope from _TOP to _UNDER_NOSE of a face that looks straight ahead
 MARGIN = 16  # of the canvas around the crop, on each side
 CANVAS = CROP_SIDE + 2 * MARGIN
 
@@ -34,6 +37,18 @@ class Head:
         middle = np.full(2, (CANVAS - 1) / 2)
         linear = np.array([[1 + a, -b], [b, 1 + a]])
         return np.column_stack([linear, np.array([tx, ty]) + middle - linear @ middle])
+
+
+def yaw_and_pitch(landmarks: F32) -> tuple[float, float]:
+    """How the head is turned, radians, by the mesh's landmarks [478, 3] in crop pixels: yaw is positive where the face looks to
+    the right of the picture, pitch where it looks down; about 0 straight ahead."""
+    across, along = (landmarks[[_RIGHT_EDGE, _UNDER_NOSE]] - landmarks[[_LEFT_EDGE, _TOP]]).tolist()
+    return math.atan2(across[2], across[0]), math.atan2(along[2], along[1]) - _FRONTAL_PITCH
+
+
+def roll_of(transform: F64) -> float:
+    """How the head leans, radians, by the transform [2, 3] from frame to crop pixels: positive clockwise as it is seen."""
+    return -math.atan2(transform[1, 0], transform[0, 0])
 
 
 def head_design(points: F64, depth: F64) -> F64:

@@ -54,7 +54,8 @@ class Spotter:
     """Follows one face; `observe` takes its crops in order, `finish` ends what is open.
 
     After each call `loudness` is how loud the face was (1 is the threshold) and `moved_px` the largest regional motion in
-    pixels of the crop; `signal` is the face's motion until `reset`, `state` the machine's.
+    pixels of the crop, both at `measured_t`, seconds of the source: SMOOTH_S before the crop, None where nothing was measured
+    yet. `signal` is the face's motion until `reset`, `state` the machine's.
     """
 
     def __init__(self, settings: SpotterSettings | None = None) -> None:
@@ -65,6 +66,7 @@ class Spotter:
         self._ordinal = 0
         self.loudness = 0.0
         self.moved_px = 0.0
+        self.measured_t: float | None = None
 
     def observe(self, crop: Crop) -> list[Span]:
         """Takes the face's next crop; returns spans that became known, provisional or final."""
@@ -108,6 +110,7 @@ class Spotter:
         """Forgets the crops; ordinals go on."""
         self.signal.clear()
         self.loudness = self.moved_px = 0.0
+        self.measured_t = None
 
     # --- triggers --------------------------------------------------------------------------------------------------------
 
@@ -119,6 +122,7 @@ class Spotter:
         lengths = region_lengths(signal.motion(now, now + 1)[0] - baseline)
         self.moved_px = float(lengths.max())
         self.loudness = signal.loudness(lengths)
+        self.measured_t = float(signal.smooth.t[now])
         if span is not None:
             trigger = self._trigger(span, now)
             return [] if trigger is None else self._fire(trigger)

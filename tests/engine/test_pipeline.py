@@ -403,6 +403,8 @@ def test_what_is_known_of_each_face_in_a_frame(make: Make, clip: Clip, located: 
         assert seen.crop is not None and seen.crop.mark == seen.mark
         assert {seen.face: (seen.loudness, seen.moved_px)} == one.trace()
         assert {seen.face: dict(seen.doing)} == one.doing()
+        if frame.t > 0.1:
+            assert seen.measured_t is not None and seen.measured_t == pytest.approx(frame.t - 2 / 30)
         loud.append((frame.t, seen.loudness))
     for event in clip.truth.events:
         peak = max(loudness for t, loudness in loud if event.onset_t <= t <= event.offset_t)

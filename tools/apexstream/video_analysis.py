@@ -9,6 +9,7 @@ from pathlib import Path
 from apexstream.overview import write_report_pictures
 from apexstream.pictures import FaceTrail, check_drawing
 from stream.recorded.analyze import Progress, Report, analyze
+from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings
 
@@ -20,6 +21,8 @@ class AnalysisOptions:
     settings: AnalysisSettings = field(default_factory=AnalysisSettings)
     pictures: bool = False
     """Store overview.png and a picture of each event."""
+    frames: bool = False
+    """Write frames.csv, measurements of each face in each frame."""
 
 
 def analyze_video(
@@ -38,6 +41,8 @@ def analyze_video(
     """
     trail = _trail(video) if options.pictures else None
     outputs: list[Output] = [] if trail is None else [trail]
+    if options.frames:
+        outputs.append(FrameTable(folder))
     report = analyze(video, folder, options.settings, stream=stream, progress=progress, outputs=outputs, stop=stop)
     if trail is not None:
         write_report_pictures(report, trail)

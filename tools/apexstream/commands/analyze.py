@@ -37,6 +37,9 @@ def analyze(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
     ] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Write frames.csv too: head, regions, lids, speech of each face in each frame.")
+    ] = False,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
@@ -59,7 +62,7 @@ def analyze(
         load_less()
         from apexstream.video_analysis import AnalysisOptions  # after load_less: it loads numba
 
-        options = AnalysisOptions(settings, pictures=pictures)
+        options = AnalysisOptions(settings, pictures=pictures, frames=frames)
         failed = False
         for video, name in zip(videos, folder_names(videos, out), strict=True):
             if stop.is_set():
