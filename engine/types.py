@@ -100,9 +100,9 @@ class Frame:
 class Face:
     """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
     frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them; blendshapes, 0 to 1,
-    by the names of `engine.mesh.BLENDSHAPE_NAMES`, and presence, how sure the mesh network was that this is a face (log odds; inf
-    where it does not say), seen then too. repeated says that the frame shows the same picture of the
-    face as the one before; apart that it shows another moment, not the next one: the picture stood still and jumped, or lost
+    by the names of `engine.mesh.BLENDSHAPE_NAMES`, and presence, how sure the mesh network was that this is a face (log odds;
+    inf where it does not say), seen then too. repeated says that the frame shows the same picture of the face as the one
+    before; apart that it shows another moment, not the next one: the picture stood still and jumped, or lost
     pictures were made up for."""
 
     id: int
@@ -136,9 +136,9 @@ class Crop:
     the head is turned against the reference: yaw and pitch of `engine.registration.align.Head` in units of a twentieth, and
     what the fit leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the
     head's patches in crop pixels; anchor counts the reference pictures taken so far,
-    over which motions and turns go on. landmarks, eye_opening, blendshapes (by name, 0 to 1) and presence are what the mesh saw last,
-    mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one before, so
-    that nothing about motion or noise can be learned from the two. found [R] is the share of each region's patches that were
+    over which motions and turns go on. landmarks, eye_opening, blendshapes (by name, 0 to 1) and presence are what the mesh
+    saw last, mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one
+    before, so that nothing about motion or noise can be learned from the two. found [R] is the share of each region's patches that were
     found by their texture; where it stays low something lies over the region (a hand, text burnt into the picture) or it looks
     unlike the reference, and its motion is the mesh's, half a pixel unsure.
     """

@@ -116,7 +116,7 @@ class ActivityWatch:
         return sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans) / (end - start)
 
     def hindrance(self, start: float, end: float) -> Hindrance | None:
-        """What at some time from start to end (seconds of the source) kept the face from being seen well; None if nothing did."""
+        """What kept the face from being seen well at some time from start to end, in seconds of the source."""
         kinds = {kind for t, kind in self._hidden if start <= t <= end}
         return "covered" if "covered" in kinds else "turned away" if kinds else None
 

@@ -134,8 +134,8 @@ class Recognizer:
         Where the direct flow does not explain the change it is chained over some of the moments in between
         (`flowmap.chained_flow`). Nothing is named by the flow where that does not explain it either; nor where the head turned
         so far that the change may be its own, if the flow is chained or both ends stand on different reference pictures; nor
-        where there is a hindrance. Facial actions may name it then, unless the face is covered. Raises ArrayError for crops that are none, BackendError where no backend of the network is
-        left.
+        where there is a hindrance. Facial actions may name it then, unless the face is covered. Raises ArrayError for crops
+        that are none, BackendError where no backend of the network is left.
         """
         return self.recognize_many([Moment(onset, apex, between, hindrance)])[0]
 
