@@ -3,6 +3,7 @@
     plain      one line for a terminal, a log or a message       no control characters, no escapes, no reversed direction
     csv_line   a row of a table                                  no cell is a formula
     cue        words of a WebVTT cue                             no markup, no end of the cue
+    xml_text   text that an XML library escapes                  no character that XML cannot hold
 
     json_line  a value as JSON in one line                       the same text, what `plain` would change escaped
 
@@ -68,3 +69,8 @@ def json_line(value: Any) -> str:
 def cue(text: object) -> str:
     """Words of a cue of WebVTT."""
     return html.escape(plain(text), quote=False)
+
+
+def xml_text(text: object) -> str:
+    """Text for a library that writes XML: as `plain`, without the two characters that XML has none for either."""
+    return plain(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")

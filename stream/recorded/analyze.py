@@ -24,10 +24,10 @@ from engine.recognition.recognizer import Recognizer
 from engine.types import Event, Face, Frame
 from stream.process import opencv_on_one_thread
 from stream.queues import overlapped
-from stream.recorded.files import EventFiles
+from stream.recorded.files import ALWAYS, EventFiles
 from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings
-from stream.recorded.summary import summarize
+from stream.recorded.summary import summarize, timing
 from stream.sources.file import VideoFacts, VideoSource, open_video
 from stream.sources.voice import Voice
 
@@ -40,12 +40,16 @@ QUEUE_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class Report:
-    """The result of one video; problem is None where all of it was analysed, else one sentence saying what is missing."""
+    """The result of one video; problem is None where all of it was analysed, else one sentence saying what is missing.
+
+    timing says when the analysis ran and how fast, which summary, the content of summary.json, does not.
+    """
 
     path: Path
     folder: Path
     events: tuple[Event, ...]
     summary: dict[str, Any]
+    timing: dict[str, Any]
     problem: str | None
 
 
@@ -57,14 +61,16 @@ def analyze(
     stream: str | None = None,
     progress: Progress | None = None,
     outputs: Sequence[Output] = (),
+    formats: Sequence[str] = (),
     stop: threading.Event | None = None,
 ) -> Report:
     """Analyse the video at path and write its events and summary into folder.
 
     stream names the events' source (default: the file's stem). outputs take what is found, besides these files; they are closed
-    at the end. Setting stop ends the analysis after the current frame; what was found until then is kept, as for a truncated
-    file. Raises SourceError where nothing can be read, OutputError where nothing can be written, and BackendError or
-    WeightsError where the pipeline cannot be created.
+    at the end. formats names those of `stream.events.formats` in which events are written besides the usual ones. Setting stop
+    ends the analysis after the current frame; what was found until then is kept, as for a truncated file. Raises SourceError
+    where nothing can be read, OutputError where nothing can be written, and BackendError or WeightsError where the pipeline
+    cannot be created or a package for a format is missing.
     """
     settings = settings or AnalysisSettings()
     with ExitStack() as opened:
@@ -72,7 +78,7 @@ def analyze(
             opened.enter_context(closing(output))
         opened.enter_context(opencv_on_one_thread())
         source = opened.enter_context(open_video(path, threads=settings.reading.decode_threads))
-        files = opened.enter_context(closing(EventFiles(folder, stream or path.stem, path)))
+        files = opened.enter_context(closing(EventFiles(folder, stream or path.stem, path, (*ALWAYS, *formats))))
         return _Analysis(source, files, outputs, settings, stop or threading.Event()).run(progress)
 
 
@@ -134,7 +140,8 @@ class _Analysis:
         finally:
             self.pipeline.close()
         self.files.finish(summary)
-        return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)
+        taken = timing(self.source.facts, self.started_at, time.perf_counter() - self._started)
+        return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, taken, problem)
 
     def _recognize(self, progress: Progress | None) -> str | None:
         """Write each event when it is final; returns why the video was not read to its end, None where it was."""
@@ -194,6 +201,4 @@ class _Analysis:
             backend=self.pipeline.backend,
             settings=self.settings,
             problem=problem,
-            started_at=self.started_at,
-            wall_s=time.perf_counter() - self._started,
         )

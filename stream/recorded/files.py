@@ -1,4 +1,4 @@
-"""The files an analysis writes: events in every format of `stream.events.formats`, activity.jsonl, summary.json.
+"""The files an analysis writes: events in formats of `stream.events.formats`, activity.jsonl, summary.json.
 
 Lines of events and activities are on disk at once, so that they remain however the program ends; a line that no longer fits on
 the disk is removed whole. The summary exists from the start, with "complete": false, and is replaced in one step at the end.
@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.text import json_line
 from engine.types import Activity, Event
-from stream.events.formats import FORMATS, Entry, Format
+from stream.events.formats import FORMATS, Entry, LineFormat, Recording, file_name
 from stream.files import LineFile, write_atomically, write_errors
 from stream.recorded.output import Output
 
+ALWAYS = ("jsonl", "csv", "vtt")
+"""The formats in which events are written in any case."""
+
 
 class EventFiles(Output):
-    """The files in one folder, which is created if needed: the events in every format, activities and summary. stream names the
-    source of activities, video is the file that is analysed.
+    """The files in one folder, which is created if needed: the events in each of formats, activities and summary. stream names
+    the source of activities, video is the file that is analysed.
 
-    Raises OutputError when something cannot be written.
+    Raises OutputError when something cannot be written, BackendError where a format needs a package that is missing.
     """
 
-    def __init__(self, folder: Path, stream: str = "video", video: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, stream: str = "video", video: Path | None = None, formats: Collection[str] = ALWAYS
+    ) -> None:
         self.folder, self.stream = folder, stream
+        self._formats = {folder / file_name(name): FORMATS[name] for name in dict.fromkeys(formats)}
+        for format_ in self._formats.values():
+            format_.check()
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.events: list[Event] = []
@@ -35,15 +44,14 @@ class EventFiles(Output):
         self.origin = 0.0
         source = {} if video is None else {"file": str(video.resolve())}
         write_atomically(folder / "summary.json", [as_json({"complete": False, **source})])
-        self._lines: dict[Format, LineFile] = {}
+        self._lines: dict[LineFormat, LineFile] = {}
         with contextlib.ExitStack() as opened:
-            for name, format_ in FORMATS.items():
-                path = folder / f"events.{name}"
-                if format_.ordered:  # written at the end
-                    path.unlink(missing_ok=True)
-                else:
+            for path, format_ in self._formats.items():
+                if isinstance(format_, LineFormat):
                     self._lines[format_] = opened.enter_context(contextlib.closing(LineFile(path)))
-                    self._lines[format_].append(format_.head(True))
+                    self._lines[format_].append(format_.head(Recording()))
+                else:  # written at the end
+                    path.unlink(missing_ok=True)
             self._activity_lines = opened.enter_context(contextlib.closing(LineFile(folder / "activity.jsonl")))
             self._opened = opened.pop_all()
 
@@ -62,13 +70,16 @@ class EventFiles(Output):
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the files of ordered formats and the summary, and close."""
+        """Write the files of the other formats and the summary, and close."""
         self.close()
-        for name, format_ in FORMATS.items():
-            if format_.ordered:
-                entries = [Entry.recorded(event, self.origin) for event in self.events]
-                write_atomically(self.folder / f"events.{name}", format_.export(entries, recorded=True))
-        write_atomically(self.folder / "summary.json", [as_json(summary)])
+        recording = Recording.from_summary(summary, self.activities, self.origin)
+        try:
+            for path, format_ in self._formats.items():
+                if not isinstance(format_, LineFormat):
+                    entries = (Entry.recorded(event, self.origin) for event in self.events)
+                    write_atomically(path, format_.export(entries, recording))
+        finally:
+            write_atomically(self.folder / "summary.json", [as_json(summary)])
 
     def close(self) -> None:
         """Close the files written line by line."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ArrayError, InputError
-from stream.events.formats import Entry
+from engine.types import Activity, Mark
+from stream.events.formats import Entry, Recording
 
 NO_RESULTS = "the folder of one video's results is expected, as `apexstream analyze` writes it"
 
@@ -34,6 +35,13 @@ class Results:
         """The name of the events' source."""
         named = self.summary.get("stream")
         return str(named) if named else self.entries[0].event.stream if self.entries else self.folder.name
+
+    def recording(self, coder: str | None = None) -> Recording:
+        """The video for an export of its events, or of a coder's review of them, with the activities that are in the folder.
+
+        Raises InputError where those are damaged.
+        """
+        return Recording.from_summary(self.summary, _activities(self.folder / "activity.jsonl"), self.origin, coder)
 
 
 def read_results(folder: Path) -> Results:
@@ -70,8 +78,22 @@ def _summary(folder: Path) -> dict[str, Any]:
 def _start(summary: Mapping[str, Any]) -> float:
     """The origin where no event tells: that which the summary states, else the first picture."""
     video = summary.get("video")
-    start = summary.get("origin", video.get("start") if isinstance(video, dict) else None)
+    start = video.get("origin", video.get("start")) if isinstance(video, dict) else None
     return float(start) if isinstance(start, (int, float)) else 0.0
+
+
+def _activities(path: Path) -> list[Activity]:
+    """The activities in a file; none where there is no such file."""
+    found: list[Activity] = []
+    if not path.exists():
+        return found
+    for one in _lines(path):
+        try:
+            start, end = (Mark(one[name]["frame"], one[name]["t"]) for name in ("start", "end"))
+            found.append(Activity(one["face"], one["kind"], start, end, one.get("expression_probability")))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged: line {len(found) + 1} is no activity") from error
+    return found
 
 
 def _lines(path: Path) -> Iterator[Any]:

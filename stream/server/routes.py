@@ -3,19 +3,22 @@
     /  and the dashboard's files read once from the package; nothing else is served from disk
     /healthz  /readyz  /metrics  alive; ready to serve; Prometheus
     /api/streams                 {"v", "streams": [status, ...], "seq", "store", "model", "version", "now", "problem"}
-    /api/events                  ?since= &limit= &stream= &kind= &label= (the last three repeatable) &format=json|jsonl|csv|vtt
+    /api/outlets                 {"v", "outlets": [{"name", "state", "detail", "sent", "dropped"}, ...]}
+    /api/events                  ?since= &limit= &stream= &kind= &label= (the last three repeatable) &format=json|jsonl|csv|...
                                  json: {"v", "events": [...], "last": seq to go on from, "more": whether there is more, "seq"}
     /evidence/<event>/<picture>.png   onset, apex, flow
 
 GET and HEAD only. Every response closes its connection. Events are read, encoded and sent a page at a time, as fast as the
-client reads, so that a response that is not read holds one page in memory, however long it is.
+client reads, so that a response that is not read holds one page in memory, however long it is. Formats that are one document
+(eaf, ...) are made whole, a few at a time, on a thread of their own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -23,7 +26,8 @@ from websockets.http11 import Request, Response
 
 from engine.errors import ApexError, InputError, OutputError
 from stream import protocol
-from stream.events.formats import FORMATS, Entry, Format
+from stream.events.formats import FORMATS, Entry, LineFormat, file_name
+from stream.events.formats.format import encoded
 from stream.events.hub import Hub
 from stream.events.query import Bounds
 from stream.server.access import Need
@@ -36,6 +40,8 @@ PAGE = 100
 """Events read, encoded and sent at once."""
 MAX_STREAMED = 256
 """Responses of several pages that may be sent at once; one more is answered 503."""
+MAX_DOCUMENTS = 2
+"""Documents that may be made at once, each with all its events in memory; one more is answered 503."""
 
 
 class Routes:
@@ -54,13 +60,14 @@ class Routes:
         picture: Callable[[str, str], bytes | None],
         ready: Callable[[], bool],
     ) -> None:
-        self._hub, self._files, self._picture, self._ready = hub, files, picture, ready
-        self._streaming = 0
+        self._hub, self._metrics, self._files, self._picture, self._ready = hub, metrics, files, picture, ready
+        self._streaming = self._documents = 0
         self._routes: dict[str, Callable[[], Response]] = {
             "/healthz": lambda: text(200, "alive"),
             "/readyz": lambda: text(200 if self._problem is None else 503, self._problem or "ready"),
             "/metrics": lambda: respond(200, metrics.render(), CONTENT_TYPE),
             "/api/streams": self._streams,
+            "/api/outlets": self._outlets,
         }
 
     def need(self, path: str) -> Need:
@@ -112,17 +119,20 @@ class Routes:
         }
         return respond(200, _json(body), "application/json")
 
+    def _outlets(self) -> Response:
+        outlets = [asdict(outlet) for outlet in self._metrics.outlets()]
+        return respond(200, _json({"v": protocol.VERSION, "outlets": outlets}), "application/json")
+
     async def _events(self, request: Request) -> Response:
         asked = _EventsQuery.read(request.path.partition("?")[2])
+        if asked.format != "json" and not isinstance(FORMATS[asked.format], LineFormat):
+            return self._download(asked.format, await self._document(asked))
         first = await self._page(asked, asked.since, asked.limit)
         if first.rest and self._streaming >= MAX_STREAMED:
             raise OutputError("too many stored events are being fetched; try again later")
         pieces = self._pieces(asked, first)
         body = b"" if first.rest else b"".join([piece async for piece in pieces])
-        format_ = FORMATS.get(asked.format)
-        response = respond(200, body, format_.media_type if format_ else "application/json")
-        if format_:
-            response.headers["Content-Disposition"] = f'attachment; filename="events.{asked.format}"'
+        response = respond(200, body, "application/json") if asked.format == "json" else self._download(asked.format, body)
         if not first.rest:
             return response
         del response.headers["Content-Length"]
@@ -131,6 +141,29 @@ class Routes:
         if request.protocol != "HTTP/1.0":
             response.headers["Transfer-Encoding"] = "chunked"
         return StreamedResponse(200, response.reason_phrase, response.headers, pieces=pieces)
+
+    @staticmethod
+    def _download(name: str, body: bytes) -> Response:
+        """Events in the format of that name, as a file to save."""
+        response = respond(200, body, FORMATS[name].media_type)
+        response.headers["Content-Disposition"] = f'attachment; filename="{file_name(name)}"'
+        return response
+
+    async def _document(self, asked: _EventsQuery) -> bytes:
+        """All events asked for as one document."""
+        if self._documents >= MAX_DOCUMENTS:
+            raise OutputError("too many documents are being made; try again later")
+        self._documents += 1
+        try:
+            page = await self._page(asked, asked.since, asked.limit)
+            events = page.events
+            while page.rest:
+                page = await self._page(asked, page.last, page.rest)
+                events += page.events
+            pieces = FORMATS[asked.format].export(map(Entry.stored, events), None)
+            return await asyncio.to_thread(b"".join, pieces)
+        finally:
+            self._documents -= 1
 
     async def _page(self, asked: _EventsQuery, since: int, left: int) -> _PageOfEvents:
         """The next events of a response to which at most `left` may still be added."""
@@ -145,10 +178,11 @@ class Routes:
 
     async def _pieces(self, asked: _EventsQuery, page: _PageOfEvents) -> AsyncGenerator[bytes, None]:
         """The body, page by page."""
-        format_ = FORMATS.get(asked.format)
+        format_ = None if asked.format == "json" else FORMATS[asked.format]
+        assert format_ is None or isinstance(format_, LineFormat)
         self._streaming += 1
         try:
-            head = b'{"v":%d,"events":[' % protocol.VERSION if format_ is None else format_.head(False).encode()
+            head = b'{"v":%d,"events":[' % protocol.VERSION if format_ is None else encoded(format_.head(None))
             yield head + _encoded(format_, page.events)
             while page.rest:
                 page = await self._page(asked, page.last, page.rest)
@@ -206,11 +240,11 @@ class _EventsQuery:
         return cls(since, int(limit), format_, bounds)
 
 
-def _encoded(format_: Format | None, events: Sequence[Mapping[str, Any]]) -> bytes:
+def _encoded(format_: LineFormat | None, events: Sequence[Mapping[str, Any]]) -> bytes:
     """Consecutive events; without a format as elements of a JSON array."""
     if format_ is None:
         return b",".join(map(_json, events))
-    return "".join(format_.write(Entry.stored(event)) for event in events).encode()
+    return encoded("".join(format_.write(Entry.stored(event)) for event in events))
 
 
 def _json(value: object) -> bytes:

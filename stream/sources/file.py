@@ -40,8 +40,8 @@ _INDEXED = {"mp4", "matroska", "avi", "asf"}
 class VideoFacts:
     """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
 
-    covered is how long the pictures last, without gaps, duration from the first frame to the last; clock_restarts is where the
-    file's stamps restart.
+    origin is where a player's clock starts; covered is how long the pictures last, without gaps, duration from the first frame
+    to the last; clock_restarts is where the file's stamps restart; sound says that it has a sound track.
     """
 
     path: str
@@ -53,6 +53,7 @@ class VideoFacts:
     fps: float | None
     start: float | None
     end: float | None
+    origin: float
     covered: float
     clock_restarts: tuple[Restart, ...]
     frames: int
@@ -65,6 +66,7 @@ class VideoFacts:
     warnings: tuple[str, ...]
     duration: float | None
     measured_fps: float | None
+    sound: bool
 
 
 class VideoSource:
@@ -90,6 +92,7 @@ class VideoSource:
         self._declared_end: float | None = None
         if self._declared_s and _INDEXED & set(format_names.split(",")):
             self._declared_end = (track.start_time or 0) * float(track.time_base or 0) + self._declared_s
+        self._sound = bool(self._container.streams.audio)
         self._track_warnings = list(_track_warnings(track, format_names))
         clock = SourceClock(1 / self._fps if self._fps else None, sort=format_names == "avi", recorded=True)
         self._decoding = Decoding(self._container, track, clock)
@@ -150,6 +153,7 @@ class VideoSource:
             fps=self._fps,
             start=read.start,
             end=read.end,
+            origin=round(read.origin, 6),
             covered=covered,
             clock_restarts=tuple(read.clock.restarts),
             frames=read.frames,
@@ -162,6 +166,7 @@ class VideoSource:
             warnings=(*self._packet_warnings(), *self._track_warnings, *self._picture_warnings()),
             duration=None if read.start is None or read.end is None else round(read.end - read.start, 6),
             measured_fps=round(steps / covered, 3) if covered > 0 and steps > 0 else None,
+            sound=self._sound,
         )
 
     @property

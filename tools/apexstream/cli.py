@@ -23,6 +23,7 @@ COMMANDS = {
     "events": "List and export what the live service stored.",
     "watch": "Print a live service's events as they come.",
     "analyze": "Find and recognize expressions in recorded videos.",
+    "export-events": "Write the events of recorded videos for other programs.",
     "prepare": "Make flow maps from a database's pictures.",
     "train": "Fit a network on a configured data set.",
     "evaluate": "Judge a recipe leave-one-subject-out.",
@@ -37,6 +38,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
     **dict.fromkeys(("skimage", "matplotlib"), "clips"),
     "mediapipe": "mediapipe",
+    "pyarrow": "parquet",
     "psutil": "bench",
 }
 """Packages that only an extra installs: import name -> extra."""

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from engine.text import json_line
-from stream.events.formats.format import Format
+from stream.events.formats.format import LineFormat
 
-JSONL = Format("application/jsonl; charset=utf-8", lambda entry: json_line(entry.fields) + "\n")
+JSONL = LineFormat("application/jsonl; charset=utf-8", lambda entry: json_line(entry.fields) + "\n")

@@ -12,32 +12,32 @@ import pytest
 
 from apexstream.cli import main
 from engine.types import Event, Mark
-from stream.events.formats import FORMATS, Entry, Format
+from stream.events.formats import FORMATS, Entry, LineFormat, Recording, file_name
 from stream.events.formats.csv import columns
 from stream.events.store import Store
 from stream.recorded.files import EventFiles
 from tests.events import an_event, stored
 from tests.running_server import ask, running_server
 
-IDS = Format("text/plain", lambda entry: f"{entry.fields['id']}\n", lambda recorded: "ids\n")
+IDS = LineFormat("text/plain", lambda entry: f"{entry.fields['id']}\n", lambda recording: "ids\n", ending="txt")
 """What a module of a new format would define."""
 
 
-def live(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str:
+def live(folder: Path, name: str, capsys: pytest.CaptureFixture[bytes]) -> bytes:
     """What /api/events answers."""
 
-    async def answer() -> str:
+    async def answer() -> bytes:
         async with running_server(folder) as service:
             service.store.append([stored(1), stored(2)])
             found = await ask(service.port, f"/api/events?format={name}")
             assert (found.status, found.headers["content-type"]) == (200, FORMATS[name].media_type)
-            assert f'filename="events.{name}"' in found.headers["content-disposition"]
-            return found.body.decode()
+            assert f'filename="{file_name(name)}"' in found.headers["content-disposition"]
+            return found.body
 
     return asyncio.run(answer())
 
 
-def listed(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str:
+def listed(folder: Path, name: str, capsys: pytest.CaptureFixture[bytes]) -> bytes:
     """What `apexstream events` prints."""
     with Store(folder) as store:
         store.append([stored(1), stored(2)])
@@ -47,27 +47,28 @@ def listed(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def recorded(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str:
+def recorded(folder: Path, name: str, capsys: pytest.CaptureFixture[bytes]) -> bytes:
     """What the analysis of a video leaves."""
-    files = EventFiles(folder)
+    files = EventFiles(folder, formats=[name])
     for number in (1, 2):
         files.event(an_event(number))
     files.finish({})
-    return (folder / f"events.{name}").read_text()
+    return (folder / file_name(name)).read_bytes()
 
 
 @pytest.mark.parametrize("export", [live, listed, recorded])
 @pytest.mark.parametrize("name", [*FORMATS, "ids"])
 def test_every_format_can_be_had_everywhere(
     name: str,
-    export: Callable[[Path, str, pytest.CaptureFixture[str]], str],
+    export: Callable[[Path, str, pytest.CaptureFixture[bytes]], bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     monkeypatch.setitem(FORMATS, "ids", IDS)
     whole = [Entry.recorded(an_event(number), 0.0) if export is recorded else entry(number) for number in (1, 2)]
-    assert export(tmp_path, name, capsys) == "".join(FORMATS[name].export(whole, recorded=export is recorded)) != ""
+    expected = b"".join(FORMATS[name].export(whole, Recording() if export is recorded else None))
+    assert export(tmp_path, name, capsysbinary) == expected != b""
 
 
 def entry(number: int) -> Entry:
@@ -77,7 +78,8 @@ def entry(number: int) -> Entry:
 
 
 def text(name: str, events: Iterable[Event], origin: float = 0.0) -> str:
-    return "".join(FORMATS[name].export([Entry.recorded(event, origin) for event in events], recorded=True))
+    entries = [Entry.recorded(event, origin) for event in events]
+    return b"".join(FORMATS[name].export(entries, Recording(origin=origin))).decode()
 
 
 def rows(events: Iterable[Event]) -> list[dict[str, str]]:
@@ -90,13 +92,14 @@ EVENT = an_event(4, stream="clip, one")
 def test_a_line_of_json_is_the_json_form() -> None:
     played = {"onset": 1.0, "apex": 1.2, "offset": 1.4}
     assert json.loads(text("jsonl", [EVENT], 3.0)) == {**EVENT.as_dict(), "played": played}
-    assert json.loads(FORMATS["jsonl"].write(entry(1))) == {**stored(1), "seq": 1}
+    line = b"".join(FORMATS["jsonl"].export([entry(1)], None))
+    assert json.loads(line) == {**stored(1), "seq": 1}
 
 
 def test_csv_reads_back() -> None:
     uncertain = replace(EVENT, label="uncertain", why="not sure", truncated=True, probabilities={"positive": 1.0})
     first, second = rows([EVENT, uncertain])
-    assert tuple(first) == columns(True)
+    assert tuple(first) == columns(Recording())
     assert (first["stream"], first["label"], first["kind"]) == ("clip, one", "surprise", "micro")
     assert (first["onset_frame"], float(first["onset_t"])) == ("120", 4.0)
     assert float(first["duration_s"]) == pytest.approx(0.4)
@@ -109,8 +112,9 @@ def test_csv_reads_back() -> None:
 def test_csv_rows_fit_the_header(recorded: bool) -> None:
     events = [EVENT, replace(EVENT, offset=None, kind=None)]
     entries = [Entry.recorded(e, 0.0) if recorded else Entry.stored({**stored(1), **e.as_dict()}) for e in events]
-    header, *lines = csv.reader(io.StringIO("".join(FORMATS["csv"].export(entries, recorded=recorded))))
-    assert header == list(columns(recorded)) and [len(line) for line in lines] == [len(header)] * 2
+    recording = Recording() if recorded else None
+    header, *lines = csv.reader(io.StringIO(b"".join(FORMATS["csv"].export(entries, recording)).decode()))
+    assert header == list(columns(recording)) and [len(line) for line in lines] == [len(header)] * 2
 
 
 def test_hostile_names_are_neither_formulas_nor_markup() -> None:
@@ -141,4 +145,5 @@ def test_subtitles_hold_valid_cues_in_order() -> None:
 
 
 def test_a_confidence_that_is_not_known_is_left_out_of_a_subtitle() -> None:
-    assert "\nsurprise · micro" in FORMATS["vtt"].write(Entry.stored({**stored(1), "confidence": None}))
+    (cues,) = FORMATS["vtt"].export([Entry.stored({**stored(1), "confidence": None})], None)
+    assert "\nsurprise · micro" in cues.decode()

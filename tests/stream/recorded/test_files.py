@@ -12,6 +12,7 @@ import pytest
 
 from engine.errors import OutputError
 from engine.types import Activity, Event, Mark
+from stream.events.formats import Recording
 from stream.events.formats.csv import columns
 from stream.recorded.files import EventFiles, as_json
 from tests.events import evidence
@@ -122,7 +123,7 @@ def test_no_event_gives_files_without_events(tmp_path: Path) -> None:
     EventFiles(tmp_path).finish({"complete": True})
     assert (tmp_path / "events.jsonl").read_text() == ""
     assert (tmp_path / "events.vtt").read_text() == "WEBVTT\n"
-    assert (tmp_path / "events.csv").read_text() == ",".join(columns(True)) + "\n"
+    assert (tmp_path / "events.csv").read_text() == ",".join(columns(Recording())) + "\n"
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:

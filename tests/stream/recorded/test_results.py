@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
+from engine.types import Activity, Mark
 from stream.recorded.results import read_results
 from tests.events import an_event
 from tests.review import events_at, write_results
@@ -45,3 +46,18 @@ def test_a_folder_without_results_and_damage_are_one_sentence(tmp_path: Path) ->
         (tmp_path / "events.jsonl").write_text(damage)
         with pytest.raises(InputError, match="line 1 is no"):
             read_results(tmp_path)
+
+
+def test_the_recording_is_what_summary_and_activities_say(tmp_path: Path) -> None:
+    write_results(tmp_path, events_at([10]), origin=99.5)
+    speech = Activity(0, "speech", Mark(3, 100.0), Mark(9, 100.3))
+    (tmp_path / "activity.jsonl").write_text(json.dumps(speech.as_dict("interview")) + "\n")
+    facts = {"end": 109.0, "measured_fps": 25.0, "sound": True}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps({**summary, "video": facts}))
+    found = read_results(tmp_path).recording("anna")
+    assert (found.path, found.coder, found.sound, found.fps) == (tmp_path / "interview.mp4", "anna", True, 25.0)
+    assert (found.origin, found.length_s) == (pytest.approx(99.5), pytest.approx(9.54))
+    assert found.activities == [speech]
+    (tmp_path / "activity.jsonl").unlink()
+    assert read_results(tmp_path).recording().activities == []

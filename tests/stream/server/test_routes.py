@@ -11,7 +11,8 @@ import pytest
 
 import stream.server.routes
 from engine.errors import OutputError
-from stream.events.formats import FORMATS
+from stream.events.formats import FORMATS, LineFormat
+from stream.outlets.outlet import OutletStatus
 from stream.server.connection import PAUSE_BYTES
 from tests.events import DAMAGED, damage, decided, stored
 from tests.running_server import (
@@ -45,6 +46,14 @@ def test_http_responses(tmp_path: Path) -> None:
             streams = (await ask(service.port, "/api/streams?x=1")).json()
             assert [(one["stream"], one["state"]) for one in streams["streams"]] == [("lobby", "live")]
             assert streams["seq"] == 1
+            assert (await ask(service.port, "/api/outlets")).json() == {"v": 1, "outlets": []}
+            service.metrics.outlets = lambda: [OutletStatus("mqtt", "failing", "no broker", sent=3, dropped=1)]
+            outlet = {"name": "mqtt", "state": "failing", "detail": "no broker", "sent": 3, "dropped": 1}
+            assert (await ask(service.port, "/api/outlets")).json()["outlets"] == [outlet]
+            figures = await ask(service.port, "/metrics")
+            assert b'apexstream_outlet_working{outlet="mqtt"} 0.0' in figures.body
+            assert b'apexstream_outlet_events_total{outlet="mqtt"} 3.0' in figures.body
+            assert b'apexstream_outlet_dropped_total{outlet="mqtt"} 1.0' in figures.body
             picture = await ask(service.port, "/evidence/lobby%2D1/onset.png")
             assert (picture.headers["content-type"], picture.body) == ("image/png", b"\x89PNG")
             assert (await ask(service.port, "/evidence/lobby-1/apex.png")).status == 404
@@ -192,7 +201,11 @@ def fill(service: RunningServer, number: int, **fields: Any) -> None:
     service.store.append([stored(k, **fields) for k in range(number)])
 
 
-@pytest.mark.parametrize("format_", ["json", *FORMATS])
+LINES = [name for name, format_ in FORMATS.items() if isinstance(format_, LineFormat)]
+DOCUMENTS = [name for name in FORMATS if name not in LINES]
+
+
+@pytest.mark.parametrize("format_", ["json", *LINES])
 def test_a_response_of_many_pages_equals_one_of_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
     async def test() -> None:
         async with running_server(tmp_path) as service:
@@ -207,6 +220,36 @@ def test_a_response_of_many_pages_equals_one_of_one_page(tmp_path: Path, monkeyp
                 assert whole.headers["content-length"] == str(len(whole.body))
                 assert paged.body == whole.body, query
                 assert paged.headers.get("content-disposition") == whole.headers.get("content-disposition")
+
+    run(test)
+
+
+@pytest.mark.parametrize("format_", DOCUMENTS)
+def test_a_document_is_made_of_all_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+    async def test() -> None:
+        async with running_server(tmp_path) as service:
+            fill(service, 250)
+            path = f"/api/events?format={format_}&limit=201&since=3"
+            monkeypatch.setattr(stream.server.routes, "PAGE", 100)
+            paged = await ask(service.port, path)
+            monkeypatch.setattr(stream.server.routes, "PAGE", 10_000)
+            whole = await ask(service.port, path)
+            assert paged.status == 200 and paged.body == whole.body and len(paged.body) > 5_000
+            assert paged.headers["content-type"] == FORMATS[format_].media_type
+            assert (await ask(service.port, path, method="HEAD")).body == b""
+
+    run(test)
+
+
+def test_only_so_many_documents_are_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.server.routes, "MAX_DOCUMENTS", 0)
+
+    async def test() -> None:
+        async with running_server(tmp_path) as service:
+            refused = await ask(service.port, "/api/events?format=eaf")
+            assert (refused.status, refused.headers["retry-after"]) == (503, "10")
+            assert b"too many documents are being made" in refused.body
+            assert (await ask(service.port, "/api/events?format=csv")).status == 200
 
     run(test)
 

@@ -79,6 +79,8 @@ def events(
     from stream.events.query import Reader
     from stream.settings import StoreSettings
 
+    if out is None and form in FORMATS and FORMATS[form].binary and sys.stdout.isatty():
+        raise typer.BadParameter(f"{form} is nothing for a terminal; give --out FILE")
     with Reader(StoreSettings(folder=data).place()) as reader:
         found = _pages(
             reader,
@@ -102,20 +104,26 @@ def _pages(reader: Reader, since: int, **bounds: Any) -> Iterator[dict[str, Any]
         since = page[-1]["seq"]
 
 
-def _write(pieces: Iterable[str], out: Path | None) -> None:
+def _write(pieces: Iterable[str | bytes], out: Path | None) -> None:
     """Write to the terminal, or to a file, completely or not at all. Raises OutputError."""
     if out is None:
-        sys.stdout.writelines(pieces)
+        for piece in pieces:
+            if isinstance(piece, str):
+                sys.stdout.write(piece)
+            else:
+                sys.stdout.flush()
+                sys.stdout.buffer.write(piece)
+        sys.stdout.flush()
         return
     from stream.files import write_atomically
 
     write_atomically(out, pieces)
 
 
-def _written(form: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _written(form: str, found: Iterable[dict[str, Any]]) -> Iterator[str] | Iterator[bytes]:
     if form in VIEWS:
         return _table(found) if form == "table" else _json(found)
-    return FORMATS[form].export(map(Entry.stored, found), recorded=False)
+    return FORMATS[form].export(map(Entry.stored, found), None)
 
 
 def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:

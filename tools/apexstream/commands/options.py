@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from engine.models import ARCHITECTURES
+from stream.events.formats import FORMATS
 from stream.schema import LAST_SEQ
 
 if TYPE_CHECKING:
@@ -26,6 +27,29 @@ def one_of(words: Sequence[str]) -> Callable[[str | None], str | None]:
     return checked
 
 
+def all_of(words: Sequence[str]) -> Callable[[list[str] | None], list[str] | None]:
+    """The check of a repeatable option each of whose values is one of words, in small letters or not; as `one_of`."""
+    check = one_of(words)
+
+    def checked(given: list[str] | None) -> list[str] | None:
+        lowered = [word.lower() for word in given or ()]
+        for word in lowered:
+            check(word)
+        return lowered
+
+    return checked
+
+
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="|".join(FORMATS),
+        callback=all_of(tuple(FORMATS)),
+        help="Write events for another program too: ELAN (eaf), Praat (textgrid), BORIS (boris), ...; repeatable.",
+        show_default=False,
+    ),
+]
 SENSITIVITIES = ("low", "normal", "high")
 SensitivityOption = Annotated[
     str | None,
