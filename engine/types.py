@@ -131,16 +131,16 @@ class Crop:
     """One face in one frame, the head's motion taken out.
 
     pixels [128, 128] grey; transform [2, 3] takes frame pixels to crop pixels; landmarks [478, 3] are the mesh in crop
-    pixels, z too; motion [R, 2] is how far each region of `engine.registration.align.REGIONS` stands from where it stood on the
-    reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] is how
-    the head is turned against the reference: yaw and pitch of `engine.registration.align.Head` in units of a twentieth, and
-    what the fit leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the
-    head's patches in crop pixels; anchor counts the reference pictures taken so far,
-    over which motions and turns go on. landmarks, eye_opening, blendshapes (by name, 0 to 1) and presence are what the mesh
-    saw last, mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one
-    before, so that nothing about motion or noise can be learned from the two. found [R] is the share of each region's patches that were
-    found by their texture; where it stays low something lies over the region (a hand, text burnt into the picture) or it looks
-    unlike the reference, and its motion is the mesh's, half a pixel unsure.
+    pixels, z too; motion [R, 2] is how far each region of `engine.registration.align.REGIONS` stands from where it stood on
+    the reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] is how the
+    head is turned against the reference: yaw and pitch of `engine.registration.align.Head` in units of a twentieth, and what
+    the fit leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
+    patches in crop pixels; anchor counts the reference pictures taken so far, over which motions and turns go on. landmarks,
+    eye_opening, blendshapes (by name, 0 to 1) and presence are what the mesh saw last, mesh_age seconds before this frame.
+    repeated says that the frame shows the same picture of the face as the one before, so that nothing about motion or noise
+    can be learned from the two. found [R] is the share of each region's patches that were found by their texture; where it
+    stays low something lies over the region (a hand, text burnt into the picture) or it looks unlike the reference, and its
+    motion is the mesh's, half a pixel unsure.
     """
 
     face: int

@@ -213,7 +213,8 @@ class Recognizer:
     def _measure_on_gpu(self, moments: Sequence[Moment]) -> list[_Measured]:
         from engine.recognition.flowmap_gpu import from_arrays
 
-        before, after = (np.stack([mean_picture(moment[end]) for moment in moments]) for end in (0, 1))
+        before = np.stack([mean_picture(moment.onset) for moment in moments])
+        after = np.stack([mean_picture(moment.apex) for moment in moments])
         meshes = np.stack([mean_landmarks(moment.apex) for moment in moments])
         found = from_arrays(self.card.input, before, after, meshes)
         measured = []
