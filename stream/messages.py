@@ -3,7 +3,8 @@
     capture thread -> queue -> worker thread (the pipeline) -> Sink -> event loop: store, subscribers
 
 Times named t are seconds of the source's own clock; `arrived` is `time.monotonic()` when the frame that decided was decoded;
-`since` and `at` are seconds of the Unix epoch.
+`since` and `at` are seconds of the Unix epoch. `clock_offset` added to a t is `time.monotonic()` when that frame was captured
+(`stream.sources.capture_clock`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Decided:
     event: Event
     arrived: float
     evidence: bool = False
+    clock_offset: float = 0.0
 
     def without_evidence(self, *, kept: bool = False) -> Decided:
         """The event alone, for keeping many of them; kept says that its evidence is kept elsewhere."""
@@ -64,6 +66,7 @@ class Acted:
 
     stream: str
     activity: Activity
+    clock_offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Signal:
     t: float
     at: float
     faces: tuple[FaceTrace, ...]
+    clock_offset: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,12 +38,13 @@ MessageType = Literal["expression", "activity", "status", "signal", "removed", "
 class Message:
     """A message to clients: body is its JSON as a mapping, all numbers finite; of a preview the header, with jpeg the picture.
 
-    source is the kind of an event's source, for metrics.
+    source is the kind of an event's source, for metrics; origin is what the message was made from, for outlets.
     """
 
     body: Mapping[str, Any] = field(repr=False)
     source: SourceKind | None = None
     jpeg: bytes | None = field(default=None, repr=False)
+    origin: Decided | Acted | Signal | None = field(default=None, repr=False)
 
     @property
     def type(self) -> str:
@@ -65,9 +66,11 @@ class Message:
         return _LENGTH.pack(len(header)) + header + self.jpeg
 
 
-def expression(body: Mapping[str, Any], *, evidence: bool = False, source: SourceKind | None = None) -> Message:
+def expression(
+    body: Mapping[str, Any], *, evidence: bool = False, source: SourceKind | None = None, origin: Decided | None = None
+) -> Message:
     """An event's message from its JSON form (`stamped`, with seq once it is stored)."""
-    return Message(_finite({**body, "evidence": True} if evidence else body), source)
+    return Message(_finite({**body, "evidence": True} if evidence else body), source, origin=origin)
 
 
 def stamped(decided: Decided, *, monotonic: float, now: float) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def status(status: SourceStatus) -> Message:
 
 def activity(acted: Acted) -> Message:
     """An activity of a face besides expressions."""
-    return Message(_finite(acted.activity.as_dict(acted.stream)))
+    return Message(_finite(acted.activity.as_dict(acted.stream)), origin=acted)
 
 
 def signal(signal: Signal) -> Message:
@@ -110,7 +113,7 @@ def signal(signal: Signal) -> Message:
         doing = [{"kind": kind, "since": round(since, 4)} for kind, since in trace.doing.items()]
         newest.append({"face": trace.face, **last, "doing": doing})
     t, at = round(signal.t, 4), round(signal.at, 3)
-    return _message("signal", stream=signal.stream, t=t, at=at, faces=newest, samples=samples)
+    return _message("signal", signal, stream=signal.stream, t=t, at=at, faces=newest, samples=samples)
 
 
 def heartbeat(*, now: float, seq: int, problem: str | None = None) -> Message:
@@ -272,8 +275,8 @@ def _sentence(error: ValidationError) -> str:
 _KEYS = frozenset(key for model in (Subscribe, PreviewRequest, Ping, CameraOffer) for key in model.model_fields)
 
 
-def _message(kind: str, /, **fields: Any) -> Message:
-    return Message(_finite({"type": kind, "v": VERSION, **fields}))
+def _message(kind: str, origin: Signal | None = None, /, **fields: Any) -> Message:
+    return Message(_finite({"type": kind, "v": VERSION, **fields}), origin=origin)
 
 
 def _finite(value: Any) -> Any:

@@ -28,6 +28,9 @@ from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.loop_sink import LoopSink, call_on_loop
 from stream.messages import SourceStatus, WantedPreview
+from stream.outlets import OUTLETS
+from stream.outlets.outlet import Outlet, OutletContext
+from stream.outlets.running import RunningOutlets, from_thread
 from stream.permissions import warn_if_open
 from stream.process import freeze_loaded, opencv_on_one_thread
 from stream.protocol import Message
@@ -61,6 +64,7 @@ class Service:
         self.evidence = EvidenceStore(settings.evidence_events)
         self.metrics = Metrics()
         self._make = make
+        self.outlets = RunningOutlets([])
         self._stack = AsyncExitStack()
         self._ready: asyncio.Future[None]
         self._end_by: float | None = None  # the loop's time, set when the shutdown starts
@@ -117,6 +121,7 @@ class Service:
         self.metrics.store_bytes.set_function(lambda: self.store.size)
         self.metrics.seq.set_function(lambda: self.hub.seq)
         self.metrics.problem.set_function(lambda: self.hub.problem is not None)
+        self.metrics.outlets = lambda: self.outlets.statuses
         self.metrics.damaged.set_function(lambda: self.hub.threads.damaged)
         self._ready = loop.create_future()
         self._ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # even if nobody awaits it
@@ -137,12 +142,14 @@ class Service:
             metrics=self.metrics,
             session=self.session,
         )
+        self.outlets = RunningOutlets(self._make_outlets(loop))
         await self.server.start()
-        stack.push_async_callback(self._stop_server)
+        stack.push_async_callback(self._stop_server_and_outlets)
         self._hub_task = asyncio.create_task(self.hub.run())
         stack.push_async_callback(self._stop_hub)
         stack.push_async_callback(self._stop_session)
         self.session.start(partial(call_on_loop, loop, self._loaded))
+        self.outlets.start()
 
     def _loaded(self, error: Exception | None) -> None:
         if self._ready.done():
@@ -176,6 +183,13 @@ class Service:
         except ApexError as error:
             log.error("%s", error)
 
+    async def _stop_server_and_outlets(self) -> None:
+        await asyncio.gather(self._stop_server(), self._stop_outlets())
+
+    async def _stop_outlets(self) -> None:
+        if not await asyncio.to_thread(self.outlets.stop, self._left(0.0)):
+            log.warning("not every outlet has ended; what was not delivered follows after the next start where it is stored")
+
     async def _stop_server(self) -> None:
         left = self._left(0.0)
         try:
@@ -205,7 +219,22 @@ class Service:
     def _wanted_preview(self, stream: str) -> WantedPreview | None:
         return self.server.wanted_preview(stream)
 
+    def _make_outlets(self, loop: asyncio.AbstractEventLoop) -> list[Outlet]:
+        """The outlets for which the settings have a table."""
+        context = OutletContext(
+            folder=self.store.path.parent,
+            store=self.store.identity,
+            seq=self.store.last,
+            stored=from_thread(loop, self.hub.stored),
+            model=self.model,
+            version=self.version,
+            sources=tuple(source.name for source in self.settings.sources),
+        )
+        wanted = {name: getattr(self.settings, name) for name in OUTLETS}
+        return [OUTLETS[name](settings, context) for name, settings in wanted.items() if settings is not None]
+
     def _sent(self, message: Message) -> None:
+        self.outlets.offer(message)
         if message.type == "expression":
             self.metrics.event(message.body, browser=message.source == "browser")
         elif message.type == "removed":

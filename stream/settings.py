@@ -6,6 +6,7 @@ Their file is TOML; everything but the sources may be omitted:
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
     [server]                             host, port, token_file, certificate, key, origins, ...
     [store]                              folder, keep_days, keep_bytes, recreate
+    [lsl] [mqtt]                         where events are sent besides the websocket (`stream.outlets`)
     [landmarks] [spotter] [recognizer]   as in every settings file (`engine.config`)
 """
 
@@ -16,13 +17,14 @@ import re
 from collections.abc import Iterable
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
+from stream.outlets.settings import LslSettings, MqttSettings
 from stream.permissions import make_private, warn_if_open
 from stream.sources.settings import SourceSettings, default_name
 
@@ -114,6 +116,8 @@ class LiveSettings(Settings):
     sources: tuple[SourceSettings, ...] = ()
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
+    lsl: LslSettings | None = None
+    mqtt: MqttSettings | None = None
     pipeline: PipelineSettings = PipelineSettings()
     queued_frames: int = Field(12, ge=1, le=256, description="frames that may wait for a source's analysis")
     evidence_events: int = Field(50, ge=0, le=10_000, description="events whose pictures are kept in memory")
@@ -144,7 +148,8 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     if isinstance(sources, list) and all(isinstance(source, dict) for source in sources):
         live["sources"] = _with_names(sources)
     settings = _validated({**live, "pipeline": content}, str(path))
-    if settings.server.token is not None or any(source.holds_a_secret for source in settings.sources):
+    mqtt_password = settings.mqtt is not None and settings.mqtt.password is not None
+    if settings.server.token is not None or mqtt_password or any(source.holds_a_secret for source in settings.sources):
         warn_if_open(path)
     return settings
 
@@ -210,7 +215,8 @@ def _known(table: str) -> list[str]:
     """The settings of a table, of the whole file for none."""
     root = {**LiveSettings.model_fields, **PipelineSettings.model_fields}
     del root["pipeline"]
-    kind: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
+    annotation: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
+    kind = next(iter(get_args(annotation)), annotation)  # of a table that may be missing
     return list(kind.model_fields if table else root)
 
 

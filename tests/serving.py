@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
+from tests.live import PATIENCE_S
 
 
 @asynccontextmanager
@@ -17,3 +20,13 @@ async def serving(folder: Path, *, port: int = 0, **server: Any) -> AsyncIterato
     settings = LiveSettings(server=ServerSettings(port=port, **server), store=StoreSettings(folder=folder))
     async with Service(settings) as service:
         yield service
+
+
+async def fetched(url: str) -> bytes:
+    """What a service answers."""
+
+    def get() -> bytes:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            return bytes(answer.read())
+
+    return await asyncio.to_thread(get)

@@ -34,12 +34,18 @@ MAY_IMPORT = {
 }
 LAYERS = {
     "engine": ("pipeline", "recognition", "spotting", "activity", "registration", "faces"),
-    "stream": ("service", "review", "server", "recorded", "analysis", "events", "sources"),
+    "stream": ("service", "review", "server", "recorded", "outlets", "analysis", "events", "sources"),
 }
 """Folders and modules of a package in the order of their imports: none imports what stands to its left."""
 NOT_IN_ENGINE = {"av", "asyncio", "threading", "websockets", "time", "datetime", "socket", "subprocess", "multiprocessing"}
 HEAVY = {"torch", "cv2", "mediapipe", "ai_edge_litert", "onnxruntime", "av", "numpy", "matplotlib", "skimage"}
-ONE_HOME = {"mediapipe": "engine/mesh/tasks.py", "ai_edge_litert": "engine/mesh/litert.py", "dlib": "engine/faces/detection.py"}
+ONE_HOME = {
+    "mediapipe": "engine/mesh/tasks.py",
+    "ai_edge_litert": "engine/mesh/litert.py",
+    "dlib": "engine/faces/detection.py",
+    "paho": "stream/outlets/mqtt_connection.py",
+    "pylsl": "stream/outlets/lsl.py",
+}
 """Libraries that one module alone stands in front of; the probes of `apexstream doctor` aside."""
 
 

@@ -30,12 +30,15 @@ missing_packages() {
 
 # The Python that has the system's own packages, among them GStreamer's bindings.
 system_python=/usr/bin/python3
+# Debian's MQTT broker.
+mosquitto=/usr/sbin/mosquitto
 
 # What the tests' real browser (driven by Playwright, whose node loads libatomic), MediaPipe (which loads EGL and GLES), real
-# RTSP server and git lack, likewise.
+# RTSP server, real MQTT broker and git lack, likewise.
 missing_for_tests() {
     command -v git >/dev/null 2>&1 || echo git
     command -v chromium >/dev/null 2>&1 || echo chromium
+    [ -x "$mosquitto" ] || echo mosquitto
     "$system_python" -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' >/dev/null 2>&1 || echo libatomic1
     "$system_python" -c 'import ctypes; ctypes.CDLL("libEGL.so.1")' >/dev/null 2>&1 || echo libegl1
     "$system_python" -c 'import ctypes; ctypes.CDLL("libGLESv2.so.2")' >/dev/null 2>&1 || echo libgles2

@@ -21,6 +21,7 @@ from stream.analysis.preview import PreviewMaker
 from stream.analysis.status import Fault
 from stream.backoff import Backoff
 from stream.messages import Acted, Arrival, Decided, FaceTrace, Signal, Sink
+from stream.sources.capture_clock import CaptureClock
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,8 @@ class Worker:
         self._heartbeat, self._at_frame, self._discarded = Heartbeat(), False, False
         self._backoff, self._stable_at, self._faulty = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0.0, False
         self._arrived = 0.0
-        self._traces = _Traces(stream)
+        self._clock = CaptureClock()
+        self._traces = _Traces(stream, self._clock)
         self._previews = PreviewMaker(stream, sink)
         self._thread = threading.Thread(target=self._run, name=f"analysis of {stream}", daemon=True)
 
@@ -147,6 +149,7 @@ class Worker:
         if self._pipeline is None and not self._reload():
             return
         self._arrived = arrival.arrived
+        self._clock.note(arrival.frame, arrival.arrived)
         self._at_frame = True
         try:
             self._analyse(arrival)
@@ -185,9 +188,13 @@ class Worker:
 
     def _send_results(self, pipeline: Pipeline, events: Sequence[Event]) -> None:
         if events:
-            self._sink.decided([Decided(self._without_sent_evidence(event), self._arrived) for event in events])
+            self._sink.decided([self._decided(event) for event in events])
         for activity in pipeline.activities():
-            self._sink.activity(Acted(self.stream, activity))
+            self._sink.activity(Acted(self.stream, activity, self._clock.offset(activity.start.t)))
+
+    def _decided(self, event: Event) -> Decided:
+        offset = self._clock.offset(event.onset.t)
+        return Decided(self._without_sent_evidence(event), self._arrived, clock_offset=offset)
 
     def _without_sent_evidence(self, event: Event) -> Event:
         """The event, without its evidence where the provisional event was sent with the very same."""
@@ -234,8 +241,8 @@ class Worker:
 class _Traces:
     """Collects the motion of every frame into ten signals a second."""
 
-    def __init__(self, stream: str) -> None:
-        self._stream = stream
+    def __init__(self, stream: str, clock: CaptureClock) -> None:
+        self._stream, self._clock = stream, clock
         self._sent = float("-inf")
         self._newest: Arrival | None = None
         self._faces: dict[int, list[tuple[float, float, float]]] = {}  # time, loudness and motion, as in `FaceTrace`
@@ -261,7 +268,8 @@ class _Traces:
             t, loudness, moved_px = zip(*rows, strict=True)
             traces.append(FaceTrace(id_, t, loudness, moved_px, self._doing[id_]))
         self._faces, self._doing = {}, {}
-        return Signal(self._stream, newest.frame.t, newest.at, tuple(traces))
+        offset = self._clock.offset(newest.frame.t)
+        return Signal(self._stream, newest.frame.t, newest.at, tuple(traces), offset)
 
 
 def _named(error: Exception) -> str:

@@ -169,7 +169,7 @@ class WorkerProcess:
     def _exchange(self, process: subprocess.Popen[bytes], sources: tuple[SourceSettings, ...]) -> None:
         """Send the process its configuration and handle its messages. Raises EOFError when its pipe has ended."""
         assert process.stdin is not None and process.stdout is not None
-        settings = self._settings.model_copy(update={"sources": sources})
+        settings = self._settings.model_copy(update={"sources": sources, "lsl": None, "mqtt": None})
         level, switch_s = logging.getLogger().getEffectiveLevel(), sys.getswitchinterval()
         with contextlib.suppress(OSError):  # it has exited, which is noticed by the first read
             send(sys.path, process.stdin)

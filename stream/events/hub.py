@@ -282,7 +282,9 @@ class Hub:
         """Send an event as it was stored or, without that, as it is now; or the removal of a stream."""
         if item.decided is not None:
             event = stored or self._stamped(item.decided)
-            self._subscribers.publish(protocol.expression(event, evidence=item.decided.evidence, source=item.source))
+            self._subscribers.publish(
+                protocol.expression(event, evidence=item.decided.evidence, source=item.source, origin=item.decided)
+            )
         elif self.streams.pop(item.stream, None) is not None:
             self._subscribers.publish(protocol.removed(item.stream))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from stream.messages import SourceState, SourceStatus
+from stream.outlets.outlet import OutletStatus
 from stream.server.access import REASONS
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -32,7 +33,8 @@ PROCESSING_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.25, 1.0)
 class Metrics(Collector):
     """All metrics of a service; every method may be called from any thread.
 
-    Attributes that are metrics are counted up by their owners, or read from them at each scrape (`set_function`).
+    Attributes that are metrics are counted up by their owners, or read from them at each scrape (`set_function`); outlets
+    returns the current status of each outlet.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,7 @@ class Metrics(Collector):
         self._lock = threading.Lock()  # guards _latest and _names
         self._latest: dict[str, SourceStatus] = {}
         self._names: set[str] = set()
+        self.outlets: Callable[[], list[OutletStatus]] = list
         at.register(self)
         self._events = Counter("apexstream_events", "Final events by what they are.", ["stream", "kind", "label"], registry=at)
         self._latency = Histogram(
@@ -142,7 +145,17 @@ class Metrics(Collector):
                 family.add_metric([name], sum(getattr(status, key) for status in group))
             for each in STATES:
                 state.add_metric([name, each], sum(status.state == each for status in group))
-        return [state, *sums.values()]
+        return [state, *sums.values(), *self._of_outlets()]
+
+    def _of_outlets(self) -> Iterable[Metric]:
+        working = GaugeMetricFamily("apexstream_outlet_working", "1 while an outlet works.", labels=["outlet"])
+        sent = CounterMetricFamily("apexstream_outlet_events", "Expressions that an outlet delivered.", labels=["outlet"])
+        dropped = CounterMetricFamily("apexstream_outlet_dropped", "Messages that an outlet dropped.", labels=["outlet"])
+        for outlet in self.outlets():
+            working.add_metric([outlet.name], outlet.state == "working")
+            sent.add_metric([outlet.name], outlet.sent)
+            dropped.add_metric([outlet.name], outlet.dropped)
+        return working, sent, dropped
 
 
 def _one_of(value: object, known: Collection[str]) -> str:

@@ -3,6 +3,7 @@
     /  and the dashboard's files read once from the package; nothing else is served from disk
     /healthz  /readyz  /metrics  alive; ready to serve; Prometheus
     /api/streams                 {"v", "streams": [status, ...], "seq", "store", "model", "version", "now", "problem"}
+    /api/outlets                 {"v", "outlets": [{"name", "state", "detail", "sent", "dropped"}, ...]}
     /api/events                  ?since= &limit= &stream= &kind= &label= (the last three repeatable) &format=json|jsonl|csv|...
                                  json: {"v", "events": [...], "last": seq to go on from, "more": whether there is more, "seq"}
     /evidence/<event>/<picture>.png   onset, apex, flow
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -59,13 +60,14 @@ class Routes:
         picture: Callable[[str, str], bytes | None],
         ready: Callable[[], bool],
     ) -> None:
-        self._hub, self._files, self._picture, self._ready = hub, files, picture, ready
+        self._hub, self._metrics, self._files, self._picture, self._ready = hub, metrics, files, picture, ready
         self._streaming = self._documents = 0
         self._routes: dict[str, Callable[[], Response]] = {
             "/healthz": lambda: text(200, "alive"),
             "/readyz": lambda: text(200 if self._problem is None else 503, self._problem or "ready"),
             "/metrics": lambda: respond(200, metrics.render(), CONTENT_TYPE),
             "/api/streams": self._streams,
+            "/api/outlets": self._outlets,
         }
 
     def need(self, path: str) -> Need:
@@ -116,6 +118,10 @@ class Routes:
             "problem": self._problem,
         }
         return respond(200, _json(body), "application/json")
+
+    def _outlets(self) -> Response:
+        outlets = [asdict(outlet) for outlet in self._metrics.outlets()]
+        return respond(200, _json({"v": protocol.VERSION, "outlets": outlets}), "application/json")
 
     async def _events(self, request: Request) -> Response:
         asked = _EventsQuery.read(request.path.partition("?")[2])

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing
 from itertools import pairwise
@@ -39,6 +38,7 @@ from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
 from tests.events import decided, preview_parts, stored
 from tests.live import PATIENCE_S
+from tests.serving import fetched
 
 PATTERN = "lavfi:testsrc=size=160x120:rate=25"
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,14 +78,6 @@ async def received(socket_: ClientConnection, **wanted: Any) -> dict[str, Any]:
             if all(message.get(key) == value for key, value in wanted.items()):
                 return dict(message)
     raise AssertionError("the socket was closed")
-
-
-async def fetched(url: str) -> bytes:
-    def get() -> bytes:
-        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
-            return bytes(answer.read())
-
-    return await asyncio.to_thread(get)
 
 
 def test_a_source_becomes_events_signals_pictures_and_evidence(video: Path, tmp_path: Path) -> None:

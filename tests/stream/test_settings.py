@@ -64,7 +64,7 @@ def test_the_shipped_settings_can_be_read(path: Path) -> None:
 
 
 def test_shipped_settings() -> None:
-    assert {path.name for path in CONFIGS} >= {"webcam.toml", "rtsp.toml", "two-cameras.toml"}
+    assert {path.name for path in CONFIGS} >= {"webcam.toml", "rtsp.toml", "two-cameras.toml", "outlets.toml"}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,13 @@ def test_shipped_settings() -> None:
         ("[servr]\nport = 1", r"there is no setting servr; there are sources, server, .*, landmarks, spotter, recognizer$"),
         ("[store]\nfolder = 'a\\u0000b'".replace("'", '"'), "store: folder is no possible path: it holds a character NUL"),
         ("[server]\ntoken_file = 'a\\u0000b'".replace("'", '"'), "server: token_file is no possible path"),
+        ("[mqtt]\nport = 1", r"mqtt has no host$"),
+        ("[mqtt]\nhost = 'mqtt://a'", r"mqtt\.host: a host name or address without scheme and port is expected, as in "),
+        ("[mqtt]\nhost = 'a'\nhots = 1", r"there is no setting mqtt\.hots; there are host, port, username, "),
+        ("[mqtt]\nhost = 'a'\npassword = 'b'", r"mqtt: a password needs a username$"),
+        ("mqtt = 3", r"mqtt is a table of settings$"),
+        ("[lsl]\nmarker = true", r"there is no setting lsl\.marker; there are name, markers, events, "),
+        ("[lsl]\ndelay_ms = 'long'", r"lsl\.delay_ms should be a valid number"),
         ("[pipeline]\na = 1", r"there is no setting pipeline; there are sources, "),
     ],
 )
@@ -121,6 +128,7 @@ def test_credentials_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("text", "warned"),
     [
         ("[[sources]]\nurl = 'rtsp://me:word@h/a'", True),
+        ("[mqtt]\nhost = 'a'\nusername = 'me'\npassword = 'word'", True),
         ("[[sources]]\nurl = 'rtsp://h/a'\npassword = 'word'", True),
         ("[[sources]]\nurl = 'rtsp://h/user=admin&password=word&channel=1'", True),
         ("[[sources]]\nurl = 'http://h/a?channel=1&pwd=word'", True),

@@ -12,6 +12,7 @@ import pytest
 import stream.server.routes
 from engine.errors import OutputError
 from stream.events.formats import FORMATS, LineFormat
+from stream.outlets.outlet import OutletStatus
 from stream.server.connection import PAUSE_BYTES
 from tests.events import DAMAGED, damage, decided, stored
 from tests.running_server import (
@@ -45,6 +46,14 @@ def test_http_responses(tmp_path: Path) -> None:
             streams = (await ask(service.port, "/api/streams?x=1")).json()
             assert [(one["stream"], one["state"]) for one in streams["streams"]] == [("lobby", "live")]
             assert streams["seq"] == 1
+            assert (await ask(service.port, "/api/outlets")).json() == {"v": 1, "outlets": []}
+            service.metrics.outlets = lambda: [OutletStatus("mqtt", "failing", "no broker", sent=3, dropped=1)]
+            outlet = {"name": "mqtt", "state": "failing", "detail": "no broker", "sent": 3, "dropped": 1}
+            assert (await ask(service.port, "/api/outlets")).json()["outlets"] == [outlet]
+            figures = await ask(service.port, "/metrics")
+            assert b'apexstream_outlet_working{outlet="mqtt"} 0.0' in figures.body
+            assert b'apexstream_outlet_events_total{outlet="mqtt"} 3.0' in figures.body
+            assert b'apexstream_outlet_dropped_total{outlet="mqtt"} 1.0' in figures.body
             picture = await ask(service.port, "/evidence/lobby%2D1/onset.png")
             assert (picture.headers["content-type"], picture.body) == ("image/png", b"\x89PNG")
             assert (await ask(service.port, "/evidence/lobby-1/apex.png")).status == 404

@@ -228,7 +228,7 @@ class _PlainFormatter(logging.Formatter):
 
 
 def announce(service: Service, *, open_page: bool) -> None:
-    """Print the addresses of page and events, the sources, and where events are stored."""
+    """Print the addresses of page and events, the sources, and where events are stored and sent."""
     from stream.sources.kinds import parse_address
 
     stored = service.hub.seq
@@ -241,6 +241,8 @@ def announce(service: Service, *, open_page: bool) -> None:
     if not service.settings.sources:
         say("  sources  none given: open the page and show this device's camera")
     say(f"  stored   {service.store.path} ({kept})")
+    for index, shown in enumerate(service.outlets.shown):
+        say(f"  {'' if index else 'outlets':8} {shown}")
     say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")
     sys.stdout.flush()
     if open_page:
