@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +15,15 @@ from apexstream.commands.options import (
     Network,
     SensitivityOption,
     Weights,
+    number_of_jobs,
     with_engines,
     with_network,
     with_sensitivity,
 )
 from apexstream.native_output import native_output_hidden
+
+if TYPE_CHECKING:
+    from stream.recorded.folders.workers import StopRequest
 
 
 def analyze(
@@ -31,6 +34,9 @@ def analyze(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one folder in it per video.")],
     *,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search folders in the folders, too.")] = False,
+    jobs: Annotated[
+        str, typer.Option("--jobs", metavar="auto|N", callback=number_of_jobs, help="Videos that are analysed at once.")
+    ] = "auto",
     again: Annotated[bool, typer.Option("--again", help="Analyse what is finished and unchanged, too.")] = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
@@ -75,17 +81,20 @@ def analyze(
         from apexstream.video_analysis import AnalysisOptions
 
         options = AnalysisOptions(settings, pictures=pictures, frames=frames, report=report, formats=tuple(formats or ()))
-        complete = AnalysisRun(options, out, stop, debug=debug).analyze(videos, recursive=recursive, again=again)
+        complete = AnalysisRun(options, out, stop, debug=debug).analyze(
+            videos, recursive=recursive, again=again, jobs=None if jobs == "auto" else int(jobs)
+        )
     if not complete:
         raise typer.Exit(1)
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
+def stopped_by_signals() -> Iterator[StopRequest]:
     """An event that the first signal sets, so that work can end in order; a second Ctrl-C ends the process at once."""
+    from stream.recorded.folders.workers import StopRequest
     from stream.shutdown import GracefulShutdown
 
-    stop = threading.Event()
+    stop = StopRequest()
     with GracefulShutdown(limit_s=None) as shutdown:
         shutdown.on_signal(stop.set)
         yield stop
