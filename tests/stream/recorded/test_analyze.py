@@ -247,6 +247,15 @@ def test_a_real_video_without_a_face(data_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.data
+def test_a_hand_before_a_real_face_and_a_head_that_turns_are_named_as_reasons(data_dir: Path, tmp_path: Path) -> None:
+    report = analyze(data_dir / "media" / "WolfgangLanger_Pexels.mp4", tmp_path / "out")
+    hand = [event for event in report.events if event.onset.t < 5]
+    laugh = [event for event in report.events if event.onset.t > 18]
+    assert {(event.label, event.why) for event in hand} == {("uncertain", "covered")}
+    assert {(event.label, event.why) for event in laugh} == {("uncertain", "turned away")}
+
+
+@pytest.mark.data
 def test_a_real_video_keeps_its_events_when_its_end_is_lost(data_dir: Path, tmp_path: Path) -> None:
     """The events of the first half of a real video come out the same when the second half of the file is missing."""
     import av

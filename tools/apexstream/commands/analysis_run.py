@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,16 +19,18 @@ from stream.recorded.analyze import Report
 from stream.recorded.folders.finding import Found, find_videos, skipped
 from stream.recorded.folders.runs import Finished, Outcome, Plan, make_plan, run_here
 from stream.recorded.folders.tasks import Task, make_tasks
+from stream.recorded.folders.workers import Setup, StopRequest, run_in_processes
 
 
 class AnalysisRun:
     """One call of the command: results go to out, as the options say. Setting stop ends it in order."""
 
-    def __init__(self, options: AnalysisOptions, out: Path, stop: threading.Event, *, debug: bool = False) -> None:
+    def __init__(self, options: AnalysisOptions, out: Path, stop: StopRequest, *, debug: bool = False) -> None:
         self._options, self._out, self._stop, self._debug = options, out, stop, debug
+        self._setup = Setup(partial(analyze_video, options=options), options.wanted(), out)
 
-    def analyze(self, videos: Sequence[Path], *, recursive: bool, again: bool) -> bool:
-        """Analyse videos and those in folders; True where all of each was analysed, now or before.
+    def analyze(self, videos: Sequence[Path], *, recursive: bool, again: bool, jobs: int | None) -> bool:
+        """Analyse videos and those in folders, so many at once; True where all of each was analysed, now or before.
 
         Raises InputError where there is no video, OutputError where another run uses the output folder.
         """
@@ -38,29 +40,40 @@ class AnalysisRun:
             raise InputError(_nothing_found(videos, found))
         with self._locked(in_folders):
             tasks = make_tasks(found.videos, self._out)
-            plan = make_plan(tasks, self._options.wanted(), again=again)
-            if in_folders:
-                return self._analyze_folders(found, plan)
+            plan = make_plan(tasks, self._setup.wanted, again=again)
+            if in_folders or (jobs or 1) > 1:
+                return self._analyze_many(found, plan, jobs or default_jobs())
             for task in plan.todo:
                 if task.name != task.video.stem:
                     say(f"{task.video}: the name {task.video.stem} is taken; its results go to {task.folder}")
-            watcher = _VideoWatcher(self._options, self._debug)
-            self._run(plan, watcher)
-            return watcher.complete
+            return self._analyze_here(plan)
 
-    def _analyze_folders(self, found: Found, plan: Plan) -> bool:
+    def _analyze_here(self, plan: Plan) -> bool:
+        watcher = _VideoWatcher(self._options, self._debug)
+        for finished in plan.finished:
+            watcher.finished_before(finished)
+        run_here(plan.todo, self._setup.analyse, self._setup.wanted, out=self._out, watcher=watcher, stop=self._stop)
+        for task in plan.todo:
+            if task not in watcher.done:
+                watcher.problem(task, "not analysed, stopped by the user")
+        return watcher.complete
+
+    def _analyze_many(self, found: Found, plan: Plan, jobs: int) -> bool:
         others = ", ".join(skipped(found))
         say(f"{_videos(len(found.videos))} found" + (f"; besides {others}" if others else ""))
         for sentence in found.unreadable:
             say_error(sentence)
         with TaskBars(sum(task.size for task in plan.todo)) as bars:
             watcher = _FolderWatcher(plan, bars, self._debug)
-            self._run(plan, watcher)
+            for finished in plan.finished:
+                watcher.finished_before(finished)
+            run_in_processes(plan.todo, self._setup, jobs=jobs, watcher=watcher, stop=self._stop)
         watcher.close()
         left = len(plan.todo) - len(watcher.done)
         if left:
-            say_error(f"stopped before {_videos(left)}; the same command goes on from there")
-        return watcher.complete and not found.unreadable
+            why = "by the user" if self._stop.is_set() else "as the disk is full"
+            say_error(f"stopped {why} before {_videos(left)} could be analysed; the same command goes on from there")
+        return watcher.complete and not left and not found.unreadable
 
     @contextmanager
     def _locked(self, in_folders: bool) -> Iterator[None]:
@@ -78,15 +91,6 @@ class AnalysisRun:
                     ) from None
             yield
 
-    def _run(self, plan: Plan, watcher: _VideoWatcher | _FolderWatcher) -> None:
-        for finished in plan.finished:
-            watcher.finished_before(finished)
-        analyse = partial(analyze_video, options=self._options)
-        run_here(plan.todo, analyse, self._options.wanted(), out=self._out, watcher=watcher, stop=self._stop)
-        for task in plan.todo:
-            if task not in watcher.done:
-                watcher.not_done(task)
-
 
 class _Watcher:
     """What all runs print: problems."""
@@ -100,10 +104,6 @@ class _Watcher:
         """Results of an earlier run stay."""
         if finished.problem is not None:
             self.problem(finished.task, f"{finished.problem} (found before; --again tries again)")
-
-    def not_done(self, task: Task) -> None:
-        """The run ended before it."""
-        self.problem(task, "not analysed, stopped by the user")
 
     def ended(self, outcome: Outcome) -> None:
         """The video is done, or has failed."""
@@ -148,9 +148,13 @@ class _VideoWatcher(_Watcher):
         self._bar.close()
         if outcome.report is not None:
             show(outcome.report)
+            if self._options.report:
+                say(f"  report: {outcome.task.folder / 'report.html'}")
             if self._options.pictures:
                 count = len(outcome.report.events)
                 say(f"  pictures: {outcome.task.folder / 'overview.png'} and {count} of events beside it")
+            if self._options.annotate and outcome.report.problem is None:
+                say(f"  annotated video: {outcome.task.folder / 'annotated.mp4'}")
         super().ended(outcome)
 
 
@@ -169,10 +173,6 @@ class _FolderWatcher(_Watcher):
         if finished.kept:
             say(f"{finished.task.video}: {_why_kept(finished)}")
         super().finished_before(finished)
-
-    def not_done(self, task: Task) -> None:
-        """The run ended before it, which is said of all together."""
-        self.complete = False
 
     def started(self, task: Task) -> None:
         """Show its bar."""
@@ -209,6 +209,11 @@ def _nothing_found(videos: Sequence[Path], found: Found) -> str:
     others = ", ".join(skipped(found))
     deeper = "; --recursive searches the folders in it" if found.folders else ""
     return f"there is no video in {', '.join(map(str, videos))}" + (f", only {others}" if others else "") + deeper
+
+
+def default_jobs() -> int:
+    """How many videos are analysed at once: one for each core."""
+    return os.cpu_count() or 1
 
 
 def _why_kept(finished: Finished) -> str:

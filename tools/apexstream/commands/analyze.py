@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +15,15 @@ from apexstream.commands.options import (
     Network,
     SensitivityOption,
     Weights,
+    number_of_jobs,
     with_engines,
     with_network,
     with_sensitivity,
 )
 from apexstream.native_output import native_output_hidden
+
+if TYPE_CHECKING:
+    from stream.recorded.folders.workers import StopRequest
 
 
 def analyze(
@@ -31,6 +34,9 @@ def analyze(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one folder in it per video.")],
     *,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search folders in the folders, too.")] = False,
+    jobs: Annotated[
+        str, typer.Option("--jobs", metavar="auto|N", callback=number_of_jobs, help="Videos that are analysed at once.")
+    ] = "auto",
     again: Annotated[bool, typer.Option("--again", help="Analyse what is finished and unchanged, too.")] = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).", show_default=False)
@@ -41,16 +47,24 @@ def analyze(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, a page with what was found and what could be seen.")
+    ] = True,
     frames: Annotated[
         bool, typer.Option("--frames", help="Write frames.csv too: head, regions, lids, speech of each face in each frame.")
+    ] = False,
+    annotate: Annotated[
+        bool,
+        typer.Option("--annotate", help="Write annotated.mp4 too: the video with regions, motion, labels and time on it."),
     ] = False,
     formats: Formats = None,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
-    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face
-    is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
-    keeps what was found until then. A name that begins with - is written ./-name.
+    Writes DIR/<name>/report.html, a page to look at, and events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json
+    for each video. No picture of a face is stored unless --pictures or --annotate asks for it. One video failing does not stop
+    the rest; the exit code is 1 if any did. Ctrl-C keeps what was found until then. A name that begins with - is written
+    ./-name.
 
     The folders in DIR mirror those of the videos. What is finished is skipped, unless the video, the settings or the program
     have changed: after an interruption the same command goes on where it was.
@@ -71,18 +85,23 @@ def analyze(
         from apexstream.commands.analysis_run import AnalysisRun
         from apexstream.video_analysis import AnalysisOptions
 
-        options = AnalysisOptions(settings, pictures=pictures, frames=frames, formats=tuple(formats or ()))
-        complete = AnalysisRun(options, out, stop, debug=debug).analyze(videos, recursive=recursive, again=again)
+        options = AnalysisOptions(
+            settings, pictures=pictures, frames=frames, annotate=annotate, report=report, formats=tuple(formats or ())
+        )
+        complete = AnalysisRun(options, out, stop, debug=debug).analyze(
+            videos, recursive=recursive, again=again, jobs=None if jobs == "auto" else int(jobs)
+        )
     if not complete:
         raise typer.Exit(1)
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
+def stopped_by_signals() -> Iterator[StopRequest]:
     """An event that the first signal sets, so that work can end in order; a second Ctrl-C ends the process at once."""
+    from stream.recorded.folders.workers import StopRequest
     from stream.shutdown import GracefulShutdown
 
-    stop = threading.Event()
+    stop = StopRequest()
     with GracefulShutdown(limit_s=None) as shutdown:
         shutdown.on_signal(stop.set)
         yield stop
