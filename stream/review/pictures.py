@@ -1,7 +1,7 @@
 """Pictures of a video's frames for the review page: JPEGs, a chunk of consecutive frames at a time, of all or of a region.
 
-A chunk is a length (4 bytes, big endian), a header of so many bytes of JSON {"first": number of the first frame, "frames": [{"t",
-"size"}, ...]}, and the JPEGs.
+A chunk is a length (4 bytes, big endian), a header of so many bytes, and the JPEGs. The header is JSON: {"first": number of the
+first frame, "frames": [{"t", "size"}, ...]}.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     /  and the page's files          the review's own, and those of the dashboard that it shares
     /frames/<chunk>?region=x,y,w,h   pictures (`stream.review.pictures`), of the whole frame without a region
-    /faces                           where the faces are
+    /faces                           [[face, frame, x, y, width, height], ...]: where the faces are, in frame pixels
     websocket /                      `stream.review.session`, and {"type": "video", ...} or {"type": "reading", "share"}
 
-Access is checked as that of the live service; the token is always needed, as every user of a machine reaches its loopback address.
+Access is checked as that of the live service. The token is always needed: every user of a machine reaches its loopback address.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -32,7 +32,7 @@ from websockets.typing import Subprotocol
 from engine.errors import ApexError, ConfigError, OutputError, SourceError
 from engine.types import F64
 from stream import protocol
-from stream.recorded.results import Results
+from stream.recorded.face_places import read_face_places
 from stream.review.database import ReviewDatabase
 from stream.review.frames import FrameReader, frame_times
 from stream.review.pictures import CHUNK, Pictures, Region
@@ -40,6 +40,7 @@ from stream.review.session import ReviewSession
 from stream.server.access import AccessControl, Need
 from stream.server.response import StaticFile, page_files, refusal, respond, static, text
 from stream.settings import ServerSettings
+from stream.shutdown import GracefulShutdown
 
 SHARED = ("/style.css", "/theme.js", "/icon.svg", "/display.js")
 """Files of the dashboard that the page uses too."""
@@ -68,6 +69,7 @@ class ReviewServer:
         self._pictures: Pictures | None = None
         self._video: dict[str, Any] = {"type": "reading", "share": 0.0}  # what is known of the video
         self._clients: set[ServerConnection] = set()
+        self._telling: set[asyncio.Task[None]] = set()  # kept until they are done
         self._stack = AsyncExitStack()
         self._listening: Listening | None = None
 
@@ -150,7 +152,9 @@ class ReviewServer:
     def _tell(self, video: dict[str, Any]) -> None:
         self._video = video
         for client in self._clients:
-            asyncio.ensure_future(_send(client, video))
+            telling = asyncio.create_task(_send(client, video))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     # Requests.
 
@@ -168,7 +172,8 @@ class ReviewServer:
         if path in self._files:
             return static(self._files[path], request.headers)
         if path == "/faces":
-            return respond(200, json.dumps(list(faces(self.session.results))).encode(), "application/json")
+            places = list(read_face_places(self.session.results.folder))
+            return respond(200, json.dumps(places).encode(), "application/json")
         if path.startswith("/frames/"):
             return await self._frames(path.removeprefix("/frames/"), query)
         return text(404, "Not found.")
@@ -219,6 +224,24 @@ def _quiet_log() -> logging.Logger:
     return quiet
 
 
-def faces(results: Results) -> Iterator[list[float]]:
-    """Where the faces are, as far as the results tell: [face, frame, x, y, width, height] in frame pixels."""
-    yield from ()
+def serve_review(
+    session: ReviewSession, video: Path | None, host: str, port: int, started: Callable[[ReviewServer], None]
+) -> None:
+    """Serve a review until a signal; started is called once the page is there. Raises SourceError where there is no video,
+    ConfigError where the address cannot be used."""
+    if video is None:
+        raise SourceError(f"{session.results.folder / 'summary.json'} names no video; --video names the file")
+    if not video.is_file():
+        raise SourceError(f"{video}: the video is not there; if it was moved, name it by --video FILE")
+    with GracefulShutdown() as shutdown:
+        asyncio.run(_serve_until_signal(ReviewServer(session, video, host=host, port=port), started, shutdown))
+
+
+async def _serve_until_signal(
+    server: ReviewServer, started: Callable[[ReviewServer], None], shutdown: GracefulShutdown
+) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    shutdown.on_signal(lambda: loop.call_soon_threadsafe(stop.set))
+    async with server:
+        started(server)
+        await stop.wait()

@@ -77,6 +77,7 @@ class ReviewSession:
         self.results, self.database, self.coder, self.blind = results, database, coder, blind
         self.times: F64 | None = None
         self._events = {entry.event.id: entry.event for entry in results.entries}
+        database.require_same_events(results.entries)
         database.enter(coder, blind)
         if blind == "machine":
             self._events = {}

@@ -120,7 +120,7 @@ class VideoSource:
             raise SourceError(f"{self.path}: no picture in this file can be decoded; it is damaged or cut off")
 
     def seek(self, t: float) -> None:
-        """Go on at a key picture at or before t, seconds of the file's own stamps, or not far from it where the file has no index.
+        """Go on at a key picture at or before t, seconds of the file's own stamps; not far from it where the file has no index.
 
         Frames are then those from there on, numbered from 0 and with the file's stamps, and so are `facts` and `problem`; start
         another iteration. Raises SourceError where the file allows no seeking, or would get other stamps then.

@@ -82,7 +82,9 @@ function showVideo(message) {
   const first = !player.video;
   player.video = message;
   items.fill();
-  if (first) open();
+  if (first && item()) open();
+  else if (first) browse(Math.round(AROUND_S * player.rate));
+  drawOverview();
 }
 
 async function loadFaces() {
@@ -292,7 +294,7 @@ function addMissed() {
   const apex = player.frame;
   const marks = { onset: player.clamp(apex - half), apex, offset: player.clamp(apex + half) };
   const face = item()?.code.face ?? faces.keys().next().value ?? 0;
-  const code = { id, event: null, face, decision: "added", ...marks, label: labels.at(-1), action_units: "", note: "" };
+  const code = { id, event: null, face, decision: "added", ...marks, label: labels.includes("uncertain") ? "uncertain" : labels[0], action_units: "", note: "" };
   items.set(id, code);
   connection.act({ type: "put", code });
   select(id);
