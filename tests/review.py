@@ -44,7 +44,7 @@ def write_results(
         "complete": True,
         "stream": "interview",
         "file": str(video or folder / "interview.mp4"),
-        "video": {"start": origin, **facts},
+        "video": {"origin": origin, "start": origin, **facts},
     }
     (folder / "summary.json").write_text(as_json(summary), encoding="utf-8")
     return folder
@@ -79,9 +79,9 @@ def results_of(video: Path, folder: Path, onsets: Sequence[int]) -> Path:
     """Results for a real video with made-up events at these frames."""
     with open_video(video) as source:
         times = [frame.t for frame in source]
-        facts, origin = asdict(source.facts), source.origin
+        facts = asdict(source.facts)
     events = []
     for number, event in enumerate(events_at(onsets)):
         marks = {name: Mark(mark.frame, round(times[mark.frame], 6)) for name, mark in Entry(event, {}).marks.items() if mark}
         events.append(replace(event, **marks, id=f"event-{number}"))
-    return write_results(folder, events, video=video, origin=origin, **{**facts, "start": times[0]})
+    return write_results(folder, events, video=video, **facts)

@@ -138,7 +138,7 @@ class ReviewSession:
         if not fields.onset <= fields.apex <= fields.offset or fields.onset == fields.offset:
             raise InputError("onset, apex and offset follow one another")
         known = {mark.frame: mark for mark in (event.onset, event.apex, event.offset) if mark} if event is not None else {}
-        marks = [self._mark(number, known) for number in (fields.onset, fields.apex, fields.offset)]
+        onset, apex, offset = (self._mark(number, known) for number in (fields.onset, fields.apex, fields.offset))
         label, decision = fields.label, fields.decision
         if decision in ("accepted", "relabelled", "added"):
             if label not in self.labels:
@@ -146,7 +146,7 @@ class ReviewSession:
             if event is not None:
                 decision = "accepted" if label == event.label else "relabelled"
         units = action_units(fields.action_units)
-        return Code(fields.id, self.coder, fields.event, fields.face, decision, *marks, label, units, fields.note)
+        return Code(fields.id, self.coder, fields.event, fields.face, decision, onset, apex, offset, label, units, fields.note)
 
     def _mark(self, number: int, known: dict[int, Mark]) -> Mark:
         """The mark of a frame, with the time of the video's own clock."""
