@@ -160,6 +160,8 @@ class _VideoWatcher(_Watcher):
             if self._options.pictures:
                 count = len(outcome.report.events)
                 say(f"  pictures: {outcome.task.folder / 'overview.png'} and {count} of events beside it")
+            if self._options.annotate and outcome.report.problem is None:
+                say(f"  annotated video: {outcome.task.folder / 'annotated.mp4'}")
         super().ended(outcome)
 
 
