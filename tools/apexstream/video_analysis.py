@@ -16,6 +16,7 @@ from stream.recorded.annotated.output import AnnotatedVideo
 from stream.recorded.folders.records import Wanted
 from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
+from stream.recorded.report.output import ReportPage
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import package_versions
 
@@ -29,7 +30,9 @@ class AnalysisOptions:
 
     settings: AnalysisSettings = field(default_factory=AnalysisSettings)
     pictures: bool = False
-    """Store overview.png and a picture of each event."""
+    """Store overview.png and a picture of each event, and put pictures into the report."""
+    report: bool = True
+    """Write report.html."""
     frames: bool = False
     """Write frames.csv, measurements of each face in each frame."""
     annotate: bool = False
@@ -86,6 +89,8 @@ def analyze_video(
     """
     trail = _trail(video) if options.pictures else None
     outputs: list[Output] = [] if trail is None else [trail]
+    if options.report:
+        outputs.append(ReportPage(folder, video, pictures=options.pictures))
     if options.frames:
         outputs.append(FrameTable(folder))
     if options.annotate:
