@@ -13,10 +13,9 @@ from engine.text import plain
 from stream.files import write_atomically
 from stream.recorded.folders.table import LABELS, Row
 from stream.recorded.folders.tasks import INDEX
+from stream.recorded.report.output import NAME as REPORT
 from stream.recorded.single_page import THEME, filled, packaged, policy
 
-REPORT = "report.html"
-"""The report of a video, in the folder of its results."""
 STYLES = ("dashboard/style.css", "recorded/folders/index.css")
 STATES = {"done": "done", "damaged": "damaged", "failed": "failed", "waiting": "not analysed"}
 """The states of a row, and their words."""

@@ -15,7 +15,7 @@ from apexstream.display import SHOWN_EVENTS, TaskBars, duration, event_table, pr
 from apexstream.video_analysis import AnalysisOptions, analyze_video
 from engine.errors import InputError, OutputError
 from engine.text import plain
-from stream.files import folder_lock, write_errors
+from stream.files import folder_lock, remove_leftovers, write_errors
 from stream.recorded.analyze import Report
 from stream.recorded.folders.finding import Found, find_videos, skipped
 from stream.recorded.folders.index import write_index
@@ -65,6 +65,7 @@ class AnalysisRun:
         return watcher.complete
 
     def _analyze_many(self, found: Found, plan: Plan, jobs: int) -> bool:
+        remove_leftovers(self._out)
         others = ", ".join(skipped(found))
         say(f"{_videos(len(found.videos))} found" + (f"; besides {others}" if others else ""))
         for sentence in found.unreadable:
