@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ApexError, OutputError
-from stream.files import folder_lock, write_errors
+from stream.files import folder_lock, remove_leftovers, write_errors
+from stream.recorded.files import EDITED
 from stream.recorded.folders.records import (
     RECORD,
     REVIEW,
@@ -148,6 +149,7 @@ def run_task(
 
 
 def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None, stop: threading.Event) -> Outcome:
+    remove_leftovers(task.folder)
     facts, old, before = _facts(task.video), read_record(task.folder), _files(task.folder)
     stale = {*(old.files if old else ()), *(path.name for name in OPTIONAL for path in task.folder.glob(name))}
     if old is not None:
@@ -196,7 +198,7 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     """What changes with a file's content, of each result in a folder."""
     found = {}
     for path in folder.iterdir():
-        if path.is_file() and path.name != RECORD and not path.name.startswith((".", REVIEW)):
+        if path.is_file() and path.name != RECORD and not path.name.startswith((".", REVIEW, EDITED)):
             facts = path.stat()
             found[path.name] = facts.st_ino, facts.st_mtime_ns, facts.st_size
     return found
