@@ -92,10 +92,11 @@ class FrameTable(Output):
         self._faces: dict[int, _FaceHistory] = {}
 
     def frame(self, frame: Frame, faces: Sequence[Face], observations: Sequence[Observation], origin: float) -> None:
-        """Take the next frame; write the rows that are complete by now."""
+        """Take the next frame, after what ended with the one before was taken; write the rows that are complete by now."""
         if self._file is None:
             self._file = LineFile(self._path)
             self._file.append(",".join(COLUMNS) + "\n")
+        self._write(frame.t - HELD_S)
         seen_or_none: Sequence[Observation | None] = observations or [None]
         for seen in seen_or_none:
             row = _row(frame, seen, origin)
@@ -106,7 +107,6 @@ class FrameTable(Output):
                     face.unmeasured.append(row)
                     face.measure(seen)
                 face.open = dict(seen.doing)
-        self._write(frame.t - HELD_S)
 
     def activity(self, activity: Activity, origin: float) -> None:
         """Take an activity that ended."""

@@ -129,6 +129,19 @@ def test_speech_that_is_noticed_late_is_in_the_rows_from_its_start_to_its_end(tm
     assert {row["face"] for row in rows if row["speaking"] == "1"} == {"0"}
 
 
+def test_no_row_is_written_between_the_end_of_speech_and_the_report_of_it(tmp_path: Path) -> None:
+    """The frame in which speech is found to be over comes before the activity, when rows of its middle are due."""
+    table = FrameTable(tmp_path)
+    for index in range(300):
+        frame = frame_at(index)
+        table.frame(frame, [], [observed(frame, {"speech": 20 / FPS} if 20 <= index < 200 else {})], 0.0)
+        if index == 200:
+            table.activity(Activity(0, "speech", Mark(20, 20 / FPS), Mark(199, 199 / FPS)), 0.0)
+    table.finish({})
+    table.close()
+    assert [int(row["frame"]) for row in rows_of(tmp_path) if row["speaking"] == "1"] == list(range(20, 200))
+
+
 def test_speech_that_goes_on_is_written_while_it_is_open(tmp_path: Path) -> None:
     table = FrameTable(tmp_path)
     for index in range(250):
