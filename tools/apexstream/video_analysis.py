@@ -13,6 +13,7 @@ from apexstream.pictures import FaceTrail, check_drawing
 from engine.weights import JUDGE, default_weights, load_card, sha256_of, weights_for
 from stream.recorded.analyze import Progress, Report, analyze
 from stream.recorded.annotated.output import AnnotatedVideo
+from stream.recorded.face_places import FacePlaces
 from stream.recorded.folders.records import Wanted
 from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
@@ -88,7 +89,7 @@ def analyze_video(
     annotated video are wanted and cannot be made.
     """
     trail = _trail(video) if options.pictures else None
-    outputs: list[Output] = [] if trail is None else [trail]
+    outputs: list[Output] = [FacePlaces(folder)] if trail is None else [FacePlaces(folder), trail]
     if options.report:
         outputs.append(ReportPage(folder, video, pictures=options.pictures))
     if options.frames:

@@ -21,7 +21,7 @@ from tests.tools.apexstream.test_overview import boxes
 from tests.videos import stepping, write_video
 
 ROOT = Path(__file__).resolve().parents[4]
-FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "report.html", "run.json", "summary.json"]
+FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "faces.csv", "report.html", "run.json", "summary.json"]
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
