@@ -38,7 +38,7 @@ DOES: dict[str, ActivityKind] = {
 
 PLACE = ("frame", "t", "played", "face", "success", "voice", "box_x", "box_y", "box_width", "box_height")
 MEASURED = ("loudness", "moved")
-QUALITY = ("repeated", "mesh_age", "found", "residual", "scale")
+QUALITY = ("repeated", "mesh_age", "presence", "found", "residual", "scale")
 HEAD = ("yaw", "pitch", "roll", "yaw_change", "pitch_change", "eye_opening")
 MOTION = tuple(f"{name}_{axis}" for name in REGION_NAMES for axis in ("x", "y"))
 COLUMNS = (*PLACE, *DOES, *MEASURED, *QUALITY, *HEAD, *MOTION)
@@ -149,6 +149,8 @@ def _crop_cells(crop: Crop) -> list[str]:
     scale = math.hypot(crop.transform[0, 0], crop.transform[1, 0])
     change = (-crop.turn[:2] / TURN_SCALE).tolist()  # near points move against the turn of `engine.registration.head.Head`
     angles = [math.degrees(angle) for angle in (*yaw_and_pitch(crop.landmarks), roll_of(crop.transform), *change)]
-    quality = ["01"[crop.repeated], f"{crop.mesh_age:.3f}", f"{crop.found.mean():.3f}", f"{crop.residual:.3f}", f"{scale:.5f}"]
+    presence = "" if math.isinf(crop.presence) else f"{crop.presence:.2f}"
+    quality = ["01"[crop.repeated], f"{crop.mesh_age:.3f}", presence, f"{crop.found.mean():.3f}"]
+    quality += [f"{crop.residual:.3f}", f"{scale:.5f}"]
     head = [*(f"{angle:.2f}" for angle in angles), f"{crop.eye_opening:.4f}"]
     return [*quality, *head, *(f"{value:.4f}" for value in crop.motion.ravel().tolist())]
