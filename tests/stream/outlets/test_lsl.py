@@ -12,7 +12,7 @@ from engine.types import Activity, Mark
 from stream import protocol
 from stream.events.store import Store
 from stream.messages import Acted, Decided
-from stream.outlets.lsl import LslOutlet, clock_difference
+from stream.outlets.lsl import QUEUED, LslOutlet, clock_difference
 from stream.outlets.settings import LslSettings
 from tests.events import an_event
 from tests.live import PATIENCE_S
@@ -84,6 +84,14 @@ def test_the_motion_of_every_frame_and_the_cameras_delay(sender: LslOutlet, stor
     for values, t in (([2, 0.1, 0.01], 1.0), ([2, 0.5, 0.02], 1.04), ([2, 2.0, 0.3], 1.08)):
         sample, at = recorder.next("motion")
         assert sample == pytest.approx(values) and at == pytest.approx(t + shift, abs=EXACT_S)
+
+
+def test_a_whole_day_of_messages_without_pylsl_takes_no_more_memory(store: Store) -> None:
+    outlet = LslOutlet(LslSettings(), context(store))
+    event = final(store, 1)
+    for _ in range(QUEUED + 5):
+        outlet.offer(event)
+    assert len(outlet._queue) == QUEUED and outlet.status.dropped == 5
 
 
 @pytest.mark.parametrize("sender", [{"activities": True, "provisional": True}], indirect=True)
