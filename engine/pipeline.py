@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from engine.activity.watch import ActivityWatch
+from engine.activity.watch import ActivityWatch, Hindrance
 from engine.config import PipelineSettings, load_settings, parse_settings
 from engine.faces.landmarks import FaceLocator
 from engine.kernels import machine_code
@@ -37,6 +37,7 @@ ONSET_REACH_S = 0.07  # crops this long before the onset stand for the resting f
 GAP_S = 1.0  # frames further apart than this, and than so many times
 GAP_STEPS = 3.0  # the step before, are a gap, whether the source says so or not
 APEX_REACH_S = 0.025  # crops this near the apex stand for it
+HINDRANCE_DELAY_S = 0.15  # in which a hand or turn at the apex is seen at the latest
 UNSURE_S = 0.2  # after a break the face is watched for so long before a motion is taken to begin: it may have before
 COUNTS = ("frames", "frames_with_face", "repeated", "gaps", "provisional", "final", "truncated")
 MAX_ACTIVITIES = 4096  # that wait for a call of `activities`
@@ -44,11 +45,13 @@ MAX_ACTIVITIES = 4096  # that wait for a call of `activities`
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What was recognized last of a face: its marks, how many crops there were at the apex, and what came of it."""
+    """What was recognized last of a face: its marks, how many crops there were at the apex, what kept the face from being seen
+    well, and what came of it."""
 
     onset: Mark
     apex: Mark
     crops: int
+    hindrance: Hindrance | None
     answer: Recognition
     evidence: Evidence
 
@@ -254,15 +257,16 @@ class Pipeline:
 
     def _answer_for(self, state: _FaceState, onset: Mark, apex: Mark) -> _Answer:
         """The answer for an onset and apex of one face, and what it stands on; the last one is not computed again, unless it
-        was computed so early that the apex has got more crops since."""
+        was computed so early that the apex has got more crops since, or a hindrance was seen since."""
         resting, moved = _nearest(state, onset), _nearest(state, apex)
         after = state.ring.between(apex.t - APEX_REACH_S, apex.t + APEX_REACH_S) or [moved]
+        hindrance = state.activity.hindrance(onset.t, apex.t + HINDRANCE_DELAY_S)
         known = state.last
-        if known is None or (known.onset, known.apex) != (onset, apex) or known.crops < len(after):
+        if known is None or (known.onset, known.apex, known.hindrance) != (onset, apex, hindrance) or known.crops < len(after):
             before = state.ring.between(onset.t - ONSET_REACH_S, onset.t) or [resting]
-            answer = self._recognizer.recognize(before, after, state.ring.between(onset.t, apex.t)[1:-1])
+            answer = self._recognizer.recognize(before, after, state.ring.between(onset.t, apex.t)[1:-1], hindrance)
             evidence = Evidence(resting.pixels, moved.pixels, answer.flow)
-            known = state.last = _Answer(onset, apex, len(after), answer, evidence)
+            known = state.last = _Answer(onset, apex, len(after), hindrance, answer, evidence)
         return known
 
     def _note(self, state: _FaceState, ended: list[Activity]) -> None:

@@ -6,6 +6,7 @@ at (0, 0), pictures are [H, W] (grey) or [H, W, 3] (RGB) uint8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -99,8 +100,9 @@ class Frame:
 class Face:
     """One face in one frame: id stable through short losses, points [478, 3] float32 of MediaPipe's face mesh, (x, y) in
     frame pixels and z in the same unit (smaller is nearer), t the source time at which the mesh saw them; blendshapes, 0 to 1,
-    by the names of `engine.mesh.BLENDSHAPE_NAMES`, seen then too. repeated says that the frame shows the same picture of the
-    face as the one before; apart that it shows another moment, not the next one: the picture stood still and jumped, or lost
+    by the names of `engine.mesh.BLENDSHAPE_NAMES`, and presence, how sure the mesh network was that this is a face (log odds;
+    inf where it does not say), seen then too. repeated says that the frame shows the same picture of the face as the one
+    before; apart that it shows another moment, not the next one: the picture stood still and jumped, or lost
     pictures were made up for."""
 
     id: int
@@ -109,6 +111,7 @@ class Face:
     blendshapes: Mapping[str, float] = field(default_factory=dict)
     repeated: bool = False
     apart: bool = False
+    presence: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -128,16 +131,16 @@ class Crop:
     """One face in one frame, the head's motion taken out.
 
     pixels [128, 128] grey; transform [2, 3] takes frame pixels to crop pixels; landmarks [478, 3] are the mesh in crop
-    pixels, z too; motion [R, 2] is how far each region of `engine.registration.align.REGIONS` stands from where it stood on the
-    reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] is how
-    the head is turned against the reference: yaw and pitch of `engine.registration.align.Head` in units of a twentieth, and
-    what the fit leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the
-    head's patches in crop pixels; anchor counts the reference pictures taken so far,
-    over which motions and turns go on. landmarks, eye_opening and blendshapes (by name, 0 to 1) are what the mesh saw last,
-    mesh_age seconds before this frame. repeated says that the frame shows the same picture of the face as the one before, so
-    that nothing about motion or noise can be learned from the two. found [R] is the share of each region's patches that were
-    found by their texture; where it stays low something lies over the region (a hand, text burnt into the picture) or it looks
-    unlike the reference, and its motion is the mesh's, half a pixel unsure.
+    pixels, z too; motion [R, 2] is how far each region of `engine.registration.align.REGIONS` stands from where it stood on
+    the reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] is how the
+    head is turned against the reference: yaw and pitch of `engine.registration.align.Head` in units of a twentieth, and what
+    the fit leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's
+    patches in crop pixels; anchor counts the reference pictures taken so far, over which motions and turns go on. landmarks,
+    eye_opening, blendshapes (by name, 0 to 1) and presence are what the mesh saw last, mesh_age seconds before this frame.
+    repeated says that the frame shows the same picture of the face as the one before, so that nothing about motion or noise
+    can be learned from the two. found [R] is the share of each region's patches that were found by their texture; where it
+    stays low something lies over the region (a hand, text burnt into the picture) or it looks unlike the reference, and its
+    motion is the mesh's, half a pixel unsure.
     """
 
     face: int
@@ -154,6 +157,7 @@ class Crop:
     mesh_age: float = 0.0
     repeated: bool = False
     found: F32 = field(default_factory=lambda: np.ones(0, np.float32))
+    presence: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)

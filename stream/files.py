@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_atomically(path: Path, pieces: Iterable[str | bytes]) -> None:
@@ -71,3 +77,26 @@ class LineFile:
         """Close the file."""
         with write_errors(self._path):
             self._file.close()
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keep other processes that ask for the lock of a folder from it while the block runs, and after it was killed no longer.
+
+    shared: others may hold it at the same time, if they share it, too. The folder must exist; nothing is written into it.
+    Raises BlockingIOError where another process holds the lock. Where there are no locks, as on some network file systems,
+    nothing is locked.
+    """
+    if fcntl is None:
+        yield
+        return
+    with contextlib.ExitStack() as opened:
+        handle = os.open(folder, os.O_RDONLY)
+        opened.callback(os.close, handle)
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        yield

@@ -9,7 +9,7 @@ Each kind has a measure of 0 to 1, and levels of it at which it starts and ends:
     eyes_closed  the same                                                 .3, .3, longer, and once above .5
     gaze         change of the eyes' direction from the usual one         .35, .2
     head_turn    change of yaw, pitch or roll within TURN_S               .5, .25
-    covered      share of the face with an unusual appearance             .5, .3
+    covered      see `_Cover`                                             .5, .3
 
 Lids that are lowered but not closed while the eyes look down are a glance, no blink. An activity is reported once it is over;
 speech is detected half a second after its start.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ GLANCE_OPEN = 0.5  # lids that leave this share open while the eyes look down
 GLANCE_DOWN = 0.1  # (eyeLookDown less eyeBlink) are lowered for a glance
 USUAL_GAZE_S = 5.0
 GAZE_S = 0.15  # shorter ones are dropped
-TURN_S = 0.4
+TURN_S, TURNED = 0.4, 0.5
 TURNS_DEG = (16.0, 24.0, 12.0)  # yaw, pitch and roll that count as 1; speech alone shakes the mesh's pitch by 5
 FRESH_S = 1e-6  # age of a mesh of this very frame
 APPEARANCE_STEP_S = 0.08
@@ -51,8 +52,17 @@ CHANGES = 3.0  # or so many times its usual change,
 FIRST_CHANGE = 0.2  # which is assumed at first
 MOUTH_OPEN = 0.15  # jawOpen from which on the mouth may look unusual
 COVERED_SHARE = 0.4
+COVERED = 0.5
 COVERED_S = 0.3  # shorter ones are dropped
+USUAL_PRESENCE_S, MORE_PRESENCE_S = 30.0, 1.0  # memory of the usual presence, and where it is less than now
+LESS_SURE = 11.0  # log odds by which presence falls below the usual one that count as 1, or,
+LESS_SURE_UNUSUAL = 6.0  # where the appearance is unusual too, as much as that is
+OPEN_MOUTH, TURNED_AWAY = 14.0, 0.25  # log odds by which presence falls by itself: per unit of jawOpen, per degree
 SIGMA = 1.4826  # from a median deviation to a standard one
+
+HIDDEN_FRAMES = 4096  # in which the face is covered or turns, kept for `hindrance`
+
+Hindrance = Literal["covered", "turned away"]
 
 _Ended = tuple[ActivityKind, Mark, Mark]  # with start and end
 _GRID = 16
@@ -76,14 +86,15 @@ class ActivityWatch:
     def __init__(self) -> None:
         self._face = 0
         self._spoken: deque[tuple[float, float]] = deque(maxlen=16)
+        self._hidden: deque[tuple[float, Hindrance]] = deque(maxlen=HIDDEN_FRAMES)
         self._start()
 
     def _start(self) -> None:
-        self._lips, self._lids, self._gaze, self._turn, self._appearance = Lips(), _Lids(), _Gaze(), _Turn(), _Appearance()
+        self._lips, self._lids, self._gaze, self._turn, self._cover = Lips(), _Lids(), _Gaze(), _Turn(), _Cover()
         self._levels = (
             _Hysteresis("gaze", 0.35, 0.2, GAZE_S),
-            _Hysteresis("head_turn", 0.5, 0.25),
-            _Hysteresis("covered", 0.5, 0.3, COVERED_S),
+            _Hysteresis("head_turn", TURNED, 0.25),
+            _Hysteresis("covered", COVERED, 0.3, COVERED_S),
         )
 
     def doing(self) -> dict[ActivityKind, float]:
@@ -104,6 +115,11 @@ class ActivityWatch:
             spans.append((self._lips.since.t, math.inf))
         return sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans) / (end - start)
 
+    def hindrance(self, start: float, end: float) -> Hindrance | None:
+        """What kept the face from being seen well at some time from start to end, in seconds of the source."""
+        kinds = {kind for t, kind in self._hidden if start <= t <= end}
+        return "covered" if "covered" in kinds else "turned away" if kinds else None
+
     def observe(self, crop: Crop, *, voice: float | None = None) -> list[Activity]:
         """Takes the face's next crop; returns the activities that are over, in order of their ends.
 
@@ -113,7 +129,11 @@ class ActivityWatch:
         spoken, closed = self._lips.observe(crop, voice), self._lids.observe(crop)
         gaze = self._gaze.observe(crop, self._lids)
         turn = self._turn.observe(crop)
-        covered = self._appearance.observe(crop, turning=turn > 0.25)
+        covered = self._cover.observe(crop, turning=turn > 0.25, away_deg=self._turn.away_deg)
+        if covered >= COVERED:
+            self._hidden.append((crop.mark.t, "covered"))
+        elif turn >= TURNED:
+            self._hidden.append((crop.mark.t, "turned away"))
         measured = zip(self._levels, (gaze, turn, covered), strict=True)
         return self._ended(spoken, closed, *(level.observe(crop.mark, value) for level, value in measured))
 
@@ -230,16 +250,20 @@ class _Gaze:
 
 
 class _Turn:
-    """How much the head turned within TURN_S, 1 at TURNS_DEG: yaw and pitch from the mesh, roll from the registration."""
+    """How much the head turned within TURN_S, 1 at TURNS_DEG: yaw and pitch from the mesh, roll from the registration.
+    `away_deg` is how far yaw and pitch are from the usual ones."""
 
     def __init__(self) -> None:
+        self.away_deg = 0.0
         self._poses = TimeSeries(3)
         self._seen = 0.0, 0.0
+        self._usual: F64 | None = None
 
     def observe(self, crop: Crop) -> float:
         mark, poses = crop.mark, self._poses
         if crop.mesh_age < FRESH_S or not poses.size:
             self._seen = yaw_and_pitch(crop.landmarks)
+        self._compare_with_usual(mark.t)
         roll = roll_of(crop.transform)
         poses.append(mark.frame, mark.t, np.array([*self._seen, roll]))
         poses.drop_before(mark.t - TURN_S)
@@ -247,6 +271,45 @@ class _Turn:
         now = (*self._seen, roll)
         turns = (abs(math.remainder(b - a, math.tau)) for a, b in zip(then, now, strict=True))
         return min(1.0, max(math.degrees(turn) / full for turn, full in zip(turns, TURNS_DEG, strict=True)))
+
+    def _compare_with_usual(self, t: float) -> None:
+        """Updates `away_deg`, before the pose of time t is kept."""
+        seen, poses = np.degrees(self._seen), self._poses
+        usual = seen if self._usual is None else self._usual
+        elapsed = t - poses.t[poses.size - 1] if poses.size else 0.0
+        self._usual = usual + (1 - math.exp(-elapsed / USUAL_PRESENCE_S)) * (seen - usual)
+        self.away_deg = float(np.hypot(*(seen - self._usual)))
+
+
+class _Cover:
+    """How much of the face something covers, 0 to 1: the mesh network is less sure than usual that it sees a face, beyond
+    what an open mouth or a turned head make of that; a little less is enough where the appearance is unusual too. Where
+    presence is not known, the appearance alone. A smile makes the appearance unusual, but the network no less sure."""
+
+    def __init__(self) -> None:
+        self._appearance = _Appearance()
+        self._usual: float | None = None
+        self._t = 0.0
+        self._less_sure = 0.0
+
+    def observe(self, crop: Crop, *, turning: bool, away_deg: float) -> float:
+        unusual = self._appearance.observe(crop, turning=turning)
+        if math.isinf(crop.presence):
+            return unusual
+        if crop.mesh_age < FRESH_S or self._usual is None:
+            self._less_sure = (
+                self._below_usual(crop) - OPEN_MOUTH * crop.blendshapes.get("jawOpen", 0.0) - TURNED_AWAY * away_deg
+            )
+        return min(1.0, max(0.0, self._less_sure / LESS_SURE, min(unusual, self._less_sure / LESS_SURE_UNUSUAL)))
+
+    def _below_usual(self, crop: Crop) -> float:
+        usual = self._usual
+        if usual is None:
+            usual = crop.presence
+        memory = MORE_PRESENCE_S if crop.presence > usual else USUAL_PRESENCE_S
+        self._usual = usual + (1 - math.exp((self._t - crop.mark.t) / memory)) * (crop.presence - usual)
+        self._t = crop.mark.t
+        return self._usual - crop.presence
 
 
 class _Appearance:

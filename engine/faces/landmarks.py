@@ -28,7 +28,7 @@ from engine.types import U8, Face, Frame
 
 _AROUND = 1.7  # side of the square that counts as a face's own when the scene is watched, in face widths
 _SMALLEST_FRAME = 24
-_SURE = 0.9  # least presence of a face that a detector named: real ones have .95 and more
+_SURE = math.log(9)  # least presence of a face that a detector named, nine to one: real ones have nineteen to one and more
 _SCENE_CHANGED = 4.0  # grey levels by which a part of the picture differs when a face came
 _PATIENCE = 2.0  # in pauses between searches: so long `locate` leaves them to a driver that calls `search_ahead`
 _STALE_S = 5.0  # the detectors search again after so long, whatever they saw; where nothing changed, not before
@@ -80,7 +80,9 @@ class FaceLocator:
         self._forget(frame.t)
         self._search(frame, _PATIENCE if self._helped else 1.0)
         shown = [(k, k.mesh) for k in self._tracks if k.mesh is not None and k.shown]
-        self._faces = [Face(track.id, seen.points, track.meshed_t, seen.blendshapes) for track, seen in shown]
+        self._faces = [
+            Face(track.id, seen.points, track.meshed_t, seen.blendshapes, presence=seen.presence) for track, seen in shown
+        ]
         self._faces.sort(key=lambda face: face.id)
         return self._marked()
 

@@ -50,8 +50,8 @@ class Region:
 @dataclass(frozen=True, eq=False)
 class FaceMesh:
     """What the models saw of one face: points [478, 3], (x, y) in frame pixels and z in the same unit (smaller is nearer);
-    blendshapes by name, each 0 to 1; presence is how sure the model is that this is a face, 0.5 to 1 (1 where the backend does
-    not say)."""
+    blendshapes by name, each 0 to 1; presence is how sure the model is that this is a face, in log odds, 0 or more
+    (inf where the backend does not say)."""
 
     points: F32
     blendshapes: Mapping[str, float]

@@ -24,7 +24,7 @@ from engine.types import F32, F64, U8, Frame
 
 _DETECTOR_PX, _MESH_PX = 128, 256
 _GRIDS = ((16, 2), (8, 6))  # cells along a side, anchors a cell
-_SURE = 0.5  # both of a detection and of a face's presence
+_SURE = 0.5  # of a detection
 _SAME = 0.5  # detections that overlap by more of their union are one
 _LOGIT_LIMIT = 100.0
 _READ = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -73,8 +73,8 @@ class LiteRTModels:
         np.multiply(view, np.float32(1 / 255), out=self._view[0])
         flat, logit = self._mesh(self._view)
         points = flat.reshape(MESH_POINTS, 3)
-        presence = float(_sigmoid(logit).ravel()[0])
-        if presence < _SURE or not np.isfinite(points).all():
+        presence = float(logit.ravel()[0])
+        if not presence >= 0 or not np.isfinite(points).all():
             return None
         placed = np.empty((MESH_POINTS, 3), np.float32)
         placed[:, :2] = points[:, :2] @ to_frame[:, :2].T + to_frame[:, 2]

@@ -8,6 +8,7 @@ This is the only module that imports mediapipe.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -50,7 +51,7 @@ class TasksModels:
         points = _points(seen.face_landmarks[0], side, side)
         points[:, :2] += (left, top)
         shapes = np.array([one.score for one in seen.face_blendshapes[0]], np.float32)
-        return FaceMesh(points, named(shapes), 1.0)
+        return FaceMesh(points, named(shapes), math.inf)
 
     def close(self) -> None:
         """Frees the models."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engine.activity.watch import Hindrance
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, BackendError, WeightsError
 from engine.geometry import CROP_SIDE, keypoints, keypoints_to_map
@@ -43,11 +44,12 @@ _log = logging.getLogger(__name__)
 
 class Moment(NamedTuple):
     """The crops near an onset and those near an apex, at least one each; between are the moments in between, one crop each,
-    the oldest first, as far as they are known."""
+    the oldest first, as far as they are known; hindrance is why the face is not seen well in some of them."""
 
     onset: Sequence[Crop]
     apex: Sequence[Crop]
     between: Sequence[Crop] = ()
+    hindrance: Hindrance | None = None
 
 
 AT_ONCE = 64
@@ -59,6 +61,9 @@ leaves 1.5 px a unit at most (`engine.spotting.motion.HeadMotionRegression`), an
 
 HEADS_OWN = ("turned away", "changed too much")
 """Reasons for which the flow names nothing, but clear facial actions still may; none is clear behind a hand."""
+
+SURE_WITHOUT_FLOW = 0.55
+"""Least probability of a class that facial actions name alone: the head's turn changes blendshapes, too."""
 
 UNREGISTERED_PX = 2.0  # a median disagreement of the head's patches of so much: they lie on something else
 
@@ -117,16 +122,22 @@ class Recognizer:
         """Whether a GPU computes the flow now; once it is lost, never again."""
         return self._flow_backend == "gpu"
 
-    def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop], between: Sequence[Crop] = ()) -> Recognition:
+    def recognize(
+        self,
+        onset: Sequence[Crop],
+        apex: Sequence[Crop],
+        between: Sequence[Crop] = (),
+        hindrance: Hindrance | None = None,
+    ) -> Recognition:
         """Names the motion from the mean of the onset crops to the mean of the apex crops (at least one each).
 
         Where the direct flow does not explain the change it is chained over some of the moments in between
         (`flowmap.chained_flow`). Nothing is named by the flow where that does not explain it either; nor where the head turned
-        so far that the change may be its own, if the flow is chained or both ends stand on different reference pictures. Facial
-        actions may name it then. Raises ArrayError for crops that are none, BackendError where no backend of the network is
-        left.
+        so far that the change may be its own, if the flow is chained or both ends stand on different reference pictures; nor
+        where there is a hindrance. Facial actions may name it then, unless the face is covered. Raises ArrayError for crops
+        that are none, BackendError where no backend of the network is left.
         """
-        return self.recognize_many([Moment(onset, apex, between)])[0]
+        return self.recognize_many([Moment(onset, apex, between, hindrance)])[0]
 
     def recognize_many(self, moments: Sequence[Moment]) -> list[Recognition]:
         """`recognize` for each of many moments, in their order, in one call of the network and as few of the GPU as can be."""
@@ -165,7 +176,7 @@ class Recognizer:
         if actions is not None and measured.why in HEADS_OWN and set(classes) == set(CLASSES):
             probabilities = by_actions(actions).shrunk
             label, confidence = self.card.label(probabilities, self._settings.uncertain_below)
-            if label != "uncertain":
+            if label != "uncertain" and confidence >= SURE_WITHOUT_FLOW:
                 ordered = {name: probabilities[name] for name in classes}
                 return Recognition(label, ordered, confidence, measured.intensity, measured.flow)
         even = 1 / len(classes)
@@ -202,7 +213,8 @@ class Recognizer:
     def _measure_on_gpu(self, moments: Sequence[Moment]) -> list[_Measured]:
         from engine.recognition.flowmap_gpu import from_arrays
 
-        before, after = (np.stack([mean_picture(moment[end]) for moment in moments]) for end in (0, 1))
+        before = np.stack([mean_picture(moment.onset) for moment in moments])
+        after = np.stack([mean_picture(moment.apex) for moment in moments])
         meshes = np.stack([mean_landmarks(moment.apex) for moment in moments])
         found = from_arrays(self.card.input, before, after, meshes)
         measured = []
@@ -226,17 +238,21 @@ def _check(moment: Moment) -> None:
 
 def _reason_against_direct(moment: Moment) -> str | None:
     """Why a change that its direct flow explains is not named; None where it may be."""
+    if moment.hindrance is not None:
+        return moment.hindrance
     one_reference = moment.onset[-1].anchor == moment.apex[0].anchor
     return None if one_reference or not _turned(moment) else "turned away"
 
 
 def _reason_against_chained(moment: Moment, alike: float) -> str | None:
     """Why a change of which a chained flow explains so much (`likeness.face_explained`) is not named; None where it may be."""
+    if moment.hindrance is not None:
+        return moment.hindrance
     if _turned(moment):
         return "turned away"
     if alike >= ALIKE:
         return None
-    residual = max(crop.residual for end in moment for crop in end)
+    residual = max(crop.residual for crop in (*moment.onset, *moment.apex, *moment.between))
     return "covered" if residual > UNREGISTERED_PX else "changed too much"
 
 

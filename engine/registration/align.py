@@ -19,6 +19,7 @@ picture a new one is taken, and motions continue from their last values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -144,6 +145,7 @@ class Registrar:
         self._bad = 0
         self._opening = 0.0
         self._blendshapes: Mapping[str, float] = {}
+        self._presence = math.inf
         self._mesh_t = 0.0
         self._t = 0.0
         self._motion: F64 = np.zeros((len(TRACKED), 2))  # of each patch against the reference, without the head's
@@ -157,7 +159,8 @@ class Registrar:
         fresh = face.t == frame.t
         if fresh:
             self._raw = face.points
-            self._opening, self._blendshapes, self._mesh_t = eye_opening(face.points), face.blendshapes, face.t
+            self._opening, self._blendshapes = eye_opening(face.points), face.blendshapes
+            self._presence, self._mesh_t = face.presence, face.t
         if self._reference is None:
             return self._anchor(frame, face) if fresh else None
         self._transform = self._predict(fresh)
@@ -281,4 +284,5 @@ class Registrar:
             mesh_age=frame.t - self._mesh_t,
             repeated=face.repeated,
             found=((_MEMBERS @ found) / _SIZES).astype(np.float32),
+            presence=self._presence,
         )

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from engine import Pipeline
+from engine.activity.watch import Hindrance
 from engine.config import PipelineSettings, RecognizerSettings
 from engine.errors import BackendError
 from engine.recognition.recognizer import Moment, Recognition, Recognizer
@@ -38,10 +39,16 @@ class SharedRecognizer(Recognizer):
         self._busy = False
         self._network = threading.Lock()  # guards the network, as only one thread may move it on to its next backend
 
-    def recognize(self, onset: Sequence[Crop], apex: Sequence[Crop], between: Sequence[Crop] = ()) -> Recognition:
+    def recognize(
+        self,
+        onset: Sequence[Crop],
+        apex: Sequence[Crop],
+        between: Sequence[Crop] = (),
+        hindrance: Hindrance | None = None,
+    ) -> Recognition:
         """As `Recognizer.recognize`; on a GPU in one batch with the waiting requests of other threads."""
-        found = self._batched(Moment(onset, apex, between)) if self.flow_on_gpu else None
-        return super().recognize(onset, apex, between) if found is None else found
+        found = self._batched(Moment(onset, apex, between, hindrance)) if self.flow_on_gpu else None
+        return super().recognize(onset, apex, between, hindrance) if found is None else found
 
     def _batched(self, moment: Moment) -> Recognition | None:
         """The result of the GPU, None where that was lost before the moment was computed."""

@@ -27,7 +27,7 @@ from stream.queues import overlapped
 from stream.recorded.files import ALWAYS, EventFiles
 from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings
-from stream.recorded.summary import summarize
+from stream.recorded.summary import summarize, timing
 from stream.sources.file import VideoFacts, VideoSource, open_video
 from stream.sources.voice import Voice
 
@@ -40,12 +40,16 @@ QUEUE_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class Report:
-    """The result of one video; problem is None where all of it was analysed, else one sentence saying what is missing."""
+    """The result of one video; problem is None where all of it was analysed, else one sentence saying what is missing.
+
+    timing says when the analysis ran and how fast, which summary, the content of summary.json, does not.
+    """
 
     path: Path
     folder: Path
     events: tuple[Event, ...]
     summary: dict[str, Any]
+    timing: dict[str, Any]
     problem: str | None
 
 
@@ -136,7 +140,8 @@ class _Analysis:
         finally:
             self.pipeline.close()
         self.files.finish(summary)
-        return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, problem)
+        taken = timing(self.source.facts, self.started_at, time.perf_counter() - self._started)
+        return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, taken, problem)
 
     def _recognize(self, progress: Progress | None) -> str | None:
         """Write each event when it is final; returns why the video was not read to its end, None where it was."""
@@ -196,6 +201,4 @@ class _Analysis:
             backend=self.pipeline.backend,
             settings=self.settings,
             problem=problem,
-            started_at=self.started_at,
-            wall_s=time.perf_counter() - self._started,
         )

@@ -1,4 +1,4 @@
-"""The summary of an analysis: the video, the events, the settings, and the speed."""
+"""The summary of an analysis: the video, the events and the settings; and apart from it, when it ran and how fast."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ def summarize(
     backend: str,
     settings: AnalysisSettings,
     problem: str | None,
-    started_at: datetime,
-    wall_s: float,
 ) -> dict[str, Any]:
-    """The content of summary.json; problem is None when the whole video was analysed. Times in seconds."""
+    """The content of summary.json; problem is None when the whole video was analysed. Times in seconds.
+
+    The same video, settings and program give the same content, whenever and wherever they ran.
+    """
     facts = asdict(video)
     lit = 1 - video.unlit_frames / max(1, video.frames)
     return {
@@ -52,12 +53,18 @@ def summarize(
         "statistics": statistics,
         "model": model,
         "backend": backend,
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def timing(video: VideoFacts, started_at: datetime, wall_s: float) -> dict[str, Any]:
+    """When a run over this video started, how long it took, and how fast that is; differs from run to run."""
+    return {
         "started_at": started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "wall_s": round(wall_s, 3),
         "frames_per_s": round(video.frames / wall_s, 1) if wall_s > 0 else None,
-        "times_real_time": round(facts["duration"] / wall_s, 2) if facts["duration"] and wall_s > 0 else None,
-        "versions": {"python": platform.python_version(), **package_versions()},
-        "settings": settings.model_dump(mode="json"),
+        "times_real_time": round(video.duration / wall_s, 2) if video.duration and wall_s > 0 else None,
     }
 
 

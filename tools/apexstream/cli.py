@@ -24,6 +24,7 @@ COMMANDS = {
     "watch": "Print a live service's events as they come.",
     "analyze": "Find and recognize expressions in recorded videos.",
     "export-events": "Write the events of recorded videos for other programs.",
+    "score": "Compare events with the codes of a person.",
     "prepare": "Make flow maps from a database's pictures.",
     "train": "Fit a network on a configured data set.",
     "evaluate": "Judge a recipe leave-one-subject-out.",

@@ -16,6 +16,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -92,6 +93,76 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int | None, int], None]]
                 bar.update(task, completed=done, total=expected, events=events)
 
         yield show
+
+
+class TaskBars:
+    """A context with a bar for all of some work, and one for each part of it that is under way; shown on a terminal only.
+
+    size_total and the sizes of parts are in a unit that grows with the time the work takes, such as bytes.
+    """
+
+    def __init__(self, size_total: int) -> None:
+        self._total, self._done, self._started = size_total, 0, time.monotonic()
+        self._console = Console(file=sys.stderr)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        self._bars = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),
+            speed_estimate_period=600,
+        )
+        self._all = self._bars.add_task("all videos", total=size_total or None)
+        self._parts: dict[str, tuple[TaskID, int, int]] = {}  # the bar, size, and what of the size is done
+        self._shown_at = 0.0
+
+    def __enter__(self) -> TaskBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def start(self, name: str, label: str, size: int) -> None:
+        """A part is under way."""
+        self._parts[name] = self._bars.add_task(label, total=None), size, 0
+
+    def update(self, name: str, done: int, expected: int | None) -> None:
+        """So many steps of the part are done, of so many expected, if that is known."""
+        bar, size, _ = self._parts[name]
+        self._parts[name] = bar, size, round(size * min(1.0, done / expected)) if expected else 0
+        now = time.monotonic()
+        if self._console.is_terminal and now - self._shown_at >= REFRESH_S:
+            self._shown_at = now
+            self._bars.update(bar, completed=done, total=expected)
+            self._bars.update(self._all, completed=self._so_far())
+
+    def end(self, name: str) -> None:
+        """A part is done."""
+        bar, size, _ = self._parts.pop(name)
+        self._done += size
+        self._bars.remove_task(bar)
+        self._bars.update(self._all, completed=self._so_far())
+
+    def left_s(self) -> float | None:
+        """Seconds until all is done, if it goes on like this; None before anything is."""
+        done = self._so_far()
+        return (time.monotonic() - self._started) * (self._total - done) / done if done else None
+
+    def _so_far(self) -> int:
+        return self._done + sum(done for _, _, done in self._parts.values())
+
+
+def duration(seconds: float | None) -> str:
+    """A time in words that fit its length: 40 s, 12 min, 3 h 20 min."""
+    if seconds is None:
+        return "unknown time"
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @contextmanager

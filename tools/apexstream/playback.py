@@ -28,7 +28,7 @@ from stream.protocol import SUBPROTOCOL
 from stream.recorded.analyze import Progress, Report
 from stream.recorded.files import EventFiles
 from stream.recorded.settings import AnalysisSettings
-from stream.recorded.summary import summarize
+from stream.recorded.summary import summarize, timing
 from stream.service import Service, first_completed
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.file import VideoFacts, open_video
@@ -65,7 +65,8 @@ class Player:
             files.close()
         summary = self._summary(files.events, files.activities)
         files.finish(summary)
-        return Report(self._clip, folder, tuple(files.events), summary, None)
+        taken = timing(self._facts, self._started_at, time.perf_counter() - self._started)
+        return Report(self._clip, folder, tuple(files.events), summary, taken, None)
 
     async def _receive(self, files: EventFiles, progress: Progress) -> None:
         """Take what the service sends until nothing more can come."""
@@ -107,8 +108,6 @@ class Player:
             backend=pipeline.backend,
             settings=AnalysisSettings(pipeline=self.service.settings.pipeline),
             problem=None,
-            started_at=self._started_at,
-            wall_s=time.perf_counter() - self._started,
         )
 
 

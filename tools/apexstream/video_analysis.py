@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from apexstream.overview import write_report_pictures
 from apexstream.pictures import FaceTrail, check_drawing
+from engine.weights import JUDGE, default_weights, load_card, sha256_of, weights_for
 from stream.recorded.analyze import Progress, Report, analyze
+from stream.recorded.folders.records import Wanted
 from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
 from stream.recorded.settings import AnalysisSettings
+from stream.recorded.summary import package_versions
+
+WITHOUT_EFFECT = {"landmarks.model", "recognizer.weights", "recognizer.network", "recognizer.engine_cache"}
+"""Settings that do not decide what is found: paths, of files whose content does, and how these are named."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +34,45 @@ class AnalysisOptions:
     formats: tuple[str, ...] = ()
     """Formats of `stream.events.formats` in which events are written besides the usual ones."""
 
+    def wanted(self) -> Wanted:
+        """What the results are to be. Raises WeightsError where the network is missing or damaged."""
+        pipeline = self.settings.pipeline
+        network = pipeline.recognizer.weights or weights_for(pipeline.recognizer.network)
+        found: dict[str, Any] = {
+            "version": package_versions()["apexstream"],
+            "network": f"{load_card(network).name}@{sha256_of(network.with_suffix('.json'))[:12]}",
+            "judge": sha256_of(default_weights().with_name(f"{JUDGE}.json"))[:12],
+        }
+        settings = flat(pipeline.model_dump(mode="json"))
+        found |= {name: value for name, value in settings if name not in WITHOUT_EFFECT}
+        return Wanted(found, sorted(self._extras()))
+
+    def _extras(self) -> Iterator[str]:
+        """Options that are switched on, and the values of those that have several."""
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, tuple):
+                yield from map(str, value)
+            elif value is True:
+                yield option.name
+
+
+def flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in a table of tables, each with the names on its way joined by dots."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
 
 def analyze_video(
     video: Path,
     folder: Path,
+    /,
     options: AnalysisOptions,
     *,
-    stream: str | None = None,
+    stream: str,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Report:

@@ -112,6 +112,40 @@ def test_an_object_before_the_face_covers_it(part: tuple[slice, slice]) -> None:
     assert (covered.start.t, covered.end.t) == pytest.approx((4.0, 5.5), abs=0.12)
 
 
+@pytest.mark.parametrize(("presence", "reported"), [(17.0, []), (15.0, ["covered"])])
+def test_an_unusual_appearance_is_a_cover_where_the_mesh_is_less_sure(presence: float, reported: list[str]) -> None:
+    smile = FACE.copy()
+    smile[64:] = 230
+    crops = [replace(crop, presence=19.0) for crop in still(times(30, 8))]
+    assert [one.kind for one in watch(between(crops, 4.0, 5.5, pixels=smile, presence=presence))] == reported
+
+
+def test_a_hand_that_stays_covers_as_long_as_the_mesh_is_unsure() -> None:
+    crops = [replace(crop, presence=19.0) for crop in still(times(30, 20))]
+    (covered,) = watch(between(crops, 4.0, 16.0, presence=9.0))
+    assert covered.kind == "covered"
+    assert (covered.start.t, covered.end.t) == pytest.approx((4.0, 16.0 - 1 / 30))
+
+
+def test_an_open_mouth_or_a_turned_head_makes_the_mesh_less_sure_too() -> None:
+    crops = [replace(crop, presence=19.0) for crop in still(times(30, 12))]
+    assert "covered" not in {one.kind for one in watch(between(crops, 4.0, 5.5, presence=9.0, blendshapes={"jawOpen": 0.7}))}
+    aside = [turned(crop, 26) if crop.mark.t >= 4 else crop for crop in crops]
+    assert "covered" not in {one.kind for one in watch(between(aside, 4.0, 12.0, presence=12.0))}
+
+
+def test_what_keeps_a_face_from_being_seen_is_known_by_its_time() -> None:
+    crops = [replace(crop, presence=19.0) for crop in still(times(30, 9))]
+    crops = between(crops, 2.0, 3.0, presence=9.0)
+    crops = [turned(crop, 20) if crop.mark.t >= 6 else crop for crop in crops]
+    watcher = ActivityWatch()
+    for crop in crops:
+        watcher.observe(crop)
+    found = {start: watcher.hindrance(start, start + 0.9) for start in (0.5, 1.5, 4.0, 5.5)}
+    assert found == {0.5: None, 1.5: "covered", 4.0: None, 5.5: "turned away"}
+    assert watcher.hindrance(2.5, 6.5) == "covered", "where nothing names it, not even facial actions"
+
+
 def test_changing_light_covers_nothing() -> None:
     assert watch(between(still(times(30, 8)), 4.0, 5.5, pixels=(FACE * 0.6 + 20).astype(np.uint8))) == []
 

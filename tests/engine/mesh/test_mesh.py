@@ -81,7 +81,7 @@ def test_a_face_is_seen_where_it_is_in_every_layout_and_size(ours: MeshModels, s
     true = (np.array(EYES["hopper"]) + 0.5) * scale - 0.5
     middle = true.mean(axis=0)
     found = ours.mesh(frame, Region(float(middle[0]), float(middle[1]) + 0.1 * side, side))
-    assert found is not None and found.presence > 0.9
+    assert found is not None and found.presence > 3
     assert found.points.shape == (MESH_POINTS, 3) and found.points.dtype == np.float32
     eyes = np.array([found.points[[33, 133], :2].mean(axis=0), found.points[[362, 263], :2].mean(axis=0)])
     assert np.hypot(*(eyes - true).T).max() < 0.05 * np.hypot(*(true[1] - true[0]))

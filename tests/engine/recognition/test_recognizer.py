@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from apexstream.clips.spec import LABEL_OF, Action
+from engine.activity.watch import Hindrance
 from engine.config import RecognizerSettings
 from engine.errors import ArrayError, WeightsError
 from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, INPUTS, keypoints_to_crop, keypoints_to_map
@@ -208,6 +209,16 @@ def test_what_is_not_named_says_why(recognizer: Recognizer, rest: Crop) -> None:
         assert set(answer.probabilities.values()) == {1 / len(recognizer.card.classes)}
     passing = recognizer.recognize([rest], [grimace], [replace(rest, residual=3.0)])
     assert passing.why == "covered", "the hand came between onset and apex"
+
+
+def test_a_hindrance_is_the_reason(recognizer: Recognizer) -> None:
+    _, crops, _ = rise("smile")
+    assert recognizer.recognize(crops[:2], crops[-1:], crops[2:-1]).label == "positive"
+    hindrances: tuple[Hindrance, ...] = ("covered", "turned away")
+    for hindrance in hindrances:
+        answer = recognizer.recognize(crops[:2], crops[-1:], crops[2:-1], hindrance)
+        assert (answer.label, answer.why) == ("uncertain", hindrance)
+        assert answer.intensity > 0, "the flow is measured all the same"
 
 
 def test_a_head_that_turns_on_one_reference_is_named_as_ever(recognizer: Recognizer) -> None:

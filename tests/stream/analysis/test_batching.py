@@ -95,9 +95,10 @@ def test_requests_that_wait_when_the_device_becomes_free_are_one_batch(device: D
 
 def test_a_single_request_is_computed_at_once(device: Device, crops: Sequence[Crop]) -> None:
     device.go_on.set()
-    for moment in ends(crops, 3):
+    for moment in [*ends(crops, 2), ends(crops, 1)[0]._replace(hindrance="covered")]:
         same(device.recognize(*moment), Recognizer().recognize(*moment))
     assert device.batches == [1, 1, 1]
+    assert device.recognize(*moment).why == "covered"
 
 
 def test_an_error_goes_to_the_thread_that_asked(device: Device, crops: Sequence[Crop]) -> None:

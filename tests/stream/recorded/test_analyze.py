@@ -58,7 +58,7 @@ def test_the_files_agree(rendered_clip: Path, tmp_path: Path) -> None:
     assert summary["events"]["count"] == len(report.events) == len(events_in(tmp_path / "out"))
     assert summary["video"]["frames"] == 240
     assert summary["model"] == report.events[0].model
-    assert summary["frames_per_s"] > 0
+    assert report.timing["frames_per_s"] > 0
     assert {event.stream for event in report.events} == {"lobby"}
     assert (tmp_path / "out" / "events.vtt").read_text().count("-->") == len(report.events)
     assert len((tmp_path / "out" / "events.csv").read_text().splitlines()) == 1 + len(report.events)
@@ -244,6 +244,15 @@ def test_a_pipeline_that_cannot_be_created_is_reported_and_the_summary_incomplet
 def test_a_real_video_without_a_face(data_dir: Path, tmp_path: Path) -> None:
     report = analyze(data_dir / "media" / "no_face.mp4", tmp_path / "out")
     assert (report.events, report.problem) == ((), None)
+
+
+@pytest.mark.data
+def test_a_hand_before_a_real_face_and_a_head_that_turns_are_named_as_reasons(data_dir: Path, tmp_path: Path) -> None:
+    report = analyze(data_dir / "media" / "WolfgangLanger_Pexels.mp4", tmp_path / "out")
+    hand = [event for event in report.events if event.onset.t < 5]
+    laugh = [event for event in report.events if event.onset.t > 18]
+    assert {(event.label, event.why) for event in hand} == {("uncertain", "covered")}
+    assert {(event.label, event.why) for event in laugh} == {("uncertain", "turned away")}
 
 
 @pytest.mark.data

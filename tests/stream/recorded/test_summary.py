@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.types import Activity, Mark
 from stream.recorded.settings import AnalysisSettings
-from stream.recorded.summary import PACKAGES, count_events, notes, package_versions, summarize
+from stream.recorded.summary import PACKAGES, count_events, notes, package_versions, summarize, timing
 from stream.sources.file import open_video
 from tests.stream.recorded.test_files import EVENT
 from tests.videos import stepping, write_video
@@ -37,17 +37,24 @@ def test_the_summary_of_a_video(tmp_path: Path) -> None:
         backend="ort",
         settings=AnalysisSettings(),
         problem=None,
-        started_at=datetime(2026, 1, 31, 9, tzinfo=UTC),
-        wall_s=0.5,
     )
     assert summary["complete"] is True and summary["notes"] == []
     assert summary["video"]["frames"] == frames == 31
-    assert (summary["frames_per_s"], summary["times_real_time"]) == (62.0, 2.0)
-    assert summary["started_at"] == "2026-01-31T09:00:00.000Z"
     assert summary["activities"]["speech"] == {"count": 2, "seconds": 1.5}
     assert summary["activities"]["blink"] == {"count": 0, "seconds": 0}
     assert (summary["model"], summary["backend"], summary["statistics"]) == (EVENT.model, "ort", {"blinks": 2})
     assert summary["settings"] == AnalysisSettings().model_dump(mode="json")
+
+
+def test_when_and_how_fast_is_apart_from_the_summary(tmp_path: Path) -> None:
+    with open_video(write_video(tmp_path / "clip.mp4", stepping(64, 48, 31))) as source:
+        assert sum(1 for _ in source) == 31
+    assert timing(source.facts, datetime(2026, 1, 31, 9, tzinfo=UTC), 0.5) == {
+        "started_at": "2026-01-31T09:00:00.000Z",
+        "wall_s": 0.5,
+        "frames_per_s": 62.0,
+        "times_real_time": 2.0,
+    }
 
 
 def test_a_problem_is_an_incomplete_analysis(tmp_path: Path) -> None:
@@ -62,8 +69,6 @@ def test_a_problem_is_an_incomplete_analysis(tmp_path: Path) -> None:
             backend="ort",
             settings=AnalysisSettings(),
             problem="stopped",
-            started_at=datetime.now(UTC),
-            wall_s=0.1,
         )
     assert (summary["complete"], summary["problem"]) == (False, "stopped")
     assert summary["video"]["duration"] is None

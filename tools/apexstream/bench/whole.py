@@ -16,6 +16,7 @@ import psutil
 from apexstream.bench.baseline import FoundEvent
 from apexstream.bench.live_process import import_environment
 from engine.errors import ApexError
+from stream.recorded.folders.records import RECORD
 
 SAMPLE_S = 0.02
 """How often a running program's figures are read; what it does after the last reading is missed."""
@@ -72,13 +73,14 @@ def ours(video: Path) -> Analysed:
         ended = run([sys.executable, "-m", "apexstream", "analyze", str(video), "--out", folder])
         results = Path(folder) / video.stem
         summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+        timing = json.loads((results / RECORD).read_text(encoding="utf-8"))["timing"]
         lines = (results / "events.jsonl").read_text(encoding="utf-8").splitlines()
     events = tuple(
         FoundEvent(event["onset"]["t"], event["apex"]["t"], event["offset"]["t"], event["label"])
         for event in map(json.loads, lines)
     )
     frames = int(summary["video"]["frames"])
-    wall_s = frames / summary["frames_per_s"]
+    wall_s = frames / timing["frames_per_s"]
     return Analysed(frames, wall_s, ended.cpu_s, ended.wall_s, ended.peak_mib, events)
 
 

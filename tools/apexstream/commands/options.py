@@ -111,6 +111,16 @@ def valid_seq(seq: int | None) -> int | None:
     return seq
 
 
+MAX_JOBS = 64
+
+
+def number_of_jobs(given: str) -> str:
+    """The value of --jobs. Raises BadParameter for anything but auto and a number from 1 to MAX_JOBS."""
+    if given != "auto" and not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MAX_JOBS):
+        raise typer.BadParameter(f"{given!r} is neither auto nor a number from 1 to {MAX_JOBS}")
+    return given
+
+
 def number_of_processes(given: str) -> int | Literal["auto"]:
     """The value of --processes. Raises BadParameter for anything but auto and a number from 0 to MAX_PROCESSES."""
     from stream.settings import MAX_PROCESSES

@@ -14,7 +14,6 @@ from PIL import Image
 
 import apexstream.video_analysis
 from apexstream.cli import main
-from apexstream.commands.analyze import folder_names
 from apexstream.overview import WIDTH
 from engine.weights import DEFAULT, default_weights
 from stream.recorded.analyze import Report
@@ -22,7 +21,7 @@ from tests.tools.apexstream.test_overview import boxes
 from tests.videos import stepping, write_video
 
 ROOT = Path(__file__).resolve().parents[4]
-FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "summary.json"]
+FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "run.json", "summary.json"]
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
@@ -119,21 +118,10 @@ def test_one_failing_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.Captu
 def test_names_that_would_collide_are_numbered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos = [small(tmp_path / "clip.mp4", 3), small(tmp_path / "clip.mkv", 4)]
     assert exits(*videos, "--out", tmp_path / "out") == 0
-    assert f"{tmp_path / 'clip.mkv'}: another video is called clip too" in capsys.readouterr().out
-    assert [summary(tmp_path / "out" / name)["video"]["frames"] for name in ("clip", "clip-2")] == [3, 4]
-
-
-def test_folder_names(tmp_path: Path) -> None:
-    videos = ["a.mp4", "b/a.mp4", "A.avi", "a-2.mp4", "..mp4", ".hidden", "two.dots.mp4"]
-    assert folder_names([Path(video) for video in videos], tmp_path) == [
-        "a",
-        "a-2",
-        "A-3",
-        "a-2-2",
-        "video",
-        "hidden",
-        "two.dots",
-    ]
+    printed = capsys.readouterr().out
+    for name, frames in (("clip.mp4", 3), ("clip.mkv", 4)):
+        assert f"{tmp_path / name}: the name clip is taken; its results go to {tmp_path / 'out' / name}\n" in printed
+        assert summary(tmp_path / "out" / name)["video"]["frames"] == frames
 
 
 def test_a_later_run_overwrites_no_other_video_of_that_name(tmp_path: Path) -> None:
@@ -144,7 +132,7 @@ def test_a_later_run_overwrites_no_other_video_of_that_name(tmp_path: Path) -> N
     for video in (first, second, third, second):
         assert exits(video, "--out", tmp_path / "out") == 0
     counts = {path.name: summary(path)["video"]["frames"] for path in (tmp_path / "out").iterdir()}
-    assert counts == {"x": 3, "x-2": 4, "x-3": 5}
+    assert counts == {"x": 3, "x.mp4": 4, "x.mkv": 5}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from apexstream.commands.options import (
+    number_of_jobs,
     number_of_processes,
     one_of,
     valid_seq,
@@ -56,3 +57,14 @@ def test_compiled_networks_lie_in_the_users_data_folder_unless_set_otherwise(tmp
     assert with_engines(PipelineSettings(), tmp_path).recognizer.engine_cache == tmp_path / "engines"
     reported = PipelineSettings(recognizer=RecognizerSettings(engine_cache=tmp_path))
     assert with_engines(reported) == reported
+
+
+@pytest.mark.parametrize("given", ["auto", "1", "64"])
+def test_jobs_that_can_be_meant(given: str) -> None:
+    assert number_of_jobs(given) == given
+
+
+@pytest.mark.parametrize("given", ["0", "65", "-1", "two", "1.5", "²"])
+def test_jobs_that_cannot_be_meant(given: str) -> None:
+    with pytest.raises(typer.BadParameter, match="neither auto nor a number from 1 to 64"):
+        number_of_jobs(given)

@@ -1,0 +1,171 @@
+"""The record of a run over one video: run.json in the folder of its results, the last file that is written.
+
+It tells finished results from those of a run that was killed, and whether the video, the settings or the program have changed
+since. All that differs between two runs over the same video is in this file: when it ran and how fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stream.files import write_atomically, write_errors
+from stream.recorded.files import analysed_video, as_json
+
+RECORD = "run.json"
+REVIEW = "review.sqlite"
+"""The decisions of human coders, about the events that are there."""
+SHOWN_CHANGES = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What results are to be: deciding holds everything that decides the content of events, by name, extras the names of what
+    is written besides."""
+
+    deciding: Mapping[str, Any]
+    extras: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class VideoState:
+    """What tells whether a file has changed; mtime_ns in nanoseconds since 1970."""
+
+    file: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run over one video. finished is False while it runs; video is None where the video is no plain file.
+
+    problem says what is missing in the results of a damaged video; files are the names of the results' files.
+    """
+
+    finished: bool
+    files: tuple[str, ...] = ()
+    video: VideoState | None = None
+    deciding: Mapping[str, Any] | None = None
+    extras: tuple[str, ...] = ()
+    problem: str | None = None
+    timing: Mapping[str, Any] | None = None
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in a folder of results; None where there is none that can be read."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        video = found.pop("video")
+        found.pop("format")
+        record = Record(video=video and VideoState(**video), **found)
+        return Record(**{**vars(record), "files": tuple(record.files), "extras": tuple(record.extras)})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record once everything that it lists is safe on the disk. Raises OutputError."""
+    for name in record.files:
+        _to_disk(folder / name)
+    write_atomically(folder / RECORD, [as_json({"format": 1, **asdict(record)})])
+    _to_disk(folder / RECORD)
+    _to_disk(folder)
+
+
+def _to_disk(path: Path) -> None:
+    with write_errors(path), contextlib.suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def state_of(video: Path) -> VideoState | None:
+    """The state of a video now, its whole content read; None for what is no plain file. Raises OSError."""
+    if not video.is_file():
+        return None
+    facts = video.stat()
+    with video.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return VideoState(str(video.resolve()), facts.st_size, facts.st_mtime_ns, digest)
+
+
+def belongs(folder: Path, video: Path | None) -> bool | None:
+    """Whether the results in a folder are the video's, by its name or, where it was moved, by its content; None where there are
+    no results. The results of another video, and any results where video is None, give False."""
+    owner = analysed_video(folder)
+    if owner is None:
+        return None
+    if video is None:
+        return False
+    if owner == video.resolve():
+        return True
+    record = read_record(folder)
+    if record is None or record.video is None or not video.is_file() or record.video.size != video.stat().st_size:
+        return False
+    with contextlib.suppress(OSError):
+        state = state_of(video)
+        return state is not None and state.sha256 == record.video.sha256
+    return False
+
+
+def why_analyse(folder: Path, video: Path, wanted: Wanted) -> str | None:
+    """Why the video is to be analysed: None where its results are finished and unchanged, "" where there are none."""
+    record = read_record(folder)
+    if record is None or not record.finished:
+        return "not finished before" if analysed_video(folder) else ""
+    missing = [name for name in record.files if not (folder / name).exists()]
+    if missing:
+        return f"{missing[0]} is missing"
+    changes = list(_changes(record.deciding or {}, wanted.deciding))
+    if changes:
+        more = len(changes) - SHOWN_CHANGES
+        return "changed: " + ", ".join([*changes[:SHOWN_CHANGES], *([f"{more} more"] if more > 0 else [])])
+    extras = sorted(set(wanted.extras) - set(record.extras))
+    if extras:
+        return f"{', '.join(extras)} wanted"
+    return None if _unchanged(folder, record, video) else "the video has changed"
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            yield f"{name} was {before.get(name)} and is {now.get(name)}"
+
+
+def _unchanged(folder: Path, record: Record, video: Path) -> bool:
+    """By size and time of the last change, and where these differ by the content; then the record takes the new state."""
+    known = record.video
+    if known is None or not video.is_file():
+        return False
+    facts = video.stat()
+    if facts.st_size != known.size:
+        return False
+    if (str(video.resolve()), facts.st_mtime_ns) == (known.file, known.mtime_ns):
+        return True
+    state = None
+    with contextlib.suppress(OSError):  # reported when the video is analysed
+        state = state_of(video)
+    if state is None or state.sha256 != known.sha256:
+        return False
+    _follow(folder, Record(**{**vars(record), "video": state}))
+    return True
+
+
+def _follow(folder: Path, record: Record) -> None:
+    """Name the video's new place in the results."""
+    assert record.video is not None
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if summary["file"] != record.video.file:
+        summary["file"] = record.video.file
+        write_atomically(folder / "summary.json", [as_json(summary)])
+    write_record(folder, record)

@@ -1,0 +1,229 @@
+"""What is to be done, and doing one task of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engine.errors import ApexError, OutputError
+from stream.files import folder_lock, write_errors
+from stream.recorded.folders.records import (
+    RECORD,
+    REVIEW,
+    Record,
+    VideoState,
+    Wanted,
+    read_record,
+    state_of,
+    why_analyse,
+    write_record,
+)
+from stream.recorded.folders.tasks import Task
+
+if TYPE_CHECKING:
+    from stream.recorded.analyze import Progress, Report
+
+OPTIONAL = ("annotated.mp4", "event-[0-9]*.jpg", "frames.csv", "overview.png", "report.html")
+"""Files that a run of other options, which was killed, may have left."""
+NO_ROOM_BYTES = 1_000_000
+"""A disk with less room than this is full."""
+
+
+class Analyse(Protocol):
+    """Analyses one video into a folder, as `stream.recorded.analyze.analyze` does."""
+
+    def __call__(
+        self, video: Path, folder: Path, /, *, stream: str, progress: Progress | None, stop: threading.Event | None
+    ) -> Report:
+        """Raises ApexError where there are no results."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A task whose results of an earlier run stay. problem is that of a damaged video; kept says why results stay that would
+    have to be replaced."""
+
+    task: Task
+    problem: str | None
+    kept: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tasks that are to be done, and those that are finished."""
+
+    todo: list[Task] = field(default_factory=list)
+    finished: list[Finished] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task. problem is a sentence where not all of the video was analysed.
+
+    stopped: on request. disk_full: there is no room for results. defect: the problem is an error of the program. trace is the
+    traceback of an error.
+    """
+
+    task: Task
+    report: Report | None
+    problem: str | None
+    stopped: bool = False
+    disk_full: bool = False
+    defect: bool = False
+    trace: str = ""
+
+
+class Watcher(Protocol):
+    """Is told how a run goes on; always on the thread that started it."""
+
+    def started(self, task: Task) -> None:
+        """The video is being analysed from now on."""
+
+    def progressed(self, task: Task, done: int, expected: int | None, events: int) -> None:
+        """So many frames of it are done, of so many expected (None where the file does not say), with so many events."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """The video is done, or has failed."""
+
+
+def make_plan(tasks: Iterable[Task], wanted: Wanted, *, again: bool = False) -> Plan:
+    """What is to be done: everything that is not finished, or has changed since. again: everything.
+
+    Results that people have reviewed stay until again is asked for, as the reviews are about these events.
+    """
+    made = Plan()
+    for task in tasks:
+        why = "asked for" if again and read_record(task.folder) else why_analyse(task.folder, task.video, wanted)
+        record = read_record(task.folder)
+        if why and not again and record is not None and record.finished and (task.folder / REVIEW).exists():
+            made.finished.append(Finished(task, record.problem, why))
+        elif why is None and record is not None:
+            made.finished.append(Finished(task, record.problem))
+        else:
+            made.todo.append(replace(task, reason=why or ""))
+    return made
+
+
+def run_here(
+    tasks: Iterable[Task], analyse: Analyse, wanted: Wanted, *, out: Path, watcher: Watcher, stop: threading.Event
+) -> None:
+    """Do the tasks one after the other on this thread, until stop is set or the disk is full."""
+    for task in tasks:
+        if stop.is_set():
+            return
+        watcher.started(task)
+        outcome = run_task(task, analyse, wanted, out=out, progress=partial(watcher.progressed, task), stop=stop)
+        watcher.ended(outcome)
+        if outcome.disk_full:
+            return
+
+
+def run_task(
+    task: Task,
+    analyse: Analyse,
+    wanted: Wanted,
+    *,
+    out: Path,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Analyse one video and record that it is finished; whatever fails is in the outcome, in a sentence."""
+    try:
+        with _results_folder(task, out):
+            return _run(task, analyse, wanted, progress, stop or threading.Event())
+    except ApexError as error:
+        return Outcome(task, None, str(error), disk_full=_disk_is_full(error, out), trace=traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - reported to the user; other tasks go on
+        return Outcome(
+            task, None, f"unexpected error ({type(error).__name__}: {error})", defect=True, trace=traceback.format_exc()
+        )
+
+
+def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None, stop: threading.Event) -> Outcome:
+    facts, old, before = _facts(task.video), read_record(task.folder), _files(task.folder)
+    stale = {*(old.files if old else ()), *(path.name for name in OPTIONAL for path in task.folder.glob(name))}
+    if old is not None:
+        write_record(task.folder, Record(False, tuple(sorted(stale))))
+    report = analyse(task.video, task.folder, stream=task.name, progress=progress, stop=stop)
+    if stop.is_set() and report.problem is not None:
+        return Outcome(task, report, report.problem, stopped=True)
+    state = _unchanged_state(task.video, facts)
+    written = {name for name, state_now in _files(task.folder).items() if before.get(name) != state_now}
+    for name in stale - written:
+        with write_errors(task.folder / name):
+            (task.folder / name).unlink(missing_ok=True)
+    files, extras = tuple(sorted(written)), tuple(sorted(wanted.extras))
+    record = Record(True, files, state, wanted.deciding, extras, report.problem, report.timing)
+    write_record(task.folder, record)
+    return Outcome(task, report, report.problem)
+
+
+@contextmanager
+def _results_folder(task: Task, out: Path) -> Iterator[None]:
+    """The folder exists and is locked; where nothing was written it is removed again, up to and with out."""
+    made = next((path for path in reversed([task.folder, *task.folder.parents]) if not path.exists()), None)
+    with ExitStack() as opened:
+        with write_errors(task.folder):
+            task.folder.mkdir(parents=True, exist_ok=True)
+        if made is not None:
+            opened.callback(_remove_empty, task.folder, made)
+        try:
+            opened.enter_context(folder_lock(task.folder))
+        except BlockingIOError:
+            sentence = f"{task.folder} is in use by another analysis; wait for its end, or choose another folder"
+            raise OutputError(sentence) from None
+        yield
+
+
+def _remove_empty(folder: Path, last: Path) -> None:
+    with suppress(OSError):  # not empty
+        while True:
+            folder.rmdir()
+            if folder == last:
+                return
+            folder = folder.parent
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """What changes with a file's content, of each result in a folder."""
+    found = {}
+    for path in folder.iterdir():
+        if path.is_file() and path.name != RECORD and not path.name.startswith((".", REVIEW)):
+            facts = path.stat()
+            found[path.name] = facts.st_ino, facts.st_mtime_ns, facts.st_size
+    return found
+
+
+def _facts(video: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        facts = video.stat()
+        return facts.st_size, facts.st_mtime_ns
+    return None
+
+
+def _unchanged_state(video: Path, facts: tuple[int, int] | None) -> VideoState | None:
+    """The state of a video that has been analysed; None where it changed meanwhile, so that it is analysed another time."""
+    with suppress(OSError):
+        state = state_of(video)
+        if state is not None and (state.size, state.mtime_ns) == facts == _facts(video):
+            return state
+    return None
+
+
+def _disk_is_full(error: ApexError, out: Path) -> bool:
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return False
+    if cause.errno == errno.EDQUOT:
+        return True
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    facts = os.statvfs(place)
+    return facts.f_bavail * facts.f_frsize < NO_ROOM_BYTES

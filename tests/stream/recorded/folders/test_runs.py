@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.errors import OutputError, SourceError
+from stream.files import folder_lock
+from stream.recorded.analyze import Progress, Report
+from stream.recorded.folders import runs
+from stream.recorded.folders.records import REVIEW, Wanted, read_record
+from stream.recorded.folders.runs import Outcome, make_plan, run_here, run_task
+from stream.recorded.folders.tasks import Task
+from tests.stream.recorded.folders.results import WANTED, a_file, finished_results, unfinished_results
+
+
+class Analysis:
+    """Stands for the analysis of a video: writes a summary and events, then does what the test asks for."""
+
+    def __init__(self, then: Callable[[Path, Path], str | None] = lambda video, folder: None) -> None:
+        self._then = then
+
+    def __call__(
+        self, video: Path, folder: Path, /, *, stream: str, progress: Progress | None, stop: threading.Event | None
+    ) -> Report:
+        unfinished_results(folder, video)
+        if progress is not None:
+            progress(1, 2, 0)
+        problem = self._then(video, folder)
+        a_file(folder / "summary.json", json.dumps({"file": str(video.resolve()), "complete": problem is None}))
+        return Report(video, folder, (), {"stream": stream}, {"wall_s": 1.0}, problem)
+
+
+class Notes:
+    """A watcher that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+        self.outcomes: list[Outcome] = []
+
+    def started(self, task: Task) -> None:
+        self.notes.append(("started", task.name))
+
+    def progressed(self, task: Task, done: int, expected: int | None, events: int) -> None:
+        self.notes.append((f"{done} of {expected}", task.name))
+
+    def ended(self, outcome: Outcome) -> None:
+        self.notes.append((outcome.problem or "done", outcome.task.name))
+        self.outcomes.append(outcome)
+
+
+def a_task(tmp_path: Path, name: str = "s1/a") -> Task:
+    video = a_file(tmp_path / "videos" / f"{name}.mp4")
+    return Task(video, name, tmp_path / "out" / name, 7)
+
+
+def run(task: Task, tmp_path: Path, analyse: runs.Analyse, wanted: Wanted = WANTED, **given: Any) -> Outcome:
+    return run_task(task, analyse, wanted, out=tmp_path / "out", **given)
+
+
+def refused(sentence: str) -> Callable[..., Report]:
+    def analyse(*args: object, **kwargs: object) -> Report:
+        raise SourceError(sentence)
+
+    return analyse
+
+
+def test_a_task_that_was_done_is_not_planned_again(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    assert make_plan([task], WANTED).todo == [task]
+    outcome = run(task, tmp_path, Analysis())
+    assert outcome.problem is None and outcome.report is not None and outcome.report.summary["stream"] == "s1/a"
+    assert [done.task for done in make_plan([task], WANTED).finished] == [task]
+    assert make_plan([task], WANTED, again=True).todo[0].reason == "asked for"
+    record = read_record(task.folder)
+    assert record is not None and (record.files, record.timing) == (("events.jsonl", "summary.json"), {"wall_s": 1.0})
+
+
+def test_a_damaged_video_is_done_with_its_problem(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    assert run(task, tmp_path, Analysis(lambda video, folder: "cut off")).problem == "cut off"
+    planned = make_plan([task], WANTED)
+    assert (planned.todo, planned.finished[0].problem) == ([], "cut off")
+
+
+def test_what_was_stopped_is_to_be_done(tmp_path: Path) -> None:
+    task, stop = a_task(tmp_path), threading.Event()
+
+    def stopped(video: Path, folder: Path) -> str:
+        stop.set()
+        return "stopped by the user"
+
+    assert run(task, tmp_path, Analysis(stopped), stop=stop).stopped
+    assert make_plan([task], WANTED).todo[0].reason == "not finished before"
+
+
+def test_a_kill_leaves_no_finished_results_of_an_earlier_run(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    finished_results(task.folder, task.video)
+
+    def killed(video: Path, folder: Path) -> str | None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(task, tmp_path, Analysis(killed))
+    assert make_plan([task], WANTED).todo[0].reason == "not finished before"
+
+
+def test_results_of_other_options_go_away_and_own_files_stay(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+
+    def with_pictures(video: Path, folder: Path) -> None:
+        a_file(folder / "event-01.jpg")
+        a_file(folder / "events.old")
+
+    run(task, tmp_path, Analysis(with_pictures))
+    for own in ("notes.txt", REVIEW, "summary (copy).json"):
+        a_file(task.folder / own)
+    a_file(task.folder / "report.html", "of a run that was killed")
+    run(task, tmp_path, Analysis())
+    assert sorted(path.name for path in task.folder.iterdir()) == [
+        *("events.jsonl", "notes.txt", REVIEW, "run.json", "summary (copy).json", "summary.json")
+    ]
+
+
+def test_reviewed_results_are_kept_until_asked_for(tmp_path: Path) -> None:
+    task, changed = a_task(tmp_path), Wanted({**WANTED.deciding, "version": "2"})
+    a_file(finished_results(task.folder, task.video) / REVIEW)
+    kept = make_plan([task], changed)
+    assert (kept.todo, kept.finished[0].kept) == ([], "changed: version was 1 and is 2")
+    assert make_plan([task], changed, again=True).todo
+
+
+@pytest.mark.parametrize("sentence", ["no video"])
+def test_a_video_that_cannot_be_read_leaves_nothing(sentence: str, tmp_path: Path) -> None:
+    outcome = run(a_task(tmp_path), tmp_path, refused(sentence))
+    assert (outcome.report, outcome.problem, outcome.defect) == (None, sentence, False)
+    assert not (tmp_path / "out").exists()
+    assert "SourceError" in outcome.trace
+
+
+def test_a_defect_is_a_sentence(tmp_path: Path) -> None:
+    def broken(video: Path, folder: Path) -> None:
+        raise RuntimeError("the graph is gone")
+
+    outcome = run(a_task(tmp_path), tmp_path, Analysis(broken))
+    assert outcome.defect and outcome.problem == "unexpected error (RuntimeError: the graph is gone)"
+
+
+def test_a_video_that_changes_meanwhile_is_analysed_another_time(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    run(task, tmp_path, Analysis(lambda video, folder: a_file(video, "longer than before") and None))
+    assert make_plan([task], WANTED).todo[0].reason == "the video has changed"
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    task.folder.mkdir(parents=True)
+    with folder_lock(task.folder):
+        outcome = run(task, tmp_path, Analysis())
+    assert outcome.problem == f"{task.folder} is in use by another analysis; wait for its end, or choose another folder"
+    assert run(task, tmp_path, Analysis()).problem is None
+
+
+def test_tasks_are_done_in_order_and_a_failure_stops_none(tmp_path: Path) -> None:
+    tasks = [a_task(tmp_path, name) for name in ("a", "b", "c")]
+
+    def fails_once(video: Path, folder: Path) -> str | None:
+        if video.stem == "b":
+            raise SourceError("b is damaged")
+        return None
+
+    notes = Notes()
+    run_here(tasks, Analysis(fails_once), WANTED, out=tmp_path / "out", watcher=notes, stop=threading.Event())
+    assert notes.notes == [
+        *(("started", "a"), ("1 of 2", "a"), ("done", "a")),
+        *(("started", "b"), ("1 of 2", "b"), ("b is damaged", "b")),
+        *(("started", "c"), ("1 of 2", "c"), ("done", "c")),
+    ]
+
+
+def test_no_task_starts_after_a_stop(tmp_path: Path) -> None:
+    notes, stop = Notes(), threading.Event()
+    analysis = Analysis(lambda video, folder: stop.set())
+    tasks = [a_task(tmp_path, name) for name in ("a", "b")]
+    run_here(tasks, analysis, WANTED, out=tmp_path / "out", watcher=notes, stop=stop)
+    assert [outcome.task.name for outcome in notes.outcomes] == ["a"]
+
+
+@contextmanager
+def free(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.os, "statvfs", lambda path: SimpleNamespace(f_bavail=number, f_frsize=1))
+        yield
+
+
+def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(video: Path, folder: Path) -> None:
+        raise OutputError("no space left") from OSError(errno.ENOSPC, "No space left on device")
+
+    tasks = [a_task(tmp_path, name) for name in ("a", "b")]
+    for room, expected in ((0, 1), (10**9, 2)):
+        notes = Notes()
+        with free(monkeypatch, room):
+            run_here(tasks, Analysis(full), WANTED, out=tmp_path / "out", watcher=notes, stop=threading.Event())
+        assert [outcome.disk_full for outcome in notes.outcomes] == [room == 0] * expected

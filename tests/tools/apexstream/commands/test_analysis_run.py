@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apexstream.cli import main
+from stream.files import folder_lock
+from tests.videos import stepping, write_video
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def exits(*args: object) -> object:
+    with pytest.raises(SystemExit) as caught:
+        main(["analyze", *map(str, args)])
+    return caught.value.code
+
+
+def small(path: Path, count: int = 5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, stepping(64, 48, count))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files below a folder by their paths, without those that differ from run to run."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Folders of videos, of which two are damaged, and other files."""
+    folder = tmp_path / "videos"
+    for number, name in enumerate(("a.mp4", "s1/a.mp4", "s1/a.avi", "s1/deep/b.mkv"), 3):
+        small(folder / name, number)
+    (folder / "s1" / "text.mp4").write_text("not a video")
+    whole = small(folder / "s2" / "cut.mp4", 200).read_bytes()
+    (folder / "s2" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("of the day")
+    return folder
+
+
+def test_results_mirror_the_folders(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exits(videos, "--recursive", "--jobs", 1, "--out", tmp_path / "out") == 1
+    found = sorted(path.parent.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("run.json"))
+    assert found == ["a", "s1/a.avi", "s1/a.mp4", "s1/deep/b"]
+    shown = capsys.readouterr()
+    assert shown.out.startswith("6 videos found; besides 1 other file\n[1/6] ")
+    assert f"[1/6] {videos / 'a.mp4'}: 0 events in 3 frames (0.1 s), " in shown.out
+    assert [line.split(" cannot")[0].split(": no ")[0] for line in shown.err.splitlines()] == [
+        f"apexstream: error: {videos / 's1' / 'text.mp4'}",
+        f"apexstream: error: {videos / 's2' / 'cut.mp4'}",
+    ]
+
+
+def test_only_what_changed_is_analysed_again(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (videos / "s1", "--recursive", "--jobs", 1, "--out", tmp_path / "out")
+    assert exits(*arguments) == 1
+    before = contents(tmp_path / "out")
+    capsys.readouterr()
+    small(videos / "s1" / "a.avi", 9)
+    assert exits(*arguments) == 1
+    shown = capsys.readouterr().out
+    assert "finished before and unchanged: 2 videos (--again analyses them again)\n" in shown
+    assert f"[1/2] {videos / 's1' / 'a.avi'} (the video has changed): 0 events in 9 frames" in shown
+    after = contents(tmp_path / "out")
+    assert {name for name in after if after[name] != before[name]} == {"a.avi/summary.json"}
+    assert exits(*arguments, "--sensitivity", "high") == 1
+    assert "(changed: spotter.sensitivity was normal and is high)" in capsys.readouterr().out
+
+
+def test_a_single_video_is_skipped_likewise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (small(tmp_path / "a.mp4"), "--out", tmp_path / "out")
+    assert exits(*arguments) == 0
+    capsys.readouterr()
+    assert exits(*arguments) == 0
+    results = tmp_path / "out" / "a"
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 'a.mp4'}: finished before and unchanged; results in {results} (--again analyses it again)\n"
+    )
+    assert exits(*arguments, "--again") == 0
+    assert "0 events in 5 frames" in capsys.readouterr().out
+
+
+def test_folders_below_are_searched_when_asked_for(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exits(videos, "--out", tmp_path / "out") == 0
+    assert [path.parent.name for path in (tmp_path / "out").rglob("run.json")] == ["a"]
+    empty = tmp_path / "none"
+    (empty / "below").mkdir(parents=True)
+    assert exits(empty, "--out", tmp_path / "out2") == 1
+    assert capsys.readouterr().err == (
+        f"apexstream: error: there is no video in {empty}; --recursive searches the folders in it\n"
+    )
+    assert not (tmp_path / "out2").exists()
+
+
+def test_two_runs_over_one_output_folder_do_not_fight(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    sentence = f"{tmp_path / 'out'} is in use by another apexstream analyze; wait for its end, or choose another folder"
+    with folder_lock(tmp_path / "out"):
+        for argument in (videos, videos / "a.mp4"):
+            assert exits(argument, "--out", tmp_path / "out") == 1
+            assert capsys.readouterr().err == f"apexstream: error: {sentence}\n"
+    with folder_lock(tmp_path / "out", shared=True):
+        assert exits(videos / "a.mp4", "--out", tmp_path / "out") == 0, "other videos at the same time"

@@ -1,0 +1,246 @@
+"""What `apexstream analyze` does with videos and folders, and what it prints meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from apexstream.commands import say, say_error
+from apexstream.display import SHOWN_EVENTS, TaskBars, duration, event_table, progress_bar, table_console
+from apexstream.video_analysis import AnalysisOptions, analyze_video
+from engine.errors import InputError, OutputError
+from engine.text import plain
+from stream.files import folder_lock, write_errors
+from stream.recorded.analyze import Report
+from stream.recorded.folders.finding import Found, find_videos, skipped
+from stream.recorded.folders.runs import Finished, Outcome, Plan, make_plan, run_here
+from stream.recorded.folders.tasks import Task, make_tasks
+from stream.recorded.folders.workers import Setup, StopRequest, run_in_processes
+
+
+class AnalysisRun:
+    """One call of the command: results go to out, as the options say. Setting stop ends it in order."""
+
+    def __init__(self, options: AnalysisOptions, out: Path, stop: StopRequest, *, debug: bool = False) -> None:
+        self._options, self._out, self._stop, self._debug = options, out, stop, debug
+        self._setup = Setup(partial(analyze_video, options=options), options.wanted(), out)
+
+    def analyze(self, videos: Sequence[Path], *, recursive: bool, again: bool, jobs: int | None) -> bool:
+        """Analyse videos and those in folders, so many at once; True where all of each was analysed, now or before.
+
+        Raises InputError where there is no video, OutputError where another run uses the output folder.
+        """
+        found = find_videos(videos, recursive=recursive, out=self._out)
+        in_folders = any(video.is_dir() for video in videos)
+        if not found.videos:
+            raise InputError(_nothing_found(videos, found))
+        with self._locked(in_folders):
+            tasks = make_tasks(found.videos, self._out)
+            plan = make_plan(tasks, self._setup.wanted, again=again)
+            if in_folders or (jobs or 1) > 1:
+                return self._analyze_many(found, plan, jobs or default_jobs())
+            for task in plan.todo:
+                if task.name != task.video.stem:
+                    say(f"{task.video}: the name {task.video.stem} is taken; its results go to {task.folder}")
+            return self._analyze_here(plan)
+
+    def _analyze_here(self, plan: Plan) -> bool:
+        watcher = _VideoWatcher(self._options, self._debug)
+        for finished in plan.finished:
+            watcher.finished_before(finished)
+        run_here(plan.todo, self._setup.analyse, self._setup.wanted, out=self._out, watcher=watcher, stop=self._stop)
+        for task in plan.todo:
+            if task not in watcher.done:
+                watcher.problem(task, "not analysed, stopped by the user")
+        return watcher.complete
+
+    def _analyze_many(self, found: Found, plan: Plan, jobs: int) -> bool:
+        others = ", ".join(skipped(found))
+        say(f"{_videos(len(found.videos))} found" + (f"; besides {others}" if others else ""))
+        for sentence in found.unreadable:
+            say_error(sentence)
+        with TaskBars(sum(task.size for task in plan.todo)) as bars:
+            watcher = _FolderWatcher(plan, bars, self._debug)
+            for finished in plan.finished:
+                watcher.finished_before(finished)
+            run_in_processes(plan.todo, self._setup, jobs=jobs, watcher=watcher, stop=self._stop)
+        watcher.close()
+        left = len(plan.todo) - len(watcher.done)
+        if left:
+            why = "by the user" if self._stop.is_set() else "as the disk is full"
+            say_error(f"stopped {why} before {_videos(left)} could be analysed; the same command goes on from there")
+        return watcher.complete and not left and not found.unreadable
+
+    @contextmanager
+    def _locked(self, in_folders: bool) -> Iterator[None]:
+        """No run over folders uses the output folder at the same time as another run."""
+        with ExitStack() as opened:
+            if in_folders:
+                with write_errors(self._out):
+                    self._out.mkdir(parents=True, exist_ok=True)
+            if self._out.is_dir():
+                try:
+                    opened.enter_context(folder_lock(self._out, shared=not in_folders))
+                except BlockingIOError:
+                    raise OutputError(
+                        f"{self._out} is in use by another apexstream analyze; wait for its end, or choose another folder"
+                    ) from None
+            yield
+
+
+class _Watcher:
+    """What all runs print: problems."""
+
+    def __init__(self, debug: bool) -> None:
+        self._debug = debug
+        self.complete = True
+        self.done: set[Task] = set()
+
+    def finished_before(self, finished: Finished) -> None:
+        """Results of an earlier run stay."""
+        if finished.problem is not None:
+            self.problem(finished.task, f"{finished.problem} (found before; --again tries again)")
+
+    def ended(self, outcome: Outcome) -> None:
+        """The video is done, or has failed."""
+        self.done.add(outcome.task)
+        if outcome.problem is not None:
+            hint = "; run again with --debug to see where" if outcome.defect else ""
+            self.problem(outcome.task, outcome.problem + hint)
+        if self._debug and outcome.trace:
+            print(outcome.trace, file=sys.stderr, end="")
+
+    def problem(self, task: Task, sentence: str) -> None:
+        """Something is missing in the results."""
+        self.complete = False
+        video = str(task.video)
+        say_error(sentence if video in sentence else f"{video}: {sentence}")
+
+
+class _VideoWatcher(_Watcher):
+    """Prints a bar and the events for each of some videos."""
+
+    def __init__(self, options: AnalysisOptions, debug: bool) -> None:
+        super().__init__(debug)
+        self._options = options
+        self._bar = ExitStack()
+        self._show: Callable[[int, int | None, int], None] = lambda done, expected, events: None
+
+    def finished_before(self, finished: Finished) -> None:
+        """Results of an earlier run stay."""
+        say(f"{finished.task.video}: {_why_kept(finished)}; results in {finished.task.folder} (--again analyses it again)")
+        super().finished_before(finished)
+
+    def started(self, task: Task) -> None:
+        """Show the bar."""
+        self._show = self._bar.enter_context(progress_bar(plain(task.video.name)))
+
+    def progressed(self, task: Task, done: int, expected: int | None, events: int) -> None:
+        """Move the bar."""
+        self._show(done, expected, events)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Replace the bar by what was found."""
+        self._bar.close()
+        if outcome.report is not None:
+            show(outcome.report)
+            if self._options.pictures:
+                count = len(outcome.report.events)
+                say(f"  pictures: {outcome.task.folder / 'overview.png'} and {count} of events beside it")
+        super().ended(outcome)
+
+
+class _FolderWatcher(_Watcher):
+    """Prints a line for each of many videos, bars below the lines on a terminal, and all problems at the end."""
+
+    def __init__(self, plan: Plan, bars: TaskBars, debug: bool) -> None:
+        super().__init__(debug)
+        self._bars, self._count = bars, len(plan.todo)
+        self._problems: list[tuple[Task, str]] = []
+        if plan.finished:
+            say(f"finished before and unchanged: {_videos(len(plan.finished))} (--again analyses them again)")
+
+    def finished_before(self, finished: Finished) -> None:
+        """Results of an earlier run stay."""
+        if finished.kept:
+            say(f"{finished.task.video}: {_why_kept(finished)}")
+        super().finished_before(finished)
+
+    def started(self, task: Task) -> None:
+        """Show its bar."""
+        self._bars.start(task.name, plain(task.video.name), task.size)
+
+    def progressed(self, task: Task, done: int, expected: int | None, events: int) -> None:
+        """Move its bar."""
+        self._bars.update(task.name, done, expected)
+
+    def ended(self, outcome: Outcome) -> None:
+        """A line instead of its bar."""
+        self._bars.end(outcome.task.name)
+        if outcome.stopped:  # said with those that were not started
+            self.complete = False
+            return
+        super().ended(outcome)
+        left = "" if len(self.done) == self._count else f"; {duration(self._bars.left_s())} left"
+        what = f"failed: {outcome.problem}" if outcome.report is None else _result(outcome.report)
+        again = f" ({outcome.task.reason})" if outcome.task.reason else ""
+        say(f"[{len(self.done)}/{self._count}] {outcome.task.video}{again}: {what}{left}")
+
+    def problem(self, task: Task, sentence: str) -> None:
+        """Kept for the end."""
+        self.complete = False
+        self._problems.append((task, sentence))
+
+    def close(self) -> None:
+        """Print all problems."""
+        for task, sentence in self._problems:
+            super().problem(task, sentence)
+
+
+def _nothing_found(videos: Sequence[Path], found: Found) -> str:
+    others = ", ".join(skipped(found))
+    deeper = "; --recursive searches the folders in it" if found.folders else ""
+    return f"there is no video in {', '.join(map(str, videos))}" + (f", only {others}" if others else "") + deeper
+
+
+def default_jobs() -> int:
+    """How many videos are analysed at once: one for each core."""
+    return os.cpu_count() or 1
+
+
+def _why_kept(finished: Finished) -> str:
+    if finished.kept:
+        return f"kept, though {finished.kept}: people have reviewed it"
+    return "finished before and unchanged"
+
+
+def _videos(number: int) -> str:
+    return f"{number} video{'s' * (number != 1)}"
+
+
+def _result(report: Report) -> str:
+    video, count = report.summary["video"], len(report.events)
+    length, speed = video["duration"] or 0.0, report.timing["frames_per_s"] or 0.0
+    return f"{count} event{'s' * (count != 1)} in {video['frames']} frames ({length:.1f} s), {speed:.0f} frames/s"
+
+
+def show(report: Report) -> None:
+    """One line and a table for an analysed video, on stdout."""
+    console, count = table_console(), len(report.events)
+    console.print(
+        f"{plain(report.path)}: {_result(report)}; results in {plain(report.folder)}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for warning in [*report.summary["video"]["warnings"], *report.summary["notes"]]:
+        console.print(f"  note: {plain(warning)}", markup=False, soft_wrap=True)
+    if count:
+        console.print(event_table(report.events[:SHOWN_EVENTS]))
+    if count > SHOWN_EVENTS:
+        console.print(
+            f"  ... and {count - SHOWN_EVENTS} more in {plain(report.folder / 'events.csv')}", markup=False, soft_wrap=True
+        )
