@@ -193,6 +193,7 @@ def measure(camera: Camera, folder: Path) -> dict[str, Any]:
         with LiveProcess([], "--config", str(config), data=folder):
             inlet = _Inlet("apexstream camera events")
             camera.done.wait()
+        got.until(lambda: got.last("apexstream/status") == "offline", "the end of the service")
         inlet.close()
         late = [
             1000 * (at - unix(json.loads(message.payload)["emitted_at"]))

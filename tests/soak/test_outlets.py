@@ -40,7 +40,7 @@ def test_what_is_beyond_the_limits_is_reported() -> None:
 def test_each_picture_is_sent_when_it_arrives(rendered_clip: Path) -> None:
     pictures = list(pieces(rendered_clip))
     assert len(pictures) == 8 * FPS + 1, "and what the encoder kept"
-    with av.open(io.BytesIO(b"".join(pictures))) as container:
+    with av.open(io.BytesIO(b"".join(pictures)), "r") as container:
         times = [frame.time for frame in container.decode(video=0)]
     assert len(times) == 8 * FPS
     assert [round(FPS * (t - times[0])) for t in times if t is not None and times[0] is not None] == list(range(8 * FPS))

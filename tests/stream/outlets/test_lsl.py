@@ -65,6 +65,16 @@ def test_marks_have_the_time_at_which_their_frame_was_captured(sender: LslOutlet
     reaches(sender, lambda now: now.sent == 2, "the count")
 
 
+def test_the_last_events_are_received_though_the_stream_ends(store: Store, lsl: Any) -> None:
+    messages = [final(store, number) for number in range(20)]
+    with started(LslOutlet(LslSettings(events=False), context(store))) as outlet:
+        reaches(outlet, lambda now: now.state == "working", "the streams")
+        recorder = Recorder(lsl, store, "markers")
+        for message in messages:
+            outlet.offer(message)
+    assert [recorder.next("markers")[0][0].partition("/")[0] for _ in range(60)] == ["onset", "apex", "offset"] * 20
+
+
 def test_two_clocks_are_compared_by_the_reading_that_was_interrupted_least() -> None:
     steps = iter([0.0, 0.05, 0.0, 0.02, 0.0])
 
