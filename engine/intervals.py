@@ -5,8 +5,10 @@ Intervals are half-open, in any one unit, seconds or frames.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -46,8 +48,8 @@ def match(predicted: Sequence[Interval], truth: Sequence[Interval], iou: float =
     """
     if not 0 < iou <= 1:
         raise InputError(f"the least overlap lies above 0 and up to 1, not {iou}")
-    ious = overlap(predicted, truth)
-    options = [[int(t) for t in np.argsort(-row, kind="stable") if row[t] >= iou - 1e-9] for row in ious]
+    overlaps = _overlaps(predicted, truth)
+    options = [[t for t in sorted(own, key=lambda t: -own[t]) if own[t] >= iou - 1e-9] for own in overlaps]
     owner: dict[int, int] = {}
 
     def place(p: int, tried: set[int]) -> bool:
@@ -60,7 +62,26 @@ def match(predicted: Sequence[Interval], truth: Sequence[Interval], iou: float =
                 return True
         return False
 
-    strongest_first = np.argsort(-ious.max(axis=1, initial=0), kind="stable")
-    for p in strongest_first:
-        place(int(p), set())
+    for p in sorted(range(len(predicted)), key=lambda p: -max(overlaps[p].values(), default=0.0)):
+        place(p, set())
     return sorted((p, t) for t, p in owner.items())
+
+
+def _overlaps(predicted: Sequence[Interval], truth: Sequence[Interval]) -> list[dict[int, float]]:
+    """For each prediction the truths that it overlaps, by index, and the intersection over union; nothing is computed of the
+    other pairs, so that hours of events take seconds and little memory."""
+    order = sorted(range(len(truth)), key=lambda t: truth[t].start)
+    starts = [truth[t].start for t in order]
+    latest_end = list(accumulate((truth[t].end for t in order), max))
+    found: list[dict[int, float]] = []
+    for one in predicted:
+        own: dict[int, float] = {}
+        k = bisect_left(starts, one.end) - 1
+        while k >= 0 and latest_end[k] > one.start:
+            other = truth[order[k]]
+            shared = min(one.end, other.end) - max(one.start, other.start)
+            if shared > 0:
+                own[order[k]] = shared / ((one.end - one.start) + (other.end - other.start) - shared)
+            k -= 1
+        found.append(dict(sorted(own.items())))
+    return found

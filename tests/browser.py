@@ -97,8 +97,18 @@ def chromium(playwright: Playwright, *options: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def visited(browser: Browser, url: str, *, complaints_expected: bool = False, script: str = "", **look: Any) -> Iterator[Page]:
+def visited(
+    browser: Browser,
+    url: str,
+    *,
+    ready: str = "#link[data-state=live]",
+    complaints_expected: bool = False,
+    script: str = "",
+    **look: Any,
+) -> Iterator[Page]:
     """The page, open and connected, in a context of its own; complaints of page or browser fail the test.
+
+    ready: what the page has once it is connected.
 
     complaints_expected: the browser logs requests that were not answered, so its console is ignored.
     script: runs in the page before its own code.
@@ -111,9 +121,12 @@ def visited(browser: Browser, url: str, *, complaints_expected: bool = False, sc
         strangers: list[str] = []
         page.on("console", lambda logged: complaints.append(logged.text) if logged.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: strangers.append(request.url) if not request.url.startswith(url) else None)
+        page.on(
+            "request",
+            lambda request: strangers.append(request.url) if not request.url.startswith(url.partition("#")[0]) else None,
+        )
         page.goto(url)
-        page.wait_for_selector("#link[data-state=live]")
+        page.wait_for_selector(ready)
         yield page
         assert complaints_expected or not complaints, complaints
         abroad = [stranger for stranger in strangers if not stranger.startswith(("blob:", "data:"))]

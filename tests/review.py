@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import av
 
 from engine.text import json_line
 from engine.types import Event, Mark
 from stream.events.formats import Entry
 from stream.recorded.files import as_json
 from stream.review.codes import Code
+from stream.sources.file import open_video
 from tests.events import an_event
+from tests.videos import stepping
 
 
 def events_at(onsets: Sequence[int], *, rate: float = 30.0, start: float = 0.0, **changes: Any) -> list[Event]:
@@ -40,7 +44,7 @@ def write_results(
         "complete": True,
         "stream": "interview",
         "file": str(video or folder / "interview.mp4"),
-        "video": {"start": origin, **facts},
+        "video": {"origin": origin, "start": origin, **facts},
     }
     (folder / "summary.json").write_text(as_json(summary), encoding="utf-8")
     return folder
@@ -56,3 +60,28 @@ def added_code(number: int, onset: int, *, coder: str = "anna", rate: float = 30
     """A code of an expression of twelve frames that the machine missed."""
     marks = [Mark(onset + more, round((onset + more) / rate, 6)) for more in (0, 6, 12)]
     return replace(Code(f"added-{number}", coder, None, 0, "added", *marks, "positive"), **changes)
+
+
+def write_plain(path: Path, frames: int = 240, *, codec: str = "libx264", pix_fmt: str = "yuv420p", **settings: Any) -> Path:
+    """A video of so many frames at 25 a second whose grey bar tells the frame's number, in any codec."""
+    options = {"x265-params": "log-level=none", "preset": "ultrafast"} if codec.startswith("libx26") else {}
+    with av.open(str(path), "w", format=settings.get("format")) as container:
+        track = container.add_stream(codec, rate=25, options={**options, **settings.get("options", {})})
+        track.pix_fmt, track.width, track.height = pix_fmt, 160, 120
+        for picture in stepping(160, 120, frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    return path
+
+
+def results_of(video: Path, folder: Path, onsets: Sequence[int]) -> Path:
+    """Results for a real video with made-up events at these frames."""
+    with open_video(video) as source:
+        times = [frame.t for frame in source]
+        facts = asdict(source.facts)
+    events = []
+    for number, event in enumerate(events_at(onsets)):
+        marks = {name: Mark(mark.frame, round(times[mark.frame], 6)) for name, mark in Entry(event, {}).marks.items() if mark}
+        events.append(replace(event, **marks, id=f"event-{number}"))
+    return write_results(folder, events, video=video, **facts)

@@ -85,3 +85,63 @@ def write_tone(path: Path, seconds: float = 0.5) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_flashes(
+    path: Path,
+    times: Sequence[float],
+    flashes: Sequence[float],
+    *,
+    sound: str = "aac",
+    rate: int = 48_000,
+    heard_from: float = 0.0,
+    start: float = 0.0,
+) -> Path:
+    """A video of black pictures at these times (seconds) with white ones for .1 s from each flash on, and sound with a click at
+    each. The sound starts at heard_from; start is added to all time stamps. H.264 with a coding of sound that path can hold."""
+    samples = np.zeros(round((times[-1] - heard_from) * rate), np.float32)
+    for flash in flashes:
+        first = round((flash - heard_from) * rate)
+        samples[first : first + rate // 100] = 0.8 * np.sin(np.arange(rate // 100) * 2 * np.pi * 1000 / rate)
+    time_base = Fraction(1, 90_000)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        video.codec_context.time_base = time_base
+        audio = container.add_stream(sound, rate=rate, layout="mono")
+        played = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        played.rate, played.pts, played.time_base = rate, round((start + heard_from) * rate), Fraction(1, rate)
+        resampler = av.AudioResampler(format=audio.codec_context.format.name, layout="mono", rate=rate)
+        packets = [packet for part in resampler.resample(played) for packet in audio.encode(part)] + audio.encode(None)
+        for t in times:
+            lit = any(flash <= t + 1e-6 < flash + 0.1 for flash in flashes)
+            picture = av.VideoFrame.from_ndarray(np.full((120, 160), 255 * lit, np.uint8), format="gray").reformat(
+                format="yuv420p"
+            )
+            picture.pts, picture.time_base = round((start + t) / time_base), time_base
+            packets += video.encode(picture)
+        packets += video.encode(None)
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            container.mux(packet)
+    return path
+
+
+def read_flashes(path: Path, rows: int = 100) -> tuple[list[float], list[float]]:
+    """When the upper rows of a video's pictures become white and when its sound clicks, seconds."""
+    seen, heard = [], []
+    with av.open(str(path)) as container:
+        was_lit = False
+        for picture in container.decode(video=0):
+            is_lit = bool(picture.to_ndarray(format="gray")[:rows].mean() > 120)
+            if is_lit and not was_lit:
+                seen.append(float(picture.time))
+            was_lit = is_lit
+    with av.open(str(path)) as container:
+        resampler, last = av.AudioResampler(format="fltp", layout="mono"), -1.0
+        for part in (part for frame in container.decode(audio=0) for part in resampler.resample(frame)):
+            for number in np.flatnonzero(np.abs(part.to_ndarray()[0]) > 0.2):
+                t = float(part.time + number / part.sample_rate)
+                if t > last + 0.2:
+                    heard.append(t)
+                last = t
+    return seen, heard

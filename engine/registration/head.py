@@ -42,7 +42,8 @@ class Head:
 def yaw_and_pitch(landmarks: F32) -> tuple[float, float]:
     """How the head is turned, radians, by the mesh's landmarks [478, 3] in crop pixels: yaw is positive where the face looks to
     the right of the picture, pitch where it looks down; about 0 straight ahead."""
-    across, along = (landmarks[[_RIGHT_EDGE, _UNDER_NOSE]] - landmarks[[_LEFT_EDGE, _TOP]]).tolist()
+    across = (landmarks[_RIGHT_EDGE] - landmarks[_LEFT_EDGE]).tolist()
+    along = (landmarks[_UNDER_NOSE] - landmarks[_TOP]).tolist()
     return math.atan2(across[2], across[0]), math.atan2(along[2], along[1]) - _FRONTAL_PITCH
 
 

@@ -54,7 +54,7 @@ def timed_labels(coded: Sequence[Coded], wanted: Wanted) -> list[TimedLabel]:
     subject within. Raises InputError where one has no end, or where nothing of what is wanted was coded."""
     chosen = _chosen(coded, wanted)
     apexes: dict[str, list[float]] = {}
-    for one in coded:
+    for one in sorted(coded, key=lambda one: one.t):
         if not one.state and one.behaviour.casefold() == APEX:
             apexes.setdefault(one.subject, []).append(one.t)
     open_: dict[tuple[str, str, str], float] = {}

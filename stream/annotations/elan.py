@@ -26,7 +26,7 @@ def read_elan(path: Path, wanted: Wanted) -> list[TimedLabel]:
     used = [name for name in names if eaf.tiers[name][0] or eaf.tiers[name][1]]
     found = []
     for name in chosen_tiers(names, used, wanted, "tier"):
-        apexes = [start for tier in apex_tiers(name, used) for start, _, _ in _spans(eaf, tier, shift)]
+        apexes = sorted(start for tier in apex_tiers(name, used) for start, _, _ in _spans(eaf, tier, shift))
         for start, end, text in _spans(eaf, name, shift):
             found.append(TimedLabel(start, end, text.strip(), apex_within(start, end, apexes), face_of(name)))
     return found

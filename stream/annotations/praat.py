@@ -23,7 +23,7 @@ def read_praat(path: Path, wanted: Wanted) -> list[TimedLabel]:
     for name in chosen_tiers(
         list(intervals), [name for name, entries in intervals.items() if entries], wanted, "interval tier"
     ):
-        apexes = [t for tier in apex_tiers(name, starts) for t in starts[tier]]
+        apexes = sorted(t for tier in apex_tiers(name, starts) for t in starts[tier])
         for start, end, text in intervals[name]:
             found.append(TimedLabel(start, end, text.strip(), apex_within(start, end, apexes), face_of(name)))
     return found

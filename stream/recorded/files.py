@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from stream.recorded.output import Output
 
 ALWAYS = ("jsonl", "csv", "vtt")
 """The formats in which events are written in any case."""
+EDITED = "edited-"
+"""How the names of files begin that a person changed and a later analysis kept."""
 
 
 class EventFiles(Output):
@@ -39,6 +42,7 @@ class EventFiles(Output):
             format_.check()
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            _keep_edited(folder)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
         self.origin = 0.0
@@ -84,6 +88,18 @@ class EventFiles(Output):
     def close(self) -> None:
         """Close the files written line by line."""
         self._opened.close()
+
+
+def _keep_edited(folder: Path) -> None:
+    """Rename the files of annotation tools that were changed since the analysis, as somebody may have worked on them. Raises
+    OSError."""
+    summary = folder / "summary.json"
+    for name, format_ in FORMATS.items():
+        path = folder / file_name(name)
+        edited = not isinstance(format_, LineFormat) and path.is_file() and summary.is_file()
+        if edited and path.stat().st_mtime_ns > summary.stat().st_mtime_ns:
+            names = (f"{EDITED}{number}{path.name}" for number in chain([""], (f"{k}-" for k in count(2))))
+            path.rename(next(folder / free for free in names if not (folder / free).exists()))
 
 
 def analysed_video(folder: Path) -> Path | None:

@@ -9,12 +9,13 @@ a loss of power (write-ahead log, synchronous FULL). Several processes may use t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, Literal, Self
 
 from engine.errors import InputError, OutputError
 from stream.events.database import transaction
+from stream.events.formats import Entry
 from stream.review.codes import Code
 
 FILE = "review.sqlite"
@@ -178,6 +180,20 @@ class ReviewDatabase:
         with _errors(self.path):
             found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return found and found[0]
+
+    def require_same_events(self, entries: Iterable[Entry]) -> None:
+        """Note which events of the machine are reviewed. Raises InputError where they are others than before: a second analysis
+        gives the same ids to other events, and the codes would be taken to be about those."""
+        marks = [(entry.event.id, [mark and mark.frame for mark in entry.marks.values()]) for entry in entries]
+        digest = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
+        known = self.fact("events")
+        if known not in (None, digest) and self.codes():
+            raise InputError(
+                f"{self.path.parent} was analysed again, with other events, since it was reviewed; move {FILE} away to review "
+                "these, or restore the events.jsonl that was reviewed"
+            )
+        if known != digest:
+            self.note_fact("events", digest)
 
     def note_fact(self, name: str, value: str | float | bytes) -> None:
         """Note something about the video."""

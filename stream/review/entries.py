@@ -41,6 +41,7 @@ def _coded(folder: Path, coder: str) -> tuple[Results, list[Code]]:
         if coder not in known:
             there = f"there are {', '.join(known)}" if known else "nobody has"
             raise InputError(f"{coder} has not reviewed {folder}; {there}")
+        database.require_same_events(results.entries)
         return results, database.codes(coder)
 
 

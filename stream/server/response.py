@@ -41,7 +41,12 @@ class StaticFile:
 
 def dashboard_files() -> dict[str, StaticFile]:
     """The dashboard's files by URL path, "/" among them; those of other types than FILE_TYPES are left out."""
-    items = (resources.files("stream") / "dashboard").iterdir()
+    return page_files("dashboard")
+
+
+def page_files(*folder: str) -> dict[str, StaticFile]:
+    """As `dashboard_files`, of the page in a folder of the package `stream`."""
+    items = resources.files("stream").joinpath(*folder).iterdir()
     files = {f"/{item.name}": _static(item.name, item.read_bytes()) for item in items if item.name.endswith(FILE_TYPES)}
     return {**files, "/": files["/index.html"]}
 

@@ -7,6 +7,7 @@ and counted; whatever can be read is delivered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,12 @@ class VideoSource:
             self._declared_end = (track.start_time or 0) * float(track.time_base or 0) + self._declared_s
         self._sound = bool(self._container.streams.audio)
         self._track_warnings = list(_track_warnings(track, format_names))
-        clock = SourceClock(1 / self._fps if self._fps else None, sort=format_names == "avi", recorded=True)
-        self._decoding = Decoding(self._container, track, clock)
+        self._track, self._sorted = track, format_names == "avi"
+        self._decoding = self._new_decoding()
+
+    def _new_decoding(self) -> Decoding:
+        clock = SourceClock(1 / self._fps if self._fps else None, sort=self._sorted, recorded=True)
+        return Decoding(self._container, self._track, clock)
 
     def __enter__(self) -> VideoSource:
         return self
@@ -114,6 +119,20 @@ class VideoSource:
         if not self._decoding.frames:
             raise SourceError(f"{self.path}: no picture in this file can be decoded; it is damaged or cut off")
 
+    def seek(self, t: float) -> None:
+        """Go on at a key picture at or before t, seconds of the file's own stamps; not far from it where the file has no index.
+
+        Frames are then those from there on, numbered from 0 and with the file's stamps, and so are `facts` and `problem`; start
+        another iteration. Raises SourceError where the file allows no seeking, or would get other stamps then.
+        """
+        if self._sorted and self._track.codec_context.has_b_frames:
+            raise SourceError(f"{self.path} allows no seeking: its stamps are in the order of storage")
+        try:
+            self._container.seek(math.floor(t / float(self._track.time_base or 1)), stream=self._track)
+        except (av.error.FFmpegError, OverflowError) as error:
+            raise SourceError(f"{self.path} allows no seeking ({error})") from error
+        self._decoding = self._new_decoding()
+
     @property
     def packets(self) -> int:
         """How many packets were read so far."""
@@ -123,6 +142,11 @@ class VideoSource:
     def finished(self) -> bool:
         """Whether the file was read to its end."""
         return self._decoding.finished
+
+    @property
+    def disordered(self) -> bool:
+        """Whether stamps were found to be in the order of storage, and sorted."""
+        return self._decoding.clock.disordered
 
     @property
     def expected_frames(self) -> int | None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import csv
 import json
+from xml.etree.ElementTree import Element, fromstring, tostring
 
 import pytest
 
-from engine.text import cell_text, csv_line, cue, json_line, plain, plain_lines
+from engine.text import cell_text, csv_line, cue, json_line, plain, plain_lines, xml_text
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,11 @@ def test_json_is_the_same_text() -> None:
 
 def test_a_cue_has_no_markup_and_no_second_line() -> None:
     assert cue("<v Eve>a --> b\n\n00:00") == "&lt;v Eve&gt;a --&gt; b\\n\\n00:00"
+
+
+def test_xml_has_no_character_that_it_cannot_hold() -> None:
+    text = xml_text("<b>&\x00\ufffe\uffff\ud800 é")
+    assert text == "<b>&\\x00\\ufffe\\uffff\\ud800 é"
+    element = Element("note")
+    element.text = text
+    assert fromstring(tostring(element)).text == text

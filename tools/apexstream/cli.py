@@ -23,6 +23,7 @@ COMMANDS = {
     "events": "List and export what the live service stored.",
     "watch": "Print a live service's events as they come.",
     "analyze": "Find and recognize expressions in recorded videos.",
+    "review": "Review the events of a recorded video by keyboard.",
     "export-events": "Write the events of recorded videos for other programs.",
     "score": "Compare events with the codes of a person.",
     "prepare": "Make flow maps from a database's pictures.",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from apexstream.pictures import FaceTrail, Strip, colour_of, write_strips
+from apexstream.pictures import FaceTrail, Strip, write_strips
 from engine.errors import OutputError
 from engine.text import plain
 from engine.types import U8, Event
+from stream.recorded.colours import colour_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,15 +22,12 @@ from engine.errors import InputError, OutputError, SourceError
 from engine.faces.boxes import Box, face_box
 from engine.mesh.view import cut_window
 from engine.types import U8, Event, Face, Frame, Mark, Observation
+from stream.recorded.colours import colour_of
 from stream.recorded.output import Output
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-COLOURS = {"negative": "#D55E00", "positive": "#009E73", "surprise": "#0072B2", "uncertain": "#999999"}
-"""Colour of each class, for the colour-blind too (Okabe and Ito, 2008)."""
-
-_OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 CHANGE_GAIN = 4.0
 """How much the change from onset to apex is enlarged: it is too small to be seen as it is."""
 
@@ -40,11 +37,6 @@ _STILL = 0.15  # a head that moves less than this share of its width is shown fr
 _BREAK_S = 0.5
 _GAP_PX, _HEAD_PX, _FOOT_PX = 4, 34, 26
 _INK, _PAPER = (34, 34, 34), (255, 255, 255)
-
-
-def colour_of(label: str) -> str:
-    """The colour of a class as #RRGGBB; the same name always has the same colour."""
-    return COLOURS.get(label) or _OTHER_COLOURS[sum(label.encode()) % len(_OTHER_COLOURS)]
 
 
 def check_drawing(video: Path | None = None) -> None:

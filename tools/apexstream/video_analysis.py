@@ -12,9 +12,12 @@ from apexstream.overview import write_report_pictures
 from apexstream.pictures import FaceTrail, check_drawing
 from engine.weights import JUDGE, default_weights, load_card, sha256_of, weights_for
 from stream.recorded.analyze import Progress, Report, analyze
+from stream.recorded.annotated.output import AnnotatedVideo
+from stream.recorded.face_places import FacePlaces
 from stream.recorded.folders.records import Wanted
 from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
+from stream.recorded.report.output import ReportPage
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import package_versions
 
@@ -28,9 +31,13 @@ class AnalysisOptions:
 
     settings: AnalysisSettings = field(default_factory=AnalysisSettings)
     pictures: bool = False
-    """Store overview.png and a picture of each event."""
+    """Store overview.png and a picture of each event, and put pictures into the report."""
+    report: bool = True
+    """Write report.html."""
     frames: bool = False
     """Write frames.csv, measurements of each face in each frame."""
+    annotate: bool = False
+    """Write annotated.mp4, the video with what was found drawn over it."""
     formats: tuple[str, ...] = ()
     """Formats of `stream.events.formats` in which events are written besides the usual ones."""
 
@@ -78,13 +85,19 @@ def analyze_video(
 ) -> Report:
     """Analyse a video as the options say; everything is written into folder.
 
-    Parameters and errors are those of `stream.recorded.analyze.analyze`; OutputError and InputError also where pictures are
-    wanted and cannot be made.
+    Parameters and errors are those of `stream.recorded.analyze.analyze`; OutputError and InputError also where pictures or an
+    annotated video are wanted and cannot be made.
     """
     trail = _trail(video) if options.pictures else None
-    outputs: list[Output] = [] if trail is None else [trail]
+    outputs: list[Output] = [FacePlaces(folder)] if trail is None else [FacePlaces(folder), trail]
+    if options.report:
+        outputs.append(ReportPage(folder, video, pictures=options.pictures))
     if options.frames:
         outputs.append(FrameTable(folder))
+    if options.annotate:
+        passes = _TwoPasses(progress)
+        progress = passes.analyzed
+        outputs.append(AnnotatedVideo(video, folder, stop=stop, progress=passes.drawn))
     report = analyze(
         video,
         folder,
@@ -98,6 +111,24 @@ def analyze_video(
     if trail is not None:
         write_report_pictures(report, trail)
     return report
+
+
+class _TwoPasses:
+    """The progress of an analysis and of the second pass over the video, for its annotation, as that of one work."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._events = progress, 0
+
+    def analyzed(self, done: int, expected: int | None, events: int) -> None:
+        """Frames that were analysed."""
+        self._events = events
+        if self._progress is not None:
+            self._progress(done, None if expected is None else 2 * expected, events)
+
+    def drawn(self, done: int, count: int) -> None:
+        """Pictures that were drawn, of all."""
+        if self._progress is not None:
+            self._progress(count + done, 2 * count, self._events)
 
 
 def _trail(video: Path) -> FaceTrail:

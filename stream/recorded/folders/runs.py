@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ApexError, OutputError
 from stream.files import folder_lock, write_errors
+from stream.recorded.files import EDITED
 from stream.recorded.folders.records import (
     RECORD,
     REVIEW,
@@ -196,7 +197,7 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     """What changes with a file's content, of each result in a folder."""
     found = {}
     for path in folder.iterdir():
-        if path.is_file() and path.name != RECORD and not path.name.startswith((".", REVIEW)):
+        if path.is_file() and path.name != RECORD and not path.name.startswith((".", REVIEW, EDITED)):
             facts = path.stat()
             found[path.name] = facts.st_ino, facts.st_mtime_ns, facts.st_size
     return found

@@ -48,7 +48,7 @@ def test_apexes_belong_to_the_tier_of_that_name_else_to_all() -> None:
 
 
 def test_the_apex_lies_within() -> None:
-    assert apex_within(1.0, 2.0, [2.5, 1.7, 1.2, 0.5]) == 1.2
+    assert apex_within(1.0, 2.0, [0.5, 1.2, 1.7, 2.5]) == 1.2
     assert apex_within(1.0, 2.0, [2.0005]) == 2.0005
     assert apex_within(1.0, 2.0, [2.5]) is None
 

@@ -161,3 +161,20 @@ def test_a_full_disk_keeps_whole_lines_and_is_reported(tmp_path: Path) -> None:
 def test_json_is_valid_and_ends_its_line() -> None:
     assert json.loads(as_json({"a": "ü", "b": [1, 2]})) == {"a": "ü", "b": [1, 2]}
     assert as_json({}).endswith("\n")
+
+
+def test_what_a_person_changed_is_kept_by_a_later_analysis(tmp_path: Path) -> None:
+    formats = ("jsonl", "eaf", "boris")
+    for _ in range(2):
+        files = EventFiles(tmp_path, formats=formats)
+        files.event(EVENT)
+        files.finish({})
+        assert not list(tmp_path.glob("edited-*")), "nobody changed what the first analysis wrote"
+    for work in ("hours", "more hours"):
+        (tmp_path / "events.eaf").write_text(work)
+        later = (tmp_path / "summary.json").stat().st_mtime_ns + 1_000_000_000
+        os.utime(tmp_path / "events.eaf", ns=(later, later))
+        EventFiles(tmp_path, formats=formats).finish({})
+    kept = {path.name: path.read_text() for path in tmp_path.glob("edited-*")}
+    assert kept == {"edited-events.eaf": "hours", "edited-2-events.eaf": "more hours"}
+    assert (tmp_path / "events.eaf").read_text().startswith("<?xml")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError, OutputError
+from stream.events.formats import Entry
 from stream.review.database import FILE, ReviewDatabase
 from tests.review import added_code, code_of, events_at
 
@@ -91,6 +92,17 @@ def test_a_blind_coder_stays_blind(tmp_path: Path) -> None:
             database.enter("anna", "none")
         database.enter("ben", "none")
         assert database.coders() == {"anna": "machine", "ben": "none"}
+
+
+def test_codes_are_never_taken_to_be_about_other_events(tmp_path: Path) -> None:
+    entries = [Entry(event, {}) for event in EVENTS]
+    with ReviewDatabase.open(tmp_path) as database:
+        database.require_same_events(entries[:2])
+        database.require_same_events(entries)  # nothing was coded before
+        database.put("a", code_of(EVENTS[0]))
+        database.require_same_events(entries)
+        with pytest.raises(InputError, match="was analysed again, with other events"):
+            database.require_same_events([Entry(event, {}) for event in events_at([11, 40, 70])])
 
 
 def test_token_and_identity_are_kept_and_private(tmp_path: Path) -> None:

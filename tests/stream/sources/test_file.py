@@ -12,6 +12,7 @@ from engine.errors import SourceError
 from engine.types import Frame
 from stream.sources.file import VideoSource, decoder_threads, open_video
 from tests.oddities import remuxed
+from tests.review import write_plain
 from tests.videos import quadrants, stepping, write_tone, write_video
 
 
@@ -219,3 +220,19 @@ def test_leading_pictures_hidden_by_an_edit_list_are_no_problem(data_dir: Path) 
 @pytest.mark.parametrize(("size", "threads"), [((640, 360), 1), ((1280, 720), 1), ((1920, 1080), 0)])
 def test_large_pictures_are_decoded_on_all_cores(size: tuple[int, int], threads: int) -> None:
     assert decoder_threads(size[0] * size[1]) == threads
+
+
+def test_reading_goes_on_at_a_key_picture_before_a_time(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", stepping(64, 48, 60), rate=25, options={"g": "10", "sc_threshold": "0"})
+    with open_video(path) as source:
+        source.seek(1.0)
+        frames = list(source)
+        assert (frames[0].index, frames[0].t, len(frames)) == (0, pytest.approx(0.8), 40)
+        source.seek(-5.0)
+        assert next(iter(source)).t == 0.0
+
+
+def test_where_stamps_are_in_the_order_of_storage_there_is_no_seeking(tmp_path: Path) -> None:
+    path = write_plain(tmp_path / "clip.avi", 40, codec="mpeg4", options={"bf": "2"})
+    with open_video(path) as source, pytest.raises(SourceError, match="order of storage"):
+        source.seek(1.0)

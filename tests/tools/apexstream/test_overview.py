@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from apexstream.overview import MAX_LANES, WIDTH, Bar, Lane, bar_of, draw_overview, face_lanes, facts_line, spread
-from apexstream.pictures import colour_of
 from engine.errors import OutputError
+from stream.recorded.colours import colour_of
 from tests.stream.recorded.test_files import EVENT
 from tests.tools.apexstream.test_pictures import face, trail_of
 

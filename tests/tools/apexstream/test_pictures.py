@@ -12,13 +12,11 @@ from PIL import Image
 from apexstream import pictures
 from apexstream.pictures import (
     CHANGE_GAIN,
-    COLOURS,
     PANEL_PX,
     FaceTrail,
     Strip,
     change_between,
     check_drawing,
-    colour_of,
     draw_strip,
     write_strips,
 )
@@ -142,12 +140,6 @@ def test_an_events_caption_holds_what_is_known() -> None:
     assert strip.title == "3 · surprise 0.92 · micro · face 0 · 0.43 s long"
     assert [mark.frame for _, mark in strip.moments] == [120, 126, 133]
     assert Strip.of(replace(EVENT, truncated=True), 3).title.endswith("cut short")
-
-
-def test_every_class_has_a_colour_of_its_own() -> None:
-    assert len(set(COLOURS.values())) == len(COLOURS)
-    assert colour_of("disgust") == colour_of("disgust")
-    assert colour_of("disgust") not in COLOURS.values()
 
 
 def test_what_can_be_read_only_once_is_refused_first(tmp_path: Path) -> None:

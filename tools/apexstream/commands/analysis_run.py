@@ -148,9 +148,13 @@ class _VideoWatcher(_Watcher):
         self._bar.close()
         if outcome.report is not None:
             show(outcome.report)
+            if self._options.report:
+                say(f"  report: {outcome.task.folder / 'report.html'}")
             if self._options.pictures:
                 count = len(outcome.report.events)
                 say(f"  pictures: {outcome.task.folder / 'overview.png'} and {count} of events beside it")
+            if self._options.annotate and outcome.report.problem is None:
+                say(f"  annotated video: {outcome.task.folder / 'annotated.mp4'}")
         super().ended(outcome)
 
 

@@ -47,16 +47,24 @@ def analyze(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Store faces too: a picture of each event, and overview.png. Off for privacy.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, a page with what was found and what could be seen.")
+    ] = True,
     frames: Annotated[
         bool, typer.Option("--frames", help="Write frames.csv too: head, regions, lids, speech of each face in each frame.")
+    ] = False,
+    annotate: Annotated[
+        bool,
+        typer.Option("--annotate", help="Write annotated.mp4 too: the video with regions, motion, labels and time on it."),
     ] = False,
     formats: Formats = None,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
-    Writes DIR/<name>/events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json for each video. No picture of a face
-    is stored unless --pictures asks for it. One video failing does not stop the rest; the exit code is 1 if any did. Ctrl-C
-    keeps what was found until then. A name that begins with - is written ./-name.
+    Writes DIR/<name>/report.html, a page to look at, and events.jsonl, events.csv, events.vtt, activity.jsonl and summary.json
+    for each video. No picture of a face is stored unless --pictures or --annotate asks for it. One video failing does not stop
+    the rest; the exit code is 1 if any did. Ctrl-C keeps what was found until then. A name that begins with - is written
+    ./-name.
 
     The folders in DIR mirror those of the videos. What is finished is skipped, unless the video, the settings or the program
     have changed: after an interruption the same command goes on where it was.
@@ -77,7 +85,9 @@ def analyze(
         from apexstream.commands.analysis_run import AnalysisRun
         from apexstream.video_analysis import AnalysisOptions
 
-        options = AnalysisOptions(settings, pictures=pictures, frames=frames, formats=tuple(formats or ()))
+        options = AnalysisOptions(
+            settings, pictures=pictures, frames=frames, annotate=annotate, report=report, formats=tuple(formats or ())
+        )
         complete = AnalysisRun(options, out, stop, debug=debug).analyze(
             videos, recursive=recursive, again=again, jobs=None if jobs == "auto" else int(jobs)
         )

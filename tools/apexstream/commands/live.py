@@ -38,7 +38,8 @@ SWITCH_S = 0.0005
 Python's default of 5 ms, eight sources drop twice as many frames."""
 
 
-def _check_address(listen: str | None) -> str | None:
+def check_address(listen: str | None) -> str | None:
+    """The value of --listen, once `split_address` has checked it."""
     if listen is not None:
         split_address(listen)
     return listen
@@ -55,7 +56,7 @@ SourcesArgument = Annotated[
 ]
 ListenOption = Annotated[
     str | None,
-    typer.Option("--listen", metavar="HOST:PORT", callback=_check_address, help="Where to serve.", show_default=DEFAULT_LISTEN),
+    typer.Option("--listen", metavar="HOST:PORT", callback=check_address, help="Where to serve.", show_default=DEFAULT_LISTEN),
 ]
 ProcessesOption = Annotated[
     str | None,

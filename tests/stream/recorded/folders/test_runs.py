@@ -83,6 +83,16 @@ def test_a_task_that_was_done_is_not_planned_again(tmp_path: Path) -> None:
     assert record is not None and (record.files, record.timing) == (("events.jsonl", "summary.json"), {"wall_s": 1.0})
 
 
+def test_what_was_kept_for_a_person_is_no_result(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    kept = task.folder / "edited-events.eaf"
+    run(task, tmp_path, Analysis(lambda video, folder: a_file(folder / kept.name, "hours") and None))
+    record = read_record(task.folder)
+    assert record is not None and record.files == ("events.jsonl", "summary.json")
+    run(task, tmp_path, Analysis())
+    assert kept.read_text() == "hours"
+
+
 def test_a_damaged_video_is_done_with_its_problem(tmp_path: Path) -> None:
     task = a_task(tmp_path)
     assert run(task, tmp_path, Analysis(lambda video, folder: "cut off")).problem == "cut off"

@@ -65,7 +65,7 @@ def test_only_what_changed_is_analysed_again(videos: Path, tmp_path: Path, capsy
     assert "finished before and unchanged: 2 videos (--again analyses them again)\n" in shown
     assert f"[1/2] {videos / 's1' / 'a.avi'} (the video has changed): 0 events in 9 frames" in shown
     after = contents(tmp_path / "out")
-    assert {name for name in after if after[name] != before[name]} == {"a.avi/summary.json"}
+    assert {name for name in after if after[name] != before[name]} == {"a.avi/report.html", "a.avi/summary.json"}
     assert exits(*arguments, "--sensitivity", "high") == 1
     assert "(changed: spotter.sensitivity was normal and is high)" in capsys.readouterr().out
 

@@ -21,7 +21,7 @@ from tests.tools.apexstream.test_overview import boxes
 from tests.videos import stepping, write_video
 
 ROOT = Path(__file__).resolve().parents[4]
-FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "run.json", "summary.json"]
+FILES = ["activity.jsonl", "events.csv", "events.jsonl", "events.vtt", "faces.csv", "report.html", "run.json", "summary.json"]
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ def small(path: Path, count: int = 5) -> Path:
     return write_video(path, stepping(64, 48, count))
 
 
-def test_a_video_becomes_five_files_and_a_table(rendered_clip: Path, tmp_path: Path) -> None:
+def test_a_video_becomes_files_and_a_table(rendered_clip: Path, tmp_path: Path) -> None:
     ended = run(rendered_clip, "--out", tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == "", "a library's own messages reached the user"
@@ -55,6 +55,15 @@ def test_a_video_becomes_five_files_and_a_table(rendered_clip: Path, tmp_path: P
         event = json.loads(line)
         assert f"{event['apex']['t']:.3f}" in ended.stdout
         assert event["label"] in ended.stdout
+
+
+def test_the_report_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = small(tmp_path / "clip.mp4")
+    assert exits(video, "--out", tmp_path / "out") == 0
+    assert str(tmp_path / "out" / "clip" / "report.html") in capsys.readouterr().out
+    assert exits(video, "--out", tmp_path / "without", "--no-report") == 0
+    assert "report.html" not in capsys.readouterr().out
+    assert not (tmp_path / "without" / "clip" / "report.html").exists()
 
 
 def test_a_defect_in_one_video_is_reported_and_does_not_stop_the_next(

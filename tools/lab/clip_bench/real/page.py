@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from apexstream.pictures import colour_of
 from engine.errors import OutputError
 from lab.clip_bench.real.folder import KINDS
 from lab.clip_bench.real.score import RealEvent, RealResult
 from lab.clip_bench.tables import share
+from stream.recorded.colours import colour_of
 
 
 def write_page(out: Path, results: Sequence[RealResult], summary: dict[str, Any]) -> Path:

@@ -1,0 +1,1 @@
+"""The annotated video: regions, motion, labels and time drawn over the pictures, the sound kept."""

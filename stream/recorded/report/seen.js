@@ -1,0 +1,84 @@
+// The head of the report: counts of what was found, and what of the video could be seen.
+
+import { LABELS, capitalize, element, percent, shapeIcon } from "../../dashboard/display.js";
+import { clock, counted, events, lasting, report } from "./data.js";
+
+const { aside_deg: ASIDE, eyes_px: EYES, fps: FPS } = report.limits;
+
+/** Conditions under which expressions are missed: name in the data, heading, explanation. */
+const CONDITIONS = [
+  ["speaking", "Speaking", "Lips move all the time, so more than half of the expressions are missed."],
+  ["covered", "Covered", "A hand or something else lies over a large part of the face."],
+  ["aside", "Turned away", `The head is turned aside by more than ${ASIDE}°.`],
+  ["small", "Too small", `The eyes are less than ${EYES} pixels apart.`],
+  ["lost", "Not followed", "The face was found, but not its texture: blurred, or partly out of the picture."],
+  ["slow", "Too few pictures", `Below ${FPS} pictures a second micro-expressions cannot be seen.`],
+];
+
+export function showHead() {
+  const { video, seen } = report;
+  const length = report.to - report.from;
+  const facts = [`${video.width} × ${video.height}`, video.measured_fps && `${video.measured_fps.toFixed(1)} pictures/s`, clock(length, 0)];
+  document.getElementById("video-facts").textContent = facts.filter(Boolean).join(" · ");
+  const problem = document.getElementById("problem");
+  problem.hidden = report.complete;
+  problem.textContent = report.problem ? `Not all of the video was analysed. ${report.problem}` : "Not all of the video was analysed.";
+  const notes = document.getElementById("notes");
+  notes.hidden = !report.notes.length;
+  notes.replaceChildren(...report.notes.map((note) => element("li", "", note)));
+  document.getElementById("totals").replaceChildren(...totals(seen, length));
+  document.getElementById("seen").replaceChildren(...conditions(seen, length));
+  document.getElementById("facts").textContent = `Made by ${["apexstream", report.version].filter(Boolean).join(" ")} with the network ${report.model}.`;
+}
+
+function totals(seen, length) {
+  const counts = new Map(LABELS.map((label) => [label, 0]));
+  for (const { label } of events) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const micro = events.filter(({ kind }) => kind === "micro").length;
+  const all = total(counted(events.length, "expression"), `${micro.toLocaleString("en")} micro, ${(events.length - micro).toLocaleString("en")} macro`);
+  const classes = [...counts].map(([label, count]) => total([shapeIcon(label), ` ${count.toLocaleString("en")}`], capitalize(label)));
+  const watched = total(lasting(seen.watched), `seen well, of ${lasting(length)}${length > 0 ? ` (${percent(seen.watched / length)})` : ""}`);
+  return [all, ...classes, watched];
+}
+
+function total(figure, meaning) {
+  return element("li", "", [element("strong", "", figure), element("span", "", meaning)]);
+}
+
+/** A bar of the whole video, and a table of the conditions: of any face, and of each where there are several. */
+function conditions(seen, length) {
+  if (!report.faces.length) {
+    return [element("p", "empty", "No face was seen in this video: it shows none, or faces too small, too dark or turned away.")];
+  }
+  const bars = element("table", "seen-table");
+  const several = report.faces.length > 1 || report.others > 0;
+  const columns = several ? [{ name: "All", seen }, ...report.faces.map(({ id, seen }) => ({ name: `Face ${id}`, seen }))] : [{ name: "", seen }];
+  const rows = [
+    ["present", "Face in view", several ? "At least one face was found." : "The face was found."],
+    ["watched", "Seen well", "In view, and nothing of the below but speech."],
+    ...CONDITIONS,
+  ];
+  bars.append(element("caption", "visually-hidden", "How long faces could be seen, and what stood in the way"));
+  if (several) {
+    const heads = columns.map(({ name }) => element("th", "number", name, { scope: "col" }));
+    bars.append(element("thead", "", element("tr", "", [element("td"), ...heads, element("td")])));
+  }
+  bars.append(element("tbody", "", rows.map(([key, name, meaning]) => {
+    const cells = columns.map(({ seen: of }) => element("td", of[key] ? "number" : "number none", of[key] ? lasting(of[key]) : "–"));
+    const track = share(seen[key], length, key);
+    const first = element("th", "", [name], { scope: "row" });
+    return element("tr", "", [first, ...cells, element("td", "meaning", [track, element("span", "", meaning)])]);
+  })));
+  const frame = element("div", "seen-frame", bars, { tabIndex: 0 });
+  frame.setAttribute("role", "region");
+  frame.setAttribute("aria-label", "What could be seen");
+  const rest = report.others ? [element("p", "hint", `${counted(report.others, "other face")} in view for less than a second each.`)] : [];
+  return [frame, ...rest];
+}
+
+/** A bar with a share of the video. */
+function share(seconds, length, key) {
+  const fill = element("span", `bar-fill fill-${key}`);
+  fill.style.width = `${length > 0 ? Math.min(100, (100 * seconds) / length) : 0}%`;
+  return element("span", "bar-track", fill, { title: length > 0 ? `${percent(seconds / length)} of the video` : "" });
+}

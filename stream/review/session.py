@@ -1,0 +1,172 @@
+"""One coder's review of one video: what the page is told, and what it may do. No sockets, no pictures.
+
+    page -> server   {"type": "put", "id", "code": {"id", "event", "face", "decision", "onset", "apex", "offset", "label",
+                      "action_units", "note"}}: marks are numbers of frames
+                     {"type": "remove", "id", "code": id}     of an added code
+                     {"type": "undo", "id"}
+    server -> page   {"type": "hello", ...}                   `ReviewSession.hello`
+                     {"type": "stored", "id", "code": id, "state": code or null}
+                     {"type": "refused", "id", "sentence"}
+
+id is an action's, of the page's making: one that is sent again is answered again and stored once.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from engine.errors import InputError
+from engine.types import F64, Mark
+from stream.recorded.results import Results
+from stream.review.codes import ACTION_UNITS, LABELS, MAX_NOTE, Code, Decision, action_units
+from stream.review.database import Applied, Blind, ReviewDatabase
+
+Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+FrameNumber = Annotated[int, Field(ge=0, lt=2**40)]
+HIDDEN = ("label", "probabilities", "confidence", "intensity", "why", "expression_probability")
+"""What a coder who is blind to the machine's classes does not see of an event."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _CodeFields(_Message):
+    id: Identifier
+    event: Identifier | None
+    face: Annotated[int, Field(ge=0, lt=100_000)]
+    decision: Decision
+    onset: FrameNumber
+    apex: FrameNumber
+    offset: FrameNumber
+    label: Annotated[str, Field(max_length=64)]
+    action_units: Annotated[str, Field(max_length=400)]
+    note: Annotated[str, Field(max_length=MAX_NOTE)]
+
+
+class _Put(_Message):
+    type: Literal["put"]
+    id: Identifier
+    code: _CodeFields
+
+
+class _Remove(_Message):
+    type: Literal["remove"]
+    id: Identifier
+    code: Identifier
+
+
+class _Undo(_Message):
+    type: Literal["undo"]
+    id: Identifier
+
+
+_MESSAGES: TypeAdapter[_Put | _Remove | _Undo] = TypeAdapter(Annotated[_Put | _Remove | _Undo, Field(discriminator="type")])
+
+
+class ReviewSession:
+    """A coder's work on the results; times are those of the video's frames once they are known, None until then.
+
+    Raises InputError where the coder was blind to more of the machine before.
+    """
+
+    def __init__(self, results: Results, database: ReviewDatabase, coder: str, blind: Blind = "none") -> None:
+        self.results, self.database, self.coder, self.blind = results, database, coder, blind
+        self.times: F64 | None = None
+        self._events = {entry.event.id: entry.event for entry in results.entries}
+        database.require_same_events(results.entries)
+        database.enter(coder, blind)
+        if blind == "machine":
+            self._events = {}
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes to choose from: the usual ones and those of the events."""
+        seen = (label for event in self._events.values() for label in (event.label, *event.probabilities))
+        return list(dict.fromkeys((*LABELS, *(seen if self.blind == "none" else ()))))
+
+    def hello(self) -> dict[str, Any]:
+        """All that the page shows besides pictures: the machine's events as far as the coder may see them, and the coder's
+        codes."""
+        events = [event.as_dict() for event in self._events.values()]
+        if self.blind == "labels":
+            events = [{key: value for key, value in event.items() if key not in HIDDEN} for event in events]
+        return {
+            "type": "hello",
+            "identity": self.database.identity,
+            "name": self.results.stream,
+            "coder": self.coder,
+            "blind": self.blind,
+            "labels": self.labels,
+            "action_units": [[number, name] for number, name in ACTION_UNITS.items()],
+            "origin": self.results.origin,
+            "events": sorted(events, key=lambda event: (event["onset"]["t"], event["face"])),
+            "codes": [code.as_dict() for code in self.database.codes(self.coder)],
+        }
+
+    def act(self, data: str | bytes) -> dict[str, Any]:
+        """Carry out what the page asks for, durably, and return the answer. Raises OutputError where it cannot be stored."""
+        try:
+            message = _MESSAGES.validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"][1:])
+            return _refused(_id_of(data), f"the page sent what cannot be stored: {where} {first['msg'].lower()}")
+        try:
+            applied = self._apply(message)
+        except InputError as error:
+            return _refused(message.id, str(error))
+        state = applied.state and applied.state.as_dict()
+        return {"type": "stored", "id": message.id, "code": applied.code, "state": state}
+
+    def _apply(self, message: _Put | _Remove | _Undo) -> Applied:
+        if isinstance(message, _Undo):
+            return self.database.undo(message.id, self.coder)
+        if isinstance(message, _Remove):
+            return self.database.remove(message.id, self.coder, message.code)
+        return self.database.put(message.id, self._code(message.code))
+
+    def _code(self, fields: _CodeFields) -> Code:
+        event = self._events.get(fields.event) if fields.event is not None else None
+        if fields.event is not None and (event is None or fields.id != fields.event):
+            raise InputError("there is no such event in these results")
+        if (event is None) != (fields.decision == "added"):
+            raise InputError("what the machine did not find is added, all else accepted or rejected")
+        if not fields.onset <= fields.apex <= fields.offset or fields.onset == fields.offset:
+            raise InputError("onset, apex and offset follow one another")
+        known = {mark.frame: mark for mark in (event.onset, event.apex, event.offset) if mark} if event is not None else {}
+        onset, apex, offset = (self._mark(number, known) for number in (fields.onset, fields.apex, fields.offset))
+        label, decision = fields.label, fields.decision
+        if decision in ("accepted", "relabelled", "added"):
+            if label not in self.labels:
+                raise InputError("choose a class first")
+            if event is not None:
+                decision = "accepted" if label == event.label else "relabelled"
+        units = action_units(fields.action_units)
+        return Code(fields.id, self.coder, fields.event, fields.face, decision, onset, apex, offset, label, units, fields.note)
+
+    def _mark(self, number: int, known: dict[int, Mark]) -> Mark:
+        """The mark of a frame, with the time of the video's own clock."""
+        if number in known:
+            return known[number]
+        if self.times is None:
+            raise InputError("the video is still being read; try again in a moment")
+        if number >= len(self.times):
+            raise InputError(f"the video has no frame {number}")
+        return Mark(number, round(float(self.times[number]), 6))
+
+
+def _refused(action: str, sentence: str) -> dict[str, Any]:
+    return {"type": "refused", "id": action, "sentence": sentence}
+
+
+def _id_of(data: str | bytes) -> str:
+    """The id of an action that cannot be read otherwise; empty where it has none."""
+    try:
+        found = json.loads(data)["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return found[:200] if isinstance(found, str) else ""

@@ -1,0 +1,95 @@
+"""`apexstream review`: the page on which a coder reviews the events of a recorded video."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apexstream.commands import say
+from apexstream.commands.live import check_address, log_to_stderr, split_address
+from apexstream.commands.options import one_of
+from apexstream.native_output import native_output_hidden
+
+if TYPE_CHECKING:
+    from stream.review.database import Blind
+    from stream.review.server import ReviewServer
+
+DEFAULT_LISTEN = "127.0.0.1:8766"
+BLIND = ("none", "labels", "machine")
+
+
+def _check_coder(coder: str | None) -> str | None:
+    if coder is not None and not (coder.strip() and coder.isprintable() and len(coder) <= 64):
+        raise typer.BadParameter("a coder's name has 1 to 64 letters, digits and signs")
+    return None if coder is None else coder.strip()
+
+
+def review(
+    ctx: typer.Context,
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="The folder of one video's results.", show_default=False)],
+    *,
+    coder: Annotated[
+        str | None,
+        typer.Option(
+            "--coder", metavar="NAME", callback=_check_coder, help="Whose decisions these are.", show_default="your login name"
+        ),
+    ] = None,
+    blind: Annotated[
+        str,
+        typer.Option(
+            "--blind",
+            metavar="|".join(BLIND),
+            callback=one_of(BLIND),
+            help="What not to show of the machine: its classes and confidence (labels), or anything (machine).",
+        ),
+    ] = "none",
+    video: Annotated[
+        Path | None,
+        typer.Option("--video", metavar="FILE", help="The video, where it has been moved since.", show_default=False),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", callback=check_address, help="Where to serve.")
+    ] = DEFAULT_LISTEN,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Review the events that `apexstream analyze` found in a video, by keyboard, on a page in the browser.
+
+    The video is played around each event, frame by frame where wanted; accept, reject or relabel it, move onset, apex and
+    offset, give action units, write notes, and add what was missed. The page lists its keys: press ?.
+
+    Each decision is on disk at once, in RESULTS/review.sqlite, and is kept if the program is killed. Several coders work on the
+    same results under different names and never see each other's decisions. Ctrl-C ends the server.
+    """
+    from stream.recorded.results import read_results
+    from stream.review.database import ReviewDatabase
+    from stream.review.server import serve_review
+    from stream.review.session import ReviewSession
+
+    found = read_results(results)
+    host, port = split_address(listen)
+    log_to_stderr(bool(ctx.obj["debug"]))
+    logging.getLogger().setLevel(logging.DEBUG if ctx.obj["debug"] else logging.WARNING)
+    with native_output_hidden(not ctx.obj["debug"]), ReviewDatabase.open(results) as database:
+        session = ReviewSession(found, database, coder or getpass.getuser(), _blind(blind))
+        serve_review(session, video or found.video, host, port, lambda server: _announce(server, open_page=open_page))
+
+
+def _blind(word: str) -> Blind:
+    return "labels" if word == "labels" else "machine" if word == "machine" else "none"
+
+
+def _announce(server: ReviewServer, *, open_page: bool) -> None:
+    session = server.session
+    decided = sum(code.decision != "open" for code in session.database.codes(session.coder))
+    say(f"{session.results.folder}: {len(session.results.entries)} events, {decided} decisions of {session.coder} so far")
+    say(f"  page   {server.url}")
+    say(f"  saved  {session.database.path}")
+    say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")
+    if open_page:
+        webbrowser.open(server.url)
