@@ -40,6 +40,13 @@ class Recorder:
 
 
 @pytest.fixture
+def lsl() -> Any:
+    import pylsl
+
+    return pylsl
+
+
+@pytest.fixture
 def sender(store: Store, lsl: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     settings = LslSettings(**getattr(request, "param", {}))
     with started(LslOutlet(settings, context(store))) as outlet:
