@@ -68,7 +68,7 @@ def adjudicate(results: Results, database: ReviewDatabase, coder: str) -> Adjudi
 
 def _agreed_code(unit: Unit, people: Sequence[str], coder: str) -> Code:
     first = next((code for person in people if (code := unit.codes.get(person)) is not None), None)
-    event = unit.event and unit.event.id
+    event = None if unit.event is None else unit.event.id
     if first is not None:
         return replace(first, id=unit.id, coder=coder, event=event, decision=_decision(first, unit.event), note="")
     assert unit.event is not None  # what was added was seen by somebody
