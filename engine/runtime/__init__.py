@@ -59,8 +59,8 @@ def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | No
     "auto" takes the first backend that can run here; the runner names it (`backend`, `device`) and why others before it
     were not taken (`refusals`). A GPU that fails later is left for the next backend, also where it was asked for by name.
     cache is a folder for networks compiled by TensorRT or TensorRT for RTX; without one they are compiled at every start,
-    unless `apexstream export --backend tensorrt` has put one beside the file. Raises BackendError for a backend that does not exist or
-    cannot run here, WeightsError for a file that is missing, damaged or not exported by this project.
+    unless `apexstream export --backend tensorrt` has put one beside the file. Raises BackendError for a backend that does not
+    exist or cannot run here, WeightsError for a file that is missing, damaged or not exported by this project.
     """
     if backend != "auto" and backend not in NEEDS:
         raise BackendError(f"no backend is called {backend!r}; there are auto, {', '.join(NEEDS)}")
