@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +16,9 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
+
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""The names of temporary folders of `replacing`."""
 
 
 def write_atomically(path: Path, pieces: Iterable[str | bytes]) -> None:
@@ -36,6 +41,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(folder, path.name)
         yield temporary
         temporary.replace(path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `replacing` leaves in a folder where the process was killed. Nobody else may write into it meanwhile."""
+    for path in folder.glob(".*"):
+        if _LEFTOVER.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -74,9 +74,13 @@ def expression(
 
 
 def stamped(decided: Decided, *, monotonic: float, now: float) -> dict[str, Any]:
-    """The event's JSON form with emitted_at (now, Unix epoch) and latency_ms (since the frame that decided it arrived)."""
+    """The event's JSON form with emitted_at (now, Unix epoch), latency_ms (since the frame that decided it arrived), and, where
+    that is known, onset_at: when the frame of the onset was captured."""
     latency_ms = max(0.0, 1000 * (monotonic - decided.arrived))
-    return dict(_finite({**decided.event.as_dict(), "emitted_at": iso(now), "latency_ms": round(latency_ms, 1)}))
+    made = {**decided.event.as_dict(), "emitted_at": iso(now), "latency_ms": round(latency_ms, 1)}
+    if decided.clock_offset:
+        made["onset_at"] = iso(now - monotonic + decided.clock_offset + decided.event.onset.t)
+    return dict(_finite(made))
 
 
 def hello(

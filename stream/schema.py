@@ -52,6 +52,7 @@ class _Stored(_Shape):
     intensity: float | None
     model: str
     emitted_at: Annotated[str, AfterValidator(_time)]
+    onset_at: Annotated[str, AfterValidator(_time)] | None = None
 
 
 class _Expression(_Stored):

@@ -89,6 +89,7 @@ const COLUMNS = {
   model: (e) => e.model,
   why: (e) => e.why,
   expression_probability: (e) => e.expression_probability,
+  onset_at: (e) => e.onset_at,
 };
 
 /** A value as a cell; text that a spreadsheet would run as a formula is quoted. */

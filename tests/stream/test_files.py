@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import OutputError
-from stream.files import LineFile, replacing, write_atomically
+from stream.files import LineFile, folder_lock, remove_leftovers, replacing, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -65,3 +65,35 @@ def test_the_permissions_of_the_new_file_are_the_writers(tmp_path: Path) -> None
 def test_writing_text_loads_no_numpy() -> None:
     script = "import sys, stream.files; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_what_a_kill_leaves_is_removed(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from stream.files import replacing\n"
+        "with replacing(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", script, tmp_path / "a.csv"], cwd=root, check=False)
+    assert len(list(tmp_path.iterdir())) == 1, "a temporary folder is left"
+    for own in ("a.csv", ".hidden", ".a.b"):
+        (tmp_path / own).mkdir()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.b", ".hidden", "a.csv"]
+
+
+def test_a_folder_is_locked_without_a_file(tmp_path: Path) -> None:
+    with folder_lock(tmp_path), pytest.raises(BlockingIOError), folder_lock(tmp_path, shared=True):
+        pass
+    with folder_lock(tmp_path, shared=True), folder_lock(tmp_path, shared=True):
+        assert not list(tmp_path.iterdir())
+        with pytest.raises(BlockingIOError), folder_lock(tmp_path):
+            pass
+
+
+def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(handle: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("stream.files.fcntl.flock", unsupported)
+    with folder_lock(tmp_path), folder_lock(tmp_path):
+        assert tmp_path.is_dir()

@@ -35,6 +35,8 @@ def every_message() -> Iterator[tuple[str, Message]]:
     yield "hello in trouble", protocol.hello([], **hello, problem="events cannot be stored")
     yield "final", protocol.expression({**protocol.stamped(decided(1), **stamps), "seq": 1})
     unsure = decided(1, label="uncertain", why="turned away")
+    captured = replace(decided(1), clock_offset=time.monotonic() - 2.0)
+    yield "final with the time of its capture", protocol.expression({**protocol.stamped(captured, **stamps), "seq": 4})
     yield "final, uncertain", protocol.expression({**protocol.stamped(unsure, **stamps), "seq": 3})
     yield (
         "final, cut short",
@@ -139,8 +141,16 @@ def test_an_event_keeps_the_form_it_has_in_files_and_gains_three_fields() -> Non
     assert {key: made[key] for key in event.as_dict()} == event.as_dict()
     assert made["emitted_at"] == "2026-01-31T09:00:00.123Z"
     assert 38 <= made["latency_ms"] < 10_000
+    assert "onset_at" not in made, "the clock of the source is not known"
     message = protocol.expression({**made, "seq": 9})
     assert (message.type, message.stream, message.body) == ("expression", "lobby", {**made, "seq": 9})
+
+
+def test_when_the_onset_was_captured() -> None:
+    """The source's time 3 was 0.5 s before now."""
+    monotonic = time.monotonic()
+    known = replace(decided(3), clock_offset=monotonic - 3.5)
+    assert protocol.stamped(known, monotonic=monotonic, now=NOW)["onset_at"] == "2026-01-31T08:59:59.623Z"
 
 
 def test_no_latency_is_negative() -> None:

@@ -1,7 +1,7 @@
 """CSV: a header and a row for each event; no cell is a formula to a spreadsheet.
 
 Times are there by both clocks: the source's (`_t`), and a player's (`_played`) or, of events stored live, the wall clock
-(`emitted_at`).
+(`emitted_at`, and `onset_at`, which may be missing).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ EVENT = (
     *(f"p_{label}" for label in LABELS),
     *("model", "why", "expression_probability"),
 )
+CAPTURED = ("onset_at",)
+"""When the frame of the onset was captured, of events stored live."""
 PLAYED = ("onset_played", "apex_played", "offset_played")
 """The times by a player's clock, beside those of the source."""
 REVIEW = ("coder", "decision", "action_units", "note")
@@ -29,7 +31,7 @@ REVIEW = ("coder", "decision", "action_units", "note")
 def columns(recording: Recording | None) -> tuple[str, ...]:
     """The names of the columns, for events of a recorded video, reviewed or not, or (None) stored live."""
     if recording is None:
-        return (*STORED, *EVENT)
+        return (*STORED, *EVENT, *CAPTURED)
     return (*EVENT, *PLAYED, *(REVIEW if recording.coder is not None else ()))
 
 
@@ -44,7 +46,9 @@ def values(entry: Entry) -> list[object]:
     row += [event.truncated, event.speaking]
     row += [fields["probabilities"].get(label) for label in LABELS]
     row += [event.model, event.why, fields.get("expression_probability")]
-    if origin is not None:
+    if origin is None:
+        row += [fields.get(name) for name in CAPTURED]
+    else:
         row += [None if mark is None else mark.t - origin for mark in entry.marks.values()]
     if (review := fields.get("review")) is not None:
         units = "+".join(review.get("action_units") or ()) or None

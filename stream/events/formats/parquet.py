@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 ROWS = 5_000
 """Events of a row group, which are in memory together."""
 INTEGERS = ("seq", "face", "onset_frame", "apex_frame", "offset_frame")
+MOMENTS = ("emitted_at", "onset_at")
 FLAGS = ("truncated", "speaking")
 TEXTS = ("id", "stream", "kind", "label", "model", "why", *REVIEW)
 
 
 class ParquetFormat(Format):
-    """A table written a row group at a time; times are in seconds, emitted_at is a time stamp in UTC."""
+    """A table written a row group at a time; times are in seconds, emitted_at and onset_at are time stamps in UTC."""
 
     def check(self) -> None:
         """Raise BackendError where pyarrow is missing."""
@@ -54,8 +55,9 @@ def _pyarrow() -> Any:
 
 def _row(names: list[str], entry: Entry) -> dict[str, object]:
     row = dict(zip(names, values(entry), strict=True))
-    if (emitted := row.get("emitted_at")) is not None:
-        row["emitted_at"] = datetime.fromisoformat(str(emitted))
+    for name in MOMENTS:
+        if row.get(name) is not None:
+            row[name] = datetime.fromisoformat(str(row[name]))
     return {name: _text(value) if name in TEXTS else value for name, value in row.items()}
 
 
@@ -65,7 +67,7 @@ def _text(value: object) -> str | None:
 
 
 def _type(arrow: Any, name: str) -> pyarrow.DataType:
-    if name == "emitted_at":
+    if name in MOMENTS:
         return arrow.timestamp("ms", tz="UTC")
     kinds = ((INTEGERS, arrow.int64()), (FLAGS, arrow.bool_()), (TEXTS, arrow.string()))
     return next((kind for found, kind in kinds if name in found), arrow.float64())

@@ -1,7 +1,8 @@
 """Events on one clock that starts at zero, as players and annotation tools count it.
 
 Of a recorded video that is the player's clock. Streams stored live have clocks of their own, which begin anywhere: they are
-placed by when their events were sent, and zero is the first onset; within a stream the distances are those of its own clock.
+placed by when frames were captured, or, where that is not known, by when their events were sent, and zero is the first onset;
+within a stream the distances are those of its own clock.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Doing:
 @dataclass(frozen=True)
 class Timeline:
     """Events and activities in ascending order; length_s is no less than the end of the last of them. began is when zero was,
-    to a second or so, for events stored live."""
+    for events stored live; to a second or so where their onset_at is missing."""
 
     events: tuple[Placed, ...]
     activities: tuple[Doing, ...]
@@ -160,7 +161,8 @@ def _doing(recording: Recording) -> list[Doing]:
 def _live_zeros(entries: Sequence[Entry]) -> tuple[list[float], datetime | None]:
     """For each event the time of its stream's clock at the timeline's zero, and when that was.
 
-    A clock is placed by its least delay from the end of an event to when it was sent.
+    A clock is placed by when the frames of onsets were captured, else by its least delay from the end of an event to when it
+    was sent.
     """
     clocks: list[float] = []
     of_stream: dict[str, int] = {}
@@ -168,8 +170,12 @@ def _live_zeros(entries: Sequence[Entry]) -> tuple[list[float], datetime | None]
     for entry in entries:
         event = entry.event
         assert event.offset is not None
-        sent = datetime.fromisoformat(entry.fields["emitted_at"]).timestamp() - (entry.fields["latency_ms"] or 0.0) / 1000
-        shift, clock = sent - event.offset.t, of_stream.get(event.stream)
+        if (captured := entry.fields.get("onset_at")) is not None:
+            shift = datetime.fromisoformat(captured).timestamp() - event.onset.t
+        else:
+            sent = datetime.fromisoformat(entry.fields["emitted_at"]).timestamp()
+            shift = sent - (entry.fields["latency_ms"] or 0.0) / 1000 - event.offset.t
+        clock = of_stream.get(event.stream)
         if clock is None or abs(shift - clocks[clock]) > SAME_CLOCK_S:
             clock = of_stream[event.stream] = len(clocks)
             clocks.append(shift)

@@ -162,10 +162,12 @@ def _unchanged(folder: Path, record: Record, video: Path) -> bool:
 
 
 def _follow(folder: Path, record: Record) -> None:
-    """Name the video's new place in the results."""
+    """Name the video's new place in the results; the summary keeps its time, by which later changes to results show."""
     assert record.video is not None
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    path = folder / "summary.json"
+    summary, facts = json.loads(path.read_text(encoding="utf-8")), path.stat()
     if summary["file"] != record.video.file:
         summary["file"] = record.video.file
-        write_atomically(folder / "summary.json", [as_json(summary)])
+        write_atomically(path, [as_json(summary)])
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     write_record(folder, record)

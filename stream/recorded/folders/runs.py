@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ApexError, OutputError
-from stream.files import folder_lock, write_errors
+from stream.files import folder_lock, remove_leftovers, write_errors
 from stream.recorded.files import EDITED
 from stream.recorded.folders.records import (
     RECORD,
@@ -149,6 +149,7 @@ def run_task(
 
 
 def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None, stop: threading.Event) -> Outcome:
+    remove_leftovers(task.folder)
     facts, old, before = _facts(task.video), read_record(task.folder), _files(task.folder)
     stale = {*(old.files if old else ()), *(path.name for name in OPTIONAL for path in task.folder.glob(name))}
     if old is not None:

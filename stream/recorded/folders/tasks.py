@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from stream.recorded.folders.finding import FoundVideo
 from stream.recorded.folders.records import belongs
 
-RESERVED = ("index.html", "summary.csv")
-"""Names in the output folder that no folder of results takes."""
+TABLE, INDEX = "summary.csv", "index.html"
+"""The table over all videos and its page, in the output folder: names that no folder of results takes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class _Names:
 
     def __init__(self, out: Path, videos: Sequence[FoundVideo]) -> None:
         self._out = out
-        self._taken: dict[PurePosixPath, set[str]] = {PurePosixPath(): {_key(name) for name in RESERVED}}
+        self._taken: dict[PurePosixPath, set[str]] = {PurePosixPath(): {_key(name) for name in (TABLE, INDEX)}}
         self._folders: dict[PurePosixPath, PurePosixPath] = {PurePosixPath(): PurePosixPath()}
         self._stems = Counter((found.place.parent, _key(_stem(found.place))) for found in videos)
         for parent in sorted({found.place.parent for found in videos}):

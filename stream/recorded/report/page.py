@@ -7,13 +7,12 @@ become pictures only when they are looked at; they follow the scripts, so that t
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from typing import Any
+
+from stream.recorded.single_page import THEME, filled, packaged, policy
 
 STYLES = ("dashboard/style.css", "recorded/report/report.css")
 SCRIPTS = (
@@ -26,20 +25,22 @@ SCRIPTS = (
 def page(title: str, summary: dict[str, Any], events: Iterable[str], pictures: Iterable[str]) -> Iterator[str]:
     """The page, piece by piece. summary is what the page shows besides events; events are lines of `data_line`, pictures are
     elements of `picture_element`."""
-    theme, style = _file("dashboard/theme.js"), "\n".join(map(_file, STYLES))
-    script = "\n".join(['(() => {\n"use strict";', *(_plain_script(_file(name)) for name in SCRIPTS), "})();"])
-    head, _, body = _file("recorded/report/page.html").partition("<!-- data -->")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(theme)} {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    named = {"policy": policy, "title": html.escape(title), "style": style, "theme": theme, "script": script}
-    yield _filled(head, named)
+    theme, style = packaged(THEME), "\n".join(map(packaged, STYLES))
+    script = "\n".join(['(() => {\n"use strict";', *(_plain_script(packaged(name)) for name in SCRIPTS), "})();"])
+    head, _, body = packaged("recorded/report/page.html").partition("<!-- data -->")
+    named = {
+        "policy": policy([style], [theme, script]),
+        "title": html.escape(title),
+        "style": style,
+        "theme": theme,
+        "script": script,
+    }
+    yield filled(head, named)
     yield f'<script type="application/json" id="summary">{data_line(summary)}</script>\n'
     yield '<script type="application/json" id="events">'
     yield from events
     yield "</script>\n"
-    yield _filled(body, named)
+    yield filled(body, named)
     yield from pictures
     yield "</body>\n</html>\n"
 
@@ -55,25 +56,7 @@ def picture_element(number: int, strip: str, flow: str) -> str:
     return f'<script type="text/plain" id="pictures-{number}">{strip}\n{flow}</script>\n'
 
 
-def _file(name: str) -> str:
-    return (resources.files("stream") / name).read_text(encoding="utf-8")
-
-
 def _plain_script(module: str) -> str:
     """A module as part of one script: without its imports from the others, and its exports as plain names."""
     lines = [line for line in module.split("\n") if not (line.startswith("import ") and line.endswith(";"))]
     return "\n".join(line.removeprefix("export ") for line in lines)
-
-
-def _filled(template: str, named: dict[str, str]) -> str:
-    """The template with each {{name}} replaced."""
-    first, *rest = template.split("{{")
-    pieces = [first]
-    for part in rest:
-        name, _, after = part.partition("}}")
-        pieces += [named[name], after]
-    return "".join(pieces)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -121,7 +121,14 @@ def answering(data: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x03\x00\x00\x00" * 3, b"\x20\xff\xff\xff\xff\xff", os.urandom(64)]
+    "data",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x20\x03\x00\x00\x00" * 3,
+        b"\x20\xff\xff\xff\xff\xff",
+        bytes(range(255, 191, -1)),
+    ],
 )
 def test_a_server_of_another_kind_is_no_broker(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt_connection, "ANSWER_S", 0.3)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,17 @@ from apexstream.display import SHOWN_EVENTS, TaskBars, duration, event_table, pr
 from apexstream.video_analysis import AnalysisOptions, analyze_video
 from engine.errors import InputError, OutputError
 from engine.text import plain
-from stream.files import folder_lock, write_errors
+from stream.files import folder_lock, remove_leftovers, write_errors
 from stream.recorded.analyze import Report
 from stream.recorded.folders.finding import Found, find_videos, skipped
+from stream.recorded.folders.index import write_index
 from stream.recorded.folders.runs import Finished, Outcome, Plan, make_plan, run_here
-from stream.recorded.folders.tasks import Task, make_tasks
+from stream.recorded.folders.table import Table
+from stream.recorded.folders.tasks import INDEX, TABLE, Task, make_tasks
 from stream.recorded.folders.workers import Setup, StopRequest, run_in_processes
+
+TABLE_S = 10.0
+"""How often the table over all videos is written while a run goes on, seconds."""
 
 
 class AnalysisRun:
@@ -59,16 +65,20 @@ class AnalysisRun:
         return watcher.complete
 
     def _analyze_many(self, found: Found, plan: Plan, jobs: int) -> bool:
+        remove_leftovers(self._out)
         others = ", ".join(skipped(found))
         say(f"{_videos(len(found.videos))} found" + (f"; besides {others}" if others else ""))
         for sentence in found.unreadable:
             say_error(sentence)
+        table = _Tables(self._out, [*plan.todo, *(one.task for one in plan.finished)])
         with TaskBars(sum(task.size for task in plan.todo)) as bars:
-            watcher = _FolderWatcher(plan, bars, self._debug)
+            watcher = _FolderWatcher(plan, bars, table, self._debug)
             for finished in plan.finished:
                 watcher.finished_before(finished)
             run_in_processes(plan.todo, self._setup, jobs=jobs, watcher=watcher, stop=self._stop)
         watcher.close()
+        table.write()
+        say(f"all videos: {self._out / INDEX} and {self._out / TABLE}")
         left = len(plan.todo) - len(watcher.done)
         if left:
             why = "by the user" if self._stop.is_set() else "as the disk is full"
@@ -158,12 +168,33 @@ class _VideoWatcher(_Watcher):
         super().ended(outcome)
 
 
+class _Tables:
+    """The table over all videos and its page, written now and then."""
+
+    def __init__(self, out: Path, tasks: Sequence[Task]) -> None:
+        self._out, self._table = out, Table(out, tasks)
+        self.write()
+
+    def note(self, outcome: Outcome) -> None:
+        """Take what came of a task; a table that cannot be written now may be later."""
+        self._table.note(outcome)
+        if time.monotonic() - self._written_at >= TABLE_S:
+            with suppress(OutputError):
+                self.write()
+
+    def write(self) -> None:
+        """Write both. Raises OutputError."""
+        self._table.write()
+        write_index(self._out, self._table.rows)
+        self._written_at = time.monotonic()
+
+
 class _FolderWatcher(_Watcher):
     """Prints a line for each of many videos, bars below the lines on a terminal, and all problems at the end."""
 
-    def __init__(self, plan: Plan, bars: TaskBars, debug: bool) -> None:
+    def __init__(self, plan: Plan, bars: TaskBars, tables: _Tables, debug: bool) -> None:
         super().__init__(debug)
-        self._bars, self._count = bars, len(plan.todo)
+        self._bars, self._tables, self._count = bars, tables, len(plan.todo)
         self._problems: list[tuple[Task, str]] = []
         if plan.finished:
             say(f"finished before and unchanged: {_videos(len(plan.finished))} (--again analyses them again)")
@@ -193,6 +224,7 @@ class _FolderWatcher(_Watcher):
         what = f"failed: {outcome.problem}" if outcome.report is None else _result(outcome.report)
         again = f" ({outcome.task.reason})" if outcome.task.reason else ""
         say(f"[{len(self.done)}/{self._count}] {outcome.task.video}{again}: {what}{left}")
+        self._tables.note(outcome)
 
     def problem(self, task: Task, sentence: str) -> None:
         """Kept for the end."""

@@ -42,6 +42,7 @@ def test_stored_events_have_both_clocks(tmp_path: Path) -> None:
     first = rows(exported("parquet", recording=None), tmp_path)[0]
     assert (first["seq"], first["onset_t"]) == (1, 36_001.0)
     assert first["emitted_at"].astimezone(UTC) == datetime(2026, 1, 31, 9, 0, 0, 123_000, UTC)
+    assert first["onset_at"] is None, "events of earlier versions do not have it"
 
 
 def test_reviewed_events_say_what_the_coder_did(tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_zero_of_live_events_is_the_first_onset() -> None:
     assert found.subjects == ["lobby face 0"]
 
 
+def test_live_events_are_placed_by_when_their_frames_were_captured() -> None:
+    first = live(1, 90_001.0, "2026-01-31T09:00:01.900Z")
+    second = live(2, 90_002.0, "2026-01-31T09:00:02.950Z", stream="door")
+    captured = [
+        Entry.stored({**one.fields, "onset_at": at})
+        for one, at in ((first, "2026-01-31T09:00:00.800Z"), (second, "2026-01-31T09:00:01.925Z"))
+    ]
+    found = timeline(captured, None)
+    assert found.began == datetime(2026, 1, 31, 9, 0, 0, 800_000, tzinfo=UTC)
+    assert [(one.subject, one.onset) for one in found.events] == [("lobby face 0", 0.0), ("door face 0", pytest.approx(1.125))]
+
+
 def test_streams_and_restarts_are_placed_by_when_their_events_were_sent() -> None:
     entries = [
         live(1, 100.0, "2026-01-31T09:00:00.400Z"),

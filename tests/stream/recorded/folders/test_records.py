@@ -92,9 +92,10 @@ def test_a_video_that_was_only_touched_is_unchanged_and_read_once(
 
 
 def test_results_follow_a_video_that_was_moved(video: Path, results: Path, tmp_path: Path) -> None:
-    moved = video.rename(tmp_path / "moved.mp4")
+    moved, written_at = video.rename(tmp_path / "moved.mp4"), (results / "summary.json").stat().st_mtime_ns
     assert why_analyse(results, moved, WANTED) is None
     assert json.loads((results / "summary.json").read_text())["file"] == str(moved)
+    assert (results / "summary.json").stat().st_mtime_ns == written_at
 
 
 def test_whose_results_they_are(video: Path, results: Path, tmp_path: Path) -> None:

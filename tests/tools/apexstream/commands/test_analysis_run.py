@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,9 @@ def test_only_what_changed_is_analysed_again(videos: Path, tmp_path: Path, capsy
     assert "finished before and unchanged: 2 videos (--again analyses them again)\n" in shown
     assert f"[1/2] {videos / 's1' / 'a.avi'} (the video has changed): 0 events in 9 frames" in shown
     after = contents(tmp_path / "out")
-    assert {name for name in after if after[name] != before[name]} == {"a.avi/report.html", "a.avi/summary.json"}
+    assert {name for name in after if after[name] != before[name]} == {
+        *("a.avi/report.html", "a.avi/summary.json", "index.html", "summary.csv")
+    }
     assert exits(*arguments, "--sensitivity", "high") == 1
     assert "(changed: spotter.sensitivity was normal and is high)" in capsys.readouterr().out
 
@@ -81,6 +85,45 @@ def test_a_single_video_is_skipped_likewise(tmp_path: Path, capsys: pytest.Captu
     )
     assert exits(*arguments, "--again") == 0
     assert "0 events in 5 frames" in capsys.readouterr().out
+
+
+@pytest.fixture
+def ten_videos(tmp_path: Path) -> Path:
+    """Ten videos in folders, two of them damaged: one cannot be read, one is cut off."""
+    folder = tmp_path / "ten"
+    for name in ("a.mp4", "a.avi", "day1/a.mp4", "day1/b.mkv", "day1/late/a.mp4", "day2/a.mp4", "day2/b.mp4", "day3/c.mp4"):
+        small(folder / name, 40)
+    (folder / "day2" / "bad.mp4").write_bytes(b"not a video" * 100)
+    whole = small(folder / "day3" / "cut.mkv", 400).read_bytes()
+    (folder / "day3" / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def start(*args: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "apexstream", "analyze", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_a_run_that_is_killed_twice_gives_the_same_bytes(ten_videos: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole" / "results", tmp_path / "killed" / "results"
+    in_one_go = start(ten_videos, "--recursive", "--out", whole)
+    _, problems = in_one_go.communicate(timeout=120)
+    assert in_one_go.returncode == 1 and problems.count("apexstream: error:") == 2
+    arguments = (ten_videos, "--recursive", "--out", killed, "--jobs", 2)
+    for _ in range(2):
+        with start(*arguments) as process:
+            assert process.stdout is not None
+            while not process.stdout.readline().startswith("[2/"):
+                pass
+            process.kill()
+        assert len(list(killed.rglob("run.json"))) < 9, "it was killed before its end"
+    last = start(*arguments)
+    printed, problems_of_last = last.communicate(timeout=120)
+    assert (last.returncode, problems_of_last.count("apexstream: error:")) == (1, 2)
+    assert "finished before and unchanged: " in printed
+    assert contents(killed) == contents(whole)
+    assert {"index.html", "summary.csv", "day1/late/a/report.html", "a.avi/events.csv"} <= contents(whole).keys()
+    assert len(list(killed.rglob("run.json"))) == 9
 
 
 def test_folders_below_are_searched_when_asked_for(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

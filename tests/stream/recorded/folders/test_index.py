@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from stream.recorded.folders.index import clock, write_index
+from stream.recorded.folders.runs import Outcome
+from stream.recorded.folders.table import Row, Table
+from tests.browser import CHROMIUM
+from tests.stream.recorded.folders.results import a_file
+from tests.stream.recorded.folders.test_table import a_task, finished
+
+
+def text_of(out: Path, rows: list[Row]) -> str:
+    out.mkdir(exist_ok=True)
+    write_index(out, rows)
+    return (out / "index.html").read_text(encoding="utf-8")
+
+
+class Links(HTMLParser):
+    """The targets of links, and texts of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0:00"), (59.6, "1:00"), (725, "12:05"), (3725, "1:02:05"), (36000, "10:00:00")]
+)
+def test_times_are_those_of_a_player(seconds: float, words: str) -> None:
+    assert clock(seconds) == words
+
+
+def test_reports_are_linked_where_there_are_any(tmp_path: Path) -> None:
+    names = ["a", "s1/with", "s1/ü ?#&%2F'\"<b>:.mp4"]
+    tasks = [finished(a_task(tmp_path, name)) for name in names]
+    for task in tasks[1:]:
+        a_file(task.folder / "report.html")
+    page = Links(text_of(tmp_path / "out", Table(tmp_path / "out", tasks).rows))
+    found = [unquote(link) for link in page.links if link.endswith(("report.html", "/"))]
+    assert found == ["a/", "s1/with/report.html", f"{names[2]}/report.html"]
+    assert all((tmp_path / "out" / link).exists() for link in found)
+
+
+def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
+    foul = "<script>alert(1)</script>\x1b[2J{{policy}}"
+    page = text_of(tmp_path / "out", [Row(foul, f"s1/{foul}", "failed", foul)])
+    assert "<script>alert" not in page and "\x1b" not in page
+    assert Links(page).texts.count("<script>alert(1)</script>\\x1b[2J{{policy}}") == 1
+
+
+@pytest.fixture(scope="module")
+def chromium_page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser.new_page()
+        browser.close()
+
+
+def test_the_page_sorts_and_filters(chromium_page: Page, tmp_path: Path) -> None:
+    page, problems = chromium_page, []
+    tasks = [a_task(tmp_path, name) for name in ("day1/anna", "day1/ben", "day10/anna", "day2/carl")]
+    table = Table(tmp_path / "out", [finished(task) for task in tasks[:3]])
+    table.note(Outcome(tasks[3], None, "damaged beyond reading"))
+    (tmp_path / "out" / "day1" / "ben" / "summary.json").write_text(
+        re.sub(r'"count": 2,', '"count": 7,', (tmp_path / "out" / "day1" / "ben" / "summary.json").read_text(), count=1)
+    )
+    table.note(Outcome(tasks[1], None, None))
+    write_index(tmp_path / "out", table.rows)
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto((tmp_path / "out" / "index.html").as_uri())
+
+    def names() -> list[str]:
+        return [row.split()[0] for row in page.locator("tbody tr:visible").all_inner_texts()]
+
+    assert names() == ["day1/anna", "day1/ben", "day10/anna", "day2/carl"]
+    page.get_by_role("button", name="Video").click()
+    page.get_by_role("button", name="Video").click()
+    assert names() == ["day1/anna", "day1/ben", "day2/carl", "day10/anna"], "numbers in names count as numbers"
+    page.get_by_role("button", name="Expressions").click()
+    assert names() == ["day1/ben", "day1/anna", "day10/anna", "day2/carl"], "rows without a figure come last"
+    page.get_by_role("button", name="Expressions").click()
+    assert names()[2:] == ["day1/ben", "day2/carl"]
+    page.get_by_label("Name").fill("anna 1")
+    assert sorted(names()) == ["day1/anna", "day10/anna"]
+    assert page.locator("#count").inner_text() == "2 of 4"
+    page.get_by_label("Name").fill("")
+    page.get_by_label("State").select_option("Failed")
+    assert names() == ["day2/carl"]
+    assert problems == []
