@@ -110,9 +110,9 @@ class Outlet(ABC):
         if state == "working":
             self._backoff.reset()
         if (was.state, was.detail) != (state, detail):
-            log.log(
-                logging.INFO if state == "working" else logging.WARNING, "%s: %s%s", self.name, state, detail and f": {detail}"
-            )
+            level = logging.INFO if state == "working" else logging.WARNING
+            more = "; it is tried again" if state == "failing" else ""
+            log.log(level, "%s: %s%s%s", self.name, state, detail and f": {detail}", more)
 
     def count(self, *, sent: int = 0, dropped: int = 0) -> None:
         """Count expressions that were delivered, and messages that were dropped."""

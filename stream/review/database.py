@@ -121,6 +121,21 @@ class ReviewDatabase:
                 )
             self._db.execute("INSERT INTO coders VALUES (?, ?) ON CONFLICT DO UPDATE SET blind = ?", (coder, blind, blind))
 
+    def note_adjudicator(self, coder: str) -> None:
+        """Note that a coder decides about the disagreements of the others, and so is none of them."""
+        self.note_fact(f"adjudicator {coder}", 1)
+
+    def adjudicators(self) -> list[str]:
+        """Those who decide about disagreements."""
+        with _errors(self.path):
+            rows = self._db.execute("SELECT name FROM facts WHERE name LIKE 'adjudicator %'").fetchall()
+        return [str(name).partition(" ")[2] for (name,) in rows]
+
+    def people(self) -> list[str]:
+        """The coders who have decided anything, without those who decide about disagreements."""
+        decided = {code.coder for code in self.codes() if code.decision != "open"}
+        return [name for name in self.coders() if name in decided and name not in self.adjudicators()]
+
     def put(self, action: str, code: Code) -> Applied:
         """Put a code into this state; action is the action's id."""
         return self._act(action, code.coder, lambda: (code.id, _as_body(code), None))

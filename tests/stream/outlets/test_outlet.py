@@ -53,8 +53,8 @@ def test_what_fails_is_tried_again_and_logged_once_a_reason(caplog: pytest.LogCa
         reaches(one, lambda now: now.state == "working", "success")
     shown = [record.getMessage() for record in caplog.records]
     assert shown == [
-        "scripted: failing: no network",
-        "scripted: failing: unexpected error (ValueError: a defect)",
+        "scripted: failing: no network; it is tried again",
+        "scripted: failing: unexpected error (ValueError: a defect); it is tried again",
         "scripted: working: all is well",
     ]
 

@@ -20,7 +20,7 @@ from stream.outlets.settings import LslSettings, MqttSettings
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
-from tests.broker import Receiver, broker, free_port, receiver
+from tests.broker import Broker, Receiver, broker, free_port, receiver
 from tests.events import decided
 from tests.live import PATIENCE_S
 from tests.serving import fetched
@@ -89,6 +89,28 @@ def test_one_that_fails_disturbs_nothing_and_follows_after_the_next_start(tmp_pa
     with broker(tmp_path) as server, receiver(server.port) as got:
         asyncio.run(again(server.port, got))
         assert [json.loads(payload)["seq"] for payload in got.of(EVENT)] == [1, 2, 3]
+
+
+def test_a_broker_that_hangs_is_not_waited_for_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main(server: Broker, got: Receiver) -> float:
+        async with serving(tmp_path, mqtt=MqttSettings(host="127.0.0.1", port=server.port)) as service:
+            service.hub.post(decided(1))
+            await asyncio.to_thread(got.until, lambda: len(got.of(EVENT)) == 1, "the first")
+            server.freeze(True)
+            service.hub.post(decided(2))
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    async def again(server: Broker, got: Receiver) -> None:
+        async with serving(tmp_path, mqtt=MqttSettings(host="127.0.0.1", port=server.port)):
+            await asyncio.to_thread(got.until, lambda: len(got.of(EVENT)) >= 2, "the second")
+
+    with broker(tmp_path) as server, receiver(server.port) as got:
+        assert asyncio.run(main(server, got)) < 10, "three seconds at the most where the machine has nothing else to do"
+        assert "not every outlet has ended" in caplog.text
+        server.freeze(False)
+        asyncio.run(again(server, got))
+        assert {json.loads(payload)["seq"] for payload in got.of(EVENT)} == {1, 2}
 
 
 def test_a_password_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
