@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def cohen_kappa(table: Mapping[tuple[str, str], float]) -> float | None:
@@ -21,3 +21,24 @@ def cohen_kappa(table: Mapping[tuple[str, str], float]) -> float | None:
         return None
     agreed = sum(count for (one, other), count in table.items() if one == other)
     return (agreed * total - expected) / (total * total - expected)
+
+
+def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float | None:
+    """Krippendorff's alpha (2004) for classes without an order: units holds, for each thing that was judged, the label of every
+    coder who judged it, in any order; things that fewer than two judged say nothing.
+
+    None where it is not defined: no thing was judged twice, or one and the same label was given to all.
+    """
+    pairs, totals, count = 0.0, Counter[str](), 0
+    for labels in units:
+        if len(labels) < 2:
+            continue
+        given = Counter(labels)
+        totals.update(given)
+        count += len(labels)
+        differing = len(labels) ** 2 - sum(number * number for number in given.values())
+        pairs += differing / (len(labels) - 1)
+    expected = count * count - sum(number * number for number in totals.values())
+    if not expected:
+        return None
+    return 1 - (count - 1) * pairs / expected

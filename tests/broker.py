@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +51,11 @@ class Broker:
                 return
         raise AssertionError(f"the broker does not start: {settings.read_text()}")
 
+    def freeze(self, frozen: bool) -> None:
+        """Let it answer nothing any more, as behind a broken network; or go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -72,6 +79,7 @@ class Receiver:
 
     def __init__(self, port: int) -> None:
         self.got: list[MQTTMessage] = []
+        self.at: list[float] = []  # when each was received, Unix time
         self._changed = threading.Condition()  # guards got; reentrant
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = lambda client, userdata, message: self._add(message)
@@ -85,6 +93,7 @@ class Receiver:
     def _add(self, message: MQTTMessage) -> None:
         with self._changed:
             self.got.append(message)
+            self.at.append(time.time())
             self._changed.notify_all()
 
     def publish(self, topic: str, payload: str) -> None:

@@ -1,9 +1,11 @@
-"""What all tests share: where real data lies, and that nothing is skipped silently."""
+"""What all tests share: where real data lies, what programs find in their environment, and that nothing is skipped silently."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+import uuid
 from collections.abc import Generator
 from pathlib import Path
 
@@ -22,12 +24,29 @@ def data_dir() -> Path:
     return DATA
 
 
-def pytest_configure() -> None:
-    """The face model, which most tests need, stays where it is while tests give programs data folders of their own."""
+LSL_SETTINGS = """
+[lab]
+KnownPeers = {{127.0.0.1}}
+SessionID = {session}
+[multicast]
+ResolveScope = machine
+[log]
+level = -3
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The face model, which most tests need, stays where it is while tests give programs data folders of their own. The Lab
+    Streaming Layer stays on this machine, in a session that tests of other processes do not see."""
     where = bundle.place().path
     if not where.is_file():
         pytest.exit(f"the face model {where} is missing; `bash tools/test` and `{bundle.FETCH}` fetch it", returncode=4)
     os.environ[bundle.VARIABLE] = str(where)
+    folder = tempfile.TemporaryDirectory(prefix="apexstream-lsl-")
+    config.add_cleanup(folder.cleanup)
+    settings = Path(folder.name, "lsl_api.cfg")
+    settings.write_text(LSL_SETTINGS.format(session=uuid.uuid4().hex))
+    os.environ["LSLAPICFG"] = str(settings)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -141,13 +141,18 @@ class WorkerProcess:
         """The sources that have not ended."""
         return tuple(source for source in self._settings.sources if self._statuses[source.name].state != "ended")
 
+    def _hidden(self) -> set[str]:
+        """Environment variables with secrets that the process does not need: the service's token and a broker's password."""
+        mqtt, needed = self._settings.mqtt, {source.password_env for source in self._settings.sources}
+        return {TOKEN_VARIABLE, *([mqtt.password_env] if mqtt and mqtt.password_env else [])} - needed
+
     def _run_once(self, sources: tuple[SourceSettings, ...]) -> str:
         """Run one process from its start to its exit; returns why it exited."""
         self._starts += 1
         self._heartbeat.beat()
         self._wanted_previews, self._problem = {}, ""
         try:
-            process = _spawn(f"apexstream sources {self.number}")
+            process = _spawn(f"apexstream sources {self.number}", self._hidden())
         except OSError as error:
             return f"it cannot be started: {error.strerror}"
         with self._lock:
@@ -257,12 +262,12 @@ class WorkerProcess:
         return True
 
 
-def _spawn(name: str) -> subprocess.Popen[bytes]:
-    """A process that waits for its configuration; name is shown in lists of processes. It does not get the service's token.
-    Raises OSError."""
+def _spawn(name: str, hidden: set[str]) -> subprocess.Popen[bytes]:
+    """A process that waits for its configuration; name is shown in lists of processes. It does not get the environment's hidden
+    variables. Raises OSError."""
     command = [sys.executable, "-P", "-c", CHILD, name]
     errors = subprocess.DEVNULL if sys.__stderr__ is None else None  # None: where those of this process go
-    environment = {variable: value for variable, value in os.environ.items() if variable != TOKEN_VARIABLE}
+    environment = {variable: value for variable, value in os.environ.items() if variable not in hidden}
     with _signals_blocked():
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment)
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 QUEUED = 10_000
 """Messages that may wait for the thread; beyond them the oldest are dropped."""
+LINGER_S = 0.1
+"""liblsl sends on threads of its own, drops what it has not sent when a stream ends, and does not say when it has."""
 READINGS = 5
 """Of the two clocks, for each time; 2 microseconds together."""
 CHANNELS = {
@@ -99,6 +101,8 @@ class LslOutlet(Outlet):
         try:
             for message in self._queue:
                 self._send(message)
+            if any(stream.have_consumers() for streams in self._streams.values() for stream in streams.values()):
+                time.sleep(LINGER_S)
         finally:
             self._streams.clear()
 

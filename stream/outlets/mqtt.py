@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from stream.outlets.outlet import Outlet, OutletContext
 from stream.outlets.settings import MqttSettings
 from stream.protocol import Message
 
+log = logging.getLogger(__name__)
+
 LATE_S = 10.0
 """An expression is late if it is published so long after it was emitted."""
 POSITION = "mqtt.position.json"
@@ -35,6 +38,8 @@ class MqttOutlet(Outlet):
         super().__init__("mqtt", f"{settings.shown}, topics {settings.topic}/...")
         settings.secret()
         settings.tls_context()
+        if settings.has_password and not settings.tls and settings.host not in ("localhost", "127.0.0.1", "::1"):
+            log.warning("mqtt: the password for %s crosses the network unencrypted; set tls = true", settings.shown)
         self._settings, self._context = settings, context
         self._topics = Topics(settings.topic, settings.discovery_prefix)
         self._follower = StoreFollower(context.stored, Position(context.folder / POSITION, context.store, context.seq))

@@ -114,6 +114,9 @@ class Connection:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise OutputError(f"{shown} cannot be reached: {reason.lower()}") from error
+        connection = self._client.socket()
+        if isinstance(connection, socket.socket):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each event at once
         self._serve_until(lambda: self._answer is not None, f"{shown} does not answer as an MQTT broker")
         if self._answer.is_failure:
             raise OutputError(f"{shown} refuses the connection: {self._answer}{self._advice()}")

@@ -99,7 +99,8 @@ class Outlet(ABC):
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread; False where it has not ended after timeout seconds. It then ends with the process."""
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def report(self, state: OutletState, detail: str = "") -> None:
@@ -110,9 +111,9 @@ class Outlet(ABC):
         if state == "working":
             self._backoff.reset()
         if (was.state, was.detail) != (state, detail):
-            log.log(
-                logging.INFO if state == "working" else logging.WARNING, "%s: %s%s", self.name, state, detail and f": {detail}"
-            )
+            level = logging.INFO if state == "working" else logging.WARNING
+            more = "; it is tried again" if state == "failing" else ""
+            log.log(level, "%s: %s%s%s", self.name, state, detail and f": {detail}", more)
 
     def count(self, *, sent: int = 0, dropped: int = 0) -> None:
         """Count expressions that were delivered, and messages that were dropped."""

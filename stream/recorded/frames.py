@@ -38,7 +38,7 @@ DOES: dict[str, ActivityKind] = {
 
 PLACE = ("frame", "t", "played", "face", "success", "voice", "box_x", "box_y", "box_width", "box_height")
 MEASURED = ("loudness", "moved")
-QUALITY = ("repeated", "mesh_age", "found", "residual", "scale")
+QUALITY = ("repeated", "mesh_age", "presence", "found", "residual", "scale")
 HEAD = ("yaw", "pitch", "roll", "yaw_change", "pitch_change", "eye_opening")
 MOTION = tuple(f"{name}_{axis}" for name in REGION_NAMES for axis in ("x", "y"))
 COLUMNS = (*PLACE, *DOES, *MEASURED, *QUALITY, *HEAD, *MOTION)
@@ -92,10 +92,11 @@ class FrameTable(Output):
         self._faces: dict[int, _FaceHistory] = {}
 
     def frame(self, frame: Frame, faces: Sequence[Face], observations: Sequence[Observation], origin: float) -> None:
-        """Take the next frame; write the rows that are complete by now."""
+        """Take the next frame, after what ended with the one before was taken; write the rows that are complete by now."""
         if self._file is None:
             self._file = LineFile(self._path)
             self._file.append(",".join(COLUMNS) + "\n")
+        self._write(frame.t - HELD_S)
         seen_or_none: Sequence[Observation | None] = observations or [None]
         for seen in seen_or_none:
             row = _row(frame, seen, origin)
@@ -106,7 +107,6 @@ class FrameTable(Output):
                     face.unmeasured.append(row)
                     face.measure(seen)
                 face.open = dict(seen.doing)
-        self._write(frame.t - HELD_S)
 
     def activity(self, activity: Activity, origin: float) -> None:
         """Take an activity that ended."""
@@ -149,6 +149,8 @@ def _crop_cells(crop: Crop) -> list[str]:
     scale = math.hypot(crop.transform[0, 0], crop.transform[1, 0])
     change = (-crop.turn[:2] / TURN_SCALE).tolist()  # near points move against the turn of `engine.registration.head.Head`
     angles = [math.degrees(angle) for angle in (*yaw_and_pitch(crop.landmarks), roll_of(crop.transform), *change)]
-    quality = ["01"[crop.repeated], f"{crop.mesh_age:.3f}", f"{crop.found.mean():.3f}", f"{crop.residual:.3f}", f"{scale:.5f}"]
+    presence = "" if math.isinf(crop.presence) else f"{crop.presence:.2f}"
+    quality = ["01"[crop.repeated], f"{crop.mesh_age:.3f}", presence, f"{crop.found.mean():.3f}"]
+    quality += [f"{crop.residual:.3f}", f"{scale:.5f}"]
     head = [*(f"{angle:.2f}" for angle in angles), f"{crop.eye_opening:.4f}"]
     return [*quality, *head, *(f"{value:.4f}" for value in crop.motion.ravel().tolist())]

@@ -83,7 +83,7 @@ class ReviewDatabase:
         """The database of the results in folder, created where there is none; only its owner may read it."""
         path = folder / FILE
         with _errors(path), contextlib.ExitStack() as undo:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # its log gets the same mode
+            _create(path)
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
             undo.callback(db.close)
             _prepare(db, path)
@@ -120,6 +120,21 @@ class ReviewDatabase:
                     f"{coder} has coded these results with --blind {found[0]}; go on with that, or take another --coder name"
                 )
             self._db.execute("INSERT INTO coders VALUES (?, ?) ON CONFLICT DO UPDATE SET blind = ?", (coder, blind, blind))
+
+    def note_adjudicator(self, coder: str) -> None:
+        """Note that a coder decides about the disagreements of the others, and so is none of them."""
+        self.note_fact(f"adjudicator {coder}", 1)
+
+    def adjudicators(self) -> list[str]:
+        """Those who decide about disagreements."""
+        with _errors(self.path):
+            rows = self._db.execute("SELECT name FROM facts WHERE name LIKE 'adjudicator %'").fetchall()
+        return [str(name).partition(" ")[2] for (name,) in rows]
+
+    def people(self) -> list[str]:
+        """The coders who have decided anything, without those who decide about disagreements."""
+        decided = {code.coder for code in self.codes() if code.decision != "open"}
+        return [name for name in self.coders() if name in decided and name not in self.adjudicators()]
 
     def put(self, action: str, code: Code) -> Applied:
         """Put a code into this state; action is the action's id."""
@@ -209,6 +224,13 @@ class ReviewDatabase:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _create(path: Path) -> None:
+    """Make the file where there is none; its log gets the same mode. One that is there is not opened: closing it would release
+    the locks of this process's other connections, and another process would then take away the log that they write."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -50,7 +50,7 @@ def _entry(code: Code, machine: dict[str, Entry], results: Results) -> Iterator[
     if code.onset is None or code.apex is None or code.offset is None:
         return
     if code.event is None:
-        event = _coded_event(code, results.stream, code.onset, code.apex, code.offset)
+        event = coded_event(code, results.stream, code.onset, code.apex, code.offset)
     elif code.event in machine:
         event = _changed_event(machine[code.event].event, code, code.onset, code.apex, code.offset)
     else:
@@ -67,13 +67,14 @@ def _entry(code: Code, machine: dict[str, Entry], results: Results) -> Iterator[
 
 def _changed_event(event: Event, code: Code, onset: Mark, apex: Mark, offset: Mark) -> Event:
     if code.label != event.label:
-        coded = _coded_event(code, event.stream, onset, apex, offset)
+        coded = coded_event(code, event.stream, onset, apex, offset)
         return replace(coded, intensity=event.intensity, speaking=event.speaking)
     changed = (onset, apex, offset) != (event.onset, event.apex, event.offset)
     return replace(event, onset=onset, apex=apex, offset=offset, kind=_kind(onset, offset) if changed else event.kind)
 
 
-def _coded_event(code: Code, stream: str, onset: Mark, apex: Mark, offset: Mark) -> Event:
+def coded_event(code: Code, stream: str, onset: Mark, apex: Mark, offset: Mark) -> Event:
+    """A code as an event with these marks, whose class is certain."""
     return Event(
         id=code.id,
         stream=stream,

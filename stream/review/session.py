@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from engine.errors import InputError
 from engine.types import F64, Mark
 from stream.recorded.results import Results
+from stream.review.adjudication import Adjudication
 from stream.review.codes import ACTION_UNITS, LABELS, MAX_NOTE, Code, Decision, action_units
 from stream.review.database import Applied, Blind, ReviewDatabase
 
@@ -73,14 +74,23 @@ class ReviewSession:
     Raises InputError where the coder was blind to more of the machine before.
     """
 
-    def __init__(self, results: Results, database: ReviewDatabase, coder: str, blind: Blind = "none") -> None:
+    def __init__(
+        self,
+        results: Results,
+        database: ReviewDatabase,
+        coder: str,
+        blind: Blind = "none",
+        *,
+        adjudication: Adjudication | None = None,
+    ) -> None:
         self.results, self.database, self.coder, self.blind = results, database, coder, blind
         self.times: F64 | None = None
-        self._events = {entry.event.id: entry.event for entry in results.entries}
+        self._adjudication = adjudication
         database.require_same_events(results.entries)
         database.enter(coder, blind)
-        if blind == "machine":
-            self._events = {}
+        self._events = {} if blind == "machine" else {entry.event.id: entry.event for entry in results.entries}
+        if adjudication is not None:
+            self._events = adjudication.events
 
     @property
     def labels(self) -> list[str]:
@@ -94,17 +104,22 @@ class ReviewSession:
         events = [event.as_dict() for event in self._events.values()]
         if self.blind == "labels":
             events = [{key: value for key, value in event.items() if key not in HIDDEN} for event in events]
+        codes = self.database.codes(self.coder)
+        if self._adjudication is not None:
+            events = [self._adjudication.described(event) for event in events]
+            codes = [code for code in codes if code.id in self._events or code.id not in self._adjudication.settled]
         return {
             "type": "hello",
             "identity": self.database.identity,
             "name": self.results.stream,
             "coder": self.coder,
             "blind": self.blind,
+            "adjudicates": self._adjudication is not None,
             "labels": self.labels,
             "action_units": [[number, name] for number, name in ACTION_UNITS.items()],
             "origin": self.results.origin,
             "events": sorted(events, key=lambda event: (event["onset"]["t"], event["face"])),
-            "codes": [code.as_dict() for code in self.database.codes(self.coder)],
+            "codes": [code.as_dict() for code in codes],
         }
 
     def act(self, data: str | bytes) -> dict[str, Any]:
@@ -130,10 +145,11 @@ class ReviewSession:
         return self.database.put(message.id, self._code(message.code))
 
     def _code(self, fields: _CodeFields) -> Code:
-        event = self._events.get(fields.event) if fields.event is not None else None
-        if fields.event is not None and (event is None or fields.id != fields.event):
+        event = self._events.get(fields.id)
+        proposed = event is not None and self._adjudication is not None and fields.id in self._adjudication.proposed
+        if fields.event != (None if event is None or proposed else fields.id):
             raise InputError("there is no such event in these results")
-        if (event is None) != (fields.decision == "added"):
+        if (fields.decision == "added") != (event is None) and not proposed:
             raise InputError("what the machine did not find is added, all else accepted or rejected")
         if not fields.onset <= fields.apex <= fields.offset or fields.onset == fields.offset:
             raise InputError("onset, apex and offset follow one another")
@@ -144,7 +160,7 @@ class ReviewSession:
             if label not in self.labels:
                 raise InputError("choose a class first")
             if event is not None:
-                decision = "accepted" if label == event.label else "relabelled"
+                decision = "added" if proposed else "accepted" if label == event.label else "relabelled"
         units = action_units(fields.action_units)
         return Code(fields.id, self.coder, fields.event, fields.face, decision, onset, apex, offset, label, units, fields.note)
 

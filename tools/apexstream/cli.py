@@ -24,6 +24,7 @@ COMMANDS = {
     "watch": "Print a live service's events as they come.",
     "analyze": "Find and recognize expressions in recorded videos.",
     "review": "Review the events of a recorded video by keyboard.",
+    "agreement": "Say how far the coders of a reviewed video agree.",
     "export-events": "Write the events of recorded videos for other programs.",
     "score": "Compare events with the codes of a person.",
     "prepare": "Make flow maps from a database's pictures.",

@@ -141,7 +141,7 @@ function fromEvent(event) {
   const { id, face, onset, apex, offset } = event;
   const end = offset ?? apex;
   const marks = { onset: onset.frame, apex: apex.frame, offset: Math.max(end.frame, onset.frame + 1) };
-  return { id, event: id, face, decision: "open", ...marks, label: event.label ?? "", action_units: "", note: "" };
+  return { id, event: event.proposed ? null : id, face, decision: "open", ...marks, label: event.label ?? "", action_units: "", note: "" };
 }
 
 export { fromServer };

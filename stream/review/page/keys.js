@@ -7,6 +7,8 @@ export const KEYS = [
   [["a", "Enter"], ["A", "Enter"], "Accept, and go to the next", "accept"],
   [["r"], ["R"], "Reject, and go to the next", "reject"],
   [["1", "2", "3", "4", "5", "6", "7", "8", "9"], ["1", "…", "9"], "Give it this class", "label"],
+  [["t"], ["T"], "Another face, for one that was added", "face"],
+  [["Shift+1", "Shift+2", "Shift+3", "Shift+4"], ["Shift", "1 2 …"], "Take over what this coder decided (adjudication)", "take"],
   [["u"], ["U"], "Type action units", "units"],
   [["n"], ["N"], "Write a note", "note"],
   [["m"], ["M"], "Add one that was missed, at this frame", "add"],
@@ -48,8 +50,9 @@ export function listen(actions) {
       return;
     }
     if (event.target.closest?.("button") && (event.key === "Enter" || event.key === " ")) return;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const shift = event.shiftKey && /^([a-z]|Arrow.*)$/.test(key) ? "Shift+" : "";
+    const digit = event.shiftKey && /^Digit(\d)$/.exec(event.code)?.[1]; // which sign it gives depends on the keyboard
+    const key = digit || (event.key.length === 1 ? event.key.toLowerCase() : event.key);
+    const shift = digit || (event.shiftKey && /^([a-z]|Arrow.*)$/.test(key)) ? "Shift+" : "";
     const action = ACTIONS.get(`${event.ctrlKey ? "Ctrl+" : ""}${shift}${key}`);
     if (!action) return;
     event.preventDefault();

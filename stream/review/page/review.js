@@ -44,7 +44,7 @@ function hello(message, pending) {
   find("name").textContent = message.name;
   document.title = `${message.name} · review`;
   const blind = { labels: ", blind to the machine’s classes", machine: ", blind to the machine" }[message.blind] ?? "";
-  find("coder").textContent = `Coder ${message.coder}${blind}`;
+  find("coder").textContent = `Coder ${message.coder}${blind}${message.adjudicates ? ", decides about disagreements" : ""}`;
   items.reset(message.events, message.codes);
   for (const { type, code } of pending) if (type === "put") items.set(code.id, code); // the server will say the same soon
   find("unit-names").replaceChildren(...message.action_units.map(([number, name]) => element("option", "", name, { value: number })));
@@ -182,8 +182,40 @@ function show() {
   if (document.activeElement !== find("units")) find("units").value = code?.action_units ?? "";
   if (document.activeElement !== find("note-text")) find("note-text").value = code?.note ?? "";
   showUnits(code?.action_units ?? "");
+  showOthers(machine?.others ?? []);
   if (items.all.length) drawOverview();
   showTrack();
+}
+
+/** What other coders decided, for a third person. */
+function showOthers(others) {
+  const rows = others.map(({ coder, code }, index) => {
+    const what = code ? [shapeIcon(code.label), ` ${capitalize(code.label)}, ${code.onset.frame} to ${code.offset.frame} ${code.action_units.join(" ")}`] : ["No expression"];
+    const take = element("button", "", element("kbd", "", `⇧${index + 1}`), { type: "button" });
+    take.setAttribute("aria-label", `Take over what ${coder} decided`);
+    take.addEventListener("click", () => takeOver(index));
+    return element("div", "other", [element("b", "", coder), element("span", "", what), take]);
+  });
+  find("others").replaceChildren(...rows);
+}
+
+function takeOver(index) {
+  const other = item()?.event?.others?.[index];
+  if (!other) return;
+  if (!other.code) {
+    decide("rejected");
+    return;
+  }
+  const { onset, apex, offset, label, action_units: units } = other.code;
+  put({ decision: "accepted", onset: onset.frame, apex: apex.frame, offset: offset.frame, label, action_units: units.join(" ") });
+  next(1);
+}
+
+function nextFace() {
+  if (!item() || item().event || faces.size < 2) return;
+  const known = [...faces.keys()];
+  put({ face: known[(known.indexOf(item().code.face) + 1) % known.length] });
+  open();
 }
 
 function showTrack() {
@@ -393,6 +425,8 @@ const actions = {
   accept: () => decide("accepted"),
   reject: () => decide("rejected"),
   label: (key) => setLabel(labels[Number(key) - 1]),
+  face: nextFace,
+  take: (key) => takeOver(Number(key) - 1),
   units: () => find("units").focus(),
   note: () => find("note-text").focus(),
   add: addMissed,

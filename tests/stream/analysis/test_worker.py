@@ -98,6 +98,7 @@ def test_events_are_those_of_the_pipeline_with_the_arrival_of_the_frame_that_dec
         seen_by_then = [arrival for arrival in given if arrival.arrived <= one.arrived]
         last = one.event.offset or one.event.apex
         assert seen_by_then[-1].arrived == one.arrived and seen_by_then[-1].frame.t >= last.t
+        assert one.clock_offset == pytest.approx(given[0].arrived - given[0].frame.t, abs=1e-6)
     assert faults == []
 
 

@@ -18,6 +18,7 @@ from engine.errors import BackendError
 from stream.analysis import worker_process
 from stream.analysis.worker_process import WorkerProcess
 from stream.messages import Decided, SourceStatus
+from stream.outlets.settings import MqttSettings
 from stream.settings import TOKEN_VARIABLE, LiveSettings
 from stream.sources.settings import SourceSettings
 from tests.blinking import PATTERN, Blinking, printing
@@ -47,9 +48,9 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     started: list[WorkerProcess] = []
 
     def start(
-        sink: Collected, *sources: SourceSettings, make: Any = Blinking, loaded: Any = lambda error: None
+        sink: Collected, *sources: SourceSettings, make: Any = Blinking, loaded: Any = lambda error: None, **given: Any
     ) -> WorkerProcess:
-        settings = LiveSettings(sources=sources or (SourceSettings(url=PATTERN, name="a"),))
+        settings = LiveSettings(sources=sources or (SourceSettings(url=PATTERN, name="a"),), **given)
         worker = WorkerProcess(1, settings, sink, processed=lambda *figures: None, make=make, name="session")
         started.append(worker)
         worker.start({source.name: SourceStatus(source.name, "pattern", "starting") for source in settings.sources}, loaded)
@@ -206,9 +207,11 @@ def test_log_records_are_passed_on_with_their_levels(start: Start, caplog: pytes
 def test_credentials_are_in_no_command_line_or_environment(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "s3cret-word"
     monkeypatch.setenv(TOKEN_VARIABLE, secret)
+    monkeypatch.setenv("BROKER_PASSWORD", secret)
+    mqtt = MqttSettings(host="127.0.0.1", username="me", password_env="BROKER_PASSWORD")
     sink = Collected()
     source = SourceSettings(url=f"rtsp://me:{secret}@127.0.0.1:1/a", name="far", password=secret)
-    worker = start(sink, source, SourceSettings(url=PATTERN, name="a"))
+    worker = start(sink, source, SourceSettings(url=PATTERN, name="a"), mqtt=mqtt)
     sink.until(lambda: sink.events and "reconnecting" in sink.states("far"), "both to be tried")
     pid = pid_of(worker)
     assert pid is not None

@@ -12,7 +12,7 @@ from engine.types import Activity, Mark
 from stream import protocol
 from stream.events.store import Store
 from stream.messages import Acted, Decided
-from stream.outlets.lsl import LslOutlet, clock_difference
+from stream.outlets.lsl import QUEUED, LslOutlet, clock_difference
 from stream.outlets.settings import LslSettings
 from tests.events import an_event
 from tests.live import PATIENCE_S
@@ -37,6 +37,13 @@ class Recorder:
         sample, at = self.inlets[sort].pull_sample(timeout=PATIENCE_S)
         assert sample is not None, f"a sample of {sort}"
         return sample, at
+
+
+@pytest.fixture
+def lsl() -> Any:
+    import pylsl
+
+    return pylsl
 
 
 @pytest.fixture
@@ -65,6 +72,16 @@ def test_marks_have_the_time_at_which_their_frame_was_captured(sender: LslOutlet
     reaches(sender, lambda now: now.sent == 2, "the count")
 
 
+def test_the_last_events_are_received_though_the_stream_ends(store: Store, lsl: Any) -> None:
+    messages = [final(store, number) for number in range(20)]
+    with started(LslOutlet(LslSettings(events=False), context(store))) as outlet:
+        reaches(outlet, lambda now: now.state == "working", "the streams")
+        recorder = Recorder(lsl, store, "markers")
+        for message in messages:
+            outlet.offer(message)
+    assert [recorder.next("markers")[0][0].partition("/")[0] for _ in range(60)] == ["onset", "apex", "offset"] * 20
+
+
 def test_two_clocks_are_compared_by_the_reading_that_was_interrupted_least() -> None:
     steps = iter([0.0, 0.05, 0.0, 0.02, 0.0])
 
@@ -84,6 +101,14 @@ def test_the_motion_of_every_frame_and_the_cameras_delay(sender: LslOutlet, stor
     for values, t in (([2, 0.1, 0.01], 1.0), ([2, 0.5, 0.02], 1.04), ([2, 2.0, 0.3], 1.08)):
         sample, at = recorder.next("motion")
         assert sample == pytest.approx(values) and at == pytest.approx(t + shift, abs=EXACT_S)
+
+
+def test_a_whole_day_of_messages_without_pylsl_takes_no_more_memory(store: Store) -> None:
+    outlet = LslOutlet(LslSettings(), context(store))
+    event = final(store, 1)
+    for _ in range(QUEUED + 5):
+        outlet.offer(event)
+    assert len(outlet._queue) == QUEUED and outlet.status.dropped == 5
 
 
 @pytest.mark.parametrize("sender", [{"activities": True, "provisional": True}], indirect=True)

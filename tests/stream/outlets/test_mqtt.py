@@ -227,6 +227,16 @@ def test_a_missing_package_is_one_sentence(store: Store, monkeypatch: pytest.Mon
             sender.offer(final(store, number))
 
 
+def test_a_password_that_crosses_the_network_readable_is_warned_of(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    credentials = {"username": "apex", "password": "s3cret-word"}
+    made(store, 1, **credentials)
+    MqttOutlet(MqttSettings(host="broker.example", tls=True, **credentials), context(store))
+    assert caplog.text == ""
+    MqttOutlet(MqttSettings(host="broker.example", **credentials), context(store))
+    assert "the password for mqtt://broker.example:1883 crosses the network unencrypted" in caplog.text
+    assert "s3cret-word" not in caplog.text
+
+
 def test_credentials_that_cannot_be_had_are_an_error_at_the_start(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mqtt\.password_env: the environment variable NOT_SET_HERE is not set"):
         made(store, 1, username="a", password_env="NOT_SET_HERE")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import socket
@@ -121,7 +122,14 @@ def answering(data: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x03\x00\x00\x00" * 3, b"\x20\xff\xff\xff\xff\xff", os.urandom(64)]
+    "data",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x20\x03\x00\x00\x00" * 3,
+        b"\x20\xff\xff\xff\xff\xff",
+        bytes(range(255, 191, -1)),
+    ],
 )
 def test_a_server_of_another_kind_is_no_broker(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt_connection, "ANSWER_S", 0.3)
@@ -132,6 +140,23 @@ def test_a_server_of_another_kind_is_no_broker(data: bytes, monkeypatch: pytest.
 def test_a_broker_of_the_older_version_is_advised_about(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OutputError, match=r'refuses the connection: Unsupported protocol version; set version = "3\.1\.1"'):
         connected(answering(b"\x20\x03\x00\x84\x00"))
+
+
+def test_connections_leave_nothing_open(tmp_path: Path) -> None:
+    def opened() -> int:
+        gc.collect()  # what other tests left
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    waker = Waker()
+    with broker(tmp_path) as server:
+        before = opened()
+        for number in range(10):
+            connection = connected(server.port, waker)
+            connection.publish([Publication("test/a", str(number))])
+            connection.close()
+            with pytest.raises(OutputError):
+                connected(1, waker)
+        assert opened() == before
 
 
 def test_it_works_in_a_process_with_thousands_of_open_files(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ def test_what_fails_is_tried_again_and_logged_once_a_reason(caplog: pytest.LogCa
         reaches(one, lambda now: now.state == "working", "success")
     shown = [record.getMessage() for record in caplog.records]
     assert shown == [
-        "scripted: failing: no network",
-        "scripted: failing: unexpected error (ValueError: a defect)",
+        "scripted: failing: no network; it is tried again",
+        "scripted: failing: unexpected error (ValueError: a defect); it is tried again",
         "scripted: working: all is well",
     ]
 
@@ -69,6 +69,12 @@ def test_it_ends_while_it_waits_to_try_again(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(outlet, "RETRY_S", (1000.0, 1000.0))
     with started(Scripted(failing(OutputError("no network")))) as one:
         reaches(one, lambda now: now.state == "failing", "the failure")
+
+
+def test_one_that_was_never_started_has_ended() -> None:
+    one = Scripted()
+    one.stop()
+    assert one.join(0.0)
 
 
 def test_one_that_does_not_end_is_not_waited_for() -> None:

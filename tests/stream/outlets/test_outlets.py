@@ -20,7 +20,7 @@ from stream.outlets.settings import LslSettings, MqttSettings
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
-from tests.broker import Receiver, broker, free_port, receiver
+from tests.broker import Broker, Receiver, broker, free_port, receiver
 from tests.events import decided
 from tests.live import PATIENCE_S
 from tests.serving import fetched
@@ -43,7 +43,7 @@ async def states(service: Service) -> list[tuple[str, str, str]]:
 
 
 def test_every_outlet_has_a_table_in_the_settings() -> None:
-    assert OUTLETS.keys() == {name for name in LiveSettings.model_fields if name in ("lsl", "mqtt")}
+    assert OUTLETS.keys() == {"lsl", "mqtt"} <= LiveSettings.model_fields.keys()
 
 
 def test_they_get_the_last_events_and_end_with_the_service(tmp_path: Path) -> None:
@@ -89,6 +89,38 @@ def test_one_that_fails_disturbs_nothing_and_follows_after_the_next_start(tmp_pa
     with broker(tmp_path) as server, receiver(server.port) as got:
         asyncio.run(again(server.port, got))
         assert [json.loads(payload)["seq"] for payload in got.of(EVENT)] == [1, 2, 3]
+
+
+def test_a_broker_that_hangs_is_not_waited_for_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main(server: Broker, got: Receiver) -> float:
+        async with serving(tmp_path, mqtt=MqttSettings(host="127.0.0.1", port=server.port)) as service:
+            service.hub.post(decided(1))
+            await asyncio.to_thread(got.until, lambda: len(got.of(EVENT)) == 1, "the first")
+            server.freeze(True)
+            service.hub.post(decided(2))
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    async def again(server: Broker, got: Receiver) -> None:
+        async with serving(tmp_path, mqtt=MqttSettings(host="127.0.0.1", port=server.port)):
+            await asyncio.to_thread(got.until, lambda: len(got.of(EVENT)) >= 2, "the second")
+
+    with broker(tmp_path) as server, receiver(server.port) as got:
+        assert asyncio.run(main(server, got)) < 10, "three seconds at the most where the machine has nothing else to do"
+        assert "not every outlet has ended" in caplog.text
+        server.freeze(False)
+        asyncio.run(again(server, got))
+        assert {json.loads(payload)["seq"] for payload in got.of(EVENT)} == {1, 2}
+
+
+def test_a_source_that_is_not_possible_ends_the_start_with_its_own_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="NOT_SET_HERE with its password is not set"):
+            source = SourceSettings(url="rtsp://a/b", username="me", password_env="NOT_SET_HERE")
+            async with serving(tmp_path, source, mqtt=MqttSettings(host="127.0.0.1", port=1), lsl=LslSettings()):
+                pass
+
+    asyncio.run(main())
 
 
 def test_a_password_that_is_not_there_ends_the_start(tmp_path: Path) -> None:

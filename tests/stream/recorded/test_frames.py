@@ -53,6 +53,7 @@ def test_each_frame_of_a_rendered_face_has_a_row(rendered_clip: Path, tmp_path: 
     assert tuple(rows[0]) == COLUMNS
     assert {(row["face"], row["success"]) for row in rows} == {("0", "1")}
     assert np.median([float(row["found"]) for row in rows]) > 0.9
+    assert np.median([float(row["presence"]) for row in rows]) > 5
     assert np.median([float(row["residual"]) for row in rows]) < 0.5
     assert all(abs(float(row[name])) < 20 for row in rows for name in ("yaw", "pitch", "roll"))
     loud = {int(row["frame"]): float(row["loudness"]) for row in rows if row["loudness"]}
@@ -85,7 +86,14 @@ def test_the_cells_of_a_face(tmp_path: Path) -> None:
     row, other = rows_of(tmp_path)
     expected = {"frame": "3", "t": "36000.120000", "played": "1.120000", "face": "0", "success": "1", "voice": "0.50"}
     expected |= {"box_x": "10.00", "box_y": "20.00", "box_width": "30.00", "box_height": "40.00", "speaking": "0"}
-    expected |= {"repeated": "0", "mesh_age": "0.000", "found": "0.750", "residual": "0.250", "scale": "2.00000"}
+    expected |= {
+        "repeated": "0",
+        "mesh_age": "0.000",
+        "presence": "",
+        "found": "0.750",
+        "residual": "0.250",
+        "scale": "2.00000",
+    }
     expected |= {"yaw": "45.00", "roll": "90.00", "yaw_change": "3.00", "pitch_change": "-4.00", "eye_opening": "0.3100"}
     assert {name: row[name] for name in expected} == expected
     assert [float(row[name]) for name in MOTION] == list(range(30))
@@ -127,6 +135,19 @@ def test_speech_that_is_noticed_late_is_in_the_rows_from_its_start_to_its_end(tm
     rows = rows_of(tmp_path)
     assert [int(row["frame"]) for row in rows if row["speaking"] == "1"] == list(range(20, 61))
     assert {row["face"] for row in rows if row["speaking"] == "1"} == {"0"}
+
+
+def test_no_row_is_written_between_the_end_of_speech_and_the_report_of_it(tmp_path: Path) -> None:
+    """The frame in which speech is found to be over comes before the activity, when rows of its middle are due."""
+    table = FrameTable(tmp_path)
+    for index in range(300):
+        frame = frame_at(index)
+        table.frame(frame, [], [observed(frame, {"speech": 20 / FPS} if 20 <= index < 200 else {})], 0.0)
+        if index == 200:
+            table.activity(Activity(0, "speech", Mark(20, 20 / FPS), Mark(199, 199 / FPS)), 0.0)
+    table.finish({})
+    table.close()
+    assert [int(row["frame"]) for row in rows_of(tmp_path) if row["speaking"] == "1"] == list(range(20, 200))
 
 
 def test_speech_that_goes_on_is_written_while_it_is_open(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from stream.recorded.face_places import COLUMNS, FILE
+from stream.recorded.results import read_results
+from stream.review.adjudication import adjudicate
+from stream.review.database import ReviewDatabase
 from tests.browser import PATIENCE_MS, chromium
-from tests.review import results_of, write_plain
+from tests.review import code_of, results_of, write_plain
 from tests.reviewing import RunningReview, review_page, saved
 
 ONSETS = [30, 80, 130]
@@ -272,3 +275,27 @@ def test_the_page_is_accessible_and_fits_a_phone(scheme: Any, browser: Browser, 
         assert Axe().run(page).response["violations"] == []
         press(page, "a", "Escape")
         expect(page.locator("#position")).to_contain_text("2 of 3")
+
+
+def test_a_third_person_decides_about_disagreements(browser: Browser, video: Path, tmp_path: Path) -> None:
+    results = results_of(video, tmp_path / "results", ONSETS)
+    events = [entry.event for entry in read_results(results).entries]
+    with ReviewDatabase.open(results) as database:
+        for coder in ("anna", "ben"):
+            database.enter(coder, "none")
+            for event in events[1:]:
+                database.put(
+                    f"{coder} {event.id}", code_of(event, coder, decision="rejected" if coder == "ben" else "accepted")
+                )
+            database.put(f"{coder} first", code_of(events[0], coder))
+        adjudication = adjudicate(read_results(results), database, "cleo")
+    with RunningReview(results, "cleo", adjudication=adjudication) as review, review_page(browser, review.url) as page:
+        expect(page.locator("#coder")).to_contain_text("decides about disagreements")
+        expect(page.locator("#others .other")).to_have_count(2)
+        expect(page.locator("#others")).to_contain_text("ben")
+        press(page, "Shift+Digit2")
+        expect(page.locator("#position")).to_contain_text("2 of 2")
+        press(page, "Shift+Digit1")
+        saved(page)
+        decisions = {id_: code.decision for id_, code in review.codes().items()}
+        assert decisions == {"event-0": "accepted", "event-1": "rejected", "event-2": "accepted"}

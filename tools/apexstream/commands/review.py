@@ -25,8 +25,8 @@ BLIND = ("none", "labels", "machine")
 
 
 def _check_coder(coder: str | None) -> str | None:
-    if coder is not None and not (coder.strip() and coder.isprintable() and len(coder) <= 64):
-        raise typer.BadParameter("a coder's name has 1 to 64 letters, digits and signs")
+    if coder is not None and not (coder.strip() and coder.isprintable() and len(coder) <= 64 and coder.strip() != "machine"):
+        raise typer.BadParameter("a coder's name has 1 to 64 letters, digits and signs, and is not machine")
     return None if coder is None else coder.strip()
 
 
@@ -49,6 +49,9 @@ def review(
             help="What not to show of the machine: its classes and confidence (labels), or anything (machine).",
         ),
     ] = "none",
+    adjudicate: Annotated[
+        bool, typer.Option("--adjudicate", help="Decide about what the other coders do not agree on, as a third person.")
+    ] = False,
     video: Annotated[
         Path | None,
         typer.Option("--video", metavar="FILE", help="The video, where it has been moved since.", show_default=False),
@@ -64,19 +67,25 @@ def review(
     offset, give action units, write notes, and add what was missed. The page lists its keys: press ?.
 
     Each decision is on disk at once, in RESULTS/review.sqlite, and is kept if the program is killed. Several coders work on the
-    same results under different names and never see each other's decisions. Ctrl-C ends the server.
+    same results under different names and never see each other's decisions; `apexstream agreement RESULTS` says how far they
+    agree, and with --adjudicate a third person sees and decides what they do not agree on. Ctrl-C ends the server.
     """
     from stream.recorded.results import read_results
+    from stream.review.adjudication import adjudicate as begin_adjudication
     from stream.review.database import ReviewDatabase
     from stream.review.server import serve_review
     from stream.review.session import ReviewSession
 
+    if adjudicate and blind != "none":
+        raise typer.BadParameter("--adjudicate and --blind exclude each other")
     found = read_results(results)
     host, port = split_address(listen)
     log_to_stderr(bool(ctx.obj["debug"]))
     logging.getLogger().setLevel(logging.DEBUG if ctx.obj["debug"] else logging.WARNING)
     with native_output_hidden(not ctx.obj["debug"]), ReviewDatabase.open(results) as database:
-        session = ReviewSession(found, database, coder or getpass.getuser(), _blind(blind))
+        name = coder or getpass.getuser()
+        third = begin_adjudication(found, database, name) if adjudicate else None
+        session = ReviewSession(found, database, name, _blind(blind), adjudication=third)
         serve_review(session, video or found.video, host, port, lambda server: _announce(server, open_page=open_page))
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
 from engine.errors import InputError, OutputError, SourceError
 from engine.types import Event, Face
@@ -19,6 +21,7 @@ from stream.recorded.annotated.output import AnnotatedVideo
 from stream.recorded.annotated.strip import PANEL, Layout
 from stream.recorded.colours import colour_of
 from stream.sources.file import open_video
+from tests.browser import chromium
 from tests.events import an_event
 from tests.stream.recorded.annotated.test_spool import a_face, unregistered
 from tests.stream.recorded.annotated.test_strip import columns_like
@@ -99,6 +102,25 @@ def test_pictures_and_sound_are_in_sync_and_start_at_0(
     assert heard == pytest.approx(seen, abs=0.02)
     with av.open(str(made)) as container:
         assert container.start_time == pytest.approx(0, abs=2000)
+
+
+def test_a_browser_plays_it_with_its_sound_and_finds_each_moment(tmp_path: Path) -> None:
+    video = write_flashes(tmp_path / "a.mov", TIMES, FLASHES, sound="pcm_s16le", heard_from=0.3)
+    made = annotated(video, tmp_path / "out")
+    with sync_playwright() as driver, chromium(driver, "--autoplay-policy=no-user-gesture-required") as browser:
+        page = browser.new_page(viewport={"width": 160, "height": 160})
+        page.goto(made.as_uri())
+        player = page.locator("video")
+        page.wait_for_function("() => document.querySelector('video').readyState >= 2")
+        assert player.evaluate("video => video.duration") == pytest.approx(2.5, abs=0.05)
+        brightness = []
+        for t in (FLASHES[0] - 0.03, FLASHES[0] + 0.01, FLASHES[1] - 0.03, FLASHES[1] + 0.01):
+            player.evaluate("(video, t) => new Promise(done => { video.onseeked = done; video.currentTime = t; })", t)
+            shown = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+            brightness.append(float(np.mean(shown[40:80, 60:100])))
+        assert [light > 120 for light in brightness] == [False, True, False, True], brightness
+        player.evaluate("video => new Promise(done => { video.onended = done; video.currentTime = 2.2; video.play(); })")
+        assert player.evaluate("video => [video.error, video.webkitAudioDecodedByteCount > 0]") == [None, True]
 
 
 def test_an_uneven_rate_keeps_its_times(tmp_path: Path) -> None:

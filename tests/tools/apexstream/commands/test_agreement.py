@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from apexstream.cli import main
+from stream.review.database import ReviewDatabase
+from tests.review import code_of, events_at, write_results
+
+EVENTS = events_at(range(0, 1500, 50))
+
+
+@pytest.fixture
+def reviewed(tmp_path: Path) -> Path:
+    """Thirty events, a third of which one of two coders rejects."""
+    write_results(tmp_path, EVENTS)
+    with ReviewDatabase.open(tmp_path) as database:
+        for coder in ("anna", "ben"):
+            database.enter(coder, "none")
+            for number, event in enumerate(EVENTS):
+                rejected = coder == "ben" and number % 3 == 0
+                database.put(f"{coder} {number}", code_of(event, coder, decision="rejected" if rejected else "accepted"))
+    return tmp_path
+
+
+def run(*args: object) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(["agreement", *map(str, args)])
+    return ended.value.code
+
+
+def test_figures_and_disagreements(reviewed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(reviewed, "--out", tmp_path / "figures.json") == 0
+    shown = capsys.readouterr().out
+    assert "30 events and additions, judged by anna, ben" in shown
+    assert "10 disagreements:" in shown
+    assert "anna negative, ben none" in shown
+    assert "Krippendorff" not in shown
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [pair["coders"] for pair in figures["pairs"]] == [["anna", "ben"], ["anna", "machine"], ["ben", "machine"]]
+    assert figures["pairs"][0]["kappa"] == 0.5714, "(20/30 - 200/900) / (1 - 200/900)"
+    assert figures["pairs"][1]["kappa"] == 1
+    assert len(figures["disagreements"]) == 10
+
+
+def test_three_coders_have_an_alpha(reviewed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ReviewDatabase.open(reviewed) as database:
+        database.enter("cleo", "none")
+        database.put("cleo", code_of(EVENTS[0], "cleo"))
+    assert run(reviewed) == 0
+    assert "Krippendorff's alpha of 3 coders: 0." in capsys.readouterr().out
+    assert run(reviewed, "--coder", "anna", "--coder", "cleo") == 0
+    assert "29 disagreements" in capsys.readouterr().out, "what cleo has not decided about"
+
+
+def test_who_is_unknown_is_named(reviewed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(reviewed, "--coder", "dora") == 1
+    assert "dora has not reviewed" in capsys.readouterr().err
+    assert run(write_results(tmp_path / "new", EVENTS)) == 1
+    assert "has not been reviewed" in capsys.readouterr().err
