@@ -104,6 +104,18 @@ def test_pictures_and_sound_are_in_sync_and_start_at_0(
         assert container.start_time == pytest.approx(0, abs=2000)
 
 
+def test_pictures_and_sound_are_in_sync_where_time_stamps_restart(tmp_path: Path) -> None:
+    first = write_flashes(tmp_path / "a.ts", TIMES, FLASHES, start=50.0)
+    second = write_flashes(tmp_path / "b.ts", TIMES, FLASHES, start=3.0)
+    (tmp_path / "joined.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    folder = tmp_path / "out"
+    report = analyze(tmp_path / "joined.ts", folder, outputs=[AnnotatedVideo(tmp_path / "joined.ts", folder)])
+    assert len(report.summary["video"]["clock_restarts"]) == 1
+    seen, heard = read_flashes(folder / "annotated.mp4")
+    assert np.diff(seen) == pytest.approx([1.5, 1.0, 1.5], abs=0.002)
+    assert heard == pytest.approx(seen, abs=0.02)
+
+
 def test_a_browser_plays_it_with_its_sound_and_finds_each_moment(tmp_path: Path) -> None:
     video = write_flashes(tmp_path / "a.mov", TIMES, FLASHES, sound="pcm_s16le", heard_from=0.3)
     made = annotated(video, tmp_path / "out")
