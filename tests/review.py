@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from stream.review.codes import Code
 from stream.sources.file import open_video
 from tests.events import an_event
 from tests.videos import stepping
+
+REPEATED = 50
+"""The pictures of `write_plain` come again after so many."""
 
 
 def events_at(onsets: Sequence[int], *, rate: float = 30.0, start: float = 0.0, **changes: Any) -> list[Event]:
@@ -53,22 +57,24 @@ def write_results(
 def code_of(event: Event, coder: str = "anna", **changes: Any) -> Code:
     """A code that accepts an event as it is."""
     marks = {"onset": event.onset, "apex": event.apex, "offset": event.offset}
-    return replace(Code(event.id, coder, event.id, event.face, "accepted", **marks, label=event.label), **changes)
+    fields: dict[str, Any] = {**marks, "label": event.label, **changes}
+    return replace(Code(event.id, coder, event.id, event.face, "accepted", None, None, None, ""), **fields)
 
 
 def added_code(number: int, onset: int, *, coder: str = "anna", rate: float = 30.0, **changes: Any) -> Code:
     """A code of an expression of twelve frames that the machine missed."""
     marks = [Mark(onset + more, round((onset + more) / rate, 6)) for more in (0, 6, 12)]
-    return replace(Code(f"added-{number}", coder, None, 0, "added", *marks, "positive"), **changes)
+    first, top, last = marks
+    return replace(Code(f"added-{number}", coder, None, 0, "added", first, top, last, "positive"), **changes)
 
 
 def write_plain(path: Path, frames: int = 240, *, codec: str = "libx264", pix_fmt: str = "yuv420p", **settings: Any) -> Path:
     """A video of so many frames at 25 a second whose grey bar tells the frame's number, in any codec."""
     options = {"x265-params": "log-level=none", "preset": "ultrafast"} if codec.startswith("libx26") else {}
     with av.open(str(path), "w", format=settings.get("format")) as container:
-        track = container.add_stream(codec, rate=25, options={**options, **settings.get("options", {})})
+        track: Any = container.add_stream(codec, rate=25, options={**options, **settings.get("options", {})})
         track.pix_fmt, track.width, track.height = pix_fmt, 160, 120
-        for picture in stepping(160, 120, frames):
+        for picture in islice(cycle(stepping(160, 120, REPEATED)), frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
             container.mux(track.encode(frame))
         container.mux(track.encode(None))
@@ -83,5 +89,6 @@ def results_of(video: Path, folder: Path, onsets: Sequence[int]) -> Path:
     events = []
     for number, event in enumerate(events_at(onsets)):
         marks = {name: Mark(mark.frame, round(times[mark.frame], 6)) for name, mark in Entry(event, {}).marks.items() if mark}
-        events.append(replace(event, **marks, id=f"event-{number}"))
+        fields: dict[str, Any] = {**marks, "id": f"event-{number}"}
+        events.append(replace(event, **fields))
     return write_results(folder, events, video=video, **facts)

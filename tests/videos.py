@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -48,7 +49,7 @@ def write_video(
     """Encode RGB pictures; times (seconds) override the constant rate; rotation is stored as metadata, counterclockwise."""
     time_base = Fraction(1, 90_000)
     with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream: Any = container.add_stream(codec, rate=rate, options=options or {})
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = time_base
         for number, picture in enumerate(pictures):
@@ -108,7 +109,7 @@ def write_flashes(
         video = container.add_stream("libx264", rate=30)
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
         video.codec_context.time_base = time_base
-        audio = container.add_stream(sound, rate=rate, layout="mono")
+        audio: Any = container.add_stream(sound, rate=rate, layout="mono")
         played = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         played.rate, played.pts, played.time_base = rate, round((start + heard_from) * rate), Fraction(1, rate)
         resampler = av.AudioResampler(format=audio.codec_context.format.name, layout="mono", rate=rate)
@@ -140,7 +141,7 @@ def read_flashes(path: Path, rows: int = 100) -> tuple[list[float], list[float]]
         resampler, last = av.AudioResampler(format="fltp", layout="mono"), -1.0
         for part in (part for frame in container.decode(audio=0) for part in resampler.resample(frame)):
             for number in np.flatnonzero(np.abs(part.to_ndarray()[0]) > 0.2):
-                t = float(part.time + number / part.sample_rate)
+                t = float((part.time or 0.0) + number / part.sample_rate)
                 if t > last + 0.2:
                     heard.append(t)
                 last = t

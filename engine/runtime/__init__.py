@@ -1,6 +1,7 @@
 """Running a network: one interface (`Runner`), several backends, the choice made once and reported.
 
-Order of preference of "auto": "tensorrt" (compiled for the GPU), "cuda" (ONNX Runtime on the GPU), "ort" (ONNX Runtime on the
+Order of preference of "auto": "tensorrt" (compiled for the GPU), "tensorrt-rtx" (the same for GeForce RTX, by NVIDIA's plug-in
+for ONNX Runtime), "cuda" (ONNX Runtime on the GPU), "ort" (ONNX Runtime on the
 CPU, always installed), "eager" (PyTorch on the CPU).
 """
 
@@ -13,27 +14,32 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import BackendError, WeightsError
-from engine.runtime import gpu, ort
+from engine.runtime import gpu, ort, rtx
 from engine.runtime.runner import FallbackRunner, Opener, Runner
 
-BackendName = Literal["auto", "tensorrt", "cuda", "ort", "eager"]
+BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "cuda", "ort", "eager"]
 
 NEEDS = {
     "tensorrt": ("tensorrt", "cuda.bindings", "onnx"),
+    "tensorrt-rtx": (rtx.PACKAGE, "onnxruntime", "onnx"),
     "cuda": ("onnxruntime",),
     "ort": ("onnxruntime",),
     "eager": ("torch", "onnx"),
 }
 """Backends in order of preference, each with the modules it needs."""
 
-EXTRAS = {"tensorrt": "[trt]", "cuda": "", "ort": "", "eager": "[train]"}
+EXTRAS = {"tensorrt": "[trt]", "tensorrt-rtx": "[rtx]", "cuda": "", "ort": "", "eager": "[train]"}
 """What installs them."""
 
-DEVICE: dict[str, Callable[[], str | None]] = {"tensorrt": gpu.refusal, "cuda": ort.cuda_refusal}
+DEVICE: dict[str, Callable[[], str | None]] = {"tensorrt": gpu.refusal, "tensorrt-rtx": rtx.refusal, "cuda": ort.cuda_refusal}
 """What a backend needs besides modules: the reason why it is not there, or None."""
 
 
-UNPROVEN = {"tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU", "cuda": "not yet run on a GPU"}
+UNPROVEN = {
+    "tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU",
+    "tensorrt-rtx": "loaded and asked through ONNX Runtime's real interface, not yet run on a GPU",
+    "cuda": "not yet run on a GPU",
+}
 """What no GPU has run so far, in the words that `apexstream doctor` prints."""
 
 
@@ -52,9 +58,9 @@ def load(weights: str | Path, *, backend: BackendName = "auto", cache: Path | No
 
     "auto" takes the first backend that can run here; the runner names it (`backend`, `device`) and why others before it
     were not taken (`refusals`). A GPU that fails later is left for the next backend, also where it was asked for by name.
-    cache is a folder for networks compiled by TensorRT; without one they are compiled at every start, unless
-    `apexstream export --backend tensorrt` has put one beside the file. Raises BackendError for a backend that does not exist or
-    cannot run here, WeightsError for a file that is missing, damaged or not exported by this project.
+    cache is a folder for networks compiled by TensorRT or TensorRT for RTX; without one they are compiled at every start,
+    unless `apexstream export --backend tensorrt` has put one beside the file. Raises BackendError for a backend that does not
+    exist or cannot run here, WeightsError for a file that is missing, damaged or not exported by this project.
     """
     if backend != "auto" and backend not in NEEDS:
         raise BackendError(f"no backend is called {backend!r}; there are auto, {', '.join(NEEDS)}")
@@ -81,6 +87,8 @@ def _open(backend: str, path: Path, cache: Path | None) -> Runner:
         from engine.runtime.trt import TrtRunner
 
         return TrtRunner(path, cache=cache)
+    if backend == "tensorrt-rtx":
+        return rtx.RtxRunner(path, cache=cache)
     if backend == "eager":
         from engine.runtime.eager import EagerRunner
 

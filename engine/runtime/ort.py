@@ -87,11 +87,7 @@ def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvide
     asked = [provider if isinstance(provider, str) else provider[0] for provider in providers]
     if absent := [name for name in asked if name not in onnxruntime.get_available_providers()]:
         raise BackendError(f"this ONNX Runtime has no {', '.join(absent)}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 4
+    options = session_options(onnxruntime)
     try:
         session = onnxruntime.InferenceSession(str(weights), options, providers=list(providers))
     except Exception as cause:
@@ -102,6 +98,16 @@ def open_session(weights: Path, providers: Sequence[Any] = ("CPUExecutionProvide
     if asked != (got := session.get_providers()):
         raise BackendError(f"ONNX Runtime was asked for {', '.join(asked)} and took {', '.join(got)}")
     return session
+
+
+def session_options(onnxruntime: Any) -> Any:
+    """Options of a session: one thread, all graph optimizations, no log."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4
+    return options
 
 
 def _described(session: Any, weights: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:

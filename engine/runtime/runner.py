@@ -21,7 +21,7 @@ class Runner(ABC):
     """
 
     backend: str
-    """Which backend runs it: "tensorrt", "cuda", "ort" or "eager"."""
+    """Which backend runs it: "tensorrt", "tensorrt-rtx", "cuda", "ort" or "eager"."""
     device: str
     """What it computes on, in words."""
     classes: tuple[str, ...]

@@ -76,7 +76,7 @@ class EventFiles(Output):
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the files of the other formats and the summary, and close."""
         self.close()
-        recording = Recording.from_summary(summary, self.activities, self.origin)
+        recording = replace(Recording.from_summary(summary, self.activities, self.origin), folder=self.folder)
         try:
             for path, format_ in self._formats.items():
                 if not isinstance(format_, LineFormat):

@@ -83,7 +83,7 @@ class ReviewDatabase:
         """The database of the results in folder, created where there is none; only its owner may read it."""
         path = folder / FILE
         with _errors(path), contextlib.ExitStack() as undo:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # its log gets the same mode
+            _create(path)
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
             undo.callback(db.close)
             _prepare(db, path)
@@ -224,6 +224,13 @@ class ReviewDatabase:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _create(path: Path) -> None:
+    """Make the file where there is none; its log gets the same mode. One that is there is not opened: closing it would release
+    the locks of this process's other connections, and another process would then take away the log that they write."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -7,7 +7,9 @@ onset, not the one before.
 from __future__ import annotations
 
 import mimetypes
-from pathlib import Path
+import os
+from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from engine.text import xml_text
@@ -34,7 +36,7 @@ def _document(timeline: Timeline) -> bytes:
         eaf.add_linguistic_type(name, constraint, timealignable=constraint != "Symbolic_Association")
     recording = timeline.recording
     if recording is not None and recording.path is not None:
-        _link(eaf, recording.path)
+        _link(eaf, recording.path.absolute(), recording.folder)
     if timeline.began is not None:
         eaf.add_property("began", timeline.began.isoformat(timespec="milliseconds"))
     annotator = None if recording is None or recording.coder is None else xml_text(recording.coder)
@@ -45,9 +47,15 @@ def _document(timeline: Timeline) -> bytes:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{to_string(eaf)}\n'.encode()
 
 
-def _link(eaf: Eaf, video: Path) -> None:
+def _link(eaf: Eaf, video: Path, folder: Path | None) -> None:
+    """Link the video by its path and by the way to it from the folder of the export, as ELAN writes and reads them: URLs
+    without escapes, in which a space is a space."""
     media_type = mimetypes.guess_type(video.name)[0] or "unknown"
-    eaf.add_linked_file(xml_text(video.absolute().as_uri()), xml_text(f"./{video.name}"), media_type)
+    way = PurePath(video.name)
+    with suppress(ValueError):  # another drive
+        way = way if folder is None else PurePath(os.path.relpath(video, folder.absolute()))
+    relative = way.as_posix() if way.parts[0] == ".." else f"./{way.as_posix()}"
+    eaf.add_linked_file(xml_text(f"file:///{video.as_posix().lstrip('/')}"), xml_text(relative), media_type)
 
 
 def _add(eaf: Eaf, tier: Tier, annotator: str | None, ids: dict[str, list[str]]) -> list[str]:

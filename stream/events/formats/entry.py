@@ -46,7 +46,8 @@ class Recording:
     """A recorded video, as far as it is known, for the formats that name it.
 
     origin is the source time, seconds, at which a player shows 0; length_s what the player shows as its length; sound says that
-    it has a sound track; activities are what faces do in it besides expressions. coder is whose review changed the events.
+    it has a sound track; activities are what faces do in it besides expressions. coder is whose review changed the events;
+    folder is where the export will lie.
     """
 
     path: Path | None = None
@@ -56,6 +57,7 @@ class Recording:
     sound: bool = False
     activities: Sequence[Activity] = ()
     coder: str | None = None
+    folder: Path | None = None
 
     @classmethod
     def from_summary(

@@ -5,6 +5,7 @@ import { curveOf, movedFace, movedText } from "./curve.js";
 import { clock, lengthOf, linkTo, picturesOf, report } from "./data.js";
 
 const AROUND_S = 0.5; // of the video before and after an event, where its link leads
+const LEAST_LEAD = 0.02; // of a class over the next, to be called the likeliest
 const FRAME_MS = 140;
 const HOLD_MS = 600; // of onset and apex
 const WHYS = {
@@ -49,9 +50,10 @@ function head(event, locate) {
 }
 
 function uncertainty({ why, probabilities }) {
-  const likeliest = Object.entries(probabilities).sort((a, b) => b[1] - a[1])[0];
-  const reason = WHYS[why] ?? why ?? "no class is likely enough";
-  return likeliest ? `Uncertain: ${reason}. Likeliest: ${likeliest[0]}, ${percent(likeliest[1])}.` : `Uncertain: ${reason}.`;
+  const [likeliest, next] = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
+  const reason = `Uncertain: ${WHYS[why] ?? why ?? "no class is likely enough"}.`;
+  const even = !likeliest || (next && likeliest[1] - next[1] < LEAST_LEAD);
+  return even ? reason : `${reason} Likeliest: ${likeliest[0]}, ${percent(likeliest[1])}.`;
 }
 
 function figure(content, caption, className = "") {

@@ -45,35 +45,53 @@ function total(figure, meaning) {
   return element("li", "", [element("strong", "", figure), element("span", "", meaning)]);
 }
 
-/** A bar of the whole video, and a table of the conditions: of any face, and of each where there are several. */
+/** What could be seen of any face, as bars with their meanings; where there are several, a table of each besides. */
 function conditions(seen, length) {
   if (!report.faces.length) {
     return [element("p", "empty", "No face was seen in this video: it shows none, or faces too small, too dark or turned away.")];
   }
-  const bars = element("table", "seen-table");
   const several = report.faces.length > 1 || report.others > 0;
-  const columns = several ? [{ name: "All", seen }, ...report.faces.map(({ id, seen }) => ({ name: `Face ${id}`, seen }))] : [{ name: "", seen }];
   const rows = [
     ["present", "Face in view", several ? "At least one face was found." : "The face was found."],
     ["watched", "Seen well", "In view, and nothing of the below but speech."],
     ...CONDITIONS,
   ];
-  bars.append(element("caption", "visually-hidden", "How long faces could be seen, and what stood in the way"));
-  if (several) {
-    const heads = columns.map(({ name }) => element("th", "number", name, { scope: "col" }));
-    bars.append(element("thead", "", element("tr", "", [element("td"), ...heads, element("td")])));
-  }
-  bars.append(element("tbody", "", rows.map(([key, name, meaning]) => {
-    const cells = columns.map(({ seen: of }) => element("td", of[key] ? "number" : "number none", of[key] ? lasting(of[key]) : "–"));
-    const track = share(seen[key], length, key);
-    const first = element("th", "", [name], { scope: "row" });
-    return element("tr", "", [first, ...cells, element("td", "meaning", [track, element("span", "", meaning)])]);
-  })));
-  const frame = element("div", "seen-frame", bars, { tabIndex: 0 });
-  frame.setAttribute("role", "region");
-  frame.setAttribute("aria-label", "What could be seen");
+  const bars = table("How long faces could be seen, and what stood in the way", rows.map(([key, name, meaning]) => [
+    heading(name),
+    duration(seen[key]),
+    element("td", "meaning", [share(seen[key], length, key), element("span", "", meaning)]),
+  ]));
+  if (!several) return [scrolling(bars, "What could be seen")];
+  const faces = table(
+    "How long each face could be seen, and what stood in the way",
+    report.faces.map(({ id, seen: of }) => [heading(`Face\u00a0${id}`), ...rows.map(([key]) => duration(of[key]))]),
+    rows.map(([, name]) => name),
+  );
   const rest = report.others ? [element("p", "hint", `${counted(report.others, "other face")} in view for less than a second each.`)] : [];
-  return [frame, ...rest];
+  return [scrolling(bars, "What could be seen"), element("h3", "each-face", "Each face"), scrolling(faces, "What could be seen of each face"), ...rest];
+}
+
+function table(caption, rows, columns = []) {
+  const made = element("table", "seen-table", element("caption", "visually-hidden", caption));
+  if (columns.length) made.append(element("thead", "", element("tr", "", [element("td"), ...columns.map((name) => element("th", "number", name, { scope: "col" }))])));
+  made.append(element("tbody", "", rows.map((cells) => element("tr", "", cells))));
+  return made;
+}
+
+function heading(name) {
+  return element("th", "", name, { scope: "row" });
+}
+
+function duration(seconds) {
+  return element("td", seconds ? "number" : "number none", seconds ? lasting(seconds) : "–");
+}
+
+/** A frame that scrolls where its content is too large. */
+function scrolling(content, name) {
+  const frame = element("div", "seen-frame", content, { tabIndex: 0 });
+  frame.setAttribute("role", "region");
+  frame.setAttribute("aria-label", name);
+  return frame;
 }
 
 /** A bar with a share of the video. */

@@ -27,7 +27,7 @@ RATE_FRAMES = 10
 """The frame rate is that of the last so many frames."""
 
 _LEFT_EDGE, _RIGHT_EDGE = 234, 454
-_EYES = ((33, 133), (362, 263))
+_EYES = np.array([33, 133, 362, 263])  # the corners of one eye, then of the other
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class Seen:
 
 def yaw(points: F32) -> float:
     """How far a face [478, 3] is turned to the side, degrees."""
-    across = points[_RIGHT_EDGE] - points[_LEFT_EDGE]
-    return math.degrees(math.atan2(across[2], math.hypot(across[0], across[1])))
+    x, y, z = (points[_RIGHT_EDGE] - points[_LEFT_EDGE]).tolist()
+    return math.degrees(math.atan2(z, math.hypot(x, y)))
 
 
 def eye_distance(points: F32) -> float:
     """Pixels between the middles of the eyes."""
-    left, right = (points[list(corners), :2].mean(axis=0) for corners in _EYES)
-    return float(np.hypot(*(right - left)))
+    (ax, ay, _), (bx, by, _), (cx, cy, _), (dx, dy, _) = points[_EYES].tolist()
+    return math.hypot(cx + dx - ax - bx, cy + dy - ay - by) / 2
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +83,32 @@ def test_several_processes_may_write_at_once(tmp_path: Path) -> None:
     with ReviewDatabase.open(tmp_path) as database:
         assert all(len(database.actions(coder)) == 20 for coder in ("anna", "ben", "cleo"))
         assert len(database.codes()) == 9
+
+
+def test_what_is_stored_survives_others_that_open_the_file_and_a_kill(tmp_path: Path) -> None:
+    """The server opens the file twice, another program opens and closes it, and the server is killed after an action."""
+    script = f"""
+import os, sys
+from pathlib import Path
+from stream.review.database import ReviewDatabase
+from tests.review import code_of, events_at
+folder = Path({str(tmp_path)!r})
+server = ReviewDatabase.open(folder)
+ReviewDatabase.open(folder).close()
+print("ready", flush=True)
+sys.stdin.readline()
+server.put("a", code_of(events_at([10])[0]))
+os._exit(9)
+"""
+    root = Path(__file__).resolve().parents[3]
+    server = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+    )
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    ReviewDatabase.open(tmp_path).close()
+    server.communicate("go\n", timeout=30)
+    with ReviewDatabase.open(tmp_path) as database:
+        assert database.actions("anna") == ["a"]
 
 
 def test_a_blind_coder_stays_blind(tmp_path: Path) -> None:

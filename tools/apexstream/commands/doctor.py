@@ -127,6 +127,7 @@ def accelerators() -> list[Finding]:
     from engine.ops.strain import gpu as strain_gpu
     from engine.ops.tvl1 import gpu as tvl1_gpu
     from engine.runtime import NEEDS, UNPROVEN, refusal
+    from engine.runtime.rtx import PACKAGE
 
     used = {"TV-L1 on a GPU": _detail_of(tvl1_gpu.refusal), "strain on a GPU": _detail_of(strain_gpu.refusal)}
     used |= {f"runtime {name}": _detail_of(partial(refusal, name)) for name in NEEDS}
@@ -136,7 +137,11 @@ def accelerators() -> list[Finding]:
         Finding("accelerators", "CUDA through PyTorch", "info", str(_detail_of(probes.cuda))),
         *(
             Finding("accelerators", name, "info", _presence(module, extra))
-            for name, module, extra in (("Triton", "triton", "gpu"), ("TensorRT", "tensorrt", "trt"))
+            for name, module, extra in (
+                ("Triton", "triton", "gpu"),
+                ("TensorRT", "tensorrt", "trt"),
+                ("TensorRT for RTX", PACKAGE, "rtx"),
+            )
         ),
         *(
             Finding("backends", name, "info", (f"not used: {why}" if why else "can be used") + unproven.get(name, ""))

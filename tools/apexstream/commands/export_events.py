@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,5 +84,5 @@ def _write(path: Path, format_: Format, entries: Sequence[Entry], recording: Rec
 
     if path.exists() and not replace:
         raise OutputError(f"{path} is there already; --replace replaces it, --out FILE writes another")
-    write_atomically(path, format_.export(entries, recording))
+    write_atomically(path, format_.export(entries, dataclasses.replace(recording, folder=path.parent)))
     say(f"{path}: {len(entries)} event{'s' * (len(entries) != 1)}")

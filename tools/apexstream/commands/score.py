@@ -92,7 +92,8 @@ def score(
         labels, coded = (of_kind(side, "micro" if kind == "micro" else "macro") for side in (labels, coded))
     length_s = found.recording().length_s or 0.0
     comparison = compare(labels, coded, fps=fps, length_s=length_s, own=own_mapping(mapped or ()))
-    _show(comparison, f"{plain(results)}{f' as {plain(coder)} left it' if coder else ''} against {plain(truth)}")
+    found_by, coded_by = (f" as {plain(name)} left it" if name else "" for name in (coder, truth_coder))
+    _show(comparison, f"{plain(results)}{found_by} against {plain(truth)}{coded_by}")
     if out is not None:
         from stream.files import write_atomically
         from stream.recorded.files import as_json

@@ -52,12 +52,14 @@ def test_the_video_is_linked_and_times_are_the_players(tmp_path: Path) -> None:
     root = ElementTree.fromstring(exported("eaf"))
     (medium,) = root.iter("MEDIA_DESCRIPTOR")
     assert medium.attrib == {
-        "MEDIA_URL": "file:///videos/An%20interview%20%26%20more.mp4",
+        "MEDIA_URL": "file:///videos/An interview & more.mp4",
         "RELATIVE_MEDIA_URL": "./An interview & more.mp4",
         "MIME_TYPE": "video/mp4",
     }
     times = [int(slot.attrib["TIME_VALUE"]) for slot in root.iter("TIME_SLOT")]
     assert times == sorted(times) and times[-1] == 10_000
+    beside = ElementTree.fromstring(exported("eaf", recording=replace(RECORDING, folder=Path("/results/interview"))))
+    assert next(beside.iter("MEDIA_DESCRIPTOR")).attrib["RELATIVE_MEDIA_URL"] == "../../videos/An interview & more.mp4"
     unknown = ElementTree.fromstring(exported("eaf", recording=replace(RECORDING, path=Path("/videos/x.whatever"))))
     assert [one.attrib["MIME_TYPE"] for one in unknown.iter("MEDIA_DESCRIPTOR")] == ["unknown"]
 
