@@ -42,9 +42,9 @@ def read_project(path: Path, wanted: Wanted) -> list[TimedLabel]:
         observation = _observation(project["observations"], wanted)
         offset = float(observation.get("time offset") or 0)
         coded = [_coded(event, behaviours, offset) for event in observation["events"]]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, EOFError, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError, EOFError, zlib.error) as error:
         raise InputError("it is damaged or no BORIS project") from error
     return timed_labels(coded, wanted)
 

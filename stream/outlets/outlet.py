@@ -99,7 +99,8 @@ class Outlet(ABC):
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread; False where it has not ended after timeout seconds. It then ends with the process."""
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def report(self, state: OutletState, detail: str = "") -> None:

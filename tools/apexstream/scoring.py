@@ -19,6 +19,8 @@ from training.spotting import Score, score
 
 NOTHING, OTHER = "nothing", "other"
 """What a frame shows where there is no expression, and an expression whose label has no class."""
+MAX_FRAMES = 20_000_000
+"""More than a week; a video of unknown length whose codes lie beyond is not compared frame by frame."""
 MARKS = ("onset", "apex", "offset")
 
 
@@ -118,7 +120,9 @@ def _interval(one: TimedLabel, fps: float, label: str | None) -> Interval:
 
 def _frame_kappa(groups: Sequence[tuple[Sequence[Interval], Sequence[Interval]]], fps: float, length_s: float) -> float | None:
     ends = [one.end for pair in groups for side in pair for one in side]
-    frames = int(np.ceil(max(length_s, *ends, 0.0) * fps))
+    frames = int(np.ceil((length_s or max(ends, default=0.0)) * fps))
+    if frames > MAX_FRAMES:
+        return None
     names: dict[str, int] = {NOTHING: 0}
     table: Counter[tuple[str, str]] = Counter()
     for mine, theirs in groups:

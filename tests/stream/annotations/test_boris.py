@@ -92,9 +92,10 @@ def test_damage_is_one_sentence(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(InputError, match="damaged or no BORIS project"):
         read_project(path, Wanted())
-    path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match="damaged or no BORIS project"):
-        read_project(path, Wanted())
+    for data in (b"\xff\xfe\x00\x80", b"[" * 100_000):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match="damaged or no BORIS project"):
+            read_project(path, Wanted())
 
 
 def test_compressed_damage_and_bombs_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

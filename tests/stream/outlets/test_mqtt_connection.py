@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import socket
@@ -139,6 +140,23 @@ def test_a_server_of_another_kind_is_no_broker(data: bytes, monkeypatch: pytest.
 def test_a_broker_of_the_older_version_is_advised_about(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OutputError, match=r'refuses the connection: Unsupported protocol version; set version = "3\.1\.1"'):
         connected(answering(b"\x20\x03\x00\x84\x00"))
+
+
+def test_connections_leave_nothing_open(tmp_path: Path) -> None:
+    def opened() -> int:
+        gc.collect()  # what other tests left
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    waker = Waker()
+    with broker(tmp_path) as server:
+        before = opened()
+        for number in range(10):
+            connection = connected(server.port, waker)
+            connection.publish([Publication("test/a", str(number))])
+            connection.close()
+            with pytest.raises(OutputError):
+                connected(1, waker)
+        assert opened() == before
 
 
 def test_it_works_in_a_process_with_thousands_of_open_files(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def test_it_ends_while_it_waits_to_try_again(monkeypatch: pytest.MonkeyPatch) ->
         reaches(one, lambda now: now.state == "failing", "the failure")
 
 
+def test_one_that_was_never_started_has_ended() -> None:
+    one = Scripted()
+    one.stop()
+    assert one.join(0.0)
+
+
 def test_one_that_does_not_end_is_not_waited_for() -> None:
     hangs = threading.Event()
     one = Scripted(lambda: hangs.wait() and None)

@@ -43,7 +43,7 @@ async def states(service: Service) -> list[tuple[str, str, str]]:
 
 
 def test_every_outlet_has_a_table_in_the_settings() -> None:
-    assert OUTLETS.keys() == {name for name in LiveSettings.model_fields if name in ("lsl", "mqtt")}
+    assert OUTLETS.keys() == {"lsl", "mqtt"} <= LiveSettings.model_fields.keys()
 
 
 def test_they_get_the_last_events_and_end_with_the_service(tmp_path: Path) -> None:
@@ -111,6 +111,16 @@ def test_a_broker_that_hangs_is_not_waited_for_at_the_end(tmp_path: Path, caplog
         server.freeze(False)
         asyncio.run(again(server, got))
         assert {json.loads(payload)["seq"] for payload in got.of(EVENT)} == {1, 2}
+
+
+def test_a_source_that_is_not_possible_ends_the_start_with_its_own_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="NOT_SET_HERE with its password is not set"):
+            source = SourceSettings(url="rtsp://a/b", username="me", password_env="NOT_SET_HERE")
+            async with serving(tmp_path, source, mqtt=MqttSettings(host="127.0.0.1", port=1), lsl=LslSettings()):
+                pass
+
+    asyncio.run(main())
 
 
 def test_a_password_that_is_not_there_ends_the_start(tmp_path: Path) -> None:

@@ -73,6 +73,12 @@ def test_kappa_frame_by_frame() -> None:
     assert (nothing.frame_kappa, nothing.score.f1, nothing.as_dict()["errors"]["onset"]) == (None, 0.0, None)
 
 
+def test_codes_beyond_any_video_take_no_memory() -> None:
+    far = [TimedLabel(1e12, 1e12, "fear")]
+    assert compare(far, far, fps=FPS, length_s=0.0).frame_kappa is None
+    assert compare(far, far, fps=FPS, length_s=10.0).frame_kappa is None, "nothing lies within the video"
+
+
 def test_events_become_labels_in_a_players_time() -> None:
     event = an_event(4, face=2)
     entries = [Entry.recorded(event, 3.0), Entry.recorded(replace(event, offset=None), 3.0)]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from stream.annotations.timed_label import TimedLabel, Wanted
 
 KINDS = ("micro", "macro")
+LATE_S = 1.0
+"""What begins later than so long after the end of the video cannot be of it."""
 
 
 def score(
@@ -88,10 +90,11 @@ def score(
     video = None if found.video is None else found.video.name
     coded = _truth(truth, Wanted(tuple(tiers or ()), observation, video, fps), truth_coder)
     labels = labels_of(found.entries if coder is None else reviewed_entries(results, coder))
+    length_s = found.recording().length_s
+    coded = _within(coded, length_s)
     if kind is not None:
         labels, coded = (of_kind(side, "micro" if kind == "micro" else "macro") for side in (labels, coded))
-    length_s = found.recording().length_s or 0.0
-    comparison = compare(labels, coded, fps=fps, length_s=length_s, own=own_mapping(mapped or ()))
+    comparison = compare(labels, coded, fps=fps, length_s=length_s or 0.0, own=own_mapping(mapped or ()))
     found_by, coded_by = (f" as {plain(name)} left it" if name else "" for name in (coder, truth_coder))
     _show(comparison, f"{plain(results)}{found_by} against {plain(truth)}{coded_by}")
     if out is not None:
@@ -120,6 +123,18 @@ def _truth(path: Path, wanted: Wanted, coder: str | None) -> list[TimedLabel]:
             raise InputError(f"{folder} was reviewed by {', '.join(coders) or 'nobody'}; choose one by --truth-coder")
         (coder,) = coders
     return labels_of(reviewed_entries(folder, coder))
+
+
+def _within(coded: list[TimedLabel], length_s: float | None) -> list[TimedLabel]:
+    """The codes of the video, which lasts so long; others are named and left out."""
+    if length_s is None:
+        return coded
+    kept = [one for one in coded if one.start <= length_s + LATE_S]
+    if late := len(coded) - len(kept):
+        lie = "code lies" if late == 1 else "codes lie"
+        reason = "is this the same video, and are its times in seconds?"
+        say(f"{late} {lie} after the end of the video at {length_s:.1f} s, left out: {reason}", err=True)
+    return kept
 
 
 def _show(comparison: Comparison, title: str) -> None:

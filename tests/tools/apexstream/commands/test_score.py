@@ -83,6 +83,15 @@ def test_one_kind_alone(results: Path, truth: Path, capsys: pytest.CaptureFixtur
     assert "0 found, 0 coded" in capsys.readouterr().out
 
 
+def test_codes_after_the_end_are_named_and_left_out(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "milliseconds.csv"
+    table.write_text("start,end,label\n1,1.4,anger\n2000,2400,happiness\n1e12,1e12,fear\n")
+    assert run(results, table) == 0
+    shown = capsys.readouterr()
+    assert "2 codes lie after the end of the video at 10.0 s, left out: is this the same video" in shown.err
+    assert "4 found, 1 coded" in shown.out
+
+
 WRONG = [
     ((), 1, "it has several tiers; choose those with expressions by --tier: expressions, gestures"),
     (("--tier", "AUs"), 1, "it has no tier 'AUs'"),
