@@ -37,7 +37,7 @@ from stream.review.database import ReviewDatabase
 from stream.review.frames import FrameReader, frame_times
 from stream.review.pictures import CHUNK, Pictures, Region
 from stream.review.session import ReviewSession
-from stream.server.access import AccessControl, Need
+from stream.server.access import AccessControl, Need, RefusalLog
 from stream.server.response import StaticFile, page_files, refusal, respond, static, text
 from stream.settings import ServerSettings
 from stream.shutdown import GracefulShutdown
@@ -62,7 +62,7 @@ class ReviewServer:
         self.session, self.video = session, video
         self.token = session.database.token
         self._settings = ServerSettings(host=host, port=port, token=SecretStr(self.token))
-        self._access = AccessControl(self._settings)
+        self._access, self._refusals = AccessControl(self._settings), RefusalLog()
         shared = {path: file for path, file in page_files("dashboard").items() if path in SHARED}
         self._files: dict[str, StaticFile] = {**shared, **page_files("review", "page")}
         self._pool = ThreadPoolExecutor(1, "frames")
@@ -165,7 +165,7 @@ class ReviewServer:
         address = connection.remote_address
         refused = self._access.check(request.headers, need, str(address[0]) if address else "")
         if refused is not None:
-            log.warning("refused: %s", refused.sentence)
+            self._refusals.report(refused.reason, str(address[0]) if address else "", path)
             return refusal(refused)
         if upgrade:
             return None if path == "/" else text(404, "There is no websocket at this path.")

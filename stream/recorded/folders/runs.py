@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 OPTIONAL = ("annotated.mp4", "event-[0-9]*.jpg", "frames.csv", "overview.png", "report.html")
 """Files that a run of other options, which was killed, may have left."""
-NO_ROOM_BYTES = 1_000_000
-"""A disk with less room than this is full."""
 
 
 class Analyse(Protocol):
@@ -116,15 +113,12 @@ def make_plan(tasks: Iterable[Task], wanted: Wanted, *, again: bool = False) -> 
 def run_here(
     tasks: Iterable[Task], analyse: Analyse, wanted: Wanted, *, out: Path, watcher: Watcher, stop: threading.Event
 ) -> None:
-    """Do the tasks one after the other on this thread, until stop is set or the disk is full."""
+    """Do the tasks one after the other on this thread, until stop is set."""
     for task in tasks:
         if stop.is_set():
             return
         watcher.started(task)
-        outcome = run_task(task, analyse, wanted, out=out, progress=partial(watcher.progressed, task), stop=stop)
-        watcher.ended(outcome)
-        if outcome.disk_full:
-            return
+        watcher.ended(run_task(task, analyse, wanted, out=out, progress=partial(watcher.progressed, task), stop=stop))
 
 
 def run_task(
@@ -141,7 +135,7 @@ def run_task(
         with _results_folder(task, out):
             return _run(task, analyse, wanted, progress, stop or threading.Event())
     except ApexError as error:
-        return Outcome(task, None, str(error), disk_full=_disk_is_full(error, out), trace=traceback.format_exc())
+        return Outcome(task, None, str(error), disk_full=_disk_is_full(error), trace=traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - reported to the user; other tasks go on
         return Outcome(
             task, None, f"unexpected error ({type(error).__name__}: {error})", defect=True, trace=traceback.format_exc()
@@ -220,12 +214,5 @@ def _unchanged_state(video: Path, facts: tuple[int, int] | None) -> VideoState |
     return None
 
 
-def _disk_is_full(error: ApexError, out: Path) -> bool:
-    cause = error.__cause__
-    if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return False
-    if cause.errno == errno.EDQUOT:
-        return True
-    place = next(path for path in (out, *out.absolute().parents) if path.exists())
-    facts = os.statvfs(place)
-    return facts.f_bavail * facts.f_frsize < NO_ROOM_BYTES
+def _disk_is_full(error: ApexError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,7 @@ class _Worker:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """A process that starts inherits that signals are blocked."""
+    resource_tracker.ensure_running()  # with the first process it would be started, which unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
     try:
         yield

@@ -121,7 +121,10 @@ export class Items {
     this.current = id;
     const row = this.rows.get(id);
     row?.setAttribute("aria-current", "true");
-    row?.scrollIntoView({ block: "nearest" });
+    if (!row) return;
+    const [box, frame] = [row.getBoundingClientRect(), this.list.getBoundingClientRect()]; // scrollIntoView would move the page too
+    if (box.top < frame.top) this.list.scrollTop -= frame.top - box.top;
+    if (box.bottom > frame.bottom) this.list.scrollTop += box.bottom - frame.bottom;
   }
 }
 

@@ -13,12 +13,14 @@ const AROUND_S = 2; // of the video around an event
 const LOOPED_S = 0.5;
 const ADDED_S = 0.4; // how long an added expression is at first
 const FACE_MARGIN = 0.45;
+const PAUSE_MS = 1000; // of typing, after which a note is stored
 
 const find = (id) => document.getElementById(id);
 let labels = [];
 let unitNames = new Map();
 let origin = 0;
 let faces = new Map(); // face -> [[frame, x, y, width, height], ...]
+const stored = new Map(); // id -> code as the server has it
 let current = null; // id of the event that is shown; null while looking elsewhere in the video
 let whole = false; // the whole picture is shown, not the face alone
 
@@ -46,6 +48,8 @@ function hello(message, pending) {
   const blind = { labels: ", blind to the machine’s classes", machine: ", blind to the machine" }[message.blind] ?? "";
   find("coder").textContent = `Coder ${message.coder}${blind}${message.adjudicates ? ", decides about disagreements" : ""}`;
   items.reset(message.events, message.codes);
+  stored.clear();
+  for (const code of message.codes) stored.set(code.id, fromServer(code));
   for (const { type, code } of pending) if (type === "put") items.set(code.id, code); // the server will say the same soon
   find("unit-names").replaceChildren(...message.action_units.map(([number, name]) => element("option", "", name, { value: number })));
   find("unit-list").replaceChildren(...message.action_units.map(([number, name]) => element("li", "", `${number} ${name}`)));
@@ -58,8 +62,13 @@ function hello(message, pending) {
 function answer({ type, code, state, sentence }, action) {
   if (type === "refused") {
     showNotice(sentence);
+    const refused = action?.code?.id;
+    if (refused) items.set(refused, stored.get(refused) ?? null);
+    show();
     return;
   }
+  if (code !== null && state) stored.set(code, fromServer(state));
+  else stored.delete(code);
   if (action?.type === "undo") {
     if (code === null) showNotice("There is nothing to undo.");
     else announce("Undone");
@@ -99,10 +108,20 @@ async function loadFaces() {
 }
 
 function showState(name, waiting) {
+  if (name === "away" && !items.all.length) explainAway();
   find("link").dataset.state = name;
   const kept = `${waiting} decision${waiting === 1 ? "" : "s"}`;
   const away = waiting ? `Server away: ${kept} kept here until it is back` : "Server away";
   find("link-text").textContent = { saved: "All saved", saving: `Saving ${waiting}`, away }[name];
+}
+
+/** Why there was no connection yet: the token may be missing, as where the address was typed without it. */
+async function explainAway() {
+  try {
+    await request("/faces");
+  } catch (error) {
+    if (error.message.includes("token")) showNotice("Open the whole address that apexstream review printed: it ends with a token.");
+  }
 }
 
 function showNotice(sentence) {
@@ -334,6 +353,11 @@ function addMissed() {
   announce("Added");
 }
 
+function undo() {
+  if (find("link").dataset.state === "away") showNotice("It is undone as soon as the server is back.");
+  connection.act({ type: "undo" });
+}
+
 function removeAdded() {
   if (!item() || item().event) return;
   const id = current;
@@ -387,8 +411,28 @@ function setView(all) {
   if (player.video && item()) player.open(player.window, player.loop, player.frame, regionOf(item().code));
 }
 
-function leaveField(id, changes) {
-  find(id).addEventListener("change", () => item() && put(changes(find(id).value)));
+/** Store what is typed into a field when it is left, and after a pause; problem(text) says why it cannot be. */
+function keepField(id, name, problem = () => "") {
+  const keep = () => {
+    const value = find(id).value.trim();
+    if (item() && item().code[name] !== value && !problem(value)) put({ [name]: value });
+  };
+  let pause = null;
+  find(id).addEventListener("input", () => {
+    clearTimeout(pause);
+    pause = setTimeout(keep, PAUSE_MS);
+  });
+  find(id).addEventListener("change", () => {
+    clearTimeout(pause);
+    keep();
+  });
+}
+
+/** Why a text is no list of action units; "" where it is one. */
+function unitsProblem(text) {
+  const isUnit = (word) => unitNames.has(Number(/^[LR]?(?:AU)?(\d{1,2})[A-E]?$/i.exec(word)?.[1]));
+  const wrong = text.split(/[\s,;+]+/).filter(Boolean).find((word) => !isUnit(word));
+  return wrong === undefined ? "" : `${wrong} is no action unit`;
 }
 
 function drawOverview() {
@@ -431,7 +475,7 @@ const actions = {
   note: () => find("note-text").focus(),
   add: addMissed,
   remove: removeAdded,
-  undo: () => connection.act({ type: "undo" }),
+  undo,
   onset: at("onset"),
   apex: at("apex"),
   offset: at("offset"),
@@ -492,8 +536,9 @@ find("filter").addEventListener("change", ({ target }) => {
   show();
 });
 find("units").addEventListener("input", ({ target }) => showUnits(target.value));
-leaveField("units", (text) => ({ action_units: text.trim() }));
-leaveField("note-text", (note) => ({ note }));
+find("units").addEventListener("change", ({ target }) => showUnits(target.value, unitsProblem(target.value)));
+keepField("units", "action_units", unitsProblem);
+keepField("note-text", "note");
 find("overview").addEventListener("click", ({ offsetX, target }) => {
   if (player.video) browse(Math.round(((offsetX - 2) / (target.clientWidth - 4)) * (player.video.frames - 1)));
 });

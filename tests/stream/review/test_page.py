@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from stream.recorded.results import read_results
 from stream.review.adjudication import adjudicate
 from stream.review.database import ReviewDatabase
 from tests.browser import PATIENCE_MS, chromium
+from tests.live import PATIENCE_S
 from tests.review import code_of, results_of, write_plain
 from tests.reviewing import RunningReview, review_page, saved
 
@@ -269,6 +271,7 @@ def test_the_page_is_accessible_and_fits_a_phone(scheme: Any, browser: Browser, 
         press(page, "a")
         saved(page)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+        assert page.evaluate("() => window.scrollY") == 0, "the picture stays in view"
         assert Axe().run(page).response["violations"] == []
         press(page, "?")
         expect(page.locator("#keys")).to_be_visible()
@@ -299,3 +302,45 @@ def test_a_third_person_decides_about_disagreements(browser: Browser, video: Pat
         saved(page)
         decisions = {id_: code.decision for id_, code in review.codes().items()}
         assert decisions == {"event-0": "accepted", "event-1": "rejected", "event-2": "accepted"}
+
+
+def test_what_is_no_action_unit_is_said_and_keeps_nothing_from_being_stored(browser: Browser, review: RunningReview) -> None:
+    with review_page(browser, review.url) as page:
+        press(page, "u")
+        page.keyboard.type("4 smile")
+        press(page, "Enter")
+        expect(page.locator("#unit-text")).to_have_text("smile is no action unit")
+        press(page, "a")
+        expect(page.locator("#position")).to_contain_text("2 of 3")
+        saved(page)
+        code = review.codes()["event-0"]
+        assert (code.decision, code.action_units) == ("accepted", ())
+
+
+def test_a_note_is_stored_while_it_is_being_written(browser: Browser, review: RunningReview) -> None:
+    with review_page(browser, review.url) as page:
+        press(page, "n")
+        page.keyboard.type("unsure")
+        deadline = time.monotonic() + PATIENCE_S
+        while "event-0" not in review.codes() and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+        code = review.codes()["event-0"]
+        assert (code.decision, code.note) == ("open", "unsure")
+
+
+def test_what_the_server_refuses_is_taken_back(browser: Browser, review: RunningReview) -> None:
+    with review_page(browser, review.url) as page:
+        press(page, "3")
+        saved(page)
+        review.server.session.times = review.server.session.times[:20]  # as if the video were shorter
+        press(page, "ArrowRight", "s")
+        expect(page.locator("#notice")).to_have_text("the video has no frame 31")
+        expect(page.locator("#mark-onset")).to_have_attribute("aria-valuenow", "30")
+        expect(page.locator("#verdict")).to_have_text("Accepted, other class")
+
+
+def test_an_address_without_its_token_is_explained(browser: Browser, review: RunningReview) -> None:
+    page = browser.new_page()
+    page.goto(review.url.partition("#")[0])
+    expect(page.locator("#notice")).to_have_text("Open the whole address that apexstream review printed: it ends with a token.")
+    page.close()

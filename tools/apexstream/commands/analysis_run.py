@@ -41,13 +41,13 @@ class AnalysisRun:
         Raises InputError where there is no video, OutputError where another run uses the output folder.
         """
         found = find_videos(videos, recursive=recursive, out=self._out)
-        in_folders = any(video.is_dir() for video in videos)
+        many = (jobs or 1) > 1 or any(video.is_dir() for video in videos)
         if not found.videos:
             raise InputError(_nothing_found(videos, found))
-        with self._locked(in_folders):
+        with self._locked(many):
             tasks = make_tasks(found.videos, self._out)
             plan = make_plan(tasks, self._setup.wanted, again=again)
-            if in_folders or (jobs or 1) > 1:
+            if many:
                 return self._analyze_many(found, plan, jobs or default_jobs())
             for task in plan.todo:
                 if task.name != task.video.stem:
@@ -77,24 +77,24 @@ class AnalysisRun:
                 watcher.finished_before(finished)
             run_in_processes(plan.todo, self._setup, jobs=jobs, watcher=watcher, stop=self._stop)
         watcher.close()
-        table.write()
-        say(f"all videos: {self._out / INDEX} and {self._out / TABLE}")
         left = len(plan.todo) - len(watcher.done)
         if left:
             why = "by the user" if self._stop.is_set() else "as the disk is full"
             say_error(f"stopped {why} before {_videos(left)} could be analysed; the same command goes on from there")
+        table.write()
+        say(f"all videos: {self._out / INDEX} and {self._out / TABLE}")
         return watcher.complete and not left and not found.unreadable
 
     @contextmanager
-    def _locked(self, in_folders: bool) -> Iterator[None]:
-        """No run over folders uses the output folder at the same time as another run."""
+    def _locked(self, alone: bool) -> Iterator[None]:
+        """The output folder is this run's alone, or shared with other runs over single videos."""
         with ExitStack() as opened:
-            if in_folders:
+            if alone:
                 with write_errors(self._out):
                     self._out.mkdir(parents=True, exist_ok=True)
             if self._out.is_dir():
                 try:
-                    opened.enter_context(folder_lock(self._out, shared=not in_folders))
+                    opened.enter_context(folder_lock(self._out, shared=not alone))
                 except BlockingIOError:
                     raise OutputError(
                         f"{self._out} is in use by another apexstream analyze; wait for its end, or choose another folder"

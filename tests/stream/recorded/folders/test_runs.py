@@ -3,10 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -204,20 +202,14 @@ def test_no_task_starts_after_a_stop(tmp_path: Path) -> None:
     assert [outcome.task.name for outcome in notes.outcomes] == ["a"]
 
 
-@contextmanager
-def free(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.os, "statvfs", lambda path: SimpleNamespace(f_bavail=number, f_frsize=1))
-        yield
+def test_a_full_disk_is_told_from_other_failures(tmp_path: Path) -> None:
+    def fails(video: Path, folder: Path) -> None:
+        number = errno.ENOSPC if video.stem == "a" else errno.EACCES
+        raise OutputError("cannot be written") from OSError(number, "reason")
 
-
-def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(video: Path, folder: Path) -> None:
-        raise OutputError("no space left") from OSError(errno.ENOSPC, "No space left on device")
-
-    tasks = [a_task(tmp_path, name) for name in ("a", "b")]
-    for room, expected in ((0, 1), (10**9, 2)):
-        notes = Notes()
-        with free(monkeypatch, room):
-            run_here(tasks, Analysis(full), WANTED, out=tmp_path / "out", watcher=notes, stop=threading.Event())
-        assert [outcome.disk_full for outcome in notes.outcomes] == [room == 0] * expected
+    tasks, notes = [a_task(tmp_path, name) for name in ("a", "b")], Notes()
+    run_here(tasks, Analysis(fails), WANTED, out=tmp_path / "out", watcher=notes, stop=threading.Event())
+    assert [(outcome.problem, outcome.disk_full) for outcome in notes.outcomes] == [
+        ("cannot be written", True),
+        ("cannot be written", False),
+    ]

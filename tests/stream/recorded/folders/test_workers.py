@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,8 +100,9 @@ def test_an_error_of_the_watcher_ends_the_processes(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import os, sys
+import signal, sys
 from pathlib import Path
+from stream.recorded.folders.workers import StopRequest
 from tests.stream.recorded.folders.test_runs import Notes
 from tests.stream.recorded.folders.test_workers import run
 
@@ -108,18 +111,34 @@ class Told(Notes):
         print((Path(sys.argv[1]) / "out" / "long" / "summary.json").read_text(), flush=True)
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), "long", notes=Told())
+    stop = StopRequest()
+    signal.signal(signal.SIGINT, lambda *args: stop.set())
+    notes = run(Path(sys.argv[1]), "long", "b", notes=Told(), stop=stop)
+    print([outcome.problem for outcome in notes.outcomes])
 """
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A program that waits for a process of its own, which has a task; with its identifier."""
+    script = a_file(folder / "script.py", SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
+    command = [sys.executable, str(script), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as program:
+        assert program.stdout is not None
+        yield program, int(program.stdout.readline())
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     """However that ends: a pipe that all of them can write to has an end only when all are gone."""
-    script = a_file(tmp_path / "script.py", SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
-    command = [sys.executable, str(script), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as started:
-        assert started.stdout is not None
-        worker = int(started.stdout.readline())
-        started.kill()
-        assert worker != started.pid
-        assert started.communicate(timeout=60)[0] == ""
+    with started(tmp_path) as (program, worker):
+        program.kill()
+        assert worker != program.pid
+        assert program.communicate(timeout=60)[0] == ""
+
+
+def test_ctrl_c_reaches_all_processes_and_ends_them_in_order(tmp_path: Path) -> None:
+    """A terminal sends the signal to each of them."""
+    with started(tmp_path) as (program, _):
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.communicate(timeout=60)[0] == "['stopped by the user']\n"

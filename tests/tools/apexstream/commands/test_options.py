@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from apexstream.commands.options import (
+    all_of,
     number_of_jobs,
     number_of_processes,
     one_of,
@@ -23,6 +24,13 @@ def test_one_of_takes_its_words_and_nothing() -> None:
     assert (check("low"), check(None)) == ("low", None)
     with pytest.raises(typer.BadParameter, match="'lo' is none of low, high"):
         check("lo")
+
+
+def test_all_of_takes_several_in_small_letters_or_not() -> None:
+    check = all_of(("eaf", "textgrid"))
+    assert (check(["EAF", "TextGrid"]), check([]), check(None)) == (["eaf", "textgrid"], [], [])
+    with pytest.raises(typer.BadParameter, match="'xlsx' is none of eaf, textgrid"):
+        check(["eaf", "xlsx"])
 
 
 def test_a_number_beyond_every_event_is_wrong_usage() -> None:
