@@ -31,6 +31,10 @@ HIDDEN = ("label", "probabilities", "confidence", "intensity", "why", "expressio
 """What a coder who is blind to the machine's classes does not see of an event."""
 
 
+class FramesNotRead(InputError):
+    """An action needs the times of the video's frames, which are still being read: it can be carried out later."""
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -69,7 +73,8 @@ _MESSAGES: TypeAdapter[_Put | _Remove | _Undo] = TypeAdapter(Annotated[_Put | _R
 
 
 class ReviewSession:
-    """A coder's work on the results; times are those of the video's frames once they are known, None until then.
+    """A coder's work on the results; times are those of the video's frames once they are known, None until then, and for ever
+    where there is a problem with the video.
 
     Raises InputError where the coder was blind to more of the machine before.
     """
@@ -85,6 +90,7 @@ class ReviewSession:
     ) -> None:
         self.results, self.database, self.coder, self.blind = results, database, coder, blind
         self.times: F64 | None = None
+        self.problem: str | None = None
         self._adjudication = adjudication
         database.require_same_events(results.entries)
         database.enter(coder, blind)
@@ -95,7 +101,7 @@ class ReviewSession:
     @property
     def labels(self) -> list[str]:
         """The classes to choose from: the usual ones and those of the events."""
-        seen = (label for event in self._events.values() for label in (event.label, *event.probabilities))
+        seen = (label for entry in self.results.entries for label in (entry.event.label, *entry.event.probabilities))
         return list(dict.fromkeys((*LABELS, *(seen if self.blind == "none" else ()))))
 
     def hello(self) -> dict[str, Any]:
@@ -119,11 +125,12 @@ class ReviewSession:
             "action_units": [[number, name] for number, name in ACTION_UNITS.items()],
             "origin": self.results.origin,
             "events": sorted(events, key=lambda event: (event["onset"]["t"], event["face"])),
-            "codes": [code.as_dict() for code in codes],
+            "codes": [self._shown(code) for code in codes],
         }
 
     def act(self, data: str | bytes) -> dict[str, Any]:
-        """Carry out what the page asks for, durably, and return the answer. Raises OutputError where it cannot be stored."""
+        """Carry out what the page asks for, durably, and return the answer. Raises OutputError where it cannot be stored,
+        FramesNotRead where the video has to be read before."""
         try:
             message = _MESSAGES.validate_json(data)
         except ValidationError as error:
@@ -132,10 +139,17 @@ class ReviewSession:
             return _refused(_id_of(data), f"the page sent what cannot be stored: {where} {first['msg'].lower()}")
         try:
             applied = self._apply(message)
+        except FramesNotRead:
+            raise
         except InputError as error:
             return _refused(message.id, str(error))
-        state = applied.state and applied.state.as_dict()
+        state = applied.state and self._shown(applied.state)
         return {"type": "stored", "id": message.id, "code": applied.code, "state": state}
+
+    def _shown(self, code: Code) -> dict[str, Any]:
+        """A code as its coder may see it: who is blind to the machine's class is not told whether theirs is the same."""
+        hidden = self.blind == "labels" and code.decision == "relabelled"
+        return {**code.as_dict(), "decision": "accepted" if hidden else code.decision}
 
     def _apply(self, message: _Put | _Remove | _Undo) -> Applied:
         if isinstance(message, _Undo):
@@ -169,7 +183,7 @@ class ReviewSession:
         if number in known:
             return known[number]
         if self.times is None:
-            raise InputError("the video is still being read; try again in a moment")
+            raise FramesNotRead("the video is still being read") if self.problem is None else InputError(self.problem)
         if number >= len(self.times):
             raise InputError(f"the video has no frame {number}")
         return Mark(number, round(float(self.times[number]), 6))
