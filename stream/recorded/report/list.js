@@ -4,7 +4,7 @@ import { LABELS, capitalize, element, percent, shapeIcon } from "../../dashboard
 import { cardOf, playLoops } from "./card.js";
 import { counted, events, lengthOf, report } from "./data.js";
 
-const BLOCK = 12; // events of a block
+const ROWS_OF_BLOCK = 2;
 const NEAR = "1500px"; // blocks so near to the view hold their cards
 const CARD_PX = 420; // assumed height of a card before one was measured
 
@@ -30,7 +30,7 @@ export class EventList {
     this.blocks = [];
     this.rowHeight = CARD_PX;
     this.playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.observer = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => (isIntersecting ? this.#fill(target) : this.#empty(target))), { rootMargin: `${NEAR} 0px` });
+    this.observer = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting, boundingClientRect }) => (isIntersecting ? this.#fill(target) : this.#empty(target, boundingClientRect.height))), { rootMargin: `${NEAR} 0px` });
     this.#listen();
     this.refresh();
   }
@@ -62,9 +62,9 @@ export class EventList {
   open(event) {
     if (!this.shown.includes(event)) find("filters").reset(); // shows all
     const index = this.shown.indexOf(event);
-    const block = this.blocks[Math.floor(index / BLOCK)];
+    const block = this.blocks[Math.floor(index / this.size)];
     this.#fill(block);
-    const card = block.children[index % BLOCK].firstElementChild;
+    const card = block.children[index % this.size].firstElementChild;
     card.scrollIntoView({ block: "center" });
     card.focus({ preventScroll: true });
   }
@@ -77,46 +77,58 @@ export class EventList {
 
   #layOut() {
     this.observer.disconnect();
-    this.blocks = [];
-    for (let first = 0; first < this.shown.length; first += BLOCK) {
-      const block = element("div", "block");
-      block.dataset.first = first;
-      block.setAttribute("role", "presentation");
-      this.blocks.push(block);
-    }
+    const first = this.#block(0);
+    find("list").replaceChildren(first);
+    this.columns = columnsOf(first);
+    this.size = ROWS_OF_BLOCK * this.columns;
+    this.blocks = this.shown.length ? [first] : [];
+    for (let start = this.size; start < this.shown.length; start += this.size) this.blocks.push(this.#block(start));
     find("list").replaceChildren(...this.blocks);
-    if (this.blocks.length) this.#fill(this.blocks[0]); // its cards show how high the others will be
-    this.blocks.slice(1).forEach((block) => this.#reserve(block));
+    if (this.blocks.length) this.#fill(first);
+    this.#reserve();
     this.blocks.forEach((block) => this.observer.observe(block));
   }
 
-  /** Give a block without cards the height that they will have. */
-  #reserve(block) {
-    const columns = getComputedStyle(block).gridTemplateColumns.split(" ").length;
-    const count = Math.min(BLOCK, this.shown.length - Number(block.dataset.first));
-    block.style.minHeight = `${Math.ceil(count / columns) * this.rowHeight}px`;
+  #block(start) {
+    const block = element("div", "block");
+    block.dataset.start = start;
+    block.setAttribute("role", "presentation");
+    return block;
+  }
+
+  /** Give the blocks without cards the height that they will have, by that of the first, where it has cards. */
+  #reserve() {
+    const [first, ...others] = this.blocks;
+    if (first?.childElementCount) this.rowHeight = first.offsetHeight / Math.ceil(first.childElementCount / this.columns);
+    for (const block of others) {
+      const count = Math.min(this.size, this.shown.length - Number(block.dataset.start));
+      if (!block.childElementCount) block.style.minHeight = `${Math.ceil(count / this.columns) * this.rowHeight}px`;
+    }
+  }
+
+  #resized() {
+    if (this.blocks.length && columnsOf(this.blocks[0]) !== this.columns) this.#layOut();
+    else this.#reserve();
   }
 
   #fill(block) {
     if (block.childElementCount) return;
-    const first = Number(block.dataset.first);
-    const cards = this.shown.slice(first, first + BLOCK).map((event, i) => {
+    const start = Number(block.dataset.start);
+    const cards = this.shown.slice(start, start + this.size).map((event, i) => {
       const item = element("div", "item", cardOf(event, { locate: this.locate }));
       item.setAttribute("role", "listitem");
       item.setAttribute("aria-setsize", this.shown.length);
-      item.setAttribute("aria-posinset", first + i + 1);
+      item.setAttribute("aria-posinset", start + i + 1);
       return item;
     });
     block.append(...cards);
     block.style.minHeight = "";
     playLoops(block, this.playing);
-    const columns = getComputedStyle(block).gridTemplateColumns.split(" ").length;
-    if (block.offsetHeight) this.rowHeight = block.offsetHeight / Math.ceil(cards.length / columns);
   }
 
-  #empty(block) {
+  #empty(block, height) {
     if (!block.childElementCount || block.contains(document.activeElement)) return;
-    block.style.minHeight = `${block.offsetHeight}px`;
+    block.style.minHeight = `${height}px`;
     block.replaceChildren();
   }
 
@@ -144,7 +156,7 @@ export class EventList {
       find("play").setAttribute("aria-pressed", String(this.playing));
       playLoops(find("list"), this.playing);
     });
-    addEventListener("resize", () => this.blocks.forEach((block) => block.childElementCount || this.#reserve(block)));
+    addEventListener("resize", () => this.#resized());
   }
 
   #chip(label) {
@@ -158,4 +170,9 @@ export class EventList {
     });
     return chip;
   }
+}
+
+/** How many cards are beside one another. */
+function columnsOf(block) {
+  return getComputedStyle(block).gridTemplateColumns.split(" ").length;
 }

@@ -30,7 +30,10 @@ from stream.sources.clock import MICRO_FPS
 NAME = "report.html"
 
 SHOWN_S = 1.0
-"""Faces in view for less than this, and without an event, are only counted."""
+"""Faces in view for less than this, and without an event, are only counted,"""
+
+SHOWN_FACES = 60
+"""and so are those beyond this number, that have the fewest events and were in view for the shortest time."""
 
 
 class ReportPage(Output):
@@ -97,8 +100,10 @@ class ReportPage(Output):
         """What the page shows besides events; times in seconds of a player's clock."""
         origin, seen = self._origin or 0.0, self._seen
         whole, each = visibility(seen, self._activities)
-        with_event = {int(face) for face in summary["events"]["by_face"]}
-        shown = sorted(id_ for id_ in each if id_ in with_event or each[id_].present >= SHOWN_S)
+        counts = {int(face): count for face, count in summary["events"]["by_face"].items()}
+        candidates = [id_ for id_ in each if id_ in counts or each[id_].present >= SHOWN_S]
+        candidates.sort(key=lambda id_: (-counts.get(id_, 0), -each[id_].present))
+        shown = sorted(candidates[:SHOWN_FACES])
         video = summary["video"]
         facts = ("codec", "width", "height", "measured_fps", "duration", "frames")
         return {

@@ -67,7 +67,7 @@ function conditions(seen, length) {
     report.faces.map(({ id, seen: of }) => [heading(`Face\u00a0${id}`), ...rows.map(([key]) => duration(of[key]))]),
     rows.map(([, name]) => name),
   );
-  const rest = report.others ? [element("p", "hint", `${counted(report.others, "other face")} in view for less than a second each.`)] : [];
+  const rest = report.others ? [element("p", "hint", `Not listed: ${counted(report.others, "face")} in view for less than a second, or with the fewest expressions.`)] : [];
   return [scrolling(bars, "What could be seen"), element("h3", "each-face", "Each face"), scrolling(faces, "What could be seen of each face"), ...rest];
 }
 

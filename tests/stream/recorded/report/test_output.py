@@ -13,7 +13,7 @@ import pytest
 from engine.errors import OutputError
 from engine.types import Frame
 from stream.recorded.analyze import analyze
-from stream.recorded.report.output import ReportPage
+from stream.recorded.report.output import SHOWN_FACES, ReportPage
 from stream.recorded.report.page import page
 from tests.reports import event_of, summary_of, write_report
 from tests.videos import stepping, write_video
@@ -123,6 +123,14 @@ def test_times_are_those_of_a_player(tmp_path: Path) -> None:
 def test_faces_seen_for_a_moment_are_only_counted(tmp_path: Path) -> None:
     report = write_report(tmp_path / "out", 0, seconds=0.4, faces=3)
     assert (shown(report)["faces"], shown(report)["others"]) == ([], 3)
+
+
+def test_of_a_crowd_those_with_the_most_events_are_shown(tmp_path: Path) -> None:
+    report = write_report(tmp_path / "out", 80, seconds=2.0, faces=70)
+    found = shown(report)
+    assert len(found["faces"]) == SHOWN_FACES and found["others"] == 10
+    assert {face["id"] for face in found["faces"]} >= set(range(10)), "the ten with two events are shown"
+    assert len(lines(report)) == 80
 
 
 def test_a_report_of_an_earlier_analysis_is_removed_at_the_start(tmp_path: Path) -> None:

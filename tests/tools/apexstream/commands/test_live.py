@@ -134,6 +134,7 @@ def test_it_announces_the_service_and_stops_at_a_signal(tmp_path: Path) -> None:
         "[[sources]]\nname = 'path'\nurl = 'rtsp://127.0.0.1:1/user=admin&password=s3cret'\n"
         "[[sources]]\nname = 'key'\nurl = 'rtmp://127.0.0.1:1/live/s3cret'\n"
         "[[sources]]\nname = 'graph'\nurl = 'lavfi:movie=rtsp\\://u\\:s3cret@127.0.0.1\\:1/a'\n"
+        "[mqtt]\nhost = '127.0.0.1'\nport = 1\nusername = 'u'\npassword = 's3cret'\n"
     )
     command = [sys.executable, "-m", "apexstream", "live", "--config", str(settings)]
     command += ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--processes", "0"]
@@ -156,6 +157,8 @@ def test_it_announces_the_service_and_stops_at_a_signal(tmp_path: Path) -> None:
     assert "page     http://127.0.0.1:" in printed and "events   ws://127.0.0.1:" in printed
     assert f"sources  still: {PATTERN}" in printed and "far: rtsp://127.0.0.1:1/a" in printed
     assert str(tmp_path / "data" / "events.sqlite3") in printed
+    assert "outlets  mqtt: mqtt://127.0.0.1:1, topics apexstream/..." in printed
+    assert "mqtt: failing: mqtt://127.0.0.1:1 cannot be reached: connection refused; it is tried again" in "".join(log)
     assert "s3cret" not in printed + "".join(log)
     assert "ended in" in log[-1]
 
