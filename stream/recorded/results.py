@@ -66,7 +66,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         inside = sorted(path.parent for path in folder.glob("*/summary.json"))
-        example = f", as {inside[0]}" if inside else ""
+        example = f", such as {inside[0]}" if inside else ""
         raise InputError(f"{folder} has no summary.json: {NO_RESULTS}{example}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
