@@ -93,6 +93,11 @@ class ReviewSession:
             self._events = adjudication.events
 
     @property
+    def codes(self) -> list[Code]:
+        """The coder's codes as they are now."""
+        return self.database.codes(self.coder)
+
+    @property
     def labels(self) -> list[str]:
         """The classes to choose from: the usual ones and those of the events."""
         seen = (label for event in self._events.values() for label in (event.label, *event.probabilities))
@@ -104,7 +109,7 @@ class ReviewSession:
         events = [event.as_dict() for event in self._events.values()]
         if self.blind == "labels":
             events = [{key: value for key, value in event.items() if key not in HIDDEN} for event in events]
-        codes = self.database.codes(self.coder)
+        codes = self.codes
         if self._adjudication is not None:
             events = [self._adjudication.described(event) for event in events]
             codes = [code for code in codes if code.id in self._events or code.id not in self._adjudication.settled]
