@@ -93,6 +93,11 @@ class ReviewSession:
             self._events = adjudication.events
 
     @property
+    def codes(self) -> list[Code]:
+        """The coder's codes as they are now."""
+        return self.database.codes(self.coder)
+
+    @property
     def labels(self) -> list[str]:
         """The classes to choose from: the usual ones and those of the events."""
         seen = (label for event in self._events.values() for label in (event.label, *event.probabilities))
@@ -104,7 +109,7 @@ class ReviewSession:
         events = [event.as_dict() for event in self._events.values()]
         if self.blind == "labels":
             events = [{key: value for key, value in event.items() if key not in HIDDEN} for event in events]
-        codes = self.database.codes(self.coder)
+        codes = self.codes
         if self._adjudication is not None:
             events = [self._adjudication.described(event) for event in events]
             codes = [code for code in codes if code.id in self._events or code.id not in self._adjudication.settled]
@@ -119,7 +124,7 @@ class ReviewSession:
             "action_units": [[number, name] for number, name in ACTION_UNITS.items()],
             "origin": self.results.origin,
             "events": sorted(events, key=lambda event: (event["onset"]["t"], event["face"])),
-            "codes": [code.as_dict() for code in codes],
+            "codes": [self._shown(code) for code in codes],
         }
 
     def act(self, data: str | bytes) -> dict[str, Any]:
@@ -134,8 +139,13 @@ class ReviewSession:
             applied = self._apply(message)
         except InputError as error:
             return _refused(message.id, str(error))
-        state = applied.state and applied.state.as_dict()
+        state = applied.state and self._shown(applied.state)
         return {"type": "stored", "id": message.id, "code": applied.code, "state": state}
+
+    def _shown(self, code: Code) -> dict[str, Any]:
+        """A code as the coder may see it: whether the class is the machine's would tell which class the machine gave."""
+        hidden = self.blind == "labels" and code.decision == "relabelled"
+        return {**code.as_dict(), **({"decision": "accepted"} if hidden else {})}
 
     def _apply(self, message: _Put | _Remove | _Undo) -> Applied:
         if isinstance(message, _Undo):
