@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,11 @@ def load_less() -> None:
             import numba.np.arraymath  # noqa: F401
     finally:
         del sys.modules["scipy"]
+
+
+def core_count() -> int:
+    """Number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _threads_before: list[int] = []  # OpenCV's number of threads before each running block: the first one's, then 1

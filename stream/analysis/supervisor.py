@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from stream.analysis.session import STOP_S, Countdown, Session
 from stream.analysis.worker import MakePipeline, OnProcessed
 from stream.analysis.worker_process import KILL_S, WorkerProcess
 from stream.messages import Sink, SourceStatus
+from stream.process import core_count
 from stream.settings import LiveSettings
 from stream.sources.settings import SourceSettings
 
@@ -40,7 +40,7 @@ def process_count(settings: LiveSettings) -> int:
     count = len(settings.sources)
     if settings.processes != "auto":
         return min(settings.processes, count)
-    return 0 if count <= SOURCES_PER_PROCESS else min(_cores(), math.ceil(count / SOURCES_PER_PROCESS))
+    return 0 if count <= SOURCES_PER_PROCESS else min(core_count(), math.ceil(count / SOURCES_PER_PROCESS))
 
 
 class Supervisor(Session):
@@ -105,8 +105,3 @@ def _share(settings: LiveSettings, sources: tuple[SourceSettings, ...]) -> LiveS
 def _starting(source: SourceSettings) -> SourceStatus:
     """A source's first status. Raises SourceError or ConfigError where it makes no sense."""
     return SourceStatus(source.name, source.address().kind, "starting", since=time.time())
-
-
-def _cores() -> int:
-    """Number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -65,7 +65,9 @@ def _summary(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} has no summary.json: {NO_RESULTS}") from None
+        inside = sorted(path.parent for path in folder.glob("*/summary.json"))
+        example = f", such as {inside[0]}" if inside else ""
+        raise InputError(f"{folder} has no summary.json: {NO_RESULTS}{example}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:

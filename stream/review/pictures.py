@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -57,7 +58,7 @@ class Pictures:
         """Chunk `number`: the frames from CHUNK * number on, fewer at the video's end. Raises SourceError."""
         key = (number, region)
         if key not in self._kept:
-            frames = list(self._reader.read(CHUNK * number, CHUNK * (number + 1) - 1))
+            frames = self._reader.read(CHUNK * number, CHUNK * (number + 1) - 1)
             self._keep(key, encoded(frames, CHUNK * number, region))
         self._kept.move_to_end(key)
         return self._kept[key]
@@ -69,10 +70,11 @@ class Pictures:
             self._bytes -= len(self._kept.popitem(last=False)[1])
 
 
-def encoded(frames: list[Frame], first: int, region: Region | None) -> bytes:
+def encoded(frames: Iterable[Frame], first: int, region: Region | None) -> bytes:
     """Frames as a chunk."""
-    pictures = [_jpeg(frame, region) for frame in frames]
-    entries = [{"t": round(frame.t, 6), "size": len(picture)} for frame, picture in zip(frames, pictures, strict=True)]
+    made = [(frame.t, _jpeg(frame, region)) for frame in frames]  # large ones do not all fit into memory
+    pictures = [picture for _, picture in made]
+    entries = [{"t": round(t, 6), "size": len(picture)} for t, picture in made]
     header = json.dumps({"first": first, "frames": entries}).encode()
     return b"".join((struct.pack(">I", len(header)), header, *pictures))
 

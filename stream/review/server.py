@@ -183,18 +183,24 @@ class ReviewServer:
             places = list(read_face_places(self.session.results.folder))
             return respond(200, json.dumps(places).encode(), "application/json")
         if path.startswith("/frames/"):
-            return await self._frames(path.removeprefix("/frames/"), query)
+            return await self._frames(connection, path.removeprefix("/frames/"), query)
         return text(404, "Not found.")
 
-    async def _frames(self, number: str, query: str) -> Response:
+    async def _frames(self, connection: ServerConnection, number: str, query: str) -> Response:
         region = Region.parse(query.removeprefix("region="))
         if not (number.isascii() and number.isdecimal() and len(number) < 9) or (query and region is None):
             return text(400, "/frames/NUMBER?region=x,y,width,height is expected.")
-        if self._pictures is None:
+        pictures = self._pictures
+        if pictures is None:
             return text(503, "The video is still being read.")
+
+        def chunk_if_wanted() -> bytes:
+            """The chunk; nothing is decoded for a page that has gone on to another event meanwhile."""
+            return b"" if connection.transport.is_closing() else pictures.chunk(int(number), region)
+
         loop = asyncio.get_running_loop()
         try:
-            chunk = await loop.run_in_executor(self._pool, self._pictures.chunk, int(number), region)
+            chunk = await loop.run_in_executor(self._pool, chunk_if_wanted)
         except ApexError as error:
             return text(503, str(error))
         return respond(200, chunk, "application/octet-stream")

@@ -99,6 +99,11 @@ class ReviewSession:
             self._events = adjudication.events
 
     @property
+    def codes(self) -> list[Code]:
+        """The coder's codes as they are now."""
+        return self.database.codes(self.coder)
+
+    @property
     def labels(self) -> list[str]:
         """The classes to choose from: the usual ones and those of the events."""
         seen = (label for entry in self.results.entries for label in (entry.event.label, *entry.event.probabilities))
@@ -110,7 +115,7 @@ class ReviewSession:
         events = [event.as_dict() for event in self._events.values()]
         if self.blind == "labels":
             events = [{key: value for key, value in event.items() if key not in HIDDEN} for event in events]
-        codes = self.database.codes(self.coder)
+        codes = self.codes
         if self._adjudication is not None:
             events = [self._adjudication.described(event) for event in events]
             codes = [code for code in codes if code.id in self._events or code.id not in self._adjudication.settled]
@@ -147,9 +152,9 @@ class ReviewSession:
         return {"type": "stored", "id": message.id, "code": applied.code, "state": state}
 
     def _shown(self, code: Code) -> dict[str, Any]:
-        """A code as its coder may see it: who is blind to the machine's class is not told whether theirs is the same."""
+        """A code as the coder may see it: whether the class is the machine's would tell which class the machine gave."""
         hidden = self.blind == "labels" and code.decision == "relabelled"
-        return {**code.as_dict(), "decision": "accepted" if hidden else code.decision}
+        return {**code.as_dict(), **({"decision": "accepted"} if hidden else {})}
 
     def _apply(self, message: _Put | _Remove | _Undo) -> Applied:
         if isinstance(message, _Undo):

@@ -11,7 +11,13 @@ import psutil
 import pytest
 
 from stream import process as process_module
-from stream.process import SWEEP_COUNT, Sweep, freeze_loaded, load_less, opencv_on_one_thread
+from stream.process import SWEEP_COUNT, Sweep, core_count, freeze_loaded, load_less, opencv_on_one_thread
+
+
+def test_cores_are_those_the_process_may_use() -> None:
+    script = "import os; from stream.process import core_count; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    ended = subprocess.run([sys.executable, "-c", script + "print(core_count())"], capture_output=True, text=True, check=True)
+    assert (int(ended.stdout), core_count() >= 1) == (1, True)
 
 
 def test_opencv_has_one_thread_inside_and_as_many_as_before_afterwards() -> None:

@@ -95,12 +95,8 @@ class Canvas:
             elif part.size:
                 part[:] = cv2.addWeighted(part, 1 - alpha, np.full_like(part, value), alpha, 0)
 
-    def line(self, points: F64, colour: str, width: float = 1.0, *, alpha: float = 1.0, closed: bool = False) -> None:
-        """Draw a line through points [N, 2]; width in pixels, whole ones at last."""
-        self._drawn([points], colour, width, alpha, closed=closed)
-
     def lines(self, lines: list[F64], colour: str, width: float = 1.0, *, alpha: float = 1.0, closed: bool = False) -> None:
-        """Draw several lines of points [N, 2] each, which do not cover each other where they cross."""
+        """Draw lines through points [N, 2] each; width in pixels, rounded to whole ones."""
         self._drawn(lines, colour, width, alpha, closed=closed)
 
     def area(self, points: F64, colour: str, alpha: float = 1.0) -> None:

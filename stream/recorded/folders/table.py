@@ -50,8 +50,9 @@ class Table:
     def note(self, outcome: Outcome) -> None:
         """Take what came of a task."""
         task = outcome.task
-        if not self._read(task.name) and not outcome.stopped:
-            self._rows[task.name] = Row(str(task.video.resolve()), task.name, "failed", outcome.problem or "")
+        if not self._read(task.name):
+            state, problem = ("waiting", "") if outcome.stopped else ("failed", outcome.problem or "")
+            self._rows[task.name] = Row(str(task.video.resolve()), task.name, state, problem)
 
     @property
     def rows(self) -> list[Row]:

@@ -61,10 +61,15 @@ export function curveOf(event, wide) {
     svg("line", { class: "curve-zero", x1: 0, x2: wide, y1: zero, y2: zero }),
     svg("path", { class: "curve-line", d: path }),
     ...NAMES.filter((name) => played[name] !== null && played[name] <= last + 0.05).flatMap((name) => mark(name, x(Math.min(last, played[name])), wide)),
-    svg("text", { class: "curve-scale", x: 0, y: TOP - 7 }, `highest ${pixels(highest)}`),
+    scale(`highest ${pixels(highest)}`, x(played.apex) < wide / 2, wide),
   ];
   const text = `Motion from onset to apex over time: ${pixels(highest)} at most, ${lengthOf(event).toFixed(2)} s long`;
   return svg("svg", { class: `curve class-${classOf(event.label).shape}`, viewBox: `0 0 ${wide} ${HIGH}`, role: "img", "aria-label": text }, drawn);
+}
+
+/** A text above the curve, on the right or on the left. */
+function scale(text, right, wide) {
+  return svg("text", { class: "curve-scale", x: right ? wide : 0, y: TOP - 7, "text-anchor": right ? "end" : "start" }, text);
 }
 
 /** A line and a name; the names of onset and offset stand outside of the span, below, that of the apex above. */

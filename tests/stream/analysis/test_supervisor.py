@@ -234,7 +234,7 @@ def test_browsers_are_analysed_in_this_process(supervisors: list[Supervisor]) ->
 def test_the_number_of_processes_follows_sources_and_cores(
     sources: int, cores: int, asked: Any, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "_cores", lambda: cores)
+    monkeypatch.setattr(supervisor_module, "core_count", lambda: cores)
     asked_for = settings(*[PATTERN] * sources, processes=asked)
     assert process_count(asked_for) == expected
     made = create_session(asked_for, Collected(), processed=lambda stream, seconds, waiting: None)

@@ -229,6 +229,21 @@ def test_without_pictures_a_drawing_shows_what_moved(browser: Browser, tmp_path:
         expect(page.locator("[data-id='lobby-1'] img")).to_have_count(0)
 
 
+@pytest.mark.parametrize("pictures", [False, True])
+def test_words_on_a_curve_do_not_overlap(browser: Browser, pictures: bool, tmp_path: Path) -> None:
+    report = write_report(tmp_path / "out", 12, pictures=pictures)
+    with opened(browser, report) as page:
+        page.locator(".curve").first.wait_for()
+        overlaps = """(curves) => curves.map((curve) => {
+          const [apex, scale] = [...curve.querySelectorAll("text")]
+            .filter((text) => text.textContent === "apex" || text.classList.contains("curve-scale"))
+            .map((text) => text.getBoundingClientRect());
+          return apex.left < scale.right && scale.left < apex.right;
+        })"""
+        found = page.locator(".curve").evaluate_all(overlaps)
+        assert len(found) >= 6 and not any(found)
+
+
 def test_a_video_without_faces_or_events_is_explained(browser: Browser, tmp_path: Path) -> None:
     report = write_report(
         tmp_path / "out", 0, faces=0, notes=["it is <b>dark</b>"], complete=False, problem="stopped by the user"

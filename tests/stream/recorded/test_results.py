@@ -36,6 +36,9 @@ def test_a_folder_without_results_and_damage_are_one_sentence(tmp_path: Path) ->
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InputError, match=r"has no summary\.json: the folder of one video"):
             read_results(folder)
+    write_results(tmp_path / "inside" / "interview", [])
+    with pytest.raises(InputError, match=f"such as {tmp_path / 'inside' / 'interview'}$"):
+        read_results(tmp_path / "inside")
     (tmp_path / "summary.json").write_text("{")
     with pytest.raises(InputError, match="no JSON"):
         read_results(tmp_path)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket as sockets
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from stream.review.database import ReviewDatabase
 from stream.review.frames import frame_times
 from stream.review.server import ReviewServer, serve_review
 from stream.review.session import ReviewSession
+from tests.live import PATIENCE_S
 from tests.review import code_of, events_at, results_of, write_plain, write_results
 from tests.reviewing import RunningReview
 
@@ -51,6 +54,10 @@ def ask(review: RunningReview, path: str, **headers: str) -> tuple[int, bytes]:
 def socket(review: RunningReview, token: str | None = None, **options: Any) -> Any:
     protocols = [*PROTOCOLS, f"apexstream.token.{token or review.server.token}"]
     return connect(f"ws://127.0.0.1:{review.port}/", subprotocols=protocols, proxy=None, **options)
+
+
+def connection_to(port: int) -> sockets.socket:
+    return sockets.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
 
 
 def until_read(client: Any) -> dict[str, Any]:
@@ -99,6 +106,36 @@ def test_access_needs_the_token_a_known_host_and_the_own_origin(review: RunningR
             pass
     with socket(review, origin=f"http://127.0.0.1:{review.port}") as client:
         assert json.loads(client.recv(30))["type"] == "hello"
+
+
+def test_what_a_page_no_longer_waits_for_is_not_decoded(review: RunningReview, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket(review) as client:
+        until_read(client)
+    pictures = review.server._pictures
+    assert pictures is not None
+    decoding, go_on, decoded = threading.Event(), threading.Event(), []
+
+    def chunk(number: int, region: object) -> bytes:
+        decoding.set()
+        decoded.append(number)
+        assert go_on.wait(PATIENCE_S)
+        return b""
+
+    monkeypatch.setattr(pictures, "chunk", chunk)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, review, "/frames/0")
+        assert decoding.wait(PATIENCE_S)
+        with connection_to(review.port) as gone:
+            gone.sendall(
+                f"GET /frames/1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {review.server.token}\r\n\r\n".encode()
+            )
+            last = pool.submit(ask, review, "/healthz")  # answered once the request before it was read
+            assert last.result(PATIENCE_S)[0] == 404
+        assert ask(review, "/healthz")[0] == 404, "the server has seen the end of the connection"
+        go_on.set()
+        assert first.result(PATIENCE_S)[0] == 200
+        assert ask(review, "/frames/2")[0] == 200
+    assert decoded == [0, 2]
 
 
 def test_an_action_is_answered_once_it_is_on_disk(review: RunningReview) -> None:

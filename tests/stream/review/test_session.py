@@ -133,7 +133,7 @@ def test_blind_to_the_classes_or_to_all_events(database: ReviewDatabase) -> None
     (first, _) = blind.hello()["events"]
     assert not {"label", "probabilities", "confidence", "why"} & first.keys()
     assert put(blind)["state"]["decision"] == "accepted"
-    assert put(blind, "2", label="positive")["state"]["decision"] == "accepted", "whether it is the machine's is not told"
+    assert put(blind, "2", label="positive")["state"]["decision"] == "accepted", "else the coder would learn the class"
     assert [code["decision"] for code in blind.hello()["codes"]] == ["accepted"]
     assert [code.decision for code in database.codes("ben")] == ["relabelled"]
     unaware = ReviewSession(results, database, "cleo", "machine")

@@ -83,10 +83,18 @@ def review(
     log_to_stderr(bool(ctx.obj["debug"]))
     logging.getLogger().setLevel(logging.DEBUG if ctx.obj["debug"] else logging.WARNING)
     with native_output_hidden(not ctx.obj["debug"]), ReviewDatabase.open(results) as database:
-        name = coder or getpass.getuser()
+        name = coder or _login_name()
         third = begin_adjudication(found, database, name) if adjudicate else None
         session = ReviewSession(found, database, name, _blind(blind), adjudication=third)
         serve_review(session, video or found.video, host, port, lambda server: _announce(server, open_page=open_page))
+
+
+def _login_name() -> str:
+    """Raises BadParameter where the system knows none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise typer.BadParameter("this system has no login name; say whose decisions these are by --coder NAME") from error
 
 
 def _blind(word: str) -> Blind:
@@ -95,8 +103,9 @@ def _blind(word: str) -> Blind:
 
 def _announce(server: ReviewServer, *, open_page: bool) -> None:
     session = server.session
-    decided = sum(code.decision != "open" for code in session.database.codes(session.coder))
-    say(f"{session.results.folder}: {len(session.results.entries)} events, {decided} decisions of {session.coder} so far")
+    events, decided = len(session.results.entries), sum(code.decision != "open" for code in session.codes)
+    counts = f"{events} event{'s' * (events != 1)}, {decided} decision{'s' * (decided != 1)}"
+    say(f"{session.results.folder}: {counts} of {session.coder} so far")
     say(f"  page   {server.url}")
     say(f"  saved  {session.database.path}")
     say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")

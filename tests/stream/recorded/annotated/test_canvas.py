@@ -27,7 +27,7 @@ def test_planes_are_shown_unchanged_and_stay_so_where_nothing_is_drawn() -> None
     pixels, canvas = noise(90, 80), Canvas(80, 60)
     assert canvas.show(Frame(0, 0.0, pixels, "i420"), 80, 60) == (0, 0)
     assert (canvas.pixels == pixels).all()
-    canvas.line(np.array([(10.0, 10.0), (30.0, 20.0)]), "#FFFFFF", 2)
+    canvas.lines([np.array([(10.0, 10.0), (30.0, 20.0)])], "#FFFFFF", 2)
     canvas.text((12, 40), "ab", "#FFFFFF", 12)
     changed = canvas.pixels[:60] != pixels[:60]
     assert changed[10:20, 10:30].any() and changed[28:42, 12:40].any()
@@ -66,11 +66,11 @@ def test_a_rectangle_covers_what_is_there_by_alpha() -> None:
 
 def test_lines_are_antialiased_and_where_they_should_be() -> None:
     canvas = Canvas(64, 64)
-    canvas.line(np.array([(5.0, 20.5), (58.0, 20.5)]), "#FFFFFF", 2)
+    canvas.lines([np.array([(5.0, 20.5), (58.0, 20.5)])], "#FFFFFF", 2)
     rows = canvas.pixels[:64, 32].astype(float) - 16
     assert (rows @ np.arange(64)) / rows.sum() == pytest.approx(20.5, abs=0.2)
     canvas = Canvas(64, 64)
-    canvas.line(np.array([(5.0, 5.0), (58.0, 30.0)]), "#FFFFFF")
+    canvas.lines([np.array([(5.0, 5.0), (58.0, 30.0)])], "#FFFFFF")
     assert len(np.unique(canvas.pixels[:64])) > 5
 
 
@@ -84,8 +84,8 @@ def test_colour_is_where_the_line_is() -> None:
 
 def test_what_lies_outside_is_cut_off() -> None:
     canvas = Canvas(32, 32)
-    canvas.line(np.array([(-50.0, -50.0), (100.0, 100.0)]), "#FFFFFF", 3)
-    canvas.line(np.zeros((0, 2)), "#FFFFFF")
+    canvas.lines([np.array([(-50.0, -50.0), (100.0, 100.0)])], "#FFFFFF", 3)
+    canvas.lines([np.zeros((0, 2))], "#FFFFFF")
     for x, y in ((-10, 10), (28, 10), (5, 2), (5, 36), (200, 200), (-200, 5)):
         canvas.text((x, y), "wide text", "#FFFFFF", 12)
     assert canvas.pixels[:32].max() == 235

@@ -85,8 +85,9 @@ def test_a_video_that_fails_now_keeps_no_row_of_before(tmp_path: Path) -> None:
     task = finished(a_task(tmp_path, "a"))
     table = Table(tmp_path / "out", [task])
     (task.folder / "run.json").unlink()
-    table.note(Outcome(task, None, "no video"))
-    assert [row.state for row in table.rows] == ["failed"]
+    for stopped, state in ((True, "waiting"), (False, "failed")):
+        table.note(Outcome(task, None, "no video", stopped=stopped))
+        assert [(row.state, row.figures) for row in table.rows] == [(state, None)]
 
 
 def test_figures_of_a_summary(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from apexstream.cli import main
+from apexstream.commands.analysis_run import default_jobs
 from stream.files import folder_lock
 from tests.videos import stepping, write_video
 
@@ -147,3 +148,15 @@ def test_two_runs_over_one_output_folder_do_not_fight(videos: Path, tmp_path: Pa
             assert capsys.readouterr().err == f"apexstream: error: {sentence}\n"
     with folder_lock(tmp_path / "out", shared=True):
         assert exits(videos / "a.mp4", "--out", tmp_path / "out") == 0, "other videos at the same time"
+
+
+@pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (2, 2), (4, 3), (8, 6)])
+def test_videos_at_once_keep_the_cores_busy(cores: int, jobs: int) -> None:
+    assert default_jobs(cores) == jobs
+
+
+def test_several_files_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = [small(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    assert exits(*videos, "--jobs", 2, "--out", tmp_path / "out") == 0
+    assert "[2/2] " in capsys.readouterr().out
+    assert {"a/summary.json", "b/summary.json", "index.html", "summary.csv"} <= contents(tmp_path / "out").keys()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import signal
@@ -35,13 +36,24 @@ def test_the_page_is_announced_and_a_signal_ends_it(tmp_path: Path) -> None:
         said = "".join(server.stdout.readline() for _ in range(4))
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
-    assert "2 events, 1 decisions of anna so far" in said
+    assert "2 events, 1 decision of anna so far" in said
     assert re.search(rf"http://127\.0\.0\.1:\d+/#token={token}", said)
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb"])
 def test_what_is_no_name_is_wrong_usage(name: str, tmp_path: Path) -> None:
     assert run(tmp_path, "--coder", name) == 2
+
+
+def test_without_a_login_name_the_coder_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown() -> str:
+        raise KeyError("uid 1234")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert run(write_results(tmp_path, [])) == 2
+    assert "--coder NAME" in capsys.readouterr().err
 
 
 def test_failures_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
