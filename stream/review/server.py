@@ -37,7 +37,7 @@ from stream.recorded.face_places import read_face_places
 from stream.review.database import ReviewDatabase
 from stream.review.frames import FrameReader, frame_times
 from stream.review.pictures import CHUNK, Pictures, Region
-from stream.review.session import FramesNotRead, ReviewSession
+from stream.review.session import FramesNotReadError, ReviewSession
 from stream.server.access import AccessControl, Need, RefusalLog
 from stream.server.response import StaticFile, page_files, refusal, respond, static, text
 from stream.settings import ServerSettings
@@ -221,11 +221,11 @@ class ReviewServer:
 
     async def _answer(self, message: str | bytes) -> dict[str, Any]:
         try:
-            with suppress(FramesNotRead):
+            with suppress(FramesNotReadError):
                 return self.session.act(message)
             await self._read.wait()  # the page keeps the action, and says so
             return self.session.act(message)
-        except FramesNotRead as error:  # the server ends; the page sends it to the next one
+        except FramesNotReadError as error:  # the server ends; the page sends it to the next one
             return {"type": "problem", "sentence": str(error)}
         except OutputError as error:  # it is kept by the page, which sends it again
             log.error("%s", error)

@@ -31,7 +31,7 @@ HIDDEN = ("label", "probabilities", "confidence", "intensity", "why", "expressio
 """What a coder who is blind to the machine's classes does not see of an event."""
 
 
-class FramesNotRead(InputError):
+class FramesNotReadError(InputError):
     """An action needs the times of the video's frames, which are still being read: it can be carried out later."""
 
 
@@ -135,7 +135,7 @@ class ReviewSession:
 
     def act(self, data: str | bytes) -> dict[str, Any]:
         """Carry out what the page asks for, durably, and return the answer. Raises OutputError where it cannot be stored,
-        FramesNotRead where the video has to be read before."""
+        FramesNotReadError where the video has to be read before."""
         try:
             message = _MESSAGES.validate_json(data)
         except ValidationError as error:
@@ -144,7 +144,7 @@ class ReviewSession:
             return _refused(_id_of(data), f"the page sent what cannot be stored: {where} {first['msg'].lower()}")
         try:
             applied = self._apply(message)
-        except FramesNotRead:
+        except FramesNotReadError:
             raise
         except InputError as error:
             return _refused(message.id, str(error))
@@ -188,7 +188,7 @@ class ReviewSession:
         if number in known:
             return known[number]
         if self.times is None:
-            raise FramesNotRead("the video is still being read") if self.problem is None else InputError(self.problem)
+            raise FramesNotReadError("the video is still being read") if self.problem is None else InputError(self.problem)
         if number >= len(self.times):
             raise InputError(f"the video has no frame {number}")
         return Mark(number, round(float(self.times[number]), 6))
