@@ -87,15 +87,17 @@ def test_events_are_decided_by_keys(browser: Browser, review: RunningReview) -> 
         expect(page.locator("#unit-text")).to_have_text("Brow lowerer, Lid tightener")
         press(page, "Enter", "n")
         page.keyboard.type("jaw <b>set</b>")
-        press(page, "Escape")
+        press(page, "Shift+Enter")
+        page.keyboard.type("twice")
+        press(page, "Enter")
         saved(page)
         code = review.codes()["event-2"]
         assert (code.decision, code.label) == ("relabelled", "negative")
-        assert (code.action_units, code.note) == (("AU4", "LAU7"), "jaw <b>set</b>")
+        assert (code.action_units, code.note) == (("AU4", "LAU7"), "jaw <b>set</b>\ntwice")
         expect(page.locator("#count")).to_have_text("3 of 3 decided")
         goes_on(page, review.url)
         press(page, "j", "j")
-        expect(page.locator("#note-text")).to_have_value("jaw <b>set</b>")
+        expect(page.locator("#note-text")).to_have_value("jaw <b>set</b>\ntwice")
         expect(page.locator("#units")).to_have_value("AU4 LAU7")
 
 
