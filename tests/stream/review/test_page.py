@@ -319,6 +319,25 @@ def test_what_is_no_action_unit_is_said_and_keeps_nothing_from_being_stored(brow
         assert (code.decision, code.action_units) == ("accepted", ())
 
 
+def test_a_note_stays_with_its_event_when_an_undo_is_answered_late(browser: Browser, video: Path, tmp_path: Path) -> None:
+    results = results_of(video, tmp_path / "results", ONSETS)
+    with RunningReview(results) as review:
+        port = review.port
+        page = browser.new_page()
+        goes_on(page, review.url)
+        press(page, "a")
+        saved(page)
+    expect(page.locator("#link")).to_have_attribute("data-state", "away")
+    press(page, "z", "n")
+    page.keyboard.type("unsure")
+    with RunningReview(results, port=port) as review:
+        saved(page)
+        press(page, "Escape")
+        saved(page)
+        assert {id_: code.note for id_, code in review.codes().items()} == {"event-1": "unsure"}
+    page.close()
+
+
 def test_a_note_is_stored_while_it_is_being_written(browser: Browser, review: RunningReview) -> None:
     with review_page(browser, review.url) as page:
         press(page, "n")
