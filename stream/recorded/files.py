@@ -91,24 +91,33 @@ class EventFiles(Output):
 
 
 def _keep_edited(folder: Path) -> None:
-    """Rename the files of annotation tools that were changed since the analysis, as somebody may have worked on them. Raises
-    OSError."""
+    """Rename the files of events that were changed since the analysis, as somebody may have worked on them. Raises OSError.
+
+    Those written line by line are newer than the summary of an analysis that was killed, too.
+    """
     summary = folder / "summary.json"
+    ended = "video" in _content(summary)
     for name, format_ in FORMATS.items():
         path = folder / file_name(name)
-        edited = not isinstance(format_, LineFormat) and path.is_file() and summary.is_file()
-        if edited and path.stat().st_mtime_ns > summary.stat().st_mtime_ns:
+        known = summary.is_file() and (ended or not isinstance(format_, LineFormat))
+        if known and path.is_file() and path.stat().st_mtime_ns > summary.stat().st_mtime_ns:
             names = (f"{EDITED}{number}{path.name}" for number in chain([""], (f"{k}-" for k in count(2))))
             path.rename(next(folder / free for free in names if not (folder / free).exists()))
 
 
 def analysed_video(folder: Path) -> Path | None:
     """The video whose analysis wrote the files in folder; None where there are none, or the summary does not name it."""
+    file = _content(folder / "summary.json").get("file")
+    return Path(file) if isinstance(file, str) else None
+
+
+def _content(summary: Path) -> dict[str, Any]:
+    """What a summary says; nothing where there is none that can be read."""
     try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return Path(found["file"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def as_json(value: dict[str, Any]) -> str:

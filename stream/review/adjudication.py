@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
 from engine.errors import InputError
 from engine.types import Event
 from stream.recorded.results import Results
 from stream.review.agreement import MACHINE, Unit, agreed, units_of
 from stream.review.codes import Code, Decision
-from stream.review.database import ReviewDatabase
+from stream.review.database import AGREED, ReviewDatabase
 from stream.review.entries import coded_event
 
 
@@ -39,7 +40,7 @@ class Adjudication:
 
 def adjudicate(results: Results, database: ReviewDatabase, coder: str) -> Adjudication:
     """Have coder decide about the disagreements of the others. What they agree on becomes the coder's too, with the marks and
-    action units of the first of them, unless the coder has decided otherwise.
+    action units of the first of them, unless the coder has decided otherwise; it follows where they change their minds.
 
     Raises InputError where fewer than two others have coded the video, or the coder is one of them.
     """
@@ -53,10 +54,7 @@ def adjudicate(results: Results, database: ReviewDatabase, coder: str) -> Adjudi
     database.note_adjudicator(coder)
     units = units_of(results, database.codes(), {name: known[name] for name in people})
     settled = [unit for unit in units if agreed(unit, people)]
-    own = {code.id for code in database.codes(coder)}
-    for unit in settled:
-        if unit.id not in own:
-            database.put(f"agreed {unit.id} {coder}", _agreed_code(unit, people, coder))
+    _follow(database, coder, {unit.id: _agreed_code(unit, people, coder) for unit in settled})
     events, proposed = {}, set()
     for unit in units:
         if not agreed(unit, people):
@@ -64,6 +62,18 @@ def adjudicate(results: Results, database: ReviewDatabase, coder: str) -> Adjudi
             proposed |= {unit.id} if unit.event is None else set()
     ids = frozenset(unit.id for unit in settled)
     return Adjudication({unit.id: unit for unit in units}, people, events, frozenset(proposed), ids)
+
+
+def _follow(database: ReviewDatabase, coder: str, agreed_codes: Mapping[str, Code]) -> None:
+    """Give the coder these codes and no others, where the coder has not decided."""
+    before, own = database.agreed(coder), {code.id: code for code in database.codes(coder)}
+    for id_, code in agreed_codes.items():
+        known = own.get(id_)
+        undecided = known is None or known.decision == "open" or id_ in before
+        if undecided and known != (noted := replace(code, note=known.note if known else "")):
+            database.put(f"{AGREED}{uuid4().hex}", noted)
+    for id_ in before - agreed_codes.keys():
+        database.remove(f"{AGREED}{uuid4().hex}", coder, id_)
 
 
 def _agreed_code(unit: Unit, people: Sequence[str], coder: str) -> Code:

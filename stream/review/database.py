@@ -53,11 +53,16 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value NOT NULL);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {SCHEMA};
 """
+AGREED = "agreed "
+"""How the ids of actions begin that follow from what others agree on. No coder made them, and none undoes them."""
 _LAST = "SELECT body FROM actions WHERE coder = ? AND code = ? AND number < ? ORDER BY number DESC LIMIT 1"
 _STATES = """SELECT body FROM actions WHERE body IS NOT NULL AND number IN (
     SELECT max(number) FROM actions GROUP BY coder, code
 )"""
-_UNDOABLE = """SELECT number, code FROM actions WHERE coder = ? AND undoes IS NULL
+_AGREED = f"""SELECT code FROM actions WHERE coder = ? AND body IS NOT NULL AND id LIKE '{AGREED}%' AND number IN (
+    SELECT max(number) FROM actions GROUP BY coder, code
+)"""
+_UNDOABLE = f"""SELECT number, code FROM actions WHERE coder = ? AND undoes IS NULL AND id NOT LIKE '{AGREED}%'
     AND number NOT IN (SELECT undoes FROM actions WHERE undoes IS NOT NULL)
 ORDER BY number DESC LIMIT 1"""
 
@@ -136,6 +141,11 @@ class ReviewDatabase:
         decided = {code.coder for code in self.codes() if code.decision != "open"}
         return [name for name in self.coders() if name in decided and name not in self.adjudicators()]
 
+    def agreed(self, coder: str) -> set[str]:
+        """The ids of a coder's codes that are as they followed from what others agree on."""
+        with _errors(self.path):
+            return {str(code) for (code,) in self._db.execute(_AGREED, (coder,)).fetchall()}
+
     def put(self, action: str, code: Code) -> Applied:
         """Put a code into this state; action is the action's id."""
         return self._act(action, code.coder, lambda: (code.id, _as_body(code), None))
@@ -145,7 +155,7 @@ class ReviewDatabase:
         return self._act(action, coder, lambda: (code, None, None))
 
     def undo(self, action: str, coder: str) -> Applied:
-        """Undo the coder's last action that is not undone."""
+        """Undo the coder's last action that is not undone; not what follows from the agreement of others."""
         return self._act(action, coder, lambda: self._undoing(coder))
 
     def _undoing(self, coder: str) -> tuple[str, str | None, int] | None:

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
@@ -36,7 +37,7 @@ from stream.recorded.face_places import read_face_places
 from stream.review.database import ReviewDatabase
 from stream.review.frames import FrameReader, frame_times
 from stream.review.pictures import CHUNK, Pictures, Region
-from stream.review.session import ReviewSession
+from stream.review.session import FramesNotReadError, ReviewSession
 from stream.server.access import AccessControl, Need, RefusalLog
 from stream.server.response import StaticFile, page_files, refusal, respond, static, text
 from stream.settings import ServerSettings
@@ -69,6 +70,7 @@ class ReviewServer:
         self._pictures: Pictures | None = None
         self._video: dict[str, Any] = {"type": "reading", "share": 0.0}  # what is known of the video
         self._clients: set[ServerConnection] = set()
+        self._read, self._closing = asyncio.Event(), threading.Event()
         self._telling: set[asyncio.Task[None]] = set()  # kept until they are done
         self._stack = AsyncExitStack()
         self._listening: Listening | None = None
@@ -79,6 +81,7 @@ class ReviewServer:
             stack.callback(self._pool.shutdown, wait=False, cancel_futures=True)
             reading = asyncio.create_task(self._read_video())
             stack.callback(reading.cancel)
+            stack.callback(self._closing.set)
             self._stack = stack.pop_all()
         return self
 
@@ -124,6 +127,8 @@ class ReviewServer:
         loop, told = asyncio.get_running_loop(), [0.0]
 
         def progress(share: float) -> None:
+            if self._closing.is_set():  # the program would wait for the thread at its end
+                raise SourceError("stopped")
             now = loop.time()
             if now - told[0] > PROGRESS_S:
                 told[0] = now
@@ -133,8 +138,11 @@ class ReviewServer:
             times = await loop.run_in_executor(self._pool, self._times, progress)
         except ApexError as error:
             log.error("%s", error)
+            self.session.problem = str(error)
             self._tell({"type": "video", "problem": str(error)})
             return
+        finally:
+            self._read.set()
         self.session.times = times
         self._pictures = Pictures(FrameReader(self.video, times))
         facts = self.session.results.summary.get("video") or {}
@@ -205,15 +213,20 @@ class ReviewServer:
             await _send(connection, self.session.hello())
             await _send(connection, self._video)
             async for message in connection:
-                await _send(connection, self._answer(message))
+                await _send(connection, await self._answer(message))
         except ConnectionClosed:
             pass
         finally:
             self._clients.discard(connection)
 
-    def _answer(self, message: str | bytes) -> dict[str, Any]:
+    async def _answer(self, message: str | bytes) -> dict[str, Any]:
         try:
+            with suppress(FramesNotReadError):
+                return self.session.act(message)
+            await self._read.wait()  # the page keeps the action, and says so
             return self.session.act(message)
+        except FramesNotReadError as error:  # the server ends; the page sends it to the next one
+            return {"type": "problem", "sentence": str(error)}
         except OutputError as error:  # it is kept by the page, which sends it again
             log.error("%s", error)
             return {"type": "problem", "sentence": str(error)}

@@ -31,6 +31,10 @@ HIDDEN = ("label", "probabilities", "confidence", "intensity", "why", "expressio
 """What a coder who is blind to the machine's classes does not see of an event."""
 
 
+class FramesNotReadError(InputError):
+    """An action needs the times of the video's frames, which are still being read: it can be carried out later."""
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -69,7 +73,8 @@ _MESSAGES: TypeAdapter[_Put | _Remove | _Undo] = TypeAdapter(Annotated[_Put | _R
 
 
 class ReviewSession:
-    """A coder's work on the results; times are those of the video's frames once they are known, None until then.
+    """A coder's work on the results; times are those of the video's frames once they are known, None until then, and for ever
+    where there is a problem with the video.
 
     Raises InputError where the coder was blind to more of the machine before.
     """
@@ -85,6 +90,7 @@ class ReviewSession:
     ) -> None:
         self.results, self.database, self.coder, self.blind = results, database, coder, blind
         self.times: F64 | None = None
+        self.problem: str | None = None
         self._adjudication = adjudication
         database.require_same_events(results.entries)
         database.enter(coder, blind)
@@ -100,7 +106,7 @@ class ReviewSession:
     @property
     def labels(self) -> list[str]:
         """The classes to choose from: the usual ones and those of the events."""
-        seen = (label for event in self._events.values() for label in (event.label, *event.probabilities))
+        seen = (label for entry in self.results.entries for label in (entry.event.label, *entry.event.probabilities))
         return list(dict.fromkeys((*LABELS, *(seen if self.blind == "none" else ()))))
 
     def hello(self) -> dict[str, Any]:
@@ -128,7 +134,8 @@ class ReviewSession:
         }
 
     def act(self, data: str | bytes) -> dict[str, Any]:
-        """Carry out what the page asks for, durably, and return the answer. Raises OutputError where it cannot be stored."""
+        """Carry out what the page asks for, durably, and return the answer. Raises OutputError where it cannot be stored,
+        FramesNotReadError where the video has to be read before."""
         try:
             message = _MESSAGES.validate_json(data)
         except ValidationError as error:
@@ -137,6 +144,8 @@ class ReviewSession:
             return _refused(_id_of(data), f"the page sent what cannot be stored: {where} {first['msg'].lower()}")
         try:
             applied = self._apply(message)
+        except FramesNotReadError:
+            raise
         except InputError as error:
             return _refused(message.id, str(error))
         state = applied.state and self._shown(applied.state)
@@ -179,7 +188,7 @@ class ReviewSession:
         if number in known:
             return known[number]
         if self.times is None:
-            raise InputError("the video is still being read; try again in a moment")
+            raise FramesNotReadError("the video is still being read") if self.problem is None else InputError(self.problem)
         if number >= len(self.times):
             raise InputError(f"the video has no frame {number}")
         return Mark(number, round(float(self.times[number]), 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
@@ -13,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ApexError, OutputError
+from stream.events.formats import FORMATS, file_name
 from stream.files import folder_lock, remove_leftovers, write_errors
-from stream.recorded.files import EDITED
 from stream.recorded.folders.records import (
-    RECORD,
     REVIEW,
     Record,
     VideoState,
     Wanted,
+    belongs,
     read_record,
     state_of,
     why_analyse,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 OPTIONAL = ("annotated.mp4", "event-[0-9]*.jpg", "frames.csv", "overview.png", "report.html")
 """Files that a run of other options, which was killed, may have left."""
+WRITTEN = (*map(file_name, FORMATS), "activity.jsonl", "faces.csv", "summary.json", *OPTIONAL)
+"""All files that an analysis writes besides its record, as patterns: others in the folder are the user's."""
 
 
 class Analyse(Protocol):
@@ -101,8 +104,8 @@ def make_plan(tasks: Iterable[Task], wanted: Wanted, *, again: bool = False) -> 
     for task in tasks:
         why = "asked for" if again and read_record(task.folder) else why_analyse(task.folder, task.video, wanted)
         record = read_record(task.folder)
-        if why and not again and record is not None and record.finished and (task.folder / REVIEW).exists():
-            made.finished.append(Finished(task, record.problem, why))
+        if why and not again and (task.folder / REVIEW).exists():
+            made.finished.append(Finished(task, None if record is None else record.problem, why))
         elif why is None and record is not None:
             made.finished.append(Finished(task, record.problem))
         else:
@@ -143,9 +146,12 @@ def run_task(
 
 
 def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None, stop: threading.Event) -> Outcome:
+    if belongs(task.folder, task.video) is False:  # of a run that was done since the tasks were made
+        raise OutputError(f"{task.folder} has the results of another video by now; the same command finds another folder")
     remove_leftovers(task.folder)
     facts, old, before = _facts(task.video), read_record(task.folder), _files(task.folder)
-    stale = {*(old.files if old else ()), *(path.name for name in OPTIONAL for path in task.folder.glob(name))}
+    left = (path.name for name in OPTIONAL for path in task.folder.glob(name))
+    stale = {*(filter(_is_result, old.files) if old else ()), *left}
     if old is not None:
         write_record(task.folder, Record(False, tuple(sorted(stale))))
     report = analyse(task.video, task.folder, stream=task.name, progress=progress, stop=stop)
@@ -192,10 +198,15 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     """What changes with a file's content, of each result in a folder."""
     found = {}
     for path in folder.iterdir():
-        if path.is_file() and path.name != RECORD and not path.name.startswith((".", REVIEW, EDITED)):
+        if _is_result(path.name) and path.is_file():
             facts = path.stat()
             found[path.name] = facts.st_ino, facts.st_mtime_ns, facts.st_size
     return found
+
+
+def _is_result(name: str) -> bool:
+    """Whether an analysis writes files of that name."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in WRITTEN)
 
 
 def _facts(video: Path) -> tuple[int, int] | None:

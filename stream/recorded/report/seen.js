@@ -7,7 +7,7 @@ const { aside_deg: ASIDE, eyes_px: EYES, fps: FPS } = report.limits;
 
 /** Conditions under which expressions are missed: name in the data, heading, explanation. */
 const CONDITIONS = [
-  ["speaking", "Speaking", "Lips move all the time, so more than half of the expressions are missed."],
+  ["speaking", "Speaking", "While lips move in speech, more than half of the expressions are missed."],
   ["covered", "Covered", "A hand or something else lies over a large part of the face."],
   ["aside", "Turned away", `The head is turned aside by more than ${ASIDE}°.`],
   ["small", "Too small", `The eyes are less than ${EYES} pixels apart.`],

@@ -42,7 +42,7 @@ export function listen(actions) {
     if (event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
     const field = event.target.closest?.("input, textarea, select");
     if (field) {
-      const leaves = event.key === "Escape" || (event.key === "Enter" && (field.tagName !== "TEXTAREA" || event.ctrlKey));
+      const leaves = event.key === "Escape" || (event.key === "Enter" && !event.shiftKey && !event.isComposing);
       if (leaves) {
         event.preventDefault();
         field.blur();

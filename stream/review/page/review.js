@@ -75,7 +75,8 @@ function answer({ type, code, state, sentence }, action) {
   }
   if (code === null || [...connection.pending.values()].some((one) => (one.code?.id ?? one.code) === code)) return;
   items.set(code, state && fromServer(state));
-  if (action?.type === "undo" && code !== current) select(items.byId.has(code) ? code : items.after(current, 0));
+  const typing = document.activeElement?.matches("#units, #note-text"); // about the one that is shown
+  if (action?.type === "undo" && code !== current && !typing) select(items.byId.has(code) ? code : items.after(current, 0));
   else show();
 }
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,3 +179,18 @@ def test_what_a_person_changed_is_kept_by_a_later_analysis(tmp_path: Path) -> No
     kept = {path.name: path.read_text() for path in tmp_path.glob("edited-*")}
     assert kept == {"edited-events.eaf": "hours", "edited-2-events.eaf": "more hours"}
     assert (tmp_path / "events.eaf").read_text().startswith("<?xml")
+
+
+def test_a_table_that_a_person_changed_is_kept_but_not_that_of_an_analysis_that_was_killed(tmp_path: Path) -> None:
+    summaries: list[dict[str, Any]] = [{}, {"video": {}}]
+    for changes in summaries:  # the first one was killed: it leaves the summary that was there from its start
+        files = EventFiles(tmp_path)
+        files.event(EVENT)
+        files.finish(changes)
+        (tmp_path / "events.csv").write_text("with a column of notes")
+        later = (tmp_path / "summary.json").stat().st_mtime_ns + 1_000_000_000
+        os.utime(tmp_path / "events.csv", ns=(later, later))
+        EventFiles(tmp_path).close()
+        kept = [path.name for path in tmp_path.glob("edited-*")]
+        assert kept == (["edited-events.csv"] if changes else [])
+    assert (tmp_path / "edited-events.csv").read_text() == "with a column of notes"

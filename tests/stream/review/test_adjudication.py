@@ -77,6 +77,33 @@ def test_what_was_agreed_and_what_is_decided_are_one_review(database: ReviewData
     assert act(third, "d", "added-1", "added-1", 400)["type"] == "refused"
 
 
+def test_what_was_agreed_cannot_be_undone_and_follows_the_coders(database: ReviewDatabase) -> None:
+    third = session(database)
+    undone = third.act(json.dumps({"type": "undo", "id": "u"}))
+    assert undone["code"] is None, "there is nothing that cleo did"
+    assert agreed_of(database) == {"event-0": "negative", "event-2": None}
+    for coder in ("anna", "ben"):
+        database.put(f"5 {coder}", code_of(EVENTS[0], coder, label="surprise", decision="relabelled"))
+    database.put("6 ben", code_of(EVENTS[2], "ben"))
+    assert [event["id"] for event in session(database).hello()["events"]] == ["event-1", "event-2", "added-1"]
+    assert agreed_of(database) == {"event-0": "surprise"}, "cleo has not decided about the third event"
+    actions = database.actions("cleo")
+    session(database)
+    assert database.actions("cleo") == actions, "nothing has changed"
+
+
+def test_what_the_third_person_decided_stays_though_the_coders_agree_later(database: ReviewDatabase) -> None:
+    act(session(database), "a", "event-1", "event-1", 200)
+    database.put("7 ben", code_of(EVENTS[1], "ben"))
+    assert "event-1" not in [event["id"] for event in session(database).hello()["events"]]
+    assert agreed_of(database)["event-1"] == "surprise"
+
+
+def agreed_of(database: ReviewDatabase) -> dict[str, str | None]:
+    """The classes of cleo's codes by id, None for those that are no expression."""
+    return {code.id: code.label if code.is_expression else None for code in database.codes("cleo")}
+
+
 def test_who_cannot_decide_is_told_so(database: ReviewDatabase, tmp_path: Path) -> None:
     results = read_results(database.path.parent)
     with pytest.raises(InputError, match="anna is one of the coders"):

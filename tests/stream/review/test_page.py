@@ -87,15 +87,17 @@ def test_events_are_decided_by_keys(browser: Browser, review: RunningReview) -> 
         expect(page.locator("#unit-text")).to_have_text("Brow lowerer, Lid tightener")
         press(page, "Enter", "n")
         page.keyboard.type("jaw <b>set</b>")
-        press(page, "Escape")
+        press(page, "Shift+Enter")
+        page.keyboard.type("twice")
+        press(page, "Enter")
         saved(page)
         code = review.codes()["event-2"]
         assert (code.decision, code.label) == ("relabelled", "negative")
-        assert (code.action_units, code.note) == (("AU4", "LAU7"), "jaw <b>set</b>")
+        assert (code.action_units, code.note) == (("AU4", "LAU7"), "jaw <b>set</b>\ntwice")
         expect(page.locator("#count")).to_have_text("3 of 3 decided")
         goes_on(page, review.url)
         press(page, "j", "j")
-        expect(page.locator("#note-text")).to_have_value("jaw <b>set</b>")
+        expect(page.locator("#note-text")).to_have_value("jaw <b>set</b>\ntwice")
         expect(page.locator("#units")).to_have_value("AU4 LAU7")
 
 
@@ -315,6 +317,25 @@ def test_what_is_no_action_unit_is_said_and_keeps_nothing_from_being_stored(brow
         saved(page)
         code = review.codes()["event-0"]
         assert (code.decision, code.action_units) == ("accepted", ())
+
+
+def test_a_note_stays_with_its_event_when_an_undo_is_answered_late(browser: Browser, video: Path, tmp_path: Path) -> None:
+    results = results_of(video, tmp_path / "results", ONSETS)
+    with RunningReview(results) as review:
+        port = review.port
+        page = browser.new_page()
+        goes_on(page, review.url)
+        press(page, "a")
+        saved(page)
+    expect(page.locator("#link")).to_have_attribute("data-state", "away")
+    press(page, "z", "n")
+    page.keyboard.type("unsure")
+    with RunningReview(results, port=port) as review:
+        saved(page)
+        press(page, "Escape")
+        saved(page)
+        assert {id_: code.note for id_, code in review.codes().items()} == {"event-1": "unsure"}
+    page.close()
 
 
 def test_a_note_is_stored_while_it_is_being_written(browser: Browser, review: RunningReview) -> None:

@@ -6,7 +6,7 @@ import socket as sockets
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from websockets.sync.client import connect
 
 from engine.errors import ConfigError, OutputError, SourceError
 from stream.recorded.results import read_results
+from stream.review import server
 from stream.review.database import ReviewDatabase
+from stream.review.frames import frame_times
 from stream.review.server import ReviewServer, serve_review
 from stream.review.session import ReviewSession
 from tests.live import PATIENCE_S
@@ -157,6 +159,43 @@ def test_what_cannot_be_stored_is_a_problem_not_a_refusal(review: RunningReview,
         until_read(client)
         client.send('{"type":"undo","id":"1"}')
         assert json.loads(client.recv(30)) == {"type": "problem", "sentence": "the disk is full"}
+
+
+def test_an_action_that_needs_the_video_waits_until_it_is_read(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_on = threading.Event()
+
+    def slow(*given: Any) -> Any:
+        read_on.wait(30)
+        return frame_times(*given)
+
+    monkeypatch.setattr(server, "frame_times", slow)
+    code = {**code_of(events_at([10])[0]).as_dict(), "onset": 11, "apex": 16, "offset": 22, "action_units": ""}
+    del code["coder"]
+    with RunningReview(results, "dana") as review, socket(review) as client:
+        client.send(json.dumps({"type": "put", "id": "early", "code": code}))
+        client.send('{"type":"undo","id":"later"}')
+        read_on.set()
+        answers = [json.loads(client.recv(30)) for _ in range(5)]
+        kept = [answer["id"] for answer in answers if answer["type"] == "stored"]
+        assert kept == ["early", "later"]
+
+
+def test_a_server_that_ends_does_not_read_on(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def endless(video: Path, results: object, database: object, progress: Callable[[float], None]) -> None:
+        try:
+            while True:
+                progress(0.5)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(server, "frame_times", endless)
+    with RunningReview(results) as review, socket(review) as client:
+        client.recv(30)
+    assert ended.wait(30)
 
 
 def test_a_port_in_use_and_a_missing_video_are_one_sentence(review: RunningReview, tmp_path: Path) -> None:

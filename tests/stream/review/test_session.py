@@ -12,7 +12,7 @@ from engine.errors import InputError
 from engine.types import Mark
 from stream.recorded.results import read_results
 from stream.review.database import ReviewDatabase
-from stream.review.session import ReviewSession
+from stream.review.session import FramesNotReadError, ReviewSession
 from tests.review import events_at, write_results
 
 EVENTS = events_at([40, 10])
@@ -120,7 +120,11 @@ def test_what_is_no_message_is_refused(session: ReviewSession, data: str | bytes
 def test_marks_wait_for_the_times_of_the_frames(session: ReviewSession) -> None:
     session.times = None
     assert put(session)["type"] == "stored", "the event's own marks are known"
-    assert "still being read" in put(session, "2", onset=41)["sentence"]
+    with pytest.raises(FramesNotReadError, match="still being read"):
+        put(session, "2", onset=41)
+    session.problem = "the video is damaged"
+    answer = put(session, "2", onset=41)
+    assert (answer["type"], answer["sentence"]) == ("refused", "the video is damaged")
 
 
 def test_blind_to_the_classes_or_to_all_events(database: ReviewDatabase) -> None:

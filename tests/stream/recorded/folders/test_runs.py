@@ -4,6 +4,7 @@ import errno
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from engine.errors import OutputError, SourceError
 from stream.files import folder_lock
 from stream.recorded.analyze import Progress, Report
 from stream.recorded.folders import runs
-from stream.recorded.folders.records import REVIEW, Wanted, read_record
+from stream.recorded.folders.records import REVIEW, Wanted, read_record, write_record
 from stream.recorded.folders.runs import Outcome, make_plan, run_here, run_task
 from stream.recorded.folders.tasks import Task
 from tests.stream.recorded.folders.results import WANTED, a_file, finished_results, unfinished_results
@@ -91,6 +92,35 @@ def test_what_was_kept_for_a_person_is_no_result(tmp_path: Path) -> None:
     assert kept.read_text() == "hours"
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "reviewed-anna.eaf", "events.eaf.001", "frames.csv.bak"])
+def test_what_a_person_puts_there_during_a_run_stays(name: str, tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    run(task, tmp_path, Analysis(lambda video, folder: a_file(folder / name, "hours") and None))
+    run(task, tmp_path, Analysis())
+    assert (task.folder / name).read_text() == "hours"
+
+
+def test_a_record_that_was_changed_removes_nothing_elsewhere(tmp_path: Path) -> None:
+    task, own = a_task(tmp_path), a_file(tmp_path / "out" / "own.txt")
+    run(task, tmp_path, Analysis())
+    record = read_record(task.folder)
+    assert record is not None
+    write_record(task.folder, replace(record, files=("../../own.txt", "notes.txt", "events.jsonl")))
+    a_file(task.folder / "notes.txt")
+    run(task, tmp_path, Analysis())
+    assert own.exists() and (task.folder / "notes.txt").exists()
+
+
+def test_results_that_another_video_got_meanwhile_stay(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    finished_results(task.folder, a_file(tmp_path / "others" / "a.mp4", "another video"))
+    outcome = run(task, tmp_path, Analysis())
+    assert outcome.report is None and "has the results of another video" in (outcome.problem or "")
+    assert json.loads((task.folder / "summary.json").read_text())["complete"] is False
+    record = read_record(task.folder)
+    assert record is not None and record.finished
+
+
 def test_a_damaged_video_is_done_with_its_problem(tmp_path: Path) -> None:
     task = a_task(tmp_path)
     assert run(task, tmp_path, Analysis(lambda video, folder: "cut off")).problem == "cut off"
@@ -126,7 +156,7 @@ def test_results_of_other_options_go_away_and_own_files_stay(tmp_path: Path) -> 
 
     def with_pictures(video: Path, folder: Path) -> None:
         a_file(folder / "event-01.jpg")
-        a_file(folder / "events.old")
+        a_file(folder / "events.eaf")
 
     run(task, tmp_path, Analysis(with_pictures))
     for own in ("notes.txt", REVIEW, "summary (copy).json"):
@@ -144,6 +174,13 @@ def test_reviewed_results_are_kept_until_asked_for(tmp_path: Path) -> None:
     kept = make_plan([task], changed)
     assert (kept.todo, kept.finished[0].kept) == ([], "changed: version was 1 and is 2")
     assert make_plan([task], changed, again=True).todo
+
+
+def test_reviewed_results_are_kept_though_they_are_not_finished(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    a_file(unfinished_results(task.folder, task.video) / REVIEW)
+    kept = make_plan([task], WANTED)
+    assert (kept.todo, kept.finished[0].kept) == ([], "not finished before")
 
 
 @pytest.mark.parametrize("sentence", ["no video"])
