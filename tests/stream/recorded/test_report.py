@@ -62,7 +62,7 @@ def test_the_head_says_what_was_found_and_seen(browser: Browser, report: Path) -
         expect(page).to_have_title("interview.mp4 – apexstream report")
         expect(page.locator("#totals")).to_contain_text("30 expressions")
         expect(page.locator("#totals")).to_contain_text("seen well, of 60 s (100 %)")
-        expect(page.get_by_role("row", name="Speaking 30 s")).to_contain_text("Lips move all the time")
+        expect(page.get_by_role("row", name="Speaking 30 s")).to_contain_text("While lips move in speech")
         expect(page.get_by_role("row", name="Face 1")).to_have_text("Face 160 s60 s" + 6 * "–")
         expect(page.locator("#timeline")).to_have_attribute(
             "aria-label", "Timeline from 0:00.0 to 1:00.0: 30 expressions of 2 faces. The list below has them all."
