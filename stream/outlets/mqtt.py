@@ -13,9 +13,10 @@ import logging
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from engine.errors import OutputError
+from stream.messages import SourceState
 from stream.outlets.follower import Position, StoreFollower
 from stream.outlets.home_assistant import OFF, OFFLINE, ON, ONLINE, UNKNOWN, Publication, Topics
 from stream.outlets.identifier import identifier
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 LATE_S = 10.0
 """An expression is late if it is published so long after it was emitted."""
 POSITION = "mqtt.position.json"
+STATES = ("removed", *get_args(SourceState))
+"""What a source's state may be at the broker."""
 
 
 class MqttOutlet(Outlet):
@@ -124,7 +127,7 @@ class MqttOutlet(Outlet):
         """The broker has the state of a source: one that this service does not have any more is removed there."""
         source = self._topics.source_of(topic)
         with self._changed:
-            if source not in self._sources and payload:
+            if source not in self._sources and payload in STATES:  # else it is another program's topic
                 self._unsent.update({one.topic: one for one in self._topics.removal(source)})
         self.wake()
 

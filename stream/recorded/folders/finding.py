@@ -58,9 +58,11 @@ def find_videos(arguments: Iterable[Path], *, recursive: bool = False, out: Path
     """The videos that arguments name: files as they are, whatever they are, and the videos in folders.
 
     The places of videos are relative to the folder they were searched in; with several arguments, they begin with its name. The
-    folder out is not searched.
+    folder out is not searched, unless it is an argument itself; results in it are then left out.
     """
     arguments, found = list(arguments), Found()
+    if out is not None and any(argument.resolve() == out.resolve() for argument in arguments):
+        out = None
     search = _Search(found, recursive, out)
     for argument in arguments:
         if argument.is_dir():

@@ -89,7 +89,7 @@ def figures(summary: Mapping[str, Any]) -> dict[str, Any]:
         "frames": video["frames"],
         "fps": video["measured_fps"],
         "faces": counts.get("faces", 0),
-        "face_s": round(shown * (video["covered"] or 0.0), 1),
+        "face_s": round(shown * min(video["covered"] or 0.0, video["duration"] or 0.0), 1),
         "events": events["count"],
         "micro": kinds.get("micro", 0),
         "macro": kinds.get("macro", 0),

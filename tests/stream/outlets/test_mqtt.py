@@ -150,6 +150,17 @@ def test_a_source_that_there_is_no_more_is_forgotten(store: Store, tmp_path: Pat
             assert not [one.topic for one in later.got if "cellar" in one.topic]
 
 
+def test_what_another_program_keeps_at_the_broker_stays(store: Store, tmp_path: Path) -> None:
+    with broker(tmp_path) as server, receiver(server.port) as got:
+        with started(made(store, server.port, ("lobby", "cellar"), topic="home")):
+            got.until(lambda: got.last("home/cellar/state") == "starting", "the state")
+        got.publish("home/alamp/state", "ON")
+        with started(made(store, server.port, topic="home")):
+            got.until(lambda: got.last("home/cellar/state") == "", "the removal of a source, which comes after the lamp")
+        with receiver(server.port) as later:
+            later.until(lambda: later.last("home/alamp/state") == "ON", "the lamp")
+
+
 def test_a_browsers_camera_is_a_source_until_it_is_removed(store: Store, tmp_path: Path) -> None:
     topic = f"apexstream/{identifier('my desk')}/state"
     with broker(tmp_path) as server, receiver(server.port) as got, started(made(store, server.port, ())) as sender:

@@ -89,6 +89,13 @@ def test_results_are_not_searched_for_videos(tmp_path: Path) -> None:
     assert (places(found), found.results) == (["a.mp4"], 2)
 
 
+def test_results_may_be_written_among_the_videos(tmp_path: Path) -> None:
+    filled(tmp_path / "a.mp4")
+    for name in ("summary.json", "events.jsonl", "annotated.mp4"):
+        filled(tmp_path / "a" / name)
+    assert places(find_videos([tmp_path], recursive=True, out=tmp_path)) == ["a.mp4"]
+
+
 def test_several_folders_and_files(tmp_path: Path) -> None:
     for name in ("a/x.mp4", "b/x.mp4", "c/notes.txt"):
         filled(tmp_path / name)

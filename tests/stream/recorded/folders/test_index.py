@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, sync_playwright
 
 from stream.recorded.folders.index import clock, write_index
 from stream.recorded.folders.runs import Outcome
 from stream.recorded.folders.table import Row, Table
-from tests.browser import CHROMIUM
+from tests.browser import chromium
 from tests.stream.recorded.folders.results import a_file
 from tests.stream.recorded.folders.test_table import a_task, finished
 
@@ -65,15 +67,30 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium_page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser.new_page()
-        browser.close()
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright, chromium(playwright) as opened:
+        yield opened
 
 
-def test_the_page_sorts_and_filters(chromium_page: Page, tmp_path: Path) -> None:
-    page, problems = chromium_page, []
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_accessible(browser: Browser, scheme: Literal["light", "dark"], width: int, tmp_path: Path) -> None:
+    tasks = [finished(a_task(tmp_path, "day1/anna"), "cut off"), a_task(tmp_path, "day1/ben"), a_task(tmp_path, "carl")]
+    table = Table(tmp_path / "out", tasks)
+    table.note(Outcome(tasks[1], None, f"{tasks[1].video} cannot be read as a video: it is damaged or no video at all"))
+    write_index(tmp_path / "out", table.rows)
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}, bypass_csp=True)
+    page = context.new_page()
+    page.goto((tmp_path / "out" / "index.html").as_uri())
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    violations = Axe().run(page).response["violations"]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in violations] == []
+    context.close()
+
+
+def test_the_page_sorts_and_filters(browser: Browser, tmp_path: Path) -> None:
+    page, problems = browser.new_page(), []
     tasks = [a_task(tmp_path, name) for name in ("day1/anna", "day1/ben", "day10/anna", "day2/carl")]
     table = Table(tmp_path / "out", [finished(task) for task in tasks[:3]])
     table.note(Outcome(tasks[3], None, "damaged beyond reading"))
