@@ -17,8 +17,8 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
-_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""The names of temporary folders of `replacing`."""
+_LEFTOVER = re.compile(r"\.(?P<file>.+)\.[a-z0-9_]{8}")
+"""The names of temporary folders of `replacing`, which hold nothing but the file."""
 
 
 def write_atomically(path: Path, pieces: Iterable[str | bytes]) -> None:
@@ -44,10 +44,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what `replacing` leaves in a folder where the process was killed. Nobody else may write into it meanwhile."""
+    """Remove what `replacing` leaves in a folder where the process was killed. Nobody else may write into it meanwhile.
+
+    A folder of a user's with such a name holds something else, and stays.
+    """
     for path in folder.glob(".*"):
-        if _LEFTOVER.fullmatch(path.name) and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+        found = _LEFTOVER.fullmatch(path.name)
+        if found and path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                if all(one.name == found["file"] and one.is_file() for one in path.iterdir()):
+                    shutil.rmtree(path)
 
 
 @contextlib.contextmanager

@@ -81,6 +81,14 @@ def test_what_a_kill_leaves_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.b", ".hidden", "a.csv"]
 
 
+def test_a_persons_folder_with_such_a_name_stays(tmp_path: Path) -> None:
+    for content in (".keys.backup_1/id", ".a.csv.personal/a.csv/b", ".a.csv.old_2026/a.csv.bak"):
+        (tmp_path / content).parent.mkdir(parents=True)
+        (tmp_path / content).write_text("mine")
+    remove_leftovers(tmp_path)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
+
+
 def test_a_folder_is_locked_without_a_file(tmp_path: Path) -> None:
     with folder_lock(tmp_path), pytest.raises(BlockingIOError), folder_lock(tmp_path, shared=True):
         pass

@@ -42,7 +42,7 @@ class _Speed(ProgressColumn):
 
 def table_console() -> Console:
     """Where tables go: stdout, wide enough for them where there is no terminal to fit."""
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, soft_wrap=False)
 
 
 def stages_bar(console: Console) -> Callable[[str, int, int], None]:

@@ -60,3 +60,13 @@ def test_who_is_unknown_is_named(reviewed: Path, tmp_path: Path, capsys: pytest.
     assert "dora has not reviewed" in capsys.readouterr().err
     assert run(write_results(tmp_path / "new", EVENTS)) == 1
     assert "has not been reviewed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("coder", ["anna [lab]", "a[/b]"])
+def test_a_name_with_brackets_is_shown_as_it_is(coder: str, reviewed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ReviewDatabase.open(reviewed) as database:
+        database.enter(coder, "none")
+        database.put("bracketed", code_of(EVENTS[0], coder))
+    assert run(reviewed) == 0
+    table = capsys.readouterr().out.partition("┏")[2].partition("└")[0]
+    assert coder.split()[-1] in table, "it may be wrapped"
