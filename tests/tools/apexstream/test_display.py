@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from apexstream.display import bytes_bar, event_table, progress_bar, table_console
+from apexstream.display import TaskBars, bytes_bar, duration, event_table, progress_bar, table_console
 from tests.stream.recorded.test_files import EVENT
 
 
@@ -57,3 +57,54 @@ def test_a_download_is_a_bar_on_a_terminal_and_a_line_elsewhere(
         show(1_000_000, 4_000_000)
     output = capsys.readouterr().err
     assert "fetching" in output and "1.0/4.0 MB" in output and "(4.0 MB)" not in output
+
+
+def test_the_time_that_is_left_follows_from_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("apexstream.display.time.monotonic", lambda: now)
+    with TaskBars(1000) as bars:
+        bars.start("a", "a.mp4", 200)
+        bars.start("b", "b.mp4", 800)
+        now = 110.0
+        assert bars.left_s() is None, "nothing is done"
+        bars.update("a", 30, 60)
+        assert bars.left_s() == 90.0
+        bars.update("b", 5, None)
+        bars.end("a")
+        assert bars.left_s() == 40.0
+        bars.update("b", 70, 60)
+        assert bars.left_s() == 0.0, "a file may hold more than it states"
+        bars.end("b")
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == "", "no bar where there is no terminal"
+
+
+def test_bars_of_all_and_of_each_that_is_under_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("apexstream.display.REFRESH_S", 0.0)
+    with TaskBars(1000) as bars:
+        bars.start("a", "[a].mp4", 500)
+        bars.update("a", 30, 60)
+    output = capsys.readouterr().err
+    assert "all videos" in output and "[a].mp4" in output
+    assert "25 %" in output and "50 %" in output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "unknown time"),
+        (0.4, "0 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (5000, "83 min"),
+        (5400, "1 h 30 min"),
+        (36300, "10 h 05 min"),
+    ],
+)
+def test_durations_in_words(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
