@@ -25,6 +25,8 @@ from stream.sources.file import VideoSource, open_video
 
 SAME_S = 2e-6
 """Times that differ by less are the same: those of marks are rounded to microseconds."""
+ABOUT = 0.01
+"""By which share numbers of frames may differ: another version of a decoder may leave out other damaged ones."""
 BACK_S = (0.0, 3.0, 20.0)
 """How far before a frame decoding starts: where that does not get to the frame, it starts earlier."""
 AHEAD = 90
@@ -53,6 +55,9 @@ def frame_times(video: Path, results: Results, database: ReviewDatabase, progres
         times = _decoded_times(video, results, progress)
     if not _agree(times, marks):
         raise SourceError(f"{video} is not the video that was analysed: its frames have other times than the events'")
+    analysed = 0 if _as_in_summary(times, results) else _frames_in_summary(results)
+    if analysed and abs(len(times) - analysed) > 2 + ABOUT * analysed:
+        raise SourceError(f"{video} is not the video that was analysed: it has {len(times)} frames instead of {analysed}")
     database.note_fact("frame_times", zlib.compress(times.tobytes(), 1))
     database.note_fact("frames_of", state)
     return times
@@ -74,6 +79,14 @@ def _as_in_summary(times: F64, results: Results) -> bool:
         return False
     ends = len(times) > 0 and abs(times[0] - facts["start"]) < SAME_S and abs(times[-1] - facts["end"]) < SAME_S
     return bool(ends and len(times) == facts["frames"])
+
+
+def _frames_in_summary(results: Results) -> int:
+    """How many frames were analysed, without dark ones between flashes of a light; 0 where that is not known or not all were."""
+    facts = results.summary.get("video")
+    if not isinstance(facts, dict) or not results.summary.get("complete"):
+        return 0
+    return int(facts.get("frames") or 0) - int(facts.get("unlit_frames") or 0)
 
 
 def _packet_times(video: Path, progress: Progress) -> F64 | None:
@@ -139,6 +152,7 @@ class FrameReader:
                 self.seekable, self._next = False, None
                 self._enter(wanted)
             else:
+                self._next = None  # read again the next time: it may have been out of reach
                 raise SourceError(f"{self._video} ends before frame {wanted}: it has changed since it was analysed")
 
     def _enter(self, wanted: int) -> None:

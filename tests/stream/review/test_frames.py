@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,8 +70,20 @@ def test_another_video_is_refused(tmp_path: Path) -> None:
     results = results_of(video, tmp_path / "results", [40])
     with pytest.raises(SourceError, match="is not the video that was analysed"):
         read_times(write_plain(tmp_path / "other.mp4", 45), results)
+    with pytest.raises(SourceError, match=r"it has 90 frames instead of 60"):
+        read_times(write_plain(tmp_path / "longer.mp4", 90), results)
     with pytest.raises(SourceError, match=r"no such file.*--video"):
         read_times(tmp_path / "missing.mp4", results)
+
+
+def test_dark_pictures_between_flashes_do_not_make_it_another_video(tmp_path: Path) -> None:
+    """The summary counts them, and so do the packets."""
+    video = write_plain(tmp_path / "clip.mp4", 60)
+    results = results_of(video, tmp_path / "results", [10])
+    summary = json.loads((results / "summary.json").read_text())
+    summary["video"]["unlit_frames"] = 30
+    (results / "summary.json").write_text(json.dumps(summary))
+    assert len(read_times(video, results)) == 60
 
 
 def test_progress_is_told_while_the_video_is_decoded(tmp_path: Path) -> None:
