@@ -180,7 +180,7 @@ def _results_folder(task: Task, out: Path) -> Iterator[None]:
         try:
             opened.enter_context(folder_lock(task.folder))
         except BlockingIOError:
-            sentence = f"{task.folder} is in use by another analysis; wait for its end, or choose another folder"
+            sentence = f"{task.folder} is in use by another analysis or a review; wait for its end, or choose another folder"
             raise OutputError(sentence) from None
         yield
 

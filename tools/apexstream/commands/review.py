@@ -6,6 +6,8 @@ import getpass
 import logging
 import sys
 import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,7 @@ from apexstream.commands import say
 from apexstream.commands.live import check_address, log_to_stderr, split_address
 from apexstream.commands.options import one_of
 from apexstream.native_output import native_output_hidden
+from engine.errors import OutputError
 
 if TYPE_CHECKING:
     from stream.review.database import Blind
@@ -78,15 +81,32 @@ def review(
 
     if adjudicate and blind != "none":
         raise typer.BadParameter("--adjudicate and --blind exclude each other")
-    found = read_results(results)
     host, port = split_address(listen)
     log_to_stderr(bool(ctx.obj["debug"]))
     logging.getLogger().setLevel(logging.DEBUG if ctx.obj["debug"] else logging.WARNING)
-    with native_output_hidden(not ctx.obj["debug"]), ReviewDatabase.open(results) as database:
+    with native_output_hidden(not ctx.obj["debug"]), ExitStack() as opened:
+        opened.enter_context(_not_analysed_meanwhile(results))
+        found = read_results(results)
+        database = opened.enter_context(ReviewDatabase.open(results))
         name = coder or _login_name()
         third = begin_adjudication(found, database, name) if adjudicate else None
         session = ReviewSession(found, database, name, _blind(blind), adjudication=third)
         serve_review(session, video or found.video, host, port, lambda server: _announce(server, open_page=open_page))
+
+
+@contextmanager
+def _not_analysed_meanwhile(results: Path) -> Iterator[None]:
+    """Keep `apexstream analyze` from the results, as decisions are about these events; several reviews share them. Raises
+    OutputError while an analysis writes them."""
+    from stream.files import folder_lock
+
+    with ExitStack() as opened:
+        if results.is_dir():
+            try:
+                opened.enter_context(folder_lock(results, shared=True))
+            except BlockingIOError:
+                raise OutputError(f"{results} is being written by an analysis; wait for its end") from None
+        yield
 
 
 def _login_name() -> str:

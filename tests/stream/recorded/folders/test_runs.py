@@ -210,7 +210,8 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
     task.folder.mkdir(parents=True)
     with folder_lock(task.folder):
         outcome = run(task, tmp_path, Analysis())
-    assert outcome.problem == f"{task.folder} is in use by another analysis; wait for its end, or choose another folder"
+    sentence = "is in use by another analysis or a review; wait for its end, or choose another folder"
+    assert outcome.problem == f"{task.folder} {sentence}"
     assert run(task, tmp_path, Analysis()).problem is None
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from apexstream.cli import main
-from stream.review.database import ReviewDatabase
+from stream.files import folder_lock
+from stream.review.database import FILE, ReviewDatabase
 from tests.review import code_of, events_at, results_of, write_plain, write_results
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -34,6 +35,8 @@ def test_the_page_is_announced_and_a_signal_ends_it(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as server:
         assert server.stdout is not None
         said = "".join(server.stdout.readline() for _ in range(4))
+        with pytest.raises(BlockingIOError), folder_lock(results):
+            pytest.fail("an analysis could replace the events that are reviewed")
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
     assert "2 events, 1 decision of anna so far" in said
@@ -54,6 +57,14 @@ def test_without_a_login_name_the_coder_is_asked_for(
     monkeypatch.setattr(getpass, "getuser", unknown)
     assert run(write_results(tmp_path, [])) == 2
     assert "--coder NAME" in capsys.readouterr().err
+
+
+def test_results_are_reviewed_once_they_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = write_results(tmp_path / "results", events_at([10]))
+    with folder_lock(results):
+        assert run(results, "--coder", "anna") == 1
+    assert "is being written by an analysis; wait for its end" in capsys.readouterr().err
+    assert not (results / FILE).exists()
 
 
 def test_failures_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
