@@ -54,7 +54,7 @@ class AnalysisRun:
                 return self._analyze_many(found, plan, jobs or default_jobs(core_count()))
             for task in plan.todo:
                 if task.name != task.video.stem:
-                    say(f"{task.video}: the name {task.video.stem} is taken; its results go to {task.folder}")
+                    _say_line(f"{task.video}: the name {task.video.stem} is taken; its results go to {task.folder}")
             return self._analyze_here(plan)
 
     def _analyze_here(self, plan: Plan) -> bool:
@@ -145,7 +145,9 @@ class _VideoWatcher(_Watcher):
 
     def finished_before(self, finished: Finished) -> None:
         """Results of an earlier run stay."""
-        say(f"{finished.task.video}: {_why_kept(finished)}; results in {finished.task.folder} (--again analyses it again)")
+        _say_line(
+            f"{finished.task.video}: {_why_kept(finished)}; results in {finished.task.folder} (--again analyses it again)"
+        )
         super().finished_before(finished)
 
     def started(self, task: Task) -> None:
@@ -206,7 +208,7 @@ class _FolderWatcher(_Watcher):
     def finished_before(self, finished: Finished) -> None:
         """Results of an earlier run stay."""
         if finished.kept:
-            say(f"{finished.task.video}: {_why_kept(finished)}")
+            _say_line(f"{finished.task.video}: {_why_kept(finished)}")
         super().finished_before(finished)
 
     def started(self, task: Task) -> None:
@@ -228,7 +230,7 @@ class _FolderWatcher(_Watcher):
         left = "" if len(self.done) == self._count else f"; {duration(self._bars.left_s())} left"
         what = f"failed: {outcome.problem}" if outcome.report is None else _result(outcome.report)
         again = f" ({outcome.task.reason})" if outcome.task.reason else ""
-        say(f"[{len(self.done)}/{self._count}] {outcome.task.video}{again}: {what}{left}")
+        _say_line(f"[{len(self.done)}/{self._count}] {outcome.task.video}{again}: {what}{left}")
 
     def problem(self, task: Task, sentence: str) -> None:
         """Kept for the end."""
@@ -239,6 +241,11 @@ class _FolderWatcher(_Watcher):
         """Print all problems."""
         for task, sentence in self._problems:
             super().problem(task, sentence)
+
+
+def _say_line(text: str) -> None:
+    """Print one line, whatever the names of files hold."""
+    say(plain(text))
 
 
 def _nothing_found(videos: Sequence[Path], found: Found) -> str:

@@ -156,7 +156,9 @@ def test_videos_at_once_keep_the_cores_busy(cores: int, jobs: int) -> None:
 
 
 def test_several_files_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    videos = [small(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    videos = [small(tmp_path / name) for name in ("a\n.mp4", "b\n.mp4")]
     assert exits(*videos, "--jobs", 2, "--out", tmp_path / "out") == 0
-    assert "[2/2] " in capsys.readouterr().out
-    assert {"a/summary.json", "b/summary.json", "index.html", "summary.csv"} <= contents(tmp_path / "out").keys()
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert (first, [line[:6] for line in lines]) == ("2 videos found", ["[1/2] ", "[2/2] "]), "each name is in one line"
+    assert last.startswith("all videos: ")
+    assert {"a\n/summary.json", "b\n/summary.json", "index.html", "summary.csv"} <= contents(tmp_path / "out").keys()
