@@ -82,7 +82,7 @@ def _as_in_summary(times: F64, results: Results) -> bool:
 
 
 def _frames_in_summary(results: Results) -> int:
-    """How many frames were analysed, without dark ones between flashes of a light; 0 where that is not known or not all were."""
+    """How many frames were analysed, without dark ones between flashes of a light; 0 where that is unknown or not all were."""
     facts = results.summary.get("video")
     if not isinstance(facts, dict) or not results.summary.get("complete"):
         return 0
