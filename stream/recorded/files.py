@@ -14,6 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from engine.errors import InputError
 from engine.text import json_line
 from engine.types import Activity, Event
 from stream.events.formats import FORMATS, Entry, LineFormat, Recording, file_name
@@ -74,14 +75,18 @@ class EventFiles(Output):
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the files of the other formats and the summary, and close."""
+        """Write the files of the other formats and the summary, and close. A file that cannot hold so many events is left out,
+        and the summary's notes say so."""
         self.close()
         recording = replace(Recording.from_summary(summary, self.activities, self.origin), folder=self.folder)
         try:
             for path, format_ in self._formats.items():
                 if not isinstance(format_, LineFormat):
                     entries = (Entry.recorded(event, self.origin) for event in self.events)
-                    write_atomically(path, format_.export(entries, recording))
+                    try:
+                        write_atomically(path, format_.export(entries, recording))
+                    except InputError as error:
+                        summary["notes"] = [*summary.get("notes", ()), f"{path.name} is not written: {error}"]
         finally:
             write_atomically(self.folder / "summary.json", [as_json(summary)])
 
