@@ -106,8 +106,13 @@ def _keep_edited(folder: Path) -> None:
         path = folder / file_name(name)
         known = summary.is_file() and (ended or not isinstance(format_, LineFormat))
         if known and path.is_file() and path.stat().st_mtime_ns > summary.stat().st_mtime_ns:
-            names = (f"{EDITED}{number}{path.name}" for number in chain([""], (f"{k}-" for k in count(2))))
-            path.rename(next(folder / free for free in names if not (folder / free).exists()))
+            keep_edited(path)
+
+
+def keep_edited(path: Path) -> None:
+    """Rename a file on which somebody may have worked to a free name that begins with EDITED. Raises OSError."""
+    names = (f"{EDITED}{number}{path.name}" for number in chain([""], (f"{k}-" for k in count(2))))
+    path.rename(next(path.parent / free for free in names if not (path.parent / free).exists()))
 
 
 def analysed_video(folder: Path) -> Path | None:
