@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from engine.text import json_line
 from engine.types import Event, Mark
@@ -77,6 +78,18 @@ def write_plain(path: Path, frames: int = 240, *, codec: str = "libx264", pix_fm
         for picture in islice(cycle(stepping(160, 120, REPEATED)), frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
             container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    return path
+
+
+def write_strobing(path: Path, frames: int) -> Path:
+    """A video at 30 frames a second whose every second picture is dark, as of a camera with a strobing light."""
+    with av.open(str(path), "w") as container:
+        track: Any = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "g": "30"})
+        track.pix_fmt, track.width, track.height = "yuv420p", 160, 120
+        for number, picture in enumerate(islice(cycle(stepping(160, 120, REPEATED)), frames)):
+            lit = np.maximum(picture, 100) if number % 2 == 0 else np.full_like(picture, 4)
+            container.mux(track.encode(av.VideoFrame.from_ndarray(lit, format="rgb24")))
         container.mux(track.encode(None))
     return path
 

@@ -14,6 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from engine.errors import InputError
 from engine.text import json_line
 from engine.types import Activity, Event
 from stream.events.formats import FORMATS, Entry, LineFormat, Recording, file_name
@@ -74,14 +75,18 @@ class EventFiles(Output):
         self.activities.append(activity)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the files of the other formats and the summary, and close."""
+        """Write the files of the other formats and the summary, and close. A file that cannot hold so many events is left out,
+        and the summary's notes say so."""
         self.close()
         recording = replace(Recording.from_summary(summary, self.activities, self.origin), folder=self.folder)
         try:
             for path, format_ in self._formats.items():
                 if not isinstance(format_, LineFormat):
                     entries = (Entry.recorded(event, self.origin) for event in self.events)
-                    write_atomically(path, format_.export(entries, recording))
+                    try:
+                        write_atomically(path, format_.export(entries, recording))
+                    except InputError as error:
+                        summary["notes"] = [*summary.get("notes", ()), f"{path.name} is not written: {error}"]
         finally:
             write_atomically(self.folder / "summary.json", [as_json(summary)])
 
@@ -101,8 +106,13 @@ def _keep_edited(folder: Path) -> None:
         path = folder / file_name(name)
         known = summary.is_file() and (ended or not isinstance(format_, LineFormat))
         if known and path.is_file() and path.stat().st_mtime_ns > summary.stat().st_mtime_ns:
-            names = (f"{EDITED}{number}{path.name}" for number in chain([""], (f"{k}-" for k in count(2))))
-            path.rename(next(folder / free for free in names if not (folder / free).exists()))
+            keep_edited(path)
+
+
+def keep_edited(path: Path) -> None:
+    """Rename a file on which somebody may have worked to a free name that begins with EDITED. Raises OSError."""
+    names = (f"{EDITED}{number}{path.name}" for number in chain([""], (f"{k}-" for k in count(2))))
+    path.rename(next(path.parent / free for free in names if not (path.parent / free).exists()))
 
 
 def analysed_video(folder: Path) -> Path | None:

@@ -82,11 +82,11 @@ def _as_in_summary(times: F64, results: Results) -> bool:
 
 
 def _frames_in_summary(results: Results) -> int:
-    """How many frames were analysed, without dark ones between flashes of a light; 0 where that is unknown or not all were."""
+    """How many frames the video has; 0 where that is unknown or not all were analysed."""
     facts = results.summary.get("video")
     if not isinstance(facts, dict) or not results.summary.get("complete"):
         return 0
-    return int(facts.get("frames") or 0) - int(facts.get("unlit_frames") or 0)
+    return int(facts.get("frames") or 0)
 
 
 def _packet_times(video: Path, progress: Progress) -> F64 | None:
@@ -116,6 +116,8 @@ def _decoded_times(video: Path, results: Results, progress: Progress) -> F64:
     times: list[float] = []
     with open_video(video) as source:
         for frame in source:
+            dark = frame.index - len(times)  # those between flashes of a light, which the analysis left out
+            times += np.linspace(times[-1] if times else frame.t, frame.t, dark + 2)[1:-1].tolist()
             times.append(frame.t)
             if len(times) % 100 == 0:
                 progress(min(len(times) / expected, 1.0))
@@ -137,17 +139,21 @@ class FrameReader:
         self.seekable = True
 
     def read(self, first: int, last: int) -> Iterator[Frame]:
-        """The frames first to last, both included, those of them that exist. Raises SourceError."""
+        """The frames first to last, both included, those of them that exist; for one that the analysis left out, as it is dark
+        between flashes of a light, the picture after it. Raises SourceError."""
         wanted, last = max(first, 0), min(last, len(self._times) - 1)
         if wanted <= last and not (self._next is not None and self._next <= wanted <= self._next + AHEAD):
             self._enter(wanted)
         while wanted <= last:
             frame = next(self._frames, None)
             if frame is not None:
-                self._next = frame.index + 1
-                if frame.index == wanted:
-                    yield frame
-                    wanted += 1
+                if frame.index > last:  # those before it were left out
+                    self._frames, self._next = chain([frame], self._frames), frame.index
+                else:
+                    self._next = frame.index + 1
+                for number in range(wanted, min(frame.index, last) + 1):
+                    yield frame if number == frame.index else replace(frame, index=number, t=float(self._times[number]))
+                    wanted = number + 1
             elif self.seekable:
                 self.seekable, self._next = False, None
                 self._enter(wanted)

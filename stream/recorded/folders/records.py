@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class VideoState:
 class Record:
     """A run over one video. finished is False while it runs; video is None where the video is no plain file.
 
-    problem says what is missing in the results of a damaged video; files are the names of the results' files.
+    problem says what is missing in the results of a damaged video; files are the names of the results' files, digests the
+    SHA-256 of those that people may work on.
     """
 
     finished: bool
@@ -57,6 +58,7 @@ class Record:
     extras: tuple[str, ...] = ()
     problem: str | None = None
     timing: Mapping[str, Any] | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_record(folder: Path) -> Record | None:
@@ -94,9 +96,13 @@ def state_of(video: Path) -> VideoState | None:
     if not video.is_file():
         return None
     facts = video.stat()
-    with video.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return VideoState(str(video.resolve()), facts.st_size, facts.st_mtime_ns, digest)
+    return VideoState(str(video.resolve()), facts.st_size, facts.st_mtime_ns, digest_of(video))
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def belongs(folder: Path, video: Path | None) -> bool | None:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 from engine.errors import ApexError, OutputError
 from stream.events.formats import FORMATS, file_name
 from stream.files import folder_lock, remove_leftovers, write_errors
+from stream.recorded.files import keep_edited
 from stream.recorded.folders.records import (
     REVIEW,
     Record,
     VideoState,
     Wanted,
     belongs,
+    digest_of,
     read_record,
     state_of,
     why_analyse,
@@ -149,7 +151,9 @@ def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None
     if belongs(task.folder, task.video) is False:  # of a run that was done since the tasks were made
         raise OutputError(f"{task.folder} has the results of another video by now; the same command finds another folder")
     remove_leftovers(task.folder)
-    facts, old, before = _facts(task.video), read_record(task.folder), _files(task.folder)
+    facts, old = _facts(task.video), read_record(task.folder)
+    _keep_edited(task.folder, old)
+    before = _files(task.folder)
     left = (path.name for name in OPTIONAL for path in task.folder.glob(name))
     stale = {*(filter(_is_result, old.files) if old else ()), *left}
     if old is not None:
@@ -163,9 +167,27 @@ def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None
         with write_errors(task.folder / name):
             (task.folder / name).unlink(missing_ok=True)
     files, extras = tuple(sorted(written)), tuple(sorted(wanted.extras))
-    record = Record(True, files, state, wanted.deciding, extras, report.problem, report.timing)
+    digests = _digests(task.folder, files)
+    record = Record(True, files, state, wanted.deciding, extras, report.problem, report.timing, digests)
     write_record(task.folder, record)
     return Outcome(task, report, report.problem)
+
+
+def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """What tells whether somebody has changed the files of events."""
+    of_events = {file_name(name) for name in FORMATS}
+    with write_errors(folder):
+        return {name: digest_of(folder / name) for name in names if name in of_events}
+
+
+def _keep_edited(folder: Path, old: Record | None) -> None:
+    """Keep the files of events that were changed since the last run, also where a copy of the folder has new times."""
+    known = {} if old is None else old.digests
+    with write_errors(folder):
+        for name in filter(_is_result, known):
+            path = folder / name
+            if path.is_file() and digest_of(path) != known[name]:
+                keep_edited(path)
 
 
 @contextmanager

@@ -540,6 +540,7 @@ find("units").addEventListener("input", ({ target }) => showUnits(target.value))
 find("units").addEventListener("change", ({ target }) => showUnits(target.value, unitsProblem(target.value)));
 keepField("units", "action_units", unitsProblem);
 keepField("note-text", "note");
+addEventListener("pagehide", () => document.activeElement?.blur()); // what is being typed is stored before the page closes
 find("overview").addEventListener("click", ({ offsetX, target }) => {
   if (player.video) browse(Math.round(((offsetX - 2) / (target.clientWidth - 4)) * (player.video.frames - 1)));
 });

@@ -194,3 +194,14 @@ def test_a_table_that_a_person_changed_is_kept_but_not_that_of_an_analysis_that_
         kept = [path.name for path in tmp_path.glob("edited-*")]
         assert kept == (["edited-events.csv"] if changes else [])
     assert (tmp_path / "edited-events.csv").read_text() == "with a column of notes"
+
+
+def test_more_events_than_a_document_holds_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.events.formats.timeline.MAX_EVENTS", 1)
+    files = EventFiles(tmp_path)
+    for number in range(2):
+        files.event(replace(EVENT, id=f"e{number}"))
+    files.finish({"notes": ["dark"]})
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["notes"][0] == "dark" and summary["notes"][1].startswith("events.vtt is not written: a file of this format")
+    assert len(lines(tmp_path / "events.jsonl")) == 2 and not (tmp_path / "events.vtt").exists()

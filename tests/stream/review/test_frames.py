@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.errors import SourceError
-from engine.types import F64, Frame
+from engine.types import F64, Frame, Mark
 from stream.recorded.results import Results, read_results
 from stream.review import frames as frames_module
 from stream.review.database import ReviewDatabase
 from stream.review.frames import FrameReader, frame_times
 from stream.sources.file import open_video
-from tests.review import results_of, write_plain
+from tests.review import events_at, results_of, write_plain, write_results, write_strobing
 
 VIDEOS = {
     "h264.mp4": {},
@@ -28,6 +27,9 @@ VIDEOS = {
     "windows.wmv": {"codec": "wmv2"},
     "web.webm": {"codec": "libvpx", "options": {"deadline": "realtime"}},
 }
+
+
+MARKS = {"onset": 0, "apex": 6, "offset": 12}
 
 
 def as_analysed(video: Path) -> list[Frame]:
@@ -76,14 +78,28 @@ def test_another_video_is_refused(tmp_path: Path) -> None:
         read_times(tmp_path / "missing.mp4", results)
 
 
-def test_dark_pictures_between_flashes_do_not_make_it_another_video(tmp_path: Path) -> None:
-    """The summary counts them, and so do the packets."""
-    video = write_plain(tmp_path / "clip.mp4", 60)
-    results = results_of(video, tmp_path / "results", [10])
-    summary = json.loads((results / "summary.json").read_text())
-    summary["video"]["unlit_frames"] = 30
-    (results / "summary.json").write_text(json.dumps(summary))
-    assert len(read_times(video, results)) == 60
+@pytest.mark.parametrize("name", ["clip.mp4", "no stamps.h264"])
+def test_pictures_after_them_stand_for_dark_ones_between_flashes(name: str, tmp_path: Path) -> None:
+    video = write_strobing(tmp_path / name, 120)
+    analysed = {frame.index: frame for frame in as_analysed(video)}
+    assert 60 in analysed and 61 not in analysed
+    events = [
+        replace(event, **{mark: Mark(60 + more, round(analysed[60 + more].t, 6)) for mark, more in MARKS.items()})
+        for event in events_at([60])
+    ]
+    with open_video(video) as source:
+        assert len(list(source)) == len(analysed)
+        results = write_results(tmp_path / "results", events, video=video, **asdict(source.facts))
+    times = read_times(video, results)
+    assert 119 <= len(times) <= 120 and np.all(np.diff(times) > 0)
+    reader = FrameReader(video, times)
+    for first in (48, 72, 24):
+        read = list(reader.read(first, first + 23))
+        assert [frame.index for frame in read] == list(range(first, first + 24))
+        assert [frame.t for frame in read] == times[first : first + 24].tolist()
+        shown = [analysed[index] if index in analysed else analysed[index + 1] for index in range(first, first + 24)]
+        assert all(np.array_equal(one.grey, other.grey) for one, other in zip(read, shown, strict=True))
+    reader.close()
 
 
 def test_progress_is_told_while_the_video_is_decoded(tmp_path: Path) -> None:

@@ -338,6 +338,15 @@ def test_a_note_stays_with_its_event_when_an_undo_is_answered_late(browser: Brow
     page.close()
 
 
+def test_a_note_is_stored_when_the_page_is_closed_while_it_is_being_written(browser: Browser, review: RunningReview) -> None:
+    with review_page(browser, review.url) as page:
+        press(page, "n")
+        page.keyboard.type("unsure")
+        goes_on(page, review.url.replace("/#", "/?again#"))
+        expect(page.locator("#note-text")).to_have_value("unsure")
+        assert review.codes()["event-0"].note == "unsure"
+
+
 def test_a_note_is_stored_while_it_is_being_written(browser: Browser, review: RunningReview) -> None:
     with review_page(browser, review.url) as page:
         press(page, "n")

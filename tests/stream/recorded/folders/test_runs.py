@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -98,6 +99,19 @@ def test_what_a_person_puts_there_during_a_run_stays(name: str, tmp_path: Path) 
     run(task, tmp_path, Analysis(lambda video, folder: a_file(folder / name, "hours") and None))
     run(task, tmp_path, Analysis())
     assert (task.folder / name).read_text() == "hours"
+
+
+def test_work_on_a_file_is_kept_though_a_copy_lost_its_times(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    analysis = Analysis(lambda video, folder: a_file(folder / "events.eaf", "as found") and None)
+    for _ in range(2):
+        run(task, tmp_path, analysis)
+        assert not list(task.folder.glob("edited-*"))
+    a_file(task.folder / "events.eaf", "hours")
+    os.utime(task.folder / "events.eaf", ns=(1, 1))
+    run(task, tmp_path, analysis)
+    assert (task.folder / "edited-events.eaf").read_text() == "hours"
+    assert (task.folder / "events.eaf").read_text() == "as found"
 
 
 def test_a_record_that_was_changed_removes_nothing_elsewhere(tmp_path: Path) -> None:
