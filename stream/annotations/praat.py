@@ -8,7 +8,6 @@ from pathlib import Path
 from engine.errors import InputError
 from stream.annotations.timed_label import TimedLabel, Wanted, apex_tiers, apex_within, chosen_tiers, face_of
 
-
 DAMAGED = "it is damaged or no TextGrid; open it in Praat and save it again as a text file"
 _TIERS = re.compile(r"<exists>\s*(?:size\s*=\s*)?(\d+)")
 _SIZE = re.compile(r"(?:intervals|points): size = (\d+)")
