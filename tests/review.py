@@ -74,8 +74,8 @@ def write_plain(path: Path, frames: int = 240, *, codec: str = "libx264", pix_fm
     options = {"x265-params": "log-level=none", "preset": "ultrafast"} if codec.startswith("libx26") else {}
     with av.open(str(path), "w", format=settings.get("format")) as container:
         track: Any = container.add_stream(codec, rate=25, options={**options, **settings.get("options", {})})
-        track.pix_fmt, track.width, track.height = pix_fmt, 160, 120
-        for picture in islice(cycle(stepping(160, 120, REPEATED)), frames):
+        track.pix_fmt, track.width, track.height = pix_fmt, 160, settings.get("height", 120)
+        for picture in islice(cycle(stepping(160, track.height, REPEATED)), frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
             container.mux(track.encode(frame))
         container.mux(track.encode(None))

@@ -198,9 +198,16 @@ def _median_difference(pairs: Sequence[tuple[Code, Code]], mark: str) -> float |
 
 
 def disagreements(units: Sequence[Unit], people: Sequence[str]) -> list[Unit]:
-    """The units about which people do not agree: in the class, in whether there is an expression, or in when it is (overlapping
-    by less than half); also those about which fewer than two have decided."""
-    return [unit for unit in units if not agreed(unit, people)]
+    """The units about which those of people who have decided do not agree: in the class, in whether there is an expression, or
+    in when it is (overlapping by less than half)."""
+    decided = [unit for unit in units if sum(person in unit.codes for person in people) > 1]
+    return [unit for unit in decided if not agreed(unit, people)]
+
+
+def undecided(units: Sequence[Unit], people: Sequence[str]) -> dict[str, int]:
+    """How many units each person has not decided about; who has decided about all is left out."""
+    counts = {person: sum(person not in unit.codes for unit in units) for person in people}
+    return {person: count for person, count in counts.items() if count}
 
 
 def agreed(unit: Unit, people: Sequence[str]) -> bool:

@@ -46,6 +46,7 @@ def frame_times(video: Path, results: Results, database: ReviewDatabase, progres
         stat = video.stat()
     except OSError as error:
         raise SourceError(f"{video}: {(error.strerror or str(error)).lower()}; --video names the file") from error
+    _require_same_size(video, results)
     state = f"{stat.st_size} {stat.st_mtime_ns}"
     marks = _marks(results)
     if database.fact("frames_of") == state:
@@ -61,6 +62,18 @@ def frame_times(video: Path, results: Results, database: ReviewDatabase, progres
     database.note_fact("frame_times", zlib.compress(times.tobytes(), 1))
     database.note_fact("frames_of", state)
     return times
+
+
+def _require_same_size(video: Path, results: Results) -> None:
+    """Raises SourceError where the pictures have not the size of those that were analysed, or cannot be read."""
+    analysed = results.summary.get("video")
+    if not isinstance(analysed, dict) or not (analysed.get("width") and analysed.get("height")):
+        return
+    with open_video(video) as source:
+        facts = source.facts
+    if (facts.width, facts.height) != (analysed["width"], analysed["height"]):
+        sizes = f"{facts.width} x {facts.height} pixels instead of {analysed['width']} x {analysed['height']}"
+        raise SourceError(f"{video} is not the video that was analysed: its pictures have {sizes}")
 
 
 def _marks(results: Results) -> list[Mark]:

@@ -34,6 +34,7 @@ from engine.errors import ApexError, ConfigError, OutputError, SourceError
 from engine.types import F64
 from stream import protocol
 from stream.recorded.face_places import read_face_places
+from stream.recorded.results import Results
 from stream.review.database import ReviewDatabase
 from stream.review.frames import FrameReader, frame_times
 from stream.review.pictures import CHUNK, Pictures, Region
@@ -243,15 +244,20 @@ def _quiet_log() -> logging.Logger:
     return quiet
 
 
-def serve_review(
-    session: ReviewSession, video: Path | None, host: str, port: int, started: Callable[[ReviewServer], None]
-) -> None:
-    """Serve a review until a signal; started is called once the page is there. Raises SourceError where there is no video,
-    ConfigError where the address cannot be used."""
+def analysed_video(results: Results, video: Path | None, database: ReviewDatabase, progress: Callable[[float], None]) -> Path:
+    """The video of the results: the one given, else where it was. Raises SourceError where it is not there or another one."""
+    video = video or results.video
     if video is None:
-        raise SourceError(f"{session.results.folder / 'summary.json'} names no video; --video names the file")
+        raise SourceError(f"{results.folder / 'summary.json'} names no video; --video names the file")
     if not video.is_file():
         raise SourceError(f"{video}: the video is not there; if it was moved, name it by --video FILE")
+    frame_times(video, results, database, progress)
+    return video
+
+
+def serve_review(session: ReviewSession, video: Path, host: str, port: int, started: Callable[[ReviewServer], None]) -> None:
+    """Serve a review until a signal; started is called once the page is there. Raises ConfigError where the address cannot be
+    used."""
     with GracefulShutdown() as shutdown:
         asyncio.run(_serve_until_signal(ReviewServer(session, video, host=host, port=port), started, shutdown))
 

@@ -95,6 +95,16 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int | None, int], None]]
         yield show
 
 
+@contextmanager
+def share_bar(label: str) -> Iterator[Callable[[float], None]]:
+    """A bar for some work; call what it yields with the share that is done, 0 to 1. Shown on a terminal only."""
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
 class TaskBars:
     """A context with a bar for all of some work, and one for each part of it that is under way; shown on a terminal only.
 

@@ -13,6 +13,7 @@ const AROUND_S = 2; // of the video around an event
 const LOOPED_S = 0.5;
 const ADDED_S = 0.4; // how long an added expression is at first
 const FACE_MARGIN = 0.45;
+const REASONS = { covered: "something covered the face", "turned away": "the head was turned away" }; // others say it themselves
 const PAUSE_MS = 1000; // of typing, after which a note is stored
 
 const find = (id) => document.getElementById(id);
@@ -186,9 +187,9 @@ function show() {
   find("stage-title").textContent = code ? (code.label ? capitalize(code.label) : "Class not given") : items.all.length ? "Elsewhere in the video" : "No event";
   find("verdict").textContent = code ? decisionText(code.decision) : "";
   find("verdict").dataset.decision = code?.decision ?? "open";
-  const sure = machine?.confidence === undefined ? "" : `machine: ${machine.label} ${percent(machine.confidence)} · `;
+  const kind = machine?.kind ? `${machine.kind} · ` : "";
   const listed = items.all.indexOf(current);
-  find("position").textContent = code ? `${sure}face ${code.face} · ${listed + 1} of ${items.all.length}` : "";
+  find("position").textContent = code ? `${machineText(machine)}${kind}face ${code.face} · ${listed + 1} of ${items.all.length}` : "";
   find("count").textContent = `${items.decided} of ${items.all.length} decided`;
   find("progress").value = items.all.length ? items.decided / items.all.length : 0;
   find("no-items").hidden = items.listed.length > 0;
@@ -207,12 +208,19 @@ function show() {
   showTrack();
 }
 
+/** What the machine says, and why it is uncertain; "" where that is hidden, or it says nothing. */
+function machineText(machine) {
+  if (machine?.confidence === undefined) return "";
+  const uncertain = `uncertain${machine.why ? `, ${REASONS[machine.why] ?? machine.why}` : ""}`;
+  return `machine: ${machine.label === "uncertain" ? uncertain : `${machine.label} ${percent(machine.confidence)}`} · `;
+}
+
 /** What other coders decided, for a third person. */
 function showOthers(others) {
   const rows = others.map(({ coder, code }, index) => {
     const what = code ? [shapeIcon(code.label), ` ${capitalize(code.label)}, ${code.onset.frame} to ${code.offset.frame} ${code.action_units.join(" ")}`] : ["No expression"];
-    const take = element("button", "", element("kbd", "", `⇧${index + 1}`), { type: "button" });
-    take.setAttribute("aria-label", `Take over what ${coder} decided`);
+    const take = element("button", "", ["Take over ", element("kbd", "", `Shift+${index + 1}`)], { type: "button" });
+    take.setAttribute("aria-label", `Take over (Shift+${index + 1}) what ${coder} decided`);
     take.addEventListener("click", () => takeOver(index));
     return element("div", "other", [element("b", "", coder), element("span", "", what), take]);
   });

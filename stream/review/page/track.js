@@ -3,6 +3,8 @@
 import { colour, resizeCanvas } from "./display.js";
 
 const TICK_PX = 5; // the least distance of two frames that get a tick each
+const WORD_PX = 62; // the width of a flag with the name of its mark
+const FLAG_PX = 16; // how far a flag without reaches over its mark
 
 export class Track {
   /** seek(frame): a frame was clicked; move(mark, frame, done): a mark was moved; done: it was let go. */
@@ -23,7 +25,10 @@ export class Track {
         move(mark, Number(handle.getAttribute("aria-valuenow")) + steps, true);
       });
     }
-    new ResizeObserver(() => this.#ticks()).observe(root);
+    new ResizeObserver(() => {
+      this.#nameFlags();
+      this.#ticks();
+    }).observe(root);
   }
 
   /** Show a window of frames and the marks in it, null where there are none. */
@@ -39,8 +44,23 @@ export class Track {
       handle.setAttribute("aria-valuenow", String(marks[mark]));
       handle.setAttribute("aria-valuetext", `frame ${marks[mark]}`);
     }
-    this.marks = marks;
+    this.marks = marks && { onset: marks.onset, apex: marks.apex, offset: marks.offset };
+    this.#nameFlags();
     this.#ticks();
+  }
+
+  /** Write the names of the marks on their flags where they cover neither another flag nor the page's edge. */
+  #nameFlags() {
+    if (!this.marks) return;
+    const [first, last] = this.window;
+    const width = this.root.clientWidth;
+    const x = Object.fromEntries(Object.entries(this.marks).map(([mark, frame]) => [mark, ((frame - first) * width) / Math.max(1, last - first)]));
+    const room = {
+      onset: x.onset > WORD_PX,
+      apex: Math.min(x.apex - x.onset, x.offset - x.apex) > WORD_PX / 2 + FLAG_PX,
+      offset: width - x.offset > WORD_PX,
+    };
+    for (const [mark, handle] of this.handles) handle.classList.toggle("named", room[mark]);
   }
 
   show(frame) {

@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from engine.types import Event, Mark
 from stream.recorded.results import read_results
-from stream.review.agreement import MACHINE, NONE, Unit, agreed, agreement_of, disagreements, units_of
+from stream.review.agreement import MACHINE, NONE, Unit, agreed, agreement_of, disagreements, undecided, units_of
 from stream.review.codes import Code
 from stream.review.database import Blind
 from tests.review import added_code, code_of, events_at, write_results
@@ -104,7 +104,8 @@ def test_disagreements_are_about_class_existence_and_time(tmp_path: Path) -> Non
         code_of(events[4], "anna"),
     ]
     made, people = units(tmp_path, events, codes), ["anna", "ben"]
-    assert [unit.id for unit in disagreements(made, people)] == ["event-1", "event-3", "event-4"]
+    assert [unit.id for unit in disagreements(made, people)] == ["event-1", "event-3"]
+    assert undecided(made, people) == {"ben": 1}
     assert agreed(made[4], ["anna"])
 
 

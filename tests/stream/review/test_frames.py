@@ -78,6 +78,16 @@ def test_another_video_is_refused(tmp_path: Path) -> None:
         read_times(tmp_path / "missing.mp4", results)
 
 
+def test_a_video_with_pictures_of_another_size_is_refused(tmp_path: Path) -> None:
+    """As the annotated video of the same results, whose frames have the same times."""
+    video = write_plain(tmp_path / "clip.mp4", 60)
+    results = results_of(video, tmp_path / "results", [40])
+    with pytest.raises(
+        SourceError, match="is not the video that was analysed: its pictures have 160 x 160 pixels instead of 160 x 120"
+    ):
+        read_times(write_plain(tmp_path / "annotated.mp4", 60, height=160), results)
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "no stamps.h264"])
 def test_pictures_after_them_stand_for_dark_ones_between_flashes(name: str, tmp_path: Path) -> None:
     video = write_strobing(tmp_path / name, 120)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -101,6 +103,46 @@ def test_events_are_decided_by_keys(browser: Browser, review: RunningReview) -> 
         expect(page.locator("#units")).to_have_value("AU4 LAU7")
 
 
+def test_the_kind_and_why_the_machine_is_uncertain_are_shown(browser: Browser, video: Path, tmp_path: Path) -> None:
+    results = results_of(video, tmp_path / "results", ONSETS)
+    lines = [json.loads(line) for line in (results / "events.jsonl").read_text().splitlines()]
+    lines[0] |= {"label": "uncertain", "why": "covered"}
+    lines[1] |= {"label": "uncertain", "why": "not sure"}
+    (results / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with RunningReview(results) as review, review_page(browser, review.url) as page:
+        position = page.locator("#position")
+        expect(position).to_have_text("machine: uncertain, something covered the face · micro · face 0 · 1 of 3")
+        press(page, "j")
+        expect(position).to_have_text("machine: uncertain, not sure · micro · face 0 · 2 of 3")
+        press(page, "j")
+        expect(position).to_contain_text(re.compile(r"machine: surprise \d+\s% · micro"))
+
+
+def test_flags_are_named_where_there_is_room(browser: Browser, review: RunningReview) -> None:
+    with review_page(browser, review.url, viewport={"width": 1400, "height": 900}) as page:
+        for mark, word in (("onset", "S onset"), ("apex", "D apex"), ("offset", "F offset")):
+            assert (page.locator(f"#mark-{mark}").get_attribute("title") or "").lower().startswith(mark)
+            expect(page.locator(f"#mark-{mark} b")).to_have_text(word)
+            expect(page.locator(f"#mark-{mark} b span")).to_be_visible()
+        page.set_viewport_size({"width": 390, "height": 844})
+        expect(page.locator("#mark-apex b span")).to_be_hidden()
+
+
+def test_a_phone_starts_at_the_top_however_far_down_the_list_the_first_open_event_is(
+    browser: Browser, video: Path, tmp_path: Path
+) -> None:
+    results = results_of(video, tmp_path / "results", range(10, 180, 5))
+    events = [entry.event for entry in read_results(results).entries]
+    with ReviewDatabase.open(results) as database:
+        for event in events[:-1]:
+            database.put(event.id, code_of(event))
+    look = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    with RunningReview(results) as review, review_page(browser, review.url, **look) as page:
+        expect(page.locator("#position")).to_contain_text("34 of 34")
+        assert page.locator("#items").evaluate("(list) => list.scrollTop") > 0
+        assert page.evaluate("() => window.scrollY") == 0
+
+
 def test_undo_goes_back_step_by_step(browser: Browser, review: RunningReview) -> None:
     with review_page(browser, review.url) as page:
         press(page, "a", "r", "z")
@@ -197,8 +239,11 @@ def test_the_event_is_played_in_a_loop_at_the_chosen_speed(browser: Browser, rev
         (start, from_frame), (end, to_frame) = changes[first + 1], changes[first + 11]
         assert to_frame > from_frame
         assert (end - start) / 1000 == pytest.approx((to_frame - from_frame) / 25 / 0.5, rel=0.25)
+        expect(page.locator("#play .stop-sign")).to_be_visible()
+        expect(page.locator("#play .play-sign")).to_be_hidden()
         press(page, " ")
         expect(page.locator("#play-text")).to_have_text("Play")
+        expect(page.locator("#play .play-sign")).to_be_visible()
 
 
 def test_nothing_is_lost_while_the_server_is_away(browser: Browser, video: Path, tmp_path: Path) -> None:
@@ -298,6 +343,7 @@ def test_a_third_person_decides_about_disagreements(browser: Browser, video: Pat
         expect(page.locator("#coder")).to_contain_text("decides about disagreements")
         expect(page.locator("#others .other")).to_have_count(2)
         expect(page.locator("#others")).to_contain_text("ben")
+        expect(page.locator("#others button").first).to_have_text("Take over Shift+1")
         press(page, "Shift+Digit2")
         expect(page.locator("#position")).to_contain_text("2 of 2")
         press(page, "Shift+Digit1")

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stream.recorded.results import read_results
 from stream.review import server
 from stream.review.database import ReviewDatabase
 from stream.review.frames import frame_times
-from stream.review.server import ReviewServer, serve_review
+from stream.review.server import ReviewServer, analysed_video
 from stream.review.session import ReviewSession
 from tests.live import PATIENCE_S
 from tests.review import code_of, events_at, results_of, write_plain, write_results
@@ -202,9 +203,10 @@ def test_a_port_in_use_and_a_missing_video_are_one_sentence(review: RunningRevie
     session = review.server.session
     with pytest.raises(ConfigError, match=r"cannot listen .*--listen"):
         asyncio.run(ReviewServer(session, review.server.video, port=review.port).__aenter__())
-    for video, sentence in ((None, "names no video"), (tmp_path / "gone.mp4", "is not there")):
+    unnamed = replace(session.results, summary={})
+    for results, video, sentence in ((unnamed, None, "names no video"), (unnamed, tmp_path / "gone.mp4", "is not there")):
         with pytest.raises(SourceError, match=sentence):
-            serve_review(session, video, "127.0.0.1", 0, lambda server: None)
+            analysed_video(results, video, session.database, lambda share: None)
 
 
 def test_a_video_that_cannot_be_read_is_told_to_the_page(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from engine.errors import InputError
 from engine.text import plain
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from stream.review.agreement import Agreement, PairAgreement, Unit
 
 SHOWN = 20
@@ -31,11 +34,12 @@ def agreement(
 
     Each event of the machine and each expression that was added is judged by every coder: a class, or none. Cohen's kappa is
     over all classes, and of each class against all others; Krippendorff's alpha is of all coders at once, where they are more
-    than two. Onset, apex and offset are compared where two coders' expressions overlap by half or more. A third person decides
-    about the disagreements with `apexstream review RESULTS --adjudicate --coder NAME`.
+    than two. Onset, apex and offset are compared where two coders' expressions overlap by half or more. What a coder has not
+    decided about is left out of that coder's figures, and counted. A third person decides about the disagreements with
+    `apexstream review RESULTS --adjudicate --coder NAME`; of one coder the differences from the machine are listed.
     """
     from stream.recorded.results import read_results
-    from stream.review.agreement import agreement_of, disagreements, units_of
+    from stream.review.agreement import MACHINE, agreement_of, disagreements, undecided, units_of
     from stream.review.database import ReviewDatabase
 
     found = read_results(results)
@@ -47,52 +51,78 @@ def agreement(
         if coder not in known:
             raise InputError(f"{coder} has not reviewed {results}; there are {', '.join(known)}")
     units = units_of(found, codes, {coder: known[coder] for coder in people})
-    figures, open_ones = agreement_of(units, people), disagreements(units, people)
+    judges = people if len(people) > 1 else [*people, MACHINE]
+    figures, open_ones, left = agreement_of(units, people), disagreements(units, judges), undecided(units, people)
     _show(figures, f"{plain(results)}: {len(units)} events and additions, judged by {', '.join(map(plain, people))}")
-    if len(people) > 1:
-        _list(open_ones, people, found.origin)
+    _list(open_ones, judges, found.origin)
+    for person, count in left.items():
+        say(f"{count} event{'s' * (count != 1)} undecided by {plain(person)}, left out of {plain(person)}'s figures")
     if out is not None:
         from stream.files import write_atomically
         from stream.recorded.files import as_json
 
-        listed = [{"id": unit.id, "t": unit.start, "labels": _labels(unit, people)} for unit in open_ones]
-        write_atomically(out, [as_json({**figures.as_dict(), "disagreements": listed if len(people) > 1 else []})])
+        listed = [{"id": unit.id, "t": unit.start, "labels": _labels(unit, judges)} for unit in open_ones]
+        write_atomically(out, [as_json({**figures.as_dict(), "disagreements": listed, "undecided": left})])
 
 
 def _show(figures: Agreement, title: str) -> None:
-    from rich.table import Table
-
     from apexstream.display import table_console
 
+    console = table_console()
     say(title)
-    labels = list(dict.fromkeys(label for pair in figures.pairs for label in pair.by_class))
-    table = Table("coders", "judged", "both saw", "overlap", "kappa", *labels, "onset s", "apex s", "offset s")
-    for pair in figures.pairs:
-        table.add_row(*_row(pair, labels))
-    table_console().print(table)
+    say("\nCohen's kappa over all classes, and of each class against all others")
+    console.print(_table(("coders", "class"), ("kappa",), [row for pair in figures.pairs for row in _kappas(pair)]))
+    say("Expressions, and the median absolute differences of their marks in seconds")
+    numbers = ("judged", "both saw", "overlap", "onset s", "apex s", "offset s")
+    console.print(_table(("coders",), numbers, map(_expressions, figures.pairs)))
     if figures.people > 2:
-        classes = ", ".join(f"{label} {_number(alpha)}" for label, alpha in figures.alpha_by_class.items())
-        say(f"Krippendorff's alpha of {figures.people} coders: {_number(figures.alpha)} ({classes})")
+        say(f"Krippendorff's alpha of {figures.people} coders")
+        rows = [("all classes", figures.alpha), *figures.alpha_by_class.items()]
+        console.print(_table(("class",), ("alpha",), [(label, _number(alpha)) for label, alpha in rows]))
 
 
-def _row(pair: PairAgreement, labels: list[str]) -> list[str]:
-    cells = [f"{plain(pair.first)}, {plain(pair.second)}", str(pair.units), str(pair.both), str(pair.matched)]
-    cells += [_number(pair.kappa), *(_number(pair.by_class.get(label)) for label in labels)]
-    return cells + [_number(pair.differences[mark]) for mark in ("onset", "apex", "offset")]
+def _table(words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Columns of words, which are wrapped where there is little room, and of numbers, which are not."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    return table
+
+
+def _kappas(pair: PairAgreement) -> Iterator[tuple[str, str, str]]:
+    yield f"{pair.first}, {pair.second}", "all classes", _number(pair.kappa)
+    for label, kappa in pair.by_class.items():
+        yield "", label, _number(kappa)
+
+
+def _expressions(pair: PairAgreement) -> list[str]:
+    counts = [f"{pair.first}, {pair.second}", str(pair.units), str(pair.both), str(pair.matched)]
+    return counts + [_number(pair.differences[mark]) for mark in ("onset", "apex", "offset")]
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _labels(unit: Unit, people: list[str]) -> dict[str, str | None]:
-    return {person: unit.label(person) for person in people}
+def _labels(unit: Unit, judges: list[str]) -> dict[str, str | None]:
+    return {judge: unit.label(judge) for judge in judges}
 
 
-def _list(units: list[Unit], people: list[str], origin: float) -> None:
-    say(f"{len(units)} disagreement{'s' * (len(units) != 1)}{':' if units else ''}")
+def _list(units: list[Unit], judges: list[str], origin: float) -> None:
+    from stream.review.agreement import MACHINE
+
+    what, of = ("difference", " from the machine") if judges[-1] == MACHINE else ("disagreement", "")
+    say(f"{len(units)} {what}{'s' * (len(units) != 1)}{of}{':' if units else ''}")
     for unit in units[:SHOWN]:
-        given = ", ".join(f"{plain(person)} {plain(label or 'not decided')}" for person, label in _labels(unit, people).items())
+        given = ", ".join(f"{plain(judge)} {plain(label or 'not decided')}" for judge, label in _labels(unit, judges).items())
         say(f"  {unit.start - origin:9.3f} s  face {unit.face}  {given}")
     if len(units) > SHOWN:
         say(f"  ... and {len(units) - SHOWN} more; --out FILE writes all")

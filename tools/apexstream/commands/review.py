@@ -73,10 +73,11 @@ def review(
     same results under different names and never see each other's decisions; `apexstream agreement RESULTS` says how far they
     agree, and with --adjudicate a third person sees and decides what they do not agree on. Ctrl-C ends the server.
     """
+    from apexstream.display import share_bar
     from stream.recorded.results import read_results
     from stream.review.adjudication import adjudicate as begin_adjudication
     from stream.review.database import ReviewDatabase
-    from stream.review.server import serve_review
+    from stream.review.server import analysed_video, serve_review
     from stream.review.session import ReviewSession
 
     if adjudicate and blind != "none":
@@ -91,7 +92,9 @@ def review(
         name = coder or _login_name()
         third = begin_adjudication(found, database, name) if adjudicate else None
         session = ReviewSession(found, database, name, _blind(blind), adjudication=third)
-        serve_review(session, video or found.video, host, port, lambda server: _announce(server, open_page=open_page))
+        with share_bar("Reading the video") as progress:
+            checked = analysed_video(found, video, database, progress)
+        serve_review(session, checked, host, port, lambda server: _announce(server, open_page=open_page))
 
 
 @contextmanager

@@ -67,6 +67,14 @@ def test_results_are_reviewed_once_they_are_written(tmp_path: Path, capsys: pyte
     assert not (results / FILE).exists()
 
 
+def test_another_video_is_refused_before_the_page_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = results_of(write_plain(tmp_path / "clip.mp4", 60), tmp_path / "results", [40])
+    for other in (write_plain(tmp_path / "short.mp4", 45), write_plain(tmp_path / "annotated.mp4", 60, height=160)):
+        assert run(results, "--coder", "anna", "--video", other) == 1
+        said = capsys.readouterr()
+        assert f"{other} is not the video that was analysed" in said.err and "page" not in said.out
+
+
 def test_failures_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path) == 1
     assert "the folder of one video's results is expected" in capsys.readouterr().err
