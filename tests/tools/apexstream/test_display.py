@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from apexstream.display import TaskBars, bytes_bar, duration, event_table, progress_bar, table_console
+from apexstream.display import TaskBars, bytes_bar, duration, event_table, progress_bar, share_bar, table_console
 from tests.stream.recorded.test_files import EVENT
 
 
@@ -38,6 +38,21 @@ def test_the_bar_shows_speed_and_share_on_a_terminal(
     assert "50 %" in output
     assert "frames/s" in output
     assert "3 events" in output
+
+
+def test_a_share_is_a_bar_on_a_terminal_and_nothing_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    with share_bar("Reading the video") as show:
+        show(0.5)
+    assert capsys.readouterr().err == ""
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    with share_bar("Reading the video") as show:
+        show(0.5)
+    output = capsys.readouterr().err
+    assert "Reading the video" in output and "50 %" in output
 
 
 def test_a_download_is_a_bar_on_a_terminal_and_a_line_elsewhere(

@@ -70,9 +70,11 @@ def _show(figures: Agreement, title: str) -> None:
 
     console = table_console()
     say(title)
-    say("\nCohen's kappa over all classes, and of each class against all others")
+    say("\nCohen's kappa over all classes, and of each class against all others\n(none: no expression)")
     console.print(_table(("coders", "class"), ("kappa",), [row for pair in figures.pairs for row in _kappas(pair)]))
-    say("Expressions, and the median absolute differences of their marks in seconds")
+    say(
+        "Expressions that both saw, those of them that overlap by half or more, and the\nmedian absolute differences of their marks in seconds"
+    )
     numbers = ("judged", "both saw", "overlap", "onset s", "apex s", "offset s")
     console.print(_table(("coders",), numbers, map(_expressions, figures.pairs)))
     if figures.people > 2:
