@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apexstream.commands import say
-from engine.errors import InputError
 from engine.text import plain
 
 if TYPE_CHECKING:
@@ -41,12 +40,9 @@ def agreement(
     found = read_results(results)
     with ReviewDatabase.open_existing(results) as database:
         database.require_same_events(found.entries)
-        known, codes, people = database.coders(), database.codes(), database.people()
-    people = list(dict.fromkeys(coders)) if coders else people
-    for coder in people:
-        if coder not in known:
-            raise InputError(f"{coder} has not reviewed {results}; there are {', '.join(known)}")
-    units = units_of(found, codes, {coder: known[coder] for coder in people})
+        codes, people = database.codes(), list(dict.fromkeys(coders)) if coders else database.people()
+        hidden = {coder: database.blind_of(coder) for coder in people}
+    units = units_of(found, codes, hidden)
     figures, open_ones = agreement_of(units, people), disagreements(units, people)
     _show(figures, f"{plain(results)}: {len(units)} events and additions, judged by {', '.join(map(plain, people))}")
     if len(people) > 1:
