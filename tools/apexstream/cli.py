@@ -39,7 +39,7 @@ COMMANDS = {
 
 EXTRAS = {
     **dict.fromkeys(("torch", "onnx", "onnxscript", "jinja2"), "train"),
-    **dict.fromkeys(("skimage", "matplotlib"), "clips"),
+    "skimage": "clips",
     "mediapipe": "mediapipe",
     "pyarrow": "parquet",
     "psutil": "bench",

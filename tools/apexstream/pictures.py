@@ -45,7 +45,7 @@ def check_drawing(video: Path | None = None) -> None:
         for name in ("matplotlib", "PIL"):
             import_module(name)
     except ImportError as error:
-        raise OutputError(f"pictures need matplotlib ({error}): pip install 'apexstream[clips]'") from error
+        raise OutputError(f"pictures need matplotlib ({error}): install apexstream again") from error
     if video is not None and video.exists() and not video.is_file():
         raise InputError(f"{video} can be read only once, so no pictures can be cut from it; leave out --pictures")
 

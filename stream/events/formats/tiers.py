@@ -56,7 +56,8 @@ def _tiers_of_events(subject: str, row: list[Placed], suffix: str, timeline: Tim
     found = [Tier(label, subject, "label", [Annotation(one.onset, one.offset, plain(one.entry.event.label)) for one in row])]
     attributes = [attributes_of(one.entry) for one in row]
     reviewed = timeline.recording is not None and timeline.recording.coder is not None
-    for name in ("kind", "confidence", "speaking", *(("decision", "action_units", "note") if reviewed else ())):
+    uncertain = ("why",) if any("why" in own for own in attributes) else ()
+    for name in ("kind", "confidence", "speaking", *uncertain, *(("decision", "action_units", "note") if reviewed else ())):
         texts = [Annotation(one.onset, one.offset, own.get(name, "")) for one, own in zip(row, attributes, strict=True)]
         found.append(Tier(f"{subject} {name}{suffix}", subject, "attribute", texts, label))
     found.append(Tier(f"{subject} {APEX}{suffix}", subject, "apex", [_apex(one) for one in row], label))
@@ -71,6 +72,7 @@ def attributes_of(entry: Entry) -> dict[str, str]:
         "kind": event.kind,
         "confidence": None if fields["confidence"] is None else f"{event.confidence:.2f}",
         "speaking": "yes" if event.speaking else "no",
+        "why": event.why,
         "decision": review.get("decision"),
         "action_units": "+".join(review.get("action_units") or ()),
         "note": review.get("note"),

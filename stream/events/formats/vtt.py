@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from engine.text import cue
 from stream.events.formats.format import DocumentFormat, encoded
 from stream.events.formats.timeline import Placed, Timeline
+
+if TYPE_CHECKING:
+    from engine.types import Event
 
 
 def _document(timeline: Timeline) -> bytes:
@@ -13,9 +19,15 @@ def _document(timeline: Timeline) -> bytes:
 
 def _cue(placed: Placed) -> str:
     event, fields = placed.entry.event, placed.entry.fields
-    confidence = "" if fields["confidence"] is None else f" {event.confidence:.0%}"
-    text = f"{cue(event.label)}{confidence} · {event.kind} · {cue(placed.subject)}"
+    text = f"{cue(event.label)}{_how_sure(event, fields)} · {event.kind} · {cue(placed.subject)}"
     return f"\n{_time(placed.onset)} --> {_time(placed.offset)}\n{text}\n"
+
+
+def _how_sure(event: Event, fields: Mapping[str, Any]) -> str:
+    """The machine's confidence, or why it is uncertain; nothing behind the class that a person gave."""
+    if event.why is not None:
+        return f" ({cue(event.why)})"
+    return "" if fields["confidence"] is None or fields.get("review") else f" {event.confidence:.0%}"
 
 
 def _time(t: float) -> str:

@@ -47,7 +47,7 @@ def describe(event: Event, mark: Mark) -> tuple[str, str]:
     phase = "rises" if mark.frame < event.apex.frame else "apex" if mark.frame == event.apex.frame else "falls"
     cut = ", cut short" if event.truncated else ""
     second = event.why or f"{event.kind or 'open'}{length}{cut} · {phase}"
-    return f"{plain(event.label)} {event.confidence:.2f}", plain(second)
+    return plain(event.label) if event.why else f"{plain(event.label)} {event.confidence:.2f}", plain(second)
 
 
 def _chip(canvas: Canvas, layout: Layout, place: Place, lines: Sequence[str], colour: str) -> None:

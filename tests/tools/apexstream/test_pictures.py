@@ -154,5 +154,5 @@ def test_matplotlib_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(pictures, "import_module", missing)
-    with pytest.raises(OutputError, match=r"pictures need matplotlib .* pip install .apexstream\[clips\]"):
+    with pytest.raises(OutputError, match=r"pictures need matplotlib .* install apexstream again"):
         check_drawing()

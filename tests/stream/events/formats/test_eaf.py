@@ -27,11 +27,13 @@ def test_tiers_of_each_face_are_read_by_another_library(tmp_path: Path) -> None:
     assert [tier.name for tier in document] == [
         *("face 0 label", "face 0 kind", "face 0 confidence", "face 0 speaking", "face 0 apex"),
         *("face 0 label 2", "face 0 kind 2", "face 0 confidence 2", "face 0 speaking 2", "face 0 apex 2", "face 0 speech"),
-        *("face 1 label", "face 1 kind", "face 1 confidence", "face 1 speaking", "face 1 apex", "face 1 blink"),
+        *("face 1 label", "face 1 kind", "face 1 confidence", "face 1 speaking", "face 1 why", "face 1 apex"),
+        "face 1 blink",
     ]
     assert spans(document, "face 0 label") == [(1.0, 1.4, "surprise"), (6.834, 7.334, "positive")]
     assert spans(document, "face 0 label 2") == [(7.0, 8.0, "negative")], "what overlaps is on a tier of its own"
     assert spans(document, "face 1 label") == [(7.067, 7.367, "uncertain")]
+    assert [text for _, _, text in spans(document, "face 1 why")] == ["not sure"]
     assert spans(document, "face 0 speech") == [(5.0, 10.0, "speech")]
     assert [start for start, _, _ in spans(document, "face 0 apex")] == [1.2, 7.067]
 

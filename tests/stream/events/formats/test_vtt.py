@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.exports import EVENTS, ORIGIN, RECORDING, exported
+from tests.exports import EVENTS, ORIGIN, RECORDING, exported, reviewed
 
 
 def cues(content: bytes, tmp_path: Path) -> list[tuple[float, float, str]]:
@@ -41,6 +41,11 @@ def test_a_players_program_reads_cues_in_its_own_time(tmp_path: Path, origin: fl
         (7.067, 7.367),
     ]
     assert found[1][2] == "positive 92% · micro · face 0"
+    assert found[3][2] == "uncertain (not sure) · micro · face 1"
+
+
+def test_a_class_that_a_person_gave_has_no_confidence_of_the_machine() -> None:
+    assert reviewed("vtt").decode().splitlines()[-1] == "surprise · micro · face 0"
 
 
 def test_no_event_gives_subtitles_without_cues(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_it_is_described() -> None:
     assert {line[0] for line in lines} == {"surprise 0.92"}
     assert [line[1] for line in lines] == [f"micro 0.40 s · {phase}" for phase in ("rises", "apex", "falls")]
     uncertain = an_event(3, label="uncertain", confidence=0.33, why="unlike known expressions")
-    assert describe(uncertain, Mark(92, 92 / 30)) == ("uncertain 0.33", "unlike known expressions")
+    assert describe(uncertain, Mark(92, 92 / 30)) == ("uncertain", "unlike known expressions")
     assert describe(an_event(3, truncated=True), Mark(92, 92 / 30))[1] == "micro 0.40 s, cut short · rises"
     assert "\x1b" not in describe(an_event(3, label="a\x1b[31m"), Mark(92, 92 / 30))[0]
 
