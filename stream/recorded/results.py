@@ -64,7 +64,11 @@ def _summary(folder: Path) -> dict[str, Any]:
     path = folder / "summary.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    except NotADirectoryError:
+        raise InputError(f"{folder} is a file: {NO_RESULTS}") from None
+    except FileNotFoundError:
+        if not folder.exists():
+            raise InputError(f"there is no folder {folder}: {NO_RESULTS}") from None
         inside = sorted(path.parent for path in folder.glob("*/summary.json"))
         example = f", such as {inside[0]}" if inside else ""
         raise InputError(f"{folder} has no summary.json: {NO_RESULTS}{example}") from None

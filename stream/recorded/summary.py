@@ -70,6 +70,8 @@ def timing(video: VideoFacts, started_at: datetime, wall_s: float) -> dict[str, 
 
 def notes(fps: float, statistics: Mapping[str, int]) -> Iterator[str]:
     """Sentences on what in the video limits detection, from its frames a second and the pipeline's statistics."""
+    if statistics.get("frames_with_face") == 0:
+        yield "no face was seen in the video"
     repeated, seen = statistics.get("repeated", 0), max(1, statistics.get("frames_with_face", 0))
     share = repeated / seen
     if share >= MANY_REPEATED:

@@ -114,6 +114,14 @@ class ReviewDatabase:
         with _errors(self.path):
             return dict(self._db.execute("SELECT name, blind FROM coders ORDER BY rowid").fetchall())
 
+    def blind_of(self, coder: str) -> Blind:
+        """What was hidden from a coder. Raises InputError that names the coders where there is none of that name."""
+        known = self.coders()
+        if coder not in known:
+            others = f"reviewers: {', '.join(known)}" if known else "nobody has reviewed it"
+            raise InputError(f"{self.path.parent} has no review by {coder!r}; {others}")
+        return known[coder]
+
     def enter(self, coder: str, blind: Blind) -> None:
         """Note that a coder works on the results. Raises InputError where more was hidden from them before: what they coded
         then would count as blind, and no longer is."""

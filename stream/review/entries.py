@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import InputError
 from engine.types import MICRO_LIMIT_S, Event, Kind, Mark
 from stream.events.formats import Entry
 from stream.recorded.results import Results, read_results
 from stream.review.codes import Code
-from stream.review.database import ReviewDatabase
+from stream.review.database import Blind, ReviewDatabase
 
 
 def reviewed_entries(folder: Path, coder: str) -> list[Entry]:
@@ -21,28 +20,26 @@ def reviewed_entries(folder: Path, coder: str) -> list[Entry]:
     fields["review"] is {"coder", "decision", "action_units", "note"}. Where the class is the coder's, its probability and the
     confidence are 1, and model names the coder. Raises InputError where there are no results, or nothing by that coder.
     """
-    results, codes = _coded(folder, coder)
+    results, codes, _ = _coded(folder, coder)
     machine = {entry.event.id: entry for entry in results.entries}
     entries = [entry for code in codes if code.is_expression for entry in _entry(code, machine, results)]
     return sorted(entries, key=lambda entry: (entry.event.onset.t, entry.event.face, entry.event.id))
 
 
-def undecided(folder: Path, coder: str) -> int:
-    """How many of the machine's events the coder has not decided about. Raises as `reviewed_entries`."""
-    results, codes = _coded(folder, coder)
+def undecided(folder: Path, coder: str) -> list[Entry]:
+    """The machine's events that the coder has not decided about; none where the coder was not shown any. Raises as
+    `reviewed_entries`."""
+    results, codes, blind = _coded(folder, coder)
     decided = {code.event for code in codes if code.decision != "open"}
-    return sum(entry.event.id not in decided for entry in results.entries)
+    return [entry for entry in results.entries if blind != "machine" and entry.event.id not in decided]
 
 
-def _coded(folder: Path, coder: str) -> tuple[Results, list[Code]]:
+def _coded(folder: Path, coder: str) -> tuple[Results, list[Code], Blind]:
     results = read_results(folder)
     with ReviewDatabase.open_existing(folder) as database:
-        known = database.coders()
-        if coder not in known:
-            there = f"there are {', '.join(known)}" if known else "nobody has"
-            raise InputError(f"{coder} has not reviewed {folder}; {there}")
+        blind = database.blind_of(coder)
         database.require_same_events(results.entries)
-        return results, database.codes(coder)
+        return results, database.codes(coder), blind
 
 
 def _entry(code: Code, machine: dict[str, Entry], results: Results) -> Iterator[Entry]:

@@ -297,7 +297,7 @@ def _open(path: Path) -> av.container.InputContainer:
             raise SourceError(f"{path} is empty (0 bytes); a video file is expected")
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file", **LIMITS})
     except FileNotFoundError:
-        raise SourceError(f"{path}: there is no such file") from None
+        raise SourceError(f"{path}: there is no such file or folder") from None
     except PermissionError:
         raise SourceError(f"{path} may not be read; check its permissions") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:

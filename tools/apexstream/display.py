@@ -29,6 +29,8 @@ from engine.text import plain
 from engine.types import Event, Mark
 
 PIPED_WIDTH = 120
+NARROW = 80
+"""A terminal of so many columns shows whole numbers in every table."""
 SHOWN_EVENTS = 200
 REFRESH_S = 0.1
 
@@ -42,7 +44,17 @@ class _Speed(ProgressColumn):
 
 def table_console() -> Console:
     """Where tables go: stdout, wide enough for them where there is no terminal to fit."""
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, soft_wrap=False)
+    return Console(width=table_width(PIPED_WIDTH), highlight=False, markup=False, soft_wrap=False)
+
+
+def table_width(piped: int) -> int:
+    """Columns for a table: those of the terminal, but as many as its numbers need; where there is no terminal, as given."""
+    return max(Console().width, NARROW) if sys.stdout.isatty() else piped
+
+
+def shaped_table() -> Table:
+    """An empty table with lines below its heading alone, whose columns take no more room than they need."""
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def stages_bar(console: Console) -> Callable[[str, int, int], None]:
@@ -197,12 +209,12 @@ def bytes_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def event_table(events: Iterable[Event]) -> Table:
     """Events, one a row, times in seconds."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = shaped_table()
     for name in ("face", "onset s", "apex s", "offset s"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("kind", "label"):
-        table.add_column(name, no_wrap=True)
-    for name in ("confidence", "intensity px"):
+    table.add_column("kind", no_wrap=True)
+    table.add_column("label", overflow="fold")
+    for name in ("confidence", "intensity\npx"):
         table.add_column(name, justify="right", no_wrap=True)
     for event in events:
         notes = (event.why, "cut short" if event.truncated else None)

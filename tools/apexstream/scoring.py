@@ -72,6 +72,15 @@ def of_kind(labels: Iterable[TimedLabel], kind: Kind) -> list[TimedLabel]:
     return [one for one in labels if (one.end - one.start <= MICRO_LIMIT_S + 1e-3) == (kind == "micro")]
 
 
+def without(labels: Sequence[TimedLabel], left_out: Sequence[TimedLabel], fps: float) -> list[TimedLabel]:
+    """The labels that belong to none of those left out, by the rule of `compare`."""
+    gone = set()
+    for mine, theirs in _by_face(left_out, labels):
+        first, second = ([_interval(one, fps, one.label) for one in side] for side in (mine, theirs))
+        gone |= {id(theirs[t]) for _, t in match(first, second)}
+    return [one for one in labels if id(one) not in gone]
+
+
 def compare(
     found: Sequence[TimedLabel],
     coded: Sequence[TimedLabel],

@@ -17,7 +17,7 @@ from stream.recorded.report.output import NAME as REPORT
 from stream.recorded.single_page import THEME, filled, packaged, policy
 
 STYLES = ("dashboard/style.css", "recorded/folders/index.css")
-STATES = {"done": "done", "damaged": "damaged", "failed": "failed", "waiting": "not analysed"}
+STATES = {"done": "done", "damaged": "damaged", "failed": "failed", "waiting": "not analysed", "gone": "video is gone"}
 """The states of a row, and their words."""
 SHAPES = {"negative": "M2 3h12l-6 10z", "positive": "M2 13h12L8 3z", "surprise": "M8 1l7 7-7 7-7-7z", "uncertain": ""}
 """Outlines of the classes' signs, in a square of 16; a circle has none."""
@@ -81,13 +81,13 @@ def _sign(label: str) -> str:
 def _facts(rows: Sequence[Row]) -> str:
     counts = {state: sum(row.state == state for row in rows) for state in STATES}
     parts = [f"{len(rows):,} video{'s' * (len(rows) != 1)}"]
-    parts += [f"{counts[state]:,} {STATES[state]}" for state in ("damaged", "failed", "waiting") if counts[state]]
+    parts += [f"{counts[state]:,} {STATES[state]}" for state in ("damaged", "failed", "waiting", "gone") if counts[state]]
     return " · ".join(parts)
 
 
 def _totals(rows: Sequence[Row]) -> Iterator[str]:
     def total(figure: str) -> float:
-        return sum((row.figures or {}).get(figure) or 0 for row in rows)
+        return sum((row.figures or {}).get(figure) or 0 for row in rows if row.state != "gone")
 
     yield f"<li><strong>{total('events'):,.0f}</strong><span>expressions</span></li>"
     yield f"<li><strong>{total('micro'):,.0f}</strong><span>of them micro</span></li>"

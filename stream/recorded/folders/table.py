@@ -16,6 +16,7 @@ from stream.recorded.folders.tasks import TABLE, Task
 
 LABELS = ("negative", "positive", "surprise", "uncertain")
 """Classes whose events have columns; the others are counted together."""
+GONE = "the video is gone: it was renamed, moved or deleted after its analysis"
 COLUMNS = (
     *("video", "results", "state", "problem", "duration_s", "frames", "fps", "faces", "face_s"),
     *("events", "micro", "macro", *LABELS, "other_labels", "truncated", "while_speaking"),
@@ -27,8 +28,9 @@ COLUMNS = (
 class Row:
     """A video: results is the folder of its results relative to the output folder.
 
-    state: done; damaged (what could be read of it was analysed); failed; waiting (not analysed to its end). problem is the
-    sentence that belongs to damaged and failed, figures the further columns, {} where there are no results.
+    state: done; damaged (what could be read of it was analysed); failed; waiting (not analysed to its end); gone
+    (analysed, but the video is no longer there; its figures count in no total). problem is the sentence that belongs to
+    damaged, failed and gone, figures the further columns, {} where there are no results.
     """
 
     video: str
@@ -72,7 +74,10 @@ class Table:
             return False
         try:
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            row = Row(summary["file"], name, "damaged" if record.problem else "done", record.problem or "", figures(summary))
+            state, problem = "damaged" if record.problem else "done", record.problem or ""
+            if not Path(summary["file"]).exists():
+                state, problem = "gone", GONE
+            row = Row(summary["file"], name, state, problem, figures(summary))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
         self._rows[name] = row

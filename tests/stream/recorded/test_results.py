@@ -33,9 +33,8 @@ def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_results_and_damage_are_one_sentence(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(InputError, match=r"has no summary\.json: the folder of one video"):
-            read_results(folder)
+    with pytest.raises(InputError, match=r"has no summary\.json: the folder of one video"):
+        read_results(tmp_path)
     write_results(tmp_path / "inside" / "interview", [])
     with pytest.raises(InputError, match=f"such as {tmp_path / 'inside' / 'interview'}$"):
         read_results(tmp_path / "inside")
@@ -64,3 +63,11 @@ def test_the_recording_is_what_summary_and_activities_say(tmp_path: Path) -> Non
     assert found.activities == [speech]
     (tmp_path / "activity.jsonl").unlink()
     assert read_results(tmp_path).recording().activities == []
+
+
+def test_what_is_no_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no folder .*nosuch: the folder of one video's results"):
+        read_results(tmp_path / "nosuch")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file is a file: the folder of one video's results"):
+        read_results(tmp_path / "file")

@@ -86,3 +86,7 @@ def test_limits_of_the_video_are_noted() -> None:
     repeats, slow = notes(25, {"frames_with_face": 100, "repeated": 31})
     assert repeats == "31% of the frames repeat the one before: the video shows 17 different pictures a second"
     assert "cannot be seen at 17 frames/s" in slow
+
+
+def test_a_video_without_a_face_is_noted() -> None:
+    assert list(notes(30, {"frames_with_face": 0})) == ["no face was seen in the video"]

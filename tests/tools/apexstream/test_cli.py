@@ -71,7 +71,7 @@ def test_wrong_usage_exits_2(args: tuple[str, ...], capsys: pytest.CaptureFixtur
 def test_a_failure_is_one_sentence_and_exits_1(tmp_path: Path) -> None:
     ended = run("analyze", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "out"))
     assert ended.returncode == 1
-    assert ended.stderr == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file\n"
+    assert ended.stderr == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file or folder\n"
     assert ended.stdout == ""
 
 

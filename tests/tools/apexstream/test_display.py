@@ -123,3 +123,18 @@ def test_bars_of_all_and_of_each_that_is_under_way(monkeypatch: pytest.MonkeyPat
 )
 def test_durations_in_words(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    late = [replace(mark, t=mark.t + 36000) for mark in (EVENT.onset, EVENT.apex, EVENT.offset) if mark]
+    onset, apex, offset = late
+    event = replace(EVENT, onset=onset, apex=apex, offset=offset, label="uncertain", why="turned away", truncated=True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for columns in ("60", "80"):
+        monkeypatch.setenv("COLUMNS", columns)
+        table_console().print(event_table([event]))
+        rows = capsys.readouterr().out.rstrip().splitlines()[3:]
+        first = rows[0].split()
+        assert (first[:6], first[-2:]) == (["0", "36004.004", "36004.204", "36004.438", "micro", "uncertain"], ["0.92", "1.31"])
+        assert " ".join(word for row in rows[1:] for word in row.split()) == "(turned away) (cut short)"
+        assert all(len(row) <= 80 for row in rows)

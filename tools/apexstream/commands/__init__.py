@@ -19,6 +19,12 @@ def say_error(sentence: object) -> None:
     print(f"apexstream: error: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
+def left_out_sentence(coder: str, count: int) -> str:
+    """How many events do not count, as the coder has not decided about them."""
+    events_are, them = ("event is", "it") if count == 1 else ("events are", "them")
+    return f"{count} {events_are} left out: {coder} has not decided about {them}"
+
+
 def unexpected(error: Exception) -> str:
     """An error that is a defect of the program, in one sentence."""
     return f"unexpected error ({type(error).__name__}: {error}); run again with --debug to see where"

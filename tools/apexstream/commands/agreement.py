@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apexstream.commands import say
-from engine.errors import InputError
 from engine.text import plain
 
 if TYPE_CHECKING:
@@ -45,12 +44,9 @@ def agreement(
     found = read_results(results)
     with ReviewDatabase.open_existing(results) as database:
         database.require_same_events(found.entries)
-        known, codes, people = database.coders(), database.codes(), database.people()
-    people = list(dict.fromkeys(coders)) if coders else people
-    for coder in people:
-        if coder not in known:
-            raise InputError(f"{coder} has not reviewed {results}; there are {', '.join(known)}")
-    units = units_of(found, codes, {coder: known[coder] for coder in people})
+        codes, people = database.codes(), list(dict.fromkeys(coders)) if coders else database.people()
+        hidden = {coder: database.blind_of(coder) for coder in people}
+    units = units_of(found, codes, hidden)
     judges = people if len(people) > 1 else [*people, MACHINE]
     figures, open_ones, left = agreement_of(units, people), disagreements(units, judges), undecided(units, people)
     _show(figures, f"{plain(results)}: {len(units)} events and additions, judged by {', '.join(map(plain, people))}")
@@ -72,9 +68,8 @@ def _show(figures: Agreement, title: str) -> None:
     say(title)
     say("\nCohen's kappa over all classes, and of each class against all others\n(none: no expression)")
     console.print(_table(("coders", "class"), ("kappa",), [row for pair in figures.pairs for row in _kappas(pair)]))
-    say(
-        "Expressions that both saw, those of them that overlap by half or more, and the\nmedian absolute differences of their marks in seconds"
-    )
+    say("Expressions that both saw, those of them that overlap by half or more, and the")
+    say("median absolute differences of their marks in seconds")
     numbers = ("judged", "both saw", "overlap", "onset s", "apex s", "offset s")
     console.print(_table(("coders",), numbers, map(_expressions, figures.pairs)))
     if figures.people > 2:
@@ -85,11 +80,11 @@ def _show(figures: Agreement, title: str) -> None:
 
 def _table(words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Columns of words, which are wrapped where there is little room, and of numbers, which are not."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    from apexstream.display import shaped_table
+
+    table = shaped_table()
     for name in words:
         table.add_column(name, overflow="fold")
     for name in numbers:

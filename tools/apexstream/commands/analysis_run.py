@@ -145,9 +145,8 @@ class _VideoWatcher(_Watcher):
 
     def finished_before(self, finished: Finished) -> None:
         """Results of an earlier run stay."""
-        _say_line(
-            f"{finished.task.video}: {_why_kept(finished)}; results in {finished.task.folder} (--again analyses it again)"
-        )
+        hint = "" if finished.kept else " (--again analyses it again)"
+        _say_line(f"{finished.task.video}: {_why_kept(finished)}; results in {finished.task.folder}{hint}")
         super().finished_before(finished)
 
     def started(self, task: Task) -> None:
@@ -261,7 +260,8 @@ def default_jobs(cores: int) -> int:
 
 def _why_kept(finished: Finished) -> str:
     if finished.kept:
-        return f"kept, though {finished.kept}: people have reviewed it"
+        stay = "its reviews stay, but open only where the same events are found again"
+        return f"kept as it was reviewed ({finished.kept}); --again analyses it again: {stay}"
     return "finished before and unchanged"
 
 

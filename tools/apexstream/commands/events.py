@@ -148,17 +148,19 @@ def _table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _rendered(shown: Iterable[dict[str, Any]]) -> str:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    from apexstream.display import shaped_table, table_width
+
+    width = table_width(PIPED_WIDTH)
+    table, short = shaped_table(), width < FULL_WIDTH
     for name, justify in COLUMNS.items():
-        table.add_column(name, justify=justify, no_wrap=True)
+        heading = SHORT_HEADINGS.get(name, name) if short else name
+        table.add_column(heading, justify=justify, no_wrap=name not in WRAPPED, overflow="fold")
     for event in shown:
-        table.add_row(*map(plain, cells(event)))
+        table.add_row(*map(plain, cells(event, short=short)))
     text = io.StringIO()
-    Console(file=text, width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False).print(table)
+    Console(file=text, width=width, highlight=False, markup=False).print(table)
     return text.getvalue()
 
 
@@ -166,16 +168,28 @@ COLUMNS: dict[str, Literal["left", "right"]] = {
     **{"seq": "right", "emitted": "left", "stream": "left", "face": "right", "kind": "left", "label": "left"},
     **{"confidence": "right", "onset s": "right", "length s": "right"},
 }
+WRAPPED = ("stream", "label")
+"""Columns of words, which continue on the next line where the terminal is narrow."""
+FULL_WIDTH = 110
+"""On a narrower terminal, times of emission have no year and no seconds, and headings are short."""
+SHORT_HEADINGS = {"confidence": "confi-\ndence", "length s": "length\ns"}
 
 
-def cells(event: dict[str, Any]) -> list[str]:
-    """A stored event in the order of COLUMNS; when it was emitted in local time."""
+def cells(event: dict[str, Any], *, short: bool = False) -> list[str]:
+    """A stored event in the order of COLUMNS; when it was emitted in local time, short without year and seconds."""
     emitted = datetime.fromisoformat(event["emitted_at"]).astimezone()
     onset, offset, confidence = event["onset"], event["offset"], event["confidence"]
     notes = (event.get("why"), "cut short" if event.get("truncated") else None)
     label = event["label"] + "".join(f" ({note})" for note in notes if note)
     length = "" if offset is None else f"{offset['t'] - onset['t']:.3f}"
     return [
-        *(str(event["seq"]), f"{emitted:%Y-%m-%d %H:%M:%S}", event["stream"], str(event["face"]), event["kind"] or "", label),
+        *(
+            str(event["seq"]),
+            emitted.strftime("%m-%d %H:%M" if short else "%Y-%m-%d %H:%M:%S"),
+            event["stream"],
+            str(event["face"]),
+            event["kind"] or "",
+            label,
+        ),
         *("" if confidence is None else f"{confidence:.2f}", f"{onset['t']:.3f}", length),
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexstream.commands import say
+from apexstream.commands import left_out_sentence, say
 from apexstream.commands.options import all_of
 from engine.errors import OutputError
 from stream.events.formats import FORMATS, Entry, Recording, file_name
@@ -67,8 +67,7 @@ def _events(folder: Path, coder: str | None) -> tuple[Sequence[Entry], Recording
 
     entries = reviewed_entries(folder, coder)
     if left_out := undecided(folder, coder):
-        events_are = "event is" if left_out == 1 else "events are"
-        say(f"{folder}: {left_out} {events_are} left out: {coder} has not decided about them", err=True)
+        say(f"{folder}: {left_out_sentence(coder, len(left_out))}", err=True)
     return entries, found.recording(coder)
 
 

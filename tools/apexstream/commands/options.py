@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from engine.config import PipelineSettings
 
 
+PROGRAMS = {"elan": "eaf", "praat": "textgrid", "excel": "csv"}
+"""Programs that people name for the format of their files."""
+
+
 def one_of(words: Sequence[str]) -> Callable[[str | None], str | None]:
     """The check of an option that takes one of words, or nothing; it raises BadParameter for another."""
 
     def checked(word: str | None) -> str | None:
         if word is not None and word not in words:
-            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
+            meant = PROGRAMS.get(word)
+            hint = f"; {word} opens {meant}" if meant in words else ""
+            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}{hint}")
         return word
 
     return checked

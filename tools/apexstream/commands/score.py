@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexstream.commands import say
+from apexstream.commands import left_out_sentence, say
 from apexstream.commands.options import one_of
 from engine.errors import InputError
 from engine.text import plain
@@ -83,13 +83,21 @@ def score(
 
     if reviewed != (coder is not None):
         raise typer.BadParameter("--reviewed and --coder NAME belong together")
+    if results.is_file():
+        raise InputError(f"{results} is a file; the folder of results goes first: apexstream score RESULTS {truth}")
     found = read_results(results)
     fps = found.recording().fps
     if not fps:
         raise InputError(f"{results}: the summary does not say how many frames a second the video has; analyse it again")
     video = None if found.video is None else found.video.name
+    truth_coder = _truth_coder(truth, truth_coder)
     coded = _truth(truth, Wanted(tuple(tiers or ()), observation, video, fps), truth_coder)
     labels = labels_of(found.entries if coder is None else reviewed_entries(results, coder))
+    left_out: dict[str, int] = {}
+    if truth_coder is not None:
+        labels = _without_undecided(labels, _folder(truth), truth_coder, fps, left_out)
+    if coder is not None:
+        coded = _without_undecided(coded, results, coder, fps, left_out)
     length_s = found.recording().length_s
     coded = _within(coded, length_s)
     if kind is not None:
@@ -101,28 +109,56 @@ def score(
         from stream.files import write_atomically
         from stream.recorded.files import as_json
 
-        write_atomically(out, [as_json(comparison.as_dict())])
+        write_atomically(out, [as_json({**comparison.as_dict(), "undecided": left_out})])
+
+
+def _folder(truth: Path) -> Path:
+    return truth if truth.is_dir() else truth.parent
+
+
+def _truth_coder(truth: Path, coder: str | None) -> str | None:
+    """Whose review is the truth: the one that is named, or the only one; None where the truth is a file."""
+    from stream.review.database import FILE, ReviewDatabase
+
+    if not truth.is_dir() and truth.name != FILE:
+        if coder is not None:
+            raise typer.BadParameter("--truth-coder is for a reviewed folder; a file has one coder")
+        return None
+    if coder is None:
+        folder = _folder(truth)
+        with ReviewDatabase.open_existing(folder) as database:
+            coders = list(database.coders())
+        if len(coders) != 1:
+            raise InputError(f"{folder} was reviewed by {', '.join(coders) or 'nobody'}; choose one by --truth-coder")
+        (coder,) = coders
+    return coder
 
 
 def _truth(path: Path, wanted: Wanted, coder: str | None) -> list[TimedLabel]:
     """What a file holds, or what a coder of a reviewed folder left."""
     from apexstream.scoring import labels_of
     from stream.annotations.reading import read_annotations
-    from stream.review.database import FILE, ReviewDatabase
     from stream.review.entries import reviewed_entries
 
-    if not path.is_dir() and path.name != FILE:
-        if coder is not None:
-            raise typer.BadParameter("--truth-coder is for a reviewed folder; a file has one coder")
-        return read_annotations(path, wanted)
-    folder = path if path.is_dir() else path.parent
-    if coder is None:
-        with ReviewDatabase.open_existing(folder) as database:
-            coders = list(database.coders())
-        if len(coders) != 1:
-            raise InputError(f"{folder} was reviewed by {', '.join(coders) or 'nobody'}; choose one by --truth-coder")
-        (coder,) = coders
-    return labels_of(reviewed_entries(folder, coder))
+    if coder is not None:
+        return labels_of(reviewed_entries(_folder(path), coder))
+    coded = read_annotations(path, wanted)
+    if not coded:
+        raise InputError(f"{path} holds no codes to compare with")
+    return coded
+
+
+def _without_undecided(
+    labels: list[TimedLabel], folder: Path, coder: str, fps: float, left_out: dict[str, int]
+) -> list[TimedLabel]:
+    """The labels of the other side without events of the machine about which a coder has not decided; these are counted."""
+    from apexstream.scoring import labels_of, without
+    from stream.review.entries import undecided
+
+    if open_ones := labels_of(undecided(folder, coder)):
+        left_out[coder] = len(open_ones)
+        say(f"{folder}: {left_out_sentence(coder, len(open_ones))}", err=True)
+    return without(labels, open_ones, fps)
 
 
 def _within(coded: list[TimedLabel], length_s: float | None) -> list[TimedLabel]:

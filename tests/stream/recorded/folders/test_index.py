@@ -66,6 +66,14 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
     assert Links(page).texts.count("<script>alert(1)</script>\\x1b[2J{{policy}}") == 1
 
 
+def test_a_video_that_is_gone_counts_in_no_total(tmp_path: Path) -> None:
+    tasks = [finished(a_task(tmp_path, name)) for name in ("before", "now")]
+    tasks[0].video.unlink()
+    page = Links(text_of(tmp_path / "out", Table(tmp_path / "out", tasks[1:]).rows))
+    assert page.texts[page.texts.index("expressions") - 1] == "2"
+    assert "video is gone" in page.texts and "2 videos · 1 video is gone" in page.texts
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright, chromium(playwright) as opened:
@@ -76,6 +84,7 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_accessible(browser: Browser, scheme: Literal["light", "dark"], width: int, tmp_path: Path) -> None:
     tasks = [finished(a_task(tmp_path, "day1/anna"), "cut off"), a_task(tmp_path, "day1/ben"), a_task(tmp_path, "carl")]
+    finished(a_task(tmp_path, "gone")).video.unlink()
     table = Table(tmp_path / "out", tasks)
     table.note(Outcome(tasks[1], None, f"{tasks[1].video} cannot be read as a video: it is damaged or no video at all"))
     write_index(tmp_path / "out", table.rows)

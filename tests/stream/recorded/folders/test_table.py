@@ -111,3 +111,12 @@ def test_a_summary_that_was_damaged_is_not_counted(content: str, tmp_path: Path)
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"summary\.csv cannot be written"):
         Table(tmp_path / "none", []).write()
+
+
+def test_a_video_that_is_gone_is_marked(tmp_path: Path) -> None:
+    before = finished(a_task(tmp_path, "before"))
+    now = finished(Task(before.video.rename(before.video.with_name("now.mp4")), "now", tmp_path / "out" / "now", 7))
+    Table(tmp_path / "out", [now]).write()
+    rows = [(row["results"], row["state"], row["problem"], row["events"]) for row in written(tmp_path / "out")]
+    problem = "the video is gone: it was renamed, moved or deleted after its analysis"
+    assert rows == [("before", "gone", problem, "2"), ("now", "done", "", "2")]

@@ -99,7 +99,7 @@ def test_three_coders_have_an_alpha(reviewed: Path, capsys: pytest.CaptureFixtur
 
 def test_who_is_unknown_is_named(reviewed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(reviewed, "--coder", "dora") == 1
-    assert "dora has not reviewed" in capsys.readouterr().err
+    assert "has no review by 'dora'; reviewers: anna, ben" in capsys.readouterr().err
     assert run(write_results(tmp_path / "new", EVENTS)) == 1
     assert "has not been reviewed" in capsys.readouterr().err
 

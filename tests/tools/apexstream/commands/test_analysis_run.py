@@ -162,3 +162,15 @@ def test_several_files_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (first, [line[:6] for line in lines]) == ("2 videos found", ["[1/2] ", "[2/2] "]), "each name is in one line"
     assert last.startswith("all videos: ")
     assert {"a\n/summary.json", "b\n/summary.json", "index.html", "summary.csv"} <= contents(tmp_path / "out").keys()
+
+
+def test_reviewed_results_that_are_kept_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (small(tmp_path / "a.mp4"), "--out", tmp_path / "out")
+    assert exits(*arguments) == 0
+    assert "note: no face was seen in the video" in capsys.readouterr().out
+    (tmp_path / "out" / "a" / "review.sqlite").write_bytes(b"")
+    assert exits(*arguments, "--frames") == 0
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 'a.mp4'}: kept as it was reviewed (frames wanted); --again analyses it again: its reviews stay, but open "
+        f"only where the same events are found again; results in {tmp_path / 'out' / 'a'}\n"
+    )

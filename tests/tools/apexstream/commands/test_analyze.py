@@ -121,7 +121,7 @@ def test_one_failing_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.Captu
     output = capsys.readouterr().err.splitlines()
     assert len(output) == 2
     assert output[0].startswith(f"apexstream: error: {tmp_path / 'text.mp4'} cannot be read as a video")
-    assert output[1] == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file"
+    assert output[1] == f"apexstream: error: {tmp_path / 'none.mp4'}: there is no such file or folder"
 
 
 def test_names_that_would_collide_are_numbered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

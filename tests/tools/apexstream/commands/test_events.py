@@ -192,3 +192,20 @@ def test_a_folder_without_events_is_reported(tmp_path: Path, capsys: pytest.Capt
 def test_wrong_usage_exits_2(data: Path, args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data", data, *args) == 2
     assert "Usage:" in capsys.readouterr().err
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(data) as store:
+        store.append([stored(5, stream="front door", label="uncertain", confidence=0.41, why="turned away", truncated=True)])
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("--data", data, "--since", 4) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines) and not any("…" in line for line in lines)
+    event = stored(5)
+    (row,) = (line.split() for line in lines if "micro" in line)
+    length = event["offset"]["t"] - event["onset"]["t"]
+    assert row[0] == "5" and row[-3:] == ["0.41", f"{event['onset']['t']:.3f}", f"{length:.3f}"]
+    assert "(turned" in " ".join(lines) and "short)" in " ".join(lines)

@@ -59,7 +59,7 @@ def test_undecided_events_are_named(results: Path, capsys: pytest.CaptureFixture
         database.enter("ben", "none")
         database.put("1", code_of(EVENTS[0], coder="ben"))
     assert run(results, "--format", "vtt", "--reviewed", "--coder", "ben") == 0
-    assert "1 event is left out: ben has not decided about them" in capsys.readouterr().err
+    assert "1 event is left out: ben has not decided about it" in capsys.readouterr().err
 
 
 def test_what_is_there_is_replaced_only_when_asked(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,11 +77,12 @@ def test_what_is_there_is_replaced_only_when_asked(results: Path, capsys: pytest
     ("args", "code", "sentence"),
     [
         (["--format", "xlsx"], 2, "none of jsonl, csv"),
+        (["--format", "ELAN"], 2, "elan opens eaf"),
         ([], 2, "--format"),
         (["--format", "csv", "--reviewed"], 2, "--reviewed and --coder NAME belong together"),
         (["--format", "csv", "--coder", "anna b"], 2, "--reviewed and --coder NAME belong together"),
         (["--format", "csv", "--format", "vtt", "--out", "x"], 2, "--out names one file"),
-        (["--format", "csv", "--reviewed", "--coder", "carl"], 1, "carl has not reviewed"),
+        (["--format", "csv", "--reviewed", "--coder", "carl"], 1, "has no review by 'carl'; reviewers: anna b"),
     ],
 )
 def test_wrong_usage_is_one_sentence(

@@ -7,7 +7,8 @@ import pytest
 from pympi import Eaf
 
 from apexstream.cli import main
-from stream.review.database import ReviewDatabase
+from stream.review.codes import Decision
+from stream.review.database import Blind, ReviewDatabase
 from tests.review import code_of, events_at, write_results
 
 EVENTS = events_at([30, 60, 90, 120], start=100.0)
@@ -70,10 +71,12 @@ def test_a_coder_against_another_and_against_the_machine(results: Path, capsys: 
             for event in kept:
                 database.put(f"{coder}-{event.id}", code_of(event, coder))
     assert run(results, results, "--truth-coder", "anna") == 0
-    assert "4 found, 3 coded" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert f"{results} against {results} as anna left it: 3 found, 3 coded" in shown.out
+    assert f"{results}: 1 event is left out: anna has not decided about it" in shown.err
     assert run(results, results / "review.sqlite", "--truth-coder", "anna", "--reviewed", "--coder", "ben") == 0
     shown = capsys.readouterr().out
-    assert "as ben left it" in shown and "2 found, 3 coded" in shown and "recall 0.667" in shown
+    assert "as ben left it" in shown and "2 found, 2 coded" in shown and "recall 1.000" in shown
     assert run(results, results) == 1
     assert "was reviewed by anna, ben; choose one by --truth-coder" in capsys.readouterr().err
 
@@ -122,3 +125,45 @@ def test_what_cannot_be_compared_is_one_sentence(results: Path, tmp_path: Path, 
     unknown = write_results(tmp_path / "old", EVENTS)
     assert run(unknown, tmp_path / "cut.eaf") == 1
     assert "does not say how many frames a second the video has" in capsys.readouterr().err
+
+
+def review(results: Path, coder: str, decisions: dict[int, Decision], blind: Blind = "none") -> None:
+    """Decisions about events by their numbers."""
+    with ReviewDatabase.open(results) as database:
+        database.enter(coder, blind)
+        for number, decision in decisions.items():
+            database.put(f"{coder}-{number}", code_of(EVENTS[number], coder, decision=decision))
+
+
+def test_events_without_a_decision_are_left_out(
+    results: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    review(results, "anna", {0: "accepted", 1: "rejected"})
+    out = tmp_path / "score.json"
+    assert run(results, results, "--out", out) == 0
+    shown = capsys.readouterr()
+    assert f"{results} against {results} as anna left it: 2 found, 1 coded" in shown.out and "precision 0.500" in shown.out
+    assert shown.err == f"{results}: 2 events are left out: anna has not decided about them\n"
+    assert json.loads(out.read_text())["undecided"] == {"anna": 2}
+    assert run(results, truth, "--tier", "expressions", "--reviewed", "--coder", "anna", "--out", out) == 0
+    shown = capsys.readouterr()
+    assert "1 found, 3 coded" in shown.out, "the smirk belongs to an event that anna has not decided about"
+    assert json.loads(out.read_text())["undecided"] == {"anna": 2}
+
+
+def test_a_coder_who_was_shown_no_events_has_left_none_undecided(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    review(results, "anna", {}, "machine")
+    assert run(results, results) == 0
+    shown = capsys.readouterr()
+    assert "4 found, 0 coded" in shown.out and shown.err == ""
+
+
+def test_a_file_without_codes_and_arguments_in_the_wrong_order(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "anna.csv"
+    table.write_text("start,end,label\n")
+    assert run(results, table) == 1
+    assert capsys.readouterr().err == f"apexstream: error: {table} holds no codes to compare with\n"
+    assert run(table, results) == 1
+    assert "anna.csv is a file; the folder of results goes first: apexstream score RESULTS" in capsys.readouterr().err
