@@ -245,27 +245,50 @@ class ReviewDatabase:
 
 
 def _create(path: Path) -> None:
-    """Make the file where there is none; its log gets the same mode. One that is there is not opened: closing it would release
-    the locks of this process's other connections, and another process would then take away the log that they write."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    """Make the file where there is none, whole and in one step: several may be about to, and changing to a write-ahead log
+    does not wait for others. One that is there is not opened: closing it would release the locks of this process's other
+    connections, and another process would then take away the log that they write."""
+    if path.exists():
+        return
+    draft = path.with_name(f".{FILE}-{uuid.uuid4().hex}")
+    try:
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            _make_tables(db)
+        with contextlib.suppress(FileExistsError):
+            _put_in_place(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _put_in_place(draft: Path, path: Path) -> None:
+    """Give the draft its name. Raises FileExistsError where another process was first."""
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        draft.rename(path)
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    with transaction(db):
+        for statement in _TABLES.strip().split(";\n"):
+            db.execute(statement)
+        facts = {"identity": uuid.uuid4().hex, "token": secrets.token_urlsafe(24)}
+        db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Set up a connection: create the schema of a new file, or check that of an old one."""
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    with transaction(db):
-        if not db.execute("PRAGMA schema_version").fetchone()[0]:
-            for statement in _TABLES.strip().split(";\n"):
-                db.execute(statement)
-            facts = {"identity": uuid.uuid4().hex, "token": secrets.token_urlsafe(24)}
-            db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+    """Check and set up a connection. Raises OutputError where the file is no review, or another version's."""
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise OutputError(f"{path} is another program's file; move it away")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA:
         raise OutputError(f"{path} has schema {version} and this version reads {SCHEMA}; use the apexstream that wrote it")
+    db.execute("PRAGMA synchronous = FULL")
 
 
 @contextlib.contextmanager

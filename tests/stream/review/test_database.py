@@ -70,7 +70,10 @@ def test_undo_goes_back_action_by_action(tmp_path: Path) -> None:
 
 
 def test_several_processes_may_write_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(3)
+
     def write(coder: str) -> None:
+        together.wait()
         with ReviewDatabase.open(tmp_path) as database:
             for number in range(20):
                 database.put(f"{coder}-{number}", code_of(EVENTS[number % 3], coder, note=str(number)))
@@ -83,6 +86,7 @@ def test_several_processes_may_write_at_once(tmp_path: Path) -> None:
     with ReviewDatabase.open(tmp_path) as database:
         assert all(len(database.actions(coder)) == 20 for coder in ("anna", "ben", "cleo"))
         assert len(database.codes()) == 9
+    assert {path.name for path in tmp_path.iterdir()} == {FILE}, "no draft is left"
 
 
 def test_what_is_stored_survives_others_that_open_the_file_and_a_kill(tmp_path: Path) -> None:
