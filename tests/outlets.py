@@ -1,4 +1,4 @@
-"""What tests of outlets share: what an outlet is told of the service, messages as the hub makes them, waiting for a state."""
+"""What tests of outlets share: what an outlet knows of the service, messages as the hub makes them, waiting for a state."""
 
 from __future__ import annotations
 

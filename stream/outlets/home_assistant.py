@@ -1,4 +1,4 @@
-"""The topics of MQTT, and how Home Assistant is told of them (MQTT discovery of devices).
+"""The topics of MQTT, and how Home Assistant learns of them (MQTT discovery of devices).
 
     TOPIC/status                online, or offline (also by the broker, when the connection is lost)
     TOPIC/SOURCE/event          each final expression, as JSON
@@ -65,7 +65,7 @@ class Topics:
         return identifier(f"{self._topic}_{source}".replace("/", "_"))
 
     def discovery(self, source: str) -> str:
-        """Where Home Assistant is told of a source."""
+        """Where Home Assistant finds a source described."""
         return f"{self._prefix}/device/{self.device(source)}/config"
 
     def removal(self, source: str) -> list[Publication]:

@@ -167,7 +167,7 @@ class LslOutlet(Outlet):
         return self._streams[source]
 
     def _info(self, source: str, sort: str) -> StreamInfo:
-        """What recorders are told of a stream, as https://github.com/sccn/xdf/wiki/Meta-Data names it."""
+        """The description of a stream for recorders, as https://github.com/sccn/xdf/wiki/Meta-Data names it."""
         channels, context = CHANNELS[sort], self._context
         info = self._lsl.StreamInfo(
             f"{self._settings.name} {source} {sort}",

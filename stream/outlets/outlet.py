@@ -43,7 +43,7 @@ class OutletStatus:
 
 @dataclass(frozen=True)
 class OutletContext:
-    """What an outlet is told of the service: the store's folder, identity and last seq; stored(since, limit) returns stored
+    """What an outlet knows of the service: the store's folder, identity and last seq; stored(since, limit) returns stored
     events after since, on any thread but the loop's, and raises OutputError; the network, the program's version and the names
     of the configured sources for descriptions."""
 

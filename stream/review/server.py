@@ -125,14 +125,14 @@ class ReviewServer:
 
     async def _read_video(self) -> None:
         """Find the times of all frames, tell the pages how far that is, and be ready to send pictures."""
-        loop, told = asyncio.get_running_loop(), [0.0]
+        loop, reported = asyncio.get_running_loop(), [0.0]
 
         def progress(share: float) -> None:
             if self._closing.is_set():  # the program would wait for the thread at its end
                 raise SourceError("stopped")
             now = loop.time()
-            if now - told[0] > PROGRESS_S:
-                told[0] = now
+            if now - reported[0] > PROGRESS_S:
+                reported[0] = now
                 loop.call_soon_threadsafe(self._tell, {"type": "reading", "share": round(share, 3)})
 
         try:

@@ -1,4 +1,4 @@
-"""One coder's review of one video: what the page is told, and what it may do. No sockets, no pictures.
+"""One coder's review of one video: what the page receives, and what it may do. No sockets, no pictures.
 
     page -> server   {"type": "put", "id", "code": {"id", "event", "face", "decision", "onset", "apex", "offset", "label",
                       "action_units", "note"}}: marks are numbers of frames

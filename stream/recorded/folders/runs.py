@@ -85,7 +85,7 @@ class Outcome:
 
 
 class Watcher(Protocol):
-    """Is told how a run goes on; always on the thread that started it."""
+    """Receives the progress of a run; always on the thread that started it."""
 
     def started(self, task: Task) -> None:
         """The video is being analysed from now on."""

@@ -169,6 +169,6 @@ def test_a_browsers_camera_gets_streams_with_its_first_status_until_it_is_remove
 def test_a_missing_package_is_one_sentence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pylsl", None)
     with started(LslOutlet(LslSettings(), context(store))) as outlet:
-        told = reaches(outlet, lambda now: now.state == "off", "the end")
-        assert told.detail == "pylsl is not installed; run pip install 'apexstream[lsl]'"
+        reported = reaches(outlet, lambda now: now.state == "off", "the end")
+        assert reported.detail == "pylsl is not installed; run pip install 'apexstream[lsl]'"
         outlet.offer(final(store, 1))

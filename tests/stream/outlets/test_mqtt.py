@@ -187,8 +187,10 @@ def test_a_wrong_password_is_one_sentence_without_it(
 ) -> None:
     with broker(tmp_path, with_password(tmp_path)) as server:
         with started(made(store, server.port, username="apex", password="wr0ng-word")) as sender:
-            told = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
-        assert told == (f"mqtt://127.0.0.1:{server.port} refuses the connection: Not authorized; check username and password")
+            reported = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
+        assert reported == (
+            f"mqtt://127.0.0.1:{server.port} refuses the connection: Not authorized; check username and password"
+        )
         assert "wr0ng-word" not in caplog.text and caplog.text.count("refuses") == 1, "logged once, however often it is tried"
         monkeypatch.setenv("BROKER_PASSWORD", "s3cret-word")
         with started(made(store, server.port, username="apex", password_env="BROKER_PASSWORD")) as sender:
@@ -202,8 +204,8 @@ def test_a_topic_that_is_refused_is_one_sentence_and_its_events_wait(store: Stor
     credentials = {"username": "apex", "password": "s3cret-word"}
     with broker(tmp_path, options) as server, started(made(store, server.port, **credentials)) as sender:
         sender.offer(final(store, 1))
-        told = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
-        assert "refuses messages at" in told and "Not authorized" in told
+        reported = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
+        assert "refuses messages at" in reported and "Not authorized" in reported
         assert sender.status.sent == 0
         assert json.loads((tmp_path / POSITION).read_text())["seq"] == 0
 
@@ -222,18 +224,18 @@ def test_tls_with_the_right_and_the_wrong_authority(store: Store, tmp_path: Path
                 sender.offer(final(store, number))
             assert reaches(sender, lambda now: now.sent == 30, "delivery").detail.startswith("connected to mqtts://")
         with started(made(store, server.port, tls=True, ca=tmp_path / "other.pem")) as sender:
-            told = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
-            assert told.startswith(f"the certificate of mqtts://127.0.0.1:{server.port} is not accepted: ")
+            reported = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
+            assert reported.startswith(f"the certificate of mqtts://127.0.0.1:{server.port} is not accepted: ")
         with started(made(store, server.port)) as sender:
-            told = reaches(sender, lambda now: now.state == "failing", "a server that expects TLS").detail
-            assert "lost" in told
+            reported = reaches(sender, lambda now: now.state == "failing", "a server that expects TLS").detail
+            assert "lost" in reported
 
 
 def test_a_missing_package_is_one_sentence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "paho.mqtt", None)
     with started(made(store, 1)) as sender:
-        told = reaches(sender, lambda now: now.state == "off", "the end").detail
-        assert told == "paho-mqtt is not installed; run pip install 'apexstream[mqtt]'"
+        reported = reaches(sender, lambda now: now.state == "off", "the end").detail
+        assert reported == "paho-mqtt is not installed; run pip install 'apexstream[mqtt]'"
         for number in range(3):
             sender.offer(final(store, number))
 
@@ -276,5 +278,5 @@ def test_a_store_that_cannot_be_read_is_tried_again(store: Store, tmp_path: Path
 def test_a_broker_that_does_not_answer_ends_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt_connection, "ANSWER_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent, started(made(store, silent.getsockname()[1])) as sender:
-        told = reaches(sender, lambda now: now.state == "failing", "the failure").detail
-        assert told.endswith("does not answer as an MQTT broker for 0.05 s")
+        reported = reaches(sender, lambda now: now.state == "failing", "the failure").detail
+        assert reported.endswith("does not answer as an MQTT broker for 0.05 s")

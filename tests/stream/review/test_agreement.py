@@ -34,13 +34,15 @@ def given(event: Event, coder: str, label: str) -> Code:
 def test_kappa_of_two_coders_and_the_machine_is_that_of_scikit_learn(tmp_path: Path) -> None:
     chance = random.Random(5)
     events = events_at(range(0, 4000, 50))
-    told = {coder: [chance.choice((event.label, *LABELS)) for event in events] for coder in ("anna", "ben")}
-    codes = [given(event, coder, label) for coder, labels in told.items() for event, label in zip(events, labels, strict=True)]
+    labelled = {coder: [chance.choice((event.label, *LABELS)) for event in events] for coder in ("anna", "ben")}
+    codes = [
+        given(event, coder, label) for coder, labels in labelled.items() for event, label in zip(events, labels, strict=True)
+    ]
     found = agreement_of(units(tmp_path, events, codes), ["anna", "ben"])
-    told[MACHINE] = [event.label for event in events]
+    labelled[MACHINE] = [event.label for event in events]
     assert [(pair.first, pair.second) for pair in found.pairs] == [("anna", "ben"), ("anna", MACHINE), ("ben", MACHINE)]
     for pair in found.pairs:
-        one, other = told[pair.first], told[pair.second]
+        one, other = labelled[pair.first], labelled[pair.second]
         assert pair.kappa == pytest.approx(cohen_kappa_score(one, other), abs=1e-12)
         assert set(pair.by_class) == {*one, *other}
         for label, kappa in pair.by_class.items():

@@ -39,7 +39,7 @@ class Analysis:
 
 
 class Notes:
-    """A watcher that notes what it is told."""
+    """A watcher that notes the progress that it receives."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[str, str]] = []
