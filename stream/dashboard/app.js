@@ -5,7 +5,7 @@ import { Connection } from "./connection.js";
 import { Details } from "./details.js";
 import { asCsv, asJson, download, Expressions, NO_FILTER } from "./expressions.js";
 import { Filters } from "./filters.js";
-import { capitalize, element, LABELS, percent, resetColours, shapeIcon, shortModel } from "./display.js";
+import { answer, capitalize, element, LABELS, resetColours, shapeIcon, shortModel } from "./display.js";
 import { SourceCard } from "./source-card.js";
 import { MAX_ROWS, Table } from "./table.js";
 import { summary, Timeline } from "./timeline.js";
@@ -260,9 +260,9 @@ function showProblem(problem) {
 function announce() {
   const news = page.unannounced.splice(0);
   if (!news.length) return;
-  const { stream, label, confidence, kind } = news[news.length - 1];
+  const last = news[news.length - 1];
   const more = news.length > 1 ? `${news.length} new expressions, the last: ` : "";
-  find("announcer").textContent = `${more}${stream}, ${label}, ${percent(confidence)}, ${kind}`;
+  find("announcer").textContent = `${more}${last.stream}, ${answer(last)}, ${last.kind}`;
 }
 
 /** Draw what moves, repeatedly, but not while the page is in the background. */

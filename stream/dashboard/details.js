@@ -1,6 +1,6 @@
 // The dialog that shows one expression: its pictures, probabilities and times.
 
-import { capitalize, element, percent, pixels, seconds, shapeIcon, shortModel, timeOfDay } from "./display.js";
+import { answer, capitalize, element, percent, pixels, seconds, shapeIcon, shortModel, timeOfDay } from "./display.js";
 import { duration } from "./expressions.js";
 import { request } from "./auth.js";
 
@@ -32,7 +32,7 @@ export class Details {
 
   show(event) {
     this.event = event;
-    const title = [shapeIcon(event.label), `${capitalize(event.label)}, ${percent(event.confidence)} sure`];
+    const title = [shapeIcon(event.label), event.label === "uncertain" ? answer(event) : `${answer(event)} sure`];
     document.getElementById("details-title").replaceChildren(...title);
     document.getElementById("details-bars").replaceChildren(...bars(event));
     document.getElementById("details-list").replaceChildren(...rows(event));

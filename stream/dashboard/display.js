@@ -113,6 +113,12 @@ export function percent(share) {
   return `${Math.round(100 * share)}\u00a0%`;
 }
 
+/** An event's class and how sure it is; of an uncertain one the reason, as its confidence is that of no class. */
+export function answer({ label, confidence, why }) {
+  if (label === "uncertain") return why ? `Uncertain, ${why}` : "Uncertain";
+  return `${capitalize(label)} ${percent(confidence)}`;
+}
+
 export function seconds(span) {
   return `${span.toFixed(2)} s`;
 }
@@ -154,4 +160,21 @@ export function resizeCanvas(canvas) {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   return { context, width, height };
+}
+
+/** Of marks the one that is the least away from the pointer, if that is within reach; away(mark) in pixels. */
+export function nearestMark(marks, away, reach) {
+  const nearest = marks.reduce((best, mark) => (best && away(best) <= away(mark) ? best : mark), null);
+  return nearest && away(nearest) <= reach ? nearest : null;
+}
+
+/** Show the tip of a mark of a canvas, so many pixels above it and within the canvas's width; null hides it. */
+export function showTip(tip, canvas, mark, text, above) {
+  canvas.classList.toggle("pointing", Boolean(mark));
+  tip.hidden = !mark;
+  if (!mark) return;
+  tip.textContent = text;
+  const half = tip.offsetWidth / 2;
+  tip.style.left = `${Math.max(half, Math.min(canvas.clientWidth - half, mark.x))}px`;
+  tip.style.top = `${mark.y - above}px`;
 }

@@ -1,6 +1,6 @@
 // A source's card: preview, motion trace, state, and the last expression.
 
-import { ACTIVITY_KINDS, activityOf, ago, capitalize, element, percent, seconds, shapeIcon } from "./display.js";
+import { ACTIVITY_KINDS, activityOf, ago, answer, capitalize, element, seconds, shapeIcon } from "./display.js";
 import { duration } from "./expressions.js";
 import { MotionTrace } from "./motion-trace.js";
 import { Preview } from "./preview.js";
@@ -181,13 +181,13 @@ export class SourceCard {
     const event = this.latest;
     if (!event) return;
     const open = event.seq === undefined;
-    const parts = [capitalize(event.label), percent(event.confidence)];
+    const parts = [answer(event)];
     if (event.speaking) parts.push("while speaking");
     if (!open) parts.push(event.kind, seconds(duration(event)), ago(now - event.at));
     this.last.replaceChildren(shapeIcon(event.label), element("span", "", parts.join(" · ") + (open ? " · under way" : "")));
     const fresh = this.flashed !== undefined && performance.now() - this.flashed < 3500;
     this.flash.hidden = !fresh;
-    if (fresh) this.flash.replaceChildren(shapeIcon(event.label), `${capitalize(event.label)} ${percent(event.confidence)}`);
+    if (fresh) this.flash.replaceChildren(shapeIcon(event.label), answer(event));
   }
 }
 

@@ -1,6 +1,6 @@
 // The timeline: one lane per stream, one mark per expression, the current time at the right edge.
 
-import { capitalize, colour, drawShape, percent, resizeCanvas, timeOfDay } from "./display.js";
+import { answer, colour, drawShape, nearestMark, resizeCanvas, showTip, timeOfDay } from "./display.js";
 
 const LANE = 36;
 const NARROW_LANE = 46; // its name is above it
@@ -54,23 +54,18 @@ export class Timeline {
   }
 
   #markNear({ offsetX, offsetY }) {
-    const reach = ({ x, y }) => Math.hypot(x - offsetX, y - offsetY);
-    const nearest = this.marks.reduce((best, mark) => (best && reach(best) <= reach(mark) ? best : mark), null);
-    return nearest && reach(nearest) <= HIT_RADIUS ? nearest : null;
+    return nearestMark(this.marks, ({ x, y }) => Math.hypot(x - offsetX, y - offsetY), HIT_RADIUS);
   }
 
   #hover(pointer) {
     const mark = pointer && this.#markNear(pointer);
-    this.canvas.classList.toggle("pointing", Boolean(mark));
-    this.tip.hidden = !mark;
-    if (!mark) return;
-    const { event } = mark;
-    const when = event.seq === undefined ? "under way" : `${event.kind}, ${timeOfDay(event.at)}`;
-    this.tip.textContent = `${capitalize(event.label)} ${percent(event.confidence)} · ${event.stream} · ${when}`;
-    const half = this.tip.offsetWidth / 2;
-    this.tip.style.left = `${Math.max(half, Math.min(this.canvas.clientWidth - half, mark.x))}px`;
-    this.tip.style.top = `${mark.y - 14}px`;
+    showTip(this.tip, this.canvas, mark, mark && tipOf(mark.event), 14);
   }
+}
+
+function tipOf(event) {
+  const when = event.seq === undefined ? "under way" : `${event.kind}, ${timeOfDay(event.at)}`;
+  return `${answer(event)} · ${event.stream} · ${when}`;
 }
 
 /** A lane's line, and its name at a baseline within a width. */

@@ -130,7 +130,7 @@ def test_the_page_shows_stored_and_new_expressions(browser: Browser, service: Ru
         expect(page.locator("article[data-stream=lobby] .last")).to_contain_text("under way")
         tell_and_wait(service, page, decided(12), 13)
         expect(page.locator("article[data-stream=lobby] .last")).to_contain_text("micro")
-        expect(page.locator("#announcer")).to_have_text("lobby, surprise, 92\u00a0%, micro")
+        expect(page.locator("#announcer")).to_have_text("lobby, Surprise 92\u00a0%, micro")
         assert shown(page) == list(range(13, 0, -1))
 
 
@@ -264,7 +264,7 @@ def test_pause_stops_updates_and_loses_nothing(browser: Browser, service: Runnin
 def test_the_details_of_an_expression(browser: Browser, service: RunningService) -> None:
     with visited(browser, service.url) as page:
         page.click("#rows tr[data-seq='12']")
-        expect(page.locator("#details-title")).to_have_text("Uncertain, 95\u00a0% sure")
+        expect(page.locator("#details-title")).to_have_text("Uncertain, covered")
         for name, grey in (("onset", 80), ("apex", 120), ("flow", RED)):
             picture = page.locator(f"canvas[data-picture={name}][data-loaded]")
             assert picture.evaluate("(c) => c.getContext('2d').getImageData(64, 64, 1, 1).data[0]") == grey

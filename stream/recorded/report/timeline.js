@@ -1,6 +1,6 @@
 // The timeline: a lane per face with when it was in view, its activities and its expressions; zoomed and moved by pointer and keys.
 
-import { activityOf, capitalize, classColour, colour, drawShape, percent, resizeCanvas } from "../../dashboard/display.js";
+import { activityOf, answer, classColour, colour, drawShape, nearestMark, resizeCanvas, showTip } from "../../dashboard/display.js";
 import { clock, counted, events, lengthOf, report } from "./data.js";
 
 const AXIS = 22;
@@ -287,21 +287,17 @@ export class Timeline {
 
   #markNear({ offsetX, offsetY }) {
     const away = ({ x, y, from, to }) => (Math.abs(y - offsetY) > MARKS / 2 ? Infinity : Math.min(Math.abs(x - offsetX), Math.max(from - offsetX, offsetX - to, 2)));
-    const nearest = this.marks.reduce((best, mark) => (best && away(best) <= away(mark) ? best : mark), null);
-    return nearest && away(nearest) <= HIT ? nearest : null;
+    return nearestMark(this.marks, away, HIT);
   }
 
   #hover(pointer) {
     const mark = pointer && this.#markNear(pointer);
-    this.canvas.classList.toggle("pointing", Boolean(mark));
-    this.tip.hidden = !mark;
-    if (!mark) return;
-    const { event } = mark;
-    this.tip.textContent = `${capitalize(event.label)} ${percent(event.confidence)} · ${event.kind} · ${clock(event.played.apex)}`;
-    const half = this.tip.offsetWidth / 2;
-    this.tip.style.left = `${Math.max(half, Math.min(this.canvas.clientWidth - half, mark.x))}px`;
-    this.tip.style.top = `${mark.y - 16}px`;
+    showTip(this.tip, this.canvas, mark, mark && tipOf(mark.event), 16);
   }
+}
+
+function tipOf(event) {
+  return `${answer(event)} · ${event.kind} · ${clock(event.played.apex)}`;
 }
 
 /** Index of the first span (start, end, start, end ...) that ends after t. */
