@@ -7,7 +7,7 @@
     observe    spans of the crop's motion from onset to offset, activities       engine.spotting, engine.activity
     recognize  which expression a span shows, by its crops at onset and apex     engine.recognition
 
-`Pipeline.feed` takes one frame through all stages. It does no I/O, starts no thread and reads no clock: time comes in with
+`Pipeline.feed` takes one frame through all stages. It does no I/O, leaves no thread behind and reads no clock: time comes with
 the frame, so live capture, recorded video and tests run the same way. A driver may run `locate`, the heavy stage, on a
 thread of its own and hand its result to `advance`: `feed` is nothing but the two in a row.
 """

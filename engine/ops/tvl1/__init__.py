@@ -69,8 +69,9 @@ def _on_arrays(fixed: npt.NDArray[Any], moving: npt.NDArray[Any], chosen: Chosen
             return gpu.solve_arrays(fixed, moving)
         except BackendError as error:
             chosen = _fall_back(error)
-    solve = cpu.solve if chosen == "cpu" else reference.solve
-    return np.stack([solve(*pair) for pair in zip(fixed, moving, strict=True)])
+    if chosen == "cpu":
+        return cpu.solve_batch(fixed, moving)
+    return np.stack([reference.solve(*pair) for pair in zip(fixed, moving, strict=True)])
 
 
 def _on_tensors(fixed: torch.Tensor, moving: torch.Tensor, chosen: Chosen) -> torch.Tensor:

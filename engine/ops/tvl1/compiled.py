@@ -1,15 +1,16 @@
 """The machine code of cpu.solve: the steps of reference.solve, compiled by numba. Only cpu.py imports this, when it is needed.
 
 All loops run over contiguous float32 so that LLVM turns them into SIMD. The interpreter's lock is free for the whole call,
-nothing is shared between calls and no thread is started: streams run side by side, one core each. (A crop is solved in about
-the time it takes to wake another thread a few dozen times, once for each iteration, so halving it would not pay.)
+nothing is shared between calls and no thread is started: streams run side by side, one core each, and so do the pairs of a
+batch (`cpu.solve_batch`). Halving one pair would not pay: its iterations take about as long as waking a thread for each.
 
-A level keeps its planes in one array, cells [10, (H + 1) * stride], a row being one cell longer than the picture's and the
-planes one row, so that an iteration is two loops over all pixels without a case for the border:
+A level keeps its planes in one array, cells [10, pitch], of which (H + 1) * stride are used, a row being one cell longer than
+the picture's and the planes one row, so that an iteration is two loops over all pixels without a case for the border:
 - flow, at i: the cell behind a row and the row below the picture repeat the last pixel, so that the difference there is 0;
 - dual fields, theta / tau times the papers', along x at i + 1 and along y at i + stride: what lies in front of the first pixel
   is 0, as `divergence` asks;
 - the linear brightness, at i: 0 behind the row.
+`plane_pitch` keeps loads out of the way of stores.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
@@ -34,6 +35,35 @@ TWELFTH, FLAT, KEYS = np.float32(1 / 12), np.float32(1e-9), np.float32(CUBIC)
 # Unsigned, because an index that may be negative costs numba a comparison at every access, and LLVM its vectors.
 NEXT, FOUR = np.uintp(1), np.uintp(4)
 U, V, U_X, U_Y, V_X, V_Y, CONSTANT, ACROSS, DOWN, FACTOR = (np.uintp(n) for n in range(10))
+
+PAGE, LINE, CELL = 4096, 64, 4
+"""Bytes: addresses that processors take for equal where they compare the lowest twelve bits; a cache line; a float32."""
+
+
+@lru_cache(maxsize=64)
+def plane_pitch(height: int, width: int) -> int:
+    """Cells from one plane to the next, for a picture of height x width pixels.
+
+    A processor lets a load pass earlier stores only if its address differs from theirs in the lowest twelve bits; else the load
+    waits as if it depended on the store. So planes are apart by what leaves the most bytes between a load and the stores in
+    front of it. Without this an iteration takes up to 1.6 times as long, depending on the size (docs/performance.md).
+    Intel 64 and IA-32 Architectures Optimization Reference Manual, "4-KByte aliasing".
+    """
+    stride = width + 1
+    least = (height + 1) * stride
+    choices = range(least, least + PAGE // CELL, LINE // CELL)
+    return max(choices, key=lambda cells: clearance(cells, stride))
+
+
+def clearance(cells: int, stride: int) -> int:
+    """Bytes, modulo PAGE, from the loads of an iteration up to the nearest store, for planes that are `cells` cells apart."""
+    at = [plane * cells for plane in range(10)]
+    read = [*at, *(at[plane] + 1 for plane in (U_X, V_X)), *(at[plane] + stride for plane in (U_Y, V_Y))]
+    apart = [store - load for store in at[:2] for load in read]
+    for flow, along_x, along_y in ((U, U_X, U_Y), (V, V_X, V_Y)):
+        stores = at[along_x] + 1, at[along_y] + stride
+        apart += [store - load for store in stores for load in (at[flow], at[flow] + 1, at[flow] + stride, *stores)]
+    return min(CELL * cells % PAGE for cells in apart if cells)
 
 
 @part(FAST)
@@ -319,11 +349,11 @@ def take(cells, flow):
 
 
 @part(FAST)
-def level(fixed, moving, flow, warps, iterations, side, bound, tau, rate, settled):
+def level(fixed, moving, flow, pitch, warps, iterations, side, bound, tau, rate, settled):
     """One level of the pyramid: warp, solve, warp again from the better flow [2, H, W]. Equivalent: reference._level."""
     height, width = fixed.shape
     slope, around = slopes(fixed), interleaved(moving)
-    cells = np.zeros((10, (height + 1) * (width + 1)), np.float32)
+    cells = np.zeros((10, pitch), np.float32)
     take(cells, flow)
     for _ in range(warps):
         expand(fixed, slope, around, cells)
@@ -337,7 +367,10 @@ def level(fixed, moving, flow, warps, iterations, side, bound, tau, rate, settle
 
 
 def solve(pictures, start, sizes, weights, warps, iterations, side, bound, tau, rate, settled):
-    """[2, H, W] (fixed, moving) and the flow to begin with, of the last of the sizes [N, 2] -> the flow [2, H, W]."""
+    """[2, H, W] (fixed, moving) and the flow to begin with, of the last of the sizes -> the flow [2, H, W].
+
+    sizes [N, 3]: height, width and `plane_pitch` of each level.
+    """
     pyramid = [blur(pictures, weights)]
     for n in range(1, len(sizes)):
         pyramid.append(resized(pyramid[n - 1], sizes[n, 0], sizes[n, 1]))
@@ -345,7 +378,7 @@ def solve(pictures, start, sizes, weights, warps, iterations, side, bound, tau, 
     for n in range(len(sizes) - 1, -1, -1):
         pair = pyramid[n]
         flow = enlarged(flow, sizes[n, 0], sizes[n, 1])
-        flow = level(pair[0], pair[1], flow, warps, iterations, side, bound, tau, rate, settled)
+        flow = level(pair[0], pair[1], flow, sizes[n, 2], warps, iterations, side, bound, tau, rate, settled)
     return flow
 
 

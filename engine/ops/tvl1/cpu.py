@@ -7,12 +7,18 @@ reference.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from engine import kernels
 from engine.errors import BackendError
 from engine.ops.tvl1.method import METHOD, Method, beginning, gaussian, sizes
 from engine.types import F32
+
+SHARED = 4
+"""Pairs from which on a batch is shared among the cores; for fewer, starting threads costs more than it saves."""
 
 
 def refusal() -> str | None:
@@ -34,5 +40,16 @@ def solve(fixed: F32, moving: F32, method: Method = METHOD, start: F32 | None = 
     levels, flow = beginning(sizes(fixed.shape[0], fixed.shape[1], method), start, method)
     numbers = method.lam * method.theta, method.tau, method.tau / method.theta, method.settled**2
     steps = method.warps, method.iterations, method.median
-    arrays = np.stack([fixed, moving]), flow, np.array(levels, np.int64), gaussian(method.smoothing)
+    laid_out = np.array([(*size, compiled.plane_pitch(*size)) for size in levels], np.int64)
+    arrays = np.stack([fixed, moving]), flow, laid_out, gaussian(method.smoothing)
     return np.asarray(compiled.solver()(*arrays, *steps, *numbers), np.float32)
+
+
+def solve_batch(fixed: F32, moving: F32) -> F32:
+    """[N, H, W] twice -> [N, 2, H, W], each pair's as `solve` gives it; on all cores of the process, on threads that end with
+    the call. Raises as `solve` does."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1 or len(fixed) < SHARED:
+        return np.stack([solve(*pair) for pair in zip(fixed, moving, strict=True)])
+    with ThreadPoolExecutor(min(cores, len(fixed)), "tvl1") as pool:
+        return np.stack(list(pool.map(solve, fixed, moving)))

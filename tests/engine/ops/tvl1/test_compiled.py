@@ -62,6 +62,25 @@ def test_twins_expand_alike_inside_and_outside(shape: tuple[int, int], reach: fl
     np.testing.assert_allclose(seen(cells, compiled.CONSTANT, shape)[inside], constant[inside], atol=2e-2)
 
 
+@pytest.mark.parametrize("shape", [(128, 128), (90, 90), (63, 63), (44, 44), (31, 31), (127, 63), (255, 1023)])
+def test_planes_are_apart_by_what_keeps_loads_clear_of_stores(shape: tuple[int, int]) -> None:
+    height, width = shape
+    least = (height + 1) * (width + 1)
+    cells = compiled.plane_pitch(height, width)
+    assert least <= cells <= least + compiled.PAGE // compiled.CELL
+    assert compiled.clearance(cells, width + 1) > 300
+    assert compiled.clearance(cells, width + 1) >= compiled.clearance(least, width + 1)
+
+
+def test_the_distance_of_the_planes_changes_no_number() -> None:
+    picture, flow = texture(31, 31), np.zeros((2, 31, 31), np.float32)
+    rest = (2, 5, 3, *map(np.float32, (0.03, 0.25, 1.7, 0)))
+    tight, apart = (
+        compiled.level(picture, np.roll(picture, 1), flow, cells, *rest) for cells in (32 * 32, compiled.plane_pitch(31, 31))
+    )
+    np.testing.assert_array_equal(tight, apart)
+
+
 def test_one_signature_only_so_that_nothing_is_compiled_later() -> None:
     solver = compiled.solver()
     with pytest.raises(TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,6 +58,28 @@ def test_twins_agree_for_other_parameters(change: dict[str, float]) -> None:
 def test_another_median_is_refused() -> None:
     with pytest.raises(ValueError, match="1 or 3"):
         cpu.solve(*pair(), replace(METHOD, median=5))
+
+
+@pytest.mark.parametrize("pairs", [1, cpu.SHARED + 1])
+def test_a_batch_is_its_pairs(pairs: int) -> None:
+    fixed, moving = (np.stack([np.roll(picture, k, 0) for k in range(pairs)]) for picture in pair(24))
+    expected = [cpu.solve(*each) for each in zip(fixed, moving, strict=True)]
+    np.testing.assert_array_equal(cpu.solve_batch(fixed, moving), expected)
+
+
+def test_a_batch_is_shared_among_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = threading.Barrier(2, timeout=20)
+
+    def solve(fixed: F32, moving: F32) -> F32:
+        meeting.wait()  # raises unless two calls run at the same time
+        return np.stack([fixed, moving])
+
+    monkeypatch.setattr(cpu, "solve", solve)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    before = threading.active_count()
+    pictures = np.zeros((cpu.SHARED, 3, 3), np.float32)
+    assert cpu.solve_batch(pictures, pictures).shape == (cpu.SHARED, 2, 3, 3)
+    assert threading.active_count() == before
 
 
 def test_without_numba_the_reference_answers_and_says_so() -> None:
