@@ -6,6 +6,7 @@ stages.py         each stage from frame to event, beside the library call that o
 baseline.py       the script that one would write with the usual libraries
 whole.py          a video analysed, beside the baseline
 gpu.py            TV-L1 on the GPU, beside OpenCV's
+floor.py          the least time in which a GPU could solve a batch of flows
 camera.py         network cameras that show a rendered clip
 live_process.py   the live service in a process of its own
 service.py        the live service under such cameras, and when its client received each event

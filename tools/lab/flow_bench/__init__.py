@@ -3,5 +3,4 @@
 cases.py     pictures with known motion
 compare.py   both solvers over the cases, one pair after the other
 batch.py     a batch on a GPU
-floor.py     the least time in which a GPU could solve a batch
 """

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apexstream.bench.baseline import default_flow
+from apexstream.bench.floor import Device, device_named, floor
 from apexstream.bench.timing import gpu_median_ms, timed
 from engine.errors import BackendError
 from engine.ops.tvl1 import gpu, reference
 from engine.types import F32
 from lab.flow_bench.cases import SIDE, Case, cases, endpoint_errors
-from lab.flow_bench.floor import Device, device_named, floor
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ def _median_us(call: Callable[[], object]) -> float:
 
 def batch_table(report: Mapping[str, Any]) -> str:
     """The report as a markdown table."""
-    least = "unknown (no entry in tools/lab/flow_bench/floor.py)"
+    least = "unknown (no entry in tools/apexstream.bench.floor.py)"
     if report["times_floor"] is not None:
         least = f"{report['memory_floor_us']:.1f} memory, {report['arithmetic_floor_us']:.1f} arithmetic"
     times = "" if report["times_floor"] is None else f" ({report['times_floor']:.1f} x the floor)"

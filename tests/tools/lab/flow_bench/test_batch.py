@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from apexstream.bench.floor import DEVICES, floor
 from engine.errors import BackendError
 from engine.ops.tvl1 import gpu, tvl1
 from lab.flow_bench.batch import _report, batch_table, bench_batch
 from lab.flow_bench.cases import cases
-from lab.flow_bench.floor import DEVICES, floor
 
 
 def test_without_a_gpu_the_reason_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

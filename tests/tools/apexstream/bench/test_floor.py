@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from apexstream.bench.floor import DEVICES, Device, device_named, floor, work
 from engine.ops.tvl1.method import METHOD
-from lab.flow_bench.floor import DEVICES, Device, device_named, floor, work
 
 
 def test_memory_counts_two_pictures_in_and_two_components_out() -> None:
