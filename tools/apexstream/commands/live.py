@@ -49,6 +49,7 @@ SourcesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE",
+        envvar="APEXSTREAM_SOURCES",
         help="A webcam (0, 1, /dev/video0), rtsp://..., http(s)://..., a video file, lavfi:GRAPH (a test picture), or "
         "env:NAME: the value of that environment variable, as for an address with a password.",
         show_default=False,
@@ -56,13 +57,21 @@ SourcesArgument = Annotated[
 ]
 ListenOption = Annotated[
     str | None,
-    typer.Option("--listen", metavar="HOST:PORT", callback=check_address, help="Where to serve.", show_default=DEFAULT_LISTEN),
+    typer.Option(
+        "--listen",
+        metavar="HOST:PORT",
+        envvar="APEXSTREAM_LISTEN",
+        callback=check_address,
+        help="Where to serve.",
+        show_default=DEFAULT_LISTEN,
+    ),
 ]
 ProcessesOption = Annotated[
     str | None,
     typer.Option(
         "--processes",
         metavar="N",
+        envvar="APEXSTREAM_PROCESSES",
         help="Processes that share the sources; 0 or 1: none but the service's own; auto: one for three sources from the "
         "fourth source on, at most one a core.",
         show_default="auto",
@@ -76,7 +85,13 @@ def live(
     *,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Settings (TOML); configs/live/ has some.", show_default=False),
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            envvar="APEXSTREAM_CONFIG",
+            help="Settings (TOML); configs/live/ has some.",
+            show_default=False,
+        ),
     ] = None,
     listen: ListenOption = None,
     data: Annotated[
@@ -88,7 +103,13 @@ def live(
     ] = "tcp",
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", metavar="FILE", help="File with the token that clients must send.", show_default=False),
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            envvar="APEXSTREAM_TOKEN_FILE",
+            help="File with the token that clients must send.",
+            show_default=False,
+        ),
     ] = None,
     certificate: Annotated[
         Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
@@ -110,14 +131,16 @@ def live(
     camera on the page.
 
     Listening at another address than this machine's own needs a token: --token-file, or the environment variable
-    APEXSTREAM_TOKEN. Ctrl-C, SIGTERM and SIGHUP shut the service down gracefully, a second Ctrl-C at once. Every final event
-    is stored before it is sent; `apexstream events` lists them.
+    APEXSTREAM_TOKEN. Where an environment variable is shown with an option, it counts unless the option is given;
+    APEXSTREAM_SOURCES holds sources with spaces between them. Ctrl-C, SIGTERM and SIGHUP shut the service down gracefully, a
+    second Ctrl-C at once. Every final event is stored before it is sent; `apexstream events` lists them.
     """
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
     from stream.settings import load_live_settings
 
-    settings = with_sources(load_live_settings(config), sources or [], loop=loop, transport=transport)
+    typed = getattr(ctx.get_parameter_source("sources"), "name", "") != "ENVIRONMENT"
+    settings = with_sources(load_live_settings(config), sources or [], loop=loop, transport=transport, typed=typed)
     settings = with_server(settings, listen, token_file, certificate, key)
     if processes is not None:
         settings = settings.model_copy(update={"processes": number_of_processes(processes)})
@@ -161,8 +184,8 @@ def split_address(listen: str) -> tuple[str, int]:
     return host or DEFAULT_LISTEN.rpartition(":")[0], int(port)
 
 
-def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transport: str) -> LiveSettings:
-    """The settings with these sources, if there are any, in place of their own.
+def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transport: str, typed: bool = True) -> LiveSettings:
+    """The settings with these sources, if there are any, in place of their own; typed: they stand on the command line.
 
     Raises SourceError for an invalid source or a missing file.
     """
@@ -174,7 +197,7 @@ def with_sources(settings: LiveSettings, urls: list[str], *, loop: bool, transpo
     given, urls = urls, [_from_environment(url) for url in urls]
     for argument, url in zip(given, urls, strict=True):
         address = parse_address(url)
-        if argument == url and SourceSettings(url=url).holds_a_secret:
+        if typed and argument == url and SourceSettings(url=url).holds_a_secret:
             say(f"apexstream: warning: every user of this machine can see the password of {address.shown}: {ADVICE}", err=True)
         if address.kind == "file" and not Path(url).is_file():
             what = "is a folder" if Path(url).is_dir() else "is no file"

@@ -183,6 +183,30 @@ def test_an_address_with_a_password_may_come_from_the_environment(
         with_sources(LiveSettings(), ["env:NONE"], loop=False, transport="tcp")
 
 
+def test_options_and_sources_may_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[LiveSettings] = []
+    monkeypatch.setattr("apexstream.commands.live.run", lambda settings, **_: seen.append(settings))
+    monkeypatch.setenv("APEXSTREAM_SOURCES", f"rtsp://u:s3cret@door.local/a\n {PATTERN}")
+    monkeypatch.setenv("APEXSTREAM_LISTEN", "127.0.0.1:9000")
+    settings = tmp_path / "live.toml"
+    settings.write_text("evidence_events = 7\n[[sources]]\nurl = '1'\n")
+    monkeypatch.setenv("APEXSTREAM_CONFIG", str(settings))
+    for args in ([], ["--listen", ":9001", "0"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["live", *args])
+        assert ended.value.code == 0
+    assert [source.url for source in seen[0].sources] == ["rtsp://u:s3cret@door.local/a", PATTERN]
+    assert (seen[0].server.port, seen[0].evidence_events) == (9000, 7)
+    assert ([source.url for source in seen[1].sources], seen[1].server.port) == (["0"], 9001)
+    assert capsys.readouterr().err == ""  # nobody else sees the environment's password
+    monkeypatch.setenv("APEXSTREAM_LISTEN", "9000")
+    with pytest.raises(SystemExit) as ended:
+        main(["live"])
+    assert ended.value.code == 2
+
+
 def test_the_log_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr(debug=False)
     logging.getLogger("stream").warning("%s is live", "a\x1b[2Jb\x9bc")
