@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -84,6 +83,8 @@ class Frame:
     def grey(self) -> U8:
         """[H, W] luma; a view where the layout carries it already."""
         if self.layout == "rgb":
+            import cv2
+
             return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
         return self.pixels[: self.height]
 
@@ -92,6 +93,8 @@ class Frame:
         """[H, W, 3] red, green, blue."""
         if self.layout == "rgb":
             return self.pixels
+        import cv2
+
         code = cv2.COLOR_YUV2RGB_I420 if self.layout == "i420" else cv2.COLOR_GRAY2RGB
         return np.asarray(cv2.cvtColor(self.pixels, code), np.uint8)
 

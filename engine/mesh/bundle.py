@@ -9,8 +9,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from engine.errors import WeightsError
 
 NAME = "face_landmarker.task"
@@ -38,6 +36,8 @@ def place(setting: Path | None = None) -> Place:
     named = os.environ.get(VARIABLE)
     if named:
         return Place(Path(named).expanduser(), f"environment variable {VARIABLE}")
+    import platformdirs
+
     return Place(platformdirs.user_data_path("apexstream", appauthor=False) / "models" / NAME, "user's data folder")
 
 

@@ -1,4 +1,4 @@
-"""What `apexstream bench` measures, all of it in one run on one machine.
+"""What `apexstream bench` measures, all of it in one run on one machine; on_gpu/ is what `python -m apexstream.bench gpu` does.
 
 machine.py        the machine that is measured
 timing.py         how a call is timed, on the processor and on the GPU

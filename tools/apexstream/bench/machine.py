@@ -19,6 +19,7 @@ PACKAGES = (
     "av",
     "onnxruntime",
     "torch",
+    "triton",
     "numba",
 )
 
@@ -33,7 +34,7 @@ def describe() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": versions(),
         "load": load(),
     }
 
@@ -64,7 +65,8 @@ def gpu() -> tuple[str | None, str]:
     return torch.cuda.get_device_name(0), ""
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that matter, those that are installed."""
     found = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import cycle
 from statistics import median
 from typing import TypeVar
 
@@ -52,3 +53,13 @@ def gpu_median_ms(call: Callable[[], object], rounds: int) -> float:
         end.synchronize()
         times.append(float(start.elapsed_time(end)))
     return median(times)
+
+
+def in_turns(calls: Iterable[Callable[[], Result]]) -> Callable[[], Result]:
+    """A call that is the next of the calls each time, so that none finds its own input in a cache."""
+    following = cycle(calls)
+
+    def call() -> Result:
+        return next(following)()
+
+    return call

@@ -101,7 +101,7 @@ def _median_us(call: Callable[[], object]) -> float:
 
 def batch_table(report: Mapping[str, Any]) -> str:
     """The report as a markdown table."""
-    least = "unknown (no entry in tools/apexstream.bench.floor.py)"
+    least = "unknown (no entry in tools/apexstream/bench/floor.py)"
     if report["times_floor"] is not None:
         least = f"{report['memory_floor_us']:.1f} memory, {report['arithmetic_floor_us']:.1f} arithmetic"
     times = "" if report["times_floor"] is None else f" ({report['times_floor']:.1f} x the floor)"

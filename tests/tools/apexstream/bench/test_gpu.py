@@ -10,9 +10,3 @@ def test_a_machine_without_a_gpu_gives_the_reason() -> None:
         assert row.value is None and reason in row.note
     else:
         assert row.value is not None or row.note
-
-
-def test_the_pairs_are_pictures_that_moved() -> None:
-    fixed, moving = gpu.pairs()
-    assert fixed.shape == moving.shape == (gpu.PAIRS, 128, 128)
-    assert fixed.min() >= 0 and fixed.max() <= 255 and abs(fixed - moving).mean() > 1

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from apexstream.bench.timing import WARM_UP, fastest_of_each, gpu_median_ms, medians_of_each, timed
+from apexstream.bench.timing import WARM_UP, fastest_of_each, gpu_median_ms, in_turns, medians_of_each, timed
 
 
 def test_a_call_is_timed_by_the_clock_given() -> None:
@@ -19,6 +19,11 @@ def test_two_calls_are_timed_in_turns() -> None:
     assert calls == list("ababab")
     assert all(seconds >= 0 for seconds in medians_of_each(*both, 2))
     assert calls[6:] == list("ab" * (WARM_UP + 2))
+
+
+def test_calls_take_turns() -> None:
+    call = in_turns([lambda: "a", lambda: "b", lambda: "c"])
+    assert "".join(call() for _ in range(7)) == "abcabca"
 
 
 @pytest.mark.gpu
