@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import OutputError
+from stream.backoff import Backoff
 
 try:
     import fcntl
@@ -98,12 +100,12 @@ class LineFile:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
+def folder_lock(folder: Path, *, shared: bool = False, wait_s: float = 0.0) -> Iterator[None]:
     """Keep other processes that ask for the lock of a folder from it while the block runs, and after it was killed no longer.
 
     shared: others may hold it at the same time, if they share it, too. The folder must exist; nothing is written into it.
-    Raises BlockingIOError where another process holds the lock. Where there are no locks, as on some network file systems,
-    nothing is locked.
+    Raises BlockingIOError where another process holds the lock and does not release it within wait_s seconds. Where there are
+    no locks, as on some network file systems, nothing is locked.
     """
     if fcntl is None:
         yield
@@ -111,10 +113,20 @@ def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as opened:
         handle = os.open(folder, os.O_RDONLY)
         opened.callback(os.close, handle)
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass
+        _lock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait_s)
         yield
+
+
+def _lock(handle: int, kind: int, wait_s: float) -> None:
+    """Attempts are repeated, as a wait for a lock has no time limit. Raises BlockingIOError."""
+    until, pauses = time.monotonic() + wait_s, Backoff(0.05, 1.0, jitter=0.5)
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(pauses.next())
+        except OSError:  # no locks here
+            return

@@ -45,6 +45,7 @@ ONE_HOME = {
     "dlib": "engine/faces/detection.py",
     "paho": "stream/outlets/mqtt_connection.py",
     "pylsl": "stream/outlets/lsl.py",
+    "ray": "tools/apexstream/cluster/ray_process.py",
 }
 """Libraries that one module alone stands in front of; the probes of `apexstream doctor` and the receivers of soaks aside."""
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,17 @@ def test_a_folder_is_locked_without_a_file(tmp_path: Path) -> None:
     with folder_lock(tmp_path, shared=True), folder_lock(tmp_path, shared=True):
         assert not list(tmp_path.iterdir())
         with pytest.raises(BlockingIOError), folder_lock(tmp_path):
+            pass
+
+
+def test_a_lock_is_waited_for_as_long_as_asked_for(tmp_path: Path) -> None:
+    opened = ExitStack()
+    opened.enter_context(folder_lock(tmp_path))
+    release = threading.Timer(0.1, opened.close)
+    release.start()
+    with folder_lock(tmp_path, wait_s=60):
+        release.join()
+        with pytest.raises(BlockingIOError), folder_lock(tmp_path, wait_s=0.01):
             pass
 
 

@@ -132,17 +132,18 @@ def why_analyse(folder: Path, video: Path, wanted: Wanted) -> str | None:
     missing = [name for name in record.files if not (folder / name).exists()]
     if missing:
         return f"{missing[0]} is missing"
-    changes = list(_changes(record.deciding or {}, wanted.deciding))
-    if changes:
-        more = len(changes) - SHOWN_CHANGES
-        return "changed: " + ", ".join([*changes[:SHOWN_CHANGES], *([f"{more} more"] if more > 0 else [])])
+    changed = list(changes(record.deciding or {}, wanted.deciding))
+    if changed:
+        more = len(changed) - SHOWN_CHANGES
+        return "changed: " + ", ".join([*changed[:SHOWN_CHANGES], *([f"{more} more"] if more > 0 else [])])
     extras = sorted(set(wanted.extras) - set(record.extras))
     if extras:
         return f"{', '.join(extras)} wanted"
     return None if _unchanged(folder, record, video) else "the video has changed"
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What decides the content of events and is not as before, in words."""
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             yield f"{name} was {before.get(name)} and is {now.get(name)}"

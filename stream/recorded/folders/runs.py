@@ -30,6 +30,7 @@ from stream.recorded.folders.records import (
     write_record,
 )
 from stream.recorded.folders.tasks import Task
+from stream.recorded.results import read_results
 
 if TYPE_CHECKING:
     from stream.recorded.analyze import Progress, Report
@@ -134,10 +135,14 @@ def run_task(
     out: Path,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    lock_wait_s: float = 0.0,
 ) -> Outcome:
-    """Analyse one video and record that it is finished; whatever fails is in the outcome, in a sentence."""
+    """Analyse one video and record that it is finished; whatever fails is in the outcome, in a sentence.
+
+    lock_wait_s is how long another process may still use the folder of its results, seconds.
+    """
     try:
-        with _results_folder(task, out):
+        with _results_folder(task, out, lock_wait_s):
             return _run(task, analyse, wanted, progress, stop or threading.Event())
     except ApexError as error:
         return Outcome(task, None, str(error), disk_full=_disk_is_full(error), trace=traceback.format_exc())
@@ -145,6 +150,22 @@ def run_task(
         return Outcome(
             task, None, f"unexpected error ({type(error).__name__}: {error})", defect=True, trace=traceback.format_exc()
         )
+
+
+def earlier_outcome(task: Task) -> Outcome | None:
+    """What came of a task when its finished results were made; None where there are none."""
+    from stream.recorded.analyze import Report
+
+    record = read_record(task.folder)
+    if record is None or not record.finished:
+        return None
+    try:
+        found = read_results(task.folder)
+    except ApexError:
+        return None
+    events = tuple(entry.event for entry in found.entries)
+    report = Report(task.video, task.folder, events, dict(found.summary), dict(record.timing or {}), record.problem)
+    return Outcome(task, report, record.problem)
 
 
 def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None, stop: threading.Event) -> Outcome:
@@ -191,7 +212,7 @@ def _keep_edited(folder: Path, old: Record | None) -> None:
 
 
 @contextmanager
-def _results_folder(task: Task, out: Path) -> Iterator[None]:
+def _results_folder(task: Task, out: Path, lock_wait_s: float) -> Iterator[None]:
     """The folder exists and is locked; where nothing was written it is removed again, up to and with out."""
     made = next((path for path in reversed([task.folder, *task.folder.parents]) if not path.exists()), None)
     with ExitStack() as opened:
@@ -200,7 +221,7 @@ def _results_folder(task: Task, out: Path) -> Iterator[None]:
         if made is not None:
             opened.callback(_remove_empty, task.folder, made)
         try:
-            opened.enter_context(folder_lock(task.folder))
+            opened.enter_context(folder_lock(task.folder, wait_s=lock_wait_s))
         except BlockingIOError:
             sentence = f"{task.folder} is in use by another analysis or a review; wait for its end, or choose another folder"
             raise OutputError(sentence) from None

@@ -8,6 +8,7 @@ started it gets them, too, and decides.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 PROGRESS_S = 0.2
 """How often a process reports its progress, seconds."""
 STOP = "stop"
+CORES_PER_VIDEO = 1.4
+"""What the analysis of one video uses of two cores: 4.07 ms of CPU time for a picture that takes 2.92 ms."""
+
+
+def default_jobs(cores: int) -> int:
+    """How many videos keep so many cores busy."""
+    return math.ceil(cores / CORES_PER_VIDEO)
 
 
 class StopRequest(threading.Event):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from apexstream.commands import say, say_error
+from apexstream.commands.fetch import have_face_model
 from apexstream.display import SHOWN_EVENTS, TaskBars, duration, event_table, progress_bar, table_console
 from apexstream.video_analysis import AnalysisOptions, analyze_video
 from engine.errors import InputError, OutputError
@@ -20,13 +20,11 @@ from stream.process import core_count
 from stream.recorded.analyze import Report
 from stream.recorded.folders.finding import Found, find_videos, skipped
 from stream.recorded.folders.index import write_index
-from stream.recorded.folders.runs import Finished, Outcome, Plan, make_plan, run_here
+from stream.recorded.folders.runs import Finished, Outcome, Plan, Watcher, make_plan, run_here
 from stream.recorded.folders.table import Table
 from stream.recorded.folders.tasks import INDEX, TABLE, Task, make_tasks
-from stream.recorded.folders.workers import Setup, StopRequest, run_in_processes
+from stream.recorded.folders.workers import Setup, StopRequest, default_jobs, run_in_processes
 
-CORES_PER_VIDEO = 1.4
-"""What the analysis of one video uses of two cores: 4.07 ms of CPU time for a picture that takes 2.92 ms."""
 TABLE_S = 10.0
 """How often the table over all videos is written while a run goes on, seconds."""
 
@@ -38,20 +36,23 @@ class AnalysisRun:
         self._options, self._out, self._stop, self._debug = options, out, stop, debug
         self._setup = Setup(partial(analyze_video, options=options), options.wanted(), out)
 
-    def analyze(self, videos: Sequence[Path], *, recursive: bool, again: bool, jobs: int | None) -> bool:
+    def analyze(
+        self, videos: Sequence[Path], *, recursive: bool, again: bool, jobs: int | None, cluster: str | None = None
+    ) -> bool:
         """Analyse videos and those in folders, so many at once; True where all of each was analysed, now or before.
 
-        Raises InputError where there is no video, OutputError where another run uses the output folder.
+        cluster is the address of a Ray cluster that does it, or auto. Raises InputError where there is no video, OutputError
+        where another run uses the output folder, and what `apexstream.cluster.connection.connected` does.
         """
         found = find_videos(videos, recursive=recursive, out=self._out)
-        many = (jobs or 1) > 1 or any(video.is_dir() for video in videos)
+        many = cluster is not None or (jobs or 1) > 1 or any(video.is_dir() for video in videos)
         if not found.videos:
             raise InputError(_nothing_found(videos, found))
         with self._locked(many):
             tasks = make_tasks(found.videos, self._out)
             plan = make_plan(tasks, self._setup.wanted, again=again)
             if many:
-                return self._analyze_many(found, plan, jobs or default_jobs(core_count()))
+                return self._analyze_many(found, plan, jobs, cluster)
             for task in plan.todo:
                 if task.name != task.video.stem:
                     _say_line(f"{task.video}: the name {task.video.stem} is taken; its results go to {task.folder}")
@@ -67,7 +68,7 @@ class AnalysisRun:
                 watcher.problem(task, "not analysed, stopped by the user")
         return watcher.complete
 
-    def _analyze_many(self, found: Found, plan: Plan, jobs: int) -> bool:
+    def _analyze_many(self, found: Found, plan: Plan, jobs: int | None, cluster: str | None) -> bool:
         remove_leftovers(self._out)
         others = ", ".join(skipped(found))
         say(f"{_videos(len(found.videos))} found" + (f"; besides {others}" if others else ""))
@@ -78,7 +79,7 @@ class AnalysisRun:
             watcher = _FolderWatcher(plan, bars, table, self._debug)
             for finished in plan.finished:
                 watcher.finished_before(finished)
-            run_in_processes(plan.todo, self._setup, jobs=jobs, watcher=watcher, stop=self._stop)
+            self._do(plan.todo, watcher, jobs, cluster)
         watcher.close()
         left = len(plan.todo) - len(watcher.done)
         if left:
@@ -87,6 +88,26 @@ class AnalysisRun:
         table.write()
         say(f"all videos: {self._out / INDEX} and {self._out / TABLE}")
         return watcher.complete and not left and not found.unreadable
+
+    def _do(self, tasks: Sequence[Task], watcher: Watcher, jobs: int | None, cluster: str | None) -> None:
+        if cluster is None:
+            run_in_processes(tasks, self._setup, jobs=jobs or default_jobs(core_count()), watcher=watcher, stop=self._stop)
+        elif tasks:
+            from apexstream.cluster.archive import run_on_cluster
+            from apexstream.cluster.connection import connected
+
+            with connected(cluster) as nodes:
+                run_on_cluster(
+                    tasks,
+                    self._options,
+                    partial(have_face_model, self._options.settings.pipeline.landmarks.model),
+                    out=self._out,
+                    cluster=nodes,
+                    jobs=jobs,
+                    watcher=watcher,
+                    stop=self._stop,
+                    say=_say_line,
+                )
 
     @contextmanager
     def _locked(self, alone: bool) -> Iterator[None]:
@@ -251,11 +272,6 @@ def _nothing_found(videos: Sequence[Path], found: Found) -> str:
     others = ", ".join(skipped(found))
     deeper = "; --recursive searches the folders in it" if found.folders else ""
     return f"there is no video in {', '.join(map(str, videos))}" + (f", only {others}" if others else "") + deeper
-
-
-def default_jobs(cores: int) -> int:
-    """How many videos keep so many cores busy."""
-    return math.ceil(cores / CORES_PER_VIDEO)
 
 
 def _why_kept(finished: Finished) -> str:

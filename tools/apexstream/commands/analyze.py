@@ -11,6 +11,7 @@ import typer
 
 from apexstream.commands.fetch import have_face_model
 from apexstream.commands.options import (
+    ClusterOption,
     Formats,
     Network,
     SensitivityOption,
@@ -58,6 +59,7 @@ def analyze(
         typer.Option("--annotate", help="Write annotated.mp4 too: the video with regions, motion, labels and time on it."),
     ] = False,
     formats: Formats = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Find and recognize expressions in recorded videos.
 
@@ -89,7 +91,7 @@ def analyze(
             settings, pictures=pictures, frames=frames, annotate=annotate, report=report, formats=tuple(formats or ())
         )
         complete = AnalysisRun(options, out, stop, debug=debug).analyze(
-            videos, recursive=recursive, again=again, jobs=None if jobs == "auto" else int(jobs)
+            videos, recursive=recursive, again=again, jobs=None if jobs == "auto" else int(jobs), cluster=cluster
         )
     if not complete:
         raise typer.Exit(1)

@@ -117,6 +117,12 @@ def valid_seq(seq: int | None) -> int | None:
     return seq
 
 
+ClusterOption = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="auto|ADDRESS", help="Use a Ray cluster: its head's HOST:PORT.", show_default=False),
+]
+"""--cluster: the option of every command that can use several machines."""
+
 MAX_JOBS = 64
 
 

@@ -16,7 +16,7 @@ from stream.files import folder_lock
 from stream.recorded.analyze import Progress, Report
 from stream.recorded.folders import runs
 from stream.recorded.folders.records import REVIEW, Wanted, read_record, write_record
-from stream.recorded.folders.runs import Outcome, make_plan, run_here, run_task
+from stream.recorded.folders.runs import Outcome, earlier_outcome, make_plan, run_here, run_task
 from stream.recorded.folders.tasks import Task
 from tests.stream.recorded.folders.results import WANTED, a_file, finished_results, unfinished_results
 
@@ -81,6 +81,17 @@ def test_a_task_that_was_done_is_not_planned_again(tmp_path: Path) -> None:
     assert make_plan([task], WANTED, again=True).todo[0].reason == "asked for"
     record = read_record(task.folder)
     assert record is not None and (record.files, record.timing) == (("events.jsonl", "summary.json"), {"wall_s": 1.0})
+
+
+def test_what_came_of_a_task_is_read_back(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    assert earlier_outcome(task) is None
+    run(task, tmp_path, Analysis(lambda video, folder: a_file(folder / "events.jsonl", "") and "cut off"))
+    found = earlier_outcome(task)
+    assert found is not None and found.report is not None
+    assert (found.problem, found.report.timing, found.report.events) == ("cut off", {"wall_s": 1.0}, ())
+    a_file(task.folder / "events.jsonl", "damaged\n")
+    assert earlier_outcome(task) is None
 
 
 def test_what_was_kept_for_a_person_is_no_result(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from engine.errors import OutputError, SourceError
 from stream.recorded.analyze import Progress, Report
 from stream.recorded.folders.tasks import Task
-from stream.recorded.folders.workers import Setup, StopRequest, run_in_processes
+from stream.recorded.folders.workers import Setup, StopRequest, default_jobs, run_in_processes
 from tests.stream.recorded.folders.results import WANTED, a_file
 from tests.stream.recorded.folders.test_runs import Notes, a_task
 
@@ -45,6 +45,11 @@ def run(tmp_path: Path, *names: str, jobs: int = 1, notes: Notes | None = None, 
     setup = Setup(analyse, WANTED, tmp_path / "out")
     run_in_processes(tasks, setup, jobs=jobs, watcher=notes, stop=stop or StopRequest())
     return notes
+
+
+@pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (2, 2), (4, 3), (8, 6)])
+def test_videos_at_once_keep_the_cores_busy(cores: int, jobs: int) -> None:
+    assert default_jobs(cores) == jobs
 
 
 def test_a_process_that_dies_fails_its_task_alone(tmp_path: Path) -> None:

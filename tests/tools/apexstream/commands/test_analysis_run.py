@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apexstream.cli import main
-from apexstream.commands.analysis_run import default_jobs
+from apexstream.video_analysis import AnalysisOptions, analyze_video
 from stream.files import folder_lock
+from stream.recorded.folders.runs import run_here
+from stream.recorded.folders.tasks import Task
+from stream.recorded.folders.workers import Setup
 from tests.videos import stepping, write_video
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -150,11 +157,6 @@ def test_two_runs_over_one_output_folder_do_not_fight(videos: Path, tmp_path: Pa
         assert exits(videos / "a.mp4", "--out", tmp_path / "out") == 0, "other videos at the same time"
 
 
-@pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (2, 2), (4, 3), (8, 6)])
-def test_videos_at_once_keep_the_cores_busy(cores: int, jobs: int) -> None:
-    assert default_jobs(cores) == jobs
-
-
 def test_several_files_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos = [small(tmp_path / name) for name in ("a\n.mp4", "b\n.mp4")]
     assert exits(*videos, "--jobs", 2, "--out", tmp_path / "out") == 0
@@ -174,3 +176,32 @@ def test_reviewed_results_that_are_kept_are_explained(tmp_path: Path, capsys: py
         f"{tmp_path / 'a.mp4'}: kept as it was reviewed (frames wanted); --again analyses it again: its reviews stay, but open "
         f"only where the same events are found again; results in {tmp_path / 'out' / 'a'}\n"
     )
+
+
+def test_a_cluster_is_given_what_is_to_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing connects where all is finished."""
+    given: dict[str, Any] = {}
+
+    @contextmanager
+    def connected(address: str) -> Iterator[str]:
+        given["address"] = address
+        yield "the cluster"
+
+    def run_on_cluster(tasks: Sequence[Task], options: AnalysisOptions, prepare: object, **others: Any) -> None:
+        given.update(tasks=[task.name for task in tasks], frames=options.frames, **others)
+        others["say"]("a node is gone")
+        setup = Setup(partial(analyze_video, options=options), options.wanted(), others["out"])
+        run_here(tasks, setup.analyse, setup.wanted, out=setup.out, watcher=others["watcher"], stop=others["stop"])
+
+    monkeypatch.setattr("apexstream.cluster.connection.connected", connected)
+    monkeypatch.setattr("apexstream.cluster.archive.run_on_cluster", run_on_cluster)
+    arguments = (small(tmp_path / "a.mp4"), "--frames", "--out", tmp_path / "out", "--cluster", "head:1", "--jobs", 5)
+    assert exits(*arguments) == 0
+    assert (given["address"], given["cluster"], given["jobs"]) == ("head:1", "the cluster", 5)
+    assert (given["tasks"], given["frames"]) == (["a"], True)
+    assert "a node is gone\n[1/1] " in capsys.readouterr().out
+    given.clear()
+    assert exits(*arguments) == 0
+    assert given == {}

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apexstream.cluster.ray_process import Raised, Returned, Worker, _refusal, wants_token
+from engine.errors import InputError
+
+MISMATCH = """Version mismatch: The cluster was started with:
+    Ray: 2.59.0
+    Python: 3.12.1
+This process on node 10.0.0.7 was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+"""
+
+
+def failed(cause: Exception) -> Exception:
+    error = ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "sentence"),
+    [
+        (RuntimeError(MISMATCH), "runs Ray 2.59.0 on Python 3.12.1, this machine Ray 2.60.0 on Python 3.11.7"),
+        (
+            RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing"),
+            "wants its token; .*AUTH_MODE=token",
+        ),
+        (RuntimeError("no local\n raylet"), "no connection to a cluster at head:1: Failed to connect to Ray cluster"),
+    ],
+)
+def test_what_ray_says_becomes_a_sentence(cause: Exception, sentence: str) -> None:
+    import re
+
+    found = _refusal(failed(cause), "head:1")
+    assert re.search(sentence, found) and "\n" not in found
+
+
+def test_a_missing_token_is_seen_in_what_ray_printed(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("W gcs_client.cc:210: RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
+    assert wants_token(output)
+    output.write_text("W gcs_client.cc:210: TimedOut")
+    assert not wants_token(output)
+
+
+class Summing:
+    def add(self, one: int, other: int) -> int:
+        return one + other
+
+    def fail(self) -> None:
+        raise InputError("no such clip")
+
+    def fail_badly(self) -> None:
+        error: Any = OSError("no lock")
+        error.held = threading.Lock()
+        raise error
+
+
+def test_a_worker_calls_methods_and_sends_values_and_errors() -> None:
+    worker = Worker()
+    assert pickle.loads(worker.begin(pickle.dumps(Summing))) == Returned(None)
+    assert pickle.loads(worker.call("add", pickle.dumps((1, 2)))) == Returned(3)
+    raised = pickle.loads(worker.call("fail", pickle.dumps(())))
+    assert isinstance(raised, Raised) and isinstance(raised.error, InputError) and str(raised.error) == "no such clip"
+    unsendable = pickle.loads(worker.call("fail_badly", pickle.dumps(())))
+    assert isinstance(unsendable, Raised) and str(unsendable.error) == "OSError: no lock"
+
+
+def test_a_factory_that_fails_is_answered() -> None:
+    answer = pickle.loads(Worker().begin(b"no pickle"))
+    assert isinstance(answer, Raised)

@@ -1,0 +1,148 @@
+"""The connection of a command to a cluster: orders to workers on its nodes, and what comes of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import pickle
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from apexstream.cluster.ray_process import (
+    AUTO,
+    Call,
+    Connected,
+    Imported,
+    Kill,
+    Message,
+    Order,
+    Refused,
+    Share,
+    Start,
+    Starting,
+    run,
+    unauthorized,
+    wants_token,
+)
+from engine.errors import ApexError, BackendError, InputError
+from stream.process import core_count
+
+REACH_S, LOAD_S, CONNECT_S, START_S, END_S = 3.0, 60.0, 6.0, 90.0, 30.0
+"""Seconds for a port to answer, Ray to be loaded, connected to, started and ended."""
+
+
+class Cluster:
+    """Workers on the nodes of a cluster. started: the cluster was started for this connection."""
+
+    def __init__(self, pipe: Connection[Any, Any], started: bool) -> None:
+        self._pipe, self.started = pipe, started
+        self._workers = self._calls = 0
+
+    def start(self, share: Share, factory: bytes) -> int:
+        """Start a worker that calls the pickled factory, which makes its object; the worker's number. The answer to call number
+        -worker says that it can be used."""
+        self._workers += 1
+        self._send(Start(self._workers, share, factory))
+        return self._workers
+
+    def call(self, worker: int, method: str, *arguments: Any) -> int:
+        """Call a method of the worker's object; the number of the call, whose `Answer` or `Lost` comes later."""
+        self._calls += 1
+        self._send(Call(self._calls, worker, method, pickle.dumps(arguments)))
+        return self._calls
+
+    def kill(self, worker: int) -> None:
+        """End a worker at once, whatever it does."""
+        self._send(Kill(worker))
+
+    def receive(self, *others: Any) -> Message | None:
+        """The next message; None where one of other pipes has something to be read before.
+
+        Raises ApexError where the connection is lost.
+        """
+        if self._pipe not in wait([self._pipe, *others]):
+            return None
+        try:
+            message: Message = self._pipe.recv()
+            return message
+        except (EOFError, OSError):
+            raise _lost() from None
+
+    def _send(self, order: Order) -> None:
+        try:
+            self._pipe.send(order)
+        except OSError:
+            raise _lost() from None
+
+
+def _lost() -> ApexError:
+    return ApexError(
+        "the connection to the cluster was lost; what is finished is kept, and the same command goes on from there"
+    )
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Cluster]:
+    """The cluster whose head is at address, HOST:PORT; "auto" is that which RAY_ADDRESS names or this machine belongs to, else
+    one that is started on this machine and ends with the block.
+
+    Raises InputError for a wrong address, BackendError where Ray is not installed, ApexError where no cluster answers or one of
+    other versions does.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise BackendError("--cluster needs the package ray: pip install 'apexstream[ray]'")
+    if address != AUTO:
+        _check_reachable(address)
+    with tempfile.TemporaryDirectory(prefix="apexstream-ray-", ignore_cleanup_errors=True) as folder:
+        output = Path(folder, "output")
+        context = multiprocessing.get_context("spawn")
+        pipe, child = context.Pipe()
+        process = context.Process(target=run, args=(child, address, core_count(), str(output)), daemon=False)
+        with child:
+            process.start()
+        try:
+            yield Cluster(pipe, _connect(pipe, address, output))
+        finally:
+            pipe.close()
+            process.join(END_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> bool:
+    """Wait until orders are taken; whether a cluster was started for them."""
+    until = time.monotonic() + LOAD_S
+    while pipe.poll(max(0.0, until - time.monotonic())):
+        try:
+            message = pipe.recv()
+        except EOFError:
+            raise ApexError(f"the process that connects to the cluster at {address} ended; --debug shows more") from None
+        if isinstance(message, Connected):
+            return message.started
+        if isinstance(message, Refused):
+            raise ApexError(message.sentence)
+        until = time.monotonic() + {Imported: CONNECT_S, Starting: START_S}[type(message)]
+    if wants_token(output):
+        raise ApexError(unauthorized(address))
+    hint = "see that its head runs there and this machine belongs to it (ray start --address=...)"
+    raise ApexError(f"no cluster answers at {address}; {hint}")
+
+
+def _check_reachable(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise InputError(f"{address!r} is no address of a cluster; auto or HOST:PORT of its head is expected")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ApexError(
+            f"no cluster answers at {address} ({reason}); see that its head runs there (ray start --head)"
+        ) from None

@@ -1,0 +1,306 @@
+"""The process that is connected to Ray: orders come in by a pipe, answers and the state of the nodes go out.
+
+A process of its own, as Ray writes to the output of the process that is connected, may wait a minute for an address, and ends
+the process when the connection is lost. This is the only module that imports ray.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+TICK_S = 1.0
+"""How often the state of the nodes is reported, seconds."""
+OBJECT_STORE_BYTES = 100_000_000
+"""Ray's shared memory on a cluster that is started here: only orders and answers pass through it."""
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster: what it offers in cores, bytes of memory and GPUs."""
+
+    key: str
+    name: str
+    cpus: int
+    memory: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a worker takes of a node: whole cores, bytes of memory, and a GPU, several or a part of one."""
+
+    node: Node
+    cpus: int
+    memory: int
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """Order: start a worker; factory is the pickled callable that makes the object whose methods are called."""
+
+    worker: int
+    share: Share
+    factory: bytes
+
+
+@dataclass(frozen=True)
+class Call:
+    """Order: call a method of a worker's object, with pickled arguments; a worker runs several calls at once."""
+
+    number: int
+    worker: int
+    method: str
+    arguments: bytes
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Order: end a worker at once."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Ray is loaded; connecting begins."""
+
+
+@dataclass(frozen=True)
+class Starting:
+    """No cluster runs on this machine: one is being started."""
+
+
+@dataclass(frozen=True)
+class Connected:
+    """Orders are taken from now on. started: the cluster was started here, and ends with the connection."""
+
+    started: bool
+
+
+@dataclass(frozen=True)
+class Refused:
+    """There is no connection, for the reason in a sentence."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes that are there now."""
+
+    alive: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call came to: a pickled `Returned` or `Raised`. The call of a start has the number of its worker, negated."""
+
+    number: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A call has no answer, as its worker's process ended or its node is gone."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The value of a call."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The error of a call."""
+
+    error: Exception
+
+
+Order = Start | Call | Kill
+Message = Imported | Starting | Connected | Refused | Nodes | Answer | Lost
+
+
+class Worker:
+    """What runs on a node: makes an object and calls its methods."""
+
+    def __init__(self) -> None:
+        self._object: Any = None
+
+    def begin(self, factory: bytes) -> bytes:
+        """Make the object."""
+
+        def make() -> None:
+            self._object = pickle.loads(factory)()
+
+        return _answered(make)
+
+    def call(self, method: str, arguments: bytes) -> bytes:
+        """Call a method of the object."""
+        return _answered(lambda: getattr(self._object, method)(*pickle.loads(arguments)))
+
+
+def _answered(work: Callable[[], Any]) -> bytes:
+    try:
+        return pickle.dumps(Returned(work()))
+    except Exception as error:  # noqa: BLE001 - raised again where the call came from
+        try:
+            content = pickle.dumps(Raised(error))
+            pickle.loads(content)
+            return content
+        except Exception:  # noqa: BLE001 - an error that cannot be sent
+            return pickle.dumps(Raised(RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def run(pipe: Connection[Any, Any], address: str, cores: int, output: str) -> None:
+    """The code of the process: connect to address, then take orders until the pipe closes.
+
+    address is HOST:PORT of a cluster's head, or AUTO: the cluster of this machine, else one that is started with so many cores.
+    What Ray prints goes to the file output.
+    """
+    _separate(output)
+    import ray
+
+    pipe.send(Imported())
+    try:
+        started = _connect(ray, address, cores, pipe)
+    except Exception as error:  # noqa: BLE001 - Ray raises many kinds; the sentence goes to the user
+        pipe.send(Refused(_refusal(error, address)))
+        return
+    try:
+        pipe.send(Connected(started))
+        _Orders(ray, pipe).take()
+    except (EOFError, OSError):
+        pass  # the command has ended
+    finally:
+        ray.shutdown()
+
+
+def _separate(output: str) -> None:
+    """Neither the terminal's signals nor its output are this process's and Ray's; the command decides when they end."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+def _connect(ray: Any, address: str, cores: int, pipe: Connection[Any, Any]) -> bool:
+    """Whether a cluster was started."""
+    quiet = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address, **quiet)
+        return False
+    except ConnectionError:
+        if address != AUTO or "RAY_ADDRESS" in os.environ:
+            raise
+    pipe.send(Starting())
+    ray.init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    return True
+
+
+def _refusal(error: BaseException, address: str) -> str:
+    """A sentence for an error of connecting and what caused it."""
+    text = "\n".join(_texts(error))
+    versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", text)
+    if len(versions) == 2:
+        (ray, python), (own_ray, own_python) = versions
+        other = f"runs Ray {ray} on Python {python}, this machine Ray {own_ray} on Python {own_python}"
+        return f"the cluster at {address} {other}; all machines need the same versions"
+    if "uthenti" in text:
+        return unauthorized(address)
+    return f"there is no connection to a cluster at {address}: {' '.join(str(error).split())}"
+
+
+def unauthorized(address: str) -> str:
+    """A sentence for a cluster that wants a token."""
+    token = "in ~/.ray/auth_token or RAY_AUTH_TOKEN, and RAY_AUTH_MODE=token"
+    return f"the cluster at {address} wants its token; have that of its head {token}"
+
+
+def _texts(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
+
+
+class _Orders:
+    """Takes orders and reports what comes of them. The lock guards the pipe's sending end: Ray answers on its own threads."""
+
+    def __init__(self, ray: Any, pipe: Connection[Any, Any]) -> None:
+        self._ray, self._pipe = ray, pipe
+        self._workers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Until the pipe closes. Raises EOFError or OSError then."""
+        self._send(Nodes(tuple(self._nodes())))
+        while True:
+            if self._pipe.poll(TICK_S):
+                self._do(self._pipe.recv())
+            else:
+                self._send(Nodes(tuple(self._nodes())))
+
+    def _do(self, order: Order) -> None:
+        if isinstance(order, Start):
+            worker = self._workers[order.worker] = self._started(order.share)
+            self._follow(-order.worker, worker.begin.remote(order.factory))
+        elif isinstance(order, Call):
+            self._follow(order.number, self._workers[order.worker].call.remote(order.method, order.arguments))
+        else:
+            self._ray.kill(self._workers.pop(order.worker))
+
+    def _started(self, share: Share) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        options = {
+            "num_cpus": share.cpus,
+            "num_gpus": share.gpus,
+            "memory": share.memory,
+            "max_concurrency": 4,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(share.node.key, soft=False),
+        }
+        return self._ray.remote(Worker).options(**options).remote()
+
+    def _follow(self, number: int, reference: Any) -> None:
+        def answered(future: Any) -> None:
+            error = future.exception()
+            with suppress(OSError):  # the command has ended
+                self._send(Answer(number, future.result()) if error is None else Lost(number, " ".join(str(error).split())))
+
+        reference.future().add_done_callback(answered)
+
+    def _nodes(self) -> Iterator[Node]:
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                has = node["Resources"]
+                sizes = int(has.get("CPU", 0)), int(has.get("memory", 0)), int(has.get("GPU", 0))
+                yield Node(node["NodeID"], node["NodeManagerHostname"], *sizes)
+
+    def _send(self, message: Message) -> None:
+        with self._lock:
+            self._pipe.send(message)
+
+
+def wants_token(output: Path) -> bool:
+    """Whether what Ray printed says that a token is missing."""
+    return "InvalidAuthToken" in output.read_text(encoding="utf-8", errors="replace")
