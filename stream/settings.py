@@ -6,8 +6,10 @@ Their file is TOML; everything but the sources may be omitted:
     [[sources]]                          url, name, transport, loop, username, password_env, stall_s
     [server]                             host, port, token_file, certificate, key, origins, ...
     [store]                              folder, keep_days, keep_bytes, recreate
-    [lsl] [mqtt]                         where events are sent besides the websocket (`stream.outlets`)
+    [lsl] [mqtt] [redis]                 where events are sent besides the websocket (`stream.outlets`)
     [landmarks] [spotter] [recognizer]   as in every settings file (`engine.config`)
+
+Those of a fleet's hub are its tables [server], [store] and [redis].
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ import re
 from collections.abc import Iterable
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
-from stream.outlets.settings import LslSettings, MqttSettings
+from stream.outlets.settings import LslSettings, MqttSettings, RedisSettings
 from stream.permissions import make_private, warn_if_open
 from stream.sources.settings import SourceSettings, default_name
 
@@ -118,6 +120,7 @@ class LiveSettings(Settings):
     store: StoreSettings = StoreSettings()
     lsl: LslSettings | None = None
     mqtt: MqttSettings | None = None
+    redis: RedisSettings | None = None
     pipeline: PipelineSettings = PipelineSettings()
     queued_frames: int = Field(12, ge=1, le=256, description="frames that may wait for a source's analysis")
     evidence_events: int = Field(50, ge=0, le=10_000, description="events whose pictures are kept in memory")
@@ -135,6 +138,17 @@ class LiveSettings(Settings):
         return self
 
 
+class HubSettings(Settings):
+    """All settings of a fleet's hub."""
+
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    redis: RedisSettings
+
+
+S = TypeVar("S", LiveSettings, HubSettings)
+
+
 def load_live_settings(path: Path | None) -> LiveSettings:
     """Settings from a TOML file; without one the defaults, no source among them.
 
@@ -147,11 +161,33 @@ def load_live_settings(path: Path | None) -> LiveSettings:
     sources = live.get("sources")
     if isinstance(sources, list) and all(isinstance(source, dict) for source in sources):
         live["sources"] = _with_names(sources)
-    settings = _validated({**live, "pipeline": content}, str(path))
-    mqtt_password = settings.mqtt is not None and settings.mqtt.password is not None
-    if settings.server.token is not None or mqtt_password or any(source.holds_a_secret for source in settings.sources):
+    settings = _validated(LiveSettings, {**live, "pipeline": content}, str(path))
+    passwords = any(one is not None and one.password is not None for one in (settings.mqtt, settings.redis))
+    if settings.server.token is not None or passwords or any(source.holds_a_secret for source in settings.sources):
         warn_if_open(path)
     return settings
+
+
+def load_hub_settings(path: Path | None, **redis: Any) -> HubSettings:
+    """A hub's settings from a TOML file, if there is one; redis are settings of the table [redis] that replace the file's.
+
+    Raises ConfigError that names the key and what is wrong with it.
+    """
+    content = {} if path is None else read_toml(path)
+    table = content.get("redis", {})
+    if redis and isinstance(table, dict):
+        content = {**content, "redis": {**table, **redis}}
+    settings = _validated(HubSettings, content, "the options" if path is None else str(path))
+    if path is not None and (settings.server.token is not None or settings.redis.password is not None):
+        warn_if_open(path)
+    return settings
+
+
+def with_redis(settings: LiveSettings, **redis: Any) -> LiveSettings:
+    """The settings with these in the table [redis] in place of their own. Raises ConfigError."""
+    known = {} if settings.redis is None else settings.redis.model_dump(exclude_unset=True)
+    published = _validated(LiveSettings, {"redis": {**known, **redis}}, "the options").redis
+    return settings.model_copy(update={"redis": published})
 
 
 def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, ...]:
@@ -160,7 +196,7 @@ def sources_from(urls: Iterable[str], **options: Any) -> tuple[SourceSettings, .
     Raises ConfigError.
     """
     given = _with_names([{"url": url, **options} for url in urls])
-    return _validated({"sources": given}, "the sources").sources
+    return _validated(LiveSettings, {"sources": given}, "the sources").sources
 
 
 def _with_names(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -178,14 +214,14 @@ def _with_names(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return named
 
 
-def _validated(content: dict[str, Any], where: str) -> LiveSettings:
+def _validated(kind: type[S], content: dict[str, Any], where: str) -> S:
     try:
-        return LiveSettings.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(error.errors(include_input=False)[0])}") from None
+        raise ConfigError(f"{where}: {_sentence(kind, error.errors(include_input=False)[0])}") from None
 
 
-def _sentence(fault: ErrorDetails) -> str:
+def _sentence(kind: type[Settings], fault: ErrorDetails) -> str:
     """What is wrong with which setting, named as in the settings file."""
     path = fault["loc"][1:] if fault["loc"][:1] == ("pipeline",) else fault["loc"]
     of_source = len(path) > 1 and path[0] == "sources"
@@ -194,7 +230,7 @@ def _sentence(fault: ErrorDetails) -> str:
     name = (f"{table}'s {key}" if of_source else f"{table}.{key}" if table else key) if key else table
     problem = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        known = ", ".join(_known(str(path[0]) if table else ""))
+        known = ", ".join(_known(kind, str(path[0]) if table else ""))
         return (
             f"{table} has no setting {key}; there are {known}"
             if of_source
@@ -211,10 +247,10 @@ def _sentence(fault: ErrorDetails) -> str:
     return f"{name + ': ' if name else ''}{problem[:1].lower()}{problem[1:]}"
 
 
-def _known(table: str) -> list[str]:
+def _known(of: type[Settings], table: str) -> list[str]:
     """The settings of a table, of the whole file for none."""
-    root = {**LiveSettings.model_fields, **PipelineSettings.model_fields}
-    del root["pipeline"]
+    root = {**of.model_fields, **(PipelineSettings.model_fields if of is LiveSettings else {})}
+    root.pop("pipeline", None)
     annotation: Any = SourceSettings if table == "sources" else root[table].annotation if table else None
     kind = next(iter(get_args(annotation)), annotation)  # of a table that may be missing
     return list(kind.model_fields if table else root)

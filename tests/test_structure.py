@@ -46,6 +46,7 @@ ONE_HOME = {
     "paho": "stream/outlets/mqtt_connection.py",
     "pylsl": "stream/outlets/lsl.py",
     "ray": "tools/apexstream/cluster/ray_process.py",
+    "redis": "stream/outlets/redis_connection.py",
 }
 """Libraries that one module alone stands in front of; the probes of `apexstream doctor` and the receivers of soaks aside."""
 

@@ -32,13 +32,16 @@ missing_packages() {
 system_python=/usr/bin/python3
 # Debian's MQTT broker.
 mosquitto=/usr/sbin/mosquitto
+# Its Redis server.
+redis_server=/usr/bin/redis-server
 
 # What the tests' real browser (driven by Playwright, whose node loads libatomic), MediaPipe (which loads EGL and GLES), real
-# RTSP server, real MQTT broker and git lack, likewise.
+# RTSP server, real MQTT broker, real Redis server and git lack, likewise.
 missing_for_tests() {
     command -v git >/dev/null 2>&1 || echo git
     command -v chromium >/dev/null 2>&1 || echo chromium
     [ -x "$mosquitto" ] || echo mosquitto
+    [ -x "$redis_server" ] || echo redis-server
     "$system_python" -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' >/dev/null 2>&1 || echo libatomic1
     "$system_python" -c 'import ctypes; ctypes.CDLL("libEGL.so.1")' >/dev/null 2>&1 || echo libegl1
     "$system_python" -c 'import ctypes; ctypes.CDLL("libGLESv2.so.2")' >/dev/null 2>&1 || echo libgles2

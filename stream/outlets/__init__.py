@@ -12,6 +12,11 @@ from typing import Any
 from stream.outlets.lsl import LslOutlet
 from stream.outlets.mqtt import MqttOutlet
 from stream.outlets.outlet import Outlet, OutletContext
+from stream.outlets.redis_publisher import RedisPublisher
 
-OUTLETS: dict[str, Callable[[Any, OutletContext], Outlet]] = {"lsl": LslOutlet, "mqtt": MqttOutlet}
+OUTLETS: dict[str, Callable[[Any, OutletContext], Outlet]] = {
+    "lsl": LslOutlet,
+    "mqtt": MqttOutlet,
+    "redis": RedisPublisher,
+}
 """By the name of the table in the settings file; called with that table's settings."""

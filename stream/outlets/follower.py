@@ -3,6 +3,7 @@
     offer(event)   on the event loop, for each final event as it is sent
     page()         on the outlet's thread: the next events after the position
     delivered(seq) they have arrived: the position is moved, and kept on disk
+    restart(seq)   the receiver says that it has the events up to seq
 
 Events come from the queue while it has them all, else from the store: after a restart, and where the queue was full because the
 receiver was away. An event is repeated only if it arrived and the process was killed before the position was on disk; its seq
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.errors import OutputError
 from stream.files import write_atomically
@@ -75,11 +76,31 @@ class Position:
         return store, seq
 
 
-class StoreFollower:
-    """The final events after a position. stored(since, limit) reads them from the store, and raises OutputError."""
+class RemotePosition:
+    """A position that the receiver keeps."""
 
-    def __init__(self, stored: Callable[[int, int], list[dict[str, Any]]], position: Position) -> None:
-        self._stored, self._position = stored, position
+    def __init__(self) -> None:
+        self.seq = 0
+
+    def move(self, seq: int) -> None:
+        """Set a new position."""
+        self.seq = seq
+
+
+class _Position(Protocol):
+    seq: int
+
+    def move(self, seq: int) -> None: ...
+
+
+class StoreFollower:
+    """The final events after a position, up to page (PAGE) at once. stored(since, limit) reads them from the store, and raises
+    OutputError."""
+
+    def __init__(
+        self, stored: Callable[[int, int], list[dict[str, Any]]], position: _Position, *, page: int | None = None
+    ) -> None:
+        self._stored, self._position, self._page = stored, position, page or PAGE
         self._lock = threading.Lock()  # guards _queue and _complete
         self._queue: deque[Mapping[str, Any]] = deque()
         self._complete = False  # the queue has all events after the position
@@ -92,8 +113,14 @@ class StoreFollower:
                 self._complete = False
             self._queue.append(event)
 
+    def restart(self, seq: int) -> None:
+        """Continue after seq, wherever the position was."""
+        with self._lock:
+            self._complete = False
+        self._position.move(seq)
+
     def page(self) -> Sequence[Mapping[str, Any]]:
-        """The next events, in order of their seq, at most PAGE; empty where there are none now. Raises OutputError."""
+        """The next events, in order of their seq, at most a page; empty where there are none now. Raises OutputError."""
         with self._lock:
             complete, self._complete = self._complete, True  # what is offered while the store is read is not missed
         page = [] if complete else self._from_store()
@@ -106,7 +133,7 @@ class StoreFollower:
     def _from_store(self) -> Sequence[Mapping[str, Any]]:
         page: Sequence[Mapping[str, Any]] | None = None
         try:
-            page = self._stored(self._position.seq, PAGE)
+            page = self._stored(self._position.seq, self._page)
         finally:
             if page != []:
                 with self._lock:
@@ -118,4 +145,4 @@ class StoreFollower:
         with self._lock:
             while self._queue and self._queue[0]["seq"] <= self._position.seq:
                 self._queue.popleft()
-            return list(islice(self._queue, PAGE)) if self._complete else []
+            return list(islice(self._queue, self._page)) if self._complete else []

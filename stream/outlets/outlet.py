@@ -59,15 +59,16 @@ class OutletContext:
 class Outlet(ABC):
     """One outlet. A subclass queues in `offer` what `run` takes from the queue, on the outlet's thread.
 
-    shown says where it sends to, without credentials.
+    shown says where it sends to, without credentials; retry_s are the first and the longest wait after a failure, RETRY_S where
+    it is None.
     """
 
-    def __init__(self, name: str, shown: str) -> None:
+    def __init__(self, name: str, shown: str, *, retry_s: tuple[float, float] | None = None) -> None:
         self.name, self.shown = name, shown
         self._lock = threading.Lock()  # guards _status
         self._status = OutletStatus(name)
         self._stopping = threading.Event()
-        self._backoff = Backoff(*RETRY_S, jitter=JITTER)
+        self._backoff = Backoff(*(retry_s or RETRY_S), jitter=JITTER)
         self._thread = threading.Thread(target=self._main, name=f"outlet {name}", daemon=True)
 
     @property

@@ -43,7 +43,7 @@ async def states(service: Service) -> list[tuple[str, str, str]]:
 
 
 def test_every_outlet_has_a_table_in_the_settings() -> None:
-    assert OUTLETS.keys() == {"lsl", "mqtt"} <= LiveSettings.model_fields.keys()
+    assert OUTLETS.keys() == {"lsl", "mqtt", "redis"} <= LiveSettings.model_fields.keys()
 
 
 def test_they_get_the_last_events_and_end_with_the_service(tmp_path: Path) -> None:

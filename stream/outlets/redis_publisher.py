@@ -1,0 +1,236 @@
+"""Events and states of a node to the Redis server of its fleet (`stream.outlets.fleet`).
+
+Final events are appended in the order of their seq, which is the id of their entry: Redis refuses one that it has already, so
+that nothing is there twice, whatever is sent again. What is true is in the node's own store. After each connection Redis is
+asked for the last id that it has, and the events after it follow: those of a time without it, those that it lost, or, where it
+came back empty, as many as it keeps. A page of events is one transaction, so none is left out where memory ends half way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import OutputError
+from stream.outlets import fleet
+from stream.outlets.fleet import NodeState, StreamState
+from stream.outlets.follower import RemotePosition, StoreFollower
+from stream.outlets.outlet import Outlet, OutletContext
+from stream.outlets.redis_connection import client, is_full, is_known, is_refusal, redis_errors
+from stream.outlets.settings import RedisSettings
+from stream.protocol import Message
+
+if TYPE_CHECKING:
+    from stream.outlets.redis_connection import Client
+
+log = logging.getLogger(__name__)
+
+RETRY_S = (0.2, 2.0)
+"""Shorter than other outlets' waits: nodes are expected back before a hub calls them lost."""
+PAGE = 500
+"""Events appended at once."""
+QUEUED = 1000
+"""Signals, activities and provisional events that wait for the thread; beyond them the oldest are dropped."""
+
+
+class RedisPublisher(Outlet):
+    """Publishes to the Redis server of the settings. Raises ConfigError for credentials or certificates that cannot be read."""
+
+    def __init__(self, settings: RedisSettings, context: OutletContext) -> None:
+        super().__init__("redis", f"{settings.shown}, node {settings.node}", retry_s=RETRY_S)
+        settings.tls_context()
+        if settings.secret() is not None and not settings.encrypted and not settings.on_this_machine:
+            log.warning("redis: the password for %s crosses the network unencrypted; use rediss://", settings.shown)
+        self._settings, self._newest = settings, context.seq
+        self._events = fleet.events_key(settings.node, context.store)
+        self._follower = StoreFollower(context.stored, RemotePosition(), page=PAGE)
+        self._woken = threading.Event()
+        self._live: deque[Message] = deque(maxlen=QUEUED)
+        self._state_lock = threading.Lock()  # guards the next four
+        self._about = NodeState(
+            node=settings.node,
+            store=context.store,
+            version=context.version,
+            model=context.model,
+            page=settings.page,
+            instance=uuid.uuid4().hex,
+        )
+        self._problem: str | None = None  # of the service
+        self._streams: dict[str, Mapping[str, Any]] = {}
+        self._due = 0.0  # monotonic time of the next beat
+        self._refusal: str | None = None  # why Redis takes no events
+        self._namesake_since: float | None = None  # when another instance with this name was first seen
+        self._warned = ""
+        self._registered = False
+
+    # On the event loop.
+
+    def offer(self, message: Message) -> None:
+        """Take events, the states of sources, signals and activities, and the problem of the service."""
+        body = message.body
+        if message.type == "expression" and body.get("seq") is not None:
+            self._newest = max(self._newest, body["seq"])
+            self._follower.offer(body)
+        elif message.type in ("expression", "activity") or (message.type == "signal" and self._settings.signals):
+            self._live.append(message)
+        elif message.type == "status":
+            self._set_stream(body)
+            return
+        elif message.type == "removed":
+            with self._state_lock:
+                self._streams.pop(str(message.stream), None)
+                self._due = 0.0
+        elif message.type == "heartbeat":
+            self._set_problem(body["problem"])
+            return
+        else:
+            return
+        self.wake()
+
+    def _set_stream(self, status: Mapping[str, Any]) -> None:
+        """Keep a source's status, and publish it at once where its state changed."""
+        with self._state_lock:
+            was = self._streams.get(status["stream"], {})
+            self._streams[status["stream"]] = status
+            changed = any(was.get(key) != status[key] for key in ("state", "detail"))
+            self._due = 0.0 if changed else self._due
+        if changed:
+            self.wake()
+
+    def _set_problem(self, problem: str | None) -> None:
+        with self._state_lock:
+            changed, self._problem = self._problem != problem, problem
+            self._due = 0.0 if changed else self._due
+        if changed:
+            self.wake()
+
+    def wake(self) -> None:
+        """End the wait of the thread."""
+        self._woken.set()
+
+    # On the outlet's thread.
+
+    def run(self) -> None:
+        """One connection, from its opening to its end."""
+        redis = client(self._settings, f"apexstream-node-{self._settings.node}")
+        with redis_errors(self._settings), contextlib.closing(redis):
+            self._registered = False
+            self._restart(redis)
+            self._live.clear()
+            self._beat(redis)
+            while not self._stopping.is_set():
+                self._publish(redis)
+                self.report("working", f"connected to {self._settings.shown}")
+                self._woken.wait(max(0.0, self._due - time.monotonic()))
+                self._woken.clear()
+            with contextlib.suppress(OutputError):  # what cannot be read from the store any more follows after the next start
+                self._publish(redis)
+            self._beat(redis, ended=True)
+
+    def _restart(self, redis: Client) -> None:
+        """Continue after the last event that Redis has."""
+        last = self._last(redis)
+        if last > self._newest:
+            raise OutputError(
+                f"{self._settings.shown} has event {last} of this node's store, which ends with {self._newest}: the store is "
+                "an old copy; move it away, so that a new one begins"
+            )
+        self._follower.restart(max(last, self._newest - self._settings.max_events, 0))
+
+    def _last(self, redis: Client) -> int:
+        """The seq of the last event that Redis has ever had of this store; 0 before the first."""
+        if not redis.exists(self._events):
+            return 0
+        found: Any = redis.xinfo_stream(self._events)
+        return int(bytes(found["last-generated-id"]).partition(b"-")[0])
+
+    def _publish(self, redis: Client) -> None:
+        """Publish what is queued and what is stored; beats go on meanwhile."""
+        while True:
+            self._publish_live(redis)
+            if time.monotonic() >= self._due:
+                self._beat(redis)
+            page = self._follower.page()
+            if not page:
+                return
+            self._append(redis, page)
+
+    def _publish_live(self, redis: Client) -> None:
+        messages = [self._live.popleft() for _ in range(len(self._live))]
+        if messages:
+            with redis.pipeline(transaction=False) as commands:
+                for message in messages:
+                    commands.publish(fleet.live_channel(self._settings.node), message.encoded)
+                commands.execute()
+
+    def _append(self, redis: Client, page: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            with redis_errors(self._settings), redis.pipeline(transaction=True) as commands:
+                for event in page:
+                    entry: Any = {fleet.EVENT: _encoded(event)}
+                    commands.xadd(self._events, entry, id=f"{event['seq']}-0", maxlen=self._settings.max_events)
+                commands.execute()
+        except OutputError as error:
+            if is_known(error.__cause__):  # what a connection before this one sent has arrived after all
+                self._restart(redis)
+                return
+            self._refusal = str(error) if is_refusal(error.__cause__) else None
+            raise
+        self._refusal = None
+        self._follower.delivered(page[-1]["seq"])
+        self.count(sent=len(page))
+
+    def _beat(self, redis: Client, *, ended: bool = False) -> None:
+        """Publish the node's state, and renew what expires."""
+        state, lease_ms = self._current(ended), 1 if ended else round(1000 * fleet.LEASE_S)
+        text, name = state.model_dump_json(), fleet.name_key(state.node)
+        with redis.pipeline(transaction=False) as commands:
+            commands.publish(fleet.live_channel(state.node), text)
+            commands.set(name, state.instance, nx=True, px=lease_ms)
+            commands.get(name)
+            commands.set(fleet.state_key(state.node, state.store), text, px=lease_ms)
+            if not self._registered:
+                commands.hset(fleet.NODES, fleet.node_field(state.node, state.store), state.info.model_dump_json())
+            answers = commands.execute(raise_on_error=False)
+        failed = [one for one in answers if isinstance(one, Exception)]
+        for error in failed:
+            if not is_full(error):  # a full server still passes on the state
+                raise error
+        self._registered = self._registered or not failed
+        if answers[2] == state.instance.encode():
+            self._namesake_since = None
+            redis.pexpire(name, lease_ms)
+        elif answers[2] is not None and self._namesake_since is None:
+            self._namesake_since = time.monotonic()
+
+    def _current(self, ended: bool) -> NodeState:
+        with self._state_lock:
+            self._due = time.monotonic() + fleet.BEAT_S
+            problem = self._problem or self._refusal or self._namesake()
+            streams = [StreamState(**status) for status in self._streams.values()]
+        update = {"seq": self._newest, "problem": problem, "ended": ended, "streams": tuple(streams)}
+        return self._about.model_copy(update=update)
+
+    def _namesake(self) -> str | None:
+        """The sentence about another instance that uses this name; one that was killed does not for longer than its lease."""
+        since = self._namesake_since
+        if since is None or time.monotonic() - since <= fleet.LEASE_S + fleet.BEAT_S:
+            return None
+        sentence = f"another node is called {self._settings.node} too; give one of them another name with --node"
+        if sentence != self._warned:
+            log.warning("redis: %s", sentence)
+        self._warned = sentence
+        return sentence
+
+
+def _encoded(event: Mapping[str, Any]) -> str:
+    """The JSON of a final event, as it is stored."""
+    stored = {key: value for key, value in event.items() if key != "evidence"}
+    return json.dumps(stored, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
