@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 from engine.types import Activity, ActivityKind, Event, Frame
 
 SourceState = Literal["starting", "live", "stalled", "reconnecting", "ended"]
+NodeCondition = Literal["live", "lost", "ended", "incompatible"]
 SourceKind = str
 """webcam, rtsp, http, file, pattern, ... (`stream.sources.kinds`), or browser for a camera shown by a web page."""
 
@@ -31,7 +32,8 @@ class Arrival:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """The state of a source; detail is one sentence for people, without credentials, or ""."""
+    """The state of a source; detail is one sentence for people, without credentials, or "". node is the name of the node that
+    analyses it, where a fleet's hub passes it on."""
 
     stream: str
     kind: SourceKind
@@ -44,6 +46,7 @@ class SourceStatus:
     width: int = 0
     height: int = 0
     since: float = 0.0
+    node: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,27 @@ class Decided:
     def without_evidence(self, *, kept: bool = False) -> Decided:
         """The event alone, for keeping many of them; kept says that its evidence is kept elsewhere."""
         return replace(self, event=replace(self.event, evidence=None), evidence=kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Forwarded:
+    """An event of another node in its JSON form, without seq: body has node, node_store and, of a final event, node_seq."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """The state of a node of a fleet, as its hub sees it; detail is one sentence for people, or "". since: seconds of the Unix
+    epoch."""
+
+    name: str
+    state: NodeCondition
+    detail: str = ""
+    page: str | None = None
+    version: str = ""
+    model: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlencode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from engine.errors import InputError
-from stream.messages import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
+from stream.messages import Acted, Decided, NodeStatus, Preview, Signal, SourceKind, SourceStatus
 from stream.schema import LAST_SEQ
 
 VERSION = 1
@@ -31,7 +31,8 @@ T = TypeVar("T")
 _LENGTH = struct.Struct(">I")
 
 MessageType = Literal["expression", "activity", "status", "signal", "removed", "preview"]
-"""The types of messages about streams, which a client may choose from; hello, heartbeat, error and pong are always sent."""
+"""The types of messages about streams, which a client may choose from; hello, heartbeat, error, pong and, by a fleet's hub,
+node are always sent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Message:
 
     @property
     def stream(self) -> str | None:
-        """The stream that it is about; None for hello, heartbeat, error and pong."""
+        """The stream that it is about; None for hello, heartbeat, error, pong and node."""
         return self.body.get("stream")
 
     @cached_property
@@ -84,13 +85,37 @@ def stamped(decided: Decided, *, monotonic: float, now: float) -> dict[str, Any]
 
 
 def hello(
-    streams: Iterable[SourceStatus], *, model: str, version: str, seq: int, store: str, now: float, problem: str | None = None
+    streams: Iterable[SourceStatus],
+    *,
+    model: str,
+    version: str,
+    seq: int,
+    store: str,
+    now: float,
+    problem: str | None = None,
+    nodes: Iterable[NodeStatus] | None = None,
 ) -> Message:
-    """The first message. store names the store that seq belongs to; problem is why events are not stored, else None."""
-    described = [{"name": status.stream, "kind": status.kind, "state": status.state} for status in streams]
+    """The first message. store names the store that seq belongs to; problem is why events are not stored, else None; nodes are
+    those of a fleet, None where there is none."""
+    described = [{"name": status.stream, "kind": status.kind, "state": status.state, **_node_of(status)} for status in streams]
     preview = {"max_fps": PREVIEW_FPS, "max_width": PREVIEW_WIDTH}
     fields = {"streams": described, "model": model, "version": version, "seq": seq, "store": store, "preview": preview}
-    return _message("hello", **fields, now=iso(now), problem=problem)
+    fleet = {} if nodes is None else {"nodes": [_described(one) for one in nodes]}
+    return _message("hello", **fields, now=iso(now), problem=problem, **fleet)
+
+
+def node(status: NodeStatus) -> Message:
+    """The state of a node of a fleet."""
+    return _message("node", **_described(status))
+
+
+def _described(node: NodeStatus) -> dict[str, Any]:
+    names = ("name", "state", "detail", "page", "version", "model")
+    return {**{name: getattr(node, name) for name in names}, "since": iso(node.since)}
+
+
+def _node_of(status: SourceStatus) -> dict[str, str]:
+    return {} if status.node is None else {"node": status.node}
 
 
 def status(status: SourceStatus) -> Message:
@@ -98,7 +123,7 @@ def status(status: SourceStatus) -> Message:
     names = ("stream", "kind", "state", "detail", "fps", "frames", "drops", "reconnects", "width", "height")
     fields = {name: getattr(status, name) for name in names}
     fields["fps"] = round(status.fps, 2) if math.isfinite(status.fps) else None
-    return _message("status", **fields, since=iso(status.since))
+    return _message("status", **fields, since=iso(status.since), **_node_of(status))
 
 
 def activity(acted: Acted) -> Message:

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 PATH = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 FROM_SERVER = {
     **{name: name for name in ("hello", "expression", "activity", "status", "signal", "heartbeat", "error", "removed", "pong")},
+    "node": "node",
     "preview": "previewHeader",
 }
 FROM_CLIENT = {"subscribe": "subscribe", "preview": "previewRequest", "ping": "ping", "camera": "camera"}

@@ -56,6 +56,9 @@ def prepare(db: sqlite3.Connection, path: Path, identity: str) -> None:
                 db.execute(statement)
             db.execute("INSERT INTO identity VALUES (?)", (identity,))
         db.execute("CREATE TABLE IF NOT EXISTS clock (seen REAL NOT NULL, seconds REAL NOT NULL)")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS positions (node TEXT, store TEXT, seq INTEGER NOT NULL, PRIMARY KEY (node, store))"
+        )
     if path.stat().st_size <= CHECKED_BYTES:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":

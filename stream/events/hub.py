@@ -1,6 +1,6 @@
 """The centre of the service, on its event loop: stores events, numbers them, and sends them to the subscribers.
 
-    post(Decided)      is queued; a batch of final events is stored in one transaction, then each has its seq and is sent
+    post(Decided)      is queued, as is Forwarded; a batch of final events is stored in one transaction, then sent with its seq
     remove(stream)     is queued behind the events of the stream
     post(the rest)     statuses, signals, activities and previews are sent at once
     follow(one, since) sends stored events after since, as fast as the subscriber reads, and then whatever is sent
@@ -29,7 +29,7 @@ from stream.events.query import Bounds, numbered
 from stream.events.store import Store
 from stream.events.store_threads import StoreThreads
 from stream.events.subscribers import Subscriber, Subscribers
-from stream.messages import Acted, Decided, Preview, Signal, SourceKind, SourceStatus
+from stream.messages import Acted, Decided, Forwarded, NodeStatus, Preview, Signal, SourceKind, SourceStatus
 from stream.protocol import Message
 
 log = logging.getLogger(__name__)
@@ -50,12 +50,14 @@ class _Queued:
     """An event in the queue, with the kind of its source when it was posted; without an event, the removal of a stream."""
 
     stream: str
-    decided: Decided | None = None
+    decided: Decided | Forwarded | None = None
     source: SourceKind | None = None
 
     @property
     def final(self) -> bool:
         """Whether it is to be stored."""
+        if isinstance(self.decided, Forwarded):
+            return "node_seq" in self.decided.body
         return self.decided is not None and self.decided.event.state == "final"
 
 
@@ -81,10 +83,12 @@ class Hub:
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.streams: dict[str, SourceStatus] = {}
+        self.nodes: dict[str, NodeStatus] | None = None  # of a fleet
         self.seq = store.last
         self.lost = 0
         self._store = store
         self._failure: OutputError | None = None
+        self._outside: str | None = None
         self._batch = 0  # events that are being stored
         self.threads = StoreThreads(store)
         self._model, self._version = model, version
@@ -92,7 +96,7 @@ class Hub:
         self._limit, self._heartbeat_s = backlog, heartbeat_s
         self._subscribers = Subscribers(sent)
         self._queue: deque[_Queued] = deque()
-        self._posted, self._closing = asyncio.Event(), asyncio.Event()
+        self._posted, self._closing, self._stored = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @property
     def backlog(self) -> int:
@@ -106,20 +110,34 @@ class Hub:
 
     # Posting.
 
-    def post(self, item: Decided | SourceStatus | Signal | Acted | Preview) -> None:
-        """Send what a source's threads handed over, events in their turn."""
-        if isinstance(item, Decided):
-            status = self.streams.get(item.event.stream)
-            self._enqueue(_Queued(item.event.stream, item, None if status is None else status.kind))
+    def post(self, item: Decided | Forwarded | SourceStatus | NodeStatus | Signal | Acted | Preview) -> None:
+        """Send what a source's threads, or a node, handed over, events in their turn."""
+        if isinstance(item, Decided | Forwarded):
+            stream = item.event.stream if isinstance(item, Decided) else str(item.body["stream"])
+            status = self.streams.get(stream)
+            self._enqueue(_Queued(stream, item, None if status is None else status.kind))
         elif isinstance(item, SourceStatus):
             self.streams[item.stream] = item
             self._subscribers.publish(protocol.status(item))
+        elif isinstance(item, NodeStatus):
+            self.nodes = {**(self.nodes or {}), item.name: item}
+            self._subscribers.publish(protocol.node(item))
         elif isinstance(item, Signal):
             self._subscribers.publish(protocol.signal(item))
         elif isinstance(item, Acted):
             self._subscribers.publish(protocol.activity(item))
         else:
             self._subscribers.publish(protocol.preview(item))
+
+    async def room(self, most: int) -> None:
+        """Return once at most so many events are queued or being stored."""
+        while self.backlog > most:
+            self._stored.clear()
+            await self._stored.wait()
+
+    def pass_on(self, message: Message) -> None:
+        """Send a message that is not stored, as another node made it."""
+        self._subscribers.publish(message)
 
     def remove(self, stream: str) -> None:
         """Report, behind the stream's events, that it was removed."""
@@ -150,6 +168,7 @@ class Hub:
             store=self._store.identity,
             now=time.time(),
             problem=self.problem,
+            nodes=None if self.nodes is None else [self.nodes[name] for name in sorted(self.nodes)],
         )
 
     def join(self, subscriber: Subscriber) -> None:
@@ -226,7 +245,9 @@ class Hub:
             self._closing.set()
             self.threads.shut_down()
             if self._queue:
-                log.error("%s; the service ends and they are lost", self.problem)
+                again = all(isinstance(item.decided, Forwarded) for item in self._queue)
+                ends = "they are read again after the next start" if again else "they are lost"
+                log.error("%s; the service ends and %s", self.problem, ends)
         await self.threads.released()
 
     def close(self) -> None:
@@ -276,20 +297,23 @@ class Hub:
                     event = next(stored) if item.final else None
                     self.seq = event["seq"] if event else self.seq
                     self._send(item, event)
+                self._stored.set()
                 return True
 
     def _send(self, item: _Queued, stored: dict[str, Any] | None = None) -> None:
         """Send an event as it was stored or, without that, as it is now; or the removal of a stream."""
         if item.decided is not None:
             event = stored or self._stamped(item.decided)
-            self._subscribers.publish(
-                protocol.expression(event, evidence=item.decided.evidence, source=item.source, origin=item.decided)
-            )
+            origin = item.decided if isinstance(item.decided, Decided) else None
+            evidence = origin is not None and origin.evidence
+            self._subscribers.publish(protocol.expression(event, evidence=evidence, source=item.source, origin=origin))
         elif self.streams.pop(item.stream, None) is not None:
             self._subscribers.publish(protocol.removed(item.stream))
 
     @staticmethod
-    def _stamped(decided: Decided) -> dict[str, Any]:
+    def _stamped(decided: Decided | Forwarded) -> dict[str, Any]:
+        if isinstance(decided, Forwarded):
+            return dict(decided.body)
         return protocol.stamped(decided, monotonic=time.monotonic(), now=time.time())
 
     async def _send_heartbeats(self) -> None:
@@ -304,11 +328,17 @@ class Hub:
 
     @property
     def problem(self) -> str | None:
-        """Why events are not stored, in one sentence; None while they are."""
+        """Why events are not stored, or do not come, in one sentence; None while they are and do."""
         if self._failure is None:
-            return None
+            return self._outside
         lost = f", {self.lost} are lost" if self.lost else ""
         return f"events cannot be stored ({self._failure}): {self.backlog} wait in memory{lost}"
+
+    def report_outside(self, problem: str | None) -> None:
+        """Tell the subscribers why no events come from elsewhere, in one sentence; None: they come."""
+        if problem != self._outside:
+            self._outside = problem
+            self._send_heartbeat()
 
     def _store_failed(self, error: OutputError, batch: list[_Queued]) -> list[_Queued]:
         """Send all queued items that need no store, report the failure, and return the batch's final events."""

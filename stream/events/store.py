@@ -1,6 +1,7 @@
 """The store of events: one SQLite file in a folder that one service at a time may use.
 
-    append   one transaction; when it returns, its events survive a kill of the process and a loss of power
+    append   one transaction; when it returns, its events survive a kill of the process and a loss of power; with an event of
+             another node, what was stored of that one so far (positions) is in the same transaction
     seq      AUTOINCREMENT: from 1, never assigned twice, not even after the event was removed
     readers  have connections of their own and read while the service writes (write-ahead log)
 
@@ -39,6 +40,8 @@ from stream.permissions import make_private, same_file
 
 log = logging.getLogger(__name__)
 
+Origin = tuple[str, str]
+"""A node of a fleet by its name, and the identity of its store."""
 EXAMINED_S = 3.0
 """The longest that a store in use is examined; 198 MiB that are in no cache took 3.2 s. Less than `store_threads.HUNG_S`."""
 PRUNED_AT_ONCE = 2000
@@ -73,6 +76,7 @@ class Store:
         self.identity, self.last = uuid.uuid4().hex, 0  # of a new file
         self._keep_s = None if keep_days is None else keep_days * DAY_S
         self._keep_bytes, self._recreate = keep_bytes, recreate
+        self.positions: dict[Origin, int] = {}
         self._damage: str | None = None
         self._clock_trusted = True
         with contextlib.ExitStack() as undo:
@@ -98,6 +102,8 @@ class Store:
             undo.callback(self._db.close)
             prepare(self._db, self.path, self.identity)
             self.identity, self.last = read_identity(self._db, self.path), read_last(self._db)
+            found = self._db.execute("SELECT node, store, seq FROM positions")
+            self.positions = {(node, store): seq for node, store, seq in found}
             self._log_files = {path: path.stat() for path in self._logs}
             undo.pop_all()
 
@@ -179,7 +185,7 @@ class Store:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             elif not self._recreate if new else self._file >= 0:
                 raise LostError(removed_message(self.path))
-        identity, last = self.identity, self.last
+        identity, last, positions = self.identity, self.last, self.positions
         if new:
             self._lock.renew()
             with sqlite_errors(self.path):
@@ -188,15 +194,20 @@ class Store:
         self._disconnect()
         self._connect()
         if new:
-            self._continue_from(identity, last)
+            self._continue_from(identity, last, positions)
             log.warning("%s was removed; a new file is used from event %d on, the events before are lost", self.path, last + 1)
 
-    def _continue_from(self, identity: str, last: int) -> None:
-        """Give a new file the identity of another, and the seq after last to its first event."""
+    def _continue_from(self, identity: str, last: int, positions: dict[Origin, int]) -> None:
+        """Give a new file the identity and the positions of another, and the seq after last to its first event."""
         with sqlite_errors(self.path), transaction(self._db):
             self._db.execute("UPDATE identity SET value = ?", (identity,))
             self._db.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (last,))
-        self.identity, self.last = identity, last
+            self._store_positions(positions)
+        self.identity, self.last, self.positions = identity, last, positions
+
+    def _store_positions(self, positions: dict[Origin, int]) -> None:
+        rows = [(*origin, seq) for origin, seq in positions.items()]
+        self._db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", rows)
 
     def _store_waited(self) -> None:
         waited = self._clock.waited()
@@ -212,16 +223,21 @@ class Store:
         of them is stored and no seq is used.
         """
         rows = [_row(event, self._clock.stamp()) for event in events]
+        positions = {origin: event["node_seq"] for event in events if (origin := _origin(event)) is not None}
         self.check()
         with sqlite_errors(self.path), transaction(self._db):
             insert = "INSERT INTO events (stored_at, stream, kind, label, body) VALUES (?, ?, ?, ?, ?)"
             numbers = [int(self._db.execute(insert, row).lastrowid or 0) for row in rows]
+            self._store_positions(positions)
         try:
             self.check()
         except OutputError:
-            with contextlib.suppress(sqlite3.Error):  # the file may be put back, and the events appended again
+            with contextlib.suppress(sqlite3.Error), transaction(self._db):  # the file may be put back, and append be repeated
                 self._db.execute("DELETE FROM events WHERE seq > ?", (self.last,))
+                self._db.execute("DELETE FROM positions")
+                self._store_positions(self.positions)
             raise
+        self.positions |= positions
         self.last = numbers[-1] if numbers else self.last
         return numbers
 
@@ -274,6 +290,11 @@ class Store:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _origin(event: dict[str, Any]) -> Origin | None:
+    """Where an event of another node comes from; None for one of this service."""
+    return (event["node"], event["node_store"]) if "node_seq" in event else None
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -6,6 +6,7 @@ Nothing is retried here: who calls starts again from what Redis says that it has
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -152,7 +153,11 @@ def _first(causes: list[BaseException], kind: type[E]) -> E | None:
 
 
 def _system_reason(causes: list[BaseException]) -> str:
-    return next((str(one.strerror).lower() for one in causes if isinstance(one, OSError) and one.strerror), "")
+    error = _first(causes, OSError)
+    if error is None or error.strerror is None:
+        return ""
+    number = error.errno or 0  # asyncio has sentences of its own, getaddrinfo negative numbers
+    return (os.strerror(number) if number > 0 else str(error.strerror)).lower()
 
 
 def _answers(settings: RedisSettings) -> bool:

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from stream.messages import SourceState, SourceStatus
+from stream.messages import NodeStatus, SourceState, SourceStatus
 from stream.outlets.outlet import OutletStatus
 from stream.server.access import REASONS
 
@@ -34,7 +34,7 @@ class Metrics(Collector):
     """All metrics of a service; every method may be called from any thread.
 
     Attributes that are metrics are counted up by their owners, or read from them at each scrape (`set_function`); outlets
-    returns the current status of each outlet.
+    returns the current status of each outlet, nodes that of each node of a fleet.
     """
 
     def __init__(self) -> None:
@@ -43,6 +43,7 @@ class Metrics(Collector):
         self._latest: dict[str, SourceStatus] = {}
         self._names: set[str] = set()
         self.outlets: Callable[[], list[OutletStatus]] = list
+        self.nodes: Callable[[], list[NodeStatus]] = list
         at.register(self)
         self._events = Counter("apexstream_events", "Final events by what they are.", ["stream", "kind", "label"], registry=at)
         self._latency = Histogram(
@@ -145,7 +146,14 @@ class Metrics(Collector):
                 family.add_metric([name], sum(getattr(status, key) for status in group))
             for each in STATES:
                 state.add_metric([name, each], sum(status.state == each for status in group))
-        return [state, *sums.values(), *self._of_outlets()]
+        return [state, *sums.values(), *self._of_outlets(), *self._of_nodes()]
+
+    def _of_nodes(self) -> Iterable[Metric]:
+        nodes = self.nodes()
+        live = GaugeMetricFamily("apexstream_node_live", "1 while a node of the fleet is live.", labels=["node"])
+        for node in nodes:
+            live.add_metric([node.name], node.state == "live")
+        return [live] if nodes else []
 
     def _of_outlets(self) -> Iterable[Metric]:
         working = GaugeMetricFamily("apexstream_outlet_working", "1 while an outlet works.", labels=["outlet"])

@@ -2,7 +2,8 @@
 
     /  and the dashboard's files read once from the package; nothing else is served from disk
     /healthz  /readyz  /metrics  alive; ready to serve; Prometheus
-    /api/streams                 {"v", "streams": [status, ...], "seq", "store", "model", "version", "now", "problem"}
+    /api/streams                 {"v", "streams": [status, ...], "seq", "store", "model", "version", "now", "problem"}, by a
+                                 fleet's hub also "nodes"
     /api/outlets                 {"v", "outlets": [{"name", "state", "detail", "sent", "dropped"}, ...]}
     /api/events                  ?since= &limit= &stream= &kind= &label= (the last three repeatable) &format=json|jsonl|csv|...
                                  json: {"v", "events": [...], "last": seq to go on from, "more": whether there is more, "seq"}
@@ -116,6 +117,7 @@ class Routes:
             "streams": [protocol.status(status).body for status in self._hub.streams.values()],
             **{key: hello[key] for key in ("seq", "store", "model", "version", "now")},
             "problem": self._problem,
+            **{key: hello[key] for key in ("nodes",) if key in hello},
         }
         return respond(200, _json(body), "application/json")
 

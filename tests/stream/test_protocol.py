@@ -17,7 +17,7 @@ from engine.errors import InputError
 from engine.types import Activity, Frame, Mark
 from stream import protocol
 from stream.analysis.preview import draw
-from stream.messages import Acted, FaceTrace, Preview, Signal, SourceStatus, WantedPreview
+from stream.messages import Acted, FaceTrace, NodeStatus, Preview, Signal, SourceStatus, WantedPreview
 from stream.protocol import CameraOffer, Message, Ping, PreviewRequest, Subscribe
 from tests.events import an_event, decided, preview_parts, stored
 from tests.schema import FROM_CLIENT, document, problems
@@ -63,6 +63,12 @@ def every_message() -> Iterator[tuple[str, Message]]:
         "signal without values",
         protocol.signal(Signal("lobby", 1.0, NOW, (FaceTrace(0, (), (), ()), FaceTrace(1, (1.0,), (NAN,), (NAN,))))),
     )
+    yield "status of a node's source", protocol.status(replace(STATUS, stream="desk/lobby", node="desk"))
+    node = NodeStatus("desk", "lost", "nothing was heard of it", "http://desk:8765/", "0.1.0", "ahmsa", NOW)
+    yield "node", protocol.node(node)
+    yield "hello of a fleet", protocol.hello([replace(STATUS, node="desk")], **hello, nodes=[node])
+    forwarded = {**stored(4), "stream": "desk/lobby", "node": "desk", "node_store": "5a", "node_seq": 3, "seq": 4}
+    yield "final of a node", protocol.expression(forwarded)
     yield "heartbeat", protocol.heartbeat(now=NOW, seq=17)
     yield "error", protocol.error("store", "the disk is full")
     yield "removed", protocol.removed("lobby")

@@ -32,8 +32,9 @@ from engine.errors import ConfigError, OutputError, WeightsError
 from stream.analysis.worker import MakePipeline
 from stream.events.query import Reader
 from stream.events.store import Store
+from stream.hub_service import CLOSE_S, END_S, RESET_S, STORE_S
 from stream.messages import WantedPreview
-from stream.service import CLOSE_S, END_S, RESET_S, STORE_S, Service, model_of, stop_event
+from stream.service import Service, model_of, stop_event
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
 from tests.events import decided, preview_parts, stored

@@ -20,6 +20,7 @@ from engine.errors import ApexError
 COMMANDS = {
     "demo": "Render expressions of known truth and recognize them.",
     "live": "Watch cameras and streams, events out over websockets.",
+    "hub": "Show and serve the events of a fleet of nodes.",
     "events": "List and export what the live service stored.",
     "watch": "Print a live service's events as they come.",
     "analyze": "Find and recognize expressions in recorded videos.",

@@ -24,12 +24,13 @@ from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import SourceError
 from engine.types import Activity, Event, Face, Frame, Mark
+from stream.hub_service import first_completed
 from stream.protocol import SUBPROTOCOL
 from stream.recorded.analyze import Progress, Report
 from stream.recorded.files import EventFiles
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize, timing
-from stream.service import Service, first_completed
+from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.file import VideoFacts, open_video
 from stream.sources.settings import SourceSettings

@@ -9,7 +9,7 @@ import pytest
 from engine.errors import OutputError
 from stream.events.database import BUSY_S, FILE, LOG_BYTES, transaction
 from stream.events.store import Store
-from stream.service import STORE_S
+from stream.hub_service import STORE_S
 from tests.events import read, seqs, stored
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from engine.types import Activity, Mark
 from stream.events import hub as hub_module
 from stream.events.hub import Hub
 from stream.events.store import Store
-from stream.messages import Acted, Preview, Signal, SourceStatus
+from stream.messages import Acted, Forwarded, NodeStatus, Preview, Signal, SourceStatus
 from stream.protocol import Message, Subscribe
 from tests.events import decided, read, stored
 from tests.subscribing import Client, on_a_loop, running
@@ -442,5 +443,71 @@ def test_each_is_sent_what_it_subscribed_to(store: Store) -> None:
         hub.leave(lobby)
         hub.post(LIVE)
         assert (len(lobby.got), len(door.got), len(sent), hub.subscribers) == (1, 0, 2, 1)
+
+    on_a_loop(body)
+
+
+def forwarded(number: int) -> Forwarded:
+    return Forwarded({**stored(number), "stream": "desk/lobby", "node": "desk", "node_store": "5a", "node_seq": number})
+
+
+def test_events_of_other_nodes_are_stored_with_their_position_and_sent_as_they_are(store: Store) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client()
+            hub.join(client)
+            provisional = {key: value for key, value in forwarded(1).body.items() if key != "node_seq"}
+            hub.post(Forwarded({**provisional, "state": "provisional", "kind": None, "offset": None}))
+            hub.post(forwarded(1))
+            hub.post(forwarded(2))
+            await client.until(lambda: len(client.of("expression")) == 3)
+            first, *finals = client.of("expression")
+            assert "seq" not in first
+            assert finals == [{**forwarded(seq).body, "seq": seq} for seq in (1, 2)] == read(store)
+            assert store.positions == {("desk", "5a"): 2}
+
+    on_a_loop(body)
+
+
+def test_reading_waits_while_events_cannot_be_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            release = asyncio.Event()
+            write = hub.threads.write
+
+            async def held(work: Any) -> Any:
+                await release.wait()
+                return await write(work)
+
+            monkeypatch.setattr(hub.threads, "write", held)
+            for number in range(1, 4):
+                hub.post(forwarded(number))
+            waiting = asyncio.create_task(hub.room(2))
+            done, _ = await asyncio.wait({waiting}, timeout=0.1)
+            assert not done
+            release.set()
+            await asyncio.wait_for(waiting, 30)
+            assert hub.backlog <= 2
+
+    on_a_loop(body)
+
+
+def test_nodes_and_what_is_wrong_elsewhere_are_told(store: Store) -> None:
+    async def body() -> None:
+        hub = Hub(store)
+        assert "nodes" not in json.loads(hub.hello().encoded)
+        client = Client()
+        hub.join(client)
+        hub.post(NodeStatus("desk", "live"))
+        hub.post(NodeStatus("desk", "lost"))
+        hub.pass_on(Message({"type": "signal", "v": 1, "stream": "desk/lobby"}))
+        hub.report_outside("Redis is away")
+        hub.report_outside("Redis is away")
+        assert [message["type"] for message in client.got] == ["node", "node", "signal", "heartbeat"]
+        hello = json.loads(hub.hello().encoded)
+        assert [(one["name"], one["state"]) for one in hello["nodes"]] == [("desk", "lost")]
+        assert hello["problem"] == "Redis is away"
+        hub.report_outside(None)
+        assert client.got[-1]["problem"] is None
 
     on_a_loop(body)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -414,3 +415,48 @@ assert [event["seq"] for event in read(store, limit=number + 2)] == list(range(1
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "cannot be written or read: the disk refuses" in ran.stdout
+
+
+def of_node(number: int, node: str = "desk") -> dict[str, Any]:
+    return {**stored(number), "node": node, "node_store": "5a", "node_seq": number}
+
+
+def test_positions_of_other_nodes_are_stored_with_their_events(tmp_path: Path) -> None:
+    with Store(tmp_path) as first:
+        first.append([of_node(1), of_node(2), of_node(9, "door"), stored(3)])
+        with pytest.raises(OutputError, match="NOT NULL"):
+            first.append([of_node(3), {**of_node(4), "label": None}])
+        assert first.positions == {("desk", "5a"): 2, ("door", "5a"): 9}
+    with Store(tmp_path, keep_days=-1) as second:
+        assert second.prune() == 4
+        assert second.positions == {("desk", "5a"): 2, ("door", "5a"): 9}, "they outlive their events"
+
+
+def test_positions_go_back_with_an_event_that_was_written_while_the_file_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path) as store:
+        store.append([of_node(1)])
+        checks = iter([None, LostError("it was removed")])
+
+        def check() -> None:
+            problem = next(checks)
+            if problem is not None:
+                raise problem
+
+        monkeypatch.setattr(store, "check", check)
+        with pytest.raises(LostError):
+            store.append([of_node(2)])
+    with Store(tmp_path) as again:
+        assert (again.positions, seqs(read(again))) == ({("desk", "5a"): 1}, [1])
+
+
+def test_a_new_file_has_the_positions_of_the_old_one(tmp_path: Path) -> None:
+    with Store(tmp_path, recreate=True) as store:
+        store.append([of_node(1), of_node(7, "door")])
+        for path in tmp_path.glob(f"{FILE}*"):
+            path.unlink()
+        store.reopen()
+        store.append([of_node(2)])
+    with Store(tmp_path) as again:
+        assert again.positions == {("desk", "5a"): 2, ("door", "5a"): 7}

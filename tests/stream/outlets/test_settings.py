@@ -9,7 +9,7 @@ import trustme
 from pydantic import ValidationError
 
 from engine.errors import ConfigError
-from stream.outlets.settings import LslSettings, MqttSettings
+from stream.outlets.settings import LslSettings, MqttSettings, RedisSettings, host_name
 
 
 def mqtt(**settings: Any) -> MqttSettings:
@@ -113,3 +113,60 @@ def test_a_private_key_with_a_password_is_refused_without_asking(tmp_path: Path,
     (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word")))
     with caplog.at_level(logging.DEBUG), pytest.raises(ConfigError, match="unencrypted key"):
         mqtt(tls=True, certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem").tls_context()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "address"),
+    [
+        ("redis://a.example", "redis://a.example:6379/0", ("a.example", 6379, 0)),
+        ("rediss://10.0.0.7:7000/3", "rediss://10.0.0.7:7000/3", ("10.0.0.7", 7000, 3)),
+        ("redis://[::1]:6380/", "redis://[::1]:6380/0", ("::1", 6380, 0)),
+    ],
+)
+def test_addresses_of_redis(url: str, shown: str, address: tuple[str, int, int]) -> None:
+    settings = RedisSettings(url=url)
+    assert (settings.shown, settings.address, settings.encrypted) == (shown, address, url.startswith("rediss"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"url": "http://a"}, "an address like redis://HOST:PORT/DB is expected"),
+        ({"url": "redis://a:99999"}, "an address like redis://HOST:PORT/DB is expected"),
+        ({"url": "redis://a/b"}, "an address like redis://HOST:PORT/DB is expected"),
+        ({"url": "redis://me:s3cret@a"}, "put user name and password into APEXSTREAM_REDIS_USERNAME and"),
+        ({"url": "redis://a", "ca": "ca.pem"}, "ca, certificate and key need an address with rediss://"),
+        ({"url": "redis://a", "node": "a/b"}, "up to 64 letters, digits, dots, _ and - are expected"),
+        ({"url": "redis://a", "node": ""}, "up to 64 letters, digits, dots, _ and - are expected"),
+        ({"url": "redis://a", "page": "desk:8765"}, "the address of this node's page is expected"),
+        ({"url": "redis://a", "max_events": 1}, "greater than or equal to 100"),
+    ],
+)
+def test_what_does_not_fit_redis_is_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem) as refused:
+        RedisSettings(**settings)
+    assert "s3cret" not in str(refused.value.errors(include_input=False))
+
+
+def test_credentials_of_redis_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = RedisSettings(url="redis://a")
+    assert (settings.user, settings.secret()) == (None, None)
+    monkeypatch.setenv("APEXSTREAM_REDIS_USERNAME", "node")
+    monkeypatch.setenv("APEXSTREAM_REDIS_PASSWORD", "s3cret")
+    assert (settings.user, settings.secret()) == ("node", "s3cret")
+    assert RedisSettings(url="redis://a", username="me", password="mine").secret() == "mine"
+    (tmp_path / "password").write_text("from a file\n")
+    monkeypatch.setenv("APEXSTREAM_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    assert settings.secret() == "from a file"
+    monkeypatch.setenv("APEXSTREAM_REDIS_PASSWORD_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"APEXSTREAM_REDIS_PASSWORD_FILE: .*none cannot be read"):
+        settings.secret()
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"), [("desk-2.lab", "desk-2.lab"), ("-a b ü.c", "a-b-.c"), ("ü", "node"), ("", "node")]
+)
+def test_the_machines_name_is_a_nodes(machine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: machine)
+    assert RedisSettings(url="redis://a").node == host_name() == name

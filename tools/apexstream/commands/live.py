@@ -8,14 +8,16 @@ import sys
 import webbrowser
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from apexstream.commands import say
 from apexstream.commands.fetch import have_face_model
 from apexstream.commands.options import (
+    REDIS_HELP,
     Network,
+    RedisCertificates,
     SensitivityOption,
     Weights,
     number_of_processes,
@@ -27,8 +29,11 @@ from apexstream.native_output import native_output_hidden
 from engine.text import plain_lines
 
 if TYPE_CHECKING:
+    from stream.hub_service import HubService
     from stream.service import Service
-    from stream.settings import LiveSettings
+    from stream.settings import HubSettings, LiveSettings
+
+S = TypeVar("S", "LiveSettings", "HubSettings")
 
 DEFAULT_LISTEN = "127.0.0.1:8765"
 """The same as in `stream.settings`, whose imports would slow --help down."""
@@ -118,6 +123,31 @@ def live(
         Path | None, typer.Option("--key", metavar="FILE", help="The certificate's private key (PEM).", show_default=False)
     ] = None,
     processes: ProcessesOption = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(
+            "--publish",
+            metavar="URL",
+            envvar="APEXSTREAM_PUBLISH",
+            help=f"Publish events and states to a fleet's Redis server: {REDIS_HELP}",
+            show_default=False,
+        ),
+    ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option("--node", envvar="APEXSTREAM_NODE", help="This node's name there.", show_default="the machine's name"),
+    ] = None,
+    node_page: Annotated[
+        str | None,
+        typer.Option(
+            "--node-page",
+            metavar="URL",
+            envvar="APEXSTREAM_NODE_PAGE",
+            help="Address of this node's page, to which the hub's page links.",
+            show_default=False,
+        ),
+    ] = None,
+    redis_ca: RedisCertificates = None,
     network: Network = None,
     sensitivity: SensitivityOption = None,
     weights: Weights = None,
@@ -137,11 +167,14 @@ def live(
     """
     if network and weights:
         raise typer.BadParameter("--network takes shipped weights and --weights a file: give one of them")
-    from stream.settings import load_live_settings
+    from stream.settings import load_live_settings, with_redis
 
     typed = getattr(ctx.get_parameter_source("sources"), "name", "") != "ENVIRONMENT"
     settings = with_sources(load_live_settings(config), sources or [], loop=loop, transport=transport, typed=typed)
     settings = with_server(settings, listen, token_file, certificate, key)
+    fleet = {"url": publish, "node": node, "page": node_page, "ca": redis_ca}
+    if publish is not None or settings.redis is not None:
+        settings = with_redis(settings, **{name: value for name, value in fleet.items() if value is not None})
     if processes is not None:
         settings = settings.model_copy(update={"processes": number_of_processes(processes)})
     if data is not None:
@@ -219,9 +252,7 @@ def _from_environment(url: str) -> str:
     return found
 
 
-def with_server(
-    settings: LiveSettings, listen: str | None, token_file: Path | None, certificate: Path | None, key: Path | None
-) -> LiveSettings:
+def with_server(settings: S, listen: str | None, token_file: Path | None, certificate: Path | None, key: Path | None) -> S:
     """The settings with the server options of the command line."""
     if (certificate is None) != (key is None):
         raise typer.BadParameter("--certificate and --key go together: give both")
@@ -255,18 +286,27 @@ def announce(service: Service, *, open_page: bool) -> None:
     """Print the addresses of page and events, the sources, and where events are stored and sent."""
     from stream.sources.kinds import parse_address
 
-    stored = service.hub.seq
-    kept = f"{stored} so far" if stored else "none yet"
-    say(f"apexstream {service.version}, {service.model}")
-    say(f"  page     {service.url}")
-    say(f"  events   {service.events_url} (apexstream watch {service.events_url})")
+    announce_addresses(service)
     for index, source in enumerate(service.settings.sources):
         say(f"  {'' if index else 'sources':8} {source.name}: {parse_address(source.url).shown}")
     if not service.settings.sources:
         say("  sources  none given: open the page and show this device's camera")
-    say(f"  stored   {service.store.path} ({kept})")
     for index, shown in enumerate(service.outlets.shown):
         say(f"  {'' if index else 'outlets':8} {shown}")
+    announced(service, open_page=open_page)
+
+
+def announce_addresses(service: HubService) -> None:
+    """Print the version, the addresses of page and events, and where events are stored."""
+    stored = service.hub.seq
+    say(", ".join(filter(None, (f"apexstream {service.version}", service.model))))
+    say(f"  page     {service.url}")
+    say(f"  events   {service.events_url} (apexstream watch {service.events_url})")
+    say(f"  stored   {service.store.path} ({f'{stored} so far' if stored else 'none yet'})")
+
+
+def announced(service: HubService, *, open_page: bool) -> None:
+    """Print how to end the service, and open its page where that is wanted."""
     say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")
     sys.stdout.flush()
     if open_page:

@@ -84,6 +84,19 @@ Weights = Annotated[
 """--network and --weights: the options of every command that runs a network; at most one of them is given."""
 
 
+REDIS_HELP = "redis://HOST:PORT/DB, with TLS rediss://; the password comes from APEXSTREAM_REDIS_PASSWORD."
+RedisCertificates = Annotated[
+    Path | None,
+    typer.Option(
+        "--redis-ca",
+        metavar="FILE",
+        envvar="APEXSTREAM_REDIS_CA",
+        help="Certificates (PEM) that the Redis server's must come from; default: the system's.",
+        show_default=False,
+    ),
+]
+
+
 def with_network(settings: PipelineSettings, network: str | None, weights: Path | None) -> PipelineSettings:
     """The settings with the network that the command line names, if it does, in place of their own."""
     if not network and not weights:

@@ -1,0 +1,208 @@
+"""Reads a fleet's Redis server for the hub: the stored events of all nodes in order, and what they say now.
+
+    events    XREAD from the position of each node's stream, which is stored with its events in one transaction: killed at any
+              moment, the hub goes on after the last event that it has stored
+    the rest  PSUBSCRIBE: states of nodes, signals, activities, provisional events; what is missed is not sent again
+
+While Redis is away the hub's problem says so, and connecting is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import ApexError, first_line
+from stream.backoff import Backoff
+from stream.events.hub import Hub
+from stream.events.store import Origin
+from stream.fleet.nodes import Nodes, stream_name
+from stream.hub_service import first_completed
+from stream.messages import Forwarded
+from stream.outlets import fleet
+from stream.outlets.fleet import IncompatibleError, NodeInfo, read_info, read_state
+from stream.outlets.redis_connection import async_client, explained
+from stream.outlets.settings import RedisSettings
+from stream.protocol import Message
+from stream.schema import read_message, read_stored
+
+if TYPE_CHECKING:
+    from stream.outlets.redis_connection import AsyncClient
+
+log = logging.getLogger(__name__)
+
+RETRY_S = (0.1, 2.0)
+JITTER = 0.25
+BLOCK_MS = 250
+"""How long a read waits for events; events of a node that is new are read after it."""
+COUNT = 500
+"""Entries read at once, of all streams together."""
+BACKLOG = 1000
+"""Events that may wait for the hub's store; no more are read then."""
+CHECK_S = 0.25
+FINISHED = 1000
+"""Final events whose provisional ones are dropped where they come late, on the other connection."""
+
+
+class FleetReader:
+    """Reads until it is cancelled; raises ConfigError, BackendError where it could never begin."""
+
+    def __init__(self, settings: RedisSettings, hub: Hub, nodes: Nodes, positions: Mapping[Origin, int]) -> None:
+        self._settings, self._hub, self._nodes = settings, hub, nodes
+        self._positions = dict(positions)
+        self._finished: dict[str, None] = {}  # ids, in their order
+        self._damaged: set[str] = set()  # nodes
+        self._reported = ""
+        async_client(settings, "")
+
+    async def run(self) -> None:
+        """Read, and connect again whenever that fails."""
+        backoff = Backoff(*RETRY_S, jitter=JITTER)
+        while True:
+            try:
+                await self._one_connection(backoff)
+            except ApexError as error:
+                self._report(str(error))
+            except Exception as error:  # whatever Redis sends, the hub goes on
+                log.debug("reading the fleet failed", exc_info=error)
+                self._report(await asyncio.to_thread(self._explained, error))
+            await asyncio.sleep(backoff.next())
+
+    def _explained(self, error: Exception) -> str:
+        from redis.exceptions import RedisError
+
+        if isinstance(error, RedisError | OSError):
+            return explained(self._settings, error)
+        return f"reading from {self._settings.shown} failed ({type(error).__name__}: {first_line(error)})"
+
+    def _report(self, sentence: str) -> None:
+        problem = f"{sentence}; the events of all nodes wait until it works again"
+        if problem != self._reported:
+            log.warning("%s", problem)
+        self._reported = problem
+        self._hub.report_outside(problem)
+
+    async def _one_connection(self, backoff: Backoff) -> None:
+        async with async_client(self._settings, "apexstream-hub", waits_s=BLOCK_MS / 1000) as redis, redis.pubsub() as heard:
+            await heard.psubscribe(fleet.LIVE)  # first, so that no node is missed
+            self._nodes.forgive()
+            await self._read_registry(redis)
+            log.info("connected to %s", self._settings.shown)
+            self._reported = ""
+            self._hub.report_outside(None)
+            backoff.reset()
+            await first_completed(self._listen(heard), self._read(redis), self._watch())
+
+    async def _read_registry(self, redis: AsyncClient) -> None:
+        """The nodes that Redis knows, and their states."""
+        known: dict[bytes, bytes] = await _answer(redis.hgetall(fleet.NODES))
+        for field, text in known.items():
+            node, _, store = field.decode("utf-8", "replace").partition(":")
+            try:
+                self._nodes.register(read_info(text))
+            except IncompatibleError as error:
+                self._nodes.refuse(node, store, error, alive=False)
+            except ValueError as error:
+                self._complain(node, error)
+        keys = [fleet.state_key(*field.decode("utf-8", "replace").split(":", 1)) for field in known if b":" in field]
+        states: list[bytes | None] = await _answer(redis.mget(keys)) if keys else []
+        for key, state in zip(keys, states, strict=True):
+            if state is not None:
+                self._take(key.split(":")[2], state)
+        self._nodes.check()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            self._nodes.check()
+
+    # What is not stored.
+
+    async def _listen(self, heard: Any) -> None:
+        async for message in heard.listen():
+            if message["type"] == "pmessage":
+                self._take(message["channel"].decode("utf-8", "replace").rpartition(":")[2], message["data"])
+
+    def _take(self, node: str, text: bytes) -> None:
+        """A message of a node."""
+        try:
+            message = read_message(text.decode())
+            if message["type"] == "node":
+                self._take_state(node, message)
+            elif message["type"] in ("signal", "activity", "expression"):
+                self._pass_on(node, message)
+        except (ValueError, KeyError, TypeError) as error:
+            self._complain(node, error)
+
+    def _take_state(self, node: str, message: Mapping[str, Any]) -> None:
+        try:
+            state = read_state(message)
+        except IncompatibleError as error:
+            info = NodeInfo(node=node, store=str(message.get("store", "unknown")))
+            self._nodes.refuse(node, info.store, error, alive=True)
+            return
+        if state.node == node:
+            self._nodes.hear(state)
+
+    def _pass_on(self, node: str, message: dict[str, Any]) -> None:
+        message["stream"] = stream_name(node, message["stream"])
+        if message["type"] == "expression":
+            if message["state"] != "provisional" or message["id"] in self._finished:
+                return
+            self._hub.post(Forwarded({**message, "node": node}))
+        else:
+            self._hub.pass_on(Message(message))
+
+    def _complain(self, node: str, error: Exception) -> None:
+        if node not in self._damaged:
+            log.warning("what node %s sends cannot be read and is left out (%s)", node, first_line(error))
+        self._damaged.add(node)
+
+    # Stored events.
+
+    async def _read(self, redis: AsyncClient) -> None:
+        while True:
+            origins = {fleet.events_key(*origin): origin for origin in self._nodes.readable}
+            if not origins:
+                await asyncio.sleep(BLOCK_MS / 1000)
+                continue
+            wanted: Any = {key: f"{self._positions.get(origin, 0)}-0" for key, origin in origins.items()}
+            count = max(1, COUNT // len(wanted))
+            answer: Any = await redis.xread(wanted, count=count, block=BLOCK_MS)
+            for key, entries in answer or ():
+                await self._forward(origins[key.decode()], entries)
+
+    async def _forward(self, origin: Origin, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        for entry, fields in entries:
+            seq, known = int(entry.partition(b"-")[0]), self._positions.get(origin, 0)
+            if known and seq > known + 1:
+                log.warning("events %d to %d of node %s are not at Redis any more", known + 1, seq - 1, origin[0])
+            event = self._event(origin, seq, fields)
+            if event is not None:
+                await self._hub.room(BACKLOG)
+                self._hub.post(Forwarded(event))
+                self._finish(event["id"])
+            self._positions[origin] = seq
+
+    def _event(self, origin: Origin, seq: int, fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+        """The event of an entry as this hub stores it; None where it cannot be read."""
+        node, store = origin
+        try:
+            event = read_stored(fields[fleet.EVENT.encode()])
+        except (ValueError, KeyError) as error:
+            self._complain(node, error)
+            return None
+        event.pop("seq", None)
+        return {**event, "stream": stream_name(node, event["stream"]), "node": node, "node_store": store, "node_seq": seq}
+
+    def _finish(self, event: str) -> None:
+        self._finished[event] = None
+        if len(self._finished) > FINISHED:
+            del self._finished[next(iter(self._finished))]
+
+
+async def _answer(answer: Any) -> Any:
+    """The answer to a command, whose type redis-py leaves open."""
+    return await answer

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import ConfigError
+from stream.events.store import Store
+from stream.fleet import reader
+from stream.fleet.nodes import Nodes
+from stream.fleet.reader import FleetReader
+from stream.outlets import fleet
+from stream.outlets.fleet import NodeInfo, NodeState
+from stream.outlets.settings import RedisSettings
+from tests.events import read, stored
+from tests.redis_server import RedisServer, redis_server
+from tests.running_server import until
+from tests.subscribing import Client, on_a_loop, running
+
+STORE = "5a" * 16
+
+
+def add(server: RedisServer, *numbers: int, node: str = "desk", text: str | None = None) -> None:
+    """Entries as a node writes them; text is written in place of the event."""
+    client = server.client()
+    for number in numbers:
+        entry: Any = {"event": text or json.dumps({**stored(number), "seq": number})}
+        client.xadd(fleet.events_key(node, STORE), entry, id=f"{number}-0")
+
+
+def register(server: RedisServer, *nodes: str) -> None:
+    for node in nodes:
+        info = NodeInfo(node=node, store=STORE).model_dump_json()
+        server.client().hset(fleet.NODES, fleet.node_field(node, STORE), info)
+
+
+def reading(store: Store, server: RedisServer, test: Any, positions: dict[tuple[str, str], int] | None = None) -> None:
+    """Run the test with a hub that is fed by a reader, and a client of it."""
+
+    async def body() -> None:
+        async with running(store) as hub:
+            client = Client()
+            hub.join(client)
+            nodes = Nodes(hub, on_status=lambda status: None)
+            made = FleetReader(RedisSettings(url=server.url), hub, nodes, positions or store.positions)
+            task = asyncio.create_task(made.run())
+            try:
+                await test(client)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    on_a_loop(body)
+
+
+def test_many_nodes_and_a_long_backlog_are_read_in_order(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: len(client.of("expression")) == 360, "the events")
+
+    monkeypatch.setattr(reader, "BACKLOG", 20)
+    monkeypatch.setattr(reader, "COUNT", 60)
+    with redis_server(tmp_path) as server:
+        names = [f"node-{number}" for number in range(12)]
+        register(server, *names)
+        for name in names:
+            add(server, *range(1, 31), node=name)
+        reading(store, server, test)
+    for name in names:
+        assert [event["node_seq"] for event in read(store, limit=5000) if event["node"] == name] == list(range(1, 31))
+    assert store.positions == {(name, STORE): 30 for name in names}
+
+
+def test_what_cannot_be_read_is_left_out_and_said_once(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(client: Client) -> None:
+        publish = server.client().publish
+        for text in ("no JSON", "[]", '{"type":"node"}', '{"type":"signal"}', '{"type":"expression"}', "[" * 100_000):
+            publish(fleet.live_channel("desk"), text)
+        publish(fleet.live_channel("desk"), NodeState(node="another", store=STORE, instance="1").model_dump_json())
+        await until(lambda: len(client.of("expression")) == 2, "the events")
+        assert [event["node_seq"] for event in client.of("expression")] == [1, 4]
+
+    with redis_server(tmp_path) as server:
+        register(server, "desk")
+        server.client().hset(fleet.NODES, "broken", "{")
+        add(server, 1)
+        add(server, 2, text="{")
+        server.client().xadd(fleet.events_key("desk", STORE), {"other": "field"}, id="3-0")
+        add(server, 4)
+        reading(store, server, test)
+    assert caplog.text.count("what node desk sends cannot be read") == 1
+
+
+def test_events_that_redis_has_removed_are_named(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: client.of("expression"), "the event")
+
+    with redis_server(tmp_path) as server:
+        register(server, "desk")
+        add(server, 9)
+        reading(store, server, test, {("desk", STORE): 4})
+    assert "events 5 to 8 of node desk are not at Redis any more" in caplog.text
+
+
+def test_a_provisional_event_that_comes_late_is_left_out(store: Store, tmp_path: Path) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: client.of("expression"), "the final event")
+        for number in (1, 2):
+            event = {**stored(number, state="provisional")}
+            server.client().publish(fleet.live_channel("desk"), json.dumps(event))
+        await until(lambda: len(client.of("expression")) == 2, "the other one")
+        assert [(event["id"], event["state"]) for event in client.of("expression")] == [
+            ("lobby-1", "final"),
+            ("lobby-2", "provisional"),
+        ]
+
+    with redis_server(tmp_path) as server:
+        register(server, "desk")
+        add(server, 1)
+        reading(store, server, test)
+
+
+def test_credentials_that_cannot_be_read_are_an_error_at_once(store: Store) -> None:
+    async def body() -> None:
+        async with running(store) as hub:
+            settings = RedisSettings(url="redis://a", password_env="NOT_SET_HERE")
+            with pytest.raises(ConfigError, match="NOT_SET_HERE is not set"):
+                FleetReader(settings, hub, Nodes(hub, on_status=lambda status: None), {})
+
+    on_a_loop(body)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.types import Activity, Mark
+from stream.fleet import nodes
+from stream.fleet.service import FleetHub
+from stream.messages import Acted, FaceTrace, Signal, SourceStatus
+from stream.outlets import fleet
+from tests.events import decided
+from tests.fleet import Watcher, hub, node
+from tests.redis_server import RedisServer, redis_server
+from tests.running_server import run, until
+from tests.schema import problems
+from tests.serving import fetched
+
+
+@asynccontextmanager
+async def watched(service: FleetHub, since: int | None = 0) -> AsyncIterator[Watcher]:
+    watcher = Watcher()
+    following = asyncio.create_task(watcher.follow(service, since))
+    try:
+        await until(lambda: watcher.of("hello"), "the hub's hello")
+        yield watcher
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+def test_all_nodes_are_followed_by_one_client(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with node(tmp_path, server.url, page="http://desk:8765/") as desk, hub(tmp_path, server.url) as service:
+            desk.hub.post(decided(1))
+            async with node(tmp_path, server.url, "door") as door, watched(service) as watcher:
+                door.hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
+                desk.hub.post(SourceStatus("lobby", "webcam", "live", fps=25.0))
+                await watcher.until(lambda: watcher.last("status", stream="door/lobby"), "the newer node")
+                door.hub.post(decided(7, state="provisional"))
+                await watcher.until(lambda: watcher.last("expression", state="provisional"), "the provisional event")
+                door.hub.post(decided(7))
+                desk.hub.post(decided(2))
+                await watcher.until(lambda: len(watcher.finals) == 3, "the events")
+                assert sorted(watcher.finals) == [("desk", 1), ("desk", 2), ("door", 1)]
+                assert [event["seq"] for event in watcher.of("expression") if "seq" in event] == [1, 2, 3]
+                final = watcher.last("expression", stream="door/lobby", state="final")
+                assert (final["node"], final["node_store"], final["id"]) == ("door", door.store.identity, "lobby-7")
+                assert watcher.last("expression", state="provisional")["stream"] == "door/lobby"
+                trace = FaceTrace(0, (1.0, 1.04), (0.1, 0.5), (0.01, 0.02), {"speech": 0.5})
+                desk.hub.post(Signal("lobby", 1.04, 2.0, (trace,)))
+                desk.hub.post(Acted("lobby", Activity(0, "blink", Mark(1, 0.1), Mark(3, 0.2))))
+                await watcher.until(lambda: watcher.of("signal") and watcher.of("activity"), "what is not stored")
+                assert {message["stream"] for message in watcher.of("signal") + watcher.of("activity")} == {"desk/lobby"}
+                desk.hub.remove("lobby")
+                await watcher.until(lambda: watcher.last("removed", stream="desk/lobby"), "the removal")
+                status = watcher.last("status", stream="door/lobby")
+                assert (status["state"], status["fps"], status["node"]) == ("live", 30.0, "door")
+                listed = json.loads(await fetched(f"{service.url}api/streams"))["nodes"]
+                assert [(one["name"], one["state"], one["page"]) for one in listed] == [
+                    ("desk", "live", "http://desk:8765/"),
+                    ("door", "live", None),
+                ]
+                assert 'apexstream_node_live{node="door"} 1.0' in (await fetched(f"{service.url}metrics")).decode()
+            async with watched(service, since=1) as later:
+                await later.until(lambda: len(later.finals) == 2, "the replay")
+                await later.until(lambda: later.last("node", name="door", state="ended") or ended(later), "the ended node")
+                assert [problems(message) for message in watcher.got + later.got if problems(message)] == []
+
+    def ended(watcher: Watcher) -> bool:
+        return {one["name"]: one["state"] for one in watcher.of("hello")[0]["nodes"]} == {"desk": "live", "door": "ended"}
+
+    with redis_server(tmp_path) as server:
+        run(main)
+
+
+def test_a_hub_that_was_away_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with node(tmp_path, server.url) as desk:
+            for _ in range(2):
+                desk.hub.post(decided(1))
+            async with hub(tmp_path, server.url) as first, watched(first) as watcher:
+                await watcher.until(lambda: len(watcher.finals) == 2, "the first two")
+            for _ in range(40):
+                desk.hub.post(decided(2))
+            async with hub(tmp_path, server.url) as again, watched(again) as watcher:
+                await watcher.until(lambda: len(watcher.finals) == 42, "the others")
+                assert watcher.finals == [("desk", number) for number in range(1, 43)]
+                assert again.store.positions == {("desk", desk.store.identity): 42}
+
+    with redis_server(tmp_path) as server:
+        run(main)
+
+
+def test_redis_is_away_and_comes_back_empty(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with node(tmp_path, server.url) as desk, hub(tmp_path, server.url) as service, watched(service) as watcher:
+            assert "cannot be reached: connection refused" in await problem(watcher)
+            ready = await asyncio.to_thread(lambda: service.hub.problem)
+            assert ready is not None and ready.endswith("; the events of all nodes wait until it works again")
+            desk.hub.post(decided(1))
+            server.start()
+            await watcher.until(lambda: watcher.finals == [("desk", 1)], "the event")
+            assert watcher.last("heartbeat")["problem"] is None
+            server.kill()
+            server.forget()
+            desk.hub.post(decided(2))
+            assert await problem(watcher)
+            server.start()
+            await watcher.until(lambda: len(watcher.finals) == 2, "the second event")
+            assert watcher.finals == [("desk", 1), ("desk", 2)]
+            assert [one["state"] for one in watcher.of("node")] == ["live"], "it was not taken for lost"
+
+    async def problem(watcher: Watcher) -> str:
+        await watcher.until(lambda: any(told(watcher)), "the problem")
+        return str(next(filter(None, told(watcher))))
+
+    def told(watcher: Watcher) -> list[Any]:
+        return [message["problem"] for message in watcher.got[::-1] if message["type"] in ("hello", "heartbeat")][:1]
+
+    server = RedisServer(tmp_path)
+    try:
+        run(main)
+    finally:
+        server.kill()
+
+
+def test_a_node_that_is_killed_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with hub(tmp_path, server.url) as service, watched(service) as watcher, node(tmp_path, server.url) as desk:
+            desk.hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
+            await watcher.until(lambda: watcher.last("status", stream="desk/lobby", state="live"), "the node")
+            monkeypatch.setattr("stream.outlets.redis_publisher.RedisPublisher._beat", lambda *_, **__: None)
+            lost = "nothing was heard of it for 0.5 s"
+            await watcher.until(lambda: watcher.last("node", name="desk", state="lost", detail=lost), "the loss")
+            status = watcher.last("status", stream="desk/lobby")
+            assert (status["state"], status["detail"], status["fps"]) == ("stalled", "the node desk is lost", 0.0)
+            monkeypatch.undo()
+            await watcher.until(lambda: watcher.got[-1].get("state") == "live", "its return")
+
+    lease = 0.5
+    monkeypatch.setattr(nodes.Nodes.__init__, "__kwdefaults__", {**nodes.Nodes.__init__.__kwdefaults__, "lease_s": lease})
+    monkeypatch.setattr(fleet, "BEAT_S", 0.1)
+    with redis_server(tmp_path) as server:
+        run(main)
+
+
+def test_a_node_of_another_version_is_shown_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        other = {"type": "node", "protocol": 2, "node": "attic", "store": "0" * 32, "version": "9.0"}
+        server.client().hset(fleet.NODES, f"attic:{'0' * 32}", json.dumps(other))
+        async with hub(tmp_path, server.url) as service, node(tmp_path, server.url) as desk, watched(service) as watcher:
+            server.client().publish(fleet.live_channel("attic"), json.dumps(other))
+            server.client().publish(fleet.live_channel("attic"), b"\xff{")
+            desk.hub.post(decided(1))
+            await watcher.until(lambda: watcher.finals == [("desk", 1)], "the others' event")
+            (attic,) = [one for one in (service.hub.nodes or {}).values() if one.name == "attic"]
+            sentence = (
+                "node attic speaks protocol 2 (apexstream 9.0) and this hub protocol 1: its events are not read; "
+                "run the same version on both"
+            )
+            assert (attic.state, attic.detail) == ("incompatible", sentence)
+            assert caplog.text.count(f"{sentence}") == 2, "once for the node, once for its state"
+
+    with caplog.at_level(logging.INFO), redis_server(tmp_path) as server:
+        run(main)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_wrong_credentials_and_encryption_are_the_hubs_problem(tmp_path: Path, tls: bool) -> None:
+    async def main() -> None:
+        url = server.url.replace("rediss", "redis")
+        async with hub(tmp_path, url, **({} if tls else {"password": "wrong"})) as service:
+            await until(lambda: service.hub.problem, "the problem")
+            expected = "demands TLS; use rediss://" if tls else "refuses the user name or password"
+            assert expected in str(service.hub.problem) and "wrong" not in str(service.hub.problem)
+
+    with redis_server(tmp_path, *(() if tls else ("--requirepass", "right")), tls=tls) as server:
+        run(main)
