@@ -13,7 +13,7 @@ from typing import Any, Self
 from playwright.sync_api import Browser, Page, Playwright
 
 from engine.types import Evidence
-from stream.messages import Acted, Decided, Signal, SourceStatus
+from stream.messages import Acted, Decided, Forwarded, NodeStatus, Signal, SourceStatus
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
@@ -53,7 +53,7 @@ class RunningService:
     def url(self) -> str:
         return str(self.service.url)
 
-    def tell(self, *items: Decided | SourceStatus | Signal | Acted) -> None:
+    def tell(self, *items: Decided | SourceStatus | Signal | Acted | Forwarded | NodeStatus) -> None:
         """Pass on what a source's threads would."""
         for item in items:
             self._loop.call_soon_threadsafe(self.service.hub.post, item)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
 }
 LAYERS = {
     "engine": ("pipeline", "recognition", "spotting", "activity", "registration", "faces"),
-    "stream": ("service", "review", "server", "recorded", "outlets", "analysis", "events", "sources"),
+    "stream": ("fleet", "service", "review", "server", "recorded", "outlets", "analysis", "events", "sources"),
 }
 """Folders and modules of a package in the order of their imports: none imports what stands to its left."""
 NOT_IN_ENGINE = {"av", "asyncio", "threading", "websockets", "time", "datetime", "socket", "subprocess", "multiprocessing"}

@@ -5,6 +5,7 @@ import { Connection } from "./connection.js";
 import { Details } from "./details.js";
 import { asCsv, asJson, download, Expressions, NO_FILTER } from "./expressions.js";
 import { Filters } from "./filters.js";
+import { Nodes } from "./nodes.js";
 import { answer, capitalize, element, LABELS, resetColours, shapeIcon, shortModel } from "./display.js";
 import { SourceCard } from "./source-card.js";
 import { MAX_ROWS, Table } from "./table.js";
@@ -24,7 +25,9 @@ let shown = [];
 
 const table = new Table(find("rows"), (event) => open(event, true));
 const timeline = new Timeline(find("timeline"), find("tip"), (event) => open(event, false));
+const nodes = new Nodes(find("nodes"), find("node-list"));
 const details = new Details({
+  link: (node, text) => nodes.link(node, text),
   step: (event, by) => shown[shown.findIndex(({ seq }) => seq === event.seq) + by],
   closed: (event) => page.opener && [page.opener, document.body].includes(document.activeElement) && table.focus(event.seq),
 });
@@ -52,6 +55,9 @@ const connection = new Connection({
   hello(hello) {
     page.clockAhead = toMs(hello.now) - Date.now();
     page.upTo = hello.seq;
+    nodes.reset(hello.nodes);
+    for (const id of ["camera-button", "how-to-begin"]) find(id).hidden = Boolean(hello.nodes);
+    find("how-to-join").hidden = !hello.nodes;
     for (const name of cards.keys()) if (!hello.streams.some((stream) => stream.name === name)) removeCard(name);
     for (const stream of hello.streams) card(stream.name).status(stream);
     find("facts").textContent = [`apexstream ${hello.version}`, shortModel(hello.model)].filter(Boolean).join(" · network ");
@@ -95,6 +101,10 @@ const handlers = {
   activity(activity) {
     if (!page.paused) cards.get(activity.stream)?.activity(activity);
   },
+  node(node) {
+    nodes.show(node);
+    for (const one of cards.values()) one.updateNode();
+  },
   removed({ stream }) {
     removeCard(stream);
     sourcesChanged();
@@ -125,7 +135,7 @@ const watched = new IntersectionObserver((entries) => {
 function card(name) {
   const known = cards.get(name);
   if (known) return known;
-  const made = new SourceCard(name, (message) => connection.send(message));
+  const made = new SourceCard(name, (message) => connection.send(message), (node, text) => nodes.link(node, text));
   cards.set(name, made);
   find("sources").append(made.root);
   watched.observe(made.root);

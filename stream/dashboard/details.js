@@ -12,9 +12,13 @@ const PICTURES = [
 const NOT_KEPT = "The pictures are no longer in memory: the service keeps those of the last events only.";
 
 export class Details {
-  /** step(event, by): the event above (-1) or below (1) this one in the table, or undefined; closed(event): called on closing. */
-  constructor({ step, closed }) {
+  /**
+   * step(event, by): the event above (-1) or below (1) this one in the table, or undefined; closed(event): called on closing;
+   * link(node, text): a link to the page of a fleet's node.
+   */
+  constructor({ step, closed, link }) {
     this.step = step;
+    this.link = link;
     this.dialog = document.getElementById("details");
     this.event = null;
     document.getElementById("details-close").addEventListener("click", () => this.dialog.close());
@@ -51,6 +55,11 @@ export class Details {
     const container = document.getElementById("details-pictures");
     const hint = document.getElementById("details-hint");
     hint.textContent = "";
+    container.hidden = Boolean(event.node);
+    if (event.node) {
+      hint.replaceChildren("The pictures of this expression are at the node ", this.link(event.node, event.node));
+      return;
+    }
     container.replaceChildren(...PICTURES.map(([name, title, meaning]) => figure(name, title, meaning)));
     const loaded = await Promise.all(PICTURES.map(([name]) => loadPicture(event, name)));
     if (this.event !== event) return;
@@ -113,6 +122,7 @@ function rows(event) {
     ["Intensity", `${pixels(event.intensity)} of the 128 px crop`],
     ["Latency", event.latency_ms === undefined ? "" : `${event.latency_ms.toFixed(0)} ms`],
     ["Sequence number", String(event.seq)],
+    ["Number at the node", event.node_seq === undefined ? "" : String(event.node_seq)],
     ["Network", shortModel(event.model)],
   ];
   return entries.filter(([, value]) => value).map(([name, value]) => element("div", "", [element("dt", "", name), element("dd", "", value)]));

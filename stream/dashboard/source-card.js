@@ -15,10 +15,15 @@ const STATES = {
 const PREVIEW_FPS = 12;
 
 export class SourceCard {
-  /** send(message): sends a preview request to the service; false where it cannot be sent. */
-  constructor(stream, send) {
+  /**
+   * send(message): sends a preview request to the service; false where it cannot be sent. link(node, text): a link to the page of
+   * a fleet's node.
+   */
+  constructor(stream, send, link) {
     this.stream = stream;
     this.send = send;
+    this.link = link;
+    this.node = undefined; // that analyses this source, where the service is a fleet's hub: the pictures are there
     this.visible = false;
     this.pictureOn = true;
     this.requested = "";
@@ -48,6 +53,7 @@ export class SourceCard {
     this.controls.setAttribute("role", "group");
     this.controls.setAttribute("aria-label", `What the picture of ${this.stream} shows`);
     this.last = element("p", "last", "No expression yet");
+    this.elsewhere = element("p", "elsewhere", [], { hidden: true });
     const key = element("p", "key", [legendEntry("▸", "onset"), legendEntry("◆", "apex"), legendEntry("◂", "offset")]);
     const acts = element("p", "key acts", activityLegend());
     const name = element("h3", "", this.stream);
@@ -55,7 +61,7 @@ export class SourceCard {
       element("div", "card-head", [name, this.badge, this.figures]),
       element("div", "card-body", [
         element("div", "view", [element("div", "stage", [this.canvas, this.faceless, this.flash, this.cover]), this.controls]),
-        element("div", "motion", [element("div", "motion-head", [element("h4", "", "Motion"), key]), this.traceCanvas, acts, this.activityLine, this.last, this.detail]),
+        element("div", "motion", [element("div", "motion-head", [element("h4", "", "Motion"), key]), this.traceCanvas, acts, this.activityLine, this.last, this.detail, this.elsewhere]),
       ]),
     ]);
     this.root.dataset.stream = this.stream;
@@ -87,6 +93,7 @@ export class SourceCard {
 
   /** Request previews from the service, or none while they are not visible. */
   requestPreview(running, again = false) {
+    if (this.node) return;
     const on = running && this.visible && this.pictureOn && !document.hidden;
     const pixels = (this.canvas.clientWidth || 320) * Math.min(devicePixelRatio || 1, 2);
     const width = pixels > 480 ? 640 : pixels > 320 ? 480 : 320;
@@ -95,8 +102,12 @@ export class SourceCard {
     this.requested = this.send({ type: "preview", stream: this.stream, on, fps: PREVIEW_FPS, width }) ? requested : "";
   }
 
-  status({ state, fps, drops, reconnects, detail, width, height }) {
+  status({ state, fps, drops, reconnects, detail, width, height, node }) {
     this.state = state;
+    if (node && node !== this.node) {
+      this.node = this.root.dataset.node = node;
+      this.updateNode();
+    }
     this.root.dataset.state = state;
     this.badge.textContent = STATES[state] ?? state;
     const figures = [];
@@ -116,7 +127,14 @@ export class SourceCard {
     this.cover.replaceChildren(...[text, this.statusDetail].filter(Boolean).map((line) => element("span", "", line)));
     this.cover.hidden = !text;
     this.detail.textContent = this.statusDetail;
-    this.detail.hidden = Boolean(text) || !this.statusDetail;
+    this.detail.hidden = (Boolean(text) && !this.node) || !this.statusDetail;
+  }
+
+  /** Say where the pictures are. */
+  updateNode() {
+    if (!this.node) return;
+    this.elsewhere.replaceChildren("Pictures are shown at the node ", this.link(this.node, this.node));
+    this.elsewhere.hidden = false;
   }
 
   show(header, jpeg) {

@@ -9,10 +9,12 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -22,6 +24,7 @@ from stream.protocol import read_client
 from tests.browser import PATIENCE_MS, RunningService, chromium
 from tests.events import decided, stored
 from tests.live import PATIENCE_S
+from tests.redis_server import redis_server
 from tests.schema import FROM_CLIENT, FROM_SERVER, problems
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -29,7 +32,7 @@ PROTOCOL = EXAMPLES.parent / "protocol.md"
 TOKEN = "a-token-of-some-length"
 
 
-@pytest.mark.parametrize("name", ["watch.py", "watch.html"])
+@pytest.mark.parametrize("name", ["watch.py", "watch.html", "consume.py"])
 def test_examples_are_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= 30
 
@@ -41,7 +44,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_messages_in_the_protocol_are_valid() -> None:
     *from_server, from_client = blocks("json")
-    assert [problems(json.loads(message)) for message in from_server] == [[], []]
+    assert [problems(json.loads(message)) for message in from_server] == [[], [], []]
     for line in from_client.splitlines():
         assert read_client(line).type == json.loads(line)["type"]
 
@@ -56,10 +59,10 @@ def test_the_protocol_documents_every_error_code_and_type() -> None:
 
 
 @contextmanager
-def printing(*args: object) -> Iterator[subprocess.Popen[str]]:
-    """The Python example as a subprocess, killed after the test or after a timeout."""
+def printing(*args: object, name: str = "watch.py") -> Iterator[subprocess.Popen[str]]:
+    """A Python example as a subprocess, killed after the test or after a timeout."""
     example = subprocess.Popen(
-        [sys.executable, EXAMPLES / "watch.py", *map(str, args)],
+        [sys.executable, EXAMPLES / name, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,6 +97,35 @@ def test_the_python_example_sees_each_event_once_over_a_restart(tmp_path: Path) 
             assert example.stdout.readline() == "4 lobby micro surprise\n"
             again.tell(decided(5, label="positive"))
             assert example.stdout.readline() == "5 lobby micro positive\n"
+
+
+def test_two_members_of_a_group_share_the_events_and_one_takes_over_those_of_the_other(tmp_path: Path) -> None:
+    key = "apexstream:events:desk:5a"
+    with redis_server(tmp_path) as server:
+        redis = server.client()
+        redis.hset("apexstream:nodes", "desk:5a", "{}")
+
+        def add(*numbers: int) -> None:
+            for number in numbers:
+                entry: Any = {"event": json.dumps({**stored(number), "seq": number})}
+                redis.xadd(key, entry, id=f"{number}-0")
+
+        add(1, 2)
+        redis.xgroup_create(key, "mailer", id="0")
+        redis.xreadgroup("mailer", "killed", {key: ">"}, count=1)  # read, and not confirmed
+        arguments = (server.url, "mailer", "first", "0.1")
+        with printing(*arguments, name="consume.py") as example:
+            assert example.stdout is not None
+            lines = {example.stdout.readline() for _ in range(2)}
+            assert lines == {"desk 1 lobby micro surprise\n", "desk 2 lobby micro surprise\n"}
+            add(3)
+            assert example.stdout.readline() == "desk 3 lobby micro surprise\n"
+            while (pending := redis.xpending(key, "mailer")) and pending["pending"]:
+                time.sleep(0.01)
+        with printing(*arguments, name="consume.py") as again:
+            assert again.stdout is not None
+            add(4)
+            assert again.stdout.readline() == "desk 4 lobby micro surprise\n"
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from apexstream.clips import Truth, plan, preset, render_frames
 from engine.types import Activity, Mark
 from stream.events.store import Store
-from stream.messages import Acted, Decided, FaceTrace, Signal, SourceStatus
+from stream.messages import Acted, Decided, FaceTrace, Forwarded, NodeStatus, Signal, SourceStatus
 from stream.sources.settings import SourceSettings
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
 from tests.events import decided, evidence, stored
@@ -132,6 +132,33 @@ def test_the_page_shows_stored_and_new_expressions(browser: Browser, service: Ru
         expect(page.locator("article[data-stream=lobby] .last")).to_contain_text("micro")
         expect(page.locator("#announcer")).to_have_text("lobby, Surprise 92\u00a0%, micro")
         assert shown(page) == list(range(13, 0, -1))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_fleet_shows_its_nodes(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    with RunningService(tmp_path) as service:
+        attic = NodeStatus("attic", "live", page="http://attic.example:8765/")
+        lobby = SourceStatus("attic/lobby", "webcam", "live", fps=30.0, node="attic")
+        service.tell(attic, NodeStatus("desk", "live"), lobby)
+        with visited(browser, service.url, color_scheme=scheme) as page:
+            nodes, card = page.locator("#node-list li"), page.locator("article[data-stream='attic/lobby']")
+            expect(nodes).to_have_text([re.compile("attic.*Live"), re.compile("desk.*Live")])
+            expect(page.locator("#camera-button")).to_be_hidden()
+            expect(card.locator(".elsewhere")).to_have_text("Pictures are shown at the node attic")
+            expect(card.locator(".elsewhere a")).to_have_attribute("href", "http://attic.example:8765/")
+            expect(card.locator(".stage")).to_be_hidden()
+            event = {**stored(1, stream="attic/lobby"), "node": "attic", "node_store": "5a", "node_seq": 7}
+            service.tell(Forwarded(event))
+            page.click("#rows tr[data-seq='1']")
+            expect(page.locator("#details-hint")).to_have_text("The pictures of this expression are at the node attic")
+            expect(page.locator("#details-list")).to_contain_text("Number at the node7")
+            page.keyboard.press("Escape")
+            lost = "nothing was heard of it for 3.5 s"
+            service.tell(replace(attic, state="lost", detail=lost), replace(lobby, state="stalled", detail="attic is lost"))
+            expect(nodes.first).to_have_text(re.compile(f"attic.*Lost.*{lost}"))
+            expect(card.locator(".detail")).to_have_text("attic is lost")
+            found = Axe().run(page)
+            assert not found.response["violations"], found.generate_report()
 
 
 def test_activities_are_written_and_drawn(browser: Browser, service: RunningService) -> None:

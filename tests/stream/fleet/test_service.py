@@ -172,6 +172,24 @@ def test_a_node_of_another_version_is_shown_and_the_others_go_on(tmp_path: Path,
         run(main)
 
 
+def test_the_documented_rights_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    rights = [line.removeprefix("ACL SETUSER ").split() for line in text.splitlines() if line.startswith("ACL SETUSER ")]
+
+    async def main() -> None:
+        for name, *rules in rights:
+            server.client().execute_command("ACL", "SETUSER", name, *rules)
+        users: list[dict[str, Any]] = [{"username": name, "password": "PASSWORD"} for name in ("node", "hub")]
+        async with node(tmp_path, server.url, **users[0]) as desk, hub(tmp_path, server.url, **users[1]) as service:
+            desk.hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
+            desk.hub.post(decided(1))
+            await until(lambda: "desk/lobby" in service.hub.streams and service.hub.seq == 1, "the event")
+
+    assert [name for name, *_ in rights] == ["node", "hub"]
+    with redis_server(tmp_path) as server:
+        run(main)
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_wrong_credentials_and_encryption_are_the_hubs_problem(tmp_path: Path, tls: bool) -> None:
     async def main() -> None:
