@@ -23,7 +23,7 @@ from stream.hub_service import first_completed
 from stream.messages import Forwarded
 from stream.outlets import fleet
 from stream.outlets.fleet import IncompatibleError, NodeInfo, read_info, read_state
-from stream.outlets.redis_connection import async_client, explained
+from stream.outlets.redis_connection import async_client, explained, is_known_kind
 from stream.outlets.settings import RedisSettings
 from stream.protocol import Message
 from stream.schema import read_message, read_stored
@@ -71,9 +71,7 @@ class FleetReader:
             await asyncio.sleep(backoff.next())
 
     def _explained(self, error: Exception) -> str:
-        from redis.exceptions import RedisError
-
-        if isinstance(error, RedisError | OSError):
+        if is_known_kind(error):
             return explained(self._settings, error)
         return f"reading from {self._settings.shown} failed ({type(error).__name__}: {first_line(error)})"
 

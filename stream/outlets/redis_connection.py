@@ -183,6 +183,13 @@ def _encrypts(settings: RedisSettings) -> bool:
         return False
 
 
+def is_known_kind(error: object) -> bool:
+    """Whether it is an error that `explained` explains."""
+    from redis.exceptions import RedisError
+
+    return isinstance(error, RedisError | OSError)
+
+
 def is_full(error: object) -> bool:
     """Whether the server has no memory left."""
     from redis.exceptions import OutOfMemoryError
