@@ -40,6 +40,8 @@ class AnalysisOptions:
     """Write annotated.mp4, the video with what was found drawn over it."""
     formats: tuple[str, ...] = ()
     """Formats of `stream.events.formats` in which events are written besides the usual ones."""
+    unlinked: bool = False
+    """Results are moved after they were made, so the report has no link to the video."""
 
     def wanted(self) -> Wanted:
         """What the results are to be. Raises WeightsError where the network is missing or damaged."""
@@ -91,7 +93,7 @@ def analyze_video(
     trail = _trail(video) if options.pictures else None
     outputs: list[Output] = [FacePlaces(folder)] if trail is None else [FacePlaces(folder), trail]
     if options.report:
-        outputs.append(ReportPage(folder, video, pictures=options.pictures))
+        outputs.append(ReportPage(folder, video, pictures=options.pictures, linked=not options.unlinked))
     if options.frames:
         outputs.append(FrameTable(folder))
     if options.annotate:

@@ -34,6 +34,7 @@ from stream.recorded.results import read_results
 
 if TYPE_CHECKING:
     from stream.recorded.analyze import Progress, Report
+    from stream.recorded.folders.store import Store
 
 OPTIONAL = ("annotated.mp4", "event-[0-9]*.jpg", "frames.csv", "overview.png", "report.html")
 """Files that a run of other options, which was killed, may have left."""
@@ -136,12 +137,16 @@ def run_task(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     lock_wait_s: float = 0.0,
+    store: Store | None = None,
 ) -> Outcome:
     """Analyse one video and record that it is finished; whatever fails is in the outcome, in a sentence.
 
-    lock_wait_s is how long another process may still use the folder of its results, seconds.
+    lock_wait_s is how long another process may still use the folder of its results, seconds. With a store, results go to its
+    folder of the task's name.
     """
     try:
+        if store is not None:
+            return store.run(task, lambda local, top: run_task(local, analyse, wanted, out=top, progress=progress, stop=stop))
         with _results_folder(task, out, lock_wait_s):
             return _run(task, analyse, wanted, progress, stop or threading.Event())
     except ApexError as error:

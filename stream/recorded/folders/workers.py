@@ -30,6 +30,7 @@ from stream.shutdown import SHUTDOWN_SIGNALS
 if TYPE_CHECKING:
     from stream.recorded.folders.records import Wanted
     from stream.recorded.folders.runs import Analyse, Outcome, Watcher
+    from stream.recorded.folders.store import Store
     from stream.recorded.folders.tasks import Task
 
 PROGRESS_S = 0.2
@@ -65,6 +66,7 @@ class Setup:
     analyse: Analyse
     wanted: Wanted
     out: Path
+    store: Store | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def work(pipe: Connection[Any, Any], setup: bytes) -> None:
     threading.Thread(target=_listen, args=(pipe, tasks, stop), name="listen", daemon=True).start()
     while (task := tasks.get()) is not None:
         progress = _Reports(pipe)
-        pipe.send(run_task(task, ready.analyse, ready.wanted, out=ready.out, progress=progress, stop=stop))
+        pipe.send(run_task(task, ready.analyse, ready.wanted, out=ready.out, progress=progress, stop=stop, store=ready.store))
     os._exit(0)  # at once: unloading the libraries in order takes longer
 
 

@@ -37,13 +37,14 @@ SHOWN_FACES = 60
 
 
 class ReportPage(Output):
-    """Writes the report of the analysis of a video into folder; with pictures of the faces only if pictures asks for them.
+    """Writes the report of the analysis of a video into folder; with pictures of the faces, and a link to the
+    video, only if pictures and linked ask for them.
 
     Raises OutputError when something cannot be written.
     """
 
-    def __init__(self, folder: Path, video: Path, *, pictures: bool = False) -> None:
-        self._path, self._video, self._with_pictures = folder / NAME, video, pictures
+    def __init__(self, folder: Path, video: Path, *, pictures: bool = False, linked: bool = True) -> None:
+        self._path, self._video, self._with_pictures, self._linked = folder / NAME, video, pictures, linked
         self._seen = Seen()
         self._crops: dict[int, CropHistory] = {}
         self._activities: list[Activity] = []
@@ -108,7 +109,7 @@ class ReportPage(Output):
         facts = ("codec", "width", "height", "measured_fps", "duration", "frames")
         return {
             "title": title,
-            "link": _link(self._video, self._path.parent),
+            "link": _link(self._video, self._path.parent) if self._linked else None,
             "video": {name: video[name] for name in facts},
             "complete": summary["complete"],
             "problem": summary["problem"] and plain(summary["problem"]),

@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from apexstream.cluster.ray_process import Node, Share
     from apexstream.video_analysis import AnalysisOptions
     from stream.recorded.folders.runs import Outcome, Watcher
+    from stream.recorded.folders.store import Store
     from stream.recorded.folders.tasks import Task
     from stream.recorded.folders.workers import StopRequest
 
@@ -36,11 +37,12 @@ MARK = ".cluster-"
 @dataclass(frozen=True)
 class Place:
     """What each node must have: the folder in which the command was called, a video and a file in the output folder by their
-    paths."""
+    paths, or the store of results."""
 
     folder: Path
     video: Path
-    mark: Path
+    mark: Path | None
+    store: Store | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class ArchiveWorker:
         _check_place(place)
         options, prepare = pickle.loads(needs)
         self._options: AnalysisOptions = options
-        self._out = out
+        self._out, self._store = out, place.store
         self._wanted = self._options.wanted()
         _check_same(deciding, self._wanted.deciding)
         prepare()
@@ -71,12 +73,11 @@ class ArchiveWorker:
     def do(self, item: Item, again: bool) -> Outcome:
         """Analyse a video, unless another worker did before it was lost."""
         from apexstream.video_analysis import analyze_video
-        from stream.recorded.folders.runs import earlier_outcome, run_task
+        from stream.recorded.folders.runs import run_task
 
-        earlier = earlier_outcome(item.task) if again else None
-        if earlier is not None and earlier.report is not None and earlier.report.timing != item.before:
-            return earlier
         self._progress = None
+        if again and (earlier := self._earlier(item)) is not None:
+            return earlier
         analyse = partial(analyze_video, options=self._options)
         return run_task(
             item.task,
@@ -86,6 +87,7 @@ class ArchiveWorker:
             progress=self._note,
             stop=self._stop,
             lock_wait_s=LOCK_WAIT_S,
+            store=self._store,
         )
 
     def progress(self) -> tuple[int, int | None, int] | None:
@@ -95,6 +97,18 @@ class ArchiveWorker:
     def stop(self) -> None:
         """End the analysis in order."""
         self._stop.set()
+
+    def _earlier(self, item: Item) -> Outcome | None:
+        """What came of the task by a worker that was lost; None where it was not done."""
+        from stream.recorded.folders.runs import earlier_outcome
+
+        if self._store is None:
+            earlier = earlier_outcome(item.task)
+        else:
+            with self._store.results(item.task) as local:
+                earlier = earlier_outcome(local)
+        made = None if earlier is None or earlier.report is None else earlier.report.timing
+        return earlier if made != item.before else None
 
     def _note(self, done: int, expected: int | None, events: int) -> None:
         self._progress = done, expected, events
@@ -106,8 +120,10 @@ def _check_place(place: Place) -> None:
         os.chdir(place.folder)
     except OSError:
         raise InputError(f"{socket.gethostname()} has no folder {place.folder}; {shared}") from None
+    if place.store is not None:
+        place.store.check()
     for path in (place.mark, place.video):
-        if not path.exists():
+        if path is not None and not path.exists():
             raise InputError(f"{socket.gethostname()} does not see {path.absolute().parent} as it is here; {shared}")
 
 
@@ -125,6 +141,7 @@ def run_on_cluster(
     prepare: Callable[[], object],
     *,
     out: Path,
+    store: Store | None,
     cluster: Cluster,
     jobs: int | None,
     watcher: Watcher,
@@ -141,8 +158,8 @@ def run_on_cluster(
 
     if not tasks:
         return
-    with _mark(out) as mark:
-        place = Place(Path.cwd(), tasks[0].video, mark)
+    with nullcontext() if store is not None else _mark(out) as mark:
+        place = Place(Path.cwd(), tasks[0].video, mark, store)
         wanted = options.wanted()
         factory = partial(ArchiveWorker, pickle.dumps((options, prepare)), wanted.deciding, out, place)
         records = [read_record(task.folder) for task in tasks]

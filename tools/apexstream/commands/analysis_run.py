@@ -21,6 +21,7 @@ from stream.recorded.analyze import Report
 from stream.recorded.folders.finding import Found, find_videos, skipped
 from stream.recorded.folders.index import write_index
 from stream.recorded.folders.runs import Finished, Outcome, Plan, Watcher, make_plan, run_here
+from stream.recorded.folders.store import Store
 from stream.recorded.folders.table import Table
 from stream.recorded.folders.tasks import INDEX, TABLE, Task, make_tasks
 from stream.recorded.folders.workers import Setup, StopRequest, default_jobs, run_in_processes
@@ -30,11 +31,13 @@ TABLE_S = 10.0
 
 
 class AnalysisRun:
-    """One call of the command: results go to out, as the options say. Setting stop ends it in order."""
+    """One call of the command: results go to out, or to the store of which out is a mirror. Setting stop ends it in order."""
 
-    def __init__(self, options: AnalysisOptions, out: Path, stop: StopRequest, *, debug: bool = False) -> None:
-        self._options, self._out, self._stop, self._debug = options, out, stop, debug
-        self._setup = Setup(partial(analyze_video, options=options), options.wanted(), out)
+    def __init__(
+        self, options: AnalysisOptions, out: Path, stop: StopRequest, *, debug: bool = False, store: Store | None = None
+    ) -> None:
+        self._options, self._out, self._stop, self._debug, self._store = options, out, stop, debug, store
+        self._setup = Setup(partial(analyze_video, options=options), options.wanted(), out, store)
 
     def analyze(
         self, videos: Sequence[Path], *, recursive: bool, again: bool, jobs: int | None, cluster: str | None = None
@@ -45,7 +48,7 @@ class AnalysisRun:
         where another run uses the output folder, and what `apexstream.cluster.connection.connected` does.
         """
         found = find_videos(videos, recursive=recursive, out=self._out)
-        many = cluster is not None or (jobs or 1) > 1 or any(video.is_dir() for video in videos)
+        many = cluster is not None or self._store is not None or (jobs or 1) > 1 or any(video.is_dir() for video in videos)
         if not found.videos:
             raise InputError(_nothing_found(videos, found))
         with self._locked(many):
@@ -74,7 +77,7 @@ class AnalysisRun:
         say(f"{_videos(len(found.videos))} found" + (f"; besides {others}" if others else ""))
         for sentence in found.unreadable:
             say_error(sentence)
-        table = _Tables(self._out, [*plan.todo, *(one.task for one in plan.finished)])
+        table = _Tables(self._out, [*plan.todo, *(one.task for one in plan.finished)], self._store)
         with TaskBars(sum(task.size for task in plan.todo)) as bars:
             watcher = _FolderWatcher(plan, bars, table, self._debug)
             for finished in plan.finished:
@@ -86,7 +89,8 @@ class AnalysisRun:
             why = "by the user" if self._stop.is_set() else "as the disk is full"
             say_error(f"stopped {why} before {_videos(left)} could be analysed; the same command goes on from there")
         table.write()
-        say(f"all videos: {self._out / INDEX} and {self._out / TABLE}")
+        out = self._out if self._store is None else self._store.url.rstrip("/")
+        say(f"all videos: {out}/{INDEX} and {out}/{TABLE}")
         return watcher.complete and not left and not found.unreadable
 
     def _do(self, tasks: Sequence[Task], watcher: Watcher, jobs: int | None, cluster: str | None) -> None:
@@ -102,6 +106,7 @@ class AnalysisRun:
                     self._options,
                     partial(have_face_model, self._options.settings.pipeline.landmarks.model),
                     out=self._out,
+                    store=self._store,
                     cluster=nodes,
                     jobs=jobs,
                     watcher=watcher,
@@ -196,12 +201,14 @@ class _VideoWatcher(_Watcher):
 class _Tables:
     """The table over all videos and its page, written now and then."""
 
-    def __init__(self, out: Path, tasks: Sequence[Task]) -> None:
-        self._out, self._table = out, Table(out, tasks)
+    def __init__(self, out: Path, tasks: Sequence[Task], store: Store | None) -> None:
+        self._out, self._table, self._store = out, Table(out, tasks), store
         self.write()
 
     def note(self, outcome: Outcome) -> None:
         """Take what came of a task; a table that cannot be written now may be later."""
+        if self._store is not None:
+            self._store.refresh(outcome.task.name, outcome.task.folder)
         self._table.note(outcome)
         if time.monotonic() - self._written_at >= TABLE_S:
             with suppress(OutputError):
@@ -211,6 +218,9 @@ class _Tables:
         """Write both. Raises OutputError."""
         self._table.write()
         write_index(self._out, self._table.rows)
+        if self._store is not None:
+            for name in (TABLE, INDEX):
+                self._store.put(self._out / name, name)
         self._written_at = time.monotonic()
 
 

@@ -24,6 +24,7 @@ from apexstream.commands.options import (
 from apexstream.native_output import native_output_hidden
 
 if TYPE_CHECKING:
+    from stream.recorded.folders.store import Store
     from stream.recorded.folders.workers import StopRequest
 
 
@@ -32,7 +33,10 @@ def analyze(
     videos: Annotated[
         list[Path], typer.Argument(metavar="VIDEO|FOLDER", help="Recorded videos, or folders of them.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one folder in it per video.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", metavar="DIR|URL", help="Folder for the results, one folder in it per video; or s3://BUCKET/..."),
+    ],
     *,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search folders in the folders, too.")] = False,
     jobs: Annotated[
@@ -82,19 +86,39 @@ def analyze(
     settings = settings.model_copy(update={"pipeline": with_engines(pipeline)})
     have_face_model(settings.pipeline.landmarks.model)
     try_opening(settings.pipeline.recognizer.weights)
-    with native_output_hidden(not debug), stopped_by_signals() as stop:
+    with native_output_hidden(not debug), stopped_by_signals() as stop, _opened(out) as (folder, store):
         load_less()  # before the imports below, which load numba
         from apexstream.commands.analysis_run import AnalysisRun
         from apexstream.video_analysis import AnalysisOptions
 
         options = AnalysisOptions(
-            settings, pictures=pictures, frames=frames, annotate=annotate, report=report, formats=tuple(formats or ())
+            settings,
+            pictures=pictures,
+            frames=frames,
+            annotate=annotate,
+            report=report,
+            formats=tuple(formats or ()),
+            unlinked=store is not None,
         )
-        complete = AnalysisRun(options, out, stop, debug=debug).analyze(
+        complete = AnalysisRun(options, folder, stop, debug=debug, store=store).analyze(
             videos, recursive=recursive, again=again, jobs=None if jobs == "auto" else int(jobs), cluster=cluster
         )
     if not complete:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _opened(out: str) -> Iterator[tuple[Path, Store | None]]:
+    """The folder for results, or a mirror of the store for them and the store."""
+    from stream.recorded.folders.store import Store, is_url
+
+    if not is_url(out):
+        yield Path(out), None
+        return
+    store = Store(out)
+    store.check()
+    with store.mirror() as folder:
+        yield folder, store
 
 
 @contextmanager

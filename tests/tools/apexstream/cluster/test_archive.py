@@ -101,6 +101,7 @@ def happened(
         OPTIONS,
         os.getpid,
         out=tmp_path / "out",
+        store=None,
         cluster=cast(Cluster, None),
         jobs=None,
         watcher=notes,

@@ -205,3 +205,21 @@ def test_a_cluster_is_given_what_is_to_be_done(
     given.clear()
     assert exits(*arguments) == 0
     assert given == {}
+
+
+def test_results_in_a_store_are_those_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = tmp_path / "videos"
+    small(videos / "s1" / "a.mp4")
+    url = f"file://{tmp_path}/store/results"
+    for _ in range(2):
+        assert exits(videos, "--recursive", "--frames", "--jobs", 1, "--out", url) == 0
+    shown = capsys.readouterr().out
+    assert f"all videos: {url}/index.html and {url}/summary.csv" in shown
+    assert "finished before and unchanged: 1 video" in shown
+    assert exits(videos, "--recursive", "--frames", "--jobs", 1, "--out", tmp_path / "results") == 0
+    stored, kept = contents(tmp_path / "store" / "results"), contents(tmp_path / "results")
+    name = "s1/a/report.html"
+    assert b"videos/s1/a.mp4" in kept.pop(name) and b"videos/s1/a.mp4" not in stored.pop(name), (
+        "nobody knows where it is opened"
+    )
+    assert stored == kept and "s1/a/frames.csv" in stored
