@@ -10,7 +10,7 @@ the picture's and the planes one row, so that an iteration is two loops over all
 - dual fields, theta / tau times the papers', along x at i + 1 and along y at i + stride: what lies in front of the first pixel
   is 0, as `divergence` asks;
 - the linear brightness, at i: 0 behind the row.
-`plane_pitch` keeps loads out of the way of stores.
+`pitch.plane_pitch` keeps loads out of the way of stores.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
@@ -35,35 +35,6 @@ TWELFTH, FLAT, KEYS = np.float32(1 / 12), np.float32(1e-9), np.float32(CUBIC)
 # Unsigned, because an index that may be negative costs numba a comparison at every access, and LLVM its vectors.
 NEXT, FOUR = np.uintp(1), np.uintp(4)
 U, V, U_X, U_Y, V_X, V_Y, CONSTANT, ACROSS, DOWN, FACTOR = (np.uintp(n) for n in range(10))
-
-PAGE, LINE, CELL = 4096, 64, 4
-"""Bytes: addresses that processors take for equal where they compare the lowest twelve bits; a cache line; a float32."""
-
-
-@lru_cache(maxsize=64)
-def plane_pitch(height: int, width: int) -> int:
-    """Cells from one plane to the next, for a picture of height x width pixels.
-
-    A processor lets a load pass earlier stores only if its address differs from theirs in the lowest twelve bits; else the load
-    waits as if it depended on the store. So planes are apart by what leaves the most bytes between a load and the stores in
-    front of it. Without this an iteration takes up to 1.6 times as long, depending on the size (docs/performance.md).
-    Intel 64 and IA-32 Architectures Optimization Reference Manual, "4-KByte aliasing".
-    """
-    stride = width + 1
-    least = (height + 1) * stride
-    choices = range(least, least + PAGE // CELL, LINE // CELL)
-    return max(choices, key=lambda cells: clearance(cells, stride))
-
-
-def clearance(cells: int, stride: int) -> int:
-    """Bytes, modulo PAGE, from the loads of an iteration up to the nearest store, for planes that are `cells` cells apart."""
-    at = [plane * cells for plane in range(10)]
-    read = [*at, *(at[plane] + 1 for plane in (U_X, V_X)), *(at[plane] + stride for plane in (U_Y, V_Y))]
-    apart = [store - load for store in at[:2] for load in read]
-    for flow, along_x, along_y in ((U, U_X, U_Y), (V, V_X, V_Y)):
-        stores = at[along_x] + 1, at[along_y] + stride
-        apart += [store - load for store in stores for load in (at[flow], at[flow] + 1, at[flow] + stride, *stores)]
-    return min(CELL * cells % PAGE for cells in apart if cells)
 
 
 @part(FAST)
@@ -174,20 +145,38 @@ def enlarged(flow, height, width):
     return out
 
 
+@intrinsic
+def put(context, out, at, pixel):
+    """out[at : at + 4] = three numbers and a 0, as one vector: else LLVM scatters those of several pixels."""
+
+    def generate(compiler, builder, signature, values):
+        out, at, pixel = values
+        target = compiler.make_array(signature.args[0])(compiler, builder, out).data
+        vector = ir.Constant(ir.VectorType(ir.FloatType(), 4), [0.0] * 4)
+        for place, number in enumerate(cgutils.unpack_tuple(builder, pixel, 3)):
+            vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), place))
+        builder.store(vector, builder.bitcast(builder.gep(target, [at]), vector.type.as_pointer()), align=4)
+        return compiler.get_dummy_value()
+
+    return types.void(out, types.uintp, pixel), generate
+
+
 @part(FAST)
 def interleaved(picture):
     """[H, W] -> [(H + 3) * (W + 3) * 4]: a pixel's grey level, its two slopes and a 0 side by side, the border repeated."""
     height, width = picture.shape
     slope = slopes(picture)
     out = np.zeros((height + 3, width + 3, 4), np.float32)
+    flat = out.ravel()
     for y in range(height + 3):
-        row = clamped(y - 1, height)
+        row, start = clamped(y - 1, height), np.uintp(y * (width + 3) + 1)
         for x in range(width):
-            out[y, x + 1, 0], out[y, x + 1, 1], out[y, x + 1, 2] = picture[row, x], slope[0, row, x], slope[1, row, x]
+            pixel = picture[row, x], slope[0, row, x], slope[1, row, x]
+            put(flat, FOUR * (start + np.uintp(x)), pixel)  # type: ignore[call-arg]
         for k in range(3):
             out[y, 0, k] = out[y, 1, k]
             out[y, width + 1, k] = out[y, width + 2, k] = out[y, width, k]
-    return out.ravel()
+    return flat
 
 
 @intrinsic
@@ -349,6 +338,18 @@ def take(cells, flow):
 
 
 @part(FAST)
+def taken_out(cells, height, width):
+    """The flow [2, H, W] out of its planes, by loops: for a copy of a slice LLVM gathers, which many CPUs do slowly."""
+    flow = np.empty((2, height, width), np.float32)
+    for n in range(2):
+        for y in range(height):
+            start = np.uintp(y * (width + 1))
+            for x in range(width):
+                flow[n, y, x] = cells[n, start + np.uintp(x)]
+    return flow
+
+
+@part(FAST)
 def level(fixed, moving, flow, pitch, warps, iterations, side, bound, tau, rate, settled):
     """One level of the pyramid: warp, solve, warp again from the better flow [2, H, W]. Equivalent: reference._level."""
     height, width = fixed.shape
@@ -363,13 +364,13 @@ def level(fixed, moving, flow, pitch, warps, iterations, side, bound, tau, rate,
         if side == 3:
             flow = median(cells, height, width)
             take(cells, flow)
-    return np.ascontiguousarray(cells[:2, : height * (width + 1)]).reshape(2, height, width + 1)[:, :, :width].copy()
+    return taken_out(cells, height, width)
 
 
 def solve(pictures, start, sizes, weights, warps, iterations, side, bound, tau, rate, settled):
     """[2, H, W] (fixed, moving) and the flow to begin with, of the last of the sizes -> the flow [2, H, W].
 
-    sizes [N, 3]: height, width and `plane_pitch` of each level.
+    sizes [N, 3]: height, width and `pitch.plane_pitch` of each level.
     """
     pyramid = [blur(pictures, weights)]
     for n in range(1, len(sizes)):

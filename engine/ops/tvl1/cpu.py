@@ -36,11 +36,12 @@ def solve(fixed: F32, moving: F32, method: Method = METHOD, start: F32 | None = 
     if method.median not in (1, 3):
         raise ValueError(f"the CPU path's median filter has 1 or 3 pixels a side, not {method.median}")
     from engine.ops.tvl1 import compiled
+    from engine.ops.tvl1.pitch import plane_pitch
 
     levels, flow = beginning(sizes(fixed.shape[0], fixed.shape[1], method), start, method)
     numbers = method.lam * method.theta, method.tau, method.tau / method.theta, method.settled**2
     steps = method.warps, method.iterations, method.median
-    laid_out = np.array([(*size, compiled.plane_pitch(*size)) for size in levels], np.int64)
+    laid_out = np.array([(*size, plane_pitch(*size)) for size in levels], np.int64)
     arrays = np.stack([fixed, moving]), flow, laid_out, gaussian(method.smoothing)
     return np.asarray(compiled.solver()(*arrays, *steps, *numbers), np.float32)
 

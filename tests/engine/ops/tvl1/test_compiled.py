@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -62,25 +66,6 @@ def test_twins_expand_alike_inside_and_outside(shape: tuple[int, int], reach: fl
     np.testing.assert_allclose(seen(cells, compiled.CONSTANT, shape)[inside], constant[inside], atol=2e-2)
 
 
-@pytest.mark.parametrize("shape", [(128, 128), (90, 90), (63, 63), (44, 44), (31, 31), (127, 63), (255, 1023)])
-def test_planes_are_apart_by_what_keeps_loads_clear_of_stores(shape: tuple[int, int]) -> None:
-    height, width = shape
-    least = (height + 1) * (width + 1)
-    cells = compiled.plane_pitch(height, width)
-    assert least <= cells <= least + compiled.PAGE // compiled.CELL
-    assert compiled.clearance(cells, width + 1) > 300
-    assert compiled.clearance(cells, width + 1) >= compiled.clearance(least, width + 1)
-
-
-def test_the_distance_of_the_planes_changes_no_number() -> None:
-    picture, flow = texture(31, 31), np.zeros((2, 31, 31), np.float32)
-    rest = (2, 5, 3, *map(np.float32, (0.03, 0.25, 1.7, 0)))
-    tight, apart = (
-        compiled.level(picture, np.roll(picture, 1), flow, cells, *rest) for cells in (32 * 32, compiled.plane_pitch(31, 31))
-    )
-    np.testing.assert_array_equal(tight, apart)
-
-
 def test_one_signature_only_so_that_nothing_is_compiled_later() -> None:
     solver = compiled.solver()
     with pytest.raises(TypeError):
@@ -102,3 +87,20 @@ def test_the_loops_are_simd() -> None:
     )
     text = "".join(compiled.ascend.inspect_llvm().values())
     assert "x float> @llvm.sqrt" in text
+
+
+def test_nothing_is_gathered_or_scattered_where_intel_would() -> None:
+    """For Intel's Skylake to Ice Lake, whose microcode has made gathering slow (INTEL-SA-00828), compiled and not run."""
+    script = """
+from numba import float32, int64, njit
+from engine.kernels.machine import FAST
+from engine.ops.tvl1 import compiled
+plane = float32[:, ::1]
+for name, given in (("interleaved", (plane,)), ("taken_out", (plane, int64, int64))):
+    function = njit(given, **FAST)(getattr(compiled, name).py_func)
+    text = function.inspect_asm(function.signatures[0])
+    print(name, "ymm" in text, "gather" in text or "scatter" in text)
+"""
+    environment = {**os.environ, "NUMBA_CPU_NAME": "cascadelake", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == [f"{name} True False" for name in ("interleaved", "taken_out")]
