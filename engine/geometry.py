@@ -87,6 +87,10 @@ FOUR_REGIONS = (
 """HTNet's four pieces. They are kept inside the map, so a keypoint near its edge is not in the middle of its tile."""
 
 
+TILE_RANGE = ((FOUR_REGIONS[0].rows - 1) / 2, MAP_SIDE - 1 - (FOUR_REGIONS[0].rows - 1) / 2)
+"""Where the middle of a "four-regions" tile lies, each way, in map cells; a keypoint outside is moved to the nearer end."""
+
+
 def keypoints_to_crop(cells: F32) -> F32:
     """Points [..., 2] in map cells -> the same points in pixels of the 128 px crop."""
     return np.asarray((cells + 0.5) * (CROP_SIDE / MAP_SIDE) - 0.5, np.float32)
@@ -148,8 +152,7 @@ def _pieces(keypoints: F32, regions: tuple[MapRegion, ...]) -> F32:
 
 
 def _tiles(keypoints: F32) -> F32:
-    reach = (FOUR_REGIONS[0].rows - 1) / 2
-    return _pieces(np.clip(keypoints, reach, MAP_SIDE - 1 - reach), FOUR_REGIONS)
+    return _pieces(np.clip(keypoints, *TILE_RANGE), FOUR_REGIONS)
 
 
 def _whole(keypoints: F32, side: int = MAP_SIDE) -> F32:

@@ -18,9 +18,10 @@ from torch.optim.swa_utils import AveragedModel
 from engine.errors import WeightsError
 from engine.models import build
 from engine.models.committee import Committee
-from training.augment import inputs
+from training.augment import Draws, inputs
 from training.datasets import CLASSES, FlowMaps
-from training.descent import class_weights, descend
+from training.descent import cross_entropy, descend, weighted_targets
+from training.device import CPU
 from training.kernel import fit_kernel
 from training.pretrain import State, start_parameters
 from training.recipe import AugmentSettings, Recipe, fit_of
@@ -59,20 +60,32 @@ def fit(
     """
     start, members = recipe.seed if seed is None else seed, []
     for number in range(recipe.model.members):
-        if number < len(starts):
-            state = _read_start(starts[number])
-        else:
-            state = start_parameters(recipe, start, number, partial(progress, "pre-training", number))
+        state = member_start(recipe, start, number, starts, progress)
         members.append(_Member(recipe, number, data, start, state).run(progress, watch))
-    return Committee(members, 1.0, fit_kernel(recipe, data, start), recipe.kernel.share if recipe.kernel else 0.0).eval()
+    return committee(recipe, members, data, start)
+
+
+def committee(recipe: Recipe, members: Sequence[nn.Module], data: FlowMaps, seed: int) -> Committee:
+    """Networks fitted to data and the recipe's kernel machine, fitted here, in evaluation mode."""
+    return Committee(members, 1.0, fit_kernel(recipe, data, seed), recipe.kernel.share if recipe.kernel else 0.0).eval()
+
+
+def member_start(
+    recipe: Recipe, seed: int, member: int, starts: Sequence[Path], progress: Progress, *, device: torch.device = CPU
+) -> State:
+    """The parameters that a member starts from: read from its file in starts, where there is one, else made on the device."""
+    if member < len(starts):
+        return _read_start(starts[member])
+    return start_parameters(recipe, seed, member, partial(progress, "pre-training", member), device)
 
 
 @lru_cache(maxsize=1)
-def _simulated(kind: str, augment: AugmentSettings, seed: int) -> tuple[Tensor, Tensor]:
+def simulated_inputs(kind: str, augment: AugmentSettings, seed: int) -> tuple[Tensor, Tensor]:
     """Inputs [SIMULATED, 3, H, W] of simulated maps, varied as real ones are, and their labels: made once for all networks and
     folds of a seed, since few of them are drawn twice in one fitting."""
+    seed = seed * 1000 + _SIMULATED_SEED
     made = simulate(SIMULATED, seed)
-    draw = torch.Generator().manual_seed(seed)
+    draw = Draws(torch.Generator().manual_seed(seed))
     parts = zip(*(torch.split(torch.from_numpy(part), _CHUNK) for part in (made.maps, made.keypoints)), strict=True)
     return torch.cat([inputs(kind, maps, keypoints, augment, draw) for maps, keypoints in parts]), torch.from_numpy(made.labels)
 
@@ -106,11 +119,8 @@ class _Member:
         self._network.load_state_dict(start)
         self._start = start
         if self._settings.simulated:
-            self._added = _simulated(recipe.model.input, recipe.augment, seed * 1000 + _SIMULATED_SEED)
-        labels, smooth = torch.from_numpy(data.labels), self._settings.label_smoothing
-        weights = class_weights(data.labels, self._settings.class_weight_power)
-        targets = functional.one_hot(labels, len(CLASSES)).float() * (1 - smooth) + smooth / len(CLASSES)
-        self._targets = targets * weights[labels][:, None]
+            self._added = simulated_inputs(recipe.model.input, recipe.augment, seed)
+        self._targets = weighted_targets(data.labels, self._settings)
 
     def run(self, progress: Progress, watch: Watch | None) -> nn.Module:
         """The network after the last epoch, or the mean over the last epochs' steps, blended with its start; in evaluation
@@ -151,7 +161,7 @@ class _Member:
         order = torch.randperm(len(self._maps), generator=self._draw)
         kind, augment, mixup = self._recipe.model.input, self._recipe.augment, self._settings.mixup
         for chosen in torch.split(order, self._settings.batch):
-            seen = inputs(kind, self._maps[chosen], self._keypoints[chosen], augment, self._draw)
+            seen = inputs(kind, self._maps[chosen], self._keypoints[chosen], augment, Draws(self._draw))
             targets = self._targets[chosen]
             if mixup:
                 share = float(self._mix.beta(mixup, mixup))
@@ -163,10 +173,10 @@ class _Member:
     def _loss(self, seen: Tensor, targets: Tensor) -> Tensor:
         """Of inputs [B, 3, H, W] and weighted targets [B, K], and of simulated maps where the recipe adds them."""
         if not self._settings.simulated:
-            return -(targets * torch.log_softmax(self._network(seen), 1)).sum(1).mean()
+            return cross_entropy(self._network(seen), targets).mean()
         maps, labels = self._added
         drawn = torch.randint(len(labels), (self._settings.simulated,), generator=self._draw)
         logits = self._network(torch.cat((seen, maps[drawn])))
-        real = -(targets * torch.log_softmax(logits[: len(seen)], 1)).sum(1).mean()
+        real = cross_entropy(logits[: len(seen)], targets).mean()
         smooth = self._settings.label_smoothing
         return real + functional.cross_entropy(logits[len(seen) :], labels[drawn], label_smoothing=smooth)

@@ -7,17 +7,22 @@ face; they are made once per seed and kept in the record's folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import torch
 
 from training.datasets import FlowMaps
-from training.fold_record import FoldResult, Row, append_fold, open_record
+from training.device import CPU, device_name
+from training.fold import evaluate_fold
+from training.fold_record import FoldResult, append_fold, open_record
 from training.pool import each, processes
+from training.pretrain import saved_start
 from training.provenance import made_here
 from training.recipe import Recipe, pretrained_members
 from training.split import (
@@ -29,11 +34,7 @@ from training.split import (
     group_folds,
     leave_one_subject_out,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from engine.models.committee import Committee
+from training.stacked.folds import OutOfTimeError, Task, evaluate_stacked
 
 GROUPS_SEED = 0
 """Draws the groups of subjects where groups are left out."""
@@ -52,32 +53,62 @@ def evaluate(
     development: bool = False,
     select_on_test: bool = False,
     jobs: int = 1,
+    stacked_on: torch.device | None = None,
+    seconds: float = float("inf"),
     progress: Progress = lambda what, done, total: None,
 ) -> list[FoldResult]:
     """Test the recipe on all subjects of data, once per seed; results in order of seed, then of the subjects' appearance.
 
     groups leaves out so many groups of subjects rather than each subject alone. With development only the subjects of
     `training.split.development_split` are tested, and all others always fitted to: that is how recipes are compared. Folds in
-    the record are not run again. jobs folds run at once, each in a process with one thread. Raises ConfigError
-    where the record belongs to another recipe, division or data, OutputError where it cannot be written, InputError where a
-    subject would be tested twice or by what saw it, ApexError where a process dies.
+    the record are not run again. jobs folds run at once on the CPU, each in a process with one thread; with stacked_on, in this
+    process and on that device, as many as fit into its memory. After seconds no fold is begun on the CPU, and none on a device
+    that would not be finished by then: the results are those of the finished folds, and the same call continues. Raises
+    ConfigError where the record belongs to another recipe, division or data, OutputError where it cannot be written, InputError
+    where a subject would be tested twice or by what saw it, BackendError where the device has too little memory for one fold,
+    ApexError where a process dies.
     """
+    deadline = time.monotonic() + seconds
     folds = _divided(data, groups, development)
     header = {"recipe": recipe.model_dump(mode="json"), "maps": len(data), "data": data.digest()}
     header |= ({} if groups is None else {"groups": groups}) | ({"development": True} if development else {})
-    done = {(r.seed, r.subject): r for r in open_record(record, header) if not select_on_test or r.peeked is not None}
-    tasks = [(seed, fold) for seed in seeds for fold in folds]
-    wanted = [task for task in tasks if (task[0], task[1].name) not in done]
-    with processes(jobs, len(wanted)) as pool:
-        starts = _starts(recipe, record.parent, wanted, pool, progress)
-        progress("subjects", len(tasks) - len(wanted), len(tasks))
-        run, maker = partial(evaluate_fold, recipe, data, select_on_test=select_on_test), made_here()
-        work = [partial(run, seed, fold, starts=starts[seed]) for seed, fold in wanted]
-        for count, result in enumerate(each(pool, work), start=len(tasks) - len(wanted) + 1):
+    kept = {(r.seed, r.subject): r for r in open_record(record, header) if not select_on_test or r.peeked is not None}
+    tasks = {(seed, fold.name): (seed, fold) for seed in seeds for fold in folds}
+    done = {key: kept[key] for key in tasks if key in kept}
+    wanted = [task for key, task in tasks.items() if key not in done]
+    before, maker = len(done), made_here(device_name(stacked_on or CPU))
+    with suppress(OutOfTimeError), processes(jobs if stacked_on is None else 1, len(wanted)) as pool:
+        starts = _starts(recipe, record.parent, wanted, pool, stacked_on or CPU, progress=progress)
+        progress("subjects", before, len(tasks))
+        options: Any = {"starts": starts, "select_on_test": select_on_test, "deadline": deadline}
+        if stacked_on is None:
+            results = _one_by_one(recipe, data, wanted, pool, **options)
+        else:
+            options["progress"] = lambda what: progress(what, len(done), len(tasks))
+            results = evaluate_stacked(recipe, data, wanted, stacked_on, **options)
+        for count, result in enumerate(results, start=before + 1):
             append_fold(record, result, maker)
             done[result.seed, result.subject] = result
             progress(result.subject, count, len(tasks))
-    return [done[seed, fold.name] for seed, fold in tasks]
+    return [done[key] for key in tasks if key in done]
+
+
+def _one_by_one(
+    recipe: Recipe,
+    data: FlowMaps,
+    tasks: Sequence[Task],
+    pool: Executor | None,
+    *,
+    starts: Mapping[int, Sequence[Path]],
+    select_on_test: bool,
+    deadline: float,
+) -> Iterator[FoldResult]:
+    """`training.fold.evaluate_fold` of every task, as they are done. Raises OutOfTimeError at the deadline."""
+    run = partial(evaluate_fold, recipe, data, select_on_test=select_on_test)
+    for result in each(pool, [partial(run, seed, fold, starts=starts[seed]) for seed, fold in tasks]):
+        yield result
+        if time.monotonic() > deadline:
+            raise OutOfTimeError
 
 
 def _divided(data: FlowMaps, groups: int | None, development: bool) -> list[Fold]:
@@ -97,101 +128,22 @@ def _among_all(fold: Fold, tested: Sequence[int], maps: int) -> Fold:
     return Fold(fold.name, tuple(i for i in range(maps) if i not in held_out), tuple(sorted(held_out)))
 
 
-def evaluate_fold(
-    recipe: Recipe,
-    data: FlowMaps,
-    seed: int,
-    fold: Fold,
-    *,
-    starts: Sequence[Path] = (),
-    select_on_test: bool = False,
-) -> FoldResult:
-    """Fit to the fold's training maps and answer for its test maps, on one thread. InputError where a subject is in both."""
-    import time
-
-    import torch
-
-    from training.fit import fit
-
-    check_apart([fold], data.subjects, data.databases)
-    torch.set_num_threads(1)
-    start = time.perf_counter()
-    tested = data.take(fold.test)
-    maps = torch.from_numpy(tested.inputs(recipe.model.input))
-    best = _BestEpoch(maps, tested.labels) if select_on_test else None
-    network = fit(recipe, data.take(fold.train), seed=seed, starts=starts, watch=best)
-    answers = _answers(network, maps, best)
-    known = {"names": tested.names, "truth": tuple(tested.labels.tolist())}
-    return FoldResult(fold.name, seed, **known, **answers, seconds=round(time.perf_counter() - start, 2))
-
-
-def _answers(network: Committee, maps: Tensor, best: _BestEpoch | None) -> dict[str, Any]:
-    """A committee's logits for the maps, by the names of `FoldResult`."""
-    import torch
-
-    with torch.inference_mode():
-        alone, kernel = network.answers(maps)
-        together = network.together(alone, kernel)
-        peeked = best.logits(lambda members: network.together(members, kernel)) if best else None
-    return {
-        "logits": _rows(together),
-        "members": tuple(_rows(rows) for rows in alone.transpose(0, 1)),
-        "kernel": None if kernel is None else _rows(kernel),
-        "peeked": None if peeked is None else _rows(peeked),
-    }
-
-
-class _BestEpoch:
-    """Tests after every epoch and chooses the best one on the test subject, as much of the literature does: a leak."""
-
-    def __init__(self, maps: Tensor, labels: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> None:
-        self._maps, self._labels = maps, labels
-        self._seen: dict[int, list[Tensor]] = {}
-
-    def __call__(self, member: int, epochs: int, network: nn.Module) -> None:
-        import torch
-
-        from engine.models.committee import Committee
-
-        with torch.inference_mode():
-            alone, _ = Committee([network]).answers(self._maps)
-            self._seen.setdefault(member, []).append(alone[0])
-
-    def logits(self, together: Callable[[Tensor], Tensor]) -> Tensor:
-        """The committee's logits [n, K] of the earliest epoch with the most right answers; a member that is fitted for fewer
-        epochs than another keeps its last."""
-        import torch
-
-        longest, members = max(map(len, self._seen.values())), self._seen.values()
-        epochs = [together(torch.stack([rows[min(e, len(rows) - 1)] for rows in members])) for e in range(longest)]
-        right = [int((logits.argmax(1).numpy() == self._labels).sum()) for logits in epochs]
-        return epochs[int(np.argmax(right))]
-
-
-def _rows(logits: Tensor) -> tuple[Row, ...]:
-    return tuple(tuple(round(float(v), 5) for v in row) for row in logits)
-
-
 def _starts(
-    recipe: Recipe, folder: Path, wanted: Sequence[tuple[int, Fold]], pool: Executor | None, progress: Progress
+    recipe: Recipe, folder: Path, wanted: Sequence[Task], pool: Executor | None, device: torch.device, *, progress: Progress
 ) -> dict[int, list[Path]]:
-    """The pre-trained starts of each seed's members, made where they do not exist yet."""
+    """The pre-trained starts of each seed's members, made on the device where they do not exist yet."""
     seeds = list(dict.fromkeys(seed for seed, _ in wanted))
     if recipe.pretrain is None:
         return {seed: [] for seed in seeds}
     members = range(pretrained_members(recipe))
-    work = [partial(_start, folder, recipe, seed, member) for seed in seeds for member in members]
+    work = [partial(_start, folder, recipe, seed, member, device) for seed in seeds for member in members]
     progress("pre-training", 0, len(work))
     for count, path in enumerate(each(pool, work), start=1):
         progress(path.stem, count, len(work))
-    return {seed: [_start(folder, recipe, seed, member) for member in members] for seed in seeds}
+    return {seed: [_start(folder, recipe, seed, member, device) for member in members] for seed in seeds}
 
 
-def _start(folder: Path, recipe: Recipe, seed: int, member: int) -> Path:
-    """A member's pre-trained start, made on one thread if it does not exist."""
-    import torch
-
-    from training.pretrain import saved_start
-
+def _start(folder: Path, recipe: Recipe, seed: int, member: int, device: torch.device) -> Path:
+    """A member's pre-trained start, made on the device (of a CPU on one thread) if it does not exist."""
     torch.set_num_threads(1)
-    return saved_start(folder, recipe, seed, member)
+    return saved_start(folder, recipe, seed, member, device=device)

@@ -136,7 +136,8 @@ def _makers(provenance: dict[str, Any]) -> dict[str, list[str]]:
     """A table: each fact -> its value for the report, then for everything that fitted some of the folds."""
     columns = [{"": "this report", **provenance["report"]}]
     columns += [{"": f"{maker['folds']} folds", **maker} for maker in provenance["folds"]]
-    return {name: [str(column.get(name, "–")) for column in columns] for name in columns[0]}
+    names = dict.fromkeys(name for column in reversed(columns) for name in column if name != "folds")
+    return {name: [str(column.get(name, "–")) for column in columns] for name in names}
 
 
 def _title(database: str) -> str:

@@ -20,9 +20,10 @@ from torch.nn import functional
 from engine.errors import ConfigError, OutputError
 from engine.geometry import INPUTS
 from engine.models import build
-from training.augment import inputs
+from training.augment import Draws, inputs
 from training.datasets import CLASSES
 from training.descent import descend
+from training.device import CPU, seeded, short_products
 from training.recipe import PretrainSettings, Recipe, pretrained_members
 from training.simulate import Simulated, simulate
 
@@ -36,21 +37,24 @@ Finished = Callable[[int, float], None]
 """Called with the epochs done and the mean loss of the last one."""
 
 
-def start_parameters(recipe: Recipe, seed: int, member: int, finished: Finished = lambda epoch, loss: None) -> State:
-    """The parameters that member starts from under seed: after the recipe's pre-training, or freshly drawn.
+def start_parameters(
+    recipe: Recipe, seed: int, member: int, finished: Finished = lambda epoch, loss: None, device: torch.device = CPU
+) -> State:
+    """The parameters, on the CPU, that member starts from under seed: after the recipe's pre-training on the device, or freshly
+    drawn.
 
     Every member and seed has simulated maps and random numbers of its own. Raises ConfigError for a network that has no
     `features` to name action units by.
     """
     number = seed * 1000 + member
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(number)
+    with seeded(number, device), short_products(device):
         network = build(recipe.model.name, len(CLASSES), **recipe.model.options)
         if recipe.pretrain is not None and member < pretrained_members(recipe):
             _check_names_units(network, recipe)
             simulated = simulate(recipe.pretrain.maps, number)
-            _Pretraining(network, recipe, recipe.pretrain, simulated, torch.Generator().manual_seed(number)).run(finished)
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+            draw = torch.Generator(device).manual_seed(number)
+            _Pretraining(network.to(device), recipe, recipe.pretrain, simulated, draw).run(finished)
+    return {name: value.detach().to(CPU, copy=True) for name, value in network.state_dict().items()}
 
 
 def check_network(recipe: Recipe) -> None:
@@ -66,8 +70,16 @@ def _check_names_units(network: nn.Module, recipe: Recipe) -> None:
         raise ConfigError(f"{recipe.model.name} cannot be pre-trained; remove [pretrain] from the recipe {recipe.name}")
 
 
-def saved_start(folder: Path, recipe: Recipe, seed: int, member: int, finished: Finished = lambda epoch, loss: None) -> Path:
-    """The file in folder with the pre-trained start, which is made and written if it does not exist.
+def saved_start(
+    folder: Path,
+    recipe: Recipe,
+    seed: int,
+    member: int,
+    finished: Finished = lambda epoch, loss: None,
+    *,
+    device: torch.device = CPU,
+) -> Path:
+    """The file in folder with the pre-trained start, which is made on the device and written if it does not exist.
 
     Its name contains a hash of all settings that decide its content. Raises OutputError where it cannot be written.
     """
@@ -78,7 +90,7 @@ def saved_start(folder: Path, recipe: Recipe, seed: int, member: int, finished: 
     path = folder / f"start-{digest}-seed{seed}-{member}.pt"
     if path.exists():
         return path
-    state, draft = start_parameters(recipe, seed, member, finished), path.with_suffix(f".{os.getpid()}.part")
+    state, draft = start_parameters(recipe, seed, member, finished, device), path.with_suffix(f".{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, draft)
@@ -95,13 +107,13 @@ class _Pretraining:
         self, network: nn.Module, recipe: Recipe, settings: PretrainSettings, data: Simulated, draw: torch.Generator
     ) -> None:
         self._network, self._recipe, self._settings, self._draw = network, recipe, settings, draw
-        self._maps, self._keypoints = torch.from_numpy(data.maps), torch.from_numpy(data.keypoints)
-        self._labels, self._shown = torch.from_numpy(data.labels), torch.from_numpy(data.units)
+        arrays = (data.maps, data.keypoints, data.labels, data.units)
+        self._maps, self._keypoints, self._labels, self._shown = (torch.from_numpy(a).to(draw.device) for a in arrays)
         self._features: Callable[[Tensor], Tensor] = network.features  # type: ignore[assignment]
         self._head: Callable[[Tensor], Tensor] = network.head  # type: ignore[assignment]
         with torch.inference_mode():
-            width = self._features(torch.zeros(2, *INPUTS[recipe.model.input])).shape[1]
-        self._units = nn.Linear(width, data.units.shape[1])
+            width = self._features(torch.zeros(2, *INPUTS[recipe.model.input], device=draw.device)).shape[1]
+        self._units = nn.Linear(width, data.units.shape[1]).to(draw.device)
 
     def run(self, finished: Finished) -> None:
         self._network.train()
@@ -111,11 +123,10 @@ class _Pretraining:
         self._network.eval()
 
     def _losses(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self._labels), generator=self._draw)
+        draws = Draws(self._draw, self._draw.device)
+        order = torch.randperm(len(self._labels), generator=self._draw, device=self._draw.device)
         for chosen in torch.split(order, self._settings.batch):
-            seen = inputs(
-                self._recipe.model.input, self._maps[chosen], self._keypoints[chosen], self._recipe.augment, self._draw
-            )
+            seen = inputs(self._recipe.model.input, self._maps[chosen], self._keypoints[chosen], self._recipe.augment, draws)
             yield self._loss(self._features(seen), chosen)
 
     def _loss(self, features: Tensor, chosen: Tensor) -> Tensor:

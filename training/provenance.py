@@ -41,9 +41,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def made_here() -> dict[str, str]:
-    """Commit and versions of the running code."""
-    return {"commit": commit(), **versions()}
+def made_here(device: str | None = None) -> dict[str, str]:
+    """Commit and versions of the running code, and the device that it computes on, where one is named."""
+    return {"commit": commit(), **({} if device is None else {"device": device}), **versions()}
 
 
 def write_provenance(path: Path, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 recipe.json     the recipe as it was used
 fitted.pt       parameters of the committee (PyTorch state)
 losses.csv      stage (pre-training or fitting), member, epoch, loss
-data.json       maps per database and class that it was fitted to, and their digest (`FlowMaps.digest`)
+data.json       maps per database and class that it was fitted to, their digest (`FlowMaps.digest`), and what fitted it
 start-*.pt      pre-trained starts (`training.pretrain.saved_start`); a finished run no longer needs them
 """
 
@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from engine.errors import ApexError, ConfigError, OutputError, WeightsError
 from engine.models.committee import Committee, assemble
 from training.datasets import CLASSES, FlowMaps
+from training.provenance import made_here
 from training.recipe import Recipe
 
 Losses = Sequence[tuple[str, int, int, float]]
@@ -43,15 +44,15 @@ def begin_run(folder: Path) -> None:
         raise OutputError(f"the run cannot be written to {folder}: {cause.strerror}") from cause
 
 
-def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, losses: Losses) -> None:
-    """Write the folder. OutputError where it cannot be written."""
+def save_run(folder: Path, recipe: Recipe, network: Committee, data: FlowMaps, losses: Losses, *, device: str = "cpu") -> None:
+    """Write the folder; device is the name of what fitted the network. OutputError where it cannot be written."""
     counts: dict[str, dict[str, int]] = {}
     for database, label in zip(data.databases, data.labels, strict=True):
         classes = counts.setdefault(database, dict.fromkeys(CLASSES, 0))
         classes[CLASSES[label]] += 1
     facts = {
         **{"maps": len(data), "subjects": len(set(data.subjects)), "data": data.digest()},
-        **{"absent": list(data.absent), "databases": counts},
+        **{"absent": list(data.absent), "databases": counts, "made_by": made_here(device)},
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

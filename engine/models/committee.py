@@ -44,8 +44,7 @@ class Committee(nn.Module):
 
     def each(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """The logits of every member alone [M, B, K], and of the kernel machine [B, K] where there is one."""
-        u = 1 - maps[:, :1].flip(3)
-        both = torch.cat((maps, torch.cat((u, maps[:, 1:].flip(3)), 1)))
+        both = with_mirrored(maps)
 
         def folded(network: nn.Module) -> Tensor:
             found: Tensor = network(both)
@@ -72,6 +71,12 @@ class Committee(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, K]."""
         return torch.softmax(self.logits(maps) / self.temperature, 1)
+
+
+def with_mirrored(maps: Tensor) -> Tensor:
+    """Maps [B, 3, H, W], then their mirror images: [2 B, 3, H, W]."""
+    u = 1 - maps[:, :1].flip(3)
+    return torch.cat((maps, torch.cat((u, maps[:, 1:].flip(3)), 1)))
 
 
 def passes(maps: Tensor) -> tuple[Tensor, ...]:

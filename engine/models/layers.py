@@ -62,8 +62,9 @@ def without_plane(maps: Tensor) -> Tensor:
     """Maps [..., h, w] less the least-squares plane a + b x + c y of each channel."""
     height, width = maps.shape[-2:]
     out = maps - maps.mean((-2, -1), keepdim=True)
-    for line in (torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)[:, None]):
-        slope = line.to(maps).expand(height, width)  # both slopes and the constant are orthogonal on a regular grid
+    along, down = (torch.linspace(-1, 1, side, device=maps.device).to(maps.dtype) for side in (width, height))
+    for line in (along, down[:, None]):
+        slope = line.expand(height, width)  # both slopes and the constant are orthogonal on a regular grid
         out = out - slope * ((out * slope).sum((-2, -1), keepdim=True) / slope.square().sum())
     return out
 

@@ -20,12 +20,12 @@ def batch(count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy((maps - low) / (high - low)), torch.from_numpy(keypoints.astype(np.float32))
 
 
-def draw(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def draw(seed: int = 1) -> augment.Draws:
+    return augment.Draws(torch.Generator().manual_seed(seed))
 
 
 def composites(
-    maps: torch.Tensor, keypoints: torch.Tensor, settings: AugmentSettings, drawn: torch.Generator, kind: str = "five-regions"
+    maps: torch.Tensor, keypoints: torch.Tensor, settings: AugmentSettings, drawn: augment.Draws, kind: str = "five-regions"
 ) -> torch.Tensor:
     return augment.inputs(kind, maps, keypoints, settings, drawn)
 

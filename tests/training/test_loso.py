@@ -7,22 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
-from torch import nn
 
 from engine.errors import ConfigError, InputError, OutputError
 from engine.models.committee import Committee
-from engine.types import F32
 from tests.flowmaps import write_dataset
 from training.datasets import FlowMaps, htnet_3db
 from training.fit import fit
 from training.fold_record import FoldResult, makers, read_record
-from training.loso import evaluate, evaluate_fold
+from training.loso import evaluate
 from training.provenance import made_here
 from training.recipe import Recipe
-from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, Fold, development_split, leave_one_subject_out
+from training.split import DEVELOPMENT_SEED, DEVELOPMENT_SHARE, development_split
 
 OPTIONS: dict[str, Any] = {"width": 8, "heads": 2, "repeats": (1, 1, 1)}
 PRETRAIN: dict[str, Any] = {"maps": 100, "epochs": 1, "batch": 50, "learning_rate": 1e-3}
@@ -99,7 +95,7 @@ def test_only_development_subjects_are_tested_by_networks_fitted_to_all_others(
         seen.append(set(maps.subjects))
         return fit(recipe, maps, **options)
 
-    monkeypatch.setattr("training.fit.fit", watched)
+    monkeypatch.setattr("training.fold.fit", watched)
     half = development_split(data.subjects, data.databases, DEVELOPMENT_SHARE, DEVELOPMENT_SEED)
     results = evaluate(TINY, data, tmp_path / "folds.jsonl", groups=groups, development=True)
     judged = [set(result.names) for result in results]
@@ -119,14 +115,6 @@ def test_a_fold_has_the_answers_of_each_part_of_the_committee(two: FlowMaps, tmp
         assert not np.allclose(members[:, 0], members[:, 1], atol=1e-3) and result.peeked is None
     plain = evaluate(TINY, two, tmp_path / "plain.jsonl")[0]
     assert plain.kernel is None and plain.members == tuple((row,) for row in plain.logits)
-
-
-def test_a_fold_is_the_fit_to_all_others(data: FlowMaps, tmp_path: Path) -> None:
-    fold = leave_one_subject_out(data.subjects)[2]
-    network = fit(TINY, data.take(fold.train), seed=4)
-    with torch.inference_mode():
-        expected = network.logits(torch.from_numpy(data.take(fold.test).inputs("whole"))).numpy()
-    assert np.abs(np.array(evaluate_fold(TINY, data, 4, fold).logits) - expected).max() < 2e-5
 
 
 def test_a_stopped_run_continues_and_ends_like_an_uninterrupted_one(data: FlowMaps, tmp_path: Path) -> None:
@@ -211,57 +199,6 @@ def test_the_test_subject_changes_nothing_in_its_own_fold(data: FlowMaps, tmp_pa
         assert (before.logits == after.logits) == (before.subject == "samm/006")
 
 
-class Epochs:
-    """The logits of every member on some maps after every epoch."""
-
-    def __init__(self, maps: torch.Tensor) -> None:
-        self.maps = maps
-        self.seen: dict[int, list[torch.Tensor]] = {}
-
-    def __call__(self, member: int, epochs: int, network: nn.Module) -> None:
-        with torch.inference_mode():
-            self.seen.setdefault(member, []).append(Committee([network]).logits(self.maps))
-
-
-AFTER = {"epochs": 1, "batch": 4, "learning_rate": 2e-3}
-
-
-@pytest.mark.parametrize(
-    "tried",
-    [
-        recipe(2, epochs=6),
-        recipe(2, epochs=6, kernel={"share": 0.2}),
-        recipe(2, epochs=6, pretrain={**PRETRAIN, "members": 1, "learning_rate": 1e-5, "after": AFTER}),
-    ],
-    ids=["networks", "kernel", "one fitted for fewer epochs"],
-)
-def test_peeking_finds_the_best_epoch_on_the_test_subject(data: FlowMaps, tried: Recipe) -> None:
-    chosen = []
-    for fold in leave_one_subject_out(data.subjects):
-        found = evaluate_fold(tried, data, 0, fold, select_on_test=True)
-        epochs, truth = each_epoch(tried, data, fold)
-        hits = [int((logits.argmax(1) == truth).sum()) for logits in epochs]
-        chosen.append(hits.index(max(hits)))
-        assert np.abs(np.array(found.peeked) - epochs[chosen[-1]]).max() < 2e-5
-        assert np.abs(np.array(found.logits) - epochs[-1]).max() < 2e-5
-    assert any(0 < epoch < 5 for epoch in chosen)
-
-
-def each_epoch(tried: Recipe, data: FlowMaps, fold: Fold) -> tuple[list[F32], npt.NDArray[np.int64]]:
-    """The committee's logits on the judged maps after each of six epochs, and their labels."""
-    judged = data.take(fold.test)
-    watch = Epochs(torch.from_numpy(judged.inputs("whole")))
-    network = fit(tried, data.take(fold.train), seed=0, watch=watch)
-    with torch.inference_mode():
-        _, kernel = network.each(watch.maps)
-    epochs = []
-    for epoch in range(6):
-        mean = torch.stack([rows[epoch] if epoch < len(rows) else rows[-1] for rows in watch.seen.values()]).mean(0)
-        share = network.kernel_share
-        epochs.append((mean if kernel is None else (1 - share) * mean + share * kernel).numpy())
-    return epochs, judged.labels
-
-
 def test_peeking_is_never_worse_and_changes_no_honest_answer(data: FlowMaps, tmp_path: Path) -> None:
     tried, noise = recipe(epochs=5), shuffled(data)
     honest = evaluate(tried, noise, tmp_path / "honest.jsonl")
@@ -284,12 +221,6 @@ def test_a_fold_that_was_tested_without_peeking_is_tested_again(two: FlowMaps, t
     assert evaluate(TINY, two, record) == evaluate(TINY, two, record, select_on_test=True) == peeking
     assert record.read_bytes() == before and read_record(record)[1] == peeking
     assert [r.logits for r in honest] == [r.logits for r in peeking]
-
-
-def test_a_fold_that_fits_to_its_own_subject_is_refused(data: FlowMaps) -> None:
-    leaking = Fold("casme2/sub01", tuple(range(1, len(data))), (0,))
-    with pytest.raises(InputError, match="fits to its own test subject, casme2/sub01"):
-        evaluate_fold(TINY, data, 0, leaking)
 
 
 def test_one_subject_in_two_databases_is_refused(data: FlowMaps, tmp_path: Path) -> None:
@@ -322,7 +253,7 @@ def test_a_record_of_an_older_version_continues_if_recipes_have_only_gained_sett
 def test_a_record_lists_what_fitted_each_fold(two: FlowMaps, tmp_path: Path) -> None:
     record = tmp_path / "folds.jsonl"
     results = evaluate(TINY, two, record, seeds=(0, 1))
-    assert makers(record, results) == [{"folds": 4, **made_here()}]
+    assert makers(record, results) == [{"folds": 4, **made_here("cpu")}]
     header, first, second, *more = record.read_text().splitlines()
     older, other = json.loads(first), json.loads(second)
     del older["made_by"]  # as folds were kept before

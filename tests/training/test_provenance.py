@@ -54,6 +54,7 @@ def test_versions_are_those_that_run(tmp_path: Path) -> None:
     found = versions()
     assert found["python"] == platform.python_version() and found["numpy"] == np.__version__
     assert made_here() == {"commit": commit(), **found}
+    assert made_here("a GPU") == {"commit": commit(), "device": "a GPU", **found}
     folds = [{"folds": 3, "commit": "c0ffee"}]
     written = write_provenance(tmp_path / "run.json", folds)
     assert json.loads((tmp_path / "run.json").read_text()) == written == {"report": made_here(), "folds": folds}

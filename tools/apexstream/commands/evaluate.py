@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apexstream.commands import say
+from apexstream.commands.options import DeviceOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +53,8 @@ def evaluate(
     seeds: Annotated[
         int, typer.Option(min=1, help="How many times, each with a seed of its own: the recipe's, then upwards.")
     ] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Folds at once, each on one thread.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Folds at once on a CPU, each on one thread; a GPU fits all at once.")] = 1,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = 0.75,
     groups: GroupsOption = None,
     select_on_test: SelectOnTestOption = False,
@@ -68,19 +70,20 @@ def evaluate(
     import training.page  # noqa: F401 - what it needs is missed before the fitting, not after
     from apexstream.display import stages_bar
     from training import datasets, fold_record, loso
+    from training.device import CPU, choose_device
     from training.pretrain import check_network
     from training.recipe import read_recipe
     from training.report import assess
 
-    recipe = read_recipe(config)
+    recipe, place = read_recipe(config), choose_device(device)
     check_network(recipe)
     maps = datasets.load(data)
     console = Console(stderr=True)
     console.print(maps.description(), highlight=False)
     record, chosen = out / "folds.jsonl", range(recipe.seed, recipe.seed + seeds)
-    judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, jobs=jobs, progress=stages_bar(console))
+    judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, select_on_test=select_on_test)
     try:
-        results = judge(select_on_test=select_on_test)
+        results = judge(jobs=jobs, stacked_on=None if place == CPU else place, progress=stages_bar(console))
     except KeyboardInterrupt:
         say(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
         raise typer.Exit(1) from None

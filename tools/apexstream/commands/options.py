@@ -56,6 +56,16 @@ Formats = Annotated[
         show_default=False,
     ),
 ]
+DEVICES = ("auto", "cpu", "cuda")
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="|".join(DEVICES),
+        callback=one_of(DEVICES),
+        help="Where to fit: cuda is an NVIDIA GPU, auto takes one where PyTorch can use it.",
+    ),
+]
 SENSITIVITIES = ("low", "normal", "high")
 SensitivityOption = Annotated[
     str | None,

@@ -62,6 +62,7 @@ def main(
     groups: Annotated[int, typer.Option(min=2, help="How many groups of the development subjects take turns.")] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="How many times each recipe is judged.")] = 2,
     jobs: Annotated[int, typer.Option(min=1, help="Folds at once, each on one thread.")] = 1,
+    stacked: Annotated[bool, typer.Option("--stacked", help="Fit all folds together on this CPU, as a GPU would.")] = False,
 ) -> None:
     """Compare recipes on the development subjects; prints a table, and a line as each recipe is done."""
     from rich.console import Console
@@ -69,6 +70,7 @@ def main(
     from apexstream.display import stages_bar
     from training import datasets
     from training.answers import gather
+    from training.device import CPU
     from training.loso import evaluate
     from training.pretrain import check_network
     from training.recipe import read_recipe
@@ -84,8 +86,9 @@ def main(
     rows, console = [], Console(stderr=True)
     for name, recipe in zip(names, read, strict=True):
         folder, chosen = out / name, range(recipe.seed, recipe.seed + seeds)
-        judge = partial(evaluate, recipe, maps, folder / "folds.jsonl", groups=groups, development=True, jobs=jobs)
-        results = judge(seeds=chosen, progress=stages_bar(console))
+        judge = partial(evaluate, recipe, maps, folder / "folds.jsonl", groups=groups, development=True)
+        place = CPU if stacked else None
+        results = judge(seeds=chosen, jobs=jobs, stacked_on=place, progress=stages_bar(console))
         rows.append(row(name, gather(results, maps)))
         typer.echo(rows[-1], err=True)
     typer.echo("\n".join((HEAD, *rows)))

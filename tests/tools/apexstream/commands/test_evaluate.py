@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from apexstream.cli import main
 from tests.flowmaps import write_dataset
+from training.fold_record import FoldResult
+from training.loso import evaluate as loso_evaluate
 from training.report import LEAK
 
 TINY = """name = "tiny"
@@ -35,7 +39,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def evaluate(folder: Path, *more: str) -> object:
-    return exits("evaluate", "--config", f"{folder}/tiny.toml", "--data", f"{folder}/set", "--out", f"{folder}/out", *more)
+    given = ("--config", f"{folder}/tiny.toml", "--data", f"{folder}/set", "--out", f"{folder}/out", "--device", "cpu")
+    return exits("evaluate", *given, *more)
 
 
 def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +66,8 @@ def test_the_folder_documents_the_run(folder: Path) -> None:
     }
     assert json.loads((out / "recipe.json").read_text())["fit"]["epochs"] == 1
     made = json.loads((out / "run.json").read_text())
-    assert made["report"]["torch"] == metadata.version("torch") and made["folds"] == [{"folds": 4, **made["report"]}]
+    assert made["report"]["torch"] == metadata.version("torch")
+    assert made["folds"] == [{"folds": 4, "device": "cpu", **made["report"]}]
     assert len((out / "predictions.csv").read_text().splitlines()) == 1 + 12
     assert "tiny" in (out / "report.html").read_text()
 
@@ -73,6 +79,30 @@ def test_the_page_is_made_again_without_fitting(folder: Path) -> None:
     (out / "report.html").unlink()
     assert evaluate(folder) == 0
     assert (out / "report.html").read_text() == page and (out / "folds.jsonl").read_bytes() == record
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_fitted(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.device._refusal", lambda: "PyTorch sees no NVIDIA GPU")
+    assert evaluate(folder, "--device", "cuda") == 1 and not (folder / "out").exists()
+    assert "no GPU can be used: PyTorch sees no NVIDIA GPU; --device cpu works" in capsys.readouterr().err
+
+
+def test_folds_are_stacked_on_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU stands for the GPU."""
+    seen: list[Any] = []
+
+    def noted(*given: Any, **options: Any) -> list[FoldResult]:
+        seen.append(options["stacked_on"])
+        return loso_evaluate(*given, **options | {"stacked_on": torch.device("cpu")})
+
+    monkeypatch.setattr("training.loso.evaluate", noted)
+    monkeypatch.setattr("training.device._refusal", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert evaluate(folder, "--device", "auto", "--select-on-test") == 0
+    assert seen == [torch.device("cuda", 0)]
+    assert len((folder / "out" / "folds.jsonl").read_text().splitlines()) == 1 + 4
 
 
 @pytest.mark.parametrize("precision", ["0", "1", "75"])

@@ -57,7 +57,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def train(folder: Path, *more: str) -> object:
-    return exits("train", "--config", f"{folder}/tiny.toml", "--data", f"{folder}/set", "--out", f"{folder}/run", *more)
+    given = ("--config", f"{folder}/tiny.toml", "--data", f"{folder}/set", "--out", f"{folder}/run", "--device", "cpu")
+    return exits("train", *given, *more)
 
 
 def test_a_run_is_written_with_what_it_was_fitted_to(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +67,8 @@ def test_a_run_is_written_with_what_it_was_fitted_to(folder: Path, capsys: pytes
     assert json.loads((folder / "run" / "recipe.json").read_text())["seed"] == 5
     epochs = [(m, e) for m in (0, 1) for e in (1, 2)]
     assert losses(folder) == [("fitting", m, e) for m, e in epochs]
-    assert json.loads((folder / "run" / "data.json").read_text())["subjects"] == 4
+    facts = json.loads((folder / "run" / "data.json").read_text())
+    assert facts["subjects"] == 4 and facts["made_by"]["device"] == "cpu"
 
 
 def test_a_run_with_pre_training_and_kernel_machine_is_written_whole(folder: Path) -> None:
@@ -119,6 +121,25 @@ def test_a_network_that_cannot_be_pre_trained_is_refused(folder: Path, capsys: p
         and "Traceback" not in reported
         and not (folder / "run" / "fitted.pt").exists()
     )
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_fitted(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.device._refusal", lambda: "PyTorch sees no NVIDIA GPU")
+    assert train(folder, "--device", "cuda") == 1 and not (folder / "run").exists()
+    assert "no GPU can be used: PyTorch sees no NVIDIA GPU; --device cpu works" in capsys.readouterr().err
+    assert train(folder, "--device", "tpu") == 2
+    assert train(folder, "--device", "auto") == 0
+
+
+@pytest.mark.gpu
+def test_a_run_is_fitted_on_a_gpu(folder: Path) -> None:
+    (folder / "tiny.toml").write_text(TINY + MORE)
+    assert train(folder, "--device", "cuda") == 0
+    before = [("pre-training", 0, epoch) for epoch in (1, 2, 3)]
+    assert losses(folder) == [*before, ("fitting", 0, 1), ("fitting", 1, 1), ("fitting", 1, 2)]
+    assert load_run(folder / "run")[2]["made_by"]["device"] == torch.cuda.get_device_name()
 
 
 def test_a_finished_run_is_not_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
