@@ -100,7 +100,7 @@ class RecognizerSettings(Settings):
     """Architecture whose shipped weights are used."""
     weights: Path | None = None
     """An exported network with its card, of any architecture, used instead."""
-    backend: Literal["auto", "tensorrt", "tensorrt-rtx", "cuda", "ort", "eager"] = "auto"
+    backend: Literal["auto", "tensorrt", "tensorrt-rtx", "cuda", "torch-cuda", "ort", "eager"] = "auto"
     """What runs the network: cuda is ONNX Runtime on the GPU, ort on the CPU, eager PyTorch."""
     engine_cache: Path | None = None
     """Folder for networks that TensorRT compiled; the commands take the user's data folder."""

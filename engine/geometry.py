@@ -90,6 +90,10 @@ FOUR_REGIONS = (
 TILE_RANGE = ((FOUR_REGIONS[0].rows - 1) / 2, MAP_SIDE - 1 - (FOUR_REGIONS[0].rows - 1) / 2)
 """Where the middle of a "four-regions" tile lies, each way, in map cells; a keypoint outside is moved to the nearer end."""
 
+EYE_CORNERS = ((33, 133), (362, 263))
+NOSE_TIP, LIP_CORNERS = 1, (61, 291)
+"""Mesh points of the keypoints."""
+
 
 def keypoints_to_crop(cells: F32) -> F32:
     """Points [..., 2] in map cells -> the same points in pixels of the 128 px crop."""
@@ -104,8 +108,8 @@ def keypoints_to_map(pixels: F32) -> F32:
 def keypoints(points: F32) -> F32:
     """The five points of the map (eyes, nose tip, lip corners; [5, 2]) from mesh points [478, >= 2]."""
     xy = points[:, :2]
-    eyes = [xy[[33, 133]].mean(axis=0), xy[[362, 263]].mean(axis=0)]
-    return np.asarray([*eyes, xy[1], xy[61], xy[291]], np.float32)
+    eyes = [xy[list(corners)].mean(axis=0) for corners in EYE_CORNERS]
+    return np.asarray([*eyes, xy[NOSE_TIP], *xy[list(LIP_CORNERS)]], np.float32)
 
 
 def similarity(source: F64, target: F64) -> F64:
@@ -139,6 +143,19 @@ def input_grid(kind: str, keypoints: F32) -> F32:
     if keypoints.shape[-2:] != (5, 2) or not np.isfinite(keypoints).all():
         raise ArrayError(f"five finite points (x, y) are expected, [5, 2], not an array of shape {keypoints.shape}")
     return np.asarray(_GRIDS[kind](np.asarray(keypoints, np.float32)), np.float32)
+
+
+def linear_grid(kind: str) -> tuple[F64, F64, tuple[float, float]]:
+    """`input_grid` as the linear function of the keypoints that it is, for devices: positions [H * W * 2] with all keypoints in
+    the map's middle, what each cell by which one of their ten coordinates moves adds [10, H * W * 2], and the range that
+    coordinates are moved into before.
+
+    Raises ConfigError as `input_grid` does.
+    """
+    points, step = np.full((11, 5, 2), (MAP_SIDE - 1) / 2, np.float32), 6.0  # within TILE_RANGE
+    points[1:] += step * np.eye(10, dtype=np.float32).reshape(10, 5, 2)
+    middle, *moved = input_grid(kind, points).astype(np.float64).reshape(11, -1)
+    return middle, (np.stack(moved) - middle) / step, TILE_RANGE if kind == "four-regions" else (-np.inf, np.inf)
 
 
 def _pieces(keypoints: F32, regions: tuple[MapRegion, ...]) -> F32:

@@ -134,7 +134,7 @@ class Crop:
     """One face in one frame, the head's motion taken out.
 
     pixels [128, 128] grey; transform [2, 3] takes frame pixels to crop pixels; landmarks [478, 3] are the mesh in crop
-    pixels, z too; motion [R, 2] is how far each region of `engine.registration.align.REGIONS` stands from where it stood on
+    pixels, z too; motion [R, 2] is how far each region of `engine.registration.regions.REGIONS` stands from where it stood on
     the reference picture, in crop pixels (u right, v down); eye_opening is height over width of the eyes; turn [4] is how the
     head is turned against the reference: yaw and pitch of `engine.registration.align.Head` in units of a twentieth, and what
     the fit leaves of the motion of the bridge of the nose, in crop pixels; residual is the median disagreement of the head's

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.quantiles import percentile
+from engine.recognition.tables import LEAST_GAIN, MOST_GAIN, PATCH_SIDE, PATCH_STEP, SMOOTH_PATCH, face_window
 from engine.types import F32, F64
 
 ALIKE = 0.8  # where the flow explains less of the change than this, no class is named
-SMOOTH_PATCH = 9.0  # product of standard deviations under which a patch is too smooth to compare, grey levels squared
-PATCH_SIDE, PATCH_STEP = 24, 16  # pixels of the patches that are compared, and from one to the next
 
 FOLDED = 8.0**2
 """Variance, grey levels squared, that counts as common to both patches in `face_explained`: folds that deepen, their shadows
@@ -70,7 +69,7 @@ def like(picture: F32, model: F32) -> F32:
     mean_p, mean_m = float((picture * window).sum()) / total, float((model * window).sum()) / total
     var_p = float((window * (picture - mean_p) ** 2).sum()) / total
     var_m = float((window * (model - mean_m) ** 2).sum()) / total
-    gain = float(np.clip(np.sqrt(var_m / max(var_p, 1e-6)), 0.5, 2.0))
+    gain = float(np.clip(np.sqrt(var_m / max(var_p, 1e-6)), LEAST_GAIN, MOST_GAIN))
     return np.asarray(np.clip((picture - mean_p) * gain + mean_m, 0, 255), np.float32)
 
 
@@ -79,13 +78,6 @@ def read_along(picture: npt.NDArray[Any], flow: F32, *, outside: int = cv2.BORDE
     BORDER_CONSTANT)."""
     x, y = _places(picture.shape[0], picture.shape[1])
     return np.asarray(cv2.remap(picture, x + flow[0], y + flow[1], cv2.INTER_LINEAR, borderMode=outside), np.float32)
-
-
-@lru_cache(maxsize=4)
-def face_window(rows: int, columns: int) -> F32:
-    """How much each pixel [rows, columns] of a crop counts where brightness is compared: a bell over the middle of the face."""
-    across, down = cv2.getGaussianKernel(columns, columns / 4), cv2.getGaussianKernel(rows, rows / 4)
-    return np.asarray(down @ across.T, np.float32)
 
 
 def _patches(picture: F32) -> tuple[F64, F64]:

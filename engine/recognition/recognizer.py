@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from engine.recognition.residual import take_out_head
 from engine.runtime import load
 from engine.types import F32, Crop
 from engine.weights import load_card, weights_for
+
+if TYPE_CHECKING:
+    from engine.recognition.flowmap_gpu import FlowMaps
 
 _log = logging.getLogger(__name__)
 
@@ -83,12 +86,14 @@ class Recognition:
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """A moment before it goes to the network; input is None where the flow must not be named, and why says the reason."""
+    """A moment before it goes to the network; input is None where the flow must not be named, and why says the reason; answer
+    is the network's where the GPU gave that, too."""
 
     flow: F32
     intensity: float
     input: F32 | None
     why: str | None = None
+    answer: F32 | None = None
 
 
 class Recognizer:
@@ -116,6 +121,16 @@ class Recognizer:
         prepare(self._flow_backend)
         if self._flow_backend == "gpu" and cpu.refusal() is None:
             prepare("cpu")  # it takes over at once where the GPU fails
+        if self._flow_backend == "gpu":
+            self._prepare_maps()
+
+    def _prepare_maps(self) -> None:
+        """Has the GPU's kernels compiled or loaded that continue from the flow to the network's input."""
+        blank, mesh = np.zeros((1, CROP_SIDE, CROP_SIDE), np.float32), np.zeros((1, MESH_POINTS, 3), np.float32)
+        try:
+            self._maps_on_gpu(blank, blank, mesh)
+        except BackendError as error:
+            self._leave_gpu(error)
 
     @property
     def flow_on_gpu(self) -> bool:
@@ -148,10 +163,11 @@ class Recognizer:
 
     def _recognize_batch(self, moments: Sequence[Moment]) -> Iterator[Recognition]:
         measured = self._measure(moments)
-        inputs = [one.input for one in measured if one.input is not None]
+        inputs = [one.input for one in measured if one.input is not None and one.answer is None]
         answers = iter(self._run(np.stack(inputs))) if inputs else iter(())
         for one, moment in zip(measured, moments, strict=True):
-            yield self._answer(one, moment, None if one.input is None else next(answers))
+            answer = next(answers) if one.input is not None and one.answer is None else one.answer
+            yield self._answer(one, moment, answer)
 
     def _run(self, inputs: F32) -> F32:
         """The network's answers [N, classes] to inputs [N, 3, H, W]."""
@@ -187,9 +203,12 @@ class Recognizer:
             try:
                 return self._measure_on_gpu(moments)
             except BackendError as error:
-                self._flow_backend = "cpu" if cpu.refusal() is None else "reference"
-                _log.warning("%s; from here on the CPU computes it", error)
+                self._leave_gpu(error)
         return [self._measure_on_cpu(moment) for moment in moments]
+
+    def _leave_gpu(self, error: BackendError) -> None:
+        self._flow_backend = "cpu" if cpu.refusal() is None else "reference"
+        _log.warning("%s; from here on the CPU computes it", error)
 
     def _measure_on_cpu(self, moment: Moment) -> _Measured:
         flow, points, alike = face_flow(moment.onset, moment.apex, backend=self._flow_backend)
@@ -211,18 +230,33 @@ class Recognizer:
         return _Measured(flow, intensity(flow, points), maps, why)
 
     def _measure_on_gpu(self, moments: Sequence[Moment]) -> list[_Measured]:
-        from engine.recognition.flowmap_gpu import from_arrays
-
         before = np.stack([mean_picture(moment.onset) for moment in moments])
         after = np.stack([mean_picture(moment.apex) for moment in moments])
         meshes = np.stack([mean_landmarks(moment.apex) for moment in moments])
-        found = from_arrays(self.card.input, before, after, meshes)
+        *found, answers = self._maps_on_gpu(before, after, meshes)
+        answers = [None] * len(moments) if answers is None else answers
         measured = []
-        for moment, mesh, maps, flow, alike in zip(moments, meshes, *found, strict=True):
+        for moment, mesh, maps, flow, alike, answer in zip(moments, meshes, *found, answers, strict=True):
             why = _reason_against_direct(moment)
-            direct = _Measured(flow, intensity(flow, keypoints(mesh)), None if why else maps, why)
+            given = (None, why, None) if why else (maps, None, answer)
+            direct = _Measured(flow, intensity(flow, keypoints(mesh)), *given)
             measured.append(direct if alike >= ALIKE else self._measure_in_steps(moment))
         return measured
+
+    def _maps_on_gpu(self, before: F32, after: F32, meshes: F32) -> FlowMaps:
+        """What the GPU makes of moments, with the network's answers where that takes maps on the GPU."""
+        from engine.recognition.flowmap_gpu import from_arrays
+
+        network = self.runner.on_device
+        if network is not None:
+            try:
+                found = from_arrays(self.card.input, before, after, meshes, network)
+            except BackendError as error:
+                _log.debug("%s; without the network on the GPU", error)  # which of the two failed shows below
+            else:
+                if np.isfinite(found.probabilities).all():
+                    return found
+        return from_arrays(self.card.input, before, after, meshes)
 
 
 def _check(moment: Moment) -> None:

@@ -12,15 +12,10 @@ import cv2
 import numpy as np
 
 from engine.geometry import CROP_SIDE
-from engine.registration.align import HEAD, TRACKED, VOTES
+from engine.recognition.tables import FAR, FAR_SHARE, NEAR, READ_AROUND, blurring
 from engine.registration.head import CANVAS, MARGIN, fit_head, head_design
+from engine.registration.regions import HEAD, TRACKED, VOTES
 from engine.types import F32
-
-NEAR, FAR = 4.0, 24.0
-"""Standard deviations, pixels, of how far a mesh point counts for the depth around it."""
-
-FAR_SHARE = 1e-3
-"""What the far ones count beside the near ones: they decide where no point is near."""
 
 _RANK = 12
 """So few numbers hold a line blurred by FAR: what the others add is under 2e-5 of it."""
@@ -36,7 +31,7 @@ def take_out_head(flow: F32, landmarks: F32) -> F32:
     points = landmarks[TRACKED].astype(np.float64)
     level = points[HEAD, 2].mean()
     x, y = (np.ascontiguousarray(points[:, k], np.float32)[None] for k in (0, 1))
-    read = [cv2.remap(cv2.blur(channel, (9, 9)), x, y, cv2.INTER_LINEAR)[0] for channel in flow]
+    read = [cv2.remap(cv2.blur(channel, (READ_AROUND, READ_AROUND)), x, y, cv2.INTER_LINEAR)[0] for channel in flow]
     moved = np.stack(read, axis=1).astype(np.float64)
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= CROP_SIDE - 1)).all(axis=1)
     design = head_design(points[:, :2] + MARGIN, points[:, 2] - level)
@@ -62,12 +57,6 @@ def relief(landmarks: F32) -> F32:
         blurred.append(near + left @ ((right @ there) @ right.T) @ left.T)
     weight, depth = blurred
     return np.asarray(depth / np.maximum(weight, 1e-12), np.float32)
-
-
-def blurring(sigma: float) -> F32:
-    """[128, 128]: the Gaussian along a line of the crop, mirrored at its ends, as OpenCV cuts it off for float32."""
-    side = round(sigma * 8 + 1) | 1
-    return np.asarray(cv2.GaussianBlur(np.eye(CROP_SIDE, dtype=np.float32), (1, side), sigma, sigmaY=sigma), np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,8 @@
 """Running a network: one interface (`Runner`), several backends, the choice made once and reported.
 
 Order of preference of "auto": "tensorrt" (compiled for the GPU), "tensorrt-rtx" (the same for GeForce RTX, by NVIDIA's plug-in
-for ONNX Runtime), "cuda" (ONNX Runtime on the GPU), "ort" (ONNX Runtime on the
-CPU, always installed), "eager" (PyTorch on the CPU).
+for ONNX Runtime), "cuda" (ONNX Runtime on the GPU), "torch-cuda" (PyTorch on the GPU), "ort" (ONNX Runtime on the CPU, always
+installed), "eager" (PyTorch on the CPU).
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import BackendError, WeightsError
-from engine.runtime import gpu, ort, rtx
+from engine.runtime import gpu, ort, rtx, torch_cuda
 from engine.runtime.runner import FallbackRunner, Opener, Runner
 
-BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "cuda", "ort", "eager"]
+BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "cuda", "torch-cuda", "ort", "eager"]
 
 NEEDS = {
     "tensorrt": ("tensorrt", "cuda.bindings", "onnx"),
     "tensorrt-rtx": (rtx.PACKAGE, "onnxruntime", "onnx"),
     "cuda": ("onnxruntime",),
+    "torch-cuda": ("torch",),
     "ort": ("onnxruntime",),
-    "eager": ("torch", "onnx"),
+    "eager": ("torch",),
 }
 """Backends in order of preference, each with the modules it needs."""
 
-EXTRAS = {"tensorrt": "[trt]", "tensorrt-rtx": "[rtx]", "cuda": "", "ort": "", "eager": "[train]"}
+EXTRAS = {"tensorrt": "[trt]", "tensorrt-rtx": "[rtx]", "cuda": "", "torch-cuda": "[gpu]", "ort": "", "eager": "[train]"}
 """What installs them."""
 
-DEVICE: dict[str, Callable[[], str | None]] = {"tensorrt": gpu.refusal, "tensorrt-rtx": rtx.refusal, "cuda": ort.cuda_refusal}
+DEVICE: dict[str, Callable[[], str | None]] = {
+    "tensorrt": gpu.refusal,
+    "tensorrt-rtx": rtx.refusal,
+    "cuda": ort.cuda_refusal,
+    "torch-cuda": torch_cuda.refusal,
+}
 """What a backend needs besides modules: the reason why it is not there, or None."""
 
 
@@ -39,6 +45,7 @@ UNPROVEN = {
     "tensorrt": "checked against the real TensorRT 11 bindings, not yet run on a GPU",
     "tensorrt-rtx": "loaded and asked through ONNX Runtime's real interface, not yet run on a GPU",
     "cuda": "not yet run on a GPU",
+    "torch-cuda": "checked on the CPU, not yet run on a GPU",
 }
 """What no GPU has run so far, in the words that `apexstream doctor` prints."""
 
@@ -89,6 +96,8 @@ def _open(backend: str, path: Path, cache: Path | None) -> Runner:
         return TrtRunner(path, cache=cache)
     if backend == "tensorrt-rtx":
         return rtx.RtxRunner(path, cache=cache)
+    if backend == "torch-cuda":
+        return torch_cuda.TorchCudaRunner(path)
     if backend == "eager":
         from engine.runtime.eager import EagerRunner
 

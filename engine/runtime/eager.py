@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.errors import ApexError, BackendError, WeightsError
-from engine.runtime.graph import check_graph
+from engine.runtime import parameters
 from engine.runtime.runner import Runner
 from engine.types import F32
 
@@ -47,29 +46,20 @@ class EagerRunner(Runner):
 def rebuild(weights: Path) -> tuple[Committee, dict[str, Any]]:
     """The network in an exported ONNX file as a PyTorch module in evaluation mode, and the file's description of it.
 
-    Raises BackendError without PyTorch or onnx, WeightsError for a file that cannot be read, names no architecture that can be
-    built, or does not carry exactly that architecture's parameters.
+    Raises BackendError without PyTorch, WeightsError for a file that cannot be read, names no architecture that can be built,
+    or does not carry exactly that architecture's parameters.
     """
     try:
-        import onnx
         import torch
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-        from onnx import numpy_helper
     except ModuleNotFoundError as missing:
         raise BackendError(f"eager PyTorch needs {missing.name}; install apexstream[train]") from missing
     from engine.models.committee import assemble
 
-    check_graph(weights)
-    try:
-        model = onnx.load(str(weights))
-        description = json.loads({p.key: p.value for p in model.metadata_props}["apexstream"])
-    except (OSError, DecodeError, KeyError, ValueError) as cause:
-        raise WeightsError(f"{weights} is not a network exported by apexstream ({cause})") from cause
+    description, arrays = parameters.read(weights)
     try:
         classes, options = len(description["classes"]), description["options"]
         network = assemble(description["network"], options, description["members"], description.get("kernel"), classes)
-        arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
         network.load_state_dict({name: torch.tensor(arrays[name]) for name in network.state_dict() if name in arrays})
     except (KeyError, TypeError, ValueError, RuntimeError, ApexError) as cause:
         raise WeightsError(f"{weights} does not fit the network that it names: {cause}") from cause
-    return network.eval(), description
+    return network.eval().requires_grad_(False), description

@@ -50,7 +50,7 @@ def _check_file(weights: Path, content: tuple[int, int, int]) -> None:
 
 def _check(kind: str, message: memoryview, weights: Path, operation: bytes = b"") -> None:
     """Checks a message of a kind of PARTS with all in it; operation is that of the node around it."""
-    fields: Iterable[tuple[int, int | memoryview]] = _fields(message)
+    fields: Iterable[tuple[int, int | memoryview]] = fields_of(message)
     if kind == "node":
         fields = list(fields)
         names = (bytes(value) for number, value in fields if number == OPERATION and isinstance(value, memoryview))
@@ -74,7 +74,7 @@ def _check(kind: str, message: memoryview, weights: Path, operation: bytes = b""
         _check(part, value, weights, operation)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields_of(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field of a message: an integer, or the bytes of what has a length (none for fixed sizes).
 
     Raises ValueError or IndexError where it is none.

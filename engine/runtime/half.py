@@ -3,7 +3,7 @@
 Constant-folded: whatever depends on parameters alone is computed beforehand, so that plain layers of plain parameters are left.
 Half precision: TensorRT 11 computes in the types that the ONNX graph names, so here is where it is decided. Matrix products and
 convolutions take 16 bits; norms, softmax, sums and the kernel machine, whose distances are small differences of large numbers,
-stay in 32. Whether what comes out is close enough is for `engine.runtime.trt` to decide, by answers.
+stay in 32. Whether what comes out is close enough is for `engine.runtime.parity` to decide, by answers.
 """
 
 from __future__ import annotations

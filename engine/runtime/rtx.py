@@ -13,6 +13,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from engine.errors import BackendError, WeightsError, first_line
 from engine.runtime import gpu
 from engine.runtime.half import PREPARATION, prepared
 from engine.runtime.ort import OrtRunner, session_options
+from engine.runtime.parity import TOLERANCES, difference
 from engine.runtime.runner import Runner
-from engine.runtime.trt import TOLERANCES
 from engine.types import F32
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,8 @@ class RtxRunner(Runner):
         for precision in TOLERANCES:
             try:
                 session = self._open(prepared(self._weights, half=precision == "float16"), self.options(precision))
-                why = self._difference(session, reference, precision)
+                run = partial(self._answers, session)
+                why = difference(run, reference, "ONNX Runtime", self.input_shape, precision)
             except (BackendError, WeightsError, ImportError) as cause:
                 why = str(cause)
             if not why:
@@ -136,14 +138,6 @@ class RtxRunner(Runner):
         if self._plugin.name not in session.get_providers():
             raise BackendError("ONNX Runtime left TensorRT for RTX out")
         return session
-
-    def _difference(self, session: Any, reference: OrtRunner, precision: str) -> str:
-        """How the answers to noise differ from ONNX Runtime's; nothing where they do not."""
-        probes = np.random.default_rng(0).random((5, *self.input_shape), np.float32)
-        worst = max(float(np.abs(self._answers(session, part) - reference(part)).max()) for part in (probes, probes[:1]))
-        if worst <= TOLERANCES[precision]:
-            return ""
-        return f"its answers differ from ONNX Runtime's by {worst:.1e} (allowed {TOLERANCES[precision]:.0e})"
 
     def _answers(self, session: Any, maps: F32) -> F32:
         try:

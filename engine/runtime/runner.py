@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.errors import ArrayError, BackendError, WeightsError
 from engine.types import F32
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +25,7 @@ class Runner(ABC):
     """
 
     backend: str
-    """Which backend runs it: "tensorrt", "tensorrt-rtx", "cuda", "ort" or "eager"."""
+    """Which backend runs it: "tensorrt", "tensorrt-rtx", "cuda", "torch-cuda", "ort" or "eager"."""
     device: str
     """What it computes on, in words."""
     classes: tuple[str, ...]
@@ -45,6 +49,14 @@ class Runner(ABC):
         if not np.isfinite(answers).all():
             raise BackendError("the network's answers are not finite")
         return answers
+
+    @property
+    def on_device(self) -> Callable[[Tensor], Tensor] | None:
+        """Takes maps [B, 3, H, W] that lie on the GPU to probabilities [B, K] there, unchecked, and does not wait for them.
+
+        None where the backend takes arrays alone. The call raises BackendError where the GPU fails.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027 (most have none)
         """Gives the device's memory back."""
@@ -71,6 +83,11 @@ class FallbackRunner(Runner):
         self._lost: list[str] = []
         self._over = False  # no backend is left: what ran last is closed
         self._use(self._opened())
+
+    @property
+    def on_device(self) -> Callable[[Tensor], Tensor] | None:
+        """That of the backend that runs now; a failure in it is no reason to change the backend, one in a call is."""
+        return self._runner.on_device
 
     def close(self) -> None:
         """Gives the memory back of the backend that runs; one that was lost is closed already."""

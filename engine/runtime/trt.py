@@ -24,6 +24,7 @@ from engine.runtime import engines, gpu
 from engine.runtime.engines import EngineKey
 from engine.runtime.half import PREPARATION, prepared
 from engine.runtime.ort import OrtRunner
+from engine.runtime.parity import TOLERANCES, difference
 from engine.runtime.runner import Runner
 from engine.runtime.trt_session import BINDING_ERRORS, MAX_BATCH, Session, error_logger
 from engine.types import F32
@@ -33,11 +34,6 @@ log = logging.getLogger(__name__)
 USUAL_BATCH = 1
 WORKSPACE = 256 << 20
 """Bytes of GPU memory that compiling may use for each layer's scratch."""
-
-TOLERANCES = {"float16": 2e-3, "float32": 1e-4}
-"""Greatest difference of a probability from ONNX Runtime's on the CPU, in the order in which they are tried. With the shipped
-network's products rounded to half precision, no probability of 442 real maps moves by more than 9e-5 (2e-4 with PyTorch's
-autocast) and no label changes; float32 leaves room for sums in another order."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +138,14 @@ class TrtRunner(Runner):
             session = Session(libraries.trt, libraries.cuda, self._log, engine, shape=shape, classes=len(self.classes))
         except (BackendError, *BINDING_ERRORS) as cause:
             return None, str(cause)
-        probes = np.random.default_rng(0).random((5, *self.input_shape), np.float32)
         try:
-            worst = max(float(np.abs(session.run(part) - reference(part)).max()) for part in (probes, probes[:1]))
+            why = difference(session.run, reference, "ONNX Runtime", shape, precision)
         except BackendError as cause:
-            session.close()
-            return None, str(cause)
-        if worst <= TOLERANCES[precision]:
+            why = str(cause)
+        if not why:
             return session, ""
         session.close()
-        return None, f"its answers differ from ONNX Runtime's by {worst:.1e} (allowed {TOLERANCES[precision]:.0e})"
+        return None, why
 
     def _keep(self, precision: str, engine: bytes) -> None:
         """Into the cache; a disk that refuses only makes the next start slower."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.quantiles import percentile
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.spotting.changepoint import changepoint
 from engine.spotting.motion import MotionSignal, loudest, region_lengths
 from engine.types import F64, Mark

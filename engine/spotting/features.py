@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.types import F32, F64, Crop
 
 HZ = 30.0

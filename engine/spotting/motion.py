@@ -15,7 +15,8 @@ import numpy as np
 
 from engine.config import SpotterSettings
 from engine.quantiles import median
-from engine.registration.align import REGION_NAMES, region_places, without_head
+from engine.registration.align import region_places, without_head
+from engine.registration.regions import REGION_NAMES
 from engine.time_series import TimeSeries
 from engine.types import F32, F64, Crop, Mark
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.registration.align import REGION_NAMES, TURN_SCALE
+from engine.registration.align import TURN_SCALE
 from engine.registration.head import roll_of, yaw_and_pitch
+from engine.registration.regions import REGION_NAMES
 from engine.types import Activity, ActivityKind, Crop, Face, Frame, Observation
 from stream.files import LineFile
 from stream.recorded.output import Output

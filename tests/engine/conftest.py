@@ -16,8 +16,8 @@ from engine.ops.tvl1 import gpu
 if device.refusal() is not None and find_spec("triton") is not None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        for name in ("engine.ops.tvl1.triton_kernels", "engine.ops.strain.triton_kernels"):
-            import_module(name)
+        for name in ("ops.tvl1", "ops.strain", "recognition"):
+            import_module(f"engine.{name}.triton_kernels")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from engine.geometry import (
     input_grid,
     keypoints_to_crop,
     keypoints_to_map,
+    linear_grid,
     similarity,
 )
 from engine.types import F64
@@ -28,6 +29,16 @@ def test_pixel_centres_map_onto_pixel_centres_of_the_area() -> None:
     corners = np.array([[-0.5, -0.5], [27.5, 27.5]], np.float32)
     assert np.allclose(keypoints_to_crop(corners), [[-0.5, -0.5], [127.5, 127.5]])
     assert np.allclose(keypoints_to_map(keypoints_to_crop(CANONICAL_KEYPOINTS)), CANONICAL_KEYPOINTS, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("away", [0.0, 9.0])
+def test_a_grid_is_linear_in_the_keypoints(kind: str, away: float) -> None:
+    """Also where keypoints lie outside the map."""
+    face = SOME_FACE + np.array([away, -away], np.float32)
+    middle, slopes, limits = linear_grid(kind)
+    found = middle + (np.clip(face.ravel(), *limits) - (MAP_SIDE - 1) / 2) @ slopes
+    np.testing.assert_allclose(found, input_grid(kind, face).ravel(), atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", INPUTS)

@@ -28,13 +28,13 @@ def is_tensor(thing: object) -> TypeGuard[torch.Tensor]:
     return tensor is not None and isinstance(thing, tensor)
 
 
-def check_pair(fixed: Any, moving: Any, *, many: bool = False) -> None:
+def check_pair(fixed: Any, moving: Any, *, many: bool = False, values: bool = True) -> None:
     """Raises ArrayError unless both are [H, W], or [N, H, W] with `many`, uint8 or float32 in 0..255, and of one shape.
 
-    With `many` they may both be torch tensors; values are read where they lie.
+    With `many` they may both be torch tensors; values are read where they lie, which waits for a GPU, unless not `values`.
     """
-    _check("fixed", fixed, many)
-    _check("moving", moving, many)
+    _check("fixed", fixed, many, values)
+    _check("moving", moving, many, values)
     if fixed.shape != moving.shape:
         shapes = f"fixed is {tuple(fixed.shape)} and moving is {tuple(moving.shape)}"
         raise ArrayError(f"both pictures must have one shape; {shapes}")
@@ -42,7 +42,7 @@ def check_pair(fixed: Any, moving: Any, *, many: bool = False) -> None:
         raise ArrayError("fixed and moving must both be numpy arrays or both torch tensors")
 
 
-def _check(name: str, pictures: Any, many: bool) -> None:
+def _check(name: str, pictures: Any, many: bool, values: bool) -> None:
     container, content = MANY if many else ONE
     if not isinstance(pictures, np.ndarray) and not (many and is_tensor(pictures)):
         raise ArrayError(f"{name} must be {container}, not {type(pictures).__name__}")
@@ -56,7 +56,8 @@ def _check(name: str, pictures: Any, many: bool) -> None:
         return
     if kind != "float32":
         raise ArrayError(f"{name} must be uint8, or float32 in 0..255; it is {kind}")
-    _check_values(name, pictures)
+    if values:
+        _check_values(name, pictures)
 
 
 def _check_values(name: str, pictures: Any) -> None:

@@ -129,6 +129,16 @@ class Batch:
             self.done.record()
         return flow
 
+    def launch(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+        """Queue copies and launches for `pairs` pairs [pairs, H, W] without a graph, for one of the caller's.
+
+        Returns the buffer where the flow will be. To be recorded it must have run before; the graph is of this batch's buffers.
+        """
+        self.given[0].copy_(fixed)
+        self.given[1].copy_(moving)
+        self._launch()
+        return self.flow
+
     def _replay(self) -> None:
         import torch
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.activity.speech import SILENT, SPEAKS, Lips
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.types import F64, Crop, Mark
 
 Course = Callable[[F64], F64]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.mesh import BLENDSHAPE_NAMES
 from engine.recognition.actions import CLASSES, EVIDENCE, SMALL_PX, Actions, by_actions, facial_actions, fuse
 from engine.recognition.recognizer import Recognizer
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.types import Crop, Mark
 from tests.faces import rise
 

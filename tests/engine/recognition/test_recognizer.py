@@ -15,18 +15,19 @@ from onnx import TensorProto, helper
 from apexstream.clips.spec import LABEL_OF, Action
 from engine.activity.watch import Hindrance
 from engine.config import RecognizerSettings
-from engine.errors import ArrayError, WeightsError
+from engine.errors import ArrayError, BackendError, WeightsError
 from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, INPUTS, keypoints_to_crop, keypoints_to_map
 from engine.models import ARCHITECTURES
-from engine.ops.tvl1 import tvl1_batch
 from engine.recognition import flowmap_gpu
 from engine.recognition import recognizer as module
 from engine.recognition.flowmap import face_flow, network_input, whole_map
 from engine.recognition.likeness import ALIKE
 from engine.recognition.recognizer import AT_ONCE, Moment, Recognition, Recognizer
+from engine.runtime.eager import EagerRunner
 from engine.types import Crop
 from engine.weights import default_weights, sha256_of, weights_for
 from tests.faces import bump, laugh, moved, rise
+from tests.pretended_gpu import Flows, pretend_gpu
 
 POINTS = keypoints_to_crop(CANONICAL_KEYPOINTS)
 CLEAR: tuple[Action, ...] = ("smile", "lip_depress", "nose_wrinkle", "brow_lower")
@@ -307,17 +308,10 @@ def test_crops_may_be_views_of_other_arrays(recognizer: Recognizer) -> None:
 
 @pytest.fixture
 def by_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Recognizer]:
-    """Makes recognizers for a GPU that is this CPU: its arrays lie here, its flow is the CPU's."""
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(flowmap_gpu.gpu, "refusal", lambda: None)
-    monkeypatch.setattr(flowmap_gpu.device, "current_device", lambda: torch.device("cpu"))
+    """Makes recognizers for a GPU that is this CPU."""
+    pretend_gpu(monkeypatch)
     monkeypatch.setattr(module, "chosen_for", lambda backend: "gpu")
     monkeypatch.setattr(module, "prepare", lambda backend: backend)
-
-    def solve(fixed: Any, moving: Any, *_: object) -> Any:
-        return torch.from_numpy(tvl1_batch(fixed.numpy(), moving.numpy(), backend="cpu"))
-
-    monkeypatch.setattr(flowmap_gpu.gpu, "solve_batch", solve)
     return lambda: Recognizer(RecognizerSettings(backend="ort"))
 
 
@@ -333,10 +327,10 @@ def test_the_gpu_answers_many_in_one_trip(
 ) -> None:
     trips: list[int] = []
     from_arrays = flowmap_gpu.from_arrays
+    one = by_gpu()
     monkeypatch.setattr(
         flowmap_gpu, "from_arrays", lambda kind, *arrays: [trips.append(len(arrays[0])), from_arrays(kind, *arrays)][1]
     )
-    one = by_gpu()
     assert one.flow_on_gpu and not recognizer.flow_on_gpu
     for answer, wanted in zip(one.recognize_many(moments()), recognizer.recognize_many(moments()), strict=True):
         alike(answer, wanted, 2e-4)  # measured 6e-7
@@ -355,11 +349,11 @@ def test_where_the_gpu_fails_the_cpu_goes_on_and_says_so_once(
 ) -> None:
     import torch
 
-    def lost(fixed: object, moving: object) -> object:
+    def lost(*_: object) -> object:
         raise torch.OutOfMemoryError("2 GiB") if raised is MemoryError else raised
 
-    monkeypatch.setattr(flowmap_gpu.gpu, "solve_batch", lost)
     one, wanted = by_gpu(), recognizer.recognize_many(moments())
+    monkeypatch.setattr(Flows, "launch", lost)
     with caplog.at_level(logging.WARNING):
         for answers in (one.recognize_many(moments()), one.recognize_many(moments())):
             for answer, other in zip(answers, wanted, strict=True):
@@ -370,3 +364,59 @@ def test_where_the_gpu_fails_the_cpu_goes_on_and_says_so_once(
         "needs more memory than the GPU has free" if raised is MemoryError else "failed on the GPU: CUDA error: device vanished"
     )
     assert record.getMessage() == f"Preparing 5 maps {problem}; from here on the CPU computes it"
+
+
+def test_a_gpu_that_fails_at_the_start_is_left_then(
+    by_gpu: Callable[[], Recognizer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*_: object) -> object:
+        raise RuntimeError("CUDA error: no kernel image is available")
+
+    monkeypatch.setattr(Flows, "launch", lost)
+    with caplog.at_level(logging.WARNING):
+        assert not by_gpu().flow_on_gpu
+    assert "Preparing 1 maps failed on the GPU: CUDA error: no kernel image is available" in caplog.text
+
+
+class OnDevice(EagerRunner):
+    """A network that takes maps on the device; failing says how it fails there."""
+
+    failing: Exception | None = None
+    asked = 0
+
+    @property
+    def on_device(self) -> Callable[[Any], Any]:
+        return self._there
+
+    def _there(self, maps: Any) -> Any:
+        self.asked += len(maps)
+        if self.failing:
+            raise self.failing
+        return self._network(maps)
+
+
+@pytest.fixture
+def with_network(by_gpu: Callable[[], Recognizer]) -> Recognizer:
+    """A recognizer whose network takes maps on the GPU."""
+    one = by_gpu()
+    one.runner = OnDevice(default_weights())
+    return one
+
+
+def test_the_network_answers_where_the_maps_lie(with_network: Recognizer, recognizer: Recognizer) -> None:
+    for answer, wanted in zip(with_network.recognize_many(moments()), recognizer.recognize_many(moments()), strict=True):
+        alike(answer, wanted, 2e-4)
+    assert isinstance(with_network.runner, OnDevice) and with_network.runner.asked == len(moments())
+
+
+@pytest.mark.parametrize("failing", [BackendError("no memory"), None])
+def test_a_network_that_fails_there_is_asked_by_arrays(
+    with_network: Recognizer, recognizer: Recognizer, failing: BackendError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if failing:
+        monkeypatch.setattr(OnDevice, "failing", failing)
+    else:
+        monkeypatch.setattr(OnDevice, "_there", lambda self, maps: maps[:, :, 0, 0] * np.nan)
+    for answer, wanted in zip(with_network.recognize_many(moments()), recognizer.recognize_many(moments()), strict=True):
+        alike(answer, wanted, 2e-4)
+    assert with_network.flow_on_gpu, "the flow is right where it is"

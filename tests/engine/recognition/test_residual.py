@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from engine.geometry import CROP_SIDE
-from engine.recognition.residual import blurring, relief, take_out_head
-from engine.registration.align import HEAD_POINTS, REGIONS
+from engine.recognition.residual import relief, take_out_head
 from engine.registration.head import MARGIN, fit_head, head_design
+from engine.registration.regions import HEAD_POINTS, REGIONS
 from engine.types import F32
 
 TRACKED = [*HEAD_POINTS, *(i for points in REGIONS.values() for i in points)]
@@ -38,12 +38,6 @@ def test_depth_lies_smoothly_between_the_points(crowd: float) -> None:
     found, wanted = relief(points), plain_relief(points)
     np.testing.assert_allclose(found, wanted, atol=1e-3 if crowd == 1 else 2e-2)  # of 140 px; measured 4e-4 and 5e-3
     assert found.shape == (CROP_SIDE, CROP_SIDE) and found.dtype == np.float32
-
-
-def test_a_lines_blur_is_opencvs() -> None:
-    picture = np.random.default_rng(1).random((CROP_SIDE, CROP_SIDE)).astype(np.float32)
-    line = blurring(24.0)
-    np.testing.assert_allclose(line @ picture @ line.T, cv2.GaussianBlur(picture, (0, 0), 24.0), atol=1e-5)
 
 
 def test_what_is_left_is_the_flow_less_the_heads_motion() -> None:

@@ -16,8 +16,9 @@ from apexstream.clips.spec import Action
 from engine.config import LandmarkSettings
 from engine.faces.landmarks import FaceLocator
 from engine.geometry import CANONICAL_KEYPOINTS, CROP_SIDE, apply, keypoints, keypoints_to_crop, similarity
-from engine.registration.align import HEAD_POINTS, REGION_NAMES, REGIONS, Registrar, eye_opening, region_places, without_head
+from engine.registration.align import Registrar, eye_opening, region_places, without_head
 from engine.registration.head import MARGIN, Head, head_design
+from engine.registration.regions import HEAD_POINTS, REGION_NAMES, REGIONS
 from engine.types import F32, F64, U8, Face, Frame
 from tests.faces import photo, registered, render, rise
 

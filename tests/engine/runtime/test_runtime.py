@@ -28,11 +28,11 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_auto_takes_onnx_runtime_on_the_cpu_and_says_why() -> None:
     runner = runtime.load(default_weights())
-    assert runner.backend == "ort" and runner.refusals == dict.fromkeys(("tensorrt", "tensorrt-rtx", "cuda"), "no GPU here")
+    assert runner.backend == "ort" and runner.refusals == dict.fromkeys(tuple(runtime.DEVICE), "no GPU here")
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx", "cuda"])
+@pytest.mark.parametrize("name", list(runtime.DEVICE))
 def test_a_gpu_asked_for_by_name_is_an_error_where_there_is_none(name: Any) -> None:
     with pytest.raises(BackendError, match=f"backend {name} cannot run here: no GPU here"):
         runtime.load(default_weights(), backend=name)
@@ -86,7 +86,7 @@ def test_where_nothing_can_run_all_reasons_are_given(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", ["trt", "onnx", ""])
 def test_an_unknown_backend_is_refused_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(BackendError, match="there are auto, tensorrt, tensorrt-rtx, cuda, ort, eager"):
+    with pytest.raises(BackendError, match="there are auto, tensorrt, tensorrt-rtx, cuda, torch-cuda, ort, eager"):
         runtime.load(default_weights(), backend=name)
 
 
@@ -101,5 +101,6 @@ def test_asking_why_imports_nothing_heavy() -> None:
     code = f"import sys; {asked}; print({heavy} & set(sys.modules))"
     lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     reasons = ast.literal_eval(lines[0])
-    assert list(reasons) == ["tensorrt", "tensorrt-rtx", "cuda", "ort", "eager"] and reasons["ort"] is reasons["eager"] is None
+    assert list(reasons) == ["tensorrt", "tensorrt-rtx", "cuda", "torch-cuda", "ort", "eager"]
+    assert reasons["ort"] is reasons["eager"] is None
     assert lines[1] == "set()"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.spotting.spotter import Spotter
 from engine.types import F64, Crop, Mark, Span
 

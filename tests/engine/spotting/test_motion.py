@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.config import SpotterSettings
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.spotting.motion import (
     FIRST_DEVIATION_PX,
     MAX_RESPONSE,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import OutputError
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.types import Activity, ActivityKind, Crop, Frame, Mark, Observation
 from stream.recorded.analyze import analyze
 from stream.recorded.frames import COLUMNS, HELD_S, MOTION, FrameTable

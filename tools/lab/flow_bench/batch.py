@@ -59,7 +59,7 @@ def _candidates(before: torch.Tensor, after: torch.Tensor) -> tuple[float, float
     kind, runner = load_card().input, load(default_weights())
 
     def inputs() -> torch.Tensor:
-        made: torch.Tensor = network_inputs(kind, before, after, mesh, backend="gpu").inputs
+        made: torch.Tensor = network_inputs(kind, before, after, mesh).inputs
         return made
 
     return _median_us(inputs), _median_us(lambda: runner(inputs().cpu().numpy()))

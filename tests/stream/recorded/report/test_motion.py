@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.registration.align import REGION_NAMES
+from engine.registration.regions import REGION_NAMES
 from engine.types import Crop, Event, Mark
 from stream.recorded.report.motion import KEEP_S, MAX_POINTS, CropHistory, motion_of
 from tests.events import an_event
