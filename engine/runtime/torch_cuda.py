@@ -1,9 +1,10 @@
 """PyTorch on the GPU: the network rebuilt from its source, with everything from maps to probabilities as one CUDA graph.
 
-Half precision where its answers allow: matrix products and convolutions of the members take 16 bits; norms, softmax, sums and
-the kernel machine, whose distances are small differences of large numbers, stay in 32 (as `engine.runtime.half` does for
-TensorRT). Before a network is used its answers are compared with those on the CPU. Maps that lie on the GPU already are taken
-there (`TorchCudaRunner.on_device`).
+The form that takes the least time is chosen of those whose answers are the CPU's: committees of AHMSA-Nets in single precision
+with members side by side, as launches cost them more than arithmetic; others in half precision, else in single. In half
+precision matrix products and convolutions of the members take 16 bits; norms, softmax, sums and the kernel machine, whose
+distances are small differences of large numbers, stay in 32 (as `engine.runtime.half` does for TensorRT). Maps that lie on the
+GPU already are taken there (`TorchCudaRunner.on_device`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from engine.errors import BackendError
 from engine.ops import device
 from engine.runtime import gpu
 from engine.runtime.eager import rebuild
-from engine.runtime.parity import TOLERANCES, difference
+from engine.runtime.parity import difference
 from engine.runtime.runner import Runner
 from engine.types import F32
 
@@ -35,6 +36,8 @@ MAX_BATCH = 64
 """Maps that go through the network at once."""
 KEPT = 8
 """Sizes of batches whose buffers are kept: all of them."""
+FORMS = {"float32 side by side": "float32", "float16": "float16", "float32": "float32"}
+"""What a network is tried as, in this order, each with its precision (`parity.TOLERANCES`)."""
 
 
 class TorchCudaRunner(Runner):
@@ -55,8 +58,8 @@ class TorchCudaRunner(Runner):
         self._idle: Store[Buffered] | None = None
         with device.translated("Opening the network"):
             self.where = where or _current()
-            self.precision, self._network = self._opened(network, weights)
-        self.device = f"{_name(self.where)}, PyTorch, {self.precision}"
+            self.form, self._network = self._opened(network, weights)
+        self.device = f"{_name(self.where)}, PyTorch, {self.form}"
 
     @property
     def on_device(self) -> Callable[[Tensor], Tensor]:
@@ -78,7 +81,7 @@ class TorchCudaRunner(Runner):
         return self._on_arrays(self._network, maps)
 
     def _on_arrays(self, network: nn.Module, maps: F32) -> F32:
-        """The answers of one of the precisions, copied back."""
+        """The answers of one of the forms, copied back."""
         import torch
 
         with device.translated(f"The network's answers to {len(maps)} maps"), torch.no_grad():
@@ -99,7 +102,7 @@ class TorchCudaRunner(Runner):
         )
 
     def _opened(self, network: Committee, weights: Path) -> tuple[str, nn.Module]:
-        """The network on the device, as fast as its answers allow, and its precision."""
+        """The network on the device in the first form whose answers are the CPU's, and what that is called."""
         import torch
 
         def reference(maps: F32) -> F32:
@@ -107,8 +110,10 @@ class TorchCudaRunner(Runner):
                 return np.asarray(network(torch.from_numpy(maps)), np.float32)
 
         why = ""
-        for precision in TOLERANCES:
-            there = prepared(network, self.where, half=precision == "float16")
+        for form, precision in FORMS.items():
+            there = prepared(network, self.where, form)
+            if there is None:
+                continue
             try:
                 why = difference(
                     lambda maps, there=there: self._on_arrays(there, maps),  # type: ignore[misc]
@@ -120,9 +125,9 @@ class TorchCudaRunner(Runner):
             except BackendError as cause:
                 why = str(cause)
             if not why:
-                return precision, there
+                return form, there
             self._idle = None
-            self.notes.append(f"{precision} is not used: {why}")
+            self.notes.append(f"{form} is not used: {why}")
         raise BackendError(f"PyTorch cannot run {weights} on the GPU: {why}")
 
 
@@ -145,14 +150,18 @@ class Buffered:
         return answers
 
 
-def prepared(network: Committee, where: torch.device, *, half: bool) -> nn.Module:
-    """A copy of the network on a device, its members' products in half precision where asked for."""
+def prepared(network: Committee, where: torch.device, form: str) -> nn.Module | None:
+    """A copy of the network on a device in one of FORMS; None where it has no such form."""
     from torch import nn
 
-    there = deepcopy(network).to(where)
-    if half:
+    from engine.models.stacked import StackedCommittee, fits
+
+    there = deepcopy(network)
+    if form == "float16":
         there.members = nn.ModuleList(_in_half(member, where.type) for member in there.members)
-    return there
+    elif form != "float32":
+        return StackedCommittee(there).to(where) if fits(there) else None
+    return there.to(where)
 
 
 def _in_half(member: nn.Module, kind: str) -> nn.Module:

@@ -33,7 +33,7 @@ from engine.ops.tvl1 import triton_kernels as flow_kernels
 from engine.ops.tvl1.method import METHOD
 from engine.recognition import flowmap_gpu, triton_kernels
 from engine.runtime.eager import rebuild
-from engine.runtime.torch_cuda import prepared
+from engine.runtime.torch_cuda import FORMS, prepared
 from engine.weights import default_weights, load_card
 
 GPU = torch.device("meta")
@@ -155,10 +155,10 @@ def inputs_row(kind: str, room: int) -> Row:
 
 
 def network_row(room: int) -> Row:
-    """The shipped network in float32, from inputs to probabilities."""
+    """The shipped network in the form that is tried first, from inputs to probabilities."""
     network, description = rebuild(default_weights())
-    ready, maps = prepared(network, GPU, half=False), torch.empty((room, *description["input_shape"]), device=GPU)
-    launches = Launches()
+    ready = next(made for form in FORMS if (made := prepared(network, GPU, form)) is not None)
+    maps, launches = torch.empty((room, *description["input_shape"]), device=GPU), Launches()
     with torch.no_grad(), launches:
         ready(maps)
     return Row("network", launches.total, dict(launches.counted))

@@ -35,20 +35,21 @@ def wanted() -> F32:
     return OrtRunner(default_weights())(MAPS)
 
 
-def only(*refused: str) -> Callable[..., str]:
-    """A parity test that refuses precisions."""
-    return lambda run, reference, name, shape, precision: f"not {precision}" if precision in refused else ""
+def after(refused: int) -> Callable[..., str]:
+    """A parity test that refuses the first so many forms."""
+    answers = iter(["it differs"] * refused)
+    return lambda *_: next(answers, "")
 
 
 def test_batches_of_every_size_are_answered_as_onnx_runtime_does(cuda: Cuda, wanted: F32) -> None:
     """Recorded once for each size, replayed for others: what lies in the buffers from before does not matter."""
     runner = TorchCudaRunner(default_weights(), where=CPU)
-    assert (runner.backend, runner.precision, runner.device) == ("torch-cuda", "float16", "CPU, PyTorch, float16")
+    assert (runner.backend, runner.device) == ("torch-cuda", "CPU, PyTorch, float32 side by side")
     assert runner.notes == [] and runner.classes == ("negative", "positive", "surprise") and runner.input_shape == (3, 28, 28)
     recorded = cuda.calls.count("recorded")
     for first, count in ((0, 3), (40, 4), (7, 1), (20, 3), (0, 0)):
         answers = runner(MAPS[first : first + count])
-        np.testing.assert_allclose(answers, wanted[first : first + count], atol=2e-3)
+        np.testing.assert_allclose(answers, wanted[first : first + count], atol=1e-5)
     assert cuda.calls.count("recorded") == recorded + 1, "of 4 maps; of 8 and of 1 are there since the parity test"
     kept = runner(MAPS[:2])
     before = kept.copy()
@@ -56,11 +57,16 @@ def test_batches_of_every_size_are_answered_as_onnx_runtime_does(cuda: Cuda, wan
     np.testing.assert_array_equal(kept, before)
 
 
-def test_more_than_fit_are_taken_in_turns(wanted: F32, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_cuda, "difference", only("float16"))
+@pytest.mark.parametrize(("unlike", "form", "apart"), [(1, "float16", 2e-3), (2, "float32", 1e-5)])
+def test_a_form_that_answers_otherwise_is_left_for_the_next(
+    unlike: int, form: str, apart: float, wanted: F32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More maps than fit are taken in turns in each form."""
+    monkeypatch.setattr(torch_cuda, "difference", after(unlike))
     runner = TorchCudaRunner(default_weights(), where=CPU)
-    assert runner.precision == "float32" and runner.notes == ["float16 is not used: not float16"]
-    np.testing.assert_allclose(runner(MAPS), wanted, atol=1e-5)
+    assert runner.form == form
+    assert runner.notes == [f"{name} is not used: it differs" for name in list(torch_cuda.FORMS)[:unlike]]
+    np.testing.assert_allclose(runner(MAPS), wanted, atol=apart)
 
 
 def test_maps_on_the_device_are_answered_there(wanted: F32) -> None:
@@ -71,8 +77,8 @@ def test_maps_on_the_device_are_answered_there(wanted: F32) -> None:
 
 
 def test_a_network_that_no_precision_suits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_cuda, "difference", only("float16", "float32"))
-    with pytest.raises(BackendError, match=r"PyTorch cannot run .*ahmsa-3db\.onnx on the GPU: not float32"):
+    monkeypatch.setattr(torch_cuda, "difference", after(3))
+    with pytest.raises(BackendError, match=r"PyTorch cannot run .*ahmsa-3db\.onnx on the GPU: it differs"):
         TorchCudaRunner(default_weights(), where=CPU)
 
 
@@ -134,5 +140,3 @@ def test_a_real_gpu_answers_as_onnx_runtime_does(wanted: F32) -> None:
         np.testing.assert_allclose(runner(MAPS[:count]), wanted[:count], atol=2e-3)
     there = torch.from_numpy(MAPS[:5]).cuda()
     np.testing.assert_allclose(runner.on_device(there).cpu().numpy(), wanted[:5], atol=2e-3)
-    single = TorchCudaRunner(default_weights(), where=torch.device("cuda", 0))
-    assert single.precision in {"float16", "float32"}
