@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.geometry import MAP_SIDE, TILE_RANGE, input_grid
+from engine.geometry import INPUTS, MAP_SIDE, input_grid, linear_grid
 from training.device import CPU
 from training.recipe import AugmentSettings
 
@@ -91,23 +91,17 @@ def _positions(kind: str, keypoints: Tensor) -> Tensor:
 
 def linear_positions(kind: str, keypoints: Tensor) -> Tensor:
     """`engine.geometry.input_grid`, which is linear in the keypoints, without numpy."""
-    middle, slopes, shape = _slopes(kind, keypoints.device)
-    kept = keypoints.clamp(*TILE_RANGE) if kind == "four-regions" else keypoints
-    moved = (kept.flatten(1).double() - _MIDDLE) @ slopes  # in float64, which no GPU shortens to TF32
-    return (middle + moved).float().reshape(-1, *shape)
+    middle, slopes, limits = _slopes(kind, keypoints.device)
+    kept = keypoints.clamp(*limits).flatten(1)
+    moved = (kept.double() - _MIDDLE) @ slopes  # in float64, which no GPU shortens to TF32
+    return (middle + moved).float().reshape(-1, *INPUTS[kind][1:], 2)
 
 
 @lru_cache
-def _slopes(kind: str, device: torch.device) -> tuple[Tensor, Tensor, tuple[int, int, int]]:
-    """An input's positions with all keypoints at _MIDDLE [P], what each of their ten coordinates adds [10, P], and the
-    positions' shape (H, W, 2)."""
-    step = 4.0
-    points = np.full((11, 5, 2), _MIDDLE, np.float32)
-    points.reshape(11, 10)[1:] += step * np.eye(10, dtype=np.float32)
-    grids = input_grid(kind, points).astype(np.float64)
-    middle, slopes = grids[0].reshape(-1), (grids[1:] - grids[0]).reshape(10, -1) / step
-    height, width = grids.shape[1:3]
-    return torch.from_numpy(middle).to(device), torch.from_numpy(slopes).to(device), (height, width, 2)
+def _slopes(kind: str, device: torch.device) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """`engine.geometry.linear_grid` on a device."""
+    middle, slopes, limits = linear_grid(kind)
+    return torch.from_numpy(middle).to(device), torch.from_numpy(slopes).to(device), limits
 
 
 def _disturbed(maps: Tensor, settings: AugmentSettings, draw: Draws) -> Tensor:

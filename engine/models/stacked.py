@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.ahmsa import AhmsaNet
-from engine.models.committee import Committee
+from engine.models.committee import Committee, with_mirrored
 from engine.models.kernel import POOL, gaussian
 from engine.models.layers import standardized
 
@@ -144,8 +144,7 @@ class StackedCommittee(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, 3, side, side] -> [B, K]."""
-        u = 1 - maps[:, :1].flip(3)
-        both = torch.cat((maps, torch.cat((u, maps[:, 1:].flip(3)), 1)))
+        both = with_mirrored(maps)
         standard = standardized(both) if self.standardize or self.kernel is not None else both
         alone = self._logits(standard if self.standardize else both * 2 - 1)
         logits = alone.view(self.members, 2, len(maps), -1).mean((0, 1))
