@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from lab import training_cost
-from lab.training_cost import META, Traffic, backward_operations, step_costs
+from lab.training_cost import META, Cost, Traffic, backward_operations, step_costs
 from training.recipe import read_recipe
 
 TINY = """name = "tiny"
@@ -53,11 +53,15 @@ def test_stacked_folds_cost_each_the_same(tmp_path: Path) -> None:
         assert cost.kernels == few.kernels
 
 
-def test_a_table_shows_them(tmp_path: Path) -> None:
+def test_a_table_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
+    costs = [Cost(256, 3 * 10**12, 5 * 10**9, 70), Cost(186, 2 * 10**12, 4 * 10**9, 70)]
+    monkeypatch.setattr(training_cost, "step_costs", lambda recipe, folds: costs)
     app = typer.Typer()
     app.command()(training_cost.main)
     done = CliRunner().invoke(app, [f"{tmp_path}/tiny.toml", "--folds", "20"])
     assert done.exit_code == 0, done.output
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
-    assert [row[:3] for row in rows] == [["tiny", "20", "256"], ["tiny", "20", "186"]] and float(rows[0][3]) >= 1
+    assert done.stdout.splitlines()[2:] == [
+        "| tiny | 20 | 256 | 3000 | 5.0 | 70 | 2 | 0.05 |",
+        "| tiny | 20 | 186 | 2000 | 4.0 | 70 | 2 | 0.05 |",
+    ]
