@@ -38,3 +38,8 @@ class Check:
 
 class SkippedError(ApexError):
     """A check that cannot be done here; its text is the reason."""
+
+
+def say(line: str) -> None:
+    """A line of progress, seen at once."""
+    print(line, flush=True)

@@ -8,18 +8,13 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from apexstream.bench.on_gpu.check import Check, Entry, Job, NoGpuError, SkippedError
+from apexstream.bench.on_gpu.check import Check, Entry, Job, NoGpuError, SkippedError, say
 from apexstream.bench.on_gpu.record import Record, made_here
 from engine.errors import ApexError
 from engine.ops import device
 
-MODULES = {"correctness": "correctness", "timing": "speed", "candidates": "answers", "chain": "answers"}
+MODULES = {"correctness": "correctness", "timing": "speed", "candidates": "answers", "chain": "answers", "training": "fitting"}
 """Where the checks of a part are."""
-
-
-def say(line: str) -> None:
-    """A line of progress, seen at once."""
-    print(line, flush=True)
 
 
 def measure(parts: Sequence[str], out: Path, *, seconds: float, data: Path | None = None, again: bool = False) -> bool:
