@@ -21,7 +21,7 @@ from training.datasets import FlowMaps
 from training.device import CPU, device_name
 from training.fold import evaluate_fold
 from training.fold_record import FoldResult, append_fold, open_record
-from training.pool import each, processes
+from training.pool import OpenPool, each, nothing, processes
 from training.pretrain import saved_start
 from training.provenance import made_here
 from training.recipe import Recipe, pretrained_members
@@ -54,6 +54,7 @@ def evaluate(
     select_on_test: bool = False,
     jobs: int = 1,
     stacked_on: torch.device | None = None,
+    open_pool: OpenPool = processes,
     seconds: float = float("inf"),
     progress: Progress = lambda what, done, total: None,
 ) -> list[FoldResult]:
@@ -61,12 +62,12 @@ def evaluate(
 
     groups leaves out so many groups of subjects rather than each subject alone. With development only the subjects of
     `training.split.development_split` are tested, and all others always fitted to: that is how recipes are compared. Folds in
-    the record are not run again. jobs folds run at once on the CPU, each in a process with one thread; with stacked_on, in this
-    process and on that device, as many as fit into its memory. After seconds no fold is begun on the CPU, and none on a device
-    that would not be finished by then: the results are those of the finished folds, and the same call continues. Raises
-    ConfigError where the record belongs to another recipe, division or data, OutputError where it cannot be written, InputError
-    where a subject would be tested twice or by what saw it, BackendError where the device has too little memory for one fold,
-    ApexError where a process dies.
+    the record are not run again. jobs folds run at once on the CPU, each in a process with one thread, which open_pool starts;
+    with stacked_on, in this process and on that device, as many as fit into its memory. After seconds no fold is begun on the
+    CPU, and none on a device that would not be finished by then: the results are those of the finished folds, and the same call
+    continues. Raises ConfigError where the record belongs to another recipe, division or data, OutputError where it cannot be
+    written, InputError where a subject would be tested twice or by what saw it, BackendError where the device has too little
+    memory for one fold, ApexError where a process dies.
     """
     deadline = time.monotonic() + seconds
     folds = _divided(data, groups, development)
@@ -77,7 +78,8 @@ def evaluate(
     done = {key: kept[key] for key in tasks if key in kept}
     wanted = [task for key, task in tasks.items() if key not in done]
     before, maker = len(done), made_here(device_name(stacked_on or CPU))
-    with suppress(OutOfTimeError), processes(jobs if stacked_on is None else 1, len(wanted)) as pool:
+    opened = open_pool(jobs, len(wanted), nothing) if stacked_on is None else processes(1, len(wanted))
+    with suppress(OutOfTimeError), opened as pool:
         starts = _starts(recipe, record.parent, wanted, pool, stacked_on or CPU, progress=progress)
         progress("subjects", before, len(tasks))
         options: Any = {"starts": starts, "select_on_test": select_on_test, "deadline": deadline}

@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -18,12 +19,24 @@ from engine.errors import ApexError
 T = TypeVar("T")
 
 
-def _nothing() -> None:
-    pass
+class GivenPool(Executor):
+    """A pool that is given all work at once."""
+
+    @abstractmethod
+    def each(self, work: Sequence[Callable[[], T]]) -> Iterator[T]:
+        """The results of all work, as they are done."""
+
+
+OpenPool = Callable[[int, int, Callable[[], None]], AbstractContextManager[Executor | None]]
+"""`processes`, or what takes its place on several machines."""
+
+
+def nothing() -> None:
+    """What a process does first that needs no preparation."""
 
 
 @contextmanager
-def processes(jobs: int, tasks: int, initialize: Callable[[], None] = _nothing) -> Iterator[Executor | None]:
+def processes(jobs: int, tasks: int, initialize: Callable[[], None] = nothing) -> Iterator[Executor | None]:
     """A pool of at most jobs worker processes, or None where one job or one task needs none.
 
     initialize is called first in each of them. If the block is left by an exception (also Ctrl-C), waiting tasks are dropped
@@ -55,8 +68,11 @@ def each(pool: Executor | None, work: Sequence[Callable[[], T]]) -> Iterator[T]:
         for task in work:
             yield task()
         return
+    if isinstance(pool, GivenPool):
+        yield from pool.each(work)
+        return
     futures = [pool.submit(task) for task in work]
-    pool.submit(_nothing)  # makes the executor check its processes and start one more
+    pool.submit(nothing)  # makes the executor check its processes and start one more
     for future in as_completed(futures):
         yield future.result()
 

@@ -149,6 +149,8 @@ def measure(
     cluster, alone = ("--cluster", nodes.address), place / "alone"
     times: dict[str, list[float]] = {"jobs": [], "cluster": []}
     loads, equal = list[float](), dict[str, bool]()
+    analysed(min(source.iterdir()), place / "warm", "--jobs", "1")
+    shutil.rmtree(place / "warm")
     for _ in range(rounds):
         for name, options in (("jobs", ("--jobs", "2")), ("cluster", cluster)):
             loads.append(os.getloadavg()[0])

@@ -12,6 +12,7 @@ import pytest
 from engine.errors import ConfigError, InputError, OutputError
 from engine.models.committee import Committee
 from tests.flowmaps import write_dataset
+from tests.training.test_pool import PoolHere
 from training.datasets import FlowMaps, htnet_3db
 from training.fit import fit
 from training.fold_record import FoldResult, makers, read_record
@@ -160,6 +161,12 @@ def test_a_finished_run_fits_nothing_again(two: FlowMaps, tmp_path: Path) -> Non
 def test_several_processes_answer_as_one(two: FlowMaps, tmp_path: Path) -> None:
     one, several = (evaluate(WHOLE, two, tmp_path / f"{jobs}" / "folds.jsonl", jobs=jobs) for jobs in (1, 2))
     assert answers(one) == answers(several)
+
+
+def test_another_pool_gives_the_same_answers(two: FlowMaps, tmp_path: Path) -> None:
+    pool = PoolHere()
+    elsewhere = evaluate(recipe(), two, tmp_path / "b.jsonl", open_pool=pool.open)
+    assert answers(elsewhere) == answers(evaluate(recipe(), two, tmp_path / "a.jsonl")) and pool.given == [2]
 
 
 def test_groups_are_tested_by_networks_fitted_to_none_of_them(data: FlowMaps, tmp_path: Path) -> None:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ApexError, InputError
-from training.pool import each, processes
+from training.pool import GivenPool, T, each, nothing, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +56,29 @@ def initialize() -> None:
 
 def told_at_begin() -> bool:
     return os.environ.get("BEGUN_IN") == str(os.getpid())
+
+
+class PoolHere(GivenPool):
+    """Does all work in this process, last first, and notes how much it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+
+    def each(self, work: Sequence[Callable[[], T]]) -> Iterator[T]:
+        self.given.append(len(work))
+        return (task() for task in reversed(work))
+
+    @contextmanager
+    def open(self, jobs: int, tasks: int, initialize: Callable[[], None]) -> Iterator[Executor]:
+        initialize()
+        yield self
+
+
+def test_a_pool_may_be_given_all_work_at_once() -> None:
+    pool = PoolHere()
+    with pool.open(1, 2, nothing) as opened:
+        assert list(each(opened, [partial(square, 3), partial(square, 2)])) == [(4, os.getpid()), (9, os.getpid())]
+    assert pool.given == [2]
 
 
 @pytest.mark.parametrize(("jobs", "tasks", "inside"), [(1, 3, False), (2, 1, False), (2, 3, True)])

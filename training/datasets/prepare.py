@@ -15,7 +15,7 @@ from training.datasets.clips import Clip, Database, LeftOut, find_table
 from training.datasets.flow import ClipFlow, FlowMaker
 from training.datasets.pictures import ClipFolder, PictureFolders
 from training.datasets.prepared import Store
-from training.pool import each, processes
+from training.pool import OpenPool, each, processes
 
 Task = tuple[Clip, ClipFolder]
 
@@ -40,14 +40,15 @@ def prepare(
     *,
     annotations: Path | None = None,
     jobs: int = 1,
+    open_pool: OpenPool | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Make the flow maps of all clips below root into out/<database>; maps that an earlier run made there are kept.
 
     annotations is the table, searched in root (also two folders deep, and next to root) where it is None. jobs clips are made
-    at once, each in a process with one thread. Clips without usable pictures are left out and listed. Raises InputError for a
-    table that cannot be read, a root without any of the clips, or a folder of another version; OutputError where out cannot
-    be written; ApexError where a worker process dies.
+    at once, each in a process with one thread, started by open_pool where it is given. Clips without usable pictures are left
+    out and listed. Raises InputError for a table that cannot be read, a root without any of the clips, or a folder of another
+    version; OutputError where out cannot be written; ApexError where a worker process dies.
     """
     if not root.is_dir():
         raise InputError(f"there is no folder {root}; the pictures of {database.title} are expected below it")
@@ -62,7 +63,7 @@ def prepare(
     done = len(tasks) - len(wanted)
     if progress:
         progress(done, len(tasks), None)
-    for (clip, source), result in _results(wanted, jobs):
+    for (clip, source), result in _results(wanted, jobs, open_pool):
         done += 1
         if isinstance(result, str):
             left_out.append(LeftOut(clip.key, "pictures", result))
@@ -95,12 +96,14 @@ def _work(maker: FlowMaker, task: Task) -> ClipFlow | str:
         return str(error)
 
 
-def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, ClipFlow | str]]:
-    if jobs == 1 or len(tasks) < 2:
+def _results(tasks: Sequence[Task], jobs: int, open_pool: OpenPool | None) -> Iterator[tuple[Task, ClipFlow | str]]:
+    if open_pool is None and (jobs == 1 or len(tasks) < 2):
         with FlowMaker() as maker:
             yield from ((task, _work(maker, task)) for task in tasks)
         return
-    with processes(jobs, len(tasks), _start_worker) as pool:
+    if not tasks:
+        return
+    with (open_pool or processes)(jobs, len(tasks), _start_worker) as pool:
         yield from each(pool, [partial(_work_in_worker, task) for task in tasks])
 
 

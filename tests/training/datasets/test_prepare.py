@@ -12,6 +12,7 @@ import pytest
 from engine.errors import InputError, OutputError
 from tests.databases import FILMS, casme2_table, casme3_table, shot, write_casme3, write_picture, write_shot
 from tests.faces import grey_picture
+from tests.training.test_pool import PoolHere
 from training.datasets import load
 from training.datasets.clips import find_table
 from training.datasets.databases import DATABASES
@@ -69,6 +70,16 @@ def test_several_at_once_give_the_same(made: Made, source: Path, tmp_path: Path)
     prepare(CASME3, source, tmp_path, jobs=2)
     one, two = load(made[0]), load(tmp_path)
     assert one.names == two.names and np.array_equal(one.maps, two.maps) and np.array_equal(one.keypoints, two.keypoints)
+
+
+def test_another_pool_gives_the_same(made: Made, source: Path, tmp_path: Path) -> None:
+    pool = PoolHere()
+    prepare(CASME3, source, tmp_path, open_pool=pool.open)
+    one, two = load(made[0]), load(tmp_path)
+    assert pool.given == [len(made[1].made)]
+    assert one.names == two.names and np.array_equal(one.maps, two.maps)
+    prepare(CASME3, source, tmp_path, open_pool=pool.open)
+    assert len(pool.given) == 1, "nothing is left to be done"
 
 
 def test_clips_without_usable_pictures_are_listed_and_the_rest_is_made(own: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ MEMORY_BYTES = 1_000_000_000
 """What a worker is given of a node's memory."""
 LOCK_WAIT_S = 60.0
 """How long a worker waits for a folder of results: the worker of a node that was lost may live a little longer."""
+SHARED = "what is read and written must be in folders that all nodes share, under the same paths"
 MARK = ".cluster-"
 """How the name of the file begins by which workers know the output folder."""
 
@@ -65,7 +66,7 @@ class ArchiveWorker:
         self._options: AnalysisOptions = options
         self._out, self._store = out, place.store
         self._wanted = self._options.wanted()
-        _check_same(deciding, self._wanted.deciding)
+        check_same(deciding, self._wanted.deciding)
         prepare()
         self._stop = threading.Event()
         self._progress: tuple[int, int | None, int] | None = None
@@ -115,24 +116,29 @@ class ArchiveWorker:
 
 
 def _check_place(place: Place) -> None:
-    shared = "videos and results must be in folders that all nodes share, under the same paths"
-    try:
-        os.chdir(place.folder)
-    except OSError:
-        raise InputError(f"{socket.gethostname()} has no folder {place.folder}; {shared}") from None
+    enter(place.folder)
     if place.store is not None:
         place.store.check()
     for path in (place.mark, place.video):
         if path is not None and not path.exists():
-            raise InputError(f"{socket.gethostname()} does not see {path.absolute().parent} as it is here; {shared}")
+            raise InputError(f"{socket.gethostname()} does not see {path.absolute().parent} as it is here; {SHARED}")
 
 
-def _check_same(wanted: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def enter(folder: Path) -> None:
+    """Work in the folder in which the command was called. Raises InputError where this node does not have it."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        raise InputError(f"{socket.gethostname()} has no folder {folder}; {SHARED}") from None
+
+
+def check_same(wanted: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise InputError where something that decides results is not the same on this node."""
     from stream.recorded.folders.records import changes
 
     different = next(changes(wanted, here), None)
     if different is not None:
-        raise InputError(f"another apexstream is installed there ({different}); all nodes need the same")
+        raise InputError(f"another version is installed there ({different}); all nodes need the same")
 
 
 def run_on_cluster(

@@ -106,11 +106,14 @@ def connected(address: str) -> Iterator[Cluster]:
         process = context.Process(target=run, args=(child, address, core_count(), str(output)), daemon=False)
         with child:
             process.start()
+        patience = 0.0  # Ray may wait for an address for a minute
         try:
-            yield Cluster(pipe, _connect(pipe, address, output))
+            cluster = Cluster(pipe, _connect(pipe, address, output))
+            patience = END_S
+            yield cluster
         finally:
             pipe.close()
-            process.join(END_S)
+            process.join(patience)
             if process.is_alive():
                 process.kill()
                 process.join()

@@ -179,7 +179,7 @@ class Dispatch:
         """Say once that there is no node to work on; raise ApexError where that is so because each was refused."""
         if self._slots or not self._waiting:
             self._waits = False
-        elif self._refused and self._nodes.keys() <= self._refused.keys():
+        elif self._refused and all(key in self._refused or not self._shares(node) for key, node in self._nodes.items()):
             raise ApexError(next(iter(self._refused.values())))
         elif not self._waits:
             self._waits = True
@@ -190,7 +190,7 @@ class Dispatch:
             slot.failed = True  # until it is known whether the node is there
             slot.deaths += 1
             if slot.deaths == DEATHS:
-                yield from self._refuse(slot, f"its processes end at their start ({message.reason})")
+                yield from self._refuse(slot, f"its processes end at their start ({message.reason.split(' class_name')[0]})")
             return
         result = pickle.loads(message.content)
         if isinstance(result, Raised):
@@ -209,7 +209,7 @@ class Dispatch:
             self._do(slot, item)
             return
         slot.item = None
-        yield Failed(item, f"the process that did it ended, each of {DEATHS} times")
+        yield Failed(item, f"the process working on it ended, each of {DEATHS} times")
 
     def _ended(self, slot: _Slot, message: Answer | Lost) -> Iterator[Happening]:
         item = slot.item

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apexstream.commands import say
-from apexstream.commands.options import DeviceOption
+from apexstream.commands.options import ClusterOption, DeviceOption, on_cluster
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,6 +58,7 @@ def evaluate(
     precision: PrecisionOption = 0.75,
     groups: GroupsOption = None,
     select_on_test: SelectOnTestOption = False,
+    cluster: ClusterOption = None,
 ) -> None:
     """Judge a recipe on faces it never saw: each subject by networks fitted to all others, at the last epoch.
 
@@ -75,7 +76,11 @@ def evaluate(
     from training.recipe import read_recipe
     from training.report import assess
 
-    recipe, place = read_recipe(config), choose_device(device)
+    if cluster is not None and device == "cuda":
+        raise typer.BadParameter(
+            "--cluster fits on the CPUs of its machines, --device cuda on the GPU of this one: give one of them"
+        )
+    recipe, place = read_recipe(config), CPU if cluster is not None else choose_device(device)
     check_network(recipe)
     maps = datasets.load(data)
     console = Console(stderr=True)
@@ -83,7 +88,9 @@ def evaluate(
     record, chosen = out / "folds.jsonl", range(recipe.seed, recipe.seed + seeds)
     judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, select_on_test=select_on_test)
     try:
-        results = judge(jobs=jobs, stacked_on=None if place == CPU else place, progress=stages_bar(console))
+        results = judge(
+            jobs=jobs, stacked_on=None if place == CPU else place, progress=stages_bar(console), **on_cluster(cluster)
+        )
     except KeyboardInterrupt:
         say(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)
         raise typer.Exit(1) from None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -145,6 +146,17 @@ ClusterOption = Annotated[
     typer.Option("--cluster", metavar="auto|ADDRESS", help="Use a Ray cluster: its head's HOST:PORT.", show_default=False),
 ]
 """--cluster: the option of every command that can use several machines."""
+
+
+def on_cluster(address: str | None) -> dict[str, Any]:
+    """The argument by which work of training runs on a cluster, where one is asked for."""
+    if address is None:
+        return {}
+    from apexstream.cluster.folds import pool_of
+    from apexstream.commands import say
+
+    return {"open_pool": pool_of(address, partial(say, err=True))}
+
 
 MAX_JOBS = 64
 

@@ -12,6 +12,7 @@ import typer
 
 from apexstream.commands import say
 from apexstream.commands.fetch import have_face_model
+from apexstream.commands.options import ClusterOption, on_cluster
 from apexstream.native_output import native_output_hidden
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def prepare(
         typer.Option("--annotations", metavar="FILE", help="Its table; default: found in or near ROOT.", show_default=False),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Clips at once, each on one thread.")] = 1,
+    cluster: ClusterOption = None,
 ) -> None:
     """Make flow maps from a database's pictures, by the same stages as live analysis.
 
@@ -50,7 +52,7 @@ def prepare(
     have_face_model()
     try:
         with native_output_hidden(not ctx.obj["debug"]), _bar() as progress:
-            outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress)
+            outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress, **on_cluster(cluster))
     except KeyboardInterrupt:
         say(f"stopped; finished clips are kept in {out}, the same command goes on", err=True)
         raise typer.Exit(1) from None

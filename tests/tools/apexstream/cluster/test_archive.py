@@ -63,14 +63,14 @@ def test_a_node_without_what_is_needed_says_so(tmp_path: Path) -> None:
     task = a_task(tmp_path)
     missing = Place(tmp_path / "none", task.video, tmp_path)
     for place, sentence in (
-        (missing, f"has no folder {tmp_path / 'none'}; videos and results must be in folders that all nodes share"),
+        (missing, f"has no folder {tmp_path / 'none'}; what is read and written must be in folders that all nodes share"),
         (Place(Path.cwd(), tmp_path / "none" / "a.mp4", tmp_path), f"does not see {tmp_path / 'none'} as it is here"),
         (Place(Path.cwd(), task.video, tmp_path / "none" / ".cluster-1"), f"does not see {tmp_path / 'none'} as it is here"),
     ):
         with pytest.raises(InputError, match=sentence):
             worker(tmp_path, task, place=place)
     other = {**OPTIONS.wanted().deciding, "version": "0.0.1"}
-    with pytest.raises(InputError, match=r"another apexstream is installed there \(version was 0.0.1 and is "):
+    with pytest.raises(InputError, match=r"another version is installed there \(version was 0.0.1 and is "):
         worker(tmp_path, task, deciding=other)
 
 

@@ -105,7 +105,9 @@ def test_no_more_workers_than_asked_for_or_items() -> None:
 def test_an_item_that_ends_three_workers_fails_alone() -> None:
     cluster = ScriptedCluster(A, deadly={7})
     happened = list(dispatch(cluster, [7, 1]).run())
-    assert [one for one in happened if isinstance(one, Failed)] == [Failed(0, "the process that did it ended, each of 3 times")]
+    assert [one for one in happened if isinstance(one, Failed)] == [
+        Failed(0, "the process working on it ended, each of 3 times")
+    ]
     assert results(iter(happened)) == {1: 2}
     assert cluster.done == [("host-a", 7, False), ("host-a", 7, True), ("host-a", 7, True), ("host-a", 1, False)]
 
@@ -149,7 +151,7 @@ def test_nodes_that_refuse_take_no_part_and_all_of_them_end_the_run() -> None:
     happened = list(dispatch(cluster, [1, 2]).run())
     assert Note("host-a: another apexstream; the node takes no part") in happened
     assert results(iter(happened)) == {0: 2, 1: 4}
-    cluster = ScriptedCluster(A)
+    cluster = ScriptedCluster(A, Node("head", "host", 0, 10, 0))
     cluster.broken.add("a")
     with pytest.raises(ApexError, match=r"host-a: its processes end at their start \(no node\)"):
         list(dispatch(cluster, [1]).run())

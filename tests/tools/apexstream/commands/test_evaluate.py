@@ -10,8 +10,10 @@ import torch
 
 from apexstream.cli import main
 from tests.flowmaps import write_dataset
+from tests.training.test_pool import PoolHere
 from training.fold_record import FoldResult
 from training.loso import evaluate as loso_evaluate
+from training.pool import OpenPool
 from training.report import LEAK
 
 TINY = """name = "tiny"
@@ -160,3 +162,19 @@ def test_another_recipes_folds_are_not_gone_on_with(folder: Path, capsys: pytest
     (folder / "tiny.toml").write_text(TINY.replace("epochs = 1", "epochs = 2"))
     assert evaluate(folder) == 1
     assert "of another recipe" in capsys.readouterr().err
+
+
+def test_a_cluster_fits_the_folds_where_one_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool, asked = PoolHere(), list[str]()
+
+    def pool_of(address: str, say: object) -> OpenPool:
+        asked.append(address)
+        return pool.open
+
+    monkeypatch.setattr("apexstream.cluster.folds.pool_of", pool_of)
+    assert evaluate(folder, "--cluster", "head:1") == 0
+    assert (asked, pool.given) == (["head:1"], [4])
+    assert evaluate(folder, "--cluster", "head:1", "--device", "cuda") == 2
+    assert "give one of them" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from apexstream.cli import main
 from apexstream.commands import prepare as command
 from tests.databases import shot, write_casme3
+from tests.training.test_pool import PoolHere
 
 
 def exits(*args: str) -> object:
@@ -93,3 +94,10 @@ def test_an_interrupt_shows_how_to_continue(
     assert exits("prepare", "casme3", str(source), "--out", f"{tmp_path}/maps") == 1
     assert "finished clips are kept" in capsys.readouterr().err
     assert len(list((tmp_path / "maps" / "casme3" / "maps").iterdir())) == 1
+
+
+def test_a_cluster_makes_the_maps_where_one_is_asked_for(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = PoolHere()
+    monkeypatch.setattr("apexstream.cluster.folds.pool_of", lambda address, say: pool.open if address == "head:1" else None)
+    assert exits("prepare", "casme3", str(source), "--out", f"{tmp_path}/maps", "--cluster", "head:1") == 0
+    assert pool.given == [2]
