@@ -12,6 +12,7 @@ import torch
 
 from engine.errors import ArrayError, BackendError, ConfigError
 from engine.geometry import INPUTS, keypoints, keypoints_to_map
+from engine.ops import device
 from engine.ops.strain import strain
 from engine.ops.tvl1 import tvl1, tvl1_batch
 from engine.recognition import flowmap_gpu
@@ -26,7 +27,12 @@ F32 = npt.NDArray[np.float32]
 
 
 def table(kind: str = "five-regions") -> flowmap_gpu.Tables:
-    return flowmap_gpu.tables_on(kind, torch.device("cpu"))
+    return flowmap_gpu.tables_on(kind, device.current_device())
+
+
+def there(array: F32) -> torch.Tensor:
+    """Where kernels run here."""
+    return torch.from_numpy(array).to(device.current_device())
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def test_brightness_is_matched(pairs: list[Case]) -> None:
     before = np.stack([case.fixed for case in pairs]).astype(np.float32)
     after = before * np.float32(0.7) + 20
     after[1] = before[1] * 3 - 100
-    found = flowmap_gpu.matched(*map(torch.from_numpy, (before, after)), table()).numpy()
+    found = flowmap_gpu.matched(*map(there, (before, after)), table()).cpu().numpy()
     np.testing.assert_allclose(found, np.stack([like(a, b) for a, b in zip(after, before, strict=True)]), atol=1e-3)
 
 
@@ -64,23 +70,23 @@ def test_the_head_is_taken_out() -> None:
     """By its relief, among others; where no point lies inside, no head is seen to move."""
     flow, points = waves(3), meshes(3)
     points[2] += 500
-    found = flowmap_gpu.take_out_head(torch.from_numpy(flow), torch.from_numpy(points), table()).numpy()
+    found = flowmap_gpu.take_out_head(there(flow), there(points), table()).cpu().numpy()
     wanted = np.stack([take_out_head(f, p) for f, p in zip(flow, points, strict=True)])
     assert np.abs(wanted - flow)[:2].mean() > 0.1
     np.testing.assert_allclose(found, wanted, atol=2e-4)  # measured 7e-6
-    fields = flowmap_gpu.relief(torch.from_numpy(points), table())
-    depth = (fields[:, 1] / fields[:, 0].clamp_min(1e-12)).numpy()
+    fields = flowmap_gpu.relief(there(points), table())
+    depth = (fields[:, 1] / fields[:, 0].clamp_min(1e-12)).cpu().numpy()
     np.testing.assert_allclose(depth[:2], np.stack([relief(mesh) for mesh in points[:2]]), atol=3e-3)  # of 140; measured 5e-4
 
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("kind", sorted(set(INPUTS) - {"whole-224"}))
 def test_every_input_is_read_out_alike(kind: str) -> None:
-    flow, points, there = waves(2), meshes(2), table(kind)
+    flow, points, grid = waves(2), meshes(2), table(kind)
     flow[1, 0] = 0.5  # no motion along x: nothing to scale
     channels = np.concatenate((flow, np.stack([strain(one, backend="cpu") for one in flow])[:, None]), 1)
-    averaged = torch.from_numpy(averaging(128) @ channels @ averaging(128).T)
-    found = flowmap_gpu.read_out(kind, averaged, torch.from_numpy(points), there).numpy()
+    averaged = there(averaging(128) @ channels @ averaging(128).T)
+    found = flowmap_gpu.read_out(kind, averaged, there(points), grid).cpu().numpy()
     assert found.shape == (2, *INPUTS[kind])
     at = [keypoints_to_map(keypoints(mesh)) for mesh in points]
     wanted = np.stack([network_input(kind, whole_map(f), p) for f, p in zip(flow, at, strict=True)])
@@ -90,7 +96,7 @@ def test_every_input_is_read_out_alike(kind: str) -> None:
 @pytest.mark.usefixtures("kernels")
 def test_flows_become_cells() -> None:
     flow = waves(1)
-    found = flowmap_gpu.cells(torch.from_numpy(flow), table()).numpy()
+    found = flowmap_gpu.cells(there(flow), table()).cpu().numpy()
     channels = np.stack((*flow[0], strain(flow[0], backend="cpu")))
     np.testing.assert_allclose(found[0], averaging(128) @ channels @ averaging(128).T, atol=1e-5)
 
@@ -102,7 +108,7 @@ def test_how_well_the_flow_explains_the_change(pairs: list[Case]) -> None:
     flow = tvl1_batch(before, after, backend="cpu")
     flow[0, :, 30] += 300  # leads out of the picture
     after[2] = np.nan
-    found = flowmap_gpu.explained(*map(torch.from_numpy, (before, after, flow))).numpy()
+    found = flowmap_gpu.explained(*map(there, (before, after, flow))).cpu().numpy()
     wanted = [explained(*one) for one in zip(before[:2], after[:2], flow[:2], strict=True)]
     np.testing.assert_allclose(found[:2], wanted, atol=1e-6)
     assert found[1] < ALIKE and np.isnan(found[2]), "no comparison with what is no number holds"
@@ -111,17 +117,20 @@ def test_how_well_the_flow_explains_the_change(pairs: list[Case]) -> None:
 @pytest.mark.usefixtures("kernels")
 def test_from_crops_to_inputs(pairs: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step by its kernel but TV-L1, which has tests of its own; not the number of moments that there are buffers for."""
-    monkeypatch.setattr(flowmap_gpu.gpu, "Batch", Flows)
+    apart = 0.03  # a GPU's own TV-L1 is another than the CPU's
+    if device.interpreted():
+        apart = 1e-3
+        monkeypatch.setattr(flowmap_gpu.gpu, "Batch", Flows)
     case, points = pairs[0], meshes(1)
-    found = flowmap_gpu.network_inputs("five-regions", *(torch.from_numpy(p[None]) for p in (case.fixed, case.moving)), points)
+    found = flowmap_gpu.network_inputs("five-regions", *(there(p[None]) for p in (case.fixed, case.moving)), points)
     model = case.fixed.astype(np.float32)
     after = like(case.moving.astype(np.float32), model)
     flow = tvl1(model, after, backend="cpu")
     own = take_out_head(flow, points[0])
-    np.testing.assert_allclose(found.alike.numpy(), [explained(model, after, flow)], atol=1e-3)
-    np.testing.assert_allclose(found.flow[0].numpy(), own, atol=1e-3)
+    np.testing.assert_allclose(found.alike.cpu().numpy(), [explained(model, after, flow)], atol=apart)
+    np.testing.assert_allclose(found.flow[0].cpu().numpy(), own, atol=apart)
     wanted = network_input("five-regions", whole_map(own), keypoints_to_map(keypoints(points[0])))
-    np.testing.assert_allclose(found.inputs[0].numpy(), wanted, atol=1e-3)
+    assert np.abs(found.inputs[0].cpu().numpy() - wanted).mean() < apart / 3
 
 
 @pytest.mark.gpu
