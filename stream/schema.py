@@ -74,6 +74,12 @@ class _Status(_Shape):
     detail: str
 
 
+class _Node(_Shape):
+    name: str
+    state: str
+    detail: str
+
+
 class _Error(_Shape):
     message: str
 
@@ -83,6 +89,7 @@ _MESSAGES: dict[str, type[_Shape]] = {
     "hello": _Hello,
     "heartbeat": _Heartbeat,
     "status": _Status,
+    "node": _Node,
     "error": _Error,
 }
 

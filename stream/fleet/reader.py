@@ -127,7 +127,7 @@ class FleetReader:
         """A message of a node."""
         try:
             message = read_message(text.decode())
-            if message["type"] == "node":
+            if message["type"] == "state":
                 self._take_state(node, message)
             elif message["type"] in ("signal", "activity", "expression"):
                 self._pass_on(node, message)

@@ -100,7 +100,7 @@ class StreamState(_Shape):
 class NodeState(NodeInfo):
     """A node as it is now: instance, the last event of its store, what ails it, whether it has ended in order, its streams."""
 
-    type: str = Field("node", pattern="^node$")
+    type: str = Field("state", pattern="^state$")
     instance: str
     seq: int = 0
     problem: str | None = None

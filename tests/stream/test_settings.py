@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigError
+from stream.outlets.settings import RedisSettings
 from stream.settings import (
     TOKEN_VARIABLE,
     LiveSettings,
     ServerSettings,
     StoreSettings,
+    load_hub_settings,
     load_live_settings,
     sources_from,
+    with_redis,
 )
 from stream.sources.settings import SourceSettings
 
@@ -184,3 +187,25 @@ def test_sources_of_one_name_are_numbered(tmp_path: Path) -> None:
 def test_events_are_stored_in_the_users_folder_by_default() -> None:
     assert StoreSettings().place().name == "apexstream"
     assert StoreSettings().place().is_absolute()
+
+
+def test_options_replace_what_the_file_says_of_redis(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text("[redis]\nurl = 'redis://a'\nnode = 'desk'\npassword = 's3cret'\n[server]\nport = 9000\n")
+    path.chmod(0o644)
+    live = with_redis(load_live_settings(path), url="redis://b")
+    assert live.redis is not None
+    assert (live.redis.url, live.redis.node, live.redis.secret(), live.server.port) == ("redis://b", "desk", "s3cret", 9000)
+    assert with_redis(LiveSettings(), url="redis://b", node="door").redis == RedisSettings(url="redis://b", node="door")
+    hub = load_hub_settings(path, url="redis://c")
+    assert (hub.redis.url, hub.redis.secret(), hub.server.port) == ("redis://c", "s3cret", 9000)
+    assert load_hub_settings(None, url="redis://c").redis.url == "redis://c"
+    assert caplog.text.count("fleet.toml holds a secret") == 2
+    for wrong, problem in (
+        ({"url": "redis://me:s3cret@a"}, "the options: redis.url: put user name and password into"),
+        ({"url": "redis://a", "hots": 1}, "there is no setting redis.hots; there are .*url, node"),
+        ({}, "the settings has no redis"),
+    ):
+        with pytest.raises(ConfigError, match=problem) as refused:
+            load_hub_settings(None, **wrong)
+        assert "s3cret" not in str(refused.value)

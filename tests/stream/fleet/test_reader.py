@@ -76,7 +76,7 @@ def test_many_nodes_and_a_long_backlog_are_read_in_order(store: Store, tmp_path:
 def test_what_cannot_be_read_is_left_out_and_said_once(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test(client: Client) -> None:
         publish = server.client().publish
-        for text in ("no JSON", "[]", '{"type":"node"}', '{"type":"signal"}', '{"type":"expression"}', "[" * 100_000):
+        for text in ("no JSON", "[]", '{"type":"state"}', '{"type":"signal"}', '{"type":"expression"}', "[" * 100_000):
             publish(fleet.live_channel("desk"), text)
         publish(fleet.live_channel("desk"), NodeState(node="another", store=STORE, instance="1").model_dump_json())
         await until(lambda: len(client.of("expression")) == 2, "the events")

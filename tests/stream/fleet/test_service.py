@@ -153,7 +153,7 @@ def test_a_node_that_is_killed_is_lost(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_node_of_another_version_is_shown_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        other = {"type": "node", "protocol": 2, "node": "attic", "store": "0" * 32, "version": "9.0"}
+        other = {"type": "state", "protocol": 2, "node": "attic", "store": "0" * 32, "version": "9.0"}
         server.client().hset(fleet.NODES, f"attic:{'0' * 32}", json.dumps(other))
         async with hub(tmp_path, server.url) as service, node(tmp_path, server.url) as desk, watched(service) as watcher:
             server.client().publish(fleet.live_channel("attic"), json.dumps(other))

@@ -188,7 +188,7 @@ def test_what_is_not_stored_is_published_as_on_the_websocket(store: Store, tmp_p
                 sender.offer(signal("speech"))
                 sender.offer(provisional)
                 got = (json.loads(each["data"]) for each in heard.listen() if each["type"] == "message")
-                types = [next(each for each in got if each["type"] != "node")["type"] for _ in range(1 + signals)]
+                types = [next(each for each in got if each["type"] != "state")["type"] for _ in range(1 + signals)]
                 assert types == ["signal", "expression"][1 - signals :]
 
 

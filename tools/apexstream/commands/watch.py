@@ -90,6 +90,8 @@ class _Printer:
         kind = message["type"]
         if kind == "status":
             self._report_state(message["stream"], message["state"], message["detail"])
+        elif kind == "node":
+            self._report_state(f"node {message['name']}", message["state"], message["detail"])
         elif kind == "error":
             _report(message["message"])
         if kind != "expression":

@@ -106,6 +106,8 @@ def test_an_invalid_source_is_an_error_before_anything_starts(source: str, expec
         ([PATTERN, "--config", "none.toml"], 1, "none.toml cannot be read"),
         ([PATTERN, "--weights", "none.onnx"], 1, "none.onnx"),
         ([PATTERN, "--token-file", "none.token"], 1, "none.token cannot be read"),
+        ([PATTERN, "--publish", "redis://u:w@a"], 1, "put user name and password into APEXSTREAM_REDIS_USERNAME"),
+        ([PATTERN, "--publish", "redis://a", "--node", "a/b"], 1, "redis.node: up to 64 letters"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(
@@ -135,9 +137,11 @@ def test_it_announces_the_service_and_stops_at_a_signal(tmp_path: Path) -> None:
         "[[sources]]\nname = 'key'\nurl = 'rtmp://127.0.0.1:1/live/s3cret'\n"
         "[[sources]]\nname = 'graph'\nurl = 'lavfi:movie=rtsp\\://u\\:s3cret@127.0.0.1\\:1/a'\n"
         "[mqtt]\nhost = '127.0.0.1'\nport = 1\nusername = 'u'\npassword = 's3cret'\n"
+        "[redis]\nurl = 'redis://127.0.0.1:2'\npassword = 's3cret'\n"
     )
     command = [sys.executable, "-m", "apexstream", "live", "--config", str(settings)]
     command += ["--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--processes", "0"]
+    command += ["--publish", "redis://127.0.0.1:1/3", "--node", "desk-2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
@@ -158,6 +162,8 @@ def test_it_announces_the_service_and_stops_at_a_signal(tmp_path: Path) -> None:
     assert f"sources  still: {PATTERN}" in printed and "far: rtsp://127.0.0.1:1/a" in printed
     assert str(tmp_path / "data" / "events.sqlite3") in printed
     assert "outlets  mqtt: mqtt://127.0.0.1:1, topics apexstream/..." in printed
+    assert "redis: redis://127.0.0.1:1/3, node desk-2" in printed
+    assert "redis: failing: redis://127.0.0.1:1/3 cannot be reached: connection refused; it is tried again" in "".join(log)
     assert "mqtt: failing: mqtt://127.0.0.1:1 cannot be reached: connection refused; it is tried again" in "".join(log)
     assert "s3cret" not in printed + "".join(log)
     assert "ended in" in log[-1]

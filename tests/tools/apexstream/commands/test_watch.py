@@ -17,7 +17,7 @@ import pytest
 from apexstream.cli import main
 from apexstream.commands.watch import line
 from stream.events.store import Store
-from stream.messages import SourceStatus
+from stream.messages import NodeStatus, SourceStatus
 from stream.service import Service
 from tests.events import decided, stored
 from tests.serving import serving
@@ -166,6 +166,8 @@ def test_events_and_states_as_they_come_until_ctrl_c(tmp_path: Path) -> None:
                 assert (await watch.line()).startswith("... ")
                 assert (await watch.line()).startswith("#1 ")
                 service.hub.post(SourceStatus("lobby", "rtsp", "live", fps=29.9))  # the same state
+                service.hub.post(NodeStatus("desk", "lost", "nothing was heard of it"))
+                assert await watch.line(err=True) == "apexstream: node desk is lost: nothing was heard of it\n"
                 service.hub.post(SourceStatus("lobby", "rtsp", "reconnecting", "no picture for 5 s"))
                 assert await watch.line(err=True) == "apexstream: lobby is reconnecting: no picture for 5 s\n"
                 watch.process.send_signal(signal.SIGINT)
