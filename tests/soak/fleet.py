@@ -212,14 +212,16 @@ def main(
     if node is not None:
         asyncio.run(serve_node(data, redis, node, rate, run))
         return
-    console, load = Console(stderr=True), os.getloadavg()[0]
+    console, load, nice = Console(stderr=True), os.getloadavg()[0], os.nice(0)
     counts = {"redis": redis_kills, "node": node_kills, "hub": hub_kills}
     plan = Plan(nodes, rate, seconds, counts, seed, catch_up=True)
     with tempfile.TemporaryDirectory(prefix="apexstream-soak-") as folder:
         found = asyncio.run(soak(Path(folder), plan))
     console.print(found)
     command = (
-        f"python -m tests.soak.fleet --seconds {seconds:g} --rate {rate:g} --nodes {nodes} --redis-kills {redis_kills} "
+        f"nice -n {nice} "
+        * bool(nice)
+        + f"python -m tests.soak.fleet --seconds {seconds:g} --rate {rate:g} --nodes {nodes} --redis-kills {redis_kills} "
         f"--node-kills {node_kills} --hub-kills {hub_kills} --seed {seed}"
     )
     machine = {"cores": os.cpu_count(), "load": [round(load, 1), round(os.getloadavg()[0], 1)]}
