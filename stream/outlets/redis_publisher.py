@@ -53,7 +53,7 @@ class RedisPublisher(Outlet):
         self._follower = StoreFollower(context.stored, RemotePosition(), page=PAGE)
         self._woken = threading.Event()
         self._live: deque[Message] = deque(maxlen=QUEUED)
-        self._state_lock = threading.Lock()  # guards the next four
+        self._state_lock = threading.Lock()  # guards _problem, _streams and _due
         self._about = NodeState(
             node=settings.node,
             store=context.store,
