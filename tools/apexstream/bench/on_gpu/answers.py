@@ -61,21 +61,21 @@ def chain(job: Job, backend: str) -> Entry:
 
 
 def _answers(runner: Runner, make: Callable[[], Any]) -> Any:
-    on_device = getattr(runner, "on_device", None)
+    on_device = runner.on_device
     return runner(make().cpu().numpy()) if on_device is None else on_device(make()).cpu().numpy()
 
 
 def _inputs(number: int, seed: int, host: bool) -> Callable[[], Any]:
-    """A call that makes the inputs of `number` candidates whose crops are on the device, or in the host's memory."""
+    """A call that makes the inputs of `number` candidates whose crops and meshes are on the device, or in the host's memory."""
     import torch
 
     from engine.recognition.flowmap_gpu import network_inputs
 
     pictures, meshes = moved_pairs(number, CROP_SIDE, seed), scattered_meshes(number, seed)
     where = torch.device("cpu") if host else device.current_device()
-    before, after = (torch.from_numpy(part).to(where) for part in pictures)
+    before, after, mesh = (torch.from_numpy(part).to(where) for part in (*pictures, meshes))
     kind = json.loads(WEIGHTS.with_suffix(".json").read_bytes())["input"]
-    return lambda: network_inputs(kind, before, after, meshes).inputs
+    return lambda: network_inputs(kind, before, after, mesh).inputs
 
 
 def _median_us(calls: Sequence[Callable[[], Any]]) -> float:

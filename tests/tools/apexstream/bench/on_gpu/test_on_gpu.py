@@ -15,16 +15,25 @@ import torch
 
 from apexstream.bench.on_gpu import PARTS, answers, correctness, run, speed
 from apexstream.bench.on_gpu.check import Job, SkippedError
+from engine import geometry
 from engine.ops import device
 from engine.ops.tvl1 import gpu, reference
 from engine.ops.tvl1.method import Method
 from engine.types import F32
 from engine.weights import default_weights
+from tests.pretended_gpu import pretend_gpu
 
 ROOT = Path(__file__).resolve().parents[5]
 JOB = Job(None, Path("gpu.json"), lambda: 60.0)
 
-LATE = ["engine.ops.tvl1.triton_kernels", "engine.ops.strain.triton_kernels"]
+LATE = [
+    "engine.ops.tvl1.triton_kernels",
+    "engine.ops.strain.triton_kernels",
+    "engine.recognition.triton_kernels",
+    "engine.recognition.flowmap_gpu",
+    "engine.runtime.eager",
+    "engine.runtime.torch_cuda",
+]
 """What checks import when they run."""
 
 BARE = """
@@ -147,6 +156,27 @@ def test_the_answers_of_backends_are_compared_and_refusals_keep_their_reason(mon
     with pytest.raises(SkippedError, match="tensorrt cannot run here"):
         answers.chain(JOB, "tensorrt")
     assert answers.inputs(JOB, 1)["us_a_candidate"] == 1000
+
+
+def test_network_inputs_are_compared_with_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch)
+    monkeypatch.setattr(correctness, "MOMENTS", 1)
+    kinds = {kind: geometry.INPUTS[kind] for kind in ("whole", "five-regions")}
+    monkeypatch.setattr(geometry, "INPUTS", kinds)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    found = correctness.inputs_of_networks(JOB)
+    assert found["right"] and set(found["greatest"]) == set(kinds)
+    monkeypatch.setattr(correctness, "INPUTS_APART", -1.0)
+    assert not correctness.inputs_of_networks(JOB)["right"]
+
+
+@pytest.mark.usefixtures("timed_on_the_cpu")
+def test_candidates_go_from_crops_to_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch)
+    for name, value in (("CANDIDATES", (2,)), ("BUFFERS", 1)):
+        monkeypatch.setattr(answers, name, value)
+    assert answers.inputs(JOB, 2) == {"from_device_us": 1000, "from_host_us": 1000, "us_a_candidate": 500}
+    assert answers.chain(JOB, "ort")["right"]
 
 
 @pytest.mark.gpu
