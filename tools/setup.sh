@@ -42,6 +42,7 @@ missing_for_tests() {
     command -v chromium >/dev/null 2>&1 || echo chromium
     [ -x "$mosquitto" ] || echo mosquitto
     [ -x "$redis_server" ] || echo redis-server
+    command -v systemd-analyze >/dev/null 2>&1 || echo systemd
     "$system_python" -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' >/dev/null 2>&1 || echo libatomic1
     "$system_python" -c 'import ctypes; ctypes.CDLL("libEGL.so.1")' >/dev/null 2>&1 || echo libegl1
     "$system_python" -c 'import ctypes; ctypes.CDLL("libGLESv2.so.2")' >/dev/null 2>&1 || echo libgles2

@@ -83,13 +83,15 @@ def test_what_the_tests_need_besides_is_asked_for_where_it_is_missing(machine: P
     program(machine, "bare", "exit 1")  # a system's Python without GStreamer's bindings and what Playwright's own node loads
     program(machine, "full", "exit 0")
     asked = shell(machine, "system_python=bare mosquitto=none redis_server=none; need_system tests").stderr
-    line = "apt-get install -y git chromium mosquitto redis-server libatomic1 libegl1 libgles2 gir1.2-gst-rtsp-server-1.0"
+    line = (
+        "apt-get install -y git chromium mosquitto redis-server systemd libatomic1 libegl1 libgles2 gir1.2-gst-rtsp-server-1.0"
+    )
     assert (
         f"{line} python3-gi python3-gst-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
         in asked
     )
     assert shell(machine, "system_python=bare; need_system").returncode == 0
-    for there in ("git", "chromium"):
+    for there in ("git", "chromium", "systemd-analyze"):
         program(machine, there, "exit 0")
         assert there not in shell(machine, "system_python=bare mosquitto=none redis_server=none; need_system tests").stderr
     done = shell(machine, f"system_python=full mosquitto={machine}/full redis_server={machine}/full; need_system tests")

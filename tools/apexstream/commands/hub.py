@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apexstream.commands import say
-from apexstream.commands.live import ListenOption, announce_addresses, announced, log_to_stderr, with_server
+from apexstream.commands.live import ListenOption, TokenFileOption, announce_addresses, announced, log_to_stderr, with_server
 from apexstream.commands.options import REDIS_HELP, RedisCertificates
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ def hub(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", metavar="FILE", help="Settings (TOML): the tables [server], [store] and [redis].", show_default=False
+            "--config",
+            metavar="FILE",
+            envvar="APEXSTREAM_CONFIG",
+            help="Settings (TOML): the tables [server], [store] and [redis].",
+            show_default=False,
         ),
     ] = None,
     listen: ListenOption = None,
@@ -40,10 +44,7 @@ def hub(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Folder for the events.", show_default="hub in the user's data folder"),
     ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", metavar="FILE", help="File with the token that clients must send.", show_default=False),
-    ] = None,
+    token_file: TokenFileOption = None,
     certificate: Annotated[
         Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
     ] = None,

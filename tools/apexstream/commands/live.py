@@ -71,6 +71,16 @@ ListenOption = Annotated[
         show_default=DEFAULT_LISTEN,
     ),
 ]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        envvar="APEXSTREAM_TOKEN_FILE",
+        help="File with the token that clients must send.",
+        show_default=False,
+    ),
+]
 ProcessesOption = Annotated[
     str | None,
     typer.Option(
@@ -106,16 +116,7 @@ def live(
     transport: Annotated[
         Literal["tcp", "udp"], typer.Option("--transport", help="Transport of the RTSP addresses given here.")
     ] = "tcp",
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            metavar="FILE",
-            envvar="APEXSTREAM_TOKEN_FILE",
-            help="File with the token that clients must send.",
-            show_default=False,
-        ),
-    ] = None,
+    token_file: TokenFileOption = None,
     certificate: Annotated[
         Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate (PEM) for TLS.", show_default=False)
     ] = None,
