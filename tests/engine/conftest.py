@@ -16,8 +16,14 @@ from engine.ops.tvl1 import gpu
 if device.refusal() is not None and find_spec("triton") is not None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        for name in ("ops.tvl1", "ops.strain", "recognition"):
-            import_module(f"engine.{name}.triton_kernels")
+        kernels_of = (
+            "ops.tvl1.triton_kernels",
+            "ops.tvl1.triton_relax",
+            "ops.strain.triton_kernels",
+            "recognition.triton_kernels",
+        )
+        for name in kernels_of:
+            import_module(f"engine.{name}")
 
 
 @pytest.fixture

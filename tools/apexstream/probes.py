@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from importlib.util import find_spec
@@ -30,6 +31,17 @@ def cuda() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}"
     return f"none: PyTorch {torch.__version__} {'sees no GPU' if torch.version.cuda else 'is built for the CPU'}"
+
+
+def kernel_cache() -> str:
+    """Where Triton keeps compiled kernels for the next process, or that it cannot."""
+    home = Path(os.environ.get("TRITON_HOME") or Path.home())
+    folder = Path(os.environ.get("TRITON_CACHE_DIR") or home / ".triton" / "cache")
+    try:
+        writable(next(parent for parent in (folder, *folder.parents) if parent.exists()))
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror}), so the GPU's kernels cannot be compiled; set TRITON_CACHE_DIR"
+    return f"kept in {folder} (TRITON_CACHE_DIR), compiled once for each kind of GPU and size of picture"
 
 
 def h264() -> str:

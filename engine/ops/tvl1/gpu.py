@@ -1,6 +1,6 @@
 """TV-L1 on the GPU, many pairs at once. CPU equivalent: reference.solve.
 
-A batch of one size has its buffers and, on a real GPU, its CUDA graph: the some twenty launches of a whole batch are one. Both
+A batch of one size has its buffers and, on a real GPU, its CUDA graph: the dozens of launches of a whole batch are one. Both
 are kept for the sizes used last. A caller takes a batch's buffers out of the store while it uses them, so two callers never
 share one.
 """
@@ -16,20 +16,24 @@ import numpy as np
 from engine.errors import BackendError
 from engine.ops import device
 from engine.ops.tvl1.method import METHOD, Method, gaussian, sizes
-from engine.ops.tvl1.tiling import CELLS, Tiling, tile
+from engine.ops.tvl1.tiling import Tiling, tile
 from engine.types import F32
 
 if TYPE_CHECKING:
     import torch
 
 MAX_PIXELS = 1 << 23
-"""Pixels of a batch that run at once (512 pairs of 128 x 128, 0.9 GB); more are taken in turns."""
+"""Pixels of a batch that run at once (512 pairs of 128 x 128, 1.1 GB); more are taken in turns."""
 MAX_PAIRS = 4096
 """Likewise, for small pictures: a grid's second side ends at 65535."""
 KEPT = 8
 """Batches whose buffers are kept."""
-BLOCK = 512
+BLOCK = 256
 """Pixels of one program of the pyramid's kernels."""
+HALVED = 32
+"""Pairs from which a batch runs as two halves side by side: while one's last tiles end, the other's take the place."""
+ON_CPU = 1 << 16
+"""Patches of the largest tile where kernels are interpreted: one program is then the fastest."""
 
 _idle: OrderedDict[tuple[Any, ...], Batch] = OrderedDict()
 
@@ -87,57 +91,65 @@ def _made(shape: tuple[int, int, int], method: Method, where: torch.device) -> B
 
 
 class Batch:
-    """Buffers and launches for (pairs, height, width) on one device."""
+    """Buffers and launches for up to `pairs` pairs of height x width pixels on one device."""
 
-    def __init__(self, shape: tuple[int, int, int], method: Method, where: torch.device, cells: int = CELLS) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], method: Method, where: torch.device, tilings: list[Tiling] | None = None
+    ) -> None:
         import torch
 
         if method.median not in (0, 1, 3):
             raise BackendError(f"the GPU's median filter is 3 x 3, not {method.median} x {method.median}")
-        pairs, height, width = shape
-        self.pairs, self.method, self.where = pairs, method, where
-        self.levels = sizes(height, width, method)
-        self.tilings = [tile(h, w, method.iterations, method.median > 1, cells) for h, w in self.levels]
-
-        def room(*shape: int) -> torch.Tensor:
-            return torch.zeros(shape, dtype=torch.float32, device=where)
-
-        self.weights = torch.from_numpy(gaussian(method.smoothing)).to(where)
-        self.given = room(2, pairs, height, width)
-        self.pictures = [room(2, pairs, h, w) for h, w in self.levels]
-        self.slopes = [room(2, pairs, 2, h, w) for h, w in self.levels]
-        between = max((h * w for (h, w), t in zip(self.levels, self.tilings, strict=True) if not t.whole), default=0)
-        self.bright = room(pairs * 3 * between)
-        # Tiles read what their neighbours write, so flow and dual field go from one of two buffers to the other.
-        self.flow, self.other_flow = room(pairs, 2, height, width), room(pairs, 2, height, width)
-        self.dual, self.other_dual = room(pairs * 4 * between), room(pairs * 4 * between)
+        pairs, *size = shape
+        levels = sizes(size[0], size[1], method)
+        tilings = tilings or [_tiling(level, method, pairs, where) for level in levels]
+        self.where = where
+        self.halves = [
+            Part(number, levels, tilings, method, where)
+            for number in ((pairs - pairs // 2, pairs // 2) if pairs >= HALVED else (pairs,))
+        ]
         self.graph: torch.cuda.CUDAGraph | None = None
         self.done = torch.cuda.Event() if where.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.beside = torch.cuda.Stream(where) if where.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __call__(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
         """[n, H, W] twice, n up to `pairs` -> [n, 2, H, W]."""
         if self.done:
             self.done.wait()  # another stream may have used the buffers last
-        self.given[0, : len(fixed)].copy_(fixed)
-        self.given[1, : len(moving)].copy_(moving)
+        self._fill(fixed, moving)
         if self.where.type == "cuda":
             self._replay()
         else:
             self._launch()
-        flow = self.flow[: len(fixed)].clone()
+        flow = self._flow(len(fixed))
         if self.done:
             self.done.record()
         return flow
 
     def launch(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-        """Queue copies and launches for `pairs` pairs [pairs, H, W] without a graph, for one of the caller's.
+        """Queue what a call does, without a graph, for one of the caller's; nothing waits for the GPU or for host memory.
 
-        Returns the buffer where the flow will be. To be recorded it must have run before; the graph is of this batch's buffers.
+        To be recorded it must have run before; the graph then uses this batch's buffers.
         """
-        self.given[0].copy_(fixed)
-        self.given[1].copy_(moving)
+        self._fill(fixed, moving)
         self._launch()
-        return self.flow
+        return self._flow(len(fixed))
+
+    def _fill(self, fixed: torch.Tensor, moving: torch.Tensor) -> None:
+        for half, begin in self._parts(len(fixed)):
+            for given, pictures in zip(half.given, (fixed, moving), strict=True):
+                part = pictures[begin : begin + half.pairs]
+                given[: len(part)].copy_(part)
+
+    def _flow(self, number: int) -> torch.Tensor:
+        import torch
+
+        return torch.cat([half.result[: number - begin] for half, begin in self._parts(number)])
+
+    def _parts(self, number: int) -> list[tuple[Part, int]]:
+        """The halves that hold something of `number` pairs, and which pair each begins with."""
+        first, *second = self.halves
+        return [(first, 0), *((half, first.pairs) for half in second if number > first.pairs)]
 
     def _replay(self) -> None:
         import torch
@@ -153,11 +165,68 @@ class Batch:
             self.graph.replay()
 
     def _launch(self) -> None:
+        import torch
+
+        if self.beside is None or len(self.halves) == 1:
+            for half in self.halves:
+                half.launch()
+            return
+        here = torch.cuda.current_stream(self.where)
+        self.beside.wait_stream(here)
+        self.halves[0].launch()
+        with torch.cuda.stream(self.beside):
+            self.halves[1].launch()
+        here.wait_stream(self.beside)
+
+
+def _tiling(level: tuple[int, int], method: Method, pairs: int, where: torch.device) -> Tiling:
+    import torch
+
+    if where.type != "cuda":
+        return tile(level, method, pairs, largest=ON_CPU, sides=(2,))
+    return tile(level, method, pairs, processors=torch.cuda.get_device_properties(where).multi_processor_count)
+
+
+class Part:
+    """Buffers of `pairs` pairs and the launches that solve them; `given` holds the pictures, `result` the flow."""
+
+    def __init__(
+        self, pairs: int, levels: list[tuple[int, int]], tilings: list[Tiling], method: Method, where: torch.device
+    ) -> None:
+        import torch
+
+        self.pairs, self.levels, self.tilings, self.method = pairs, levels, tilings, method
+
+        def room(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device=where)
+
+        self.weights = torch.from_numpy(gaussian(method.smoothing)).to(where)
+        self.given = room(2, pairs, *levels[0])
+        self.pictures = [room(2, pairs, *level) for level in levels]
+        self.slopes = [room(2, pairs, 2, *level) for level in levels]
+        plane = 4 * _fours(levels[0][0]), 4 * _fours(levels[0][1])  # the largest; other levels use a part of it
+        self.bright = room(pairs, 4, *plane)
+        # Tiles read what their neighbours write, so flow and dual field go from one of two buffers to the other.
+        self.flows = room(pairs, 2, *plane), room(pairs, 2, *plane)
+        self.duals = room(pairs, 4, *plane), room(pairs, 4, *plane)
+        exchanges = sum(1 + method.warps * len(tiling.launches) for tiling in tilings)
+        self.result = self.flows[exchanges % 2][:, :, : levels[0][0], : levels[0][1]]
+
+    def launch(self) -> None:
+        """Starts every kernel; the flow is in `result` when they have run."""
         self._build()
+        flow, other = self.flows
+        dual, other_dual = self.duals
         below = (0, 0)
         for number in reversed(range(len(self.levels))):
             for step in steps(self.tilings[number], self.method):
-                self._relax(number, below, step)
+                if step.begin:
+                    if step.first:
+                        flow, other = other, flow
+                    self._expand(number, below, (other, flow), enlarge=step.first)
+                self._relax(number, step, (flow, other), (dual, other_dual))
+                flow, other = other, flow
+                dual, other_dual = other_dual, dual
             below = self.levels[number]
 
     def _build(self) -> None:
@@ -177,28 +246,45 @@ class Batch:
                 picture, self.slopes[number], following, height, width, *size, shrink, BLOCK, enable_fp_fusion=True
             )
 
-    def _relax(self, number: int, below: tuple[int, int], step: Step) -> None:
+    def _expand(self, number: int, below: tuple[int, int], flows: tuple[torch.Tensor, torch.Tensor], *, enlarge: bool) -> None:
         from engine.ops.tvl1 import triton_kernels as kernels
 
-        tiling, method = self.tilings[number], self.method
-        kernels.relax[(tiling.down * tiling.across, self.pairs)](
-            self.pictures[number], self.slopes[number], self.flow, self.other_flow, self.dual, self.other_dual, self.bright,
-            self.pairs, *self.levels[number], *below, tiling.across, step.iterations,
-            TAU=method.tau, STEEP=method.tau / method.theta, BOUND=method.lam * method.theta,
-            WARPS=step.warps, BEGIN=step.begin, ENLARGE=step.first, FRESH=step.first, END=step.end, KEEP=step.keep,
-            MEDIAN=method.median > 1, HALO=tiling.halo, ROWS=tiling.rows, COLUMNS=tiling.columns, CELLS=tiling.cells,
-            num_warps=max(1, min(16, tiling.cells // 128)), enable_fp_fusion=True,
+        method, (height, width) = self.method, self.levels[number]
+        kernels.expand[(-(-16 * _fours(height) * _fours(width) // BLOCK), self.pairs)](
+            self.pictures[number], self.slopes[number], *flows, self.bright,
+            self.pairs, height, width, _fours(width), *below, _fours(below[1]), int(enlarge),
+            BOUND=method.lam * method.theta, BLOCK=BLOCK, num_warps=BLOCK // 32, enable_fp_fusion=True,
         )  # fmt: skip
-        self.flow, self.other_flow = self.other_flow, self.flow
-        self.dual, self.other_dual = self.other_dual, self.dual
+
+    def _relax(
+        self, number: int, step: Step, flows: tuple[torch.Tensor, torch.Tensor], duals: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        from engine.ops.tvl1 import triton_relax as kernels
+
+        cut, method, (height, width) = self.tilings[number], self.method, self.levels[number]
+        kernels.relax[(cut.down * cut.across, self.pairs)](
+            *flows, *duals, self.bright,
+            height, width, _fours(width), cut.rows, cut.columns, cut.halo, cut.down, cut.across,
+            step.iterations, int(step.first), int(step.end and method.median > 1), int(step.keep),
+            TAU=method.tau, STEEP=method.tau / method.theta,
+            PATCH=cut.side, PATCHES=cut.patches, LAST_ROW=(height - 1) % cut.side, LAST_COLUMN=(width - 1) % cut.side,
+            num_warps=min(cut.patches // 32, 8), num_stages=1, enable_fp_fusion=True,
+        )  # fmt: skip
+
+
+def _fours(number: int) -> int:
+    """Planes are whole fours of values long and high: a patch of 4 x 4 has all its own."""
+    return -(-number // 4)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One launch of `kernels.relax`: how many iterations, of how many warps, and what stands before and after them."""
+    """One launch of `triton_relax.relax`: how many iterations, and what stands before and after them.
+
+    first: of the level. begin and end: of a warp. keep: the dual field is wanted afterwards.
+    """
 
     iterations: int
-    warps: int
     first: bool
     begin: bool
     end: bool
@@ -206,13 +292,11 @@ class Step:
 
 
 def steps(tiling: Tiling, method: Method) -> list[Step]:
-    """The launches of one level: one for a level of one tile, else those of each warp in turn."""
-    if tiling.whole:
-        return [Step(method.iterations, method.warps, first=True, begin=True, end=True, keep=False)]
+    """The launches of one level, those of each warp in turn."""
     out = []
     for warp in range(method.warps):
         for number, iterations in enumerate(tiling.launches):
             begin, end = number == 0, number + 1 == len(tiling.launches)
             keep = not (end and warp + 1 == method.warps)
-            out.append(Step(iterations, 1, first=begin and warp == 0, begin=begin, end=end, keep=keep))
+            out.append(Step(iterations, first=begin and warp == 0, begin=begin, end=end, keep=keep))
     return out

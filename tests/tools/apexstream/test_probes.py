@@ -19,3 +19,14 @@ def test_a_folder_is_tried_by_writing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match="none"):
         probes.writable(tmp_path / "none")
+
+
+def test_where_compiled_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "kernels"))
+    assert probes.kernel_cache().startswith(f"kept in {tmp_path / 'kernels'}")
+
+    def refuse(folder: Path) -> str:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(probes, "writable", refuse)
+    assert "cannot be written (Read-only file system)" in probes.kernel_cache()

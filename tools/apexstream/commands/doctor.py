@@ -135,6 +135,7 @@ def accelerators() -> list[Finding]:
     return [
         Finding("accelerators", "NVIDIA GPU", "info", str(_detail_of(probes.gpu))),
         Finding("accelerators", "CUDA through PyTorch", "info", str(_detail_of(probes.cuda))),
+        Finding("accelerators", "compiled kernels", "info", str(_detail_of(probes.kernel_cache))),
         *(
             Finding("accelerators", name, "info", _presence(module, extra))
             for name, module, extra in (
