@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from engine.kernels.machine import INTO, part
+from engine.kernels.machine import SUMS, part
 
 
-@part(INTO)
+@part(SUMS)
 def middle(values, count):
     """The median of the first `count` values, which are put in order (a few dozen: insertion is the quickest way)."""
     for k in range(1, count):
@@ -25,7 +25,7 @@ def middle(values, count):
     return low if count % 2 else (low + high) / 2
 
 
-@part(INTO)
+@part(SUMS)
 def solve(square, right):
     """right = square^-1 right for a symmetric positive definite matrix [T, T], of which the lower half is read (Cholesky)."""
     size = len(right)
@@ -44,7 +44,7 @@ def solve(square, right):
         right[i] /= square[i, i]
 
 
-@part(INTO)
+@part(SUMS)
 def normal_equations(design, moved, weight, ridge, square, right):
     """square [T, T] (its lower half) and right [T] of the weighted least squares fit of moved [N, 2] by design [N, 2, T]."""
     size = len(right)

@@ -16,17 +16,15 @@ FAST: dict[str, Any] = {**FLAGS, "fastmath": True}
 SUMS: dict[str, Any] = {**FLAGS, "fastmath": {"reassoc", "contract", "nsz"}}
 """Sums may be taken in another order, so that they become SIMD; what is no number stays none."""
 
-INTO: dict[str, Any] = {**SUMS, "forceinline": True}
-"""For the parts of a function, which become one with it: else it would call what was compiled of them alone as long as that
-is at hand, and its own copies when it comes from the disk, whose sums are taken in yet another order."""
-
 
 def part(flags: dict[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Marks a function that compiled ones of the same file call.
 
+    It becomes one with them: else they would call what was compiled of it alone as long as that is at hand, and their own
+    copies when they come from the disk, whose sums are taken in another order: the first run would give other digits.
     Of the same file, because what is kept on disk is renewed when the file of the compiled function changes, and only then.
     """
-    mark: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(**flags)
+    mark: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(**flags, forceinline=True)
     return mark
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.kernels.machine import INTO, part
+from engine.kernels.machine import SUMS, part
 from engine.types import F32, F64, U8
 
 SIDE, WIDE, FRAME = 27, 32, 32
@@ -53,7 +53,7 @@ def cut(picture: U8, places: F64) -> tuple[F32, F64]:
     return patches, np.stack(products, axis=1)
 
 
-@part(INTO)
+@part(SUMS)
 def read(picture, size, left, top, out):
     """The window [CELLS] whose corner is (left, top), pixels of the picture; False where that lies beyond the border."""
     column, row = np.floor(left), np.floor(top)
@@ -71,7 +71,7 @@ def read(picture, size, left, top, out):
     return True
 
 
-@part(INTO)
+@part(SUMS)
 def pull(window, patch):
     """Sums of what a window differs from a patch times the patch's slopes along x and y."""
     across, down = ZERO, ZERO
@@ -82,7 +82,7 @@ def pull(window, patch):
     return across, down
 
 
-@part(INTO)
+@part(SUMS)
 def difference(window, patch):
     """By how many grey levels a window differs from a patch, the mean over its pixels."""
     total = ZERO
@@ -91,7 +91,7 @@ def difference(window, patch):
     return total / np.float32(SIDE * SIDE)
 
 
-@part(INTO)
+@part(SUMS)
 def search(picture, size, left, top, patch, products, window):
     """(x, y) by which a patch is found away from (left, top), and the mean difference there, or NEVER."""
     xx, xy, yy = products
@@ -132,7 +132,7 @@ def follow(picture, size, places, patches, products, starts, most):
     return motion, found
 
 
-@part(INTO)
+@part(SUMS)
 def light(canvas, edge):
     """Mean and deviation of the grey levels further than `edge` from the border."""
     size = len(canvas) - 2 * edge
@@ -148,7 +148,7 @@ def light(canvas, edge):
     return mean, math.sqrt(max(squares / (size * size) - mean * mean, 0.0))
 
 
-@part(INTO)
+@part(SUMS)
 def mirror(picture, size):
     """Fills the frame around a picture that lies in the middle of its array: mirrored, the border itself once."""
     stride, last = size + 2 * FRAME, FRAME + size - 1

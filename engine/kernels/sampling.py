@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.kernels.machine import INTO, part
+from engine.kernels.machine import SUMS, part
 
 KEYS = np.float32(-0.75)  # OpenCV's: sharper than the -0.5 that Keys (1981) recommends
 ZERO, ONE, TWO, THREE, HALF, WHITE = (np.float32(n) for n in (0, 1, 2, 3, 0.5, 255))
@@ -23,20 +23,20 @@ FINE, PART = 65536.0, np.float32(1 / 65536)  # places are counted in so small pa
 BITS, LAST = np.int32(16), np.int32(65535)
 
 
-@part(INTO)
+@part(SUMS)
 def four_pixels(pixels, first):
     """Four pixels side by side as one word; LLVM reads them at once."""
     low = np.uint32(pixels[first]) | np.uint32(pixels[first + SECOND]) << EIGHT
     return low | np.uint32(pixels[first + THIRD]) << SIXTEEN | np.uint32(pixels[first + FOURTH]) << TWENTY_FOUR
 
 
-@part(INTO)
+@part(SUMS)
 def grey(word, shift):
     """One of a word's four pixels."""
     return np.float32(np.int32((word >> shift) & BYTE))
 
 
-@part(INTO)
+@part(SUMS)
 def cubic_weights(f):
     """Weights of the four pixels around a place that lies the fraction f behind the second one."""
     g = ONE - f

@@ -8,7 +8,7 @@ import pytest
 from numba import types
 from numba.core import config
 
-from engine.kernels.machine import FAST, compiled
+from engine.kernels.machine import FAST, compiled, part
 
 
 def doubled(numbers):  # type: ignore[no-untyped-def]
@@ -46,3 +46,7 @@ def test_one_signature_only_so_that_nothing_is_compiled_later() -> None:
     with pytest.raises(TypeError):
         function("a word")
     assert len(function.signatures) == 1  # type: ignore[attr-defined]
+
+
+def test_parts_are_compiled_into_what_calls_them_so_that_code_from_the_disk_gives_the_same_digits() -> None:
+    assert part(FAST)(doubled).targetoptions["forceinline"]  # type: ignore[attr-defined]
