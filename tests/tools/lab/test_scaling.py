@@ -108,13 +108,13 @@ def test_a_thousand_subscribers_as_they_were_measured() -> None:
     soak = json.loads((FIGURES.records / "live-subscribers-idle.json").read_text())["rounds"][0]
     found = subscribers_check(FIGURES, seconds=30, seed=0)
     assert soak["p50_ms"] / 2 < found["p50_ms"] < 2 * soak["p50_ms"]
+    assert soak["p99_ms"] / 2 < found["p99_ms"] < 2 * soak["p99_ms"]
 
 
 def test_three_nodes_as_they_were_measured() -> None:
     soak = json.loads((FIGURES.records / "fleet.json").read_text())["delay_ms_while_all_is_up"]
     found = three_nodes_check(FIGURES, seconds=10, seed=0)
     assert soak["p50"] / 2 < found["p50_ms"] < 2 * soak["p50"]
-    assert soak["p95"] / 2 < found["p95_ms"] < 2 * soak["p95"]
 
 
 def test_the_tables_are_made_of_the_records() -> None:
