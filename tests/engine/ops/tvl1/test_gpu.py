@@ -21,8 +21,8 @@ F32 = npt.NDArray[np.float32]
 
 FULL = dataclasses.replace(METHOD, settled=0.0)
 """The kernels run every iteration; so does the reference that they are compared with."""
-SHORT = dataclasses.replace(FULL, iterations=3)
-BRIEF = dataclasses.replace(FULL, iterations=1, warps=1, median=1)
+SHORT = dataclasses.replace(FULL, iterations=2)
+BRIEF = dataclasses.replace(FULL, iterations=1, warps=1, levels=1, median=1)
 ONE_LEVEL = 2e-4
 """Pixels, on white noise of one level, where no resampling spreads a rounding; measured 5.1e-5."""
 FACES_MEAN = 1e-5
@@ -76,7 +76,7 @@ def test_white_noise_of_any_size(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize(("shape", "largest"), [((15, 22), 32), ((1, 150), 32), ((31, 9), 64)])
+@pytest.mark.parametrize(("shape", "largest"), [((11, 18), 32), ((1, 90), 32), ((31, 9), 64)])
 def test_tiles_give_what_one_piece_gives(shape: tuple[int, int], largest: int) -> None:
     method = dataclasses.replace(SHORT, levels=1)
     fixed, moving = noise(2, 1, *shape, seed=1)
@@ -88,8 +88,8 @@ def test_tiles_give_what_one_piece_gives(shape: tuple[int, int], largest: int) -
 @pytest.mark.usefixtures("kernels")
 def test_a_face_through_the_whole_pyramid() -> None:
     face = case(167)
-    fixed, moving = (picture[None, 74:110, 26:74].astype(np.float32) for picture in (face.fixed, face.moving))
-    flow = solved(fixed, moving, SHORT, 256)
+    fixed, moving = (picture[None, 76:108, 28:72].astype(np.float32) for picture in (face.fixed, face.moving))
+    flow = solved(fixed, moving, SHORT)
     assert np.abs(flow).max() > 0.5
     apart = np.abs(flow - expected(fixed, moving, SHORT))
     assert apart.mean() < FACES_MEAN
@@ -100,9 +100,9 @@ def test_a_face_through_the_whole_pyramid() -> None:
 def test_a_pair_is_the_same_alone_and_in_a_batch_of_any_length() -> None:
     import torch
 
-    fixed, moving = (torch.from_numpy(p).to(device.current_device()) for p in noise(2, 3, 11, 18))
+    fixed, moving = (torch.from_numpy(p).to(device.current_device()) for p in noise(2, 3, 6, 9))
     together = gpu.solve_batch(fixed, moving, BRIEF)
-    assert together.shape == (3, 2, 11, 18)
+    assert together.shape == (3, 2, 6, 9)
     for number in range(3):
         alone = gpu.solve_batch(fixed[number : number + 1], moving[number : number + 1], BRIEF)
         torch.testing.assert_close(alone[0], together[number], rtol=0, atol=0)
