@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -66,10 +67,15 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[tuple[str, int]]:
     """(dotted name, line) of every import, wherever it stands; relative ones made absolute."""
     package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -103,7 +109,8 @@ def inner_imports(package: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_circle_between_the_folders_of_a_package(package: str) -> None:
-    graph = {node: others & inner_imports(package).keys() for node, others in inner_imports(package).items()}
+    found = inner_imports(package)
+    graph = {node: others & found.keys() for node, others in found.items()}
     graph.pop("__init__", None)  # exports what others define
     try:
         order = list(TopologicalSorter(graph).static_order())
@@ -130,7 +137,7 @@ def has_code(path: Path) -> bool:
     """Whether a module defines any function; a top package's own file, which only exports, is tested here."""
     if path.name == "__init__.py" and path.parent.relative_to(ROOT).as_posix() in PACKAGES.values():
         return False
-    return any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree_of(path)))
 
 
 @pytest.mark.parametrize("path", [path for path in sources() if has_code(path)], ids=relative)
@@ -154,7 +161,7 @@ def test_every_test_file_has_its_source_and_a_test(path: Path) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_exports_exist(package: str) -> None:
     for path in (ROOT / PACKAGES[package]).rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         listed = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
         if not listed:
             continue
