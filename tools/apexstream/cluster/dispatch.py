@@ -109,6 +109,7 @@ class Dispatch:
         self._lost: set[int] = set()
         self._slots: list[_Slot] = []
         self._nodes: dict[str, Node] = {}
+        self._free: dict[str, list[Share]] = {}  # of each node, what no worker uses
         self._refused: dict[str, str] = {}
         self._stopping = self._waits = False
 
@@ -160,20 +161,26 @@ class Dispatch:
                 break
 
     def _follow_nodes(self, nodes: dict[str, Node]) -> Iterator[Happening]:
-        new = [node for key, node in nodes.items() if key not in self._nodes]
+        known = {key: self._free.get(key, []) for key in self._nodes}  # none of a node that was refused
+        self._free = {key: known[key] if key in known else self._shares(node) for key, node in nodes.items()}
         self._nodes = nodes
         for slot in [slot for slot in self._slots if slot.share.node.key not in nodes]:
             yield Note(f"{slot.share.node.name}: the node is gone; what it did is done elsewhere")
             yield from self._remove(slot)
-        for node in new:
-            for share in self._shares(node)[: self._most - len(self._slots)]:
-                self._slots.append(_Slot(share, self._cluster.start(share, self._factory)))
+        self._fill()
         for slot in self._slots:
             if slot.failed:
                 self._replace(slot)
             if slot.call is not None and slot.asked is None:
                 slot.asked = self._cluster.call(slot.worker, "progress")
         yield from self._check_slots()
+
+    def _fill(self) -> None:
+        """Start workers where none are yet, as many as may be; also in place of those of nodes that were lost or refused."""
+        for shares in self._free.values():
+            while shares and self._waiting and len(self._slots) < self._most:
+                share = shares.pop(0)
+                self._slots.append(_Slot(share, self._cluster.start(share, self._factory)))
 
     def _check_slots(self) -> Iterator[Happening]:
         """Say once that there is no node to work on; raise ApexError where that is so because each was refused."""
@@ -240,7 +247,9 @@ class Dispatch:
         if node.key not in self._refused:
             self._refused[node.key] = f"{node.name}: {reason}"
             yield Note(f"{self._refused[node.key]}; the node takes no part")
+        self._free.pop(node.key, None)
         yield from self._remove(slot)
+        self._fill()
         yield from self._check_slots()
 
     def _remove(self, slot: _Slot) -> Iterator[Happening]:

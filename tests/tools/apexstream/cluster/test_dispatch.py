@@ -112,6 +112,28 @@ def test_an_item_that_ends_three_workers_fails_alone() -> None:
     assert cluster.done == [("host-a", 7, False), ("host-a", 7, True), ("host-a", 7, True), ("host-a", 1, False)]
 
 
+def test_a_node_for_which_there_was_no_work_takes_that_of_a_lost_one() -> None:
+    cluster = ScriptedCluster(A, B, held={5})
+    run = dispatch(cluster, [5]).run()
+    assert next(run) == Started(0)
+    cluster.held.clear()
+    cluster.alive = [B]
+    cluster.messages.append(Nodes((B,)))
+    happened = list(run)
+    assert results(iter(happened)) == {0: 10} and not any(isinstance(one, Failed) for one in happened)
+    assert cluster.done == [("host-a", 5, False), ("host-b", 5, True)]
+    assert not any("waiting for one" in one.sentence for one in happened if isinstance(one, Note))
+
+
+def test_a_node_for_which_there_was_no_work_takes_that_of_a_refused_one() -> None:
+    cluster = ScriptedCluster(A, B)
+    cluster.refusing["a"] = InputError("host-a has no folder /videos")
+    cluster.messages.append(Nodes((A, B)))
+    happened = list(dispatch(cluster, [5]).run())
+    assert results(iter(happened)) == {0: 10} and cluster.done == [("host-b", 5, False)]
+    assert not any("waiting for one" in one.sentence for one in happened if isinstance(one, Note))
+
+
 def test_what_a_lost_node_did_is_done_elsewhere_and_not_to_blame() -> None:
     cluster = ScriptedCluster(A, B, held={5})
     run = dispatch(cluster, [5, 1]).run()
