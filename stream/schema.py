@@ -98,10 +98,14 @@ def read_stored(body: bytes) -> dict[str, Any]:
     """A stored event from its JSON text. Raises ValueError where it is damaged."""
     event = _object(body)
     _check(_Stored, event)
-    # A lone surrogate, or a number that is not finite.
-    if b"\\u" in body or b"NaN" in body or b"Infinity" in body or _LARGE.search(body):
-        json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
+    check_encodable(body, event)
     return event
+
+
+def check_encodable(body: bytes, found: dict[str, Any]) -> None:
+    """Raise ValueError where what was found in a JSON text has a lone surrogate, or a number that is not finite."""
+    if b"\\u" in body or b"NaN" in body or b"Infinity" in body or _LARGE.search(body):
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
 
 
 def read_message(text: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from stream.outlets.fleet import IncompatibleError, NodeInfo, read_info, read_st
 from stream.outlets.redis_connection import async_client, explained, is_known_kind
 from stream.outlets.settings import RedisSettings
 from stream.protocol import Message
-from stream.schema import read_message, read_stored
+from stream.schema import LAST_SEQ, check_encodable, read_message, read_stored
 
 if TYPE_CHECKING:
     from stream.outlets.redis_connection import AsyncClient
@@ -42,6 +42,8 @@ COUNT = 500
 BACKLOG = 1000
 """Events that may wait for the hub's store; no more are read then."""
 CHECK_S = 0.25
+LAST = 2**64 - 1
+"""The last number that the second part of an entry's id can be: nodes write 0, and what others wrote beside it is passed over."""
 FINISHED = 1000
 """Final events whose provisional ones are dropped where they come late, on the other connection."""
 
@@ -99,9 +101,7 @@ class FleetReader:
         for field, text in known.items():
             node, _, store = field.decode("utf-8", "replace").partition(":")
             try:
-                self._nodes.register(read_info(text))
-            except IncompatibleError as error:
-                self._nodes.refuse(node, store, error, alive=False)
+                self._register(node, store, text)
             except ValueError as error:
                 self._complain(node, error)
         keys = [fleet.state_key(*field.decode("utf-8", "replace").split(":", 1)) for field in known if b":" in field]
@@ -110,6 +110,12 @@ class FleetReader:
             if state is not None:
                 self._take(key.split(":")[2], state)
         self._nodes.check()
+
+    def _register(self, node: str, store: str, text: bytes) -> None:
+        try:
+            self._nodes.register(read_info(text))
+        except IncompatibleError as error:
+            self._nodes.refuse(node, store, error, alive=False)
 
     async def _watch(self) -> None:
         while True:
@@ -130,6 +136,7 @@ class FleetReader:
             if message["type"] == "state":
                 self._take_state(node, message)
             elif message["type"] in ("signal", "activity", "expression"):
+                check_encodable(text, message)
                 self._pass_on(node, message)
         except (ValueError, KeyError, TypeError) as error:
             self._complain(node, error)
@@ -166,7 +173,7 @@ class FleetReader:
             if not origins:
                 await asyncio.sleep(BLOCK_MS / 1000)
                 continue
-            wanted: Any = {key: f"{self._positions.get(origin, 0)}-0" for key, origin in origins.items()}
+            wanted: Any = {key: f"{self._positions.get(origin, 0)}-{LAST}" for key, origin in origins.items()}
             count = max(1, COUNT // len(wanted))
             answer: Any = await redis.xread(wanted, count=count, block=BLOCK_MS)
             for key, entries in answer or ():
@@ -177,6 +184,8 @@ class FleetReader:
             seq, known = int(entry.partition(b"-")[0]), self._positions.get(origin, 0)
             if known and seq > known + 1:
                 log.warning("events %d to %d of node %s are not at Redis any more", known + 1, seq - 1, origin[0])
+            if seq <= known:  # as LAST has it, where both parts of an id were read at once
+                continue
             event = self._event(origin, seq, fields)
             if event is not None:
                 await self._hub.room(BACKLOG)
@@ -189,6 +198,8 @@ class FleetReader:
         node, store = origin
         try:
             event = read_stored(fields[fleet.EVENT.encode()])
+            if seq > LAST_SEQ:
+                raise ValueError("the number of an event is too large")
         except (ValueError, KeyError) as error:
             self._complain(node, error)
             return None

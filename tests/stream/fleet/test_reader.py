@@ -93,6 +93,54 @@ def test_what_cannot_be_read_is_left_out_and_said_once(store: Store, tmp_path: P
     assert caplog.text.count("what node desk sends cannot be read") == 1
 
 
+def test_a_node_of_another_version_with_another_kind_of_name_ends_nothing(store: Store, tmp_path: Path) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: client.of("expression"), "the event")
+
+    with redis_server(tmp_path) as server:
+        for field in ("Büro 1:5a", "desk", "desk:5a 5b"):
+            server.client().hset(fleet.NODES, field, '{"protocol":2}')
+        register(server, "attic")
+        add(server, 1, node="attic")
+        reading(store, server, test)
+
+
+def test_entries_with_ids_that_no_node_writes_come_once_or_not_at_all(store: Store, tmp_path: Path) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: len(client.of("expression")) == 2, "the events")
+        add(server, 3)
+        await until(lambda: len(client.of("expression")) == 3, "the next event")
+        entry: Any = {"event": json.dumps(stored(4))}
+        server.client().xadd(fleet.events_key("desk", STORE), entry, id=f"{2**64 - 1}-0")
+        add(server, 1, node="attic")
+        await until(lambda: len(client.of("expression")) == 4, "an event of another node")
+
+    with redis_server(tmp_path) as server:
+        register(server, "desk", "attic")
+        add(server, 1)
+        server.client().xadd(fleet.events_key("desk", STORE), {"event": json.dumps(stored(9))}, id="1-1")
+        add(server, 2)
+        reading(store, server, test)
+    assert [(event["node"], event["node_seq"]) for event in read(store)] == [("desk", 1), ("desk", 2), ("desk", 3), ("attic", 1)]
+
+
+def test_messages_that_cannot_be_sent_on_are_left_out(store: Store, tmp_path: Path) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: client.of("expression"), "the final event")
+        publish = server.client().publish
+        for damage in ({"extra": "\ud800"}, {"extra": float("nan")}):
+            publish(fleet.live_channel("desk"), json.dumps({**stored(2, state="provisional"), **damage}))
+            publish(fleet.live_channel("desk"), json.dumps({"type": "signal", "stream": "lobby", **damage}))
+        publish(fleet.live_channel("desk"), json.dumps({"type": "signal", "stream": "lobby"}))
+        await until(lambda: client.of("signal"), "the signal")
+        assert len(client.of("signal")) == len(client.of("expression")) == 1
+
+    with redis_server(tmp_path) as server:
+        register(server, "desk")
+        add(server, 1)
+        reading(store, server, test)
+
+
 def test_events_that_redis_has_removed_are_named(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test(client: Client) -> None:
         await until(lambda: client.of("expression"), "the event")
