@@ -50,35 +50,41 @@ class Nodes:
         lease_s: float = LEASE_S,
     ) -> None:
         self._hub, self._on_status, self._clock, self._lease_s = hub, on_status, clock, lease_s
-        self._known: dict[Origin, _Known] = {}
+        self._known: dict[str, dict[str, _Known]] = {}  # by node and store
         self._streams: dict[str, set[str]] = {}  # by node, the names of its streams at the hub
         self._shown: dict[str, NodeStatus] = {}
 
     @property
     def readable(self) -> list[Origin]:
         """Whose events can be read: those of the hub's own version."""
-        return [origin for origin, one in self._known.items() if not one.incompatible]
+        return [(node, store) for node, stores in self._known.items() for store, one in stores.items() if not one.incompatible]
+
+    def is_incompatible(self, node: str) -> bool:
+        """Whether it is shown as one of another version."""
+        return node in self._shown and self._shown[node].state == "incompatible"
 
     def register(self, info: NodeInfo) -> None:
         """A node that Redis knows, alive or not; it is shown once it was heard of, or at the latest by `check`."""
-        self._known.setdefault((info.node, info.store), _Known(info))
+        self._stores(info.node).setdefault(info.store, _Known(info))
 
     def refuse(self, node: str, store: str, error: IncompatibleError, *, alive: bool) -> None:
-        """A node of another version."""
+        """A node of another version. Raises ValueError for names that no node has."""
+        info = NodeInfo(node=node, store=store, version=error.version)
         sentence = (
             f"node {node} speaks protocol {error.protocol} (apexstream {error.version}) and this hub protocol {PROTOCOL}: "
             "its events are not read; run the same version on both"
         )
-        was = self._known.get((node, store))
+        stores = self._stores(node)
+        was = stores.get(store)
         if was is None or not was.incompatible:
             log.warning("%s", sentence)
         heard = self._clock() if alive else None if was is None else was.heard
-        self._known[node, store] = _Known(NodeInfo(node=node, store=store, version=error.version), heard, None, sentence)
+        stores[store] = _Known(info, heard, None, sentence)
         self._show(node)
 
     def hear(self, state: NodeState) -> None:
         """A node says how it is."""
-        self._known[state.node, state.store] = _Known(state, self._clock(), state)
+        self._stores(state.node)[state.store] = _Known(state, self._clock(), state)
         self._show(state.node)
         if not state.ended:
             self._post_streams(state)
@@ -86,16 +92,18 @@ class Nodes:
     def forgive(self) -> None:
         """Redis was away, and nobody could be heard: the leases begin again."""
         now = self._clock()
-        self._known = {
-            origin: one if one.heard is None or not self._is_live(one.info.node) else replace(one, heard=now)
-            for origin, one in self._known.items()
-        }
+        for stores in (stores for node, stores in self._known.items() if self._is_live(node)):
+            stores |= {store: replace(one, heard=now) for store, one in stores.items() if one.heard is not None}
 
     def check(self) -> None:
         """Find those that are lost."""
-        for node in {name for name, _ in self._known}:
+        for node in self._known:
             if node not in self._shown or self._is_live(node):
                 self._show(node)
+
+    def _stores(self, node: str) -> dict[str, _Known]:
+        """What is known of each store of a node, from now on perhaps."""
+        return self._known.setdefault(node, {})
 
     def _is_live(self, node: str) -> bool:
         """Whether it is shown as live."""
@@ -122,7 +130,7 @@ class Nodes:
 
     def _status(self, node: str) -> NodeStatus:
         """A node by its name: by its stores that are alive, else by the one heard of last."""
-        stores = [one for (name, _), one in self._known.items() if name == node]
+        stores = list(self._known[node].values())
         alive = [one for one in stores if self._alive(one)]
         newest = max(alive or stores, key=lambda one: (bool(alive) and not one.incompatible, one.heard or float("-inf")))
         if newest.incompatible:
@@ -143,7 +151,7 @@ class Nodes:
     def _post_streams(self, state: NodeState) -> None:
         """Post the states of a live node's streams, and remove those that it has no more."""
         names = {stream_name(state.node, one.stream) for one in state.streams}
-        several = sum(self._alive(one) for (name, _), one in self._known.items() if name == state.node) > 1
+        several = sum(map(self._alive, self._known[state.node].values())) > 1
         if not several:
             for gone in self._streams.get(state.node, set()) - names:
                 self._hub.remove(gone)

@@ -43,7 +43,7 @@ BACKLOG = 1000
 """Events that may wait for the hub's store; no more are read then."""
 CHECK_S = 0.25
 LAST = 2**64 - 1
-"""The last number that the second part of an entry's id can be: nodes write 0, and what others wrote beside it is passed over."""
+"""The largest second part of an entry's id: nodes write 0, and what others write beside it is passed over."""
 FINISHED = 1000
 """Final events whose provisional ones are dropped where they come late, on the other connection."""
 
@@ -135,7 +135,7 @@ class FleetReader:
             message = read_message(text.decode())
             if message["type"] == "state":
                 self._take_state(node, message)
-            elif message["type"] in ("signal", "activity", "expression"):
+            elif message["type"] in ("signal", "activity", "expression") and not self._nodes.is_incompatible(node):
                 check_encodable(text, message)
                 self._pass_on(node, message)
         except (ValueError, KeyError, TypeError) as error:

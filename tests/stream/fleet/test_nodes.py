@@ -121,6 +121,9 @@ def test_a_node_of_another_version_is_not_read_until_it_changes(store: Store, ca
     def test(watched: Watched) -> None:
         for _ in range(3):
             watched.nodes.refuse("desk", "5a", IncompatibleError(2, "9.0"), alive=True)
+        with pytest.raises(ValueError, match="node"):
+            watched.nodes.refuse("the attic", "5a", IncompatibleError(2, "9.0"), alive=True)
+        watched.nodes.check()
         assert watched.states == [("desk", "incompatible")] and watched.nodes.readable == []
         assert caplog.text.count("node desk speaks protocol 2 (apexstream 9.0) and this hub protocol 1") == 2
         watched.hear()

@@ -105,6 +105,19 @@ def test_a_node_of_another_version_with_another_kind_of_name_ends_nothing(store:
         reading(store, server, test)
 
 
+def test_what_a_node_of_another_version_sends_is_not_sent_on(store: Store, tmp_path: Path) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: client.of("node"), "the node")
+        for node in ("desk", "attic"):
+            server.client().publish(fleet.live_channel(node), json.dumps({"type": "signal", "stream": "lobby"}))
+        await until(lambda: client.of("signal"), "a signal")
+        assert [signal["stream"] for signal in client.of("signal")] == ["attic/lobby"]
+
+    with redis_server(tmp_path) as server:
+        server.client().hset(fleet.NODES, fleet.node_field("desk", STORE), '{"protocol":2}')
+        reading(store, server, test)
+
+
 def test_entries_with_ids_that_no_node_writes_come_once_or_not_at_all(store: Store, tmp_path: Path) -> None:
     async def test(client: Client) -> None:
         await until(lambda: len(client.of("expression")) == 2, "the events")
@@ -121,7 +134,8 @@ def test_entries_with_ids_that_no_node_writes_come_once_or_not_at_all(store: Sto
         server.client().xadd(fleet.events_key("desk", STORE), {"event": json.dumps(stored(9))}, id="1-1")
         add(server, 2)
         reading(store, server, test)
-    assert [(event["node"], event["node_seq"]) for event in read(store)] == [("desk", 1), ("desk", 2), ("desk", 3), ("attic", 1)]
+    got = [(event["node"], event["node_seq"]) for event in read(store)]
+    assert got == [("desk", 1), ("desk", 2), ("desk", 3), ("attic", 1)]
 
 
 def test_messages_that_cannot_be_sent_on_are_left_out(store: Store, tmp_path: Path) -> None:
