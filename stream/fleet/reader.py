@@ -67,14 +67,14 @@ class FleetReader:
                 await self._one_connection(backoff)
             except ApexError as error:
                 self._report(str(error))
-            except Exception as error:  # whatever Redis sends, the hub goes on
-                log.debug("reading the fleet failed", exc_info=error)
+            except Exception as error:  # noqa: BLE001 - whatever Redis sends, the hub goes on
                 self._report(await asyncio.to_thread(self._explained, error))
             await asyncio.sleep(backoff.next())
 
     def _explained(self, error: Exception) -> str:
         if is_known_kind(error):
-            return explained(self._settings, error)
+            return explained(self._settings, error)  # what the server said may hold the password
+        log.debug("reading the fleet failed", exc_info=error)
         return f"reading from {self._settings.shown} failed ({type(error).__name__}: {first_line(error)})"
 
     def _report(self, sentence: str) -> None:

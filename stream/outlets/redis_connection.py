@@ -121,7 +121,13 @@ def explained(settings: RedisSettings, error: Exception) -> str:
     sentence = next((sentence for kind, sentence in sentences.items() if isinstance(error, kind)), None)
     if sentence is None and isinstance(error, known.ConnectionError | known.TimeoutError | OSError):
         return _unreachable(settings, error)
-    return f"{shown} {sentence or f'refuses a command: {first_line(error)[:120]}'}"
+    return f"{shown} {sentence or f'refuses a command: {_refusal(settings, error)}'}"
+
+
+def _refusal(settings: RedisSettings, error: Exception) -> str:
+    """What the server says, without what it was sent: one that does not know AUTH repeats the password."""
+    said, secret = first_line(error).partition(", with args")[0], settings.secret()
+    return (said.replace(secret, "...") if secret else said)[:120]
 
 
 def _unreachable(settings: RedisSettings, error: Exception) -> str:

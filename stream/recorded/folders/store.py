@@ -52,17 +52,21 @@ class Store:
 
     def check(self) -> None:
         """Raise InputError for a URL with a password, BackendError where its package is missing, OutputError for no access."""
-        if urlsplit(self.url).password is not None:
+        try:
+            password = urlsplit(self.url).password
+        except ValueError:
+            raise InputError("the address of the store is none: its host cannot be read") from None
+        if password is not None:
             raise InputError("the address of the store has a password; give it by the environment of its package instead")
         with self._errors(""):
             self.names()
 
     def names(self, folder: str = "") -> list[str]:
-        """All files, those in a folder by their names in it."""
+        """All files, those in a folder by their names in it; without those whose names would lead out of a local folder."""
         root = self._path(folder)
         with self._errors(folder):
             found = (path.removeprefix(root).lstrip("/") for path in self._files.find(root))
-            return sorted(name for name in found if name)  # some stores list the folder itself
+            return sorted(name for name in found if name and ".." not in name.split("/"))  # some list the folder itself
 
     def get(self, name: str, path: Path) -> None:
         """Download a file."""

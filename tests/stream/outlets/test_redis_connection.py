@@ -102,6 +102,13 @@ def test_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pyte
     assert SECRET not in caplog.text
 
 
+def test_a_server_that_repeats_the_password_does_not_get_it_printed(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--rename-command", "AUTH", "") as server:
+        assert refusal(server.url, password=SECRET) == f"{server.url} refuses a command: unknown command 'AUTH'"
+    with answering(f"-WHAT is {SECRET}?\r\n".encode()) as port:
+        assert refusal(f"redis://127.0.0.1:{port}", password=SECRET).endswith("refuses a command: WHAT is ...?")
+
+
 def test_encryption_that_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with redis_server(tmp_path, tls=True) as encrypted, redis_server(tmp_path / "plain") as plain:

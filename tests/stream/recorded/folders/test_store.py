@@ -54,6 +54,15 @@ def test_results_are_uploaded_and_known_by_the_next_run(store: Store, tmp_path: 
         assert earlier_outcome(local) is None
 
 
+def test_names_that_lead_out_of_a_folder_are_left_out(tmp_path: Path) -> None:
+    store, there = Store(f"memory://{tmp_path.name}/results"), a_file(tmp_path / "file", "{}")
+    for name in ("a/run.json", "../run.json", "a/../../../run.json", "a//../../summary.json"):
+        store.put(there, name)
+    assert store.names() == ["a/run.json"]
+    with store.mirror() as out:
+        assert {path.relative_to(out.parent) for path in out.parent.rglob("*.json")} == {Path("results/a/run.json")}
+
+
 def test_a_second_run_replaces_what_changed_and_keeps_what_was_edited(store: Store, tmp_path: Path) -> None:
     task = a_task(tmp_path)
     run_task(task, Analysis(lambda video, folder: a_file(folder / "frames.csv") and None), WANTED, out=tmp_path, store=store)
@@ -96,6 +105,9 @@ def test_no_access_is_one_sentence_without_credentials(
     with pytest.raises(InputError, match="has a password") as refused:
         Store("sftp://anna:secret-word@host/archive").check()
     assert "secret-word" not in str(refused.value)
+    for host in ("[host", "h\u2100st"):
+        with pytest.raises(InputError, match=r"its host cannot be read$"):
+            Store(f"sftp://anna:secret-word@{host}/archive").check()
 
 
 def test_a_missing_package_or_kind_of_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
