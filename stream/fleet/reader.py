@@ -23,7 +23,7 @@ from stream.hub_service import first_completed
 from stream.messages import Forwarded
 from stream.outlets import fleet
 from stream.outlets.fleet import IncompatibleError, NodeInfo, read_info, read_state
-from stream.outlets.redis_connection import async_client, explained, is_known_kind
+from stream.outlets.redis_connection import ANSWER_S, async_client, explained, is_known_kind
 from stream.outlets.settings import RedisSettings
 from stream.protocol import Message
 from stream.schema import LAST_SEQ, check_encodable, read_message, read_stored
@@ -87,8 +87,11 @@ class FleetReader:
     async def _one_connection(self, backoff: Backoff) -> None:
         async with async_client(self._settings, "apexstream-hub", waits_s=BLOCK_MS / 1000) as redis, redis.pubsub() as heard:
             await heard.psubscribe(fleet.LIVE)  # first, so that no node is missed
+            if await heard.get_message(timeout=ANSWER_S) is None:
+                raise TimeoutError
             self._nodes.forgive()
             await self._read_registry(redis)
+            await self._read_once(redis, None)  # what the server refuses at once counts as no connection
             log.info("connected to %s", self._settings.shown)
             self._reported = ""
             self._hub.report_outside(None)
@@ -169,15 +172,21 @@ class FleetReader:
 
     async def _read(self, redis: AsyncClient) -> None:
         while True:
-            origins = {fleet.events_key(*origin): origin for origin in self._nodes.readable}
-            if not origins:
+            if self._nodes.readable:
+                await self._read_once(redis, BLOCK_MS)
+            else:
                 await asyncio.sleep(BLOCK_MS / 1000)
-                continue
-            wanted: Any = {key: f"{self._positions.get(origin, 0)}-{LAST}" for key, origin in origins.items()}
-            count = max(1, COUNT // len(wanted))
-            answer: Any = await redis.xread(wanted, count=count, block=BLOCK_MS)
-            for key, entries in answer or ():
-                await self._forward(origins[key.decode()], entries)
+
+    async def _read_once(self, redis: AsyncClient, block: int | None) -> None:
+        """Read and forward what there is; where there is nothing, wait for it for so many milliseconds."""
+        origins = {fleet.events_key(*origin): origin for origin in self._nodes.readable}
+        if not origins:
+            return
+        wanted: Any = {key: f"{self._positions.get(origin, 0)}-{LAST}" for key, origin in origins.items()}
+        count = max(1, COUNT // len(wanted))
+        answer: Any = await redis.xread(wanted, count=count, block=block)
+        for key, entries in answer or ():
+            await self._forward(origins[key.decode()], entries)
 
     async def _forward(self, origin: Origin, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         for entry, fields in entries:

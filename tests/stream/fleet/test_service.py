@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from engine.types import Activity, Mark
-from stream.fleet import nodes
+from stream.backoff import Backoff
+from stream.fleet import nodes, reader
 from stream.fleet.service import FleetHub
 from stream.messages import Acted, FaceTrace, Signal, SourceStatus
 from stream.outlets import fleet
+from stream.outlets.fleet import NodeInfo
 from tests.events import decided
 from tests.fleet import Watcher, hub, node
 from tests.redis_server import RedisServer, redis_server
@@ -172,7 +174,7 @@ def test_a_node_of_another_version_is_shown_and_the_others_go_on(tmp_path: Path,
         run(main)
 
 
-def test_the_documented_rights_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_rights_suffice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / "fleet.md").read_text(encoding="utf-8")
     rights = [line.removeprefix("ACL SETUSER ").split() for line in text.splitlines() if line.startswith("ACL SETUSER ")]
 
@@ -184,10 +186,43 @@ def test_the_documented_rights_suffice(tmp_path: Path, monkeypatch: pytest.Monke
             desk.hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
             desk.hub.post(decided(1))
             await until(lambda: "desk/lobby" in service.hub.streams and service.hub.seq == 1, "the event")
+            async with watched(service) as watcher:
+                await until(lambda: watcher.of("status"), "the client to be sent everything")
+                desk.hub.post(decided(2, state="provisional"))
+                await until(lambda: len(watcher.of("expression")) == 2, "what is not stored")
 
     assert [name for name, *_ in rights] == ["node", "hub"]
     with redis_server(tmp_path) as server:
         run(main)
+    assert "do not allow it" not in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["xread", "psubscribe"])
+def test_a_right_that_is_missing_is_said_and_tried_ever_less_often(
+    tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+
+    class Recorded(Backoff):
+        def next(self) -> float:
+            waits.append(super().next())
+            return waits[-1]
+
+    monkeypatch.setattr(reader, "Backoff", Recorded)
+
+    async def main() -> None:
+        async with hub(tmp_path, server.url, username="hub", password="PASSWORD") as service:
+            await until(lambda: len(waits) >= 4, "some attempts")
+            assert "do not allow it" in str(service.hub.problem)
+
+    with redis_server(tmp_path) as server, caplog.at_level(logging.INFO):
+        server.client().hset(fleet.NODES, "desk:5a", NodeInfo(node="desk", store="5a").model_dump_json())
+        server.client().execute_command(
+            "ACL", "SETUSER", "hub", "on", ">PASSWORD", "allkeys", "allchannels", "+@all", f"-{missing}"
+        )
+        run(main)
+    assert waits[3] > 2 * waits[0]
+    assert caplog.text.count("do not allow it") == 1 and "connected to" not in caplog.text
 
 
 @pytest.mark.parametrize("tls", [False, True])
