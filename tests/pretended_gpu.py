@@ -55,15 +55,24 @@ class Cuda:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.current: object = "the caller's stream"
+
+    def current_stream(self) -> object:
+        return self.current
+
+    @contextmanager
+    def stream(self, stream: object) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
 
     def Stream(self) -> Cuda:  # noqa: N802 - PyTorch's name
         return self
 
     def Event(self) -> Cuda:  # noqa: N802
         return self
-
-    def wait_stream(self, _other: object) -> None:
-        self.calls.append("wait for the caller's stream")
 
     def wait(self) -> None:
         self.calls.append("wait for the last use")
@@ -79,23 +88,23 @@ class Cuda:
 
     @contextmanager
     def graph(self, graph: Graph, *, stream: object, capture_error_mode: str) -> Iterator[None]:
-        """Records all operations within it."""
+        """Records all operations within it; where that fails its stream stays the current one, as with PyTorch."""
         assert stream is self and capture_error_mode == "thread_local"
+        before, self.current = self.current, stream
         self.calls.append("record")
         with _Recording(graph):
             yield
         self.calls.append("recorded")
+        self.current = before
 
 
 def pretend_graphs(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     """Have work recorded and replayed on the CPU."""
     cuda = Cuda()
     monkeypatch.setattr(graphs, "on_gpu", lambda where: True)
-    for name in ("Stream", "Event", "synchronize", "CUDAGraph", "graph"):
+    for name in ("Stream", "Event", "synchronize", "CUDAGraph", "graph", "stream", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: cuda)
-    for name in ("stream", "device"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: nullcontext())
+    monkeypatch.setattr(torch.cuda, "device", lambda *_: nullcontext())
     return cuda
 
 

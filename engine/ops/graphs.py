@@ -5,14 +5,15 @@ and replayed as one. What is recorded must not allocate outside of torch, copy f
 that are powers of two let few graphs serve batches of any length.
 
 Graphs are replayed on the stream that is current, one after the other; torch gives all threads the same one, so that two graphs
-of a process never share a library's workspace at the same time.
+of a process never share a library's workspace at the same time. PyTorch allows a process one recording at a time: callers on
+several threads see to it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import prod
 from typing import Any, Generic, TypeVar
 
@@ -59,16 +60,19 @@ class Recorded(Generic[Result]):
 
 
 def _record(work: Callable[[], Result]) -> tuple[Any, Result]:
-    """The work as a graph, and what it returned."""
+    """The work as a graph, and what it returned.
+
+    It is warmed up on the stream of the replays: on another one it could use a library's workspace at the same time as they.
+    """
+    here = torch.cuda.current_stream()
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
     with full_precision():
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                work()
+        for _ in range(WARM_UPS):
+            work()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        recorder = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+        with torch.cuda.stream(here), recorder:  # a recorder that fails leaves its own stream current
             result = work()
     return graph, result
 
@@ -138,7 +142,11 @@ class Store(Generic[Plan]):
 
     def run(self, key: Hashable, where: torch.device, make: Callable[[], Plan], use: Callable[[Plan], Result]) -> Result:
         """What `use` makes of the plan of a key, which `make` makes where none is idle; where memory is short, the idle ones
-        make room."""
+        make room. All of it with `where` as the current device."""
+        with _current(where):
+            return self._run(key, where, make, use)
+
+    def _run(self, key: Hashable, where: torch.device, make: Callable[[], Plan], use: Callable[[Plan], Result]) -> Result:
         plan, done = self._idle.pop(key, (None, None))
         if done is not None:
             done.wait()  # another stream may have used the buffers last
@@ -149,7 +157,7 @@ class Store(Generic[Plan]):
             if not self._idle:
                 raise
             plan = None
-        if plan is None:
+        if plan is None:  # outside of the handler, whose traceback holds what was made
             self._idle.clear()
             plan = make()
             result = use(plan)
@@ -162,7 +170,11 @@ class Store(Generic[Plan]):
 def _recorded_event(where: torch.device) -> Any:
     if not on_gpu(where):
         return None
-    with torch.cuda.device(where):
-        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+    event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
     return event
+
+
+def _current(where: torch.device) -> AbstractContextManager[object]:
+    """Within this, streams and events are those of the device."""
+    return torch.cuda.device(where) if on_gpu(where) else nullcontext()

@@ -29,7 +29,7 @@ if device.refusal() is not None and find_spec("triton") is not None:
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the "gpu" backend run here; without a GPU its numbers are right and its speed is the interpreter's."""
-    gpu._idle.clear()
+    gpu.idle.cache_clear()
     if device.refusal() is None:
         return
     monkeypatch.setenv("TRITON_INTERPRET", "1")

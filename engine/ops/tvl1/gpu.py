@@ -1,15 +1,14 @@
 """TV-L1 on the GPU, many pairs at once. CPU equivalent: reference.solve.
 
-A batch of one size has its buffers and, on a real GPU, its CUDA graph: the dozens of launches of a whole batch are one. Both
-are kept for the sizes used last. A caller takes a batch's buffers out of the store while it uses them, so two callers never
-share one.
+A batch of one size has its buffers and, on a real GPU, its CUDA graph (`engine.ops.graphs`): the dozens of launches of a whole
+batch are one. Both are kept for the sizes used last.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +20,8 @@ from engine.types import F32
 
 if TYPE_CHECKING:
     import torch
+
+    from engine.ops.graphs import Store
 
 MAX_PIXELS = 1 << 23
 """Pixels of a batch that run at once (512 pairs of 128 x 128, 1.1 GB); more are taken in turns."""
@@ -34,8 +35,6 @@ HALVED = 32
 """Pairs from which a batch runs as two halves side by side: while one's last tiles end, the other's take the place."""
 ON_CPU = 1 << 16
 """Patches of the largest tile where kernels are interpreted: one program is then the fastest."""
-
-_idle: OrderedDict[tuple[Any, ...], Batch] = OrderedDict()
 
 
 def refusal() -> str | None:
@@ -67,27 +66,19 @@ def solve_batch(fixed: torch.Tensor, moving: torch.Tensor, method: Method = METH
 
 
 def _run(fixed: torch.Tensor, moving: torch.Tensor, method: Method) -> torch.Tensor:
+    from engine.ops.graphs import room_for
+
     number, height, width = fixed.shape
-    room = 1 << (number - 1).bit_length()  # sizes that are powers of two: few graphs serve batches of any length
-    shape = room, height, width
-    key = (shape, method, fixed.device)
-    batch = _idle.pop(key, None) or _made(shape, method, fixed.device)
-    flow = batch(fixed, moving)
-    _idle[key] = batch
-    while len(_idle) > KEPT:
-        _idle.popitem(last=False)
-    return flow
+    shape, where = (room_for(number), height, width), fixed.device
+    return idle().run((shape, method, where), where, lambda: Batch(shape, method, where), lambda batch: batch(fixed, moving))
 
 
-def _made(shape: tuple[int, int, int], method: Method, where: torch.device) -> Batch:
-    """New buffers; where they find no room, the idle ones make it."""
-    import torch
+@lru_cache(maxsize=1)
+def idle() -> Store[Batch]:
+    """The batches whose buffers are kept."""
+    from engine.ops.graphs import Store
 
-    try:
-        return Batch(shape, method, where)
-    except torch.OutOfMemoryError:
-        _idle.clear()
-        return Batch(shape, method, where)
+    return Store(KEPT)
 
 
 class Batch:
@@ -97,6 +88,8 @@ class Batch:
         self, shape: tuple[int, int, int], method: Method, where: torch.device, tilings: list[Tiling] | None = None
     ) -> None:
         import torch
+
+        from engine.ops.graphs import Recorded
 
         if method.median not in (0, 1, 3):
             raise BackendError(f"the GPU's median filter is 3 x 3, not {method.median} x {method.median}")
@@ -108,23 +101,14 @@ class Batch:
             Part(number, levels, tilings, method, where)
             for number in ((pairs - pairs // 2, pairs // 2) if pairs >= HALVED else (pairs,))
         ]
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.done = torch.cuda.Event() if where.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.recorded: Recorded[None] = Recorded(where)
         self.beside = torch.cuda.Stream(where) if where.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __call__(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
         """[n, H, W] twice, n up to `pairs` -> [n, 2, H, W]."""
-        if self.done:
-            self.done.wait()  # another stream may have used the buffers last
         self._fill(fixed, moving)
-        if self.where.type == "cuda":
-            self._replay()
-        else:
-            self._launch()
-        flow = self._flow(len(fixed))
-        if self.done:
-            self.done.record()
-        return flow
+        self.recorded(self._launch)
+        return self._flow(len(fixed))
 
     def launch(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
         """Queue what a call does, without a graph, for one of the caller's; nothing waits for the GPU or for host memory.
@@ -150,19 +134,6 @@ class Batch:
         """The halves that hold something of `number` pairs, and which pair each begins with."""
         first, *second = self.halves
         return [(first, 0), *((half, first.pairs) for half in second if number > first.pairs)]
-
-    def _replay(self) -> None:
-        import torch
-
-        with torch.cuda.device(self.where):
-            if self.graph is None:
-                self._launch()  # compiles, which a capture may not
-                torch.cuda.synchronize()
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                    self._launch()
-                self.graph = graph
-            self.graph.replay()
 
     def _launch(self) -> None:
         import torch

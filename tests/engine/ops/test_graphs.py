@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor
@@ -37,7 +41,7 @@ def test_work_is_recorded_once_and_replayed(cuda: Cuda) -> None:
     again = recorded(work)
     assert before == [3, 3] and again is first and again.tolist() == [11, 11]
     assert len(runs) == graphs.WARM_UPS + 1, "a replay does not come by here"
-    assert cuda.calls == ["wait for the caller's stream", "synchronize", "record", "recorded"]
+    assert cuda.calls == ["synchronize", "record", "recorded"]
 
 
 def test_without_a_gpu_work_is_just_done() -> None:
@@ -48,8 +52,7 @@ def test_without_a_gpu_work_is_just_done() -> None:
         assert recorded(lambda: given * 2).tolist() == [2 * value, 2 * value]
 
 
-@pytest.mark.usefixtures("cuda")
-def test_what_cannot_be_recorded_is_tried_again() -> None:
+def test_what_cannot_be_recorded_is_tried_again(cuda: Cuda) -> None:
     failing = [False, False, True]
 
     def work() -> Tensor:
@@ -60,6 +63,7 @@ def test_what_cannot_be_recorded_is_tried_again() -> None:
     recorded: Recorded[Tensor] = Recorded(CPU)
     with pytest.raises(RuntimeError, match="capturing"):
         recorded(work)
+    assert cuda.current == "the caller's stream"
     assert recorded(work).tolist() == [1]
 
 
@@ -124,6 +128,38 @@ def test_where_memory_is_short_idle_plans_make_room() -> None:
     store.clear()
     with pytest.raises(torch.OutOfMemoryError):
         store.run("key", CPU, lambda: Plan(torch.OutOfMemoryError), Plan.use)
+
+
+def test_a_plan_that_finds_no_room_is_gone_before_it_is_made_again() -> None:
+    made: list[weakref.ref[Plan]] = []
+
+    def make() -> Plan:
+        plan = Plan()
+        made.append(weakref.ref(plan))
+        if len(made) == 1:
+            raise torch.OutOfMemoryError("failed")
+        assert made[0]() is None, "what was made takes no room from the second attempt"
+        return plan
+
+    store: Store[Plan] = Store(4)
+    store.run("idle", CPU, Plan, Plan.use)
+    assert store.run("key", CPU, make, Plan.use) is made[1]()
+
+
+def test_events_are_those_of_the_device_of_the_plan(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = torch.device("cuda", 1)
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        cuda.calls.append(f"enter {device}")
+        yield
+        cuda.calls.append("leave")
+
+    monkeypatch.setattr(torch.cuda, "device", current)
+    store: Store[Plan] = Store(4)
+    for _ in range(2):
+        store.run("key", where, Plan, Plan.use)
+    assert cuda.calls == ["enter cuda:1", "used", "leave", "enter cuda:1", "wait for the last use", "used", "leave"]
 
 
 def test_the_stream_waits_for_the_last_use(cuda: Cuda) -> None:

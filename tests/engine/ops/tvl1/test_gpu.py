@@ -128,6 +128,26 @@ def test_results_stay_when_the_buffers_are_used_again() -> None:
 
 
 @pytest.mark.usefixtures("kernels")
+def test_the_buffers_of_a_size_are_used_again_and_make_room_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    fixed, moving = noise(2, 1, 4, 4)
+    flow, kept = gpu.solve_arrays(fixed, moving, BRIEF), gpu.Batch
+    refusals = [torch.OutOfMemoryError("failed")]
+
+    def short(*given: Any) -> gpu.Batch:
+        if refusals:
+            raise refusals.pop()
+        return kept(*given)
+
+    monkeypatch.setattr(gpu, "Batch", short)
+    np.testing.assert_array_equal(gpu.solve_arrays(fixed, moving, BRIEF), flow)
+    assert refusals and len(gpu.idle()) == 1, "nothing was made"
+    gpu.solve_arrays(*noise(2, 1, 4, 6), BRIEF)
+    assert not refusals and len(gpu.idle()) == 1
+
+
+@pytest.mark.usefixtures("kernels")
 def test_halves_of_a_batch_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
