@@ -42,6 +42,12 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def short_of_memory(error: RuntimeError) -> bool:
+    """Whether the device had too little memory: of CUDA and its libraries, which take some beside PyTorch's allocator (for a
+    graph, a plan, a workspace), the message alone says so."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ("out of memory", "ALLOC_FAILED"))
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """PyTorch's default random numbers, of the CPU and of the device, begin at seed inside, and are as before afterwards."""

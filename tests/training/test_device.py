@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.errors import BackendError
-from training.device import CPU, choose_device, device_name, seeded, short_products
+from training.device import CPU, choose_device, device_name, seeded, short_of_memory, short_products
 
 
 def test_a_cpu_needs_no_gpu_and_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +33,19 @@ def test_why_a_gpu_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch, "ones", broken)
     with pytest.raises(BackendError, match="no kernel image is available; --device cpu"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (torch.OutOfMemoryError("Tried to allocate 17 GiB"), True),
+        (RuntimeError("CUDA error: out of memory\nCompile with ..."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_what_a_device_says_that_is_short_of_memory(error: RuntimeError, short: bool) -> None:
+    assert short_of_memory(error) is short
 
 
 def test_random_numbers_begin_at_the_seed_and_are_as_before_afterwards() -> None:

@@ -58,8 +58,8 @@ def fit_stacked(
     """A committee for each part, fitted to those maps of data alone, on the CPU and in evaluation mode.
 
     Arguments as of `training.fit.fit`; the loss that progress is called with is the mean over parts. watched are the inputs
-    [n, 3, H, W] of each part that watch is called for. All parts need the same number of `steps`. Raises
-    torch.cuda.OutOfMemoryError.
+    [n, 3, H, W] of each part that watch is called for. All parts need the same number of `steps`. Raises what PyTorch
+    raises where the device fails or its memory is short (`device.short_of_memory`).
     """
     start = recipe.seed if seed is None else seed
     members = []

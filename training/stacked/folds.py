@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.errors import BackendError
 from engine.models.committee import Committee
 from training.datasets import FlowMaps
+from training.device import short_of_memory
 from training.fit import Progress, fit
 from training.fold import FoldTest
 from training.fold_record import FoldResult
@@ -64,7 +65,9 @@ def evaluate_stacked(
         share = None
         try:
             found = _evaluate(recipe, data, seed, folds, device, starts=starts[seed], watching=select_on_test, clock=clock)
-        except torch.cuda.OutOfMemoryError as cause:
+        except RuntimeError as cause:
+            if not short_of_memory(cause):
+                raise
             if len(folds) == 1:
                 raise too_large(recipe) from cause
             share = 0.5
@@ -88,7 +91,9 @@ def fit_on(
         return fit(recipe, data, starts=starts, progress=progress)
     try:
         return fit_stacked(recipe, data, [range(len(data))], device, starts=starts, progress=progress)[0]
-    except torch.cuda.OutOfMemoryError as cause:
+    except RuntimeError as cause:
+        if not short_of_memory(cause):
+            raise
         raise too_large(recipe) from cause
 
 

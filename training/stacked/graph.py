@@ -21,7 +21,7 @@ WARM_UP = 3
 def captured(works: list[Work], device: torch.device) -> list[Work]:
     """Each work as a replay of its graph, whose result is valid until the next replay of any; on a CPU the works themselves.
 
-    The graphs share their memory. Raises torch.cuda.OutOfMemoryError.
+    The graphs share their memory. Raises what PyTorch raises where the device fails or its memory is short.
     """
     if device.type != "cuda":
         return works
@@ -37,7 +37,8 @@ def captured(works: list[Work], device: torch.device) -> list[Work]:
 
 def _replay(work: Work, pool: Any) -> Work:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    here = torch.cuda.current_stream()
+    with torch.cuda.stream(here), torch.cuda.graph(graph, pool=pool):  # which leaves its own stream current where it fails
         out = work()
 
     def replay() -> Tensor:

@@ -50,7 +50,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FlowMaps:
 
 
 class Spy:
-    """`fit_stacked`, and how many parts it was called with; with more than most it runs out of memory."""
+    """`fit_stacked`, and how many parts it was called with; with more than most it runs out of memory, the allocator with more
+    than two and CUDA itself with others."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int = 100) -> None:
         self.calls: list[int] = []
@@ -60,7 +61,7 @@ class Spy:
     def __call__(self, recipe: Recipe, data: FlowMaps, parts: Sequence[Any], *rest: Any, **options: Any) -> list[Committee]:
         self.calls.append(len(parts))
         if len(parts) > self.most:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            raise (torch.OutOfMemoryError if len(parts) > 2 else RuntimeError)("CUDA error: out of memory")
         return fit_stacked(recipe, data, parts, *rest, **options)
 
 
@@ -106,6 +107,17 @@ def test_fewer_folds_are_fitted_together_where_memory_is_short(
     spy.most = 0
     with pytest.raises(BackendError, match="tiny does not fit into the GPU's memory; lower batch under"):
         evaluate(TINY, data, tmp_path / "none.jsonl", stacked_on=CPU)
+
+
+def test_another_error_of_the_device_is_not_taken_for_a_lack_of_memory(
+    data: FlowMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any, **__: Any) -> list[Committee]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(folds, "fit_stacked", lost)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        evaluate(TINY, data, tmp_path / "folds.jsonl", stacked_on=CPU)
 
 
 @pytest.mark.parametrize(("stacked_on", "finished"), [(CPU, 0), (None, 1)])
