@@ -22,7 +22,7 @@ from engine.ops.strain import triton_kernels as strain_kernels
 from engine.ops.tvl1.tiling import tile
 from lab.flow_bench.kernels import Recorder, compiled_for
 cuts = {(33, 9): tile((33, 9), largest=128, sides=(2,))}
-found = {capability: compiled_for(capability, 1, cuts) for capability in (80, 90, 120)}
+found = {capability: compiled_for(capability, 1, cuts) for capability in (80, 120)}
 others = {}
 strain_kernels.magnitude = Recorder(strain_kernels.magnitude, others)
 strain.magnitude_batch(torch.zeros(1, 2, 1, 1))
@@ -31,7 +31,7 @@ print(json.dumps({capability: [dataclasses.asdict(kernel) for kernel in kernels]
 """
 
 
-def test_every_launch_compiles_for_three_generations_of_gpus(tmp_path: Path) -> None:
+def test_every_launch_compiles_for_the_oldest_and_the_newest_gpus(tmp_path: Path) -> None:
     """A driver that compiles and starts nothing stands for the GPU. Of `relax` the version for patches of 2 x 2 is compiled;
     that for 4 x 4 takes long and is looked at by `python -m lab.flow_bench.kernels`."""
     pytest.importorskip("triton", reason="triton has wheels for Linux only")
@@ -44,7 +44,7 @@ def test_every_launch_compiles_for_three_generations_of_gpus(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"80", "90", "120"}
+    assert set(found) == {"80", "120"}
     assert "magnitude" in {kernel["name"] for kernel in found["120"]}
     for kernels in found.values():
         assert {kernel["name"] for kernel in kernels} - {"magnitude"} == {"smooth", "descend", "expand", "relax"}
