@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from engine.errors import BackendError
@@ -64,3 +66,11 @@ def _done(code: int, what: str) -> None:
         raise BackendError("the NVIDIA driver shows no GPU")
     if code:
         raise BackendError(f"the NVIDIA driver does not work ({what} gave error {code})")
+
+
+def has_library(package: str, pattern: str) -> bool | None:
+    """Whether an installed package has a file of that pattern, relative to its folder; None where it is not installed."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return any(Path(spec.origin).parent.glob(pattern))

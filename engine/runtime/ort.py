@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,10 +54,9 @@ def cuda_refusal() -> str | None:
     """Why ONNX Runtime cannot compute on a GPU here, None when it can be tried. Imports nothing heavy."""
     if reason := gpu.refusal():
         return reason
-    spec = find_spec("onnxruntime")
-    if spec is None or spec.origin is None:
+    built = gpu.has_library("onnxruntime", "capi/*onnxruntime_providers_cuda.*")
+    if built is None:
         return "onnxruntime not installed"
-    built = any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda.*"))
     return None if built else "this onnxruntime is built for the CPU; install onnxruntime-gpu in its place"
 
 

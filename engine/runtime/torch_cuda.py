@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -189,10 +188,9 @@ def refusal() -> str | None:
     """Why PyTorch cannot compute on a GPU here, None where it can be tried. Imports nothing heavy."""
     if reason := gpu.refusal():
         return reason
-    spec = find_spec("torch")
-    if spec is None or spec.origin is None:
+    built = gpu.has_library("torch", "lib/*torch_cuda*")
+    if built is None:
         return "torch not installed; install apexstream[gpu]"
-    built = any((Path(spec.origin).parent / "lib").glob("*torch_cuda*"))
     return None if built else "this torch is built for the CPU; install one built for CUDA"
 
 

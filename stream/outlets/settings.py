@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import ssl
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -120,9 +121,9 @@ class ServerCredentials(Settings):
     key: Path | None = Field(None, description="that certificate's private key (PEM)")
 
     @property
+    @abstractmethod
     def encrypted(self) -> bool:
         """Whether the connection is encrypted."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _credentials_fit(self) -> Self:

@@ -140,17 +140,17 @@ def ids_stored(folder: Path) -> list[str]:
 
 
 async def loss_shown(fleet: Fleet, client: Client) -> float:
-    """Seconds from the kill of a node until the client was told."""
+    """Seconds from the kill of a node until the client hears of it."""
     name = fleet.nodes[0]
     await client.until(lambda: [state for node, state, _ in client.nodes if node == name][-1:] == ["live"], "a live node")
     killed = time.time()
     await fleet.kill(name)
 
-    def told() -> list[float]:
+    def losses() -> list[float]:
         return [at for node, state, at in client.nodes if node == name and state == "lost" and at > killed]
 
-    await client.until(told, "the loss")
-    return told()[0] - killed
+    await client.until(losses, "the loss")
+    return losses()[0] - killed
 
 
 async def catch_up_rates(fleet: Fleet, stored: dict[str, list[str]]) -> dict[str, float]:

@@ -90,7 +90,7 @@ def test_a_build_for_the_cpu_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "capi").mkdir()
     (tmp_path / "capi" / file).touch()
     monkeypatch.setattr(ort.gpu, "refusal", lambda: None)
-    monkeypatch.setattr(ort, "find_spec", lambda _: ModuleSpec("onnxruntime", None, origin=str(tmp_path / "__init__.py")))
+    monkeypatch.setattr(ort.gpu, "find_spec", lambda _: ModuleSpec("onnxruntime", None, origin=str(tmp_path / "__init__.py")))
     reason = ort.cuda_refusal()
     assert reason is says if says is None else reason is not None and says in reason
 

@@ -129,7 +129,7 @@ def test_why_it_cannot_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch_cuda.refusal() == "this torch is built for the CPU; install one built for CUDA"
         with pytest.raises(BackendError, match=r"sees no CUDA GPU$"):
             TorchCudaRunner(default_weights())
-    monkeypatch.setattr(torch_cuda, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     assert torch_cuda.refusal() == "torch not installed; install apexstream[gpu]"
 
 

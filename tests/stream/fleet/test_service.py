@@ -120,10 +120,10 @@ def test_redis_is_away_and_comes_back_empty(tmp_path: Path) -> None:
             assert [one["state"] for one in watcher.of("node")] == ["live"], "it was not taken for lost"
 
     async def problem(watcher: Watcher) -> str:
-        await watcher.until(lambda: any(told(watcher)), "the problem")
-        return str(next(filter(None, told(watcher))))
+        await watcher.until(lambda: any(problems(watcher)), "the problem")
+        return str(next(filter(None, problems(watcher))))
 
-    def told(watcher: Watcher) -> list[Any]:
+    def problems(watcher: Watcher) -> list[Any]:
         return [message["problem"] for message in watcher.got[::-1] if message["type"] in ("hello", "heartbeat")][:1]
 
     server = RedisServer(tmp_path)
