@@ -83,9 +83,10 @@ class _Scale:
 
 
 def bar_of(event: Event, picture: U8 | None = None, mark: str = "") -> Bar:
-    """The bar of a recognized event; mark is put behind its kind."""
+    """The bar of a recognized event; mark is put behind its kind, or behind the reason in its place why it is uncertain."""
     end = event.apex if event.offset is None else event.offset
-    text = f"{event.label} {event.why or format(event.confidence, '.2f')}\n{event.kind or 'open'}{mark}"
+    named = f"{event.label} {event.confidence:.2f}\n{event.kind or 'open'}"
+    text = (f"{event.label}\n{event.why}" if event.why else named) + mark
     return Bar(event.onset.t, event.apex.t, end.t, event.label, text, picture, event.intensity)
 
 

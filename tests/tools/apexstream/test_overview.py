@@ -100,6 +100,7 @@ def test_a_bar_shows_class_confidence_and_kind() -> None:
     assert (bar.onset, bar.apex, bar.offset) == (EVENT.onset.t, EVENT.apex.t, 4.438)
     assert bar.text == "surprise 0.92\nmicro ✓"
     assert bar_of(replace(EVENT, offset=None)).offset == EVENT.apex.t
+    assert bar_of(replace(EVENT, label="uncertain", why="turned away")).text == "uncertain\nturned away"
 
 
 def test_the_facts_in_a_line() -> None:
