@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import os
 import pickle
+import queue
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,13 +38,15 @@ from stream.process import core_count
 
 REACH_S, LOAD_S, CONNECT_S, START_S, END_S = 3.0, 60.0, 6.0, 90.0, 30.0
 """Seconds for a port to answer, Ray to be loaded, connected to, started and ended."""
+LOOK_S = 2 * REACH_S
+"""Seconds for a host to be found by its name and to answer at one of its addresses."""
 
 
 class Cluster:
-    """Workers on the nodes of a cluster. started: the cluster was started for this connection."""
+    """Workers on the nodes of a cluster. started: it was started for this connection; nodes were there at the beginning."""
 
-    def __init__(self, pipe: Connection[Any, Any], started: bool) -> None:
-        self._pipe, self.started = pipe, started
+    def __init__(self, pipe: Connection[Any, Any], state: Connected) -> None:
+        self._pipe, self.started, self.nodes = pipe, state.started, state.alive
         self._workers = self._calls = 0
 
     def start(self, share: Share, factory: bytes) -> int:
@@ -97,7 +102,9 @@ def connected(address: str) -> Iterator[Cluster]:
     """
     if importlib.util.find_spec("ray") is None:
         raise BackendError("--cluster needs the package ray: pip install 'apexstream[ray]'")
-    if address != AUTO:
+    if address == AUTO:
+        address = os.environ.get("RAY_ADDRESS") or AUTO
+    if address not in (AUTO, "local"):
         _check_reachable(address)
     with tempfile.TemporaryDirectory(prefix="apexstream-ray-", ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
@@ -119,8 +126,8 @@ def connected(address: str) -> Iterator[Cluster]:
                 process.join()
 
 
-def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> bool:
-    """Wait until orders are taken; whether a cluster was started for them."""
+def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> Connected:
+    """Wait until orders are taken."""
     until = time.monotonic() + LOAD_S
     while pipe.poll(max(0.0, until - time.monotonic())):
         try:
@@ -128,7 +135,7 @@ def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> bool:
         except EOFError:
             raise ApexError(f"the process that connects to the cluster at {address} ended; --debug shows more") from None
         if isinstance(message, Connected):
-            return message.started
+            return message
         if isinstance(message, Refused):
             raise ApexError(message.sentence)
         until = time.monotonic() + {Imported: CONNECT_S, Starting: START_S}[type(message)]
@@ -142,10 +149,19 @@ def _check_reachable(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
         raise InputError(f"{address!r} is no address of a cluster; auto or HOST:PORT of its head is expected")
+    found: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def reach() -> None:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+            found.put("")
+        except OSError as error:
+            found.put((error.strerror or str(error)).lower())
+
+    threading.Thread(target=reach, daemon=True).start()  # as the search for a name may take half a minute
     try:
-        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ApexError(
-            f"no cluster answers at {address} ({reason}); see that its head runs there (ray start --head)"
-        ) from None
+        reason = found.get(timeout=LOOK_S)
+    except queue.Empty:
+        reason = "timed out"
+    if reason:
+        raise ApexError(f"no cluster answers at {address} ({reason}); see that its head runs there (ray start --head)")

@@ -11,6 +11,7 @@ import pickle
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,9 +85,10 @@ class Starting:
 
 @dataclass(frozen=True)
 class Connected:
-    """Orders are taken from now on. started: the cluster was started here, and ends with the connection."""
+    """Orders are taken from now on. started: the cluster was started here, and ends with the connection. alive: its nodes."""
 
     started: bool
+    alive: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,9 @@ def run(pipe: Connection[Any, Any], address: str, cores: int, output: str) -> No
         pipe.send(Refused(_refusal(error, address)))
         return
     try:
-        pipe.send(Connected(started))
-        _Orders(ray, pipe).take()
+        orders = _Orders(ray, pipe)
+        pipe.send(Connected(started, tuple(orders.nodes())))
+        orders.take()
     except (EOFError, OSError):
         pass  # the command has ended
     finally:
@@ -208,10 +211,10 @@ def _connect(ray: Any, address: str, cores: int, pipe: Connection[Any, Any]) -> 
     """Whether a cluster was started."""
     quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address, **quiet)
+        ray.init(address=address, **quiet)
         return False
     except ConnectionError:
-        if address != AUTO or "RAY_ADDRESS" in os.environ:
+        if address != AUTO:
             raise
     pipe.send(Starting())
     ray.init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
@@ -253,12 +256,13 @@ class _Orders:
 
     def take(self) -> None:
         """Until the pipe closes. Raises EOFError or OSError then."""
-        self._send(Nodes(tuple(self._nodes())))
+        due = time.monotonic()
         while True:
-            if self._pipe.poll(TICK_S):
+            if self._pipe.poll(max(0.0, due - time.monotonic())):
                 self._do(self._pipe.recv())
-            else:
-                self._send(Nodes(tuple(self._nodes())))
+            if time.monotonic() >= due:  # also while orders follow each other
+                self._send(Nodes(tuple(self.nodes())))
+                due = time.monotonic() + TICK_S
 
     def _do(self, order: Order) -> None:
         if isinstance(order, Start):
@@ -289,7 +293,8 @@ class _Orders:
 
         reference.future().add_done_callback(answered)
 
-    def _nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[Node]:
+        """Those that are there now."""
         for node in self._ray.nodes():
             if node["Alive"]:
                 has = node["Resources"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from apexstream.cluster import connection
 from apexstream.cluster.connection import connected
 from apexstream.cluster.dispatch import Dispatch, Done, Note, Progressed, Started, divided
 from apexstream.cluster.ray_process import Node, Returned, Share
@@ -81,6 +82,16 @@ def test_a_port_at_which_nothing_listens_is_refused_at_once() -> None:
         with pytest.raises(ApexError, match=rf"no cluster answers at {address} \(connection refused\)"), connected(address):
             pass
         assert time.monotonic() - started < 2
+
+
+def test_a_name_that_is_searched_for_long_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(connection, "LOOK_S", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [ended.wait()][1:])
+    monkeypatch.setenv("RAY_ADDRESS", "head.example:6379")
+    with pytest.raises(ApexError, match=r"no cluster answers at head.example:6379 \(timed out\)"), connected("auto"):
+        pass
+    ended.set()
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pickle
 import threading
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apexstream.cluster.ray_process import Raised, Returned, Worker, _refusal, wants_token
+from apexstream.cluster import ray_process
+from apexstream.cluster.ray_process import Kill, Nodes, Raised, Returned, Worker, _Orders, _refusal, wants_token
 from engine.errors import InputError
 
 MISMATCH = """Version mismatch: The cluster was started with:
@@ -77,3 +79,38 @@ def test_a_worker_calls_methods_and_sends_values_and_errors() -> None:
 def test_a_factory_that_fails_is_answered() -> None:
     answer = pickle.loads(Worker().begin(b"no pickle"))
     assert isinstance(answer, Raised)
+
+
+class BusyRay:
+    """In place of Ray, for a command that gives an order after the other."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe, self.workers = pipe, {1: "worker"}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return []
+
+    def kill(self, worker: str) -> None:
+        self.workers[1] = worker
+        self._pipe.send(Kill(1))
+
+
+def test_nodes_are_reported_while_orders_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_process, "TICK_S", 0.05)
+    command, pipe = Pipe()
+    ray = BusyRay(command)
+    orders = _Orders(ray, pipe)
+    monkeypatch.setattr(orders, "_workers", ray.workers)
+    ends = pytest.raises((EOFError, OSError))
+
+    def take() -> None:
+        with ends:
+            orders.take()
+
+    taking = threading.Thread(target=take)
+    taking.start()
+    command.send(Kill(1))
+    reported = [command.recv() if command.poll(5) else None for _ in range(3)]
+    command.close()
+    taking.join()
+    assert reported == [Nodes(())] * 3
