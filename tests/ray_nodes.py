@@ -41,15 +41,16 @@ class LocalNodes:
             self.kill(node)
         self._folder.cleanup()
 
-    def start(self, cpus: int) -> subprocess.Popen[bytes]:
-        """Start a node, the first of which is the head, and wait until it takes part."""
+    def start(self, cpus: int, gpus: int = 0, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a node, the first of which is the head, and wait until it takes part. Its GPUs need not exist."""
         where = [f"--address={self.address}"]
         if not self.nodes:
             where = ["--head", f"--port={self.port}", f"--temp-dir={self._folder.name}", "--include-dashboard=false"]
         store = "--object-store-memory=80000000"
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *where, f"--num-cpus={cpus}", store]
-        environment = {**os.environ, **ENVIRONMENT}
-        node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+        sizes = f"--num-cpus={cpus}", f"--num-gpus={gpus}", store
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *where, *sizes]
+        everything = {**os.environ, **ENVIRONMENT, **environment}
+        node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=everything)
         self.nodes.append(node)
         assert node.stdout is not None
         said = b""

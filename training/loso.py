@@ -21,7 +21,7 @@ from training.datasets import FlowMaps
 from training.device import CPU, device_name
 from training.fold import evaluate_fold
 from training.fold_record import FoldResult, append_fold, open_record
-from training.pool import OpenPool, each, nothing, processes
+from training.pool import GivenPool, OpenPool, each, nothing, processes
 from training.pretrain import saved_start
 from training.provenance import made_here
 from training.recipe import Recipe, pretrained_members
@@ -34,7 +34,7 @@ from training.split import (
     group_folds,
     leave_one_subject_out,
 )
-from training.stacked.folds import OutOfTimeError, Task, evaluate_stacked
+from training.stacked.folds import OutOfTimeError, Task, evaluate_stacked, in_stacks
 
 GROUPS_SEED = 0
 """Draws the groups of subjects where groups are left out."""
@@ -63,11 +63,11 @@ def evaluate(
     groups leaves out so many groups of subjects rather than each subject alone. With development only the subjects of
     `training.split.development_split` are tested, and all others always fitted to: that is how recipes are compared. Folds in
     the record are not run again. jobs folds run at once on the CPU, each in a process with one thread, which open_pool starts;
-    with stacked_on, in this process and on that device, as many as fit into its memory. After seconds no fold is begun on the
-    CPU, and none on a device that would not be finished by then: the results are those of the finished folds, and the same call
-    continues. Raises ConfigError where the record belongs to another recipe, division or data, OutputError where it cannot be
-    written, InputError where a subject would be tested twice or by what saw it, BackendError where the device has too little
-    memory for one fold, ApexError where a process dies.
+    with stacked_on, in this process and on that device, as many as fit into its memory; on a pool whose workers have GPUs, as
+    stacks on these. After seconds no fold is begun on the CPU, and none on a device that would not be finished by then: the
+    results are those of the finished folds, and the same call continues. Raises ConfigError where the record belongs to another
+    recipe, division or data, OutputError where it cannot be written, InputError where a subject would be tested twice or by
+    what saw it, BackendError where the device has too little memory for one fold, ApexError where a process dies.
     """
     deadline = time.monotonic() + seconds
     folds = _divided(data, groups, development)
@@ -77,19 +77,25 @@ def evaluate(
     tasks = {(seed, fold.name): (seed, fold) for seed in seeds for fold in folds}
     done = {key: kept[key] for key in tasks if key in kept}
     wanted = [task for key, task in tasks.items() if key not in done]
-    before, maker = len(done), made_here(device_name(stacked_on or CPU))
+    before, maker = len(done), made_here("cpu")
     opened = open_pool(jobs, len(wanted), nothing) if stacked_on is None else processes(1, len(wanted))
     with suppress(OutOfTimeError), opened as pool:
-        starts = _starts(recipe, record.parent, wanted, pool, stacked_on or CPU, progress=progress)
+        device = torch.device(pool.device) if isinstance(pool, GivenPool) else stacked_on or CPU
+        starts = _starts(recipe, record.parent, wanted, pool, device, progress=progress)
         progress("subjects", before, len(tasks))
         options: Any = {"starts": starts, "select_on_test": select_on_test, "deadline": deadline}
-        if stacked_on is None:
-            results = _one_by_one(recipe, data, wanted, pool, **options)
+        if isinstance(pool, GivenPool) and pool.gpus:
+            results = _stack_by_stack(recipe, data, wanted, pool, **options)
         else:
-            options["progress"] = lambda what: progress(what, len(done), len(tasks))
-            results = evaluate_stacked(recipe, data, wanted, stacked_on, **options)
-        for count, result in enumerate(results, start=before + 1):
-            append_fold(record, result, maker)
+            if stacked_on is None:
+                found = _one_by_one(recipe, data, wanted, pool, **options)
+            else:
+                options["progress"] = lambda what: progress(what, len(done), len(tasks))
+                found = evaluate_stacked(recipe, data, wanted, stacked_on, **options)
+            name = device_name(device)
+            results = ((result, name) for result in found)
+        for count, (result, fitted_on) in enumerate(results, start=before + 1):
+            append_fold(record, result, maker | {"device": fitted_on})
             done[result.seed, result.subject] = result
             progress(result.subject, count, len(tasks))
     return [done[key] for key in tasks if key in done]
@@ -111,6 +117,39 @@ def _one_by_one(
         yield result
         if time.monotonic() > deadline:
             raise OutOfTimeError
+
+
+def _stack_by_stack(
+    recipe: Recipe,
+    data: FlowMaps,
+    tasks: Sequence[Task],
+    pool: GivenPool,
+    *,
+    starts: Mapping[int, Sequence[Path]],
+    select_on_test: bool,
+    deadline: float,
+) -> Iterator[tuple[FoldResult, str]]:
+    """The results of all tasks, each with the name of the GPU that it was fitted on, those of a stack as soon as it is done.
+    Raises OutOfTimeError at the deadline."""
+    run = partial(_stack, recipe, data, torch.device(pool.device), starts=starts, select_on_test=select_on_test)
+    for name, results in pool.each([partial(run, tasks=stack) for stack in in_stacks(recipe, tasks, pool.gpus)]):
+        yield from ((result, name) for result in results)
+        if time.monotonic() > deadline:
+            raise OutOfTimeError
+
+
+def _stack(
+    recipe: Recipe,
+    data: FlowMaps,
+    device: torch.device,
+    *,
+    tasks: Sequence[Task],
+    starts: Mapping[int, Sequence[Path]],
+    select_on_test: bool,
+) -> tuple[str, list[FoldResult]]:
+    """In a worker: the name of its device, and the results of a stack."""
+    found = evaluate_stacked(recipe, data, tasks, device, starts=starts, select_on_test=select_on_test)
+    return device_name(device), list(found)
 
 
 def _divided(data: FlowMaps, groups: int | None, development: bool) -> list[Fold]:

@@ -20,7 +20,14 @@ T = TypeVar("T")
 
 
 class GivenPool(Executor):
-    """A pool that is given all work at once."""
+    """A pool that is given all work at once.
+
+    gpus is how many workers have a GPU each, which their work is to use; 0 where it is to use CPUs. device is theirs, in
+    PyTorch's words.
+    """
+
+    gpus = 0
+    device = "cpu"
 
     @abstractmethod
     def each(self, work: Sequence[Callable[[], T]]) -> Iterator[T]:

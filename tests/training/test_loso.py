@@ -14,6 +14,7 @@ from engine.models.committee import Committee
 from tests.flowmaps import write_dataset
 from tests.training.test_pool import PoolHere
 from training.datasets import FlowMaps, htnet_3db
+from training.device import CPU
 from training.fit import fit
 from training.fold_record import FoldResult, makers, read_record
 from training.loso import evaluate
@@ -228,6 +229,21 @@ def test_a_fold_that_was_tested_without_peeking_is_tested_again(two: FlowMaps, t
     assert evaluate(TINY, two, record) == evaluate(TINY, two, record, select_on_test=True) == peeking
     assert record.read_bytes() == before and read_record(record)[1] == peeking
     assert [r.logits for r in honest] == [r.logits for r in peeking]
+
+
+def test_a_pool_with_gpus_is_given_stacks_of_folds(data: FlowMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU stands for its GPUs."""
+    pool, both = PoolHere(gpus=2), recipe(2, pretrain=PRETRAIN)
+    monkeypatch.setattr("training.loso.device_name", lambda device: f"a {device}")
+    record = tmp_path / "pool" / "folds.jsonl"
+    options: Any = {"seeds": (0, 1), "select_on_test": True}
+    found = evaluate(both, data, record, **options, open_pool=pool.open)
+    alone = evaluate(both, data, tmp_path / "alone" / "folds.jsonl", **options, stacked_on=CPU)
+    assert pool.given == [4, 2]  # starts; one stack a seed
+    assert np.allclose([r.logits for r in found], [r.logits for r in alone], atol=5e-3)
+    assert makers(record, found) == [{"folds": 8, **made_here("a cpu")}]
+    late = evaluate(both, data, tmp_path / "late" / "folds.jsonl", **options, open_pool=pool.open, seconds=0)
+    assert [result.seed for result in late] == [1] * 4  # that which is done first
 
 
 def test_one_subject_in_two_databases_is_refused(data: FlowMaps, tmp_path: Path) -> None:

@@ -61,8 +61,9 @@ def told_at_begin() -> bool:
 class PoolHere(GivenPool):
     """Does all work in this process, last first, and notes how much it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: int = 0) -> None:
         self.given: list[int] = []
+        self.gpus = gpus
 
     def each(self, work: Sequence[Callable[[], T]]) -> Iterator[T]:
         self.given.append(len(work))

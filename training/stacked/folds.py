@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from engine.errors import BackendError
 from engine.models.committee import Committee
 from training.datasets import FlowMaps
-from training.device import short_of_memory
+from training.device import CPU, short_of_memory
 from training.fit import Progress, fit
 from training.fold import FoldTest
 from training.fold_record import FoldResult
@@ -109,6 +110,18 @@ def folds_at_once(recipe: Recipe, device: torch.device) -> int:
         return 1
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else MOST_BYTES
     return max(1, min(free, MOST_BYTES) // bytes_each(recipe))
+
+
+def in_stacks(recipe: Recipe, tasks: Sequence[Task], gpus: int) -> list[list[Task]]:
+    """The tasks divided into stacks of folds that can be fitted together, about equally large, for so many GPUs at once."""
+    most, stacks = min(folds_at_once(recipe, CPU), math.ceil(len(tasks) / gpus)), []
+    waiting = list(tasks)
+    while waiting:
+        chosen = _alike(recipe, waiting)
+        count = math.ceil(len(chosen) / most)
+        stacks += [chosen[number::count] for number in range(count)]
+        waiting = [task for task in waiting if task not in chosen]
+    return stacks
 
 
 def _alike(recipe: Recipe, tasks: Sequence[Task]) -> list[Task]:

@@ -19,9 +19,10 @@ from training.fold_record import FoldResult, makers, read_record
 from training.loso import evaluate
 from training.provenance import made_here
 from training.recipe import Recipe
+from training.split import Fold
 from training.stacked import folds
 from training.stacked.fit import bytes_each, fit_stacked
-from training.stacked.folds import MOST_BYTES, folds_at_once
+from training.stacked.folds import MOST_BYTES, folds_at_once, in_stacks
 
 META = torch.device("meta")
 
@@ -159,6 +160,18 @@ def test_folds_that_take_other_numbers_of_steps_are_fitted_apart(
     short = recipe(fit={"epochs": 1, "batch": 8, "learning_rate": 1e-3})
     evaluate(short, data.take(range(2, len(data))), tmp_path / "folds.jsonl", stacked_on=CPU)
     assert sorted(spy.calls) == [1, 3]
+
+
+def test_folds_are_divided_among_gpus_into_stacks_of_what_can_be_fitted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [(seed, Fold(f"{seed}{n}", tuple(range(9 if n else 7)), ())) for seed in (0, 1) for n in range(6)]
+    short = recipe(fit={"epochs": 1, "batch": 8, "learning_rate": 1e-3})
+    for gpus, sizes in ((1, [1, 1, 5, 5]), (2, [1, 1, 5, 5]), (4, [1, 1, 2, 2, 3, 3]), (50, [1] * 12)):
+        stacks = in_stacks(short, tasks, gpus)
+        assert sorted(map(len, stacks)) == sizes
+        assert sorted(fold.name for stack in stacks for _, fold in stack) == [fold.name for _, fold in tasks]
+        assert all(len({(seed, len(fold.train)) for seed, fold in stack}) == 1 for stack in stacks)
+    monkeypatch.setattr(folds, "MOST_BYTES", 2 * bytes_each(short))
+    assert sorted(map(len, in_stacks(short, tasks, 1))) == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
 def test_how_many_fit_is_a_matter_of_their_parameters() -> None:

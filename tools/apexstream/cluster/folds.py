@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,23 +15,35 @@ from apexstream.cluster.archive import check_same, enter
 from apexstream.cluster.connection import Cluster, connected
 from apexstream.cluster.dispatch import Dispatch, Done, Failed, Note, divided
 from apexstream.cluster.ray_process import Node, Returned, Share
-from engine.errors import ApexError
+from engine.errors import ApexError, BackendError
 from training.pool import GivenPool, OpenPool
+from training.provenance import commit
 
 T = TypeVar("T")
 
 MEMORY_BYTES = 2_000_000_000
-"""What a worker is given of a node's memory."""
-PACKAGES = ("apexstream", "numpy", "torch")
+"""What a worker on a CPU is given of a node's memory."""
+GPU_MEMORY_BYTES = 4_000_000_000
+"""What a worker with a GPU is given of it, beside the GPU's own."""
+CPU, GPU = "cpu", "cuda"
+"""The devices of workers without and with a GPU, in PyTorch's words."""
+PACKAGES = ("apexstream", "ai-edge-litert", "dlib-bin", "numba", "numpy", "opencv-contrib-python", "torch")
 """Their versions decide results."""
 
 
 class WorkRunner:
-    """In a process on a node: calls what it is given. Raises InputError where the node has not what it needs."""
+    """In a process on a node: calls what it is given. Raises InputError where the node has not what it needs, BackendError
+    where PyTorch cannot use the GPU that the worker is given."""
 
-    def __init__(self, folder: Path, versions: dict[str, str], initialize: bytes) -> None:
+    def __init__(self, folder: Path, versions: dict[str, str], initialize: bytes, device: str = CPU) -> None:
         enter(folder)
-        check_same(versions, _versions())
+        here = _versions()
+        known = versions.keys() & here.keys()
+        check_same({name: versions[name] for name in known}, {name: here[name] for name in known})
+        if device != CPU:
+            from training.device import choose_device
+
+            choose_device(device)
         pickle.loads(initialize)()
 
     def do(self, work: Callable[[], T], again: bool) -> T:
@@ -42,15 +55,25 @@ class WorkRunner:
 
 
 class ClusterPool(GivenPool):
-    """Does work on all nodes of a cluster, one piece per core, at most so many at once (None: as many as there are cores)."""
+    """Does work on a cluster, at most so many pieces at once (None: as many as there are workers): a piece per core, or, with
+    gpus, the number of the cluster's GPUs at the beginning, a piece per GPU."""
 
-    def __init__(self, cluster: Cluster, most: int | None, initialize: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        most: int | None,
+        initialize: Callable[[], None],
+        say: Callable[[str], None],
+        gpus: int = 0,
+    ) -> None:
         self._cluster, self._most, self._initialize, self._say = cluster, most, initialize, say
+        self.gpus, self.device = gpus, GPU if gpus else CPU
 
     def each(self, work: Sequence[Callable[[], T]]) -> Iterator[T]:
         """The results of all work, as they are done. Raises what a piece of it raises, ApexError where one cannot be done."""
-        factory = partial(WorkRunner, Path.cwd(), _versions(), pickle.dumps(self._initialize))
-        for happening in Dispatch(self._cluster, work, factory, core_shares, most=self._most).run():
+        factory = partial(WorkRunner, Path.cwd(), _versions(), pickle.dumps(self._initialize), self.device)
+        shares = gpu_shares if self.gpus else core_shares
+        for happening in Dispatch(self._cluster, work, factory, shares, most=self._most).run():
             if isinstance(happening, Note):
                 self._say(happening.sentence)
             elif isinstance(happening, Failed):
@@ -62,13 +85,22 @@ class ClusterPool(GivenPool):
 
 
 def core_shares(node: Node) -> list[Share]:
-    """A worker per core; work of training that is spread runs on one thread and uses no GPU."""
+    """A worker per core, which runs on one thread and uses no GPU."""
     return [Share(share.node, 1, share.memory) for share in divided(node, node.cpus, MEMORY_BYTES)]
 
 
-def pool_of(address: str, say: Callable[[str], None]) -> OpenPool:
+def gpu_shares(node: Node) -> list[Share]:
+    """A worker per GPU, among which the cores are divided; none on a node without GPUs."""
+    return [replace(share, gpus=1.0) for share in divided(node, node.gpus, GPU_MEMORY_BYTES)]
+
+
+def pool_of(address: str, say: Callable[[str], None], device: str = CPU) -> OpenPool:
     """What opens a pool on the cluster at address, in place of `training.pool.processes`; one job means as many as there are
-    cores. say takes sentences on the cluster."""
+    workers. say takes sentences on the cluster.
+
+    device is auto, cpu or cuda: with auto, work is done on GPUs alone where the cluster has any, else on CPUs, so that all
+    results of a run are of one kind of device. Opening raises BackendError for cuda where no node has a GPU.
+    """
 
     @contextmanager
     def opened(jobs: int, tasks: int, initialize: Callable[[], None]) -> Iterator[GivenPool | None]:
@@ -76,16 +108,29 @@ def pool_of(address: str, say: Callable[[str], None]) -> OpenPool:
             yield None
             return
         with connected(address) as cluster:
-            yield ClusterPool(cluster, None if jobs == 1 else jobs, initialize, say)
+            gpus = 0 if device == CPU else _count_gpus(cluster.nodes, device, say)
+            yield ClusterPool(cluster, None if jobs == 1 else jobs, initialize, say, gpus)
 
     return opened
 
 
+def _count_gpus(nodes: Sequence[Node], device: str, say: Callable[[str], None]) -> int:
+    counts = [len(gpu_shares(node)) for node in nodes]
+    gpus = sum(counts)
+    if not gpus and device == "cuda":
+        raise BackendError("no node of the cluster has a GPU, and a core and 4 GB of memory for it; --device cpu needs none")
+    if gpus and 0 in counts:
+        say(f"the cluster's GPUs do the work ({gpus}); nodes without one take no part")
+    return gpus
+
+
 def _versions() -> dict[str, str]:
+    """Of the packages, and of the code where it is a git checkout."""
     found = {}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    return found
+    here = commit()
+    return found if here == "unknown" else {**found, "commit": here}

@@ -76,10 +76,6 @@ def evaluate(
     from training.recipe import read_recipe
     from training.report import assess
 
-    if cluster is not None and device == "cuda":
-        raise typer.BadParameter(
-            "--cluster fits on the CPUs of its machines, --device cuda on the GPU of this one: give one of them"
-        )
     recipe, place = read_recipe(config), CPU if cluster is not None else choose_device(device)
     check_network(recipe)
     maps = datasets.load(data)
@@ -89,7 +85,7 @@ def evaluate(
     judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, select_on_test=select_on_test)
     try:
         results = judge(
-            jobs=jobs, stacked_on=None if place == CPU else place, progress=stages_bar(console), **on_cluster(cluster)
+            jobs=jobs, stacked_on=None if place == CPU else place, progress=stages_bar(console), **on_cluster(cluster, device)
         )
     except KeyboardInterrupt:
         say(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)

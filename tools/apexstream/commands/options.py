@@ -148,14 +148,14 @@ ClusterOption = Annotated[
 """--cluster: the option of every command that can use several machines."""
 
 
-def on_cluster(address: str | None) -> dict[str, Any]:
-    """The argument by which work of training runs on a cluster, where one is asked for."""
+def on_cluster(address: str | None, device: str = "cpu") -> dict[str, Any]:
+    """The argument by which work of training runs on a cluster, where one is asked for; on which devices there, as --device."""
     if address is None:
         return {}
     from apexstream.cluster.folds import pool_of
     from apexstream.commands import say
 
-    return {"open_pool": pool_of(address, partial(say, err=True))}
+    return {"open_pool": pool_of(address, partial(say, err=True), device)}
 
 
 MAX_JOBS = 64

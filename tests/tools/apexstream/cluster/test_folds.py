@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -13,9 +15,9 @@ import pytest
 from apexstream.cluster import folds
 from apexstream.cluster.connection import Cluster
 from apexstream.cluster.dispatch import Done, Failed, Happening, Note
-from apexstream.cluster.folds import ClusterPool, WorkRunner, core_shares, pool_of
+from apexstream.cluster.folds import ClusterPool, WorkRunner, core_shares, gpu_shares, pool_of
 from apexstream.cluster.ray_process import Node, Raised, Returned
-from engine.errors import ApexError, InputError
+from engine.errors import ApexError, BackendError, InputError
 from training.pool import each, nothing
 
 
@@ -30,6 +32,10 @@ def test_work_is_done_in_the_folder_of_the_command(tmp_path: Path, monkeypatch: 
     assert one.do(os.getcwd, False) == str(tmp_path / "maps") and one.progress() is None
     with pytest.raises(InputError, match=r"torch was 0.1 and is "):
         runner(tmp_path, torch="0.1")
+    with pytest.raises(InputError, match=r"commit was c0ffee and is "):
+        runner(tmp_path, commit="c0ffee")
+    monkeypatch.setattr(folds, "commit", lambda: "unknown")
+    assert runner(tmp_path, commit="c0ffee").do(os.getcwd, False) == str(tmp_path)
     with pytest.raises(InputError, match=r"has no folder .*none; what is read and written must be in folders that all nodes"):
         runner(tmp_path / "none")
 
@@ -45,6 +51,15 @@ class ScriptedDispatch:
 
     def run(self) -> Iterator[Happening]:
         yield from self.happenings
+
+
+def opened(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: tuple[int, ...], said: list[str]
+) -> AbstractContextManager[Executor | None]:
+    """A pool on a cluster of nodes with so many GPUs."""
+    nodes = tuple(Node(f"n{number}", f"host{number}", 4, 64_000_000_000, count) for number, count in enumerate(gpus))
+    monkeypatch.setattr(folds, "connected", lambda address: nullcontext(SimpleNamespace(nodes=nodes)))
+    return pool_of("head:1", said.append, device)(1, 2, nothing)
 
 
 def results(monkeypatch: pytest.MonkeyPatch, *happenings: Happening, jobs: int = 1) -> tuple[list[object], list[str]]:
@@ -84,6 +99,41 @@ def test_a_worker_per_core_without_gpu() -> None:
     found = core_shares(Node("k", "n", 3, 64_000_000_000, 1))
     assert [(share.cpus, share.gpus) for share in found] == [(1, 0.0)] * 3
     assert len(core_shares(Node("k", "n", 8, 2 * folds.MEMORY_BYTES, 0))) == 2
+
+
+def test_a_worker_per_gpu_with_its_part_of_the_cores() -> None:
+    found = gpu_shares(Node("k", "n", 5, 64_000_000_000, 2))
+    assert [(share.cpus, share.gpus) for share in found] == [(3, 1.0), (2, 1.0)]
+    assert len(gpu_shares(Node("k", "n", 8, folds.GPU_MEMORY_BYTES, 2))) == 1
+    assert not gpu_shares(Node("k", "n", 8, 64_000_000_000, 0))
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "found", "sentences"),
+    [
+        ("auto", (0, 2), (2, "cuda"), ["the cluster's GPUs do the work (2); nodes without one take no part"]),
+        ("cuda", (1, 1), (2, "cuda"), []),
+        ("auto", (0, 0), (0, "cpu"), []),
+        ("cpu", (0, 2), (0, "cpu"), []),
+    ],
+)
+def test_gpus_do_the_work_where_there_are_any(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: tuple[int, ...], found: tuple[int, str], sentences: list[str]
+) -> None:
+    said = list[str]()
+    with opened(monkeypatch, device, gpus, said) as pool:
+        assert isinstance(pool, ClusterPool) and (pool.gpus, pool.device) == found and said == sentences
+
+
+def test_a_cluster_without_gpus_is_refused_where_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="no node of the cluster has a GPU"), opened(monkeypatch, "cuda", (0, 0), []):
+        pass
+
+
+def test_a_node_whose_gpu_cannot_be_used_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.device._refusal", lambda: "PyTorch sees no NVIDIA GPU")
+    with pytest.raises(BackendError, match="no GPU can be used: PyTorch sees no NVIDIA GPU; --device cpu works"):
+        WorkRunner(tmp_path, folds._versions(), pickle.dumps(os.getpid), folds.GPU)
 
 
 def test_a_pool_is_given_all_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_an_interrupt_shows_how_to_continue(
 
 
 def test_a_cluster_makes_the_maps_where_one_is_asked_for(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = PoolHere()
-    monkeypatch.setattr("apexstream.cluster.folds.pool_of", lambda address, say: pool.open if address == "head:1" else None)
+    pool, opened = PoolHere(), {("head:1", "cpu"): PoolHere.open}
+    monkeypatch.setattr("apexstream.cluster.folds.pool_of", lambda address, say, device: partial(opened[address, device], pool))
     assert exits("prepare", "casme3", str(source), "--out", f"{tmp_path}/maps", "--cluster", "head:1") == 0
     assert pool.given == [2]
