@@ -107,11 +107,12 @@ def test_compose_runs_commands_that_exist_and_keeps_what_they_store() -> None:
     assert {services[node]["environment"]["APEXSTREAM_PUBLISH"] for node in ("node-1", "node-2")} == {address}
 
 
-def test_redis_accepts_its_configuration_and_keeps_the_password_to_itself(tmp_path: Path) -> None:
-    """The command of compose.yaml, run here but for its folder and on a port of its own."""
+@pytest.mark.parametrize("password", ["s3cret", 'it\'s "s3cret" \\n $HOME `id` #1 '])
+def test_redis_accepts_its_configuration_and_keeps_the_password_to_itself(tmp_path: Path, password: str) -> None:
+    """The command of compose.yaml, run here but for its folder and on a port of its own; any password that one line holds."""
     shell, option, script = COMPOSE["services"]["redis"]["command"]
     script = script.replace("$$", "$").replace("dir /data", f"dir {tmp_path}\nport 0\nunixsocket {tmp_path}/socket")
-    environment = {"PATH": "/usr/bin:/bin", "REDIS_PASSWORD": "s3cret", "REDISCLI_AUTH": "s3cret"}
+    environment = {"PATH": "/usr/bin:/bin", "REDIS_PASSWORD": password, "REDISCLI_AUTH": password}
     with subprocess.Popen([shell, option, script], env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
