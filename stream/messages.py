@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from engine.types import Activity, ActivityKind, Event, Frame
 
 SourceState = Literal["starting", "live", "stalled", "reconnecting", "ended"]
-NodeCondition = Literal["live", "lost", "ended", "incompatible"]
+NodeCondition = Literal["live", "lost", "ended", "incompatible", "removed"]
 SourceKind = str
 """webcam, rtsp, http, file, pattern, ... (`stream.sources.kinds`), or browser for a camera shown by a web page."""
 

@@ -19,10 +19,11 @@ export class Nodes {
     this.#draw();
   }
 
-  /** Show the state of one node. */
+  /** Show the state of one node, or nothing of it any more. */
   show(node) {
-    this.known.set(node.name, node);
-    this.section.hidden = false;
+    if (node.state === "removed") this.known.delete(node.name);
+    else this.known.set(node.name, node);
+    this.section.hidden = !this.known.size;
     this.#draw();
   }
 

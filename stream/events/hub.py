@@ -120,7 +120,8 @@ class Hub:
             self.streams[item.stream] = item
             self._subscribers.publish(protocol.status(item))
         elif isinstance(item, NodeStatus):
-            self.nodes = {**(self.nodes or {}), item.name: item}
+            others = {name: node for name, node in (self.nodes or {}).items() if name != item.name}
+            self.nodes = others if item.state == "removed" else {**others, item.name: item}
             self._subscribers.publish(protocol.node(item))
         elif isinstance(item, Signal):
             self._subscribers.publish(protocol.signal(item))

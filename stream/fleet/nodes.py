@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import get_args
@@ -94,6 +94,27 @@ class Nodes:
         now = self._clock()
         for stores in (stores for node, stores in self._known.items() if self._is_live(node)):
             stores |= {store: replace(one, heard=now) for store, one in stores.items() if one.heard is not None}
+
+    def keep(self, registered: Collection[Origin]) -> None:
+        """Remove those that Redis does not list any more, but for those that are alive."""
+        for node, stores in list(self._known.items()):
+            gone = [store for store, one in stores.items() if (node, store) not in registered and not self._alive(one)]
+            for store in gone:
+                del stores[store]
+            if gone and stores:
+                self._show(node)
+            elif gone:
+                self._remove(node)
+
+    def _remove(self, node: str) -> None:
+        """Drop a node of which nothing is known any more, and its streams."""
+        del self._known[node]
+        for stream in sorted(self._streams.pop(node, set())):
+            self._hub.remove(stream)
+        was = self._shown.pop(node, None)
+        if was is not None:
+            log.info("node %s: removed, as Redis does not list it any more", node)
+            self._hub.post(replace(was, state="removed", detail="", since=time.time()))
 
     def check(self) -> None:
         """Find those that are lost."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ COUNT = 500
 BACKLOG = 1000
 """Events that may wait for the hub's store; no more are read then."""
 CHECK_S = 0.25
+REGISTRY_S = 5.0
+"""How often Redis is asked which nodes there are."""
 LAST = 2**64 - 1
 """The largest second part of an entry's id: nodes write 0, and what others write beside it is passed over."""
 FINISHED = 1000
@@ -90,24 +93,29 @@ class FleetReader:
             if await heard.get_message(timeout=ANSWER_S) is None:
                 raise TimeoutError
             self._nodes.forgive()
-            await self._read_registry(redis)
+            await self._read_states(redis, await self._read_registry(redis))
             await self._read_once(redis, None)  # what the server refuses at once counts as no connection
             log.info("connected to %s", self._settings.shown)
             self._reported = ""
             self._hub.report_outside(None)
             backoff.reset()
-            await first_completed(self._listen(heard), self._read(redis), self._watch())
+            await first_completed(self._listen(heard), self._read(redis), self._watch(redis))
 
-    async def _read_registry(self, redis: AsyncClient) -> None:
-        """The nodes that Redis knows, and their states."""
+    async def _read_registry(self, redis: AsyncClient) -> list[Origin]:
+        """The nodes that Redis lists, those that cannot be read too."""
         known: dict[bytes, bytes] = await _answer(redis.hgetall(fleet.NODES))
+        origins = []
         for field, text in known.items():
             node, _, store = field.decode("utf-8", "replace").partition(":")
+            origins.append((node, store))
             try:
                 self._register(node, store, text)
             except ValueError as error:
                 self._complain(node, error)
-        keys = [fleet.state_key(*field.decode("utf-8", "replace").split(":", 1)) for field in known if b":" in field]
+        return origins
+
+    async def _read_states(self, redis: AsyncClient, origins: list[Origin]) -> None:
+        keys = [fleet.state_key(*origin) for origin in origins]
         states: list[bytes | None] = await _answer(redis.mget(keys)) if keys else []
         for key, state in zip(keys, states, strict=True):
             if state is not None:
@@ -120,10 +128,15 @@ class FleetReader:
         except IncompatibleError as error:
             self._nodes.refuse(node, store, error, alive=False)
 
-    async def _watch(self) -> None:
+    async def _watch(self, redis: AsyncClient) -> None:
+        """Find the nodes that are lost, and those that Redis lists no more."""
+        asked = time.monotonic()
         while True:
             await asyncio.sleep(CHECK_S)
             self._nodes.check()
+            if time.monotonic() - asked >= REGISTRY_S:
+                self._nodes.keep(set(await self._read_registry(redis)))
+                asked = time.monotonic()
 
     # What is not stored.
 

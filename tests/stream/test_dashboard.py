@@ -159,6 +159,8 @@ def test_the_page_of_a_fleet_shows_its_nodes(browser: Browser, tmp_path: Path, s
             expect(card.locator(".detail")).to_have_text("attic is lost")
             found = Axe().run(page)
             assert not found.response["violations"], found.generate_report()
+            service.tell(replace(attic, state="removed"))
+            expect(nodes).to_have_text([re.compile("desk.*Live")])
 
 
 def test_activities_are_written_and_drawn(browser: Browser, service: RunningService) -> None:

@@ -509,5 +509,7 @@ def test_nodes_and_what_is_wrong_elsewhere_are_told(store: Store) -> None:
         assert hello["problem"] == "Redis is away"
         hub.report_outside(None)
         assert client.got[-1]["problem"] is None
+        hub.post(NodeStatus("desk", "removed"))
+        assert client.of("node")[-1]["state"] == "removed" and json.loads(hub.hello().encoded)["nodes"] == []
 
     on_a_loop(body)

@@ -98,6 +98,32 @@ def test_one_that_redis_knows_and_that_is_not_heard_of_is_lost(store: Store) -> 
     on_nodes(store, test)
 
 
+def test_one_that_redis_lists_no_more_is_removed_unless_it_is_live(store: Store) -> None:
+    def test(watched: Watched) -> None:
+        watched.hear("attic", streams=("lobby", "door"))
+        watched.hear("desk")
+        watched.hear("desk", store="5b")
+        watched.nodes.register(NodeInfo(node="cellar", store="5a"))
+        watched.nodes.keep(set())
+        watched.nodes.keep([("attic", "5a")])
+        assert watched.nodes.readable == [("attic", "5a"), ("desk", "5a"), ("desk", "5b")]
+        watched.after(LEASE_S)
+        watched.hear("desk", store="5b")
+        watched.after(0.1)
+        watched.nodes.keep([("attic", "5a")])
+        assert ("attic", "lost") in watched.states
+        assert watched.nodes.readable == [("attic", "5a"), ("desk", "5b")], "a store that another follows"
+        watched.nodes.keep([])
+        watched.nodes.keep([])
+        assert [one for one in watched.states if one[1] == "removed"] == [("attic", "removed")]
+        assert [one["stream"] for one in watched.client.of("removed")] == ["attic/door", "attic/lobby"]
+        assert list(watched.hub.nodes or {}) == ["desk"] and watched.nodes.readable == [("desk", "5b")]
+        watched.hear("attic")
+        assert watched.states[-1] == ("attic", "live"), "it came back"
+
+    on_nodes(store, test)
+
+
 def test_the_problem_of_a_node_and_two_of_one_name(store: Store) -> None:
     def test(watched: Watched) -> None:
         watched.hear(problem="the disk is full")

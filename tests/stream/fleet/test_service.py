@@ -153,6 +153,35 @@ def test_a_node_that_is_killed_is_lost(tmp_path: Path, monkeypatch: pytest.Monke
         run(main)
 
 
+def test_a_node_that_is_gone_for_good_is_removed_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    commands = [line.partition("redis-cli ")[2] for line in text.splitlines() if line.startswith("redis-cli ")]
+
+    async def main() -> None:
+        async with hub(tmp_path, server.url) as service, watched(service) as watcher, node(tmp_path, server.url) as desk:
+            async with node(tmp_path, server.url, "attic") as attic:
+                for each in (attic, desk):
+                    each.hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
+                    each.hub.post(decided(1))
+                await until(lambda: len(watcher.finals) == 2 and "attic/lobby" in service.hub.streams, "the nodes")
+                gone = f"attic:{attic.store.identity}"
+            await until(lambda: watcher.last("node", name="attic", state="ended"), "the end of one")
+            for command in commands:
+                server.client().execute_command(*command.replace("NAME:STORE", gone).partition(" #")[0].split())
+            await until(lambda: watcher.last("node", name="attic", state="removed"), "its removal")
+            await until(lambda: watcher.last("removed", stream="attic/lobby"), "that of its stream")
+            assert list(service.hub.nodes or {}) == ["desk"] and list(service.hub.streams) == ["desk/lobby"]
+            assert 'apexstream_node_live{node="attic"}' not in (await fetched(f"{service.url}metrics")).decode()
+            assert [problems(message) for message in watcher.got if problems(message)] == []
+            desk.hub.post(decided(2))
+            await until(lambda: watcher.finals[2:] == [("desk", 2)], "the other's events")
+
+    assert [command.split()[0] for command in commands] == ["HKEYS", "HDEL", "DEL"]
+    monkeypatch.setattr(reader, "REGISTRY_S", 0.05)
+    with redis_server(tmp_path) as server:
+        run(main)
+
+
 def test_a_node_of_another_version_is_shown_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         other = {"type": "state", "protocol": 2, "node": "attic", "store": "0" * 32, "version": "9.0"}
