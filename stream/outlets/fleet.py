@@ -1,6 +1,6 @@
 """What the nodes of a fleet and its hub have in common at a Redis server: keys, and the state of a node.
 
-    apexstream:nodes               hash       NODE:STORE -> what a node is, as JSON; never removed
+    apexstream:nodes               hash       NODE:STORE -> what a node is, as JSON; removed by people alone
     apexstream:events:NODE:STORE   stream     final events; the id of an entry is SEQ-0, its field event the JSON
     apexstream:state:NODE:STORE    string     the node's state as JSON; expires after LEASE_S unless it is renewed
     apexstream:name:NODE           string     the instance that uses the name; expires likewise

@@ -3,7 +3,12 @@
 Final events are appended in the order of their seq, which is the id of their entry: Redis refuses one that it has already, so
 that nothing is there twice, whatever is sent again. What is true is in the node's own store. After each connection Redis is
 asked for the last id that it has, and the events after it follow: those of a time without it, those that it lost, or, where it
-came back empty, as many as it keeps. A page of events is one transaction, so none is left out where memory ends half way.
+came back empty, as many as it keeps. The same is done where it loses the stream while it is connected (FLUSHALL): an append
+never begins a stream that was there before. A page of events is appended in transactions, so that none is left out where memory
+ends half way.
+
+A copy of the store that publishes under the same name has other events under the same numbers. So the last event that Redis has
+must be this store's, and the first event of a page is appended alone: where Redis has that number, nothing else gets in.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from stream.outlets.outlet import Outlet, OutletContext
 from stream.outlets.redis_connection import client, is_full, is_known, is_refusal, redis_errors
 from stream.outlets.settings import RedisSettings
 from stream.protocol import Message
+from stream.schema import read_stored
 
 if TYPE_CHECKING:
     from stream.outlets.redis_connection import Client
@@ -48,7 +54,8 @@ class RedisPublisher(Outlet):
         settings.tls_context()
         if settings.secret() is not None and not settings.encrypted and not settings.on_this_machine:
             log.warning("redis: the password for %s crosses the network unencrypted; use rediss://", settings.shown)
-        self._settings, self._newest = settings, context.seq
+        self._settings, self._newest, self._stored = settings, context.seq, context.stored
+        self._confirmed = 0  # seq of the last event that Redis has, as far as it said
         self._events = fleet.events_key(settings.node, context.store)
         self._follower = StoreFollower(context.stored, RemotePosition(), page=PAGE)
         self._woken = threading.Event()
@@ -136,20 +143,48 @@ class RedisPublisher(Outlet):
 
     def _restart(self, redis: Client) -> None:
         """Continue after the last event that Redis has."""
-        last = self._last(redis)
+        last, entry = self._last(redis)
+        shown, node = self._settings.shown, self._settings.node
         if last > self._newest:
             raise OutputError(
-                f"{self._settings.shown} has event {last} of this node's store, which ends with {self._newest}: the store is "
-                "an old copy; move it away, so that a new one begins"
+                f"{shown} has event {last} of this node's store, which ends with {self._newest}: the store is an old copy; "
+                "move it away, so that a new one begins, or give this node another name with --node"
             )
-        self._follower.restart(max(last, self._newest - self._settings.max_events, 0))
+        if not self._is_own(last, entry):
+            raise OutputError(
+                f"{shown} has another event {last} than this node's store: a copy of the store publishes, or has published, as "
+                f"{node} too; give this node another name with --node"
+            )
+        since = max(last, self._newest - self._settings.max_events, 0)
+        if last < self._confirmed:
+            log.warning(
+                "redis: %s has lost events %d to %d of this node; those that the store still has are sent again from %d on",
+                shown,
+                last + 1,
+                self._confirmed,
+                since + 1,
+            )
+        self._confirmed = last
+        self._follower.restart(since)
 
-    def _last(self, redis: Client) -> int:
-        """The seq of the last event that Redis has ever had of this store; 0 before the first."""
+    def _last(self, redis: Client) -> tuple[int, Any]:
+        """The seq of the last event that Redis has ever had of this store, 0 before the first; the newest entry that it has."""
         if not redis.exists(self._events):
-            return 0
+            return 0, None
         found: Any = redis.xinfo_stream(self._events)
-        return int(bytes(found["last-generated-id"]).partition(b"-")[0])
+        return int(bytes(found["last-generated-id"]).partition(b"-")[0]), found["last-entry"]
+
+    def _is_own(self, seq: int, entry: tuple[bytes, Mapping[bytes, bytes]] | None) -> bool:
+        """Whether Redis' entry is the store's event of that seq; also true where either has none that can be read."""
+        if entry is None or entry[0] != f"{seq}-0".encode():
+            return True
+        stored = self._stored(seq - 1, 1)
+        if not stored or stored[0]["seq"] != seq:  # removed by now
+            return True
+        try:
+            return bool(read_stored(entry[1][fleet.EVENT.encode()])["id"] == stored[0]["id"])
+        except (ValueError, KeyError):
+            return True
 
     def _publish(self, redis: Client) -> None:
         """Publish what is queued and what is stored; beats go on meanwhile."""
@@ -171,21 +206,31 @@ class RedisPublisher(Outlet):
                 commands.execute()
 
     def _append(self, redis: Client, page: Sequence[Mapping[str, Any]]) -> None:
-        try:
-            with redis_errors(self._settings), redis.pipeline(transaction=True) as commands:
-                for event in page:
-                    entry: Any = {fleet.EVENT: _encoded(event)}
-                    commands.xadd(self._events, entry, id=f"{event['seq']}-0", maxlen=self._settings.max_events)
-                commands.execute()
-        except OutputError as error:
-            if is_known(error.__cause__):  # what a connection before this one sent has arrived after all
+        for part in (page[:1], page[1:]):
+            if part and not self._appended(redis, part):
                 self._restart(redis)
                 return
+
+    def _appended(self, redis: Client, part: Sequence[Mapping[str, Any]]) -> bool:
+        """Append in one transaction; False where Redis has another last event than was known."""
+        try:
+            with redis_errors(self._settings), redis.pipeline(transaction=True) as commands:
+                for event in part:
+                    entry: Any = {fleet.EVENT: _encoded(event)}
+                    key, keep, known = self._events, self._settings.max_events, self._confirmed > 0
+                    commands.xadd(key, entry, id=f"{event['seq']}-0", maxlen=keep, nomkstream=known)
+                answers = commands.execute()
+        except OutputError as error:
+            if is_known(error.__cause__):  # what a connection before this one sent has arrived after all, or a copy's
+                return False
             self._refusal = str(error) if is_refusal(error.__cause__) else None
             raise
-        self._refusal = None
-        self._follower.delivered(page[-1]["seq"])
-        self.count(sent=len(page))
+        if None in answers:
+            return False
+        self._refusal, self._confirmed = None, part[-1]["seq"]
+        self._follower.delivered(self._confirmed)
+        self.count(sent=len(part))
+        return True
 
     def _beat(self, redis: Client, *, ended: bool = False) -> None:
         """Publish the node's state, and renew what expires."""
@@ -196,19 +241,21 @@ class RedisPublisher(Outlet):
             commands.set(name, state.instance, nx=True, px=lease_ms)
             commands.get(name)
             commands.set(fleet.state_key(state.node, state.store), text, px=lease_ms)
-            if not self._registered:
-                commands.hset(fleet.NODES, fleet.node_field(state.node, state.store), state.info.model_dump_json())
+            commands.hset(fleet.NODES, fleet.node_field(state.node, state.store), state.info.model_dump_json())
             answers = commands.execute(raise_on_error=False)
         failed = [one for one in answers if isinstance(one, Exception)]
         for error in failed:
             if not is_full(error):  # a full server still passes on the state
                 raise error
+        lost = self._registered and answers[4] == 1  # it was not there any more
         self._registered = self._registered or not failed
         if answers[2] == state.instance.encode():
             self._namesake_since = None
             redis.pexpire(name, lease_ms)
         elif answers[2] is not None and self._namesake_since is None:
             self._namesake_since = time.monotonic()
+        if lost and not ended:
+            self._restart(redis)
 
     def _current(self, ended: bool) -> NodeState:
         with self._state_lock:

@@ -182,6 +182,33 @@ def test_a_node_that_is_gone_for_good_is_removed_as_documented(tmp_path: Path, m
         run(main)
 
 
+def test_a_redis_that_is_emptied_gets_everything_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with node(tmp_path, server.url) as desk:
+            async with hub(tmp_path, server.url) as service, watched(service) as watcher:
+                for number in range(1, 4):
+                    desk.hub.post(decided(number))
+                await until(lambda: len(watcher.finals) == 3, "the events")
+                server.client().flushall()
+                desk.hub.post(decided(4))
+                await until(lambda: len(watcher.finals) == 4, "the next event")
+            server.client().flushall()
+            desk.hub.post(decided(5))
+            key = fleet.events_key("desk", desk.store.identity)
+            await until(lambda: server.client().xlen(key) == 5, "all of them at Redis")
+            async with hub(tmp_path, server.url) as service, watched(service) as watcher:
+                await until(lambda: len(watcher.finals) == 5, "what the hub has not read before")
+                assert watcher.finals == [("desk", number) for number in range(1, 6)]
+                assert [one.name for one in (service.hub.nodes or {}).values()] == ["desk"]
+        assert "are not at Redis any more" not in caplog.text
+
+    monkeypatch.setattr(reader, "REGISTRY_S", 0.05)
+    with redis_server(tmp_path) as server:
+        run(main)
+
+
 def test_a_node_of_another_version_is_shown_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         other = {"type": "state", "protocol": 2, "node": "attic", "store": "0" * 32, "version": "9.0"}

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +223,93 @@ def test_a_store_that_is_an_old_copy_says_so(store: Store, tmp_path: Path) -> No
         with started(made(store, server)) as sender:
             detail = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
             assert "has event 7 of this node's store, which ends with 0: the store is an old copy" in detail
+
+
+def copied(store: Store, folder: Path) -> Store:
+    """A copy of a store: another one with its identity and events."""
+    folder.mkdir()
+    shutil.copy(store.path, folder)
+    return Store(folder)
+
+
+def with_events(store: Store, *ids: str) -> Store:
+    store.append([protocol.stamped(decided(0, id=one), monotonic=0.0, now=time.time()) for one in ids])
+    return store
+
+
+def checkpointed(store: Store) -> None:
+    """Everything in the one file that is copied."""
+    with contextlib.closing(sqlite3.connect(store.path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def test_of_two_copies_of_a_store_the_one_that_comes_second_says_so(store: Store, tmp_path: Path) -> None:
+    checkpointed(with_events(store, "a", "b"))
+    with redis_server(tmp_path) as server, copied(store, tmp_path / "copy") as copy:
+        assert copy.identity == store.identity
+        with ExitStack() as stack:
+            first = stack.enter_context(started(made(store, server)))
+            sent(first, 2)
+            second = stack.enter_context(started(made(copy, server)))
+            working(second)
+            first.offer(final(store, 3, id="of the first"))
+            sent(first, 3)
+            ours = [final(copy, number, id=f"of the copy {number}") for number in (3, 4)]
+            for message in ours:
+                second.offer(message)
+            detail = reaches(second, lambda now: now.state == "failing", "the refusal").detail
+            assert "than this node's store: a copy of the store publishes" in detail or "is an old copy" in detail
+            first.offer(final(store, 4, id="of the first, too"))
+            sent(first, 4)
+        entries: Any = server.client().xrange(fleet.events_key(NODE, store.identity))
+        ids = [json.loads(fields["event"])["id"] for _, fields in entries]
+        assert ids == ["a", "b", "of the first", "of the first, too"], "nothing of the copy got in between"
+        with started(made(copy, server, node="another")) as renamed:
+            sent(renamed, 4)
+
+
+def test_a_store_from_a_backup_is_refused_after_it_has_grown_too(store: Store, tmp_path: Path) -> None:
+    checkpointed(with_events(store, "a", "b"))
+    with redis_server(tmp_path) as server, copied(store, tmp_path / "backup") as backup:
+        with started(made(with_events(store, "c", "d"), server)) as sender:
+            sent(sender, 4)
+        with started(made(with_events(backup, "e", "f", "g"), server)) as sender:
+            detail = reaches(sender, lambda now: now.state == "failing", "the refusal").detail
+        assert detail == (
+            f"{server.url} has another event 4 than this node's store: a copy of the store publishes, or has published, as "
+            "desk too; give this node another name with --node"
+        )
+        assert published(server, store) == [1, 2, 3, 4]
+
+
+def test_a_store_from_a_backup_goes_on_where_redis_has_no_more_than_it(store: Store, tmp_path: Path) -> None:
+    checkpointed(with_events(store, "a", "b"))
+    with redis_server(tmp_path) as server, copied(store, tmp_path / "backup") as backup:
+        with started(made(store, server)) as sender:
+            sent(sender, 2)
+        with started(made(with_events(backup, "c", "d"), server)) as sender:
+            sent(sender, 2)
+        assert published(server, store) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_what_redis_loses_while_it_is_connected_is_sent_again(
+    store: Store, tmp_path: Path, more: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fleet, "BEAT_S", 3600.0 if more else 0.05)
+    with redis_server(tmp_path) as server, started(made(with_events(store, "a", "b", "c"), server, max_events=100)) as sender:
+        sent(sender, 3)
+        server.client().flushall()
+        if more:  # an event finds out before the next beat
+            sender.offer(final(store, 4))
+        sent(sender, 7 if more else 6)
+        assert published(server, store) == [1, 2, 3, 4][: 3 + more]
+        if not more:
+            assert server.client().hkeys(fleet.NODES) == [f"{NODE}:{store.identity}"]
+    sentence = (
+        f"redis: {server.url} has lost events 1 to 3 of this node; those that the store still has are sent again from 1 on"
+    )
+    assert caplog.text.count(sentence) == caplog.text.count("has lost") == 1
 
 
 def test_a_redis_that_hangs_does_not_hold_up_the_service(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
