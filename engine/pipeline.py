@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,7 @@ class Pipeline:
     def statistics(self) -> dict[str, int]:
         """Counts since the start: frames, frames_with_face, those of them that show no face otherwise than
         the frame before (repeated), faces, gaps, provisional, final and truncated spans, and activities by kind."""
-        acted = {"blinks" if kind == "blink" else kind: self._acted[kind] for kind in ACTIVITY_KINDS}
-        return {**self._counts, "faces": len(self._ids), **acted}
+        return statistics(self._counts, len(self._ids), self._acted)
 
     def feed(self, frame: Frame) -> list[Event]:
         """One frame through all stages; returns the events it made sure. Frames come in order."""
@@ -278,9 +278,8 @@ class Pipeline:
 
     def _event(self, face: int, span: Span, found: _Answer, *, speaking: bool) -> Event:
         answer = found.answer
-        name = f"{self._session}/{self.stream}/{face}/{span.ordinal}"
         return Event(
-            id=str(uuid5(NAMESPACE_URL, name)),
+            id=event_id(self._session, self.stream, face, span.ordinal),
             stream=self.stream,
             face=face,
             state=span.state,
@@ -325,6 +324,17 @@ class Pipeline:
     def _finish_all(self, resumes: float = -math.inf) -> list[Event]:
         """A gap, a jump in time or the end: nothing on this side may be paired with anything on the other."""
         return [event for state in self._faces.values() for event in self._finish(state, resumes)]
+
+
+def event_id(session: str, stream: str, face: int, ordinal: int) -> str:
+    """The id of the event of a face's span with that ordinal: the same whenever the same source is analysed."""
+    return str(uuid5(NAMESPACE_URL, f"{session}/{stream}/{face}/{ordinal}"))
+
+
+def statistics(counts: Mapping[str, int], faces: int, acted: Mapping[ActivityKind, int]) -> dict[str, int]:
+    """What `Pipeline.statistics` returns, by COUNTS, the number of faces, and that of activities by kind."""
+    by_kind = {"blinks" if kind == "blink" else kind: acted.get(kind, 0) for kind in ACTIVITY_KINDS}
+    return {**{name: counts.get(name, 0) for name in COUNTS}, "faces": faces, **by_kind}
 
 
 def _observation(mark: Mark, state: _FaceState, face: Face, crop: Crop | None) -> Observation:

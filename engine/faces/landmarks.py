@@ -23,7 +23,7 @@ from engine.faces.continuity import SceneContinuity
 from engine.faces.detection import FaceDetector
 from engine.faces.identity import Identities
 from engine.faces.tracking import EARLY_S, Track
-from engine.mesh import FaceMesh, Region, region_around
+from engine.mesh import FaceMesh, MeshModels, Region, region_around
 from engine.types import U8, Face, Frame
 
 _AROUND = 1.7  # side of the square that counts as a face's own when the scene is watched, in face widths
@@ -39,12 +39,14 @@ class FaceLocator:
     """Finds and follows faces over the frames of one source; call `locate` with frames in order, `close` at the end.
     `backend` runs the face models.
 
-    Raises WeightsError where the face model is missing, BackendError where nothing here can run it.
+    models are loaded ones, which stay loaded. Raises WeightsError where the face model is missing, BackendError where nothing
+    here can run it.
     """
 
-    def __init__(self, settings: LandmarkSettings | None = None) -> None:
+    def __init__(self, settings: LandmarkSettings | None = None, models: MeshModels | None = None) -> None:
         self._settings = settings or LandmarkSettings()
-        self._models = mesh.load(self._settings.model, self._settings.backend)
+        self._models = models or mesh.load(self._settings.model, self._settings.backend)
+        self._owns_models = models is None
         self.backend = self._models.backend
         self._detector = FaceDetector(self._models, self._settings.min_face_px)
         self._identities = Identities()
@@ -104,8 +106,9 @@ class FaceLocator:
         self._models.mesh(Frame(0, 0.0, blank), Region(32, 32, 48))
 
     def close(self) -> None:
-        """Frees the models."""
-        self._models.close()
+        """Frees the models, unless they came loaded."""
+        if self._owns_models:
+            self._models.close()
         self._tracks, self._faces = [], []
         self._identities.clear()
 

@@ -1,41 +1,34 @@
-"""Analysis of a recorded video: from the file, through `engine.Pipeline`, to the event files.
+"""Analysis of a recorded video: from its passes (`stream.recorded.passage`) to the event files.
 
-Decoding, face location and the other stages overlap on three threads, the last of which is the caller's. Frames go through the
-same stages as in `Pipeline.feed`, so the events are the same.
+A long video is analysed in parts (`stream.recorded.parts`), here one after the other; parts that were analysed elsewhere give
+the same results.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engine import Pipeline
-from engine.config import PipelineSettings
-from engine.errors import OutputError, SourceError
-from engine.faces.landmarks import FaceLocator
-from engine.recognition.recognizer import Recognizer
-from engine.types import Event, Face, Frame
+from engine.errors import OutputError
+from engine.types import Event
 from stream.process import opencv_on_one_thread
-from stream.queues import overlapped
 from stream.recorded.files import ALWAYS, EventFiles
+from stream.recorded.models import Models
 from stream.recorded.output import Output
+from stream.recorded.parts.join import joined
+from stream.recorded.parts.plan import plan_parts
+from stream.recorded.passage import Ending, Found, Passage, Seen, Step, Steps, lightened
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize, timing
-from stream.sources.file import VideoFacts, VideoSource, open_video
-from stream.sources.voice import Voice
 
 Progress = Callable[[int, int | None, int], None]
 """Called after each frame: frames done, frames expected (None where the file does not say), events so far."""
-
-QUEUE_BYTES = 64_000_000
-"""Limit of the memory of the frames that wait for one stage; two frames may exceed it."""
 
 
 @dataclass(frozen=True)
@@ -63,142 +56,146 @@ def analyze(
     outputs: Sequence[Output] = (),
     formats: Sequence[str] = (),
     stop: threading.Event | None = None,
+    models: Models | None = None,
+    steps: Iterable[Step] | None = None,
 ) -> Report:
     """Analyse the video at path and write its events and summary into folder.
 
     stream names the events' source (default: the file's stem). outputs take what is found, besides these files; they are closed
     at the end. formats names those of `stream.events.formats` in which events are written besides the usual ones. Setting stop
-    ends the analysis after the current frame; what was found until then is kept, as for a truncated file. Raises SourceError
-    where nothing can be read, OutputError where nothing can be written, and BackendError or WeightsError where the pipeline
-    cannot be created or a package for a format is missing.
+    ends the analysis after the current frame; what was found until then is kept, as for a truncated file. models are loaded
+    ones for these settings; steps are those of the video that were found elsewhere. Raises SourceError where nothing can be
+    read, OutputError where nothing can be written, and BackendError or WeightsError where the pipeline cannot be created or a
+    package for a format is missing.
     """
-    settings = settings or AnalysisSettings()
+    settings, stream, stop = settings or AnalysisSettings(), stream or path.stem, stop or threading.Event()
     with ExitStack() as opened:
         for output in outputs:
             opened.enter_context(closing(output))
+        elsewhere = steps is not None
+        if steps is None:
+            faces = any(output.needs_faces for output in outputs)
+            steps = opened.enter_context(found_in(path, settings, stream, stop=stop, faces=faces, models=models))
+        files = opened.enter_context(closing(EventFiles(folder, stream, path, (*ALWAYS, *formats))))
+        return _Analysis(path, files, outputs, settings, stop, elsewhere=elsewhere).run(steps, progress)
+
+
+@contextmanager
+def found_in(
+    path: Path,
+    settings: AnalysisSettings,
+    stream: str,
+    *,
+    stop: threading.Event,
+    faces: bool,
+    models: Models | None = None,
+) -> Iterator[Steps]:
+    """What is found in a video, part after part, while it is asked for; faces as in `stream.recorded.passage.lightened`.
+
+    Raises SourceError where there is nothing to read; the steps raise what those of a `Passage` do.
+    """
+    with ExitStack() as opened:
         opened.enter_context(opencv_on_one_thread())
-        source = opened.enter_context(open_video(path, threads=settings.reading.decode_threads))
-        files = opened.enter_context(closing(EventFiles(folder, stream or path.stem, path, (*ALWAYS, *formats))))
-        return _Analysis(source, files, outputs, settings, stop or threading.Event()).run(progress)
+        parts = plan_parts(path, settings.reading.part_minutes * 60)
+        first = opened.enter_context(closing(Passage(path, settings.reading, stop=stop, part=parts[0])))
+        loaded = models or opened.enter_context(closing(Models(settings.pipeline)))
+        if len(parts) == 1:
+            yield opened.enter_context(closing(first.steps(loaded, stream)))
+            return
+
+        def passages() -> Iterator[Steps]:
+            yield steps_of(first, loaded, stream, faces=faces)
+            for part in parts[1:]:
+                if stop.is_set():
+                    return
+                with closing(Passage(path, settings.reading, stop=stop, part=part)) as passage:
+                    yield steps_of(passage, loaded, stream, faces=faces)
+
+        yield opened.enter_context(closing(joined([part.start for part in parts[1:]], passages(), stream=stream)))
 
 
-def queue_capacity(configured: int, video: VideoFacts) -> int:
-    """How many frames may wait for each stage: as configured, fewer where frames are large, two at least."""
-    frame_bytes = max(1, video.width * video.height * 3 // 2)
-    return min(configured, max(2, QUEUE_BYTES // frame_bytes))
-
-
-def load_pipeline(settings: PipelineSettings, stream: str) -> Pipeline:
-    """A pipeline whose models were loaded in parallel. The code of the flow is still being loaded; the first expression waits
-    for it. Raises BackendError or WeightsError."""
-    pool = ThreadPoolExecutor(1, "load")
-    locator = pool.submit(_locator, settings)
-    try:
-        recognizer = Recognizer(settings.recognizer, prepared=False)
-        pipeline = Pipeline(settings, stream=stream, recognizer=recognizer, locator=locator.result())
-        pool.submit(recognizer.prepare)  # an error is raised again by the first expression
-        return pipeline
-    except BaseException:
-        locator.result().close()
-        raise
-    finally:
-        pool.shutdown(wait=False)
-
-
-def _locator(settings: PipelineSettings) -> FaceLocator:
-    locator = FaceLocator(settings.landmarks)
-    locator.prepare()
-    return locator
+def steps_of(passage: Passage, models: Models, stream: str, *, faces: bool) -> Steps:
+    """The steps of a part, without the pixels that nobody will need."""
+    with closing(passage.steps(models, stream)) as steps:
+        for step in steps:
+            yield lightened(step, faces=faces)
 
 
 class _Analysis:
-    """One run: the pipeline between an open source and open files."""
+    """Writes what is found in a video to files and outputs."""
 
     def __init__(
         self,
-        source: VideoSource,
+        path: Path,
         files: EventFiles,
         outputs: Sequence[Output],
         settings: AnalysisSettings,
         stop: threading.Event,
+        *,
+        elsewhere: bool,
     ) -> None:
-        self.source, self.files, self.outputs, self.settings, self.stop = source, files, outputs, settings, stop
-        self.started_at = datetime.now(UTC)
-        self._started = time.perf_counter()
-        self.pipeline = load_pipeline(settings.pipeline, files.stream)
+        self._path, self._files, self._outputs, self._settings, self._stop = path, files, outputs, settings, stop
+        self._elsewhere = elsewhere
+        self._started_at, self._started = datetime.now(UTC), time.perf_counter()
+        self._state: Seen | Ending | None = None
+        self._origin = 0.0
 
-    def run(self, progress: Progress | None) -> Report:
+    def run(self, steps: Iterable[Step], progress: Progress | None) -> Report:
+        """Take all steps; the result."""
         try:
-            problem = self._recognize(progress)
-            summary = self._summary(problem)
-            for output in self.outputs:
+            for step in steps:
+                self._take(step, progress)
+            assert isinstance(self._state, Ending)  # the last step is one
+            problem = self._problem(self._state)
+            summary = self._summary(self._state, problem)
+            for output in self._outputs:
                 output.finish(summary)
         except BaseException as error:
-            with suppress(OutputError):  # the failure itself is raised
-                self.files.finish(self._summary(str(error) or type(error).__name__))
+            if self._state is not None:
+                with suppress(OutputError):  # the failure itself is raised
+                    self._files.finish(self._summary(self._state, str(error) or type(error).__name__))
             raise
-        finally:
-            self.pipeline.close()
-        self.files.finish(summary)
-        taken = timing(self.source.facts, self.started_at, time.perf_counter() - self._started)
-        return Report(self.source.path, self.files.folder, tuple(self.files.events), summary, taken, problem)
+        self._files.finish(summary)
+        wall_s = time.perf_counter() - self._started + (self._state.spent_s if self._elsewhere else 0.0)
+        taken = timing(self._state.reading.facts, self._started_at, wall_s)
+        return Report(self._path, self._files.folder, tuple(self._files.events), summary, taken, problem)
 
-    def _recognize(self, progress: Progress | None) -> str | None:
-        """Write each event when it is final; returns why the video was not read to its end, None where it was."""
-        failure = ""
-        try:
-            self._read(progress)
-        except SourceError as error:
-            failure = str(error)
-        self._write(self.pipeline.flush())
-        if self.stop.is_set():
-            kept = len(self.files.events)
-            return f"{self.source.path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self.files.folder}"
-        return failure or self.source.problem
-
-    def _read(self, progress: Progress | None) -> None:
-        capacity = queue_capacity(self.settings.reading.queued_frames, self.source.facts)
-        with overlapped(self._frames_with_voice(), self.pipeline.locate, capacity=capacity) as located:
-            for frame, faces in located:
-                events = self.pipeline.advance(frame, faces)
-                if self.outputs:
-                    self._show(frame, faces)
-                self._write(events)
-                if progress is not None:
-                    progress(frame.index + 1, self.source.expected_frames, len(self.files.events))
-                if self.stop.is_set():
-                    return
-
-    def _frames_with_voice(self) -> Iterator[Frame]:
-        """The frames, each with the share of voice in the sound around it."""
-        with closing(Voice(self.source.path)) as voice:
-            for frame in self.source:
-                yield replace(frame, voice=voice.at(frame.t))
-
-    def _show(self, frame: Frame, faces: list[Face]) -> None:
-        observations = self.pipeline.observations()
-        for output in self.outputs:
-            output.frame(frame, faces, observations, self.source.origin)
-
-    def _write(self, events: list[Event]) -> None:
-        origin, outputs = self.source.origin, (self.files, *self.outputs)
-        for event in events:
-            if event.state == "final":
-                for output in outputs:
-                    output.event(event, origin)
-        for activity in self.pipeline.activities():
+    def _take(self, step: Step, progress: Progress | None) -> None:
+        """Hand a step over; each event is written when it is final."""
+        if isinstance(step, Found):
+            outputs = (self._files, *self._outputs)
             for output in outputs:
-                output.activity(activity, origin)
+                for event in step.events:
+                    if event.state == "final":
+                        output.event(event, self._origin)
+                for activity in step.activities:
+                    output.activity(activity, self._origin)
+            return
+        self._state = step
+        if isinstance(step, Seen):
+            self._origin = step.reading.origin
+            for output in self._outputs:
+                output.frame(step.frame, step.faces, step.observations, self._origin)
+            if progress is not None:
+                progress(step.frame.index + 1, step.reading.expected_frames, len(self._files.events))
 
-    def _summary(self, problem: str | None) -> dict[str, Any]:
+    def _problem(self, ending: Ending) -> str | None:
+        """Why the video was not read to its end, None where it was."""
+        if self._stop.is_set():
+            kept = len(self._files.events)
+            return f"{self._path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self._files.folder}"
+        return ending.problem
+
+    def _summary(self, state: Seen | Ending, problem: str | None) -> dict[str, Any]:
+        ending = state if isinstance(state, Ending) else None
         return summarize(
-            stream=self.files.stream,
-            video=self.source.facts,
-            events=self.files.events,
-            activities=self.files.activities,
-            statistics=self.pipeline.statistics,
-            model=self.pipeline.model,
-            backend=self.pipeline.backend,
-            settings=self.settings,
+            stream=self._files.stream,
+            video=state.reading.facts,
+            events=self._files.events,
+            activities=self._files.activities,
+            statistics=state.statistics,
+            model=None if ending is None else ending.model,
+            backend=None if ending is None else ending.backend,
+            settings=self._settings,
             problem=problem,
         )

@@ -12,8 +12,11 @@ class Output:
     """Takes what an analysis finds: each frame, then the events and activities that became known with it.
 
     The methods do nothing unless a subclass defines them. origin is the source time, seconds, at which a player's clock is 0.
-    The folder of the results exists from the first call on. All calls come from one thread.
+    The folder of the results exists from the first call on. All calls come from one thread. The pixels of a frame may be black;
+    so may those of crops, and events without evidence, unless needs_faces is set.
     """
+
+    needs_faces = False
 
     def frame(self, frame: Frame, faces: Sequence[Face], observations: Sequence[Observation], origin: float) -> None:
         """Take the next frame, the faces found in it, and what is known of each of them."""

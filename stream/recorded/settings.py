@@ -15,6 +15,9 @@ class ReadingSettings(Settings):
 
     decode_threads: int = Field(default=0, ge=0, le=64, description="threads of the decoder; 0: by the size of the picture")
     queued_frames: int = Field(default=8, ge=1, le=256, description="decoded frames that may wait for each stage")
+    part_minutes: float = Field(
+        default=20.0, ge=0, description="longer videos are analysed in parts of about so many minutes, one at least; 0: in one"
+    )
 
 
 class AnalysisSettings(Settings):

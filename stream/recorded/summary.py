@@ -14,7 +14,7 @@ from typing import Any
 from engine.types import ACTIVITY_KINDS, Activity, Event
 from stream.recorded.settings import AnalysisSettings
 from stream.sources.clock import slow_rate
-from stream.sources.file import VideoFacts
+from stream.sources.facts import VideoFacts
 
 MANY_REPEATED = 0.1
 """The share of repeated frames from which the summary notes it."""
@@ -28,13 +28,14 @@ def summarize(
     video: VideoFacts,
     events: Sequence[Event],
     activities: Sequence[Activity],
-    statistics: dict[str, int],
-    model: str,
-    backend: str,
+    statistics: Mapping[str, int],
+    model: str | None,
+    backend: str | None,
     settings: AnalysisSettings,
     problem: str | None,
 ) -> dict[str, Any]:
-    """The content of summary.json; problem is None when the whole video was analysed. Times in seconds.
+    """The content of summary.json; problem is None when the whole video was analysed, model and backend where the analysis
+    failed before its end. Times in seconds.
 
     The same video, settings and program give the same content, whenever and wherever they ran.
     """
@@ -50,7 +51,7 @@ def summarize(
         "video": facts,
         "events": count_events(events),
         "activities": count_activities(activities),
-        "statistics": statistics,
+        "statistics": dict(statistics),
         "model": model,
         "backend": backend,
         "versions": {"python": platform.python_version(), **package_versions()},

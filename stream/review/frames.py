@@ -12,19 +12,15 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import av
-import av.error
 import numpy as np
 
 from engine.errors import SourceError
 from engine.types import F64, Frame, Mark
 from stream.recorded.results import Results
 from stream.review.database import ReviewDatabase
-from stream.sources.decoding import LIMITS, picture_track
 from stream.sources.file import VideoSource, open_video
+from stream.sources.packets import SAME_S, packet_times
 
-SAME_S = 2e-6
-"""Times that differ by less are the same: those of marks are rounded to microseconds."""
 ABOUT = 0.01
 """By which share numbers of frames may differ: another version of a decoder may leave out other damaged ones."""
 BACK_S = (0.0, 3.0, 20.0)
@@ -51,7 +47,7 @@ def frame_times(video: Path, results: Results, database: ReviewDatabase, progres
     marks = _marks(results)
     if database.fact("frames_of") == state:
         return np.frombuffer(zlib.decompress(database.fact("frame_times")), np.float64)
-    times = _packet_times(video, progress)
+    times = packet_times(video, progress)
     if times is None or not _as_in_summary(times, results) or not _agree(times, marks):
         times = _decoded_times(video, results, progress)
     if not _agree(times, marks):
@@ -100,28 +96,6 @@ def _frames_in_summary(results: Results) -> int:
     if not isinstance(facts, dict) or not results.summary.get("complete"):
         return 0
     return int(facts.get("frames") or 0)
-
-
-def _packet_times(video: Path, progress: Progress) -> F64 | None:
-    """The stamps of all packets in order; None where some have none or the file is damaged."""
-    stamps: list[int] = []
-    try:
-        with av.open(f"file:{video}", options={"protocol_whitelist": "file", **LIMITS}) as container:
-            track = picture_track(container)
-            if track is None or not track.time_base:
-                return None
-            length, base = container.size or 1, track.time_base
-            for packet in container.demux(track):
-                if packet.size:
-                    if packet.pts is None or packet.is_corrupt:
-                        return None
-                    stamps.append(packet.pts)
-                    if len(stamps) % 1000 == 0:
-                        progress(min((packet.pos or 0) / length, 1.0))
-    except (av.error.FFmpegError, OSError):
-        return None
-    ordered = np.sort(np.array(stamps, np.int64))
-    return np.asarray(ordered * base.numerator / base.denominator, np.float64)
 
 
 def _decoded_times(video: Path, results: Results, progress: Progress) -> F64:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -17,57 +16,16 @@ import av.error
 
 from engine.errors import SourceError
 from engine.types import Frame
-from stream.sources.clock import Restart, SourceClock
+from stream.sources.clock import SourceClock
 from stream.sources.decoding import LIMITS, TOO_LARGE, Decoding, picture_track, rate_of, seconds_of
+from stream.sources.facts import Declared, ReadCounts, Reading, VideoFacts
 from stream.sources.pixels import square_size
-
-EARLY_END_S = 0.5
-"""A file whose pictures end earlier than this before its declared end was cut off."""
-
-MAX_LISTED_RESTARTS = 3
-"""Restarts of the clock that are listed one by one."""
-
-UNEVEN_SHARE = 0.01
-"""Share of the pictures that a steady rate has in addition from which the rate is reported as uneven."""
 
 _NO_VIDEO_FORMATS = {"tty", "concat", "hls"}
 """FFmpeg would draw text files as pictures, and follow playlists to other files; neither is a recorded video."""
 
 _INDEXED = {"mp4", "matroska", "avi", "asf"}
 """Formats that state their length; that of others is estimated by FFmpeg."""
-
-
-@dataclass(frozen=True)
-class VideoFacts:
-    """What is known of a video so far: width and height in pixels as delivered (upright), fps as declared, times in seconds.
-
-    origin is where a player's clock starts; covered is how long the pictures last, without gaps, duration from the first frame
-    to the last; clock_restarts is where the file's stamps restart; sound says that it has a sound track.
-    """
-
-    path: str
-    codec: str
-    pixel_format: str
-    width: int
-    height: int
-    rotation: int
-    fps: float | None
-    start: float | None
-    end: float | None
-    origin: float
-    covered: float
-    clock_restarts: tuple[Restart, ...]
-    frames: int
-    expected_frames: int | None
-    gaps: int
-    lost_frames: int
-    unlit_frames: int
-    decode_errors: int
-    damaged_frames: int
-    warnings: tuple[str, ...]
-    duration: float | None
-    measured_fps: float | None
-    sound: bool
 
 
 class VideoSource:
@@ -88,15 +46,21 @@ class VideoSource:
         context, format_names = track.codec_context, self._container.format.name
         track.thread_type = "AUTO"
         context.thread_count = threads or decoder_threads(context.width * context.height)
-        self._codec, self._fps = context.name, rate_of(track)
-        self._declared_frames, self._declared_s = int(track.frames), seconds_of(track)
-        self._declared_end: float | None = None
-        if self._declared_s and _INDEXED & set(format_names.split(",")):
-            self._declared_end = (track.start_time or 0) * float(track.time_base or 0) + self._declared_s
-        self._sound = bool(self._container.streams.audio)
-        self._track_warnings = list(_track_warnings(track, format_names))
+        self._fps, seconds = rate_of(track), seconds_of(track)
         self._track, self._sorted = track, format_names == "avi"
         self._decoding = self._new_decoding()
+        indexed = seconds and _INDEXED & set(format_names.split(","))
+        self._declared = Declared(
+            path=str(path),
+            codec=context.name,
+            fps=self._fps,
+            frames=int(track.frames),
+            seconds=seconds,
+            end=(track.start_time or 0) * float(track.time_base or 0) + (seconds or 0.0) if indexed else None,
+            step_s=self._decoding.clock.nominal_s,
+            sound=bool(self._container.streams.audio),
+            warnings=tuple(_track_warnings(track, format_names)),
+        )
 
     def _new_decoding(self) -> Decoding:
         clock = SourceClock(1 / self._fps if self._fps else None, sort=self._sorted, recorded=True)
@@ -151,11 +115,7 @@ class VideoSource:
     @property
     def expected_frames(self) -> int | None:
         """How many frames the file declares, roughly; None where it does not."""
-        if self._declared_frames:
-            return self._declared_frames
-        if self._decoding.clock.restarts or not self._declared_s or not self._fps:
-            return None
-        return round(self._declared_s * self._fps)
+        return self.reading.expected_frames
 
     @property
     def origin(self) -> float:
@@ -163,96 +123,56 @@ class VideoSource:
         return self._decoding.origin
 
     @property
-    def facts(self) -> VideoFacts:
-        """What is known so far."""
+    def counts(self) -> ReadCounts:
+        """What was counted so far."""
+        read, clock = self._decoding, self._decoding.clock
+        return ReadCounts(
+            frames=read.frames,
+            errors=read.errors,
+            damaged=read.damaged,
+            corrupt=read.corrupt,
+            resized=read.resized,
+            unlit=read.strobe.unlit,
+            interlaced=read.deinterlacer.interlaced,
+            unflagged=read.deinterlacer.unflagged,
+            gaps=clock.gaps,
+            missing=clock.missing,
+            holes=clock.holes,
+            short_holes=clock.short_holes,
+            uneven=clock.uneven,
+            invented=clock.invented,
+            covered=clock.covered,
+        )
+
+    @property
+    def reading(self) -> Reading:
+        """How reading went so far."""
         read = self._decoding
-        covered, steps = round(read.clock.covered, 6), read.frames - 1 - read.clock.gaps
-        return VideoFacts(
-            path=str(self.path),
-            codec=self._codec,
+        return Reading(
+            declared=self._declared,
             pixel_format=read.pixel_format,
-            width=read.size[0],
-            height=read.size[1],
+            size=read.size,
             rotation=read.orientation.rotation,
-            fps=self._fps,
+            mirrored=read.orientation.mirrored,
             start=read.start,
             end=read.end,
-            origin=round(read.origin, 6),
-            covered=covered,
-            clock_restarts=tuple(read.clock.restarts),
-            frames=read.frames,
-            expected_frames=self.expected_frames,
-            gaps=read.clock.gaps + read.resized + read.clock.short_holes,
-            lost_frames=read.clock.missing,
-            unlit_frames=read.strobe.unlit,
-            decode_errors=read.errors,
-            damaged_frames=read.damaged,
-            warnings=(*self._packet_warnings(), *self._track_warnings, *self._picture_warnings()),
-            duration=None if read.start is None or read.end is None else round(read.end - read.start, 6),
-            measured_fps=round(steps / covered, 3) if covered > 0 and steps > 0 else None,
-            sound=self._sound,
+            origin=read.origin,
+            restarts=tuple(read.clock.restarts),
+            disordered=read.clock.disordered,
+            not_deinterlaced=read.deinterlacer.failure,
+            finished=read.finished,
+            counts=self.counts,
         )
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What is known so far."""
+        return self.reading.facts
 
     @property
     def problem(self) -> str | None:
         """One sentence when less was read than the file should hold, else None; final once all frames were read."""
-        read, damage = self._decoding, ""
-        if read.errors or read.damaged:
-            damage = f"{_count(read.errors, 'packet')} and {_count(read.damaged, 'picture')} are damaged and were skipped; "
-        rest = f"the rest was read ({_count(read.frames, 'frame')})"
-        end, last = self._declared_end, read.end
-        slack = max(EARLY_END_S, 3 * read.clock.nominal_s)
-        whole = not read.finished or read.clock.restarts or 0 < self._declared_frames <= read.frames
-        if not whole and end is not None and last is not None and last < end - slack:
-            stated = f"its pictures end at {last:.1f} s and should at {end:.1f} s"
-            return f"{self.path}: the file is cut off: {stated}; {damage}{rest}"
-        return f"{self.path}: {damage}{rest}" if damage else None
-
-    def _packet_warnings(self) -> Iterator[str]:
-        read, clock = self._decoding, self._decoding.clock
-        if clock.invented and clock.invented == read.frames:
-            yield f"the file has no time stamps; {1 / clock.nominal_s:.5g} frames/s assumed"
-        elif clock.invented:
-            yield f"{clock.invented} frames have no time stamp; it was filled in from the frame rate"
-        for restart in clock.restarts[:MAX_LISTED_RESTARTS]:
-            yield (
-                f"time stamps restart at frame {restart.frame}: {restart.stamp:.3f} s follows {restart.t:.3f} s; "
-                "times continue from there, and nothing is compared across the restart"
-            )
-        if len(clock.restarts) > MAX_LISTED_RESTARTS:
-            yield f"time stamps restart {len(clock.restarts) - MAX_LISTED_RESTARTS} times more"
-        if clock.disordered:
-            yield "time stamps are out of order; they were sorted"
-        if clock.missing:
-            yield (
-                f"{_count(clock.missing, 'picture')} missing in {_count(clock.holes, 'place')}, lost before recording; "
-                "nothing is compared across places where that is visible"
-            )
-        if clock.uneven > UNEVEN_SHARE * read.frames:
-            yield (
-                f"the rate is uneven: {_count(clock.uneven, 'picture')} fewer than a steady one gives; nothing shows that "
-                "they were lost (cameras skip some in the dark)"
-            )
-        if read.corrupt:
-            yield f"{_count(read.corrupt, 'packet')} came damaged"
-
-    def _picture_warnings(self) -> Iterator[str]:
-        read, deinterlacer = self._decoding, self._decoding.deinterlacer
-        if read.resized:
-            yield f"the size of the pictures changes {_count(read.resized, 'time')}; nothing is compared across a change"
-        interlaced = deinterlacer.interlaced + deinterlacer.unflagged
-        flag = "" if deinterlacer.interlaced else ", though not flagged as such"
-        if deinterlacer.failure is not None:
-            yield f"{_count(interlaced, 'picture')} interlaced{flag} and left so, yadif is missing ({deinterlacer.failure})"
-        elif interlaced:
-            yield f"{_count(interlaced, 'picture')} interlaced{flag}; they were deinterlaced (yadif)"
-        if read.orientation.mirrored:
-            yield "the file declares its pictures as mirrored; they were analysed mirrored"
-        if read.strobe.unlit:
-            yield (
-                f"{_count(read.strobe.unlit, 'picture')} of {read.frames} dark between the flashes of a light (an infrared "
-                "camera?); the lit ones were analysed"
-            )
+        return self.reading.problem
 
 
 def decoder_threads(pixels: int) -> int:
@@ -282,10 +202,6 @@ def _track_warnings(track: av.VideoStream, format_names: str) -> Iterator[str]:
     if aspect and square_size(1000, 1000, float(aspect)) != (1000, 1000):
         shape = f"{aspect.numerator}:{aspect.denominator}"
         yield f"pixels are not square ({shape}); the pictures were stretched until they are"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _open(path: Path) -> av.container.InputContainer:

@@ -6,8 +6,10 @@ for a voice, and then the lips decide alone, as they do where there is no audio 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -31,12 +33,13 @@ KEPT_S = 5.0
 
 
 class Voice:
-    """The voice in the first audio track of the file at path. Call `at` for moments in order; `close` frees the decoder.
+    """The voice in the first audio track of the file at path, from start on, seconds of the file's clock. Call `at` for moments
+    in order; `close` frees the decoder.
 
     Where there is no sound or it cannot be decoded, nothing is raised and nothing is known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: float = -math.inf) -> None:
         self._times: list[float] = []  # centres of the most recent windows,
         self._heard: list[bool | None] = []  # whether a voice was in them, None where the track is muted
         self._container: av.container.InputContainer | None = None
@@ -46,6 +49,9 @@ class Voice:
         except (av.error.FFmpegError, OSError, ValueError):
             return
         if self._container.streams.audio:
+            if start > 0:
+                with suppress(av.error.FFmpegError):  # heard from its beginning then
+                    self._container.seek(int(start * av.time_base))
             self._windows = self._listen(self._container)
 
     def close(self) -> None:

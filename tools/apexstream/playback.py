@@ -32,7 +32,8 @@ from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize, timing
 from stream.service import Service
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
-from stream.sources.file import VideoFacts, open_video
+from stream.sources.facts import VideoFacts
+from stream.sources.file import open_video
 from stream.sources.settings import SourceSettings
 
 ENDED = "the service ended before the clip did"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from apexstream.overview import write_report_pictures
 from apexstream.pictures import FaceTrail, check_drawing
+from engine.config import PipelineSettings
 from engine.weights import JUDGE, default_weights, load_card, sha256_of, weights_for
 from stream.recorded.analyze import Progress, Report, analyze
 from stream.recorded.annotated.output import AnnotatedVideo
 from stream.recorded.face_places import FacePlaces
 from stream.recorded.folders.records import Wanted
 from stream.recorded.frames import FrameTable
+from stream.recorded.models import Models
 from stream.recorded.output import Output
 from stream.recorded.report.output import ReportPage
 from stream.recorded.settings import AnalysisSettings
@@ -54,6 +57,7 @@ class AnalysisOptions:
         }
         settings = flat(pipeline.model_dump(mode="json"))
         found |= {name: value for name, value in settings if name not in WITHOUT_EFFECT}
+        found["reading.part_minutes"] = self.settings.reading.part_minutes
         return Wanted(found, sorted(self._extras()))
 
     def _extras(self) -> Iterator[str]:
@@ -109,6 +113,7 @@ def analyze_video(
         outputs=outputs,
         formats=options.formats,
         stop=stop,
+        models=_models(options.settings.pipeline),
     )
     if trail is not None:
         write_report_pictures(report, trail)
@@ -131,6 +136,12 @@ class _TwoPasses:
         """Pictures that were drawn, of all."""
         if self._progress is not None:
             self._progress(count + done, 2 * count, self._events)
+
+
+@lru_cache(maxsize=1)
+def _models(settings: PipelineSettings) -> Models:
+    """The models of the videos that this process analyses, one after the other."""
+    return Models(settings)
 
 
 def _trail(video: Path) -> FaceTrail:

@@ -45,6 +45,7 @@ class ReportPage(Output):
 
     def __init__(self, folder: Path, video: Path, *, pictures: bool = False, linked: bool = True) -> None:
         self._path, self._video, self._with_pictures, self._linked = folder / NAME, video, pictures, linked
+        self.needs_faces = pictures
         self._seen = Seen()
         self._crops: dict[int, CropHistory] = {}
         self._activities: list[Activity] = []

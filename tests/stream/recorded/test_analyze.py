@@ -4,7 +4,6 @@ import json
 import shutil
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -14,10 +13,13 @@ import pytest
 from engine import Pipeline
 from engine.errors import ConfigError, OutputError, SourceError, WeightsError
 from engine.types import Activity, Event, Face, Frame, Observation
-from stream.recorded.analyze import analyze, queue_capacity
+from stream.recorded.analyze import analyze, found_in
+from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
+from stream.recorded.report.output import ReportPage
 from stream.recorded.settings import AnalysisSettings, ReadingSettings
 from stream.sources.file import open_video
+from tests.parts import shorten_parts
 from tests.videos import stepping, write_video
 
 
@@ -162,16 +164,6 @@ def test_small_queues_change_nothing(rendered_clip: Path, tmp_path: Path) -> Non
     assert found[0].events == found[1].events
 
 
-@pytest.mark.parametrize(
-    ("size", "configured", "capacity"),
-    [((640, 360), 8, 8), ((640, 360), 1, 1), ((4096, 2304), 8, 4), ((16384, 8192), 8, 2), ((16, 16), 256, 256)],
-)
-def test_large_frames_wait_in_shorter_queues(size: tuple[int, int], configured: int, capacity: int, faceless: Path) -> None:
-    with open_video(faceless) as source:
-        facts = replace(source.facts, width=size[0], height=size[1])
-    assert queue_capacity(configured, facts) == capacity
-
-
 def test_stopping_keeps_what_was_found(faceless: Path, tmp_path: Path) -> None:
     stop = threading.Event()
     threads = threading.active_count()
@@ -277,3 +269,62 @@ def test_a_real_video_keeps_its_events_when_its_end_is_lost(data_dir: Path, tmp_
     end = of_half.summary["video"]["end"]
     kept = [event for event in of_half.events if not event.truncated]
     assert kept == [event for event in of_whole.events if event.offset is not None and event.offset.t < end][: len(kept)]
+
+
+def test_a_video_in_parts_gives_the_results_of_the_whole(
+    rendered_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_parts(monkeypatch, warm=2.0, around=0.5, tail=1.5, least=3.0)
+    seen: list[int] = []
+    reports = [
+        analyze(
+            rendered_clip,
+            tmp_path / name,
+            AnalysisSettings(reading=ReadingSettings(part_minutes=minutes)),
+            progress=lambda done, expected, events: seen.append(done),
+            outputs=[FrameTable(tmp_path / name), ReportPage(tmp_path / name, rendered_clip, pictures=True)],
+        )
+        for name, minutes in (("whole", 0.0), ("parts", 4 / 60))
+    ]
+    whole, parts = reports
+    assert seen == [*range(1, 241), *range(1, 241)]
+    assert [event.label for event in parts.events] == [event.label for event in whole.events]
+    for one, other in zip(whole.events, parts.events, strict=True):
+        assert (other.id, other.face) == (one.id, one.face)
+        assert abs(other.onset.frame - one.onset.frame) <= 1
+        assert abs(other.apex.frame - one.apex.frame) <= 1
+    assert parts.summary["video"] == whole.summary["video"]
+    counted = ("frames", "frames_with_face", "repeated", "gaps", "final", "faces")
+    assert [parts.summary["statistics"][name] for name in counted] == [whole.summary["statistics"][name] for name in counted]
+    tables = [(tmp_path / name / "frames.csv").read_text().splitlines() for name in ("whole", "parts")]
+    assert [row.split(",")[:4] for row in tables[0]] == [row.split(",")[:4] for row in tables[1]]
+    sizes = [(tmp_path / name / "report.html").stat().st_size for name in ("whole", "parts")]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
+
+
+def test_a_video_in_parts_is_the_same_each_time(rendered_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_parts(monkeypatch, warm=2.0, around=0.5, tail=1.5, least=3.0)
+    settings = AnalysisSettings(reading=ReadingSettings(part_minutes=4 / 60))
+    with found_in(rendered_clip, settings, "clip", stop=threading.Event(), faces=False) as steps:
+        kept = list(steps)
+    for name, given in (("here", None), ("elsewhere", kept)):
+        analyze(rendered_clip, tmp_path / name, settings, steps=given)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "elsewhere").iterdir()} == files
+
+
+def test_stopping_in_the_first_part_starts_no_other(
+    rendered_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_parts(monkeypatch, warm=2.0, around=0.5, tail=1.5, least=3.0)
+    stop = threading.Event()
+    report = analyze(
+        rendered_clip,
+        tmp_path / "out",
+        AnalysisSettings(reading=ReadingSettings(part_minutes=4 / 60)),
+        progress=lambda done, expected, events: stop.set() if done == 30 else None,
+        stop=stop,
+    )
+    assert report.problem is not None
+    assert "stopped by the user" in report.problem
+    assert report.summary["statistics"]["frames"] == 30

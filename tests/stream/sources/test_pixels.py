@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from engine.types import Frame, Layout
-from stream.sources.file import VideoFacts, open_video
+from stream.sources.facts import VideoFacts
+from stream.sources.file import open_video
 from stream.sources.pixels import square_size
 from tests.oddities import with_matrix
 from tests.videos import Picture, quadrants, write_video

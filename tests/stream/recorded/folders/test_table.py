@@ -15,7 +15,7 @@ from stream.recorded.folders.table import COLUMNS, Table, figures
 from stream.recorded.folders.tasks import Task
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize
-from stream.sources.file import VideoFacts
+from stream.sources.facts import VideoFacts
 from tests.stream.recorded.folders.results import a_file, finished_results
 from tests.stream.recorded.test_files import EVENT
 
