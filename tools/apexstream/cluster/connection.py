@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,9 @@ class Cluster:
         return self._calls
 
     def kill(self, worker: int) -> None:
-        """End a worker at once, whatever it does."""
-        self._send(Kill(worker))
+        """End a worker at once, whatever it does; workers of a connection that has ended end with it."""
+        with suppress(OSError):
+            self._pipe.send(Kill(worker))
 
     def receive(self, *others: Any) -> Message | None:
         """The next message; None where one of other pipes has something to be read before.

@@ -1,21 +1,56 @@
+"""The connection with a real cluster on this machine, and what folds and clips come to by it; what needs no cluster."""
+
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from multiprocessing import Pipe
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
 
-from apexstream.cluster import connection
-from apexstream.cluster.connection import connected
+from apexstream.cluster import connection, folds
+from apexstream.cluster.connection import Cluster, connected
 from apexstream.cluster.dispatch import Dispatch, Done, Note, Progressed, Started, divided
-from apexstream.cluster.ray_process import Node, Returned, Share
+from apexstream.cluster.folds import pool_of
+from apexstream.cluster.ray_process import Connected, Node, Returned, Share
 from engine.errors import ApexError, BackendError, InputError
+from tests.databases import write_casme3
+from tests.flowmaps import write_dataset
 from tests.ray_nodes import ENVIRONMENT, LocalNodes
+from tests.soak.cluster import differences
+from tests.training.test_loso import TINY, StoppedError
+from training.datasets import FlowMaps, htnet_3db
+from training.datasets.databases import DATABASES
+from training.datasets.prepare import prepare
+from training.device import CPU
+from training.loso import evaluate
+from training.pool import GivenPool, each, nothing
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> FlowMaps:
+    return htnet_3db.load(write_dataset(tmp_path_factory.mktemp("flow") / "set", per_class=1))
+
+
+def stop() -> NoReturn:
+    raise StoppedError
+
+
+def recorded(path: Path) -> list[str]:
+    """The lines of a record without the time that each fold took, in one order."""
+    return sorted(re.sub('"seconds": [0-9.]+', "", line) for line in path.read_text().splitlines())
 
 
 class Held:
@@ -42,26 +77,106 @@ def one_each(node: Node) -> list[Share]:
     return divided(node, 1, 1_000_000)
 
 
-def test_a_node_that_is_killed_has_its_item_done_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    gate, happened, busy = tmp_path / "gate", [], {}
-    os.mkfifo(gate)
-    with LocalNodes() as nodes:
+@dataclass
+class Running:
+    """A head and a second node with a core each; the second declares a GPU, and finds packages in the folder packages first."""
+
+    nodes: LocalNodes
+    second: subprocess.Popen[bytes]
+    packages: Path
+
+    @property
+    def address(self) -> str:
+        return self.nodes.address
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One cluster for all tests here: those that do not kill its second node come first."""
+    packages = tmp_path_factory.mktemp("packages")
+    paths = os.pathsep.join([str(packages), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    with pytest.MonkeyPatch.context() as patch, LocalNodes() as nodes:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
         nodes.start(1)
-        second = nodes.start(1)
-        with connected(nodes.address) as cluster:
-            assert not cluster.started
-            opened = threading.Thread(target=gate.write_text, args=("",))
-            for happening in Dispatch(cluster, [10, 20], partial(Held, gate), one_each).run():
-                happened.append(happening)
-                if isinstance(happening, Progressed) and happening.item not in busy:
-                    busy[happening.item] = happening.value
-                    if len(busy) == 2:
-                        nodes.kill(second)
-                        opened.start()
-            opened.join()
-    assert not psutil.pid_exists(busy[0]) and not psutil.pid_exists(busy[1])
+        yield Running(nodes, nodes.start(1, gpus=1, PYTHONPATH=paths), packages)
+
+
+def test_a_worker_with_a_gpu_sees_that_alone(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folds, "GPU", "cpu")
+    said, seen = list[str](), partial(os.getenv, "CUDA_VISIBLE_DEVICES")
+    with pool_of(running.address, said.append, "auto")(1, 2, nothing) as pool:
+        assert isinstance(pool, GivenPool) and pool.gpus == 1
+        assert list(each(pool, [seen, seen])) == ["0", "0"]
+    assert said == ["the cluster's GPUs do the work (1); nodes without one take no part"]
+
+
+def test_folds_on_a_node_with_a_gpu_are_those_of_stacks(
+    running: Running, data: FlowMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folds, "GPU", "cpu")
+    one, other, said = tmp_path / "gpu" / "folds.jsonl", tmp_path / "alone" / "folds.jsonl", list[str]()
+    evaluate(TINY, data, one, open_pool=pool_of(running.address, said.append, "cuda"))
+    evaluate(TINY, data, other, stacked_on=CPU)
+    assert recorded(one) == recorded(other) and len(said) == 1
+
+
+def test_a_node_of_another_version_is_refused(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only one that can do the work, as it has a GPU."""
+    monkeypatch.setattr(folds, "GPU", "cpu")
+    other, said = running.packages / "apexstream-9.9.9.dist-info", list[str]()
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: apexstream\nVersion: 9.9.9\n")
+    differs = rf": another version is installed there \(apexstream was {version('apexstream')} and is 9.9.9\); all nodes need"
+    with pool_of(running.address, said.append, "cuda")(1, 2, nothing) as pool, pytest.raises(ApexError, match=differs):
+        list(each(pool, [os.getpid]))
+    shutil.rmtree(other)
+    assert re.search(differs, said[1]) and said[1].endswith("; the node takes no part")
+
+
+def test_clips_of_a_stopped_run_are_those_of_one_machine(running: Running, tmp_path: Path) -> None:
+    source, said = write_casme3(tmp_path / "source"), list[str]()
+    make = partial(prepare, DATABASES["casme3"], source)
+    on_cluster = partial(make, tmp_path / "cluster", open_pool=pool_of(running.address, said.append))
+    with pytest.raises(StoppedError):
+        on_cluster(progress=lambda done, total, newest: stop() if done == 1 else None)
+    counts = list[int]()
+    on_cluster(progress=lambda done, total, newest: counts.append(done))
+    make(tmp_path / "alone")
+    assert counts == [1, 2, 3] and not said
+    assert not differences(tmp_path / "alone", tmp_path / "cluster")
+
+
+def test_folds_of_a_stopped_run_and_a_killed_node_are_those_of_one_machine(
+    running: Running, data: FlowMaps, tmp_path: Path
+) -> None:
+    one, other = tmp_path / "cluster" / "folds.jsonl", tmp_path / "alone" / "folds.jsonl"
+    on_cluster = partial(evaluate, TINY, data, one, open_pool=pool_of(running.address, print))
+    with pytest.raises(StoppedError):
+        on_cluster(progress=lambda what, done, total: stop() if done == 1 else None)
+    kept = one.read_text()
+    on_cluster(progress=lambda what, done, total: running.nodes.kill(running.second) if done == 2 else None)
+    evaluate(TINY, data, other)
+    assert one.read_text().startswith(kept) and len(kept.splitlines()) == 2
+    assert recorded(one) == recorded(other)
+
+
+def test_a_node_that_is_killed_has_its_item_done_by_another(running: Running, tmp_path: Path) -> None:
+    gate, happened, busy = tmp_path / "gate", [], dict[int, psutil.Process]()
+    os.mkfifo(gate)
+    another = running.nodes.start(1)
+    with connected(running.address) as cluster:
+        assert not cluster.started
+        opened = threading.Thread(target=gate.write_text, args=("",))
+        for happening in Dispatch(cluster, [10, 20], partial(Held, gate), one_each).run():
+            happened.append(happening)
+            if isinstance(happening, Progressed) and happening.item not in busy:
+                busy[happening.item] = psutil.Process(happening.value)
+                if len(busy) == 2:
+                    running.nodes.kill(another)
+                    opened.start()
+        opened.join()
+    assert not psutil.wait_procs(busy.values(), timeout=20)[1]
     found = [one.result.value for one in happened if isinstance(one, Done) and isinstance(one.result, Returned)]
     assert sorted(again for _, again in found) == [False, True] and {item for item, _ in found} == {10, 20}
     assert any(isinstance(one, Note) and "the node is gone" in one.sentence for one in happened)
@@ -92,6 +207,17 @@ def test_a_name_that_is_searched_for_long_ends_the_wait(monkeypatch: pytest.Monk
     with pytest.raises(ApexError, match=r"no cluster answers at head.example:6379 \(timed out\)"), connected("auto"):
         pass
     ended.set()
+
+
+def test_ending_workers_of_a_connection_that_has_ended_is_no_error() -> None:
+    """As a generator may do it that is closed late."""
+    pipe, other = Pipe()
+    cluster = Cluster(pipe, Connected(False, ()))
+    pipe.close()
+    cluster.kill(1)
+    with pytest.raises(ApexError, match="the connection to the cluster was lost"):
+        cluster.call(1, "do")
+    other.close()
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
