@@ -37,7 +37,9 @@ level = -3
 
 def pytest_configure(config: pytest.Config) -> None:
     """The face model, which most tests need, stays where it is while tests give programs data folders of their own. The Lab
-    Streaming Layer stays on this machine, in a session that tests of other processes do not see."""
+    Streaming Layer stays on this machine, in a session that tests of other processes do not see. One thread for each process:
+    where several processes test, threads that wait for each other cost many times the time of the work itself."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     where = bundle.place().path
     if not where.is_file():
         pytest.exit(f"the face model {where} is missing; `bash tools/test` and `{bundle.FETCH}` fetch it", returncode=4)
