@@ -84,16 +84,16 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             yield from ((".".join([*module, alias.name]), node.lineno) for alias in node.names)
 
 
-@pytest.mark.parametrize("path", sources(), ids=relative)
-def test_imports_go_one_way(path: Path) -> None:
-    package = package_of(path)
-    for name, line in imports(path):
-        top = name.split(".")[0]
-        assert top not in MAY_IMPORT or top in MAY_IMPORT[package], f"{relative(path)}:{line} imports {name}"
-        if package == "engine":
-            assert top not in NOT_IN_ENGINE, f"{relative(path)}:{line}: engine does no I/O, starts no thread, reads no clock"
-        if top in ONE_HOME and package != "tests" and path.name != "probes.py":
-            assert relative(path) == ONE_HOME[top], f"{relative(path)}:{line}: only {ONE_HOME[top]} imports {top}"
+def test_imports_go_one_way() -> None:
+    for path in sources():
+        package = package_of(path)
+        for name, line in imports(path):
+            top, place = name.split(".")[0], f"{relative(path)}:{line}"
+            assert top not in MAY_IMPORT or top in MAY_IMPORT[package], f"{place} imports {name}"
+            if package == "engine":
+                assert top not in NOT_IN_ENGINE, f"{place}: engine does no I/O, starts no thread, reads no clock"
+            if top in ONE_HOME and package != "tests" and path.name != "probes.py":
+                assert relative(path) == ONE_HOME[top], f"{place}: only {ONE_HOME[top]} imports {top}"
 
 
 def inner_imports(package: str) -> dict[str, set[str]]:
@@ -140,22 +140,21 @@ def has_code(path: Path) -> bool:
     return any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree_of(path)))
 
 
-@pytest.mark.parametrize("path", [path for path in sources() if has_code(path)], ids=relative)
-def test_every_source_has_its_test_file(path: Path) -> None:
-    assert any(candidate.is_file() for candidate in mirrored(path)), f"{relative(path)} has no {relative(mirrored(path)[0])}"
+def test_every_source_has_its_test_file() -> None:
+    for path in filter(has_code, sources()):
+        assert any(place.is_file() for place in mirrored(path)), f"{relative(path)} has no {relative(mirrored(path)[0])}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=relative)
-def test_every_test_file_has_its_source_and_a_test(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert "def test_" in text, f"{relative(path)} tests nothing"
-    inside = path.relative_to(ROOT / "tests")
-    if len(inside.parts) == 1:
-        return
-    subject = inside.stem.removeprefix("test_")
-    folder = (ROOT / "tests" if inside.parts[0] == "soak" else ROOT) / inside.parent
-    candidates = (folder / f"{subject}.py", folder / f"{subject}.sh", folder / subject, folder.parent / subject)
-    assert any(candidate.exists() for candidate in candidates), f"{relative(path)} tests no module of that name"
+def test_every_test_file_has_its_source_and_a_test() -> None:
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        assert "def test_" in path.read_text(encoding="utf-8"), f"{relative(path)} tests nothing"
+        inside = path.relative_to(ROOT / "tests")
+        if len(inside.parts) == 1:
+            continue
+        subject = inside.stem.removeprefix("test_")
+        folder = (ROOT / "tests" if inside.parts[0] == "soak" else ROOT) / inside.parent
+        candidates = (folder / f"{subject}.py", folder / f"{subject}.sh", folder / subject, folder.parent / subject)
+        assert any(candidate.exists() for candidate in candidates), f"{relative(path)} tests no module of that name"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -188,13 +187,14 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert not HEAVY & set(loaded)
 
 
-@pytest.mark.parametrize("path", sources(), ids=relative)
-def test_sources_are_whole(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    for left in ("TO" + "DO", "FIX" + "ME", "XX" + "X", "breakpoint" + "("):
-        assert left not in text, f"{relative(path)} has a leftover {left}"
-    assert ast.get_docstring(ast.parse(text)), f"{relative(path)} does not say what it is"
-    assert path.name == "__init__.py" or "from __future__ import annotations" in text or not has_code(path)
+def test_sources_are_whole() -> None:
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        for left in ("TO" + "DO", "FIX" + "ME", "XX" + "X", "breakpoint" + "("):
+            assert left not in text, f"{relative(path)} has a leftover {left}"
+        assert ast.get_docstring(tree_of(path)), f"{relative(path)} does not say what it is"
+        future = "from __future__ import annotations"
+        assert path.name == "__init__.py" or future in text or not has_code(path), f"{relative(path)} lacks {future}"
 
 
 def test_nothing_names_a_path_of_one_machine() -> None:
