@@ -54,6 +54,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def exported(folder: Path) -> Path:
+    """The run as a calibrated file with its card."""
+    out = folder / "net.onnx"
+    given = ("--evaluation", f"{folder}/summary.json", "--data", f"{folder}/set")
+    assert exits("export", f"{folder}/run", "--out", str(out), *given) == 0
+    return out
+
+
+@pytest.fixture
+def exported_before(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's file is not made again, which takes seconds: for tests of what is decided and written besides."""
+
+    def copied(network: Committee, recipe: Recipe, out: Path, **_: object) -> float:
+        shutil.copyfile(exported, out)
+        return 0.0
+
+    monkeypatch.setattr("training.export.export_onnx", copied)
+
+
 def changed(folder: Path, into: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """The evaluation with something else in it, as a file."""
     summary = json.loads((folder / "summary.json").read_text())
@@ -63,12 +83,8 @@ def changed(folder: Path, into: Path, change: Callable[[dict[str, Any]], object]
     return path
 
 
-def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = folder / "net.onnx"
-    given = ("--evaluation", f"{folder}/summary.json", "--data", f"{folder}/set")
-    assert exits("export", f"{folder}/run", "--out", str(out), *given) == 0
-    card = load_card(out)
-    assert card.model_id in capsys.readouterr().out
+def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, exported: Path) -> None:
+    card = load_card(exported)
     assert card.temperature > 1 and card.scores["right_when_said"] == 0.8 and card.recipe == "tiny"
     assert card.scores["uf1_mean"] == card.scores["a_uf1"] and "uf1_spread" not in card.scores  # one seed, one database
     assert 0 <= float(card.scores["calibration_error"]) < float(card.scores["calibration_error_perfect_p95"])
@@ -77,7 +93,7 @@ def test_an_evaluated_run_becomes_a_calibrated_file_with_its_card(folder: Path, 
     network.load_state_dict(torch.load(folder / "run" / "fitted.pt", weights_only=True))
     with torch.inference_mode():
         expected = torch.softmax(network.logits(torch.from_numpy(maps)) / card.temperature, 1).numpy()
-    assert np.abs(load(out)(maps) - expected).max() < 1e-5
+    assert np.abs(load(exported)(maps) - expected).max() < 1e-5
 
 
 def test_a_run_with_a_kernel_machine_on_whole_maps_becomes_a_file(folder: Path, tmp_path: Path) -> None:
@@ -111,6 +127,7 @@ def test_an_evaluation_of_other_data_is_refused(folder: Path, tmp_path: Path, ca
     assert "judges other flow maps than the run was fitted to" in capsys.readouterr().err and not out.exists()
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_a_run_that_does_not_tell_its_data_apart_is_held_by_their_number(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,16 +142,22 @@ def test_a_run_that_does_not_tell_its_data_apart_is_held_by_their_number(
     assert exits("export", str(run), "--out", str(out), "--evaluation", f"{folder}/summary.json") == 0
 
 
-def test_a_run_under_another_seed_is_of_the_recipe_that_was_judged(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("exported_before")
+def test_a_run_under_another_seed_is_of_the_recipe_that_was_judged(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other, out = changed(folder, tmp_path, lambda s: s["recipe"].update(seed=7)), tmp_path / "net.onnx"
     assert exits("export", f"{folder}/run", "--out", str(out), "--evaluation", str(other)) == 0
+    assert load_card(out).model_id in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_an_evaluation_of_before_recipes_grew_is_still_the_recipes(folder: Path, tmp_path: Path) -> None:
     older = changed(folder, tmp_path, lambda s: (s["recipe"].pop("kernel"), s["recipe"]["fit"].pop("schedule")))
     assert exits("export", f"{folder}/run", "--out", f"{tmp_path}/net.onnx", "--evaluation", str(older)) == 0
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_the_card_states_that_groups_were_judged(folder: Path, tmp_path: Path) -> None:
     groups = changed(folder, tmp_path, lambda s: s.update(groups=5, protocol=protocol(5)))
     assert exits("export", f"{folder}/run", "--out", f"{tmp_path}/net.onnx", "--evaluation", str(groups)) == 0
@@ -183,7 +206,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     return cuda
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("gpu", "exported_before")
 def test_a_run_is_compiled_beside_its_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "net.onnx"
     assert exits("export", f"{folder}/run", "--out", str(out), "--backend", "tensorrt") == 0
