@@ -22,8 +22,8 @@ from stream.recorded.files import ALWAYS, EventFiles
 from stream.recorded.models import Models
 from stream.recorded.output import Output
 from stream.recorded.parts.join import joined
-from stream.recorded.parts.plan import plan_parts
-from stream.recorded.passage import Ending, Found, Passage, Seen, Step, Steps, lightened
+from stream.recorded.parts.plan import Part, plan_parts
+from stream.recorded.passage import Ending, Found, Passage, Seen, Step, lightened
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import summarize, timing
 
@@ -89,7 +89,7 @@ def found_in(
     stop: threading.Event,
     faces: bool,
     models: Models | None = None,
-) -> Iterator[Steps]:
+) -> Iterator[Iterator[Step]]:
     """What is found in a video, part after part, while it is asked for; faces as in `stream.recorded.passage.lightened`.
 
     Raises SourceError where there is nothing to read; the steps raise what those of a `Passage` do.
@@ -103,22 +103,35 @@ def found_in(
             yield opened.enter_context(closing(first.steps(loaded, stream)))
             return
 
-        def passages() -> Iterator[Steps]:
-            yield steps_of(first, loaded, stream, faces=faces)
+        def passages() -> Iterator[Iterator[Step]]:
+            yield (lightened(step, faces=faces) for step in first.steps(loaded, stream))
             for part in parts[1:]:
                 if stop.is_set():
                     return
-                with closing(Passage(path, settings.reading, stop=stop, part=part)) as passage:
-                    yield steps_of(passage, loaded, stream, faces=faces)
+                with found_in_part(path, part, settings, stream, stop=stop, faces=faces, models=loaded) as steps:
+                    yield steps
 
         yield opened.enter_context(closing(joined([part.start for part in parts[1:]], passages(), stream=stream)))
 
 
-def steps_of(passage: Passage, models: Models, stream: str, *, faces: bool) -> Steps:
-    """The steps of a part, without the pixels that nobody will need."""
-    with closing(passage.steps(models, stream)) as steps:
-        for step in steps:
-            yield lightened(step, faces=faces)
+@contextmanager
+def found_in_part(
+    path: Path,
+    part: Part,
+    settings: AnalysisSettings,
+    stream: str,
+    *,
+    stop: threading.Event,
+    faces: bool,
+    models: Models,
+) -> Iterator[Iterator[Step]]:
+    """What is found in one of several parts of a video, as in `found_in`."""
+    with (
+        opencv_on_one_thread(),
+        closing(Passage(path, settings.reading, stop=stop, part=part)) as passage,
+        closing(passage.steps(models, stream)) as steps,
+    ):
+        yield (lightened(step, faces=faces) for step in steps)
 
 
 class _Analysis:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -13,13 +14,15 @@ from apexstream.overview import write_report_pictures
 from apexstream.pictures import FaceTrail, check_drawing
 from engine.config import PipelineSettings
 from engine.weights import JUDGE, default_weights, load_card, sha256_of, weights_for
-from stream.recorded.analyze import Progress, Report, analyze
+from stream.recorded.analyze import Progress, Report, analyze, found_in_part
 from stream.recorded.annotated.output import AnnotatedVideo
 from stream.recorded.face_places import FacePlaces
 from stream.recorded.folders.records import Wanted
 from stream.recorded.frames import FrameTable
 from stream.recorded.models import Models
 from stream.recorded.output import Output
+from stream.recorded.parts.plan import Part
+from stream.recorded.passage import Step
 from stream.recorded.report.output import ReportPage
 from stream.recorded.settings import AnalysisSettings
 from stream.recorded.summary import package_versions
@@ -88,6 +91,7 @@ def analyze_video(
     stream: str,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    steps: Iterable[Step] | None = None,
 ) -> Report:
     """Analyse a video as the options say; everything is written into folder.
 
@@ -114,10 +118,27 @@ def analyze_video(
         formats=options.formats,
         stop=stop,
         models=_models(options.settings.pipeline),
+        steps=steps,
     )
     if trail is not None:
         write_report_pictures(report, trail)
     return report
+
+
+def analyzed_part(
+    video: Path, part: Part, options: AnalysisOptions, *, stream: str, stop: threading.Event
+) -> AbstractContextManager[Iterator[Step]]:
+    """What is found in a part of a video, for `analyze_video` with the same options. Errors are those of
+    `stream.recorded.analyze.found_in_part`."""
+    return found_in_part(
+        video,
+        part,
+        options.settings,
+        stream,
+        stop=stop,
+        faces=options.report and options.pictures,
+        models=_models(options.settings.pipeline),
+    )
 
 
 class _TwoPasses:

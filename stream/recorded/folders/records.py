@@ -21,6 +21,8 @@ from stream.recorded.files import analysed_video, as_json
 RECORD = "run.json"
 REVIEW = "review.sqlite"
 """The decisions of human coders, about the events that are there."""
+PART = ".part-"
+"""How the names of files begin in which what is found in parts of a video waits until it is joined."""
 SHOWN_CHANGES = 3
 
 

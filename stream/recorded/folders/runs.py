@@ -18,6 +18,7 @@ from stream.events.formats import FORMATS, file_name
 from stream.files import folder_lock, remove_leftovers, write_errors
 from stream.recorded.files import keep_edited
 from stream.recorded.folders.records import (
+    PART,
     REVIEW,
     Record,
     VideoState,
@@ -149,12 +150,16 @@ def run_task(
             return store.run(task, lambda local, top: run_task(local, analyse, wanted, out=top, progress=progress, stop=stop))
         with _results_folder(task, out, lock_wait_s):
             return _run(task, analyse, wanted, progress, stop or threading.Event())
-    except ApexError as error:
-        return Outcome(task, None, str(error), disk_full=_disk_is_full(error), trace=traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - reported to the user; other tasks go on
-        return Outcome(
-            task, None, f"unexpected error ({type(error).__name__}: {error})", defect=True, trace=traceback.format_exc()
-        )
+        return failed(task, error)
+
+
+def failed(task: Task, error: Exception) -> Outcome:
+    """What came of a task that an error ended; within its handling."""
+    trace = traceback.format_exc()
+    if isinstance(error, ApexError):
+        return Outcome(task, None, str(error), disk_full=_disk_is_full(error), trace=trace)
+    return Outcome(task, None, f"unexpected error ({type(error).__name__}: {error})", defect=True, trace=trace)
 
 
 def earlier_outcome(task: Task) -> Outcome | None:
@@ -196,6 +201,9 @@ def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None
     digests = _digests(task.folder, files)
     record = Record(True, files, state, wanted.deciding, extras, report.problem, report.timing, digests)
     write_record(task.folder, record)
+    for part in task.folder.glob(f"{PART}*"):
+        with write_errors(part):
+            part.unlink()
     return Outcome(task, report, report.problem)
 
 

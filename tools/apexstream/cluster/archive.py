@@ -14,23 +14,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import InputError
+from apexstream.cluster.parts import PartFiles, watched
+from engine.errors import ApexError, InputError
 
 if TYPE_CHECKING:
     from apexstream.cluster.connection import Cluster
-    from apexstream.cluster.dispatch import Happening
+    from apexstream.cluster.dispatch import Dispatch, Happening
     from apexstream.cluster.ray_process import Node, Share
     from apexstream.video_analysis import AnalysisOptions
-    from stream.recorded.folders.runs import Outcome, Watcher
+    from stream.recorded.folders.runs import Analyse, Outcome, Watcher
     from stream.recorded.folders.store import Store
     from stream.recorded.folders.tasks import Task
     from stream.recorded.folders.workers import StopRequest
+    from stream.recorded.parts.plan import Part
+    from stream.recorded.passage import Step
 
 MEMORY_BYTES = 1_000_000_000
 """What a worker is given of a node's memory."""
 LOCK_WAIT_S = 60.0
 """How long a worker waits for a folder of results: the worker of a node that was lost may live a little longer."""
 SHARED = "what is read and written must be in folders that all nodes share, under the same paths"
+PROGRESS = 1000
+"""Of a video in parts, all of its progress."""
 MARK = ".cluster-"
 """How the name of the file begins by which workers know the output folder."""
 
@@ -48,10 +53,29 @@ class Place:
 
 @dataclass(frozen=True)
 class Item:
-    """A task, and when the results that it had before were made."""
+    """Work on a task: all of it, where that is a long video finding its parts; else one of the parts, by its number, or, where
+    part is None, joining them. before says when the results that it had before were made."""
 
     task: Task
     before: Mapping[str, Any] | None
+    parts: tuple[Part, ...] = ()
+    part: int | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The task is a long video, to be done in these parts."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class PartDone:
+    """What is found in a part waits in its file."""
+
+
+class _StoppedError(Exception):
+    """The user ended the run within a part."""
 
 
 class ArchiveWorker:
@@ -71,17 +95,27 @@ class ArchiveWorker:
         self._stop = threading.Event()
         self._progress: tuple[int, int | None, int] | None = None
 
-    def do(self, item: Item, again: bool) -> Outcome:
-        """Analyse a video, unless another worker did before it was lost."""
+    def do(self, item: Item, again: bool) -> Outcome | Cut | PartDone:
+        """Do a piece of work, unless another worker did before it was lost."""
         from apexstream.video_analysis import analyze_video
-        from stream.recorded.folders.runs import run_task
 
         self._progress = None
+        if item.part is not None:
+            return self._do_part(item, item.part)
         if again and (earlier := self._earlier(item)) is not None:
             return earlier
         analyse = partial(analyze_video, options=self._options)
+        if item.parts:
+            with PartFiles(item.task, item.parts, self._wanted, self._store).joined() as steps:
+                return self._run(item.task, partial(analyse, steps=steps))
+        parts = self._parts(item.task)
+        return Cut(parts) if len(parts) > 1 else self._run(item.task, analyse)
+
+    def _run(self, task: Task, analyse: Analyse) -> Outcome:
+        from stream.recorded.folders.runs import run_task
+
         return run_task(
-            item.task,
+            task,
             analyse,
             self._wanted,
             out=self._out,
@@ -90,6 +124,38 @@ class ArchiveWorker:
             lock_wait_s=LOCK_WAIT_S,
             store=self._store,
         )
+
+    def _parts(self, task: Task) -> tuple[Part, ...]:
+        """The parts of a video; none where it cannot be read, which the analysis will say."""
+        from stream.recorded.parts.plan import plan_parts
+
+        try:
+            return plan_parts(task.video, self._options.settings.reading.part_minutes * 60)
+        except ApexError:
+            return ()
+
+    def _do_part(self, item: Item, number: int) -> Outcome | PartDone:
+        """Find what there is in a part and have it wait in its file."""
+        from apexstream.video_analysis import analyzed_part
+        from stream.recorded.folders.runs import Outcome, failed
+
+        task, part = item.task, item.parts[number]
+        files = PartFiles(task, item.parts, self._wanted, self._store)
+        try:
+            if not files.exists(number):
+                with analyzed_part(task.video, part, self._options, stream=task.name, stop=self._stop) as steps:
+                    files.write(number, self._unless_stopped(watched(steps, part, self._note)))
+            return PartDone()
+        except _StoppedError:
+            return Outcome(task, None, "stopped", stopped=True)
+        except Exception as error:  # noqa: BLE001 - reported to the user; other videos go on
+            return failed(task, error)
+
+    def _unless_stopped(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps; raises _StoppedError after them where they ended early."""
+        yield from steps
+        if self._stop.is_set():
+            raise _StoppedError
 
     def progress(self) -> tuple[int, int | None, int] | None:
         """Frames that are done, frames expected, events."""
@@ -171,34 +237,74 @@ def run_on_cluster(
         records = [read_record(task.folder) for task in tasks]
         items = [Item(task, None if record is None else record.timing) for task, record in zip(tasks, records, strict=True)]
         dispatch = Dispatch(cluster, items, factory, video_shares, most=jobs, stop=stop)
+        archive = _Archive(items, dispatch, watcher, say)
         for happening in dispatch.run():
-            if _tell(happening, tasks, watcher, say):
-                dispatch.drop_waiting()
+            archive.take(happening)
 
 
-def _tell(happening: Happening, tasks: Sequence[Task], watcher: Watcher, say: Callable[[str], None]) -> bool:
-    """Pass on what happened; whether the disk is full."""
-    from apexstream.cluster.dispatch import Done, Failed, Note, Progressed, Started
-    from apexstream.cluster.ray_process import Raised
-    from stream.recorded.folders.runs import Outcome
+class _Archive:
+    """The videos of a run: which items of work they are, and what came of them."""
 
-    if isinstance(happening, Note):
-        say(happening.sentence)
-        return False
-    task = tasks[happening.item]
-    if isinstance(happening, Started):
-        watcher.started(task)
-    elif isinstance(happening, Progressed):
-        watcher.progressed(task, *happening.value)
-    elif isinstance(happening, Failed):
-        watcher.ended(Outcome(task, None, happening.sentence))
-    elif isinstance(happening, Done):
-        if isinstance(happening.result, Raised):
-            raise happening.result.error
-        outcome = replace(happening.result.value, task=task)
-        watcher.ended(outcome)
-        return bool(outcome.disk_full)
-    return False
+    def __init__(self, items: Sequence[Item], dispatch: Dispatch, watcher: Watcher, say: Callable[[str], None]) -> None:
+        self._items, self._dispatch, self._watcher, self._say = list(items), dispatch, watcher, say
+        self._parts: dict[Task, dict[int, float]] = {}  # of videos in parts: the items of parts, and how far each is, 0 to 1
+        self._ended: set[Task] = set()
+
+    def take(self, happening: Happening) -> None:
+        """Pass on what happened to the watcher; give further work to the cluster."""
+        from apexstream.cluster.dispatch import Done, Failed, Note, Progressed, Started
+        from apexstream.cluster.ray_process import Raised
+        from stream.recorded.folders.runs import Outcome
+
+        if isinstance(happening, Note):
+            self._say(happening.sentence)
+            return
+        number = happening.item
+        item, task = self._items[number], self._items[number].task
+        if task in self._ended:  # parts of a video that failed
+            return
+        if isinstance(happening, Started) and not item.parts:
+            self._watcher.started(task)
+        elif isinstance(happening, Progressed):
+            self._progressed(number, *happening.value)
+        elif isinstance(happening, Failed):
+            self._end(Outcome(task, None, happening.sentence))
+        elif isinstance(happening, Done):
+            if isinstance(happening.result, Raised):
+                raise happening.result.error
+            self._done(number, happening.result.value)
+
+    def _done(self, number: int, value: Outcome | Cut | PartDone) -> None:
+        item = self._items[number]
+        if isinstance(value, Cut):
+            numbers = self._add(*(replace(item, parts=value.parts, part=part) for part in range(len(value.parts))))
+            self._parts[item.task] = dict.fromkeys(numbers, 0.0)
+        elif isinstance(value, PartDone):
+            self._progressed(number, 1, 1, 0)
+            if all(share == 1 for share in self._parts[item.task].values()):
+                self._add(replace(item, part=None))
+        else:
+            self._end(replace(value, task=item.task))
+
+    def _add(self, *items: Item) -> range:
+        self._items += items
+        return self._dispatch.add(items)
+
+    def _progressed(self, number: int, done: int, expected: int | None, events: int) -> None:
+        item = self._items[number]
+        if item.part is not None:
+            shares = self._parts[item.task]
+            shares[number] = min(done / expected, 1.0) if expected else 0.0
+            done, expected, events = round(PROGRESS * sum(shares.values()) / len(shares)), PROGRESS, 0
+        if item.part is not None or not item.parts:
+            self._watcher.progressed(item.task, done, expected, events)
+
+    def _end(self, outcome: Outcome) -> None:
+        self._ended.add(outcome.task)
+        self._dispatch.drop_waiting(self._parts.get(outcome.task, ()))
+        self._watcher.ended(outcome)
+        if outcome.disk_full:
+            self._dispatch.drop_waiting()
 
 
 def video_shares(node: Node) -> list[Share]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,9 +101,9 @@ class Dispatch:
         most: int | None = None,
         stop: StopRequest | None = None,
     ) -> None:
-        self._cluster, self._items, self._shares, self._stop_request = cluster, items, shares, stop
+        self._cluster, self._items, self._shares, self._stop_request = cluster, list(items), shares, stop
         self._factory = pickle.dumps(factory)
-        self._most = min(len(items), most or len(items))
+        self._limit = most
         self._waiting = deque(range(len(items)))
         self._deaths: Counter[int] = Counter()
         self._lost: set[int] = set()
@@ -111,7 +111,12 @@ class Dispatch:
         self._nodes: dict[str, Node] = {}
         self._free: dict[str, list[Share]] = {}  # of each node, what no worker uses
         self._refused: dict[str, str] = {}
-        self._stopping = self._waits = False
+        self._stopping = self._waits = self._added = False
+
+    @property
+    def _most(self) -> int:
+        """How many workers there may be."""
+        return len(self._items) if self._limit is None else min(len(self._items), self._limit)
 
     @property
     def workers(self) -> int:
@@ -128,12 +133,25 @@ class Dispatch:
             while self._waiting or any(slot.item is not None for slot in self._slots):
                 message = self._cluster.receive(*([] if self._stopping else wakes))
                 yield from self._stop() if message is None else self._take(message)
+                if self._added:
+                    self._added = False
+                    yield from self._give_idle()
+                    self._fill()
         finally:
             self._close()
 
-    def drop_waiting(self) -> None:
-        """Give no further items to workers."""
-        self._waiting.clear()
+    def add(self, items: Sequence[Any]) -> range:
+        """Further items, to be done before those that wait; their numbers. Nothing is added after a stop."""
+        numbers = range(len(self._items), len(self._items) + len(items))
+        self._items += items
+        if not self._stopping:
+            self._waiting.extendleft(reversed(numbers))
+            self._added = True
+        return numbers
+
+    def drop_waiting(self, numbers: Collection[int] | None = None) -> None:
+        """Give none of these items to workers, if they still wait; none at all where numbers is None."""
+        self._waiting = deque(number for number in self._waiting if numbers is not None and number not in numbers)
 
     def _stop(self) -> Iterator[Happening]:
         self._stopping = True
@@ -259,6 +277,9 @@ class Dispatch:
         if slot.item is not None and not self._stopping:
             self._lost.add(slot.item)
             self._waiting.appendleft(slot.item)
+        yield from self._give_idle()
+
+    def _give_idle(self) -> Iterator[Happening]:
         for idle in [one for one in self._slots if one.ready and one.item is None]:
             yield from self._give(idle)
 

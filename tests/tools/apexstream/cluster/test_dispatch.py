@@ -219,3 +219,34 @@ def test_a_node_is_divided_among_workers(node: Node, workers: int, cpus: list[in
     found = divided(node, workers, 10)
     assert [share.cpus for share in found] == cpus
     assert all(share.gpus == gpus and share.memory == 10 for share in found)
+
+
+def test_items_that_are_added_come_before_those_that_wait() -> None:
+    cluster = ScriptedCluster(A)
+    work = dispatch(cluster, [1, 2])
+    for happening in work.run():
+        if isinstance(happening, Done) and happening.item == 0:
+            assert list(work.add([10, 11])) == [2, 3]
+    assert [item for _, item, _ in cluster.done] == [1, 10, 11, 2]
+
+
+def test_more_workers_start_for_items_that_are_added() -> None:
+    cluster = ScriptedCluster(A, B, held={10})
+    work = dispatch(cluster, [1])
+    for happening in work.run():
+        if isinstance(happening, Done) and happening.item == 0:
+            work.add([10, 11])
+        elif isinstance(happening, Done) and cluster.waiting:
+            _, (number, _) = cluster.waiting.popitem()
+            cluster.answer(number, 20)
+    assert {name for name, _, _ in cluster.done} == {"host-a", "host-b"}
+    assert sorted(item for _, item, _ in cluster.done) == [1, 10, 11]
+
+
+def test_some_of_those_that_wait_can_be_dropped() -> None:
+    cluster = ScriptedCluster(A)
+    work = dispatch(cluster, [1, 2, 3])
+    for happening in work.run():
+        if isinstance(happening, Done) and happening.item == 0:
+            work.drop_waiting({1})
+    assert [item for _, item, _ in cluster.done] == [1, 3]

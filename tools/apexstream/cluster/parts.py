@@ -1,0 +1,111 @@
+"""Parts of long videos on a cluster: what is found in each waits in a file until all are there and are joined.
+
+The files are beside the results, or in the store, under names that tell for which video, program and settings they were made:
+after an interruption those that are there are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stream.files import write_errors
+from stream.recorded.folders.records import PART
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stream.recorded.folders.records import Wanted
+    from stream.recorded.folders.store import Store
+    from stream.recorded.folders.tasks import Task
+    from stream.recorded.parts.plan import Part
+    from stream.recorded.passage import Step
+    from stream.sources.facts import Reading
+
+
+@dataclass(frozen=True)
+class PartFiles:
+    """The files of a video's parts, in the store or, where that is None, in the folder of the task's results."""
+
+    task: Task
+    parts: Sequence[Part]
+    wanted: Wanted
+    store: Store | None
+
+    def exists(self, number: int) -> bool:
+        """Whether what is found in a part is there. Raises OutputError."""
+        if self.store is None:
+            return (self.task.folder / self._name(number)).exists()
+        return self._name(number) in self.store.names(self.task.name)
+
+    def write(self, number: int, steps: Iterable[Step]) -> None:
+        """Write what is found in a part, under its name once it is complete. Raises OutputError, and what the steps raise."""
+        from stream.recorded.parts.trace import write_trace
+
+        name = self._name(number)
+        if self.store is None:
+            with write_errors(self.task.folder):
+                self.task.folder.mkdir(parents=True, exist_ok=True)
+            write_trace(self.task.folder / name, steps)
+            return
+        with tempfile.TemporaryDirectory(prefix="apexstream-") as folder:
+            path = Path(folder, name)
+            write_trace(path, steps)
+            self.store.put(path, f"{self.task.name}/{name}")
+
+    @contextmanager
+    def joined(self) -> Iterator[Iterator[Step]]:
+        """What was found in all parts, as of the whole, in the block. The steps raise InputError for a part that is missing or
+        damaged."""
+        from stream.recorded.parts.join import joined
+        from stream.recorded.parts.trace import read_trace
+
+        with tempfile.TemporaryDirectory(prefix="apexstream-") as folder:
+            steps = (read_trace(self._local(number, Path(folder))) for number in range(len(self.parts)))
+            yield joined([part.start for part in self.parts[1:]], steps, stream=self.task.name)
+
+    def _local(self, number: int, folder: Path) -> Path:
+        """The file of a part, fetched into a folder if it is in the store."""
+        name = self._name(number)
+        if self.store is None:
+            return self.task.folder / name
+        self.store.get(f"{self.task.name}/{name}", folder / name)
+        return folder / name
+
+    def _name(self, number: int) -> str:
+        facts = self.task.video.stat()
+        made_for = [
+            facts.st_size,
+            facts.st_mtime_ns,
+            [astuple(part) for part in self.parts],
+            dict(self.wanted.deciding),
+            sorted(self.wanted.extras),
+        ]
+        digest = hashlib.sha256(json.dumps(made_for, default=str, sort_keys=True).encode()).hexdigest()
+        return f"{PART}{digest[:16]}-{number + 1}-of-{len(self.parts)}"
+
+
+def watched(steps: Iterable[Step], part: Part, note: Callable[[int, int | None, int], None]) -> Iterator[Step]:
+    """The steps of a part; note gets the frames that are done, those expected, None where the file does not say, and 0."""
+    from stream.recorded.passage import Seen
+
+    done = 0
+    for step in steps:
+        if isinstance(step, Seen):
+            done += 1
+            note(done, _expected_frames(part, step.reading), 0)
+        yield step
+
+
+def _expected_frames(part: Part, reading: Reading) -> int | None:
+    declared = reading.declared
+    if not declared.fps or not declared.seconds:
+        return None
+    first, last = max(part.first, 0.0), min(part.last, declared.seconds)
+    return max(1, round((last - first) * declared.fps))
