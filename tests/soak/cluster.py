@@ -1,4 +1,4 @@
-"""An archive of rendered videos analysed by a Ray cluster of three nodes on this machine, beside --jobs 2.
+"""An archive of rendered videos, one of them long, analysed by a Ray cluster of three nodes on this machine, beside --jobs 2.
 
 The head has no cores for work, the two others one each, so that both ways analyse two videos at once. Measured in turns: the
 time of each, the cluster's nodes running already. Then nodes are killed (SIGKILL of all their processes) at a quarter and half
@@ -34,6 +34,8 @@ from tests.soak.command import Record, command_line, finish, unmet
 
 SMALL: dict[str, Any] = {"size": (320, 240), "eye_px": 64.0}
 """The clips' pictures: more of them can be analysed in the same time."""
+LONG_S, PART_MINUTES = 200.0, 1.0
+"""The length of the long video and of the parts in which it is analysed."""
 MOST_OVERHEAD = 0.1
 """Of the cluster's time, beyond that of one machine."""
 NOT_COMPARED = {"run.json", "index.html"}
@@ -42,20 +44,24 @@ LINE = re.compile(r"\[(\d+)/(\d+)\]")
 
 
 def render(folder: Path, count: int, seconds: float) -> Path:
-    """So many clips in folders of videos; those that are there stay."""
+    """So many clips in folders of videos, the last of them LONG_S long; those that are there stay."""
     for number in range(count):
         path = folder / f"s{number % 6}" / f"clip{number:02}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             photo = PHOTOS[number % len(PHOTOS)]
-            write_clip(preset("benchmark", photo=photo, seed=number, duration_s=seconds, **SMALL), path)
+            length = LONG_S if number == count - 1 else seconds
+            write_clip(preset("benchmark", photo=photo, seed=number, duration_s=length, **SMALL), path)
     return folder
 
 
 @contextmanager
 def analysing(videos: Path, out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The command as a process, its lines to be read."""
-    command = [sys.executable, "-m", "apexstream", "analyze", str(videos), "--recursive", "--out", str(out), *options]
+    settings = out.parent / "settings.toml"
+    settings.write_text(f"[reading]\npart_minutes = {PART_MINUTES}\n")
+    command = [sys.executable, "-m", "apexstream", "analyze", str(videos), "--recursive", "--config", str(settings)]
+    command += ["--out", str(out), *options]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
         yield process
@@ -125,7 +131,7 @@ class WorkerKiller:
 def main(
     *,
     videos: Annotated[int, typer.Option(min=8, help="Rendered videos.")] = 60,
-    seconds: Annotated[float, typer.Option(help="Length of each.")] = 8.0,
+    seconds: Annotated[float, typer.Option(help="Length of each but the long one.")] = 20.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often each way is timed.")] = 2,
     folder: Annotated[Path | None, typer.Option(help="Folder for the videos, kept.", show_default=False)] = None,
     json: Record = None,

@@ -22,8 +22,9 @@ from engine.types import F64
 from stream.sources.file import open_video
 from stream.sources.packets import SAME_S, packet_times
 
-WARM_S = 60.0
-"""So long before the overlap reading starts: twice the longest memory of `engine.activity.watch`."""
+WARM_S = 30.0
+"""So long before the overlap reading starts, seconds: the longest memory of `engine.activity.watch`. With twice as much, parts
+are no more like the whole (docs/results.md)."""
 JOIN_S = 10.0
 """Parts may give way to one another so long before and after the planned moment, seconds."""
 TAIL_S = 12.0
