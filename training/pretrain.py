@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def saved_start(
     path = folder / f"start-{digest}-seed{seed}-{member}.pt"
     if path.exists():
         return path
-    state, draft = start_parameters(recipe, seed, member, finished, device), path.with_suffix(f".{os.getpid()}.part")
+    state, draft = start_parameters(recipe, seed, member, finished, device), path.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, draft)

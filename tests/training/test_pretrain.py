@@ -131,6 +131,20 @@ def test_a_start_that_was_cut_off_in_the_writing_is_none(tmp_path: Path, monkeyp
     )
 
 
+def test_processes_of_two_machines_with_one_number_write_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafts = list[Path]()
+
+    def saved(state: State, path: Path) -> None:
+        drafts.append(path)
+        path.write_bytes(b"whole")
+
+    monkeypatch.setattr(torch, "save", saved)
+    monkeypatch.setattr("training.pretrain.start_parameters", lambda *_: {})
+    saved_start(tmp_path, recipe(BRIEF), 0, 0).unlink()
+    saved_start(tmp_path, recipe(BRIEF), 0, 0)
+    assert len(set(drafts)) == 2
+
+
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
