@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,13 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 
+import engine
+import training
 from apexstream.cluster.archive import check_same, enter
 from apexstream.cluster.connection import Cluster, connected
 from apexstream.cluster.dispatch import Dispatch, Done, Failed, Note, divided
 from apexstream.cluster.ray_process import Node, Returned, Share
 from engine.errors import ApexError, BackendError
 from training.pool import GivenPool, OpenPool
-from training.provenance import commit
 
 T = TypeVar("T")
 
@@ -37,9 +39,7 @@ class WorkRunner:
 
     def __init__(self, folder: Path, versions: dict[str, str], initialize: bytes, device: str = CPU) -> None:
         enter(folder)
-        here = _versions()
-        known = versions.keys() & here.keys()
-        check_same({name: versions[name] for name in known}, {name: here[name] for name in known})
+        check_same(versions, _versions())
         if device != CPU:
             from training.device import choose_device
 
@@ -125,12 +125,19 @@ def _count_gpus(nodes: Sequence[Node], device: str, say: Callable[[str], None]) 
 
 
 def _versions() -> dict[str, str]:
-    """Of the packages, and of the code where it is a git checkout."""
-    found = {}
+    """Of the packages, and a digest of the code, which may differ under one version in checkouts."""
+    found = {"code": _code()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    here = commit()
-    return found if here == "unknown" else {**found, "commit": here}
+    return found
+
+
+def _code() -> str:
+    digest = hashlib.sha256()
+    for package in (engine, training):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

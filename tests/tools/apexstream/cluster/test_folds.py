@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+import engine
 from apexstream.cluster import folds
 from apexstream.cluster.connection import Cluster
 from apexstream.cluster.dispatch import Done, Failed, Happening, Note
@@ -32,10 +33,13 @@ def test_work_is_done_in_the_folder_of_the_command(tmp_path: Path, monkeypatch: 
     assert one.do(os.getcwd, False) == str(tmp_path / "maps") and one.progress() is None
     with pytest.raises(InputError, match=r"torch was 0.1 and is "):
         runner(tmp_path, torch="0.1")
-    with pytest.raises(InputError, match=r"commit was c0ffee and is "):
-        runner(tmp_path, commit="c0ffee")
-    monkeypatch.setattr(folds, "commit", lambda: "unknown")
-    assert runner(tmp_path, commit="c0ffee").do(os.getcwd, False) == str(tmp_path)
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"code was [0-9a-f]{12} and is [0-9a-f]{12}\)"):
+        versions = folds._versions()
+        (changed / "one.py").write_text("")
+        patched.setattr(engine, "__path__", [str(changed)])
+        WorkRunner(tmp_path, versions, pickle.dumps(os.getpid))
     with pytest.raises(InputError, match=r"has no folder .*none; what is read and written must be in folders that all nodes"):
         runner(tmp_path / "none")
 
