@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from typing import Self
 
 import psutil
 
@@ -33,7 +34,7 @@ class LocalNodes:
         self.address = f"127.0.0.1:{self.port}"
         self.nodes: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> LocalNodes:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
