@@ -123,7 +123,7 @@ def status(status: SourceStatus) -> Message:
     names = ("stream", "kind", "state", "detail", "fps", "frames", "drops", "reconnects", "width", "height")
     fields = {name: getattr(status, name) for name in names}
     fields["fps"] = round(status.fps, 2) if math.isfinite(status.fps) else None
-    return _message("status", **fields, since=iso(status.since), **_node_of(status))
+    return Message({"type": "status", "v": VERSION, **fields, "since": iso(status.since), **_node_of(status)})
 
 
 def activity(acted: Acted) -> Message:

@@ -117,9 +117,11 @@ class Nodes:
             self._hub.post(replace(was, state="removed", detail="", since=time.time()))
 
     def check(self) -> None:
-        """Find those that are lost."""
-        for node in self._known:
-            if node not in self._shown or self._is_live(node):
+        """Find those that are lost; cheap where none is, as it is called several times a second."""
+        latest = self._clock() - self._lease_s
+        for node, stores in self._known.items():
+            silent = any(one.heard is None or one.heard < latest for one in stores.values())
+            if node not in self._shown or (silent and self._is_live(node)):
                 self._show(node)
 
     def _stores(self, node: str) -> dict[str, _Known]:

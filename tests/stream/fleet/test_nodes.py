@@ -124,6 +124,25 @@ def test_one_that_redis_lists_no_more_is_removed_unless_it_is_live(store: Store)
     on_nodes(store, test)
 
 
+def test_looking_for_lost_nodes_costs_nothing_for_those_that_are_heard(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    status = Nodes._status
+    monkeypatch.setattr(Nodes, "_status", lambda self, node: (made.append(node), status(self, node))[1])
+
+    def test(watched: Watched) -> None:
+        watched.hear("attic")
+        watched.after(1.0)
+        watched.hear("desk")
+        made.clear()
+        watched.after(LEASE_S - 1.0)
+        assert made == []
+        watched.after(0.1)
+        watched.after(0.1)
+        assert made == ["attic"]
+
+    on_nodes(store, test)
+
+
 def test_the_problem_of_a_node_and_two_of_one_name(store: Store) -> None:
     def test(watched: Watched) -> None:
         watched.hear(problem="the disk is full")
