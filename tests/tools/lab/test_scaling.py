@@ -26,6 +26,7 @@ from lab.scaling.study import (
     live_table,
     node_run,
     subscribers_check,
+    thousand_nodes_check,
     three_nodes_check,
 )
 from tests.videos import stepping, write_video
@@ -117,6 +118,13 @@ def test_three_nodes_as_they_were_measured() -> None:
     assert soak["p50"] / 2 < found["p50_ms"] < 2 * soak["p50"]
 
 
+def test_a_thousand_nodes_as_they_were_measured() -> None:
+    rows = json.loads((FIGURES.records / "scaling-hub.json").read_text())["fleets"]
+    (measured,) = [row for row in rows if row["nodes"] == 1000 and row["events_a_second"]]
+    found = thousand_nodes_check(FIGURES, seconds=5, seed=0)
+    assert found["hub_busy"] == pytest.approx(measured["hub_cores"], rel=0.3)
+
+
 def test_the_tables_are_made_of_the_records() -> None:
     assumed = Assumptions(cameras=2)
     fleets = fleet_table(FIGURES, assumed, machines=(1, 3), seconds=5, seed=0)
@@ -157,7 +165,7 @@ def test_what_a_video_and_the_store_take(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_real_redis_and_a_real_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shutil.which("redis-server"), "these tests need Debian's redis-server; bash tools/test installs it"
-    for name, value in {"ENTRIES": 100, "READS": 20, "BEATS": 100, "STREAMS": (1, 5)}.items():
+    for name, value in {"ENTRIES": 100, "READS": 20, "STREAMS": (1, 5)}.items():
         monkeypatch.setattr(services, name, value)
     event, trace = json.dumps(measure._stored(1)), measure._signal()
     costs: list[dict[str, Any]] = []
@@ -168,3 +176,13 @@ def test_a_real_redis_and_a_real_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert redis["memory_bytes_per_event"] > len(event) / 2
     assert set(redis["xread_by_streams"]) == {"1", "5"}
     assert hub["event_ms"] > 0 and hub["signal_ms"] >= 0
+
+
+def test_a_real_hub_of_made_up_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WARM_S": 1, "FLEET_S": 1}.items():
+        monkeypatch.setattr(services, name, value)
+    monkeypatch.setattr(measure, "HUB_NODES", (3, 300))
+    rows = measure.measure_hub()["fleets"]
+    assert [row["nodes"] for row in rows] == [3, 3, 300, 300]
+    assert [row["events_a_second"] for row in rows] == [0, pytest.approx(3, abs=1), 0, pytest.approx(280, abs=1)]
+    assert rows[3]["hub_cores"] > 0 and all(row["late_s"] > 0 for row in rows)

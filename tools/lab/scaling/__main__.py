@@ -1,12 +1,14 @@
 """How far apexstream scales: measure what its parts cost, and simulate many machines on those figures.
 
 python -m lab.scaling measure --json docs/records/scaling-inputs.json
+python -m lab.scaling hub --json docs/records/scaling-hub.json
 python -m lab.scaling simulate --json docs/records/scaling.json --picture docs/pictures/scaling.png
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +45,14 @@ def measure(
 
 
 @app.command()
+def hub(*, json_file: JsonOption = None) -> None:
+    """Measure a real hub of 1, 100 and 1,000 made-up nodes."""
+    from lab.scaling.measure import measure_hub
+
+    _finish({"command": "python -m lab.scaling hub", "load": round(os.getloadavg()[0], 1), **measure_hub()}, json_file)
+
+
+@app.command()
 def simulate(
     *,
     records: Annotated[Path, typer.Option(metavar="DIR", help="Where the measured figures are.")] = RECORDS,
@@ -56,7 +66,7 @@ def simulate(
     console = Console()
     for name in TABLES:
         console.print(_table(name.replace("_", " "), found[name]))
-    for name in ("thousand_subscribers", "three_nodes"):
+    for name in ("thousand_subscribers", "three_nodes", "thousand_nodes"):
         console.print(f"{name.replace('_', ' ')}:", found[name])
     if picture is not None:
         from lab.scaling.picture import draw

@@ -1,6 +1,7 @@
 """The figures that the simulation and the tables start from, each from a record of a measurement.
 
 scaling-inputs.json             python -m lab.scaling measure
+scaling-hub.json                python -m lab.scaling hub
 bench.json                      apexstream bench
 live-sources-one-process.json   apexstream bench --only live --processes 0, ten and twelve sources in one process
 live-subscribers-one.json       python -m tests.soak.subscribers, one subscriber, 100 events a second
@@ -162,10 +163,13 @@ class Figures:
         )
         return server, hub
 
-    @cached_property
-    def beat_ms(self) -> float:
-        """A node's state, once a second, at the hub."""
-        return float(self.inputs["hub"]["beat_ms"])
+    def states_cores(self, nodes: int) -> tuple[float, float]:
+        """Cores that the states of that many nodes with ten cameras each keep busy, while nothing happens: of the Redis server,
+        and of the hub."""
+        rows = [row for row in self._read("scaling-hub.json")["fleets"] if not row["events_a_second"]]
+        at = [row["nodes"] for row in rows]
+        server, hub = (float(np.interp(nodes, at, [row[name] for row in rows])) for name in ("redis_cores", "hub_cores"))
+        return server, hub
 
     @cached_property
     def event_bytes(self) -> int:

@@ -25,7 +25,8 @@ from apexstream.clips import preset, write_clip
 from engine.errors import InputError
 from engine.pipeline import Pipeline
 from engine.types import Event, Mark
-from lab.scaling.services import hub_costs, redis_costs
+from lab.scaling.services import CAMERAS, fleet_costs, hub_costs, redis_costs
+from lab.scaling.study import Assumptions
 from stream.events.store import Store
 from stream.messages import FaceTrace, Signal
 from stream.process import opencv_on_one_thread
@@ -35,6 +36,7 @@ from stream.sources.file import open_video
 WARM_FRAMES = 60
 COMMITS = 200
 BATCHES = (1, 8, 64)
+HUB_NODES = (1, 100, 1000)
 
 
 def measure(videos: list[Path], seconds: float) -> dict[str, Any]:
@@ -57,6 +59,19 @@ def measure(videos: list[Path], seconds: float) -> dict[str, Any]:
             "redis": redis_costs(_folder(scratch, "redis"), body, _signal()),
             "hub": hub_costs(_folder(scratch, "fleet"), body, _signal()),
         }
+
+
+def measure_hub() -> dict[str, Any]:
+    """Hubs of made-up fleets by their number of nodes, without and with events, as a record. Raises ApexError without
+    redis-server."""
+    assumed, body = Assumptions(), json.dumps(_stored(1), separators=(",", ":"))
+    with tempfile.TemporaryDirectory(prefix="apexstream-scaling-") as scratch:
+        rows = [
+            fleet_costs(_folder(scratch, f"{nodes}-{events}"), nodes, nodes * events, body, _signal())
+            for nodes in HUB_NODES
+            for events in (0.0, CAMERAS * assumed.events_a_minute / 60)
+        ]
+    return {"machine": describe(), "cameras_a_node": CAMERAS, "fleets": rows}
 
 
 def frame_times(video: Path) -> dict[str, Any]:

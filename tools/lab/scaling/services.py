@@ -34,7 +34,9 @@ ENTRIES = 20_000
 AT_ONCE = 50
 STREAMS = (1, 100, 1000)
 READS = 500
-BEATS, CAMERAS = 3000, 10
+CAMERAS, SLICES = 10, 100
+WARM_S, FLEET_S = 4, 20
+LEASE_MS = round(1000 * fleet.LEASE_S)
 REPLY_S = 60.0
 NODE = NodeInfo(node="measured", store="0123456789abcdef")
 
@@ -107,8 +109,78 @@ def hub_costs(folder: Path, body: str, trace: bytes) -> dict[str, Any]:
         with _hub(folder / "hub", settings) as (url, pid), _subscriber(url) as subscriber:
             events = cpu_ms(pid, ENTRIES, lambda: _events_through(redis, subscriber, body))
             traces = cpu_ms(pid, ENTRIES, lambda: _traces_through(redis, subscriber, trace))
-            beats = cpu_ms(pid, BEATS, lambda: _beats_through(redis, subscriber, trace))
-    return {"event_ms": events, "signal_ms": traces, "beat_ms": beats, "cameras_a_beat": CAMERAS}
+    return {"event_ms": events, "signal_ms": traces}
+
+
+def fleet_costs(folder: Path, nodes: int, rate: float, body: str, trace: bytes) -> dict[str, Any]:
+    """A hub with one subscriber, and Redis, while so many made-up nodes with ten cameras each say every second how they are,
+    and together append rate events a second: the cores that each keeps busy, and the longest time that the hub took, after
+    the states of a second, to read them."""
+    made_up = MadeUpNodes(nodes, rate, body)
+    with redis_server(folder) as (settings, server), contextlib.closing(client(settings, "measure")) as redis:
+        made_up.register(redis)
+        with _hub(folder / "hub", settings) as (url, pid), _subscriber(url) as subscriber:
+            for _ in range(WARM_S):
+                made_up.second(redis, subscriber, trace)
+            hub, server_ = psutil.Process(pid), psutil.Process(server)
+            began, before = time.monotonic(), [sum(one.cpu_times()[:2]) for one in (hub, server_)]
+            late = [made_up.second(redis, subscriber, trace) for _ in range(FLEET_S)]
+            took = time.monotonic() - began
+            busy = [(sum(one.cpu_times()[:2]) - at) / took for one, at in zip((hub, server_), before, strict=True)]
+            _until_received(subscriber, '"type":"expression"', made_up.appended - made_up.received)
+    return {
+        "nodes": nodes,
+        "events_a_second": round(made_up.appended / (WARM_S + FLEET_S), 1),
+        "hub_cores": round(busy[0], 4),
+        "redis_cores": round(busy[1], 4),
+        "late_s": round(max(late), 3),
+    }
+
+
+class MadeUpNodes:
+    """What so many nodes publish, together rate events a second: SLICES times a second their share of it. appended and
+    received count events."""
+
+    def __init__(self, nodes: int, rate: float, body: str) -> None:
+        self._infos = [NODE.model_copy(update={"node": f"node-{number}"}) for number in range(nodes)]
+        streams = tuple(
+            StreamState(stream=f"camera-{number}", kind="rtsp", state="live", fps=30.0) for number in range(CAMERAS)
+        )
+        made = (NodeState(**info.model_dump(), instance="measured", streams=streams) for info in self._infos)
+        self._states = [(state, state.model_dump_json()) for state in made]
+        self._rate, self._body, self._due = rate, body, 0.0
+        self.appended = self.received = 0
+
+    def register(self, redis: Client) -> None:
+        """Have Redis list them."""
+        for info in self._infos:
+            redis.hset(fleet.NODES, fleet.node_field(info.node, info.store), info.model_dump_json())
+
+    def second(self, redis: Client, subscriber: ClientConnection, trace: bytes) -> float:
+        """Publish what a second has; the seconds until a trace that is sent then has come."""
+        began = time.monotonic()
+        for part in range(SLICES):
+            self._due += self._rate / SLICES
+            with redis.pipeline(transaction=False) as commands:
+                for state, text in self._states[part::SLICES]:  # as a node does, but for the round trips
+                    commands.publish(fleet.live_channel(state.node), text)
+                    commands.set(fleet.name_key(state.node), state.instance, nx=True, px=LEASE_MS)
+                    commands.get(fleet.name_key(state.node))
+                    commands.set(fleet.state_key(state.node, state.store), text, px=LEASE_MS)
+                    commands.hset(fleet.NODES, fleet.node_field(state.node, state.store), state.info.model_dump_json())
+                    commands.pexpire(fleet.name_key(state.node), LEASE_MS)
+                while self.appended + 1 <= self._due:
+                    turn, of = divmod(self.appended, len(self._infos))
+                    key = fleet.events_key(self._infos[of].node, NODE.store)
+                    commands.xadd(key, {fleet.EVENT: self._body}, id=f"{turn + 1}-0")
+                    self.appended += 1
+                commands.execute()
+            time.sleep(max(0.0, began + (part + 1) / SLICES - time.monotonic()))
+        redis.publish(fleet.live_channel(self._infos[0].node), trace)
+        sent = time.monotonic()
+        while '"type":"signal"' not in (message := str(subscriber.recv(timeout=REPLY_S))):
+            self.received += '"type":"expression"' in message
+        return time.monotonic() - sent
 
 
 @contextlib.contextmanager
@@ -150,19 +222,6 @@ def _traces_through(redis: Client, subscriber: ClientConnection, trace: bytes) -
                 commands.publish(fleet.live_channel(NODE.node), trace)
             commands.execute()
         _until_received(subscriber, '"type":"signal"', AT_ONCE)
-
-
-def _beats_through(redis: Client, subscriber: ClientConnection, trace: bytes) -> None:
-    """A node's state, as each node publishes it once a second; the trace at the end says that all have been read."""
-    streams = tuple(StreamState(stream=f"camera-{number}", kind="rtsp", state="live", fps=30.0) for number in range(CAMERAS))
-    state = NodeState(**NODE.model_dump(), instance="measured", streams=streams).model_dump_json()
-    for _ in range(0, BEATS, AT_ONCE):
-        with redis.pipeline(transaction=False) as commands:
-            for _ in range(AT_ONCE):
-                commands.publish(fleet.live_channel(NODE.node), state)
-            commands.publish(fleet.live_channel(NODE.node), trace)
-            commands.execute()
-        _until_received(subscriber, '"type":"signal"', 1)
 
 
 def _until_received(subscriber: ClientConnection, kind: str, count: int) -> None:

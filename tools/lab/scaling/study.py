@@ -104,13 +104,14 @@ def fleet_table(
 
 def _load(figures: Figures, assumed: Assumptions, machines: int, *, traces: bool) -> Load:
     signals = machines * assumed.cameras * SIGNALS_A_SECOND if traces else 0
+    server, hub = figures.states_cores(machines)
     return Load(
         machines,
         assumed.cameras,
         assumed.events_a_minute,
         assumed.subscribers,
-        redis_steady=(signals + machines) * figures.publish_ms / 1000,
-        hub_steady=(signals * figures.hub_signal_ms + machines * figures.beat_ms) / 1000,
+        redis_steady=signals * figures.publish_ms / 1000 + server,
+        hub_steady=signals * figures.hub_signal_ms / 1000 + hub,
     )
 
 
@@ -211,6 +212,14 @@ def three_nodes_check(figures: Figures, *, seconds: float, seed: int) -> dict[st
     return _quantiles(simulate_fleet(load, cost, seconds=seconds, seed=seed).received_ms)
 
 
+def thousand_nodes_check(figures: Figures, *, seconds: float, seed: int) -> dict[str, Any]:
+    """A thousand made-up nodes at a real hub with one subscriber, simulated: the shares of Redis' and the hub's time."""
+    assumed = Assumptions(subscribers=1)
+    cost = replace(costs(figures, NodeResult(0, 0, 0.0, 0, np.zeros(2)), 1000), network=0.0)
+    result = simulate_fleet(_load(figures, assumed, 1000, traces=False), cost, seconds=seconds, seed=seed)
+    return {"redis_busy": round(result.redis_busy, 3), "hub_busy": round(result.hub_busy, 3)}
+
+
 def _without_analysis(figures: Figures) -> Costs:
     """The costs where events are made up, as soaks do it."""
     return costs(figures, NodeResult(0, 0, 0.0, 0, np.zeros(2)), 1)
@@ -223,6 +232,7 @@ def study(figures: Figures, assumed: Assumptions, *, seconds: float, seed: int) 
         "one_machine": node_table(figures, seconds=min(12.0, seconds), seed=seed),
         "thousand_subscribers": subscribers_check(figures, seconds=4 * seconds, seed=seed),
         "three_nodes": three_nodes_check(figures, seconds=seconds, seed=seed),
+        "thousand_nodes": thousand_nodes_check(figures, seconds=min(20.0, seconds), seed=seed),
         "fleets": fleet_table(figures, assumed, machines=MACHINES, seconds=seconds, seed=seed),
         "live": live_table(figures, assumed),
         "archives": archive_table(figures, assumed),
