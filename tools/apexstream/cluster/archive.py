@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apexstream.cluster.parts import PartFiles, watched
-from engine.errors import ApexError, InputError
+from engine.errors import ApexError, InputError, OutputError
 
 if TYPE_CHECKING:
     from apexstream.cluster.connection import Cluster
@@ -169,11 +169,11 @@ class ArchiveWorker:
         """What came of the task by a worker that was lost; None where it was not done."""
         from stream.recorded.folders.runs import earlier_outcome
 
-        if self._store is None:
-            earlier = earlier_outcome(item.task)
-        else:
-            with self._store.results(item.task) as local:
-                earlier = earlier_outcome(local)
+        try:
+            with nullcontext(item.task) if self._store is None else self._store.results(item.task) as task:
+                earlier = earlier_outcome(task)
+        except OutputError:  # a store that cannot be read now; if that lasts, the analysis says so
+            return None
         made = None if earlier is None or earlier.report is None else earlier.report.timing
         return earlier if made != item.before else None
 

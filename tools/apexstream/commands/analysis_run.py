@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -203,19 +204,22 @@ class _Tables:
 
     def __init__(self, out: Path, tasks: Sequence[Task], store: Store | None) -> None:
         self._out, self._table, self._store = out, Table(out, tasks), store
+        self._noted: deque[Outcome] = deque()  # not in the table yet
         self.write()
 
     def note(self, outcome: Outcome) -> None:
-        """Take what came of a task; a table that cannot be written now may be later."""
-        if self._store is not None:
-            self._store.refresh(outcome.task.name, outcome.task.folder)
-        self._table.note(outcome)
+        """Take what came of a task; a table that cannot be written now, or a store that cannot be read, may be later."""
+        self._noted.append(outcome)
         if time.monotonic() - self._written_at >= TABLE_S:
             with suppress(OutputError):
                 self.write()
 
     def write(self) -> None:
         """Write both. Raises OutputError."""
+        while self._noted:
+            if self._store is not None:
+                self._store.refresh(self._noted[0].task.name, self._noted[0].task.folder)
+            self._table.note(self._noted.popleft())
         self._table.write()
         write_index(self._out, self._table.rows)
         if self._store is not None:

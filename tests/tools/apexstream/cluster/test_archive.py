@@ -14,10 +14,11 @@ from apexstream.cluster.connection import Cluster
 from apexstream.cluster.dispatch import Done, Failed, Happening, Note, Progressed, Started
 from apexstream.cluster.ray_process import Node, Raised, Returned
 from apexstream.video_analysis import AnalysisOptions, analyze_video
-from engine.errors import InputError
+from engine.errors import InputError, OutputError
 from stream.recorded.files import as_json
 from stream.recorded.folders.records import PART, read_record
 from stream.recorded.folders.runs import Outcome
+from stream.recorded.folders.store import Store
 from stream.recorded.folders.tasks import Task
 from stream.recorded.folders.workers import StopRequest
 from stream.recorded.parts.plan import Part
@@ -227,3 +228,18 @@ def test_a_defect_on_a_node_ends_the_run(tmp_path: Path, monkeypatch: pytest.Mon
 def test_as_many_workers_as_jobs_would_be() -> None:
     assert [len(video_shares(Node("k", "n", cpus, 64_000_000_000, 0))) for cpus in (0, 1, 2, 8)] == [0, 1, 2, 6]
     assert len(video_shares(Node("k", "n", 8, 3 * archive.MEMORY_BYTES, 0))) == 3
+
+
+def test_a_store_that_cannot_be_read_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = a_task(tmp_path)
+    write_video(task.video, stepping(64, 48, 5))
+    store = Store(f"file://{tmp_path}/store")
+
+    def away(self: Store, task: Task) -> None:
+        raise OutputError("the store is away")
+
+    one = worker(tmp_path, task, place=Place(Path.cwd(), task.video, None, store))
+    monkeypatch.setattr(Store, "results", away)
+    outcome = one.do(Item(task, None), True)
+    assert isinstance(outcome, Outcome)
+    assert outcome.problem == "the store is away"

@@ -12,8 +12,10 @@ import pytest
 
 from apexstream.cli import main
 from apexstream.video_analysis import AnalysisOptions, analyze_video
+from engine.errors import OutputError
 from stream.files import folder_lock
 from stream.recorded.folders.runs import run_here
+from stream.recorded.folders.store import Store
 from stream.recorded.folders.tasks import Task
 from stream.recorded.folders.workers import Setup
 from tests.videos import stepping, write_video
@@ -223,3 +225,23 @@ def test_results_in_a_store_are_those_of_a_folder(tmp_path: Path, capsys: pytest
         "nobody knows where it is opened"
     )
     assert stored == kept and "s1/a/frames.csv" in stored
+
+
+def test_a_store_that_fails_for_a_while_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = tmp_path / "videos"
+    for name in ("a.mp4", "b.mp4"):
+        small(videos / name)
+    refresh, calls = Store.refresh, list[str]()
+
+    def failing_at_first(self: Store, name: str, folder: Path) -> None:
+        calls.append(name)
+        if len(calls) == 1:
+            raise OutputError("the store is away")
+        refresh(self, name, folder)
+
+    monkeypatch.setattr(Store, "refresh", failing_at_first)
+    monkeypatch.setattr("apexstream.commands.analysis_run.TABLE_S", 0.0)
+    assert exits(videos, "--jobs", 1, "--out", f"file://{tmp_path}/store") == 0
+    rows = (tmp_path / "store" / "summary.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[1:3] for row in rows] == [["a", "done"], ["b", "done"]]
+    assert len(calls) == 3
