@@ -23,7 +23,7 @@ from stream.fleet.nodes import Nodes, stream_name
 from stream.hub_service import first_completed
 from stream.messages import Forwarded
 from stream.outlets import fleet
-from stream.outlets.fleet import IncompatibleError, NodeInfo, read_info, read_state
+from stream.outlets.fleet import IncompatibleError, NodeInfo, NodeState, read_info, read_state
 from stream.outlets.redis_connection import ANSWER_S, async_client, explained, is_known_kind
 from stream.outlets.settings import RedisSettings
 from stream.protocol import Message
@@ -58,6 +58,7 @@ class FleetReader:
         self._settings, self._hub, self._nodes = settings, hub, nodes
         self._positions = dict(positions)
         self._finished: dict[str, None] = {}  # ids, in their order
+        self._behind: dict[Origin, float] = {}  # since when a node's store ends before its position, monotonic seconds
         self._damaged: set[str] = set()  # nodes
         self._reported = ""
         async_client(settings, "")
@@ -165,7 +166,23 @@ class FleetReader:
             self._nodes.refuse(node, info.store, error, alive=True)
             return
         if state.node == node:
-            self._nodes.hear(state)
+            problem = state.problem or self._old_copy(state)
+            self._nodes.hear(state if problem is None else state.model_copy(update={"problem": problem}))
+
+    def _old_copy(self, state: NodeState) -> str | None:
+        """The sentence about a store that ends before what was read of it, as an old copy does at a Redis that was emptied; a
+        state that is late only seems to for less than a lease."""
+        known = self._positions.get((state.node, state.store), 0)
+        if state.seq >= known:
+            self._behind.pop((state.node, state.store), None)
+            return None
+        since = self._behind.setdefault((state.node, state.store), time.monotonic())
+        if time.monotonic() - since <= fleet.LEASE_S:
+            return None
+        return (
+            f"this hub has event {known} of the node's store, which ends with {state.seq}: the store is an old copy, and no "
+            f"event up to {known} is read; give the node another name with --node"
+        )
 
     def _pass_on(self, node: str, message: dict[str, Any]) -> None:
         message["stream"] = stream_name(node, message["stream"])

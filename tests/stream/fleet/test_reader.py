@@ -138,6 +138,29 @@ def test_entries_with_ids_that_no_node_writes_come_once_or_not_at_all(store: Sto
     assert got == [("desk", 1), ("desk", 2), ("desk", 3), ("attic", 1)]
 
 
+def test_a_store_that_ends_before_what_was_read_of_it_is_an_old_copy(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(client: Client) -> None:
+        def details(seq: int) -> list[str]:
+            state = NodeState(node="desk", store=STORE, instance="1", seq=seq)
+            server.client().publish(fleet.live_channel("desk"), state.model_dump_json())
+            return [one["detail"] for one in client.of("node")]
+
+        await until(lambda: details(7) == [""], "the node")
+        await until(lambda: details(3)[1:], "the sentence")
+        await until(lambda: details(7)[2:], "its end")
+        assert [one["detail"] for one in client.of("node")] == ["", sentence, ""]
+
+    sentence = (
+        "this hub has event 7 of the node's store, which ends with 3: the store is an old copy, and no event up to 7 is read; "
+        "give the node another name with --node"
+    )
+    monkeypatch.setattr(fleet, "LEASE_S", 0.05)
+    with redis_server(tmp_path) as server:
+        reading(store, server, test, {("desk", STORE): 7})
+
+
 def test_messages_that_cannot_be_sent_on_are_left_out(store: Store, tmp_path: Path) -> None:
     async def test(client: Client) -> None:
         await until(lambda: client.of("expression"), "the final event")
