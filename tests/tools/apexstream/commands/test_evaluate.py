@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,21 @@ def evaluate(folder: Path, *more: str) -> object:
     return exits("evaluate", *given, *more)
 
 
+@pytest.fixture(scope="module")
+def evaluated_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    (folder / "tiny.toml").write_text(TINY)
+    write_dataset(folder / "set", per_class=1)
+    assert evaluate(folder) == 0
+    return folder
+
+
+@pytest.fixture
+def evaluated(evaluated_once: Path, tmp_path: Path) -> Path:
+    """The folder after an evaluation, the test's own."""
+    return shutil.copytree(evaluated_once, tmp_path / "evaluated")
+
+
 def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder, "--seeds", "2", "--precision", "0.4") == 0
     output = capsys.readouterr().out
@@ -58,9 +74,8 @@ def test_scores_overall_and_per_database_are_printed_and_kept(folder: Path, caps
     assert summary["confidence"]["precision_asked"] == 0.4 and "40.0%" in output
 
 
-def test_the_folder_documents_the_run(folder: Path) -> None:
-    assert evaluate(folder) == 0
-    out = folder / "out"
+def test_the_folder_documents_the_run(evaluated: Path) -> None:
+    out = evaluated / "out"
     names = {path.name for path in out.iterdir()}
     assert names == {
         *("folds.jsonl", "summary.json", "predictions.csv", "recipe.json", "run.json"),
@@ -74,12 +89,11 @@ def test_the_folder_documents_the_run(folder: Path) -> None:
     assert "tiny" in (out / "report.html").read_text()
 
 
-def test_the_page_is_made_again_without_fitting(folder: Path) -> None:
-    assert evaluate(folder) == 0
-    out = folder / "out"
+def test_the_page_is_made_again_without_fitting(evaluated: Path) -> None:
+    out = evaluated / "out"
     page, record = (out / "report.html").read_text(), (out / "folds.jsonl").read_bytes()
     (out / "report.html").unlink()
-    assert evaluate(folder) == 0
+    assert evaluate(evaluated) == 0
     assert (out / "report.html").read_text() == page and (out / "folds.jsonl").read_bytes() == record
 
 
@@ -147,20 +161,18 @@ def test_groups_of_subjects_are_labelled_as_such(folder: Path, capsys: pytest.Ca
     assert "Judged on 2 groups of subjects" in (folder / "out" / "report.html").read_text()
 
 
-def test_a_second_call_goes_on_with_the_first_ones_folds(folder: Path) -> None:
-    assert evaluate(folder) == 0
-    record = folder / "out" / "folds.jsonl"
+def test_a_second_call_goes_on_with_the_first_ones_folds(evaluated: Path) -> None:
+    record = evaluated / "out" / "folds.jsonl"
     lines = record.read_text().splitlines(keepends=True)
     record.write_text("".join(lines[:3]))
-    assert evaluate(folder) == 0
+    assert evaluate(evaluated) == 0
     after = record.read_text().splitlines(keepends=True)
     assert after[:3] == lines[:3] and len(after) == len(lines)
 
 
-def test_another_recipes_folds_are_not_gone_on_with(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(folder) == 0
-    (folder / "tiny.toml").write_text(TINY.replace("epochs = 1", "epochs = 2"))
-    assert evaluate(folder) == 1
+def test_another_recipes_folds_are_not_gone_on_with(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (evaluated / "tiny.toml").write_text(TINY.replace("epochs = 1", "epochs = 2"))
+    assert evaluate(evaluated) == 1
     assert "of another recipe" in capsys.readouterr().err
 
 
