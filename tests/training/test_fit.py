@@ -32,7 +32,7 @@ def recipe(
             "fit": {"epochs": epochs, "batch": 12, "learning_rate": 5e-3, **fitting},
             "augment": {"shift": 0.5, "gain": 0.1},
             "pretrain": pretrain,
-            "kernel": None if kernel is None else {"share": kernel},
+            "kernel": None if kernel is None else {"share": kernel, "centres": 60},
         }
     )
 

@@ -81,7 +81,7 @@ AFTER = {"epochs": 1, "batch": 4, "learning_rate": 2e-3}
     "tried",
     [
         recipe(2, epochs=6),
-        recipe(2, epochs=6, kernel={"share": 0.2}),
+        recipe(2, epochs=6, kernel={"share": 0.2, "centres": 60}),
         recipe(2, epochs=6, pretrain={**PRETRAIN, "members": 1, "learning_rate": 1e-5, "after": AFTER}),
     ],
     ids=["networks", "kernel", "one fitted for fewer epochs"],

@@ -38,7 +38,7 @@ def recipe(members: int = 1, epochs: int = 2, **parts: Any) -> Recipe:
 
 
 TINY = recipe()
-WHOLE = recipe(2, pretrain={**PRETRAIN, "members": 1}, kernel={"share": 0.3})
+WHOLE = recipe(2, pretrain={**PRETRAIN, "members": 1}, kernel={"share": 0.3, "centres": 60})
 """With everything that a recipe may have."""
 
 
@@ -200,7 +200,7 @@ def test_the_test_subject_changes_nothing_in_its_own_fold(data: FlowMaps, tmp_pa
     labels = data.labels.copy()
     mine = [i for i, s in enumerate(data.subjects) if s == "samm/006"]
     labels[mine] = (labels[mine] + 1) % 3
-    with_kernel = recipe(kernel={})
+    with_kernel = recipe(kernel={"centres": 60})
     one = evaluate(with_kernel, data, tmp_path / "1.jsonl")
     other = evaluate(with_kernel, replace(data, labels=labels), tmp_path / "2.jsonl")
     for before, after in zip(one, other, strict=True):

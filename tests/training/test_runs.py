@@ -42,7 +42,7 @@ def test_a_run_comes_back_as_it_was_saved(run: Path, data: FlowMaps) -> None:
     assert (run / "losses.csv").read_text().splitlines() == ["stage,member,epoch,loss", "fitting,0,1,1.25"]
 
 
-WITH_KERNEL = RECIPE.model_copy(update={"kernel": KernelSettings(share=0.2)})
+WITH_KERNEL = RECIPE.model_copy(update={"kernel": KernelSettings(share=0.2, centres=60)})
 
 
 def test_a_run_with_a_kernel_machine_comes_back_with_it(data: FlowMaps, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ batch = 12
 learning_rate = 1e-4
 [kernel]
 share = 0.25
+centres = 60
 """
 
 
