@@ -29,7 +29,7 @@ GPU_MEMORY_BYTES = 4_000_000_000
 """What a worker with a GPU is given of it, beside the GPU's own."""
 CPU, GPU = "cpu", "cuda"
 """The devices of workers without and with a GPU, in PyTorch's words."""
-PACKAGES = ("apexstream", "ai-edge-litert", "dlib-bin", "numba", "numpy", "opencv-contrib-python", "torch")
+PACKAGES = ("ai-edge-litert", "dlib-bin", "numba", "numpy", "opencv-contrib-python", "torch")
 """Their versions decide results."""
 
 

@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from engine.errors import InputError
 
 TICK_S = 1.0
 """How often the state of the nodes is reported, seconds."""
@@ -145,17 +148,32 @@ class Worker:
     def __init__(self) -> None:
         self._object: Any = None
 
-    def begin(self, factory: bytes) -> bytes:
-        """Make the object."""
+    def begin(self, version: str, factory: bytes) -> bytes:
+        """Make the object, where apexstream is of the version; InputError is answered where it is not."""
 
         def make() -> None:
-            self._object = pickle.loads(factory)()
+            here = installed()
+            if here != version:
+                raise InputError(f"apexstream {here} is installed there and {version} here; all nodes need the same")
+            try:
+                made = pickle.loads(factory)
+            except (AttributeError, ImportError) as error:
+                raise InputError(f"other code is installed there ({error}); all nodes need the same") from None
+            self._object = made()
 
         return _answered(make)
 
     def call(self, method: str, arguments: bytes) -> bytes:
         """Call a method of the object."""
         return _answered(lambda: getattr(self._object, method)(*pickle.loads(arguments)))
+
+
+def installed() -> str:
+    """The version of apexstream here."""
+    try:
+        return metadata.version("apexstream")
+    except metadata.PackageNotFoundError:
+        return "without a version"
 
 
 def _answered(work: Callable[[], Any]) -> bytes:
@@ -267,7 +285,7 @@ class _Orders:
     def _do(self, order: Order) -> None:
         if isinstance(order, Start):
             worker = self._workers[order.worker] = self._started(order.share)
-            self._follow(-order.worker, worker.begin.remote(order.factory))
+            self._follow(-order.worker, worker.begin.remote(installed(), order.factory))
         elif isinstance(order, Call):
             self._follow(order.number, self._workers[order.worker].call.remote(order.method, order.arguments))
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apexstream.cluster import ray_process
-from apexstream.cluster.ray_process import Kill, Nodes, Raised, Returned, Worker, _Orders, _refusal, wants_token
+from apexstream.cluster.ray_process import Kill, Nodes, Raised, Returned, Worker, _Orders, _refusal, installed, wants_token
 from engine.errors import InputError
 
 MISMATCH = """Version mismatch: The cluster was started with:
@@ -68,7 +68,7 @@ class Summing:
 
 def test_a_worker_calls_methods_and_sends_values_and_errors() -> None:
     worker = Worker()
-    assert pickle.loads(worker.begin(pickle.dumps(Summing))) == Returned(None)
+    assert pickle.loads(worker.begin(installed(), pickle.dumps(Summing))) == Returned(None)
     assert pickle.loads(worker.call("add", pickle.dumps((1, 2)))) == Returned(3)
     raised = pickle.loads(worker.call("fail", pickle.dumps(())))
     assert isinstance(raised, Raised) and isinstance(raised.error, InputError) and str(raised.error) == "no such clip"
@@ -77,8 +77,29 @@ def test_a_worker_calls_methods_and_sends_values_and_errors() -> None:
 
 
 def test_a_factory_that_fails_is_answered() -> None:
-    answer = pickle.loads(Worker().begin(b"no pickle"))
+    answer = pickle.loads(Worker().begin(installed(), b"no pickle"))
     assert isinstance(answer, Raised)
+
+
+@pytest.mark.parametrize(
+    ("version", "factory", "sentence"),
+    [
+        ("0.0.1", b"", f"apexstream {installed()} is installed there and 0.0.1 here; all nodes need the same"),
+        (
+            installed(),
+            pickle.dumps(Summing).replace(b"Summing", b"Dividin"),
+            "other code is installed there (Can't get attribute 'Dividin' on ",
+        ),
+        (
+            installed(),
+            b"cnowhere\nWorker\n.",
+            "other code is installed there (No module named 'nowhere'); all nodes",
+        ),
+    ],
+)
+def test_a_node_with_another_version_or_other_code_says_so(version: str, factory: bytes, sentence: str) -> None:
+    answer = pickle.loads(Worker().begin(version, factory))
+    assert isinstance(answer, Raised) and isinstance(answer.error, InputError) and str(answer.error).startswith(sentence)
 
 
 class BusyRay:
