@@ -3,9 +3,9 @@
 Three nodes: the head has no cores, the two others one each, and declare a GPU that is not there. `prepare` makes the maps of a
 rendered database, `evaluate` fits a small recipe to them; first by one process, then by the cluster, where a node is killed
 (SIGKILL of all its processes, another taking its place) after a quarter of the clips or folds and the command after half, and
-the command is called again. Then `evaluate --device cuda` fits stacks of folds, the CPU in place of the GPUs, first left
-alone, then with a node killed at the first stack's end. Each time all that was made must equal what was made undisturbed: maps
-and tables byte for byte, the record but for the time that each fold took and its order.
+the command is called again. Then `evaluate --device cuda` fits stacks of folds, the CPU in place of the GPUs, first left alone,
+then with a node killed once the pre-trained starts are there. Each time all that was made must equal what was made undisturbed:
+maps and tables byte for byte, the record but for the time that each fold took and its order.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ def main(
         "folds differ": not folds["different"],
         "folds were fitted twice or not at all": folds["made"] == [FOLDS] * 2,
         "stacks differ": not stacks["different"],
+        "no node was lost": all(part["nodes_lost"] for part in (clips, folds, stacks)),
     }
     finish({"clips": clips, "folds": folds, "stacks": stacks, "nodes_killed": len(nodes.replaced)}, unmet(checks), json)
 
@@ -154,18 +155,20 @@ def _disturbed(arguments: Sequence[str], count: Callable[[], int], items: int, n
     return {"when_killed": before, "nodes_lost": said.count("the node is gone"), "seconds_of_the_rest": seconds}
 
 
-def _clips(source: Path, place: Path, nodes: Nodes, clips: int) -> dict[str, Any]:
-    def made(out: Path) -> int:
-        return len(list((out / "casme3" / "maps").glob("[!.]*")))
+def _count(folder: Path, pattern: str) -> int:
+    return len(list(folder.glob(pattern)))
 
+
+def _clips(source: Path, place: Path, nodes: Nodes, clips: int) -> dict[str, Any]:
     def arguments(out: Path) -> list[str]:
         return ["prepare", "casme3", str(source), "--out", str(out)]
 
     alone, cluster = place / "maps", place / "maps-cluster"
+    maps = cluster / "casme3" / "maps"
     seconds, _ = called(arguments(alone), lambda: 0, {})
-    found = _disturbed([*arguments(cluster), "--cluster", nodes.address], partial(made, cluster), clips, nodes)
+    found = _disturbed([*arguments(cluster), "--cluster", nodes.address], partial(_count, maps, "[!.]*"), clips, nodes)
     return {
-        "made": [made(alone), made(cluster)],
+        "made": [_count(alone / "casme3" / "maps", "[!.]*"), _count(maps, "[!.]*")],
         "seconds_alone": seconds,
         **found,
         "different": differences(alone, cluster),
@@ -196,7 +199,8 @@ def _stacks(place: Path, nodes: Nodes) -> dict[str, Any]:
     options = "--device", "cuda", "--cluster", nodes.address
     seconds, _ = called(_arguments(place, "stacks", *options), lambda: 0, {})
     out = place / "stacks-killed"
-    killed, said = called(_arguments(place, "stacks-killed", *options), partial(_made, out), {1: nodes.replace})
+    starts = partial(_count, out, "start-*.pt")
+    killed, said = called(_arguments(place, "stacks-killed", *options), starts, {SEEDS: nodes.replace})
     nodes.whole()
     times = {"seconds": seconds, "seconds_killed": killed, "nodes_lost": said.count("the node is gone")}
     return {"made": [_made(place / "stacks"), _made(out)], **times, "different": unequal(place / "stacks", out)}

@@ -264,6 +264,12 @@ def _texts(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__ or error.__context__
 
 
+def _reason(error: BaseException) -> str:
+    """Ray's words in one line; of a traceback of a worker the last one, which names the error."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
+    return text.splitlines()[-1].strip() if "ray::" in text else " ".join(text.split())
+
+
 class _Orders:
     """Takes orders and reports what comes of them. The lock guards the pipe's sending end: Ray answers on its own threads."""
 
@@ -307,7 +313,7 @@ class _Orders:
         def answered(future: Any) -> None:
             error = future.exception()
             with suppress(OSError):  # the command has ended
-                self._send(Answer(number, future.result()) if error is None else Lost(number, " ".join(str(error).split())))
+                self._send(Answer(number, future.result()) if error is None else Lost(number, _reason(error)))
 
         reference.future().add_done_callback(answered)
 

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from apexstream.cluster import ray_process
-from apexstream.cluster.ray_process import Kill, Nodes, Raised, Returned, Worker, _Orders, _refusal, installed, wants_token
+from apexstream.cluster.ray_process import (
+    Kill,
+    Nodes,
+    Raised,
+    Returned,
+    Worker,
+    _Orders,
+    _reason,
+    _refusal,
+    installed,
+    wants_token,
+)
 from engine.errors import InputError
 
 MISMATCH = """Version mismatch: The cluster was started with:
@@ -51,6 +62,29 @@ def test_a_missing_token_is_seen_in_what_ray_printed(tmp_path: Path) -> None:
     assert wants_token(output)
     output.write_text("W gcs_client.cc:210: TimedOut")
     assert not wants_token(output)
+
+
+TRACEBACK = """The actor died because of an error in its creation task, \x1b[36mray::Worker.__init__()\x1b[39m (pid=7)
+           ^^^^^^^^^^^^^^^^^^^^
+RuntimeError: The actor with name Worker failed to import: \x1b[36mray::Worker.__init__()\x1b[39m (pid=7)
+           ^^^^^^^^^^^^^^^^^^^^
+ModuleNotFoundError: No module named 'apexstream'
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (TRACEBACK, "ModuleNotFoundError: No module named 'apexstream'"),
+        (
+            "The actor died unexpectedly.\n\tclass_name: Worker\n\tpid: 7\n",
+            "The actor died unexpectedly. class_name: Worker pid: 7",
+        ),
+        ("", "RuntimeError"),
+    ],
+)
+def test_why_a_worker_is_lost_is_one_line(text: str, reason: str) -> None:
+    assert _reason(RuntimeError(text)) == reason
 
 
 class Summing:
