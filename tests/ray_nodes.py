@@ -48,7 +48,7 @@ class LocalNodes:
         if not self.nodes:
             where = ["--head", f"--port={self.port}", f"--temp-dir={self._folder.name}", "--include-dashboard=false"]
         store = "--object-store-memory=80000000"
-        sizes = f"--num-cpus={cpus}", f"--num-gpus={gpus}", store
+        sizes = f"--num-cpus={cpus}", f"--num-gpus={gpus}", store, "--include-log-monitor=false"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *where, *sizes]
         everything = {**os.environ, **ENVIRONMENT, **environment}
         node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=everything)
@@ -64,8 +64,6 @@ class LocalNodes:
     def kill(self, node: subprocess.Popen[bytes]) -> None:
         """End all processes of a node by SIGKILL: at once, as a loss of power does."""
         if node.poll() is None:
-            family = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
-            for process in family:
+            for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
                 process.send_signal(signal.SIGKILL)
-            psutil.wait_procs(family)
         node.wait()
