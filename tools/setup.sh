@@ -3,6 +3,10 @@
 
 say() { printf '%s\n' "$*" >&2; }
 
+# Modules are compiled where they are first imported, and kept, also where the environment turns that off: pip would compile
+# some 17,000 of them one by one, and many processes import the same ones.
+unset PYTHONDONTWRITEBYTECODE
+
 # The first Python of a supported version, or nothing.
 find_python() {
     local candidate
@@ -106,7 +110,7 @@ need_venv() {
     for requirement in "$@"; do
         say "Installing $requirement"
         # shellcheck disable=SC2086 # "-e ." is two words
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check $requirement ||
+        .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check $requirement ||
             { say "pip could not install $requirement"; exit 1; }
     done
     printf '%s' "$wanted" >"$stamp"
