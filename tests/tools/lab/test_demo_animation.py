@@ -72,7 +72,8 @@ def test_a_missing_browser_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         pass
 
 
-def test_a_live_clip_is_recorded(tmp_path: Path) -> None:
+def test_a_live_clip_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_animation, "CLIP_S", 6.0)
     path = tmp_path / "page.webp"
     result = CliRunner().invoke(
         app, [str(path), "--seconds", "2", "--fps", "3", "--after", "0", "--width", "640", "--height", "400"]
