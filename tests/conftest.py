@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import tempfile
@@ -61,11 +60,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_data)
         if "gpu" in item.keywords and not has_gpu:
             item.add_marker(no_gpu)
-
-
-def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: no need to look through it for garbage in every test."""
-    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
