@@ -120,8 +120,10 @@ class Hub:
             self.streams[item.stream] = item
             self._subscribers.publish(protocol.status(item))
         elif isinstance(item, NodeStatus):
-            others = {name: node for name, node in (self.nodes or {}).items() if name != item.name}
-            self.nodes = others if item.state == "removed" else {**others, item.name: item}
+            self.nodes = {} if self.nodes is None else self.nodes
+            self.nodes[item.name] = item
+            if item.state == "removed":
+                del self.nodes[item.name]
             self._subscribers.publish(protocol.node(item))
         elif isinstance(item, Signal):
             self._subscribers.publish(protocol.signal(item))
