@@ -83,7 +83,11 @@ class Nodes:
         self._show(node)
 
     def hear(self, state: NodeState) -> None:
-        """A node says how it is."""
+        """A node says how it is; one state that is older than the last of the same run changes nothing, as a hub that connects
+        reads states beside those that it is sent."""
+        was = self._stores(state.node).get(state.store)
+        if was is not None and was.state is not None and was.state.instance == state.instance and was.state.beat > state.beat:
+            return
         self._stores(state.node)[state.store] = _Known(state, self._clock(), state)
         self._show(state.node)
         if not state.ended:

@@ -98,10 +98,12 @@ class StreamState(_Shape):
 
 
 class NodeState(NodeInfo):
-    """A node as it is now: instance, the last event of its store, what ails it, whether it has ended in order, its streams."""
+    """A node as it is now: instance, the number of this state in it, the last event of its store, what ails it, whether it has
+    ended in order, its streams."""
 
     type: str = Field("state", pattern="^state$")
     instance: str
+    beat: int = 0
     seq: int = 0
     problem: str | None = None
     ended: bool = False

@@ -72,6 +72,7 @@ class RedisPublisher(Outlet):
         self._problem: str | None = None  # of the service
         self._streams: dict[str, Mapping[str, Any]] = {}
         self._due = 0.0  # monotonic time of the next beat
+        self._beats = 0
         self._refusal: str | None = None  # why Redis takes no events
         self._namesake_since: float | None = None  # when another instance with this name was first seen
         self._warned = ""
@@ -262,7 +263,8 @@ class RedisPublisher(Outlet):
             self._due = time.monotonic() + fleet.BEAT_S
             problem = self._problem or self._refusal or self._namesake()
             streams = [StreamState(**status) for status in self._streams.values()]
-        update = {"seq": self._newest, "problem": problem, "ended": ended, "streams": tuple(streams)}
+        self._beats += 1
+        update = {"beat": self._beats, "seq": self._newest, "problem": problem, "ended": ended, "streams": tuple(streams)}
         return self._about.model_copy(update=update)
 
     def _namesake(self) -> str | None:

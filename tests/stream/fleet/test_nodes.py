@@ -24,7 +24,7 @@ class Watched:
 
     def hear(self, node: str = "desk", store: str = "5a", streams: tuple[str, ...] = ("lobby",), **fields: Any) -> None:
         states = tuple(StreamState(stream=name, kind="webcam", state="live", fps=30.0) for name in streams)
-        self.nodes.hear(NodeState(node=node, store=store, instance="1", streams=states, **fields))
+        self.nodes.hear(NodeState(**{"node": node, "store": store, "instance": "1", "streams": states, **fields}))
 
     def after(self, seconds: float) -> None:
         self.now += seconds
@@ -58,6 +58,17 @@ def test_a_node_is_lost_after_its_lease_and_comes_back(store: Store) -> None:
         watched.hear()
         assert watched.states[-1] == ("desk", "live") and watched.stream("desk/lobby") == ("live", "")
         assert [one["stream"] for one in watched.client.of("removed")] == ["desk/door"]
+
+    on_nodes(store, test)
+
+
+def test_a_state_that_comes_after_a_newer_one_changes_nothing(store: Store) -> None:
+    def test(watched: Watched) -> None:
+        watched.hear(beat=7, streams=("lobby",))
+        watched.hear(beat=6, streams=(), problem="the disk is full")
+        assert watched.client.of("removed") == [] and watched.client.of("node")[-1]["detail"] == ""
+        watched.hear(beat=1, instance="0", streams=("door",))
+        assert [one["stream"] for one in watched.client.of("removed")] == ["desk/lobby"], "another run of the node counts again"
 
     on_nodes(store, test)
 

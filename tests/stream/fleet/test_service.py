@@ -163,7 +163,7 @@ def test_a_node_that_is_gone_for_good_is_removed_as_documented(tmp_path: Path, m
                 for each in (attic, desk):
                     each.hub.post(SourceStatus("lobby", "webcam", "live", fps=30.0))
                     each.hub.post(decided(1))
-                await until(lambda: len(watcher.finals) == 2 and "attic/lobby" in service.hub.streams, "the nodes")
+                await until(lambda: len(watcher.finals) == len(service.hub.streams) == 2, "the nodes")
                 gone = f"attic:{attic.store.identity}"
             await until(lambda: watcher.last("node", name="attic", state="ended"), "the end of one")
             for command in commands:

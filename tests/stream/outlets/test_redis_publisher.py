@@ -156,9 +156,11 @@ def test_the_state_has_streams_and_problem_and_expires(store: Store, tmp_path: P
             sender.offer(protocol.heartbeat(now=0.0, seq=0, problem="the disk is full"))
             now = state(server, store, lambda now: len(now.streams) == 2 and now.problem, "the streams")
             assert [(one.stream, one.state) for one in now.streams] == [("lobby", "live"), ("door", "stalled")]
+            earlier = now.beat
             assert (now.problem, now.page, now.ended) == ("the disk is full", "http://desk:8765/", False)
             sender.offer(protocol.removed("door"))
-            state(server, store, lambda now: [one.stream for one in now.streams] == ["lobby"], "the removal")
+            now = state(server, store, lambda now: [one.stream for one in now.streams] == ["lobby"], "the removal")
+            assert now.beat > earlier
             assert 0 < server.client().pttl(fleet.state_key(NODE, store.identity)) <= 1000 * fleet.LEASE_S
             first = now.instance
             with server.client().pubsub() as heard:
