@@ -22,7 +22,7 @@ def test_what_is_wrong_is_reported() -> None:
         "the clip has no events",
         "the events of the clip differ between container and checkout",
         "a list of processes shows Redis' password",
-        "the hub has 0 events of node-2, not 7",
+        "node-2 has 0 events, not 7",
         "hub is not healthy",
     ]
 
