@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine.errors import OutputError
 from engine.models import build
 from lab.recipes import ablate
 from tests.flowmaps import write_dataset
@@ -53,10 +54,12 @@ def test_the_variants_are_judged_on_development_subjects_and_shown_as_a_table(
 
 
 def test_a_summary_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lab.recipes.ablate", "--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
-    ended = subprocess.run([*command, "--summary", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.endswith("; choose another file for --summary\n") and f"{tmp_path} cannot be written" in ended.stderr
+    arguments = ["--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out", "--summary", str(tmp_path)]
+    app = ablate.typer.Typer()
+    app.command()(ablate.main)
+    refused = CliRunner().invoke(app, arguments).exception
+    assert isinstance(refused, OutputError) and str(refused).endswith("; choose another file for --summary")
+    assert f"{tmp_path} cannot be written" in str(refused)
 
 
 def test_one_seed_has_no_spread() -> None:

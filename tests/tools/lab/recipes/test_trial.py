@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from engine.errors import ConfigError
 from lab.recipes import trial
 from tests.flowmaps import write_dataset
 from training.answers import Answers
@@ -64,13 +65,20 @@ def test_a_line_has_the_mean_and_the_spread_over_seeds() -> None:
     assert trial.likelihood(flat, truth) == pytest.approx(np.log(3))
 
 
-def test_an_error_is_one_sentence(tmp_path: Path) -> None:
+def test_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "one.toml").write_text(TINY.format(epochs=1))
+    app = typer.Typer()
+    app.command()(trial.main)
     paths = [f"{tmp_path}/{folder}/one.toml" for folder in ("a", "b")]
-    options = ["--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
-    for recipes, reported in ((paths, "files of the same name"), (paths[:1], "there is no folder")):
-        command = [sys.executable, "-m", "lab.recipes.trial", *recipes, *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 1 and reported in done.stderr and "Traceback" not in done.stderr
+    refused = CliRunner().invoke(app, [*paths, "--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]).exception
+    assert isinstance(refused, ConfigError) and "files of the same name (one, one)" in str(refused)
+
+
+def test_an_error_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(TINY.format(epochs=1))
+    options = [f"{tmp_path}/one.toml", "--data", f"{tmp_path}/none", "--out", f"{tmp_path}/out"]
+    command = [sys.executable, "-m", "lab.recipes.trial", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "there is no folder" in done.stderr and "Traceback" not in done.stderr
