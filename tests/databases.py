@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,8 +49,8 @@ def shot(action: Action, fps: float = 30.0, name: str = "hopper") -> Shot:
     event = {"n_events": 1, "macro_fraction": 0.0, "micro_px": (2.0, 2.0), "actions": (action,), "blinks_per_minute": 0.0}
     scene = Scene(preset("clean", name, fps, seed=1, duration_s=4, size=(360, 300), eye_px=80.0, noise_sigma=2.0, **event))
     (truth,) = scene.truth.events
-    frames = (truth.onset_frame, truth.apex_frame, truth.offset_frame)
-    return Shot(*(FIRST + k for k in frames), fps, scene)
+    onset, apex, offset = (FIRST + k for k in (truth.onset_frame, truth.apex_frame, truth.offset_frame))
+    return Shot(onset, apex, offset, fps, scene)
 
 
 def write_shot(folder: Path, taken: Shot, pattern: str = "{}.jpg", numbers: Iterable[int] | None = None) -> Path:
@@ -217,7 +218,8 @@ def write_region_flow(root: Path, name: str, videos: dict[str, F32], rows: Itera
     """Published region flow: motion [frames, 12, 2] by the videos' written names, padded as there, and rows of (video, type,
     onset, apex, offset); returns root."""
     padded = {key: np.pad(motion, ((0, -len(motion) % 256), (0, 0), (0, 0))) for key, motion in videos.items()}
-    np.savez_compressed(root / f"{name}.npz", **{key: motion.astype(np.float16) for key, motion in padded.items()})
+    stored: dict[str, Any] = {key: motion.astype(np.float16) for key, motion in padded.items()}
+    np.savez_compressed(root / f"{name}.npz", **stored)
     lines = [("video", "type", "onset", "apex", "offset"), *rows]
     (root / f"{name}.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
     return root
