@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
 WIDTH = 1600
 MAX_LANES = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 140, 30, 96, 62
-_THUMB, _SLOT, _TEXT, _LEADER, _BAR, _PAD = 116, 124, 40, 20, 32, 20
+_THUMB, _SLOT, _LINE, _LEADER, _BAR, _PAD = 116, 124, 18, 20, 32, 20
+_LETTERS = 16  # of a line of text, so that it is no wider than a slot
 _SHORTEST_BAR = 4
 _DPI = 100
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One event on a lane: seconds, class, two lines of text at most, the face at the apex [H, H, 3] RGB, and how strong."""
+    """One event on a lane: seconds, class, some short lines of text, the face at the apex [H, H, 3] RGB, and how strong."""
 
     onset: float
     apex: float
@@ -55,11 +57,16 @@ class Lane:
     below: bool = False
 
     @property
+    def text_height(self) -> int:
+        """Pixels that text takes."""
+        return 4 + _LINE * max(1 + bar.text.count("\n") for bar in self.bars)
+
+    @property
     def note_height(self) -> int:
         """Pixels that text and pictures take."""
         if not self.bars:
             return 0
-        return _TEXT + _LEADER + (_THUMB + 4) * any(bar.picture is not None for bar in self.bars)
+        return self.text_height + _LEADER + (_THUMB + 4) * any(bar.picture is not None for bar in self.bars)
 
     @property
     def height(self) -> int:
@@ -86,7 +93,7 @@ def bar_of(event: Event, picture: U8 | None = None, mark: str = "") -> Bar:
     """The bar of a recognized event; mark is put behind its kind, or behind the reason in its place why it is uncertain."""
     end = event.apex if event.offset is None else event.offset
     named = f"{event.label} {event.confidence:.2f}\n{event.kind or 'open'}"
-    text = (f"{event.label}\n{event.why}" if event.why else named) + mark
+    text = (f"{event.label}\n{fill(event.why, _LETTERS)}" if event.why else named) + mark
     return Bar(event.onset.t, event.apex.t, end.t, event.label, text, picture, event.intensity)
 
 
@@ -210,7 +217,7 @@ def _draw_notes(axes: Axes, lane: Lane, scale: _Scale, bar_top: float) -> None:
         near, far = (bar_top + _BAR + 4, bar_top + _BAR + _LEADER) if lane.below else (bar_top - 4, bar_top - _LEADER)
         colour = colour_of(bar.label)
         axes.plot([bar.apex, x], [near, far], color=colour, linewidth=1.1, zorder=2, clip_on=False)
-        text_top = far + 2 if lane.below else far - _TEXT + 1
+        text_top = far + 2 if lane.below else far - lane.text_height + 1
         style: dict[str, Any] = {"fontsize": 11, "color": _darker(colour), "linespacing": 1.15, "clip_on": False}
         axes.text(x, text_top, bar.text, ha="center", va="top", parse_math=False, **style)
         if bar.picture is not None:

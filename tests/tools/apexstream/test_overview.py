@@ -101,6 +101,9 @@ def test_a_bar_shows_class_confidence_and_kind() -> None:
     assert bar.text == "surprise 0.92\nmicro ✓"
     assert bar_of(replace(EVENT, offset=None)).offset == EVENT.apex.t
     assert bar_of(replace(EVENT, label="uncertain", why="turned away")).text == "uncertain\nturned away"
+    long = bar_of(replace(EVENT, label="uncertain", why="unlike known expressions"))
+    assert long.text == "uncertain\nunlike known\nexpressions"
+    assert Lane("face 0", (long,)).height > Lane("face 0", (bar,)).height
 
 
 def test_the_facts_in_a_line() -> None:
