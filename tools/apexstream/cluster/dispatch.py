@@ -182,8 +182,10 @@ class Dispatch:
         known = {key: self._free.get(key, []) for key in self._nodes}  # none of a node that was refused
         self._free = {key: known[key] if key in known else self._shares(node) for key, node in nodes.items()}
         self._nodes = nodes
-        for slot in [slot for slot in self._slots if slot.share.node.key not in nodes]:
-            yield Note(f"{slot.share.node.name}: the node is gone; what it did is done elsewhere")
+        gone = [slot for slot in self._slots if slot.share.node.key not in nodes]
+        for node in dict.fromkeys(slot.share.node for slot in gone):
+            yield Note(f"{node.name}: the node is gone; what it did is done elsewhere")
+        for slot in gone:
             yield from self._remove(slot)
         self._fill()
         for slot in self._slots:
@@ -208,7 +210,7 @@ class Dispatch:
             raise ApexError(next(iter(self._refused.values())))
         elif not self._waits:
             self._waits = True
-            yield Note("no node of the cluster has cores and memory for this work; waiting for one (Ctrl-C ends)")
+            yield Note("no node of the cluster has the cores, memory or GPU for this work; waiting for one (Ctrl-C ends)")
 
     def _started(self, slot: _Slot, message: Answer | Lost) -> Iterator[Happening]:
         if isinstance(message, Lost):

@@ -250,3 +250,18 @@ def test_some_of_those_that_wait_can_be_dropped() -> None:
         if isinstance(happening, Done) and happening.item == 0:
             work.drop_waiting({1})
     assert [item for _, item, _ in cluster.done] == [1, 3]
+
+
+def test_a_lost_node_is_said_once_however_many_workers_it_had() -> None:
+    large = Node("large", "host-large", 2, 20, 0)
+    cluster = ScriptedCluster(large, A, held={1, 2})
+    happened = []
+    for happening in dispatch(cluster, [1, 2, 3]).run():
+        happened.append(happening)
+        if isinstance(happening, Done):
+            cluster.alive, cluster.held = [A], set()
+            cluster.messages.append(Nodes((A,)))
+    assert [one.sentence for one in happened if isinstance(one, Note)] == [
+        "host-large: the node is gone; what it did is done elsewhere"
+    ]
+    assert sum(isinstance(one, Done) for one in happened) == 3
