@@ -88,7 +88,7 @@ AFTER = {"epochs": 1, "batch": 4, "learning_rate": 2e-3}
 )
 def test_peeking_finds_the_best_epoch_on_the_test_subject(data: FlowMaps, tried: Recipe) -> None:
     chosen = []
-    for fold in leave_one_subject_out(data.subjects):
+    for fold in leave_one_subject_out(data.subjects)[:2]:
         found = evaluate_fold(tried, data, 0, fold, select_on_test=True)
         epochs, truth = each_epoch(tried, data, fold)
         hits = [int((logits.argmax(1) == truth).sum()) for logits in epochs]

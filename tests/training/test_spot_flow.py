@@ -113,8 +113,8 @@ def test_pictures_are_an_input_error() -> None:
 @pytest.mark.data
 def test_real_region_flow_is_better_than_chance(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first three subjects of SAMM-LV, a short fit to CAS(ME)^2 first."""
-    monkeypatch.setattr("training.spot_flow.STEPS_BASE", 100)
-    monkeypatch.setattr("training.spot_flow.STEPS_TUNED", 20)
+    monkeypatch.setattr("training.spot_flow.STEPS_BASE", 50)
+    monkeypatch.setattr("training.spot_flow.STEPS_TUNED", 10)
     folder = data_dir / "roi-flow"
     few = [video for video in load("samm-lv", folder).videos if video.subject in ("006", "007", "009")]
     found = spot_unseen(few, spotter(other_videos("samm-lv", folder), 0))

@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from apexstream.clips import preset, write_clip
+from apexstream.clips import preset
+from apexstream.clips.write import encode
 from engine import Pipeline
 from engine.config import PipelineSettings
 from engine.errors import InputError, SourceError, WeightsError
@@ -37,10 +38,10 @@ def clip() -> Clip:
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a file."""
     path = tmp_path_factory.mktemp("session") / "clip.mp4"
-    write_clip(preset("clean", "hopper", 30, seed=1, duration_s=6, **FACE), path)
+    encode(path, ((frame.t, frame.pixels) for frame in clip.frames), size=FACE["size"], fps=30.0, crf=None)
     return path
 
 
