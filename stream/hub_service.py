@@ -37,6 +37,8 @@ STORE_S, CLOSE_S = 0.7, 0.6
 """Of it, reserved for the hub and for closing connections, however long the stages before take."""
 RESET_S = 0.2
 """Of CLOSE_S, reserved for resetting the connections that do not close."""
+CANCEL_S = 0.1
+"""After so long a task that was cancelled and goes on is cancelled again."""
 
 
 class HubService(ABC):
@@ -191,9 +193,17 @@ async def first_completed(*awaitables: Awaitable[Any]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        await cancelled(*tasks)
+
+
+async def cancelled(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks until all have ended. Python 3.11's wait_for, which redis-py uses, loses a cancellation that comes when what
+    it waits for is done."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(running, timeout=CANCEL_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def event_of(shutdown: GracefulShutdown) -> asyncio.Event:

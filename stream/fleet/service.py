@@ -6,14 +6,13 @@ Redis --FleetReader--> event loop: hub (stores, numbers) --> websockets
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from stream.fleet.nodes import Nodes
 from stream.fleet.reader import FleetReader
-from stream.hub_service import HubService, run_service
+from stream.hub_service import HubService, cancelled, run_service
 from stream.settings import HubSettings
 
 log = logging.getLogger(__name__)
@@ -53,9 +52,7 @@ class FleetHub(HubService):
         self._ready.set_result(None)
 
     async def _stop_reading(self) -> None:
-        self._reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reading
+        await cancelled(self._reading)
 
 
 def serve_fleet(settings: HubSettings, started: Callable[[FleetHub], None]) -> None:

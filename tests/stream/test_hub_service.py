@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from engine.errors import OutputError
 from stream.hub_service import HubService, first_completed
 from stream.settings import ServerSettings, StoreSettings
 from tests.events import decided, read
+from tests.live import PATIENCE_S
 
 
 class Smallest(HubService):
@@ -64,5 +66,18 @@ def test_the_first_of_several_ends_the_others_and_raises_its_error() -> None:
         with pytest.raises(OutputError, match="it failed"):
             await first_completed(waiting, failing())
         assert waiting.cancelled()
+
+    asyncio.run(main())
+
+
+def test_a_task_that_loses_its_cancellation_is_cancelled_again() -> None:
+    async def deaf() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await first_completed(deaf(), asyncio.sleep(0))
 
     asyncio.run(main())
