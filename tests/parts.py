@@ -57,6 +57,11 @@ class MadePart:
         self.steps = [self._seen(number) for number in range(first, last + 1)]
         self.found: dict[int, Found] = {}
         self.failure: str | None = None
+        self.stopped = False
+
+    def place_faces(self) -> None:
+        """Have the frames show the faces."""
+        self.steps = [self._seen(number + self.first) for number in range(len(self.steps))]
 
     def mark(self, t: float) -> Mark:
         """The moment as this part numbers its frame."""
@@ -83,7 +88,7 @@ class MadePart:
                 yield self.found[number + self.first]
         counts = ReadCounts(frames=len(self.steps))
         ended = reading(counts, start=self.steps[0].frame.t, end=self.steps[-1].frame.t)
-        yield Ending(ended, {"gaps": 0}, "net@1", "ort", self.failure, 1.5)
+        yield Ending(ended, {"gaps": 0}, "net@1", "ort", self.failure, 1.5, self.stopped)
 
     def _find(self, known: float, found: Found) -> None:
         at = round(known * FPS)

@@ -96,7 +96,7 @@ def found_in(
     """
     with ExitStack() as opened:
         opened.enter_context(opencv_on_one_thread())
-        parts = plan_parts(path, settings.reading.part_minutes * 60)
+        parts = plan_parts(path, settings.part_s)
         first = opened.enter_context(closing(Passage(path, settings.reading, stop=stop, part=parts[0])))
         loaded = models or opened.enter_context(closing(Models(settings.pipeline)))
         if len(parts) == 1:
@@ -104,7 +104,8 @@ def found_in(
             return
 
         def passages() -> Iterator[Iterator[Step]]:
-            yield (lightened(step, faces=faces) for step in first.steps(loaded, stream))
+            with closing(first.steps(loaded, stream)) as steps:
+                yield (lightened(step, faces=faces) for step in steps)
             for part in parts[1:]:
                 if stop.is_set():
                     return
@@ -158,6 +159,8 @@ class _Analysis:
         try:
             for step in steps:
                 self._take(step, progress)
+                if self._elsewhere and self._stop.is_set():
+                    raise OutputError(f"{self._path}: stopped by the user")
             assert isinstance(self._state, Ending)  # the last step is one
             problem = self._problem(self._state)
             summary = self._summary(self._state, problem)
@@ -194,7 +197,7 @@ class _Analysis:
 
     def _problem(self, ending: Ending) -> str | None:
         """Why the video was not read to its end, None where it was."""
-        if self._stop.is_set():
+        if ending.stopped or self._stop.is_set():
             kept = len(self._files.events)
             return f"{self._path}: stopped by the user; {kept} event{'s' * (kept != 1)} kept in {self._files.folder}"
         return ending.problem

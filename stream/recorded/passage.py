@@ -6,6 +6,7 @@ same stages as in `Pipeline.feed`, so the events are the same.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ from stream.recorded.settings import ReadingSettings
 from stream.sources.facts import Reading, VideoFacts
 from stream.sources.file import open_video
 from stream.sources.voice import Voice
+
+PART_THREADS = 2
+"""Threads that decode a part: how far a decoder reads ahead, and so what is counted by a frame, may not depend on the cores."""
 
 QUEUE_BYTES = 64_000_000
 """Limit of the memory of the frames that wait for one stage; two frames may exceed it."""
@@ -51,7 +55,7 @@ class Found:
 @dataclass(frozen=True, eq=False)
 class Ending:
     """How the pass ended. model and backend are those that named expressions, statistics the pipeline's; failure is why reading
-    broke off, None where it did not; spent_s is how long the pass took, seconds."""
+    broke off, None where it did not; stopped is whether the user ended it; spent_s is how long the pass took, seconds."""
 
     reading: Reading
     statistics: Mapping[str, int]
@@ -59,6 +63,7 @@ class Ending:
     backend: str
     failure: str | None
     spent_s: float
+    stopped: bool = False
 
     @property
     def problem(self) -> str | None:
@@ -78,7 +83,8 @@ class Passage:
 
     def __init__(self, video: Path, settings: ReadingSettings, *, stop: threading.Event, part: Part = WHOLE) -> None:
         self._part, self._stop = part, stop
-        self._source = open_video(video, threads=settings.decode_threads)
+        threads = settings.decode_threads if part is WHOLE else settings.decode_threads or PART_THREADS
+        self._source = open_video(video, threads=threads)
         self._capacity = queue_capacity(settings.queued_frames, self._source.facts)
         self._readings: dict[int, Reading] = {}  # by the frames that are under way
 
@@ -91,7 +97,7 @@ class Passage:
 
         Raises BackendError or WeightsError where the models cannot run.
         """
-        failure, started = None, time.monotonic()
+        failure, stopped, started = None, False, time.monotonic()
         with closing(models.pipeline(stream)) as pipeline, ExitStack() as opened:
             try:
                 frames = opened.enter_context(overlapped(self._frames(), pipeline.locate, capacity=self._capacity))
@@ -100,20 +106,21 @@ class Passage:
                     reading = self._readings.pop(frame.index)
                     yield Seen(frame, faces, pipeline.observations(), reading, pipeline.statistics)
                     yield from _found(events, pipeline.activities())
-                    if self._stop.is_set():
+                    if stopped := self._stop.is_set():
                         break
             except SourceError as error:
                 failure = str(error)
             yield from _found(pipeline.flush(), pipeline.activities())
             opened.close()
             spent_s = time.monotonic() - started
-            yield Ending(self._source.reading, pipeline.statistics, pipeline.model, pipeline.backend, failure, spent_s)
+            reading, model, backend = self._source.reading, pipeline.model, pipeline.backend
+            yield Ending(reading, pipeline.statistics, model, backend, failure, spent_s, stopped)
 
     def _frames(self) -> Iterator[Frame]:
         """The frames of the part, each with the share of voice in the sound around it."""
         source, part = self._source, self._part
-        if part.first > 0:
-            source.seek(part.first)
+        if math.isfinite(part.first):
+            source.seek(part.enter)
         with closing(Voice(source.path, part.first)) as voice:
             for frame in source:
                 if frame.t >= part.last:
@@ -121,6 +128,9 @@ class Passage:
                 if frame.t >= part.first:
                     self._readings[frame.index] = source.reading
                     yield replace(frame, voice=voice.at(frame.t))
+        if math.isfinite(part.end):
+            read_to = source.reading.end
+            raise SourceError(f"{source.path}: reading broke off" + ("" if read_to is None else f" at {read_to:.1f} s"))
 
 
 def _found(events: list[Event], activities: list[Activity]) -> Iterator[Found]:

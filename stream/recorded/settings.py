@@ -9,6 +9,9 @@ from pydantic import Field, ValidationError
 from engine.config import PipelineSettings, Settings, read_toml
 from engine.errors import ConfigError
 
+FOLLOWED_IN_PARTS_S = 8.0
+"""Parts of a video overlap by enough for expressions that are followed for so long (`stream.recorded.parts.plan`)."""
+
 
 class ReadingSettings(Settings):
     """Reading a file: the table [reading]."""
@@ -25,6 +28,11 @@ class AnalysisSettings(Settings):
 
     pipeline: PipelineSettings = PipelineSettings()
     reading: ReadingSettings = ReadingSettings()
+
+    @property
+    def part_s(self) -> float:
+        """The length of the parts of long videos, seconds; 0 for none."""
+        return 60 * self.reading.part_minutes * (self.pipeline.spotter.longest_s <= FOLLOWED_IN_PARTS_S)
 
 
 def load_analysis_settings(path: Path | None) -> AnalysisSettings:

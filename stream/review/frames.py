@@ -47,7 +47,8 @@ def frame_times(video: Path, results: Results, database: ReviewDatabase, progres
     marks = _marks(results)
     if database.fact("frames_of") == state:
         return np.frombuffer(zlib.decompress(database.fact("frame_times")), np.float64)
-    times = packet_times(video, progress)
+    packets = packet_times(video, progress)
+    times = None if packets is None else packets.all
     if times is None or not _as_in_summary(times, results) or not _agree(times, marks):
         times = _decoded_times(video, results, progress)
     if not _agree(times, marks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -20,10 +21,18 @@ REPORT_EVERY = 1000
 """Packets from one report of progress to the next."""
 
 
-def packet_times(video: Path, progress: Callable[[float], None] = lambda share: None) -> F64 | None:
-    """[N] the times of the packets in order, seconds; None where those of the frames may differ: some packet has no stamp or is
-    damaged, two have the same, or the stamps restart. progress gets the share of the file that is read, 0 to 1."""
-    stamps: list[int] = []
+@dataclass(frozen=True, eq=False)
+class PacketTimes:
+    """The times of all packets [N] in order, and those of the key packets among them, seconds."""
+
+    all: F64
+    key: F64
+
+
+def packet_times(video: Path, progress: Callable[[float], None] = lambda share: None) -> PacketTimes | None:
+    """The times of the packets; None where those of the frames may differ: some packet has no stamp or is damaged, two have the
+    same, or the stamps restart. progress gets the share of the file that is read, 0 to 1."""
+    stamps, keys = list[int](), list[int]()
     latest = -math.inf
     try:
         with av.open(f"file:{video}", options={"protocol_whitelist": "file", **LIMITS}) as container:
@@ -38,11 +47,12 @@ def packet_times(video: Path, progress: Callable[[float], None] = lambda share: 
                     return None
                 latest = max(latest, float(packet.pts * base))
                 stamps.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
                 if len(stamps) % REPORT_EVERY == 0:
                     progress(min((packet.pos or 0) / length, 1.0))
     except (av.error.FFmpegError, OSError):
         return None
-    ordered = np.sort(np.array(stamps, np.int64))
-    times = np.asarray(ordered * base.numerator / base.denominator, np.float64)
+    times, key = (np.sort(np.array(of, np.int64)) * base.numerator / base.denominator for of in (stamps, keys))
     steps = np.diff(times)
-    return None if np.any(steps <= 0) or np.any(steps > MAX_JUMP_S) else times
+    return None if np.any(steps <= 0) or np.any(steps > MAX_JUMP_S) else PacketTimes(times, key)

@@ -49,7 +49,7 @@ class Voice:
         except (av.error.FFmpegError, OSError, ValueError):
             return
         if self._container.streams.audio:
-            if start > 0:
+            if math.isfinite(start):
                 with suppress(av.error.FFmpegError):  # heard from its beginning then
                     self._container.seek(int(start * av.time_base))
             self._windows = self._listen(self._container)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from engine.errors import BackendError, InputError, OutputError
 from engine.text import plain
 from stream.events.formats import FORMATS, file_name
-from stream.recorded.folders.records import RECORD
+from stream.recorded.folders.records import PART, RECORD
 
 if TYPE_CHECKING:
     from stream.recorded.folders.runs import Outcome
@@ -124,14 +124,16 @@ class Store:
             yield local
 
     def _upload(self, folder: str, local: Path, before: Mapping[str, tuple[int, int]]) -> None:
-        """The record goes last, and is missing meanwhile."""
+        """The record goes last, and is missing meanwhile; parts of the video stay until then."""
         now = _states(local)
         changed = sorted(name for name in now if before.get(name) != now[name])
         removed = before.keys() - now.keys()
+        parts = {name for name in removed if name.startswith(PART)}
         if changed or removed:
-            self.remove([f"{folder}/{RECORD}", *(f"{folder}/{name}" for name in sorted(removed))])
+            self.remove([f"{folder}/{RECORD}", *(f"{folder}/{name}" for name in sorted(removed - parts))])
             for name in sorted({*changed, *({RECORD} & now.keys())}, key=lambda name: name == RECORD):
                 self.put(local / name, f"{folder}/{name}")
+            self.remove(f"{folder}/{name}" for name in sorted(parts))
 
     def _fetch(self, folder: str, local: Path, wanted: Collection[str]) -> None:
         """Files with wanted names, and empty ones for the others; summaries last, as what is newer than they was edited."""

@@ -23,6 +23,10 @@ from stream.sources.facts import ReadCounts, Reading
 
 AROUND_S = 0.6
 """So near an expression no part takes over: its curve of motion is drawn from a little before to a little after it."""
+RECENT = 64
+"""Events that are kept to know those that two parts have."""
+ACTIVE_S = 0.1
+"""So near an activity no part takes over, if that can be."""
 SAME_FACE = 0.4
 """Two boxes show one face where they have this share of the area in common that both cover."""
 
@@ -31,25 +35,30 @@ Box = tuple[float, float, float, float]
 
 def joined(seams: Sequence[float], parts: Iterable[Iterable[Step]], *, stream: str) -> Steps:
     """The steps of the whole video, by those of its parts and the planned moments between them, seconds of the source; of
-    events the final ones. stream names their source. Where there are fewer parts, the steps end with the last one."""
+    events the final ones. stream names their source. The steps end with the last part, or the first that is
+    not complete."""
     whole, drawn = _Whole(stream), (_Part(steps) for steps in parts)
     part = next(drawn)
     for seam in seams:
         part.watch(seam - JOIN_S - WARM_S)
         yield from whole.add(part.before(seam - JOIN_S))
         part.draw(math.inf)
-        after = next(drawn, None)
+        after = next(drawn, None) if part.complete else None
         if after is None:
             break
         after.watch(-math.inf)
         after.skip(seam - JOIN_S)
         after.draw(seam + JOIN_S + TAIL_S)
         at = _take_over(part, after, seam)
+        if not any(seen.frame.t >= at for seen in after.frames()):  # it was stopped, or broke off, before its time
+            whole.break_off(after)
+            break
         yield from whole.add(part.before(at))
         after.skip(at)
         yield whole.hand_over(part, after, at)
         part = after
     yield from whole.add(part.before(math.inf))
+    yield whole.left()
     yield whole.ending(part)
 
 
@@ -103,10 +112,16 @@ class _Part:
         for _ in self.before(t):
             pass
 
+    @property
+    def complete(self) -> bool:
+        """Whether it was read to its end."""
+        return self.ending is not None and not self.ending.stopped and self.ending.failure is None
+
     def found(self) -> tuple[list[Event], list[Activity]]:
         """The final events and the activities in the steps that are drawn."""
         found = [step for step in self.steps if isinstance(step, Found)]
-        return [event for one in found for event in one.events], [activity for one in found for activity in one.activities]
+        events = [event for one in found for event in one.events if event.state == "final"]
+        return events, [activity for one in found for activity in one.activities]
 
     def frames(self) -> list[Seen]:
         """The frames that are drawn."""
@@ -120,15 +135,16 @@ class _Part:
 
 
 def _take_over(part: _Part, after: _Part, seam: float) -> float:
-    """When the part after takes over: at a frame of both, where the fewest expressions and activities are under way, nearest to
-    the planned moment; at that where there is none."""
+    """When the part after takes over: at a frame of both, where the fewest expressions begin nearby, and the fewest expressions
+    and then activities are under way, nearest to the planned moment; at that where there is no frame of both."""
     ours, theirs = part.found(), after.found()
     expressions = [(one.onset.t - AROUND_S, (one.offset or one.apex).t + AROUND_S) for one in (*ours[0], *theirs[0])]
-    activities = [(one.start.t, one.end.t) for one in (*ours[1], *theirs[1])]
+    onsets = [(one.onset.t - AROUND_S, one.onset.t + AROUND_S) for one in (*ours[0], *theirs[0])]
+    activities = [(one.start.t - ACTIVE_S, one.end.t + ACTIVE_S) for one in (*ours[1], *theirs[1])]
     times = {one.frame.t for one in part.frames()} & {one.frame.t for one in after.frames()}
 
-    def disturbs(t: float) -> tuple[int, int, float]:
-        return _under_way(expressions, t), _under_way(activities, t), abs(t - seam)
+    def disturbs(t: float) -> tuple[int, int, int, float]:
+        return _under_way(onsets, t), _under_way(expressions, t), _under_way(activities, t), abs(t - seam)
 
     return min((t for t in times if abs(t - seam) <= JOIN_S), key=disturbs, default=seam)
 
@@ -138,15 +154,17 @@ def _under_way(spans: Sequence[tuple[float, float]], t: float) -> int:
 
 
 def _same_faces(ours: _Part, theirs: _Part) -> dict[int, int]:
-    """Faces of one part by those of another: those that are most often in the same place at the same time."""
+    """Faces of one part by those of another: those that are in the same place, more often than not and than others."""
     together: Counter[tuple[int, int]] = Counter()
+    seen: Counter[int] = Counter()
     for t, boxes in theirs.boxes.items():
+        seen.update(list(boxes) if t in ours.boxes else ())
         for face, box in boxes.items():
             for other, there in ours.boxes.get(t, {}).items():
                 together[face, other] += _common(box, there) >= SAME_FACE
     same: dict[int, int] = {}
     for (face, other), count in together.most_common():
-        if count and face not in same and other not in same.values():
+        if 2 * count > seen[face] and face not in same and other not in same.values():
             same[face] = other
     return same
 
@@ -176,10 +194,13 @@ class _Whole:
         self._acted: Counter[ActivityKind] = Counter()
         self._spans: Counter[int] = Counter()  # events of each face
         self._first: Reading | None = None  # of the first frame
-        self._failure: str | None = None  # of the first part that broke off
         self._spent_s = 0.0
         self._faces = 0
         self._carried: list[Activity] = []  # of the part before, that go on in this one
+        self._recent: deque[Event] = deque(maxlen=RECENT)  # the last events,
+        self._taken: list[Event] = []  # and those that were the last when the part took over
+        self._number = -1  # of the last frame
+        self._broke_off: Ending | None = None  # of a part that ended before its time
 
     def add(self, steps: Iterable[Seen | Found]) -> Iterator[Seen | Found]:
         """Steps of the part as those of the whole."""
@@ -192,36 +213,52 @@ class _Whole:
     def hand_over(self, part: _Part, after: _Part, at: float) -> Found:
         """What the part found of the time before at, but later. From now on the other one's steps are added."""
         events, activities = part.found()
+        before = [event for event in after.found()[0] if event.onset.t < at]
         ids = {theirs: self._ids[ours] for theirs, ours in _same_faces(part, after).items() if ours in self._ids}
         later = [replace(one, face=ids[one.face]) for one in _deeds(after) if one.face in ids and one.end >= at]
         mine, carried = list[Activity](), list[Activity]()
         for activity in self._activities(one for one in activities if one.start.t < at):
             goes_on = activity.end.t >= at and any(_goes_on(activity, deed) for deed in later)
             (carried if goes_on else mine).append(activity)
-        found = self._found([event for event in events if event.onset.t < at], mine)
+        mine += self._carried  # which no later activity went on with
+        numbered = [replace(event, face=ids[event.face]) for event in before if event.face in ids]
+        chosen = [
+            event for event in events if event.onset.t < at or _is_one_of(replace(event, face=self._id(event.face)), numbered)
+        ]
+        found = self._found(chosen, mine)
+        self._taken = list(self._recent)
         if part.ending is not None:
-            self._failure = self._failure or part.ending.failure
             self._spent_s += part.ending.spent_s
         if part.last is not None:
             self._before += part.last.reading.counts - self._less
             self._gaps += part.last.statistics["gaps"] - self._gaps_less
-        here = after.last or next(iter(after.frames()), None)
-        number = -1 if part.last is None else part.last.frame.index + self._shift
-        self._shift = 0 if here is None else number - here.frame.index + (after.last is None)
+        here = after.last or next(iter(after.frames()))
+        self._shift = self._number - here.frame.index + (after.last is None)
         self._less = ReadCounts() if after.last is None else after.last.reading.counts
         self._gaps_less = 0 if after.last is None else after.last.statistics["gaps"]
         self._begin, self._ids, self._carried = at, ids, carried
         return found
 
+    def break_off(self, part: _Part) -> None:
+        """The part ended before it could take over."""
+        self._broke_off = part.ending
+
+    def left(self) -> Found:
+        """The activities that no later one went on with."""
+        left, self._carried = self._carried, []
+        return self._found([], left)
+
     def ending(self, part: _Part) -> Ending:
         """How the whole ended, by the last part."""
         last = part.ending
         assert last is not None  # its steps were used to their end
+        broke_off = self._broke_off
         return replace(
             last,
             reading=self._reading(last.reading),
             statistics=self._statistics(last.statistics["gaps"]),
-            failure=self._failure or last.failure,
+            failure=last.failure if broke_off is None else broke_off.failure,
+            stopped=last.stopped or (broke_off is not None and broke_off.stopped),
             spent_s=self._spent_s + last.spent_s,
         )
 
@@ -238,10 +275,11 @@ class _Whole:
 
     def _seen(self, step: Seen) -> Seen:
         self._tally["frames"] += 1
+        self._number = step.frame.index + self._shift
         self._tally["frames_with_face"] += bool(step.faces)
         self._tally["repeated"] += bool(step.faces) and all(face.repeated for face in step.faces)
         return Seen(
-            frame=replace(step.frame, index=step.frame.index + self._shift),
+            frame=replace(step.frame, index=self._number),
             faces=sorted((replace(face, id=self._id(face.id)) for face in step.faces), key=lambda face: face.id),
             observations=sorted((self._observation(one) for one in step.observations), key=lambda one: one.face),
             reading=self._reading(step.reading),
@@ -255,8 +293,12 @@ class _Whole:
     def _found(self, events: Iterable[Event], activities: Iterable[Activity]) -> Found:
         """Events of the part, as far as they begin in its time, as of the whole, and activities of the whole."""
         new = [event for event in events if event.onset.t >= self._begin]
-        self._tally.update(event.state for event in new)
-        final = [self._event(event) for event in new if event.state == "final"]
+        self._tally.update(event.state for event in new if event.state != "final")
+        final = [event for event in new if event.state == "final"]
+        final = [event for event in final if not _is_one_of(replace(event, face=self._id(event.face)), self._taken)]
+        final = [self._event(event) for event in final]
+        self._tally["final"] += len(final)
+        self._recent += final
         self._tally["truncated"] += sum(event.truncated for event in final)
         ended = list(activities)
         self._acted.update(one.kind for one in ended)
@@ -299,6 +341,18 @@ class _Whole:
         return self._ids[face]
 
 
+def _is_one_of(event: Event, others: Sequence[Event]) -> bool:
+    """Whether others have the same expression: of the same face, and overlapping by half."""
+    return any(event.face == other.face and _overlap(event, other) >= 0.5 for other in others)
+
+
+def _overlap(one: Event, other: Event) -> float:
+    """Intersection over union of the times of two events."""
+    starts = one.onset.t, other.onset.t
+    ends = (one.offset or one.apex).t, (other.offset or other.apex).t
+    return max(0.0, min(ends) - max(starts)) / max(max(ends) - min(starts), 1e-9)
+
+
 def _goes_on(activity: Activity, deed: _Deed) -> bool:
     """Whether a deed of the other part, its face numbered as in the whole, is the same as an activity."""
     return (deed.face, deed.kind) == (activity.face, activity.kind) and deed.start <= activity.end.t
@@ -318,7 +372,7 @@ def _deeds(part: _Part) -> Iterator[_Deed]:
     """The activities in the steps that are drawn, and those under way in the last frame."""
     for one in part.found()[1]:
         yield _Deed(one.face, one.kind, one.start.t, one.end.t)
-    for frame in part.frames()[-1:]:
-        for seen in frame.observations:
-            for kind, since in seen.doing.items():
-                yield _Deed(seen.face, kind, since, math.inf)
+    last = {seen.face: seen.doing for frame in part.frames() for seen in frame.observations}
+    for face, doing in last.items():
+        for kind, since in doing.items():
+            yield _Deed(face, kind, since, math.inf)

@@ -7,9 +7,11 @@ frame to frame, such as a face's mesh between two looks of the network.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zlib
 from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -22,27 +24,47 @@ from stream.recorded.passage import Step, Steps
 
 TOGETHER = 64
 """Steps that are pickled together."""
+END = bytes(8)
+"""The length that stands for the end."""
 LEVEL = 1
 """Of zlib: more takes longer and gains little."""
 
 
 def write_trace(path: Path, steps: Iterable[Step]) -> None:
-    """Write the steps; the file is there once they are complete. Raises OutputError, and what the steps raise."""
+    """Write the steps; the file is there, safe on the disk, once they are complete. Raises OutputError, and what the steps
+    raise."""
     drawn = iter(steps)
-    with write_errors(path), replacing(path) as temporary, temporary.open("wb") as file:
+    with ExitStack() as opened:
+        with write_errors(path):
+            file = opened.enter_context(opened.enter_context(replacing(path)).open("wb"))
         while together := list(islice(drawn, TOGETHER)):
             packed = zlib.compress(_pickled(together), LEVEL)
-            file.write(len(packed).to_bytes(8))
-            file.write(packed)
+            with write_errors(path):
+                file.write(len(packed).to_bytes(8) + packed)
+        with write_errors(path):
+            file.write(END)
+            file.flush()
+            os.fsync(file.fileno())
+            opened.close()
+
+
+def is_trace(path: Path) -> bool:
+    """Whether there is a file of steps that is complete."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(END), os.SEEK_END)
+            return file.read() == END
+    except OSError:
+        return False
 
 
 def read_trace(path: Path) -> Steps:
     """The steps in a file. Raises InputError where there is none or it is damaged."""
     try:
         with path.open("rb") as file:
-            while head := file.read(8):
+            while (head := file.read(8)) != END:
                 yield from pickle.loads(zlib.decompress(file.read(int.from_bytes(head))))
-    except (OSError, zlib.error, pickle.UnpicklingError, EOFError) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise InputError(f"{path}, what was found in a part of the video, cannot be read: {error}") from error
 
 

@@ -67,6 +67,14 @@ def test_a_pass_that_is_stopped_ends(faceless: Path, models: Models) -> None:
     rest = list(steps)
     passage.close()
     assert [type(step) for step in rest] == [Ending]
+    assert isinstance(rest[0], Ending)
+    assert rest[0].stopped
+
+
+def test_a_part_that_ends_before_its_end_has_failed(faceless: Path, models: Models) -> None:
+    last = steps_in(faceless, models, Part(0.0, 100.0))[-1]
+    assert isinstance(last, Ending)
+    assert last.failure == f"{faceless}: reading broke off at 4.0 s"
 
 
 def test_pixels_are_dropped_and_sizes_stay(rendered_clip: Path, models: Models) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from engine.config import PipelineSettings
+from engine.config import PipelineSettings, SpotterSettings
 from engine.errors import ConfigError
 from stream.recorded.settings import AnalysisSettings, ReadingSettings, load_analysis_settings
 
@@ -56,3 +56,9 @@ def test_settings_of_an_analysis_cannot_be_changed() -> None:
 def test_a_recording_does_not_load_the_settings_of_the_service() -> None:
     script = "import sys, stream.recorded.analyze; sys.exit('stream.settings' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_videos_have_no_parts_where_expressions_are_followed_for_longer_than_these_overlap() -> None:
+    assert AnalysisSettings(reading=ReadingSettings(part_minutes=15)).part_s == 900
+    long = PipelineSettings(spotter=SpotterSettings(longest_s=20))
+    assert AnalysisSettings(pipeline=long).part_s == 0

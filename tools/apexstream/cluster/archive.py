@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apexstream.cluster.parts import PartFiles, watched
-from engine.errors import ApexError, InputError, OutputError
+from engine.errors import ApexError, InputError, OutputError, SourceError
 
 if TYPE_CHECKING:
     from apexstream.cluster.connection import Cluster
@@ -107,7 +107,8 @@ class ArchiveWorker:
         analyse = partial(analyze_video, options=self._options)
         if item.parts:
             with PartFiles(item.task, item.parts, self._wanted, self._store).joined() as steps:
-                return self._run(item.task, partial(analyse, steps=steps))
+                outcome = self._run(item.task, partial(analyse, steps=steps))
+            return replace(outcome, stopped=outcome.problem is not None and self._stop.is_set())
         parts = self._parts(item.task)
         return Cut(parts) if len(parts) > 1 else self._run(item.task, analyse)
 
@@ -130,7 +131,7 @@ class ArchiveWorker:
         from stream.recorded.parts.plan import plan_parts
 
         try:
-            return plan_parts(task.video, self._options.settings.reading.part_minutes * 60)
+            return plan_parts(task.video, self._options.settings.part_s)
         except ApexError:
             return ()
 
@@ -144,18 +145,12 @@ class ArchiveWorker:
         try:
             if not files.exists(number):
                 with analyzed_part(task.video, part, self._options, stream=task.name, stop=self._stop) as steps:
-                    files.write(number, self._unless_stopped(watched(steps, part, self._note)))
+                    files.write(number, _to_the_end(watched(steps, part, self._note)))
             return PartDone()
         except _StoppedError:
             return Outcome(task, None, "stopped", stopped=True)
         except Exception as error:  # noqa: BLE001 - reported to the user; other videos go on
             return failed(task, error)
-
-    def _unless_stopped(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """The steps; raises _StoppedError after them where they ended early."""
-        yield from steps
-        if self._stop.is_set():
-            raise _StoppedError
 
     def progress(self) -> tuple[int, int | None, int] | None:
         """Frames that are done, frames expected, events."""
@@ -175,10 +170,25 @@ class ArchiveWorker:
         except OutputError:  # a store that cannot be read now; if that lasts, the analysis says so
             return None
         made = None if earlier is None or earlier.report is None else earlier.report.timing
-        return earlier if made != item.before else None
+        if made == item.before:
+            return None
+        PartFiles(item.task, item.parts, self._wanted, self._store).remove()
+        return earlier
 
     def _note(self, done: int, expected: int | None, events: int) -> None:
         self._progress = done, expected, events
+
+
+def _to_the_end(steps: Iterator[Step]) -> Iterator[Step]:
+    """The steps of a part; raises _StoppedError or SourceError in place of an ending that is not the part's."""
+    from stream.recorded.passage import Ending
+
+    for step in steps:
+        if isinstance(step, Ending) and step.stopped:
+            raise _StoppedError
+        if isinstance(step, Ending) and step.failure is not None:
+            raise SourceError(step.failure)
+        yield step
 
 
 def _check_place(place: Place) -> None:
@@ -247,7 +257,8 @@ class _Archive:
 
     def __init__(self, items: Sequence[Item], dispatch: Dispatch, watcher: Watcher, say: Callable[[str], None]) -> None:
         self._items, self._dispatch, self._watcher, self._say = list(items), dispatch, watcher, say
-        self._parts: dict[Task, dict[int, float]] = {}  # of videos in parts: the items of parts, and how far each is, 0 to 1
+        self._shares: dict[Task, dict[int, float]] = {}  # of videos in parts: how far the item of each part is, 0 to 1
+        self._left: dict[Task, set[int]] = {}  # and those that are not done
         self._ended: set[Task] = set()
 
     def take(self, happening: Happening) -> None:
@@ -278,10 +289,11 @@ class _Archive:
         item = self._items[number]
         if isinstance(value, Cut):
             numbers = self._add(*(replace(item, parts=value.parts, part=part) for part in range(len(value.parts))))
-            self._parts[item.task] = dict.fromkeys(numbers, 0.0)
+            self._shares[item.task], self._left[item.task] = dict.fromkeys(numbers, 0.0), set(numbers)
         elif isinstance(value, PartDone):
             self._progressed(number, 1, 1, 0)
-            if all(share == 1 for share in self._parts[item.task].values()):
+            self._left[item.task].discard(number)
+            if not self._left[item.task]:
                 self._add(replace(item, part=None))
         else:
             self._end(replace(value, task=item.task))
@@ -293,7 +305,7 @@ class _Archive:
     def _progressed(self, number: int, done: int, expected: int | None, events: int) -> None:
         item = self._items[number]
         if item.part is not None:
-            shares = self._parts[item.task]
+            shares = self._shares[item.task]
             shares[number] = min(done / expected, 1.0) if expected else 0.0
             done, expected, events = round(PROGRESS * sum(shares.values()) / len(shares)), PROGRESS, 0
         if item.part is not None or not item.parts:
@@ -301,7 +313,7 @@ class _Archive:
 
     def _end(self, outcome: Outcome) -> None:
         self._ended.add(outcome.task)
-        self._dispatch.drop_waiting(self._parts.get(outcome.task, ()))
+        self._dispatch.drop_waiting(self._shares.get(outcome.task, ()))
         self._watcher.ended(outcome)
         if outcome.disk_full:
             self._dispatch.drop_waiting()

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.errors import ApexError, InputError
 from stream.files import write_errors
 from stream.recorded.folders.records import PART
+from stream.recorded.summary import package_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +44,9 @@ class PartFiles:
     def exists(self, number: int) -> bool:
         """Whether what is found in a part is there. Raises OutputError."""
         if self.store is None:
-            return (self.task.folder / self._name(number)).exists()
+            from stream.recorded.parts.trace import is_trace
+
+            return is_trace(self.task.folder / self._name(number))
         return self._name(number) in self.store.names(self.task.name)
 
     def write(self, number: int, steps: Iterable[Step]) -> None:
@@ -62,21 +67,44 @@ class PartFiles:
     @contextmanager
     def joined(self) -> Iterator[Iterator[Step]]:
         """What was found in all parts, as of the whole, in the block. The steps raise InputError for a part that is missing or
-        damaged."""
+        damaged, which is removed, so that it is done again the next time."""
         from stream.recorded.parts.join import joined
-        from stream.recorded.parts.trace import read_trace
 
         with tempfile.TemporaryDirectory(prefix="apexstream-") as folder:
-            steps = (read_trace(self._local(number, Path(folder))) for number in range(len(self.parts)))
-            yield joined([part.start for part in self.parts[1:]], steps, stream=self.task.name)
+            steps = (self._read(number, Path(folder)) for number in range(len(self.parts)))
+            with closing(joined([part.start for part in self.parts[1:]], steps, stream=self.task.name)) as whole:
+                yield whole
 
-    def _local(self, number: int, folder: Path) -> Path:
-        """The file of a part, fetched into a folder if it is in the store."""
+    def remove(self) -> None:
+        """Remove the files of all parts, as far as that is possible: the results are there."""
+        with suppress(ApexError, OSError):
+            if self.store is None:
+                for path in self.task.folder.glob(f"{PART}*"):
+                    path.unlink()
+            else:
+                names = (name for name in self.store.names(self.task.name) if name.startswith(PART))
+                self.store.remove(f"{self.task.name}/{name}" for name in names)
+
+    def _read(self, number: int, folder: Path) -> Iterator[Step]:
+        """The steps of a part; its file is fetched into a folder while they are read, if it is in the store."""
+        from stream.recorded.parts.trace import read_trace
+
         name = self._name(number)
-        if self.store is None:
-            return self.task.folder / name
-        self.store.get(f"{self.task.name}/{name}", folder / name)
-        return folder / name
+        if not self.exists(number):
+            raise InputError(f"{self.task.video}: part {number + 1} is missing, or the video has changed")
+        path = self.task.folder / name if self.store is None else folder / name
+        if self.store is not None:
+            self.store.get(f"{self.task.name}/{name}", path)
+        try:
+            yield from read_trace(path)
+        except InputError:
+            path.unlink(missing_ok=True)
+            if self.store is not None:
+                self.store.remove([f"{self.task.name}/{name}"])
+            raise
+        finally:
+            if self.store is not None:
+                path.unlink(missing_ok=True)
 
     def _name(self, number: int) -> str:
         facts = self.task.video.stat()
@@ -85,6 +113,7 @@ class PartFiles:
             facts.st_mtime_ns,
             [astuple(part) for part in self.parts],
             dict(self.wanted.deciding),
+            package_versions(),
             sorted(self.wanted.extras),
         ]
         digest = hashlib.sha256(json.dumps(made_for, default=str, sort_keys=True).encode()).hexdigest()
@@ -104,8 +133,8 @@ def watched(steps: Iterable[Step], part: Part, note: Callable[[int, int | None, 
 
 
 def _expected_frames(part: Part, reading: Reading) -> int | None:
-    declared = reading.declared
-    if not declared.fps or not declared.seconds:
+    declared, begin = reading.declared, reading.start or 0.0  # in a part, of its first frame
+    if not declared.fps or not (declared.seconds or math.isfinite(part.last)):
         return None
-    first, last = max(part.first, 0.0), min(part.last, declared.seconds)
-    return max(1, round((last - first) * declared.fps))
+    last = min(part.last, part.last if declared.seconds is None else max(begin, declared.seconds))
+    return max(1, round((last - begin) * declared.fps))

@@ -146,15 +146,53 @@ def test_a_face_that_comes_later_gets_the_next_number() -> None:
     assert ending(steps).statistics["faces"] == 2
 
 
-def test_a_part_that_broke_off_is_said_and_the_next_goes_on() -> None:
+@pytest.mark.parametrize("how", ["failed", "stopped"])
+def test_the_steps_end_with_a_part_that_is_not_complete(how: str) -> None:
     left, right = MadePart(0, 100), MadePart(130, 399)
-    left.failure = "the file is damaged"
+    left.failure, left.stopped = ("it broke off", False) if how == "failed" else (None, True)
     steps = join(left, right)
-    assert ending(steps).failure == "the file is damaged"
-    times = [one.frame.t for one in frames(steps)]
-    assert times == sorted(times)
-    assert (times[0], times[100], times[101], times[-1]) == (0.0, 10.0, 20.0, 39.9)
-    assert [one.frame.index for one in frames(steps)] == sorted({one.frame.index for one in frames(steps)})
+    last = ending(steps)
+    assert (last.failure, last.stopped) == (left.failure, left.stopped)
+    assert [one.frame.index for one in frames(steps)] == list(range(101))
+    assert last.reading.counts.frames == 101
+
+
+@pytest.mark.parametrize("how", ["failed", "stopped"])
+def test_a_part_that_ends_before_it_takes_over_leaves_the_one_before(how: str) -> None:
+    left, right = MadePart(0, 249), MadePart(130, 170)
+    right.failure, right.stopped = ("it broke off", False) if how == "failed" else (None, True)
+    left.event(23, 24, known=24.5)
+    steps = join(left, right)
+    last = ending(steps)
+    assert (last.failure, last.stopped) == (right.failure, right.stopped)
+    assert [one.frame.index for one in frames(steps)] == list(range(250))
+    assert (last.reading.end, last.reading.counts.frames) == (24.9, 250)
+    assert len(found(steps)[0]) == 1
+
+
+def test_expressions_that_the_parts_place_differently_come_once() -> None:
+    left, right = two()
+    for onset in range(16, 25):  # never quiet, so that some begin beside the place where parts meet
+        for number in range(4):
+            at = onset + number / 4
+            left.event(at, at + 1.5, known=min(at + 2, 24.9), face=number)
+            right.event(at + (0.1 if number % 2 else -0.1), at + 1.5, known=at + 2, face=number)
+    left.faces = right.faces = {number: 200.0 * number for number in range(4)}
+    for part in (left, right):
+        part.place_faces()
+    events, _ = found(join(left, right))
+    for face in range(4):
+        onsets = [event.onset.t for event in events if event.face == face]
+        assert len(onsets) == 9, onsets
+
+
+def test_an_activity_that_the_later_part_never_ends_is_kept() -> None:
+    left, right = two()
+    left.activity(17, 23, known=23.5, kind="gaze")
+    right.activity(17, 30, known=30, kind="gaze")
+    right.found.clear()  # it is dropped in the end
+    _, activities = found(join(left, right))
+    assert [(one.start.t, one.end.t) for one in activities] == [(17, 23)]
 
 
 def test_without_a_later_part_the_steps_end_with_the_first() -> None:

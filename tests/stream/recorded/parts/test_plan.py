@@ -68,3 +68,19 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"no video" * 100)
     with pytest.raises(SourceError, match="cannot be read as a video"):
         plan_parts(tmp_path / "v.mp4", 2.0)
+
+
+def test_no_part_takes_over_at_a_gap(tmp_path: Path) -> None:
+    times = [k / 30 for k in range(60)] + [3.2 + k / 30 for k in range(120)]
+    path = write_video(tmp_path / "v.mkv", stepping(64, 48, 180), times=times, options={"g": "15", "bf": "0"})
+    parts = plan_parts(path, 2.4)
+    assert [round(part.end, 1) for part in parts[:-1]] == [4.8]
+
+
+def test_no_part_begins_far_behind_a_key_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = video(tmp_path, g="1000")
+    assert len(plan_parts(path, 2.0)) == 3
+    monkeypatch.setattr("stream.recorded.parts.plan.MOST_LEAD_S", 2.0)
+    assert len(plan_parts(path, 2.0)) == 2
+    monkeypatch.setattr("stream.recorded.parts.plan.MOST_LEAD_S", 0.5)
+    assert plan_parts(path, 2.0) == (WHOLE,)

@@ -146,6 +146,7 @@ def test_a_long_video_is_done_in_parts_which_are_joined(tmp_path: Path, monkeypa
     script: list[Happening] = [Started(0), Done(0, Returned(Cut(PARTS)))]
     script += [
         Started(2),
+        Progressed(4, (100, 100, 0)),  # its frames are done, its file is not written yet
         Progressed(2, (50, 100, 0)),
         Started(3),
         Done(3, Returned(PartDone())),
@@ -153,7 +154,7 @@ def test_a_long_video_is_done_in_parts_which_are_joined(tmp_path: Path, monkeypa
     ]
     script += [Done(4, Returned(PartDone())), Started(5), Done(5, Returned(Outcome(a, None, None)))]
     notes, _ = happened(tmp_path, monkeypatch, [a, b], *script)
-    shares = [f"{share} of 1000" for share in (167, 500, 667, 1000)]
+    shares = [f"{share} of 1000" for share in (333, 500, 833, 1000, 1000)]
     assert notes.notes == [("started", "a"), *((share, "a") for share in shares), ("done", "a")]
     added = ScriptedDispatch.last.items[2:]
     assert [(item.task, item.parts, item.part) for item in added] == [(a, PARTS, k) for k in (0, 1, 2, None)]

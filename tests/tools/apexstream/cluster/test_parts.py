@@ -49,8 +49,35 @@ def test_parts_are_joined_once_they_are_there(files: PartFiles) -> None:
 
 def test_a_part_that_is_missing_is_said(files: PartFiles) -> None:
     files.write(0, found()[0])
-    with pytest.raises(Exception, match=f"\\{PART}"), files.joined() as steps:
+    with pytest.raises(InputError, match="part 2 is missing, or the video has changed"), files.joined() as steps:
         list(steps)
+
+
+def test_a_damaged_part_is_said_and_done_again(files: PartFiles) -> None:
+    for number, part in enumerate(found()):
+        files.write(number, part)
+    name = files._name(1)
+    path = files.task.folder / name if files.store is None else Path(files.store.url.removeprefix("file://"), "s1/a", name)
+    content = path.read_bytes()
+    path.write_bytes(content[:60] + bytes(40) + content[100:])
+    with pytest.raises(InputError, match="cannot be read"), files.joined() as steps:
+        list(steps)
+    assert [files.exists(number) for number in range(2)] == [True, False]
+
+
+def test_a_part_that_was_cut_off_does_not_exist(tmp_path: Path) -> None:
+    files = PartFiles(a_task(tmp_path), PARTS, WANTED, None)
+    files.write(0, found()[0])
+    path = next(files.task.folder.glob(f"{PART}*"))
+    path.write_bytes(path.read_bytes()[:-8])
+    assert not files.exists(0)
+
+
+def test_parts_are_removed_where_the_results_are_there(files: PartFiles) -> None:
+    files.write(0, found()[0])
+    files.remove()
+    assert not files.exists(0)
+    files.remove()
 
 
 def test_an_incomplete_part_does_not_exist(files: PartFiles) -> None:
@@ -76,7 +103,7 @@ def test_the_progress_of_a_part_is_noted(tmp_path: Path) -> None:
     notes: list[tuple[int, int | None, int]] = []
     steps = list(watched(MadePart(0, 4), PARTS[0], lambda *note: notes.append(note)))
     assert isinstance(steps[-1], Ending)
-    assert notes == [(k, None, 0) for k in range(1, 6)]
+    assert notes == [(k, 250, 0) for k in range(1, 6)]
 
 
 def test_tasks_in_other_folders_have_other_files(tmp_path: Path) -> None:
