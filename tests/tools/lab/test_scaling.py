@@ -165,7 +165,7 @@ def test_what_a_video_and_the_store_take(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_real_redis_and_a_real_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shutil.which("redis-server"), "these tests need Debian's redis-server; bash tools/test installs it"
-    for name, value in {"ENTRIES": 100, "READS": 20, "STREAMS": (1, 5)}.items():
+    for name, value in {"ENTRIES": 600, "READS": 20, "STREAMS": (1, 5)}.items():
         monkeypatch.setattr(services, name, value)
     event, trace = json.dumps(measure._stored(1)), measure._signal()
     costs: list[dict[str, Any]] = []
@@ -185,4 +185,4 @@ def test_a_real_hub_of_made_up_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = measure.measure_hub()["fleets"]
     assert [row["nodes"] for row in rows] == [3, 3, 300, 300]
     assert [row["events_a_second"] for row in rows] == [0, pytest.approx(3, abs=1), 0, pytest.approx(280, abs=1)]
-    assert rows[3]["hub_cores"] > 0 and all(row["late_s"] > 0 for row in rows)
+    assert rows[3]["hub_cores"] > 0 and all(0 <= row["late_s"] < 60 for row in rows)
