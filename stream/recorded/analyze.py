@@ -97,18 +97,14 @@ def found_in(
     with ExitStack() as opened:
         opened.enter_context(opencv_on_one_thread())
         parts = plan_parts(path, settings.part_s)
-        first = opened.enter_context(closing(Passage(path, settings.reading, stop=stop, part=parts[0])))
         loaded = models or opened.enter_context(closing(Models(settings.pipeline)))
         if len(parts) == 1:
-            yield opened.enter_context(closing(first.steps(loaded, stream)))
+            passage = opened.enter_context(closing(Passage(path, settings.reading, stop=stop)))
+            yield opened.enter_context(closing(passage.steps(loaded, stream)))
             return
 
         def passages() -> Iterator[Iterator[Step]]:
-            with closing(first.steps(loaded, stream)) as steps:
-                yield (lightened(step, faces=faces) for step in steps)
-            for part in parts[1:]:
-                if stop.is_set():
-                    return
+            for part in parts:
                 with found_in_part(path, part, settings, stream, stop=stop, faces=faces, models=loaded) as steps:
                     yield steps
 
