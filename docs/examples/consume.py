@@ -23,7 +23,7 @@ while True:
         late = [(key, server.xautoclaim(key, group, member, idle_ms)[1]) for key in known]
         new = server.xreadgroup(group, member, known, count=100, block=1000) if known else time.sleep(1)
     except redis.ResponseError as error:
-        if str(error).startswith("NOGROUP"):  # Redis was emptied, or a node is gone for good
+        if str(error).startswith(("NOGROUP", "UNBLOCKED")):  # Redis was emptied, or a node is gone for good
             known.clear()
         elif not str(error).startswith("BUSYGROUP"):  # which says that the group is there
             raise
