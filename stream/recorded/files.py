@@ -43,7 +43,7 @@ class EventFiles(Output):
             format_.check()
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _keep_edited(folder)
+            keep_newer(folder)
         self.events: list[Event] = []
         self.activities: list[Activity] = []
         self.origin = 0.0
@@ -95,7 +95,7 @@ class EventFiles(Output):
         self._opened.close()
 
 
-def _keep_edited(folder: Path) -> None:
+def keep_newer(folder: Path) -> None:
     """Rename the files of events that were changed since the analysis, as somebody may have worked on them. Raises OSError.
 
     Those written line by line are newer than the summary of an analysis that was killed, too.
@@ -115,9 +115,10 @@ def keep_edited(path: Path) -> None:
     path.rename(next(path.parent / free for free in names if not (path.parent / free).exists()))
 
 
-def analysed_video(folder: Path) -> Path | None:
-    """The video whose analysis wrote the files in folder; None where there are none, or the summary does not name it."""
-    file = _content(folder / "summary.json").get("file")
+def analysed_video(folder: Path, prefix: str = "") -> Path | None:
+    """The video whose analysis wrote the files in folder, whose names begin with prefix; None where there are none, or the
+    summary does not name it."""
+    file = _content(folder / f"{prefix}summary.json").get("file")
     return Path(file) if isinstance(file, str) else None
 
 

@@ -23,6 +23,8 @@ REVIEW = "review.sqlite"
 """The decisions of human coders, about the events that are there."""
 PART = ".part-"
 """How the names of files begin in which what is found in parts of a video waits until it is joined."""
+EARLIER = ".earlier-"
+"""How the names of the files of finished results begin while the video is analysed again."""
 SHOWN_CHANGES = 3
 
 
@@ -75,12 +77,12 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: Record, file: str = RECORD) -> None:
     """Write the record once everything that it lists is safe on the disk. Raises OutputError."""
     for name in record.files:
         _to_disk(folder / name)
-    write_atomically(folder / RECORD, [as_json({"format": 1, **asdict(record)})])
-    _to_disk(folder / RECORD)
+    write_atomically(folder / file, [as_json({"format": 1, **asdict(record)})])
+    _to_disk(folder / file)
     _to_disk(folder)
 
 
@@ -110,7 +112,7 @@ def digest_of(path: Path) -> str:
 def belongs(folder: Path, video: Path | None) -> bool | None:
     """Whether the results in a folder are the video's, by its name or, where it was moved, by its content; None where there are
     no results. The results of another video, and any results where video is None, give False."""
-    owner = analysed_video(folder)
+    owner = analysed_video(folder) or analysed_video(folder, EARLIER)
     if owner is None:
         return None
     if video is None:

@@ -6,7 +6,7 @@ import errno
 import fnmatch
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from engine.errors import ApexError, OutputError
 from stream.events.formats import FORMATS, file_name
 from stream.files import folder_lock, remove_leftovers, write_errors
-from stream.recorded.files import keep_edited
+from stream.recorded.files import keep_edited, keep_newer
+from stream.recorded.folders.earlier import bring_back, is_set_aside, remove_earlier, set_aside
 from stream.recorded.folders.records import (
     PART,
     REVIEW,
@@ -184,16 +185,23 @@ def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None
     remove_leftovers(task.folder)
     facts, old = _facts(task.video), read_record(task.folder)
     _keep_edited(task.folder, old)
-    before = _files(task.folder)
     left = (path.name for name in OPTIONAL for path in task.folder.glob(name))
     stale = {*(filter(_is_result, old.files) if old else ()), *left}
     if old is not None:
-        write_record(task.folder, Record(False, tuple(sorted(stale))))
-    report = analyse(task.video, task.folder, stream=task.name, progress=progress, stop=stop)
+        set_aside(task.folder, old, stale)
+    before = _files(task.folder)
+    try:
+        report = analyse(task.video, task.folder, stream=task.name, progress=progress, stop=stop)
+    except BaseException:
+        _give_up(task.folder, before)
+        raise
     if stop.is_set() and report.problem is not None:
-        return Outcome(task, report, report.problem, stopped=True)
+        if not _give_up(task.folder, before):
+            return Outcome(task, report, report.problem, stopped=True)
+        problem = f"{task.video}: stopped by the user; the results of the earlier run stay in {task.folder}"
+        return Outcome(task, None, problem, stopped=True)
     state = _unchanged_state(task.video, facts)
-    written = {name for name, state_now in _files(task.folder).items() if before.get(name) != state_now}
+    written = _written_since(task.folder, before)
     for name in stale - written:
         with write_errors(task.folder / name):
             (task.folder / name).unlink(missing_ok=True)
@@ -201,10 +209,26 @@ def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None
     digests = _digests(task.folder, files)
     record = Record(True, files, state, wanted.deciding, extras, report.problem, report.timing, digests)
     write_record(task.folder, record)
+    with suppress(OutputError):  # the results are there
+        remove_earlier(task.folder)
     for part in task.folder.glob(f"{PART}*"):
-        with suppress(OSError):  # the results are there
+        with suppress(OSError):
             part.unlink()
     return Outcome(task, report, report.problem)
+
+
+def _give_up(folder: Path, before: Mapping[str, object]) -> bool:
+    """Put the finished results of an earlier run in place of what was written since; False where there are none."""
+    if not is_set_aside(folder):
+        return False
+    for name in _written_since(folder, before):
+        (folder / name).unlink(missing_ok=True)
+    bring_back(folder)
+    return True
+
+
+def _written_since(folder: Path, before: Mapping[str, object]) -> set[str]:
+    return {name for name, state in _files(folder).items() if before.get(name) != state}
 
 
 def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -215,13 +239,15 @@ def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def _keep_edited(folder: Path, old: Record | None) -> None:
-    """Keep the files of events that were changed since the last run, also where a copy of the folder has new times."""
+    """Keep the files of events that were changed since the last run, also where a copy of the folder has new times, and those
+    of a person's own that are newer."""
     known = {} if old is None else old.digests
     with write_errors(folder):
         for name in filter(_is_result, known):
             path = folder / name
             if path.is_file() and digest_of(path) != known[name]:
                 keep_edited(path)
+        keep_newer(folder)
 
 
 @contextmanager

@@ -52,7 +52,8 @@ class Table:
     def note(self, outcome: Outcome) -> None:
         """Take what came of a task."""
         task = outcome.task
-        if not self._read(task.name):
+        failed = outcome.report is None and outcome.problem and not outcome.stopped  # what is there is of an earlier run
+        if failed or not self._read(task.name):
             state, problem = ("waiting", "") if outcome.stopped else ("failed", outcome.problem or "")
             self._rows[task.name] = Row(str(task.video.resolve()), task.name, state, problem)
 

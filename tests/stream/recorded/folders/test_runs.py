@@ -164,16 +164,89 @@ def test_what_was_stopped_is_to_be_done(tmp_path: Path) -> None:
     assert make_plan([task], WANTED).todo[0].reason == "not finished before"
 
 
-def test_a_kill_leaves_no_finished_results_of_an_earlier_run(tmp_path: Path) -> None:
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+
+
+def fails(video: Path, folder: Path) -> str | None:
+    a_file(folder / "events.eaf", "half of it")
+    raise SourceError("the drive is gone")
+
+
+def interrupted(video: Path, folder: Path) -> str | None:
+    raise KeyboardInterrupt
+
+
+def killed(task: Task, tmp_path: Path, at: Callable[[Path, Path], object] = lambda video, folder: None) -> None:
+    """Run the task in a process that is killed once its first results are there."""
+
+    def then(video: Path, folder: Path) -> None:
+        at(video, folder)
+        os._exit(9)
+
+    child = os.fork()
+    if child == 0:
+        run(task, tmp_path, Analysis(then))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_a_run_that_fails_leaves_the_results_of_the_run_before(tmp_path: Path) -> None:
     task = a_task(tmp_path)
     finished_results(task.folder, task.video)
-
-    def killed(video: Path, folder: Path) -> str | None:
-        raise KeyboardInterrupt
-
+    before = content(task.folder)
+    assert run(task, tmp_path, Analysis(fails)).problem == "the drive is gone"
+    assert content(task.folder) == before
     with pytest.raises(KeyboardInterrupt):
-        run(task, tmp_path, Analysis(killed))
+        run(task, tmp_path, Analysis(interrupted))
+    assert content(task.folder) == before
+    assert make_plan([task], WANTED).todo == []
+
+
+def test_a_run_that_is_stopped_leaves_the_results_of_the_run_before(tmp_path: Path) -> None:
+    task, stop = a_task(tmp_path), threading.Event()
+    finished_results(task.folder, task.video)
+    before = content(task.folder)
+
+    def stopped(video: Path, folder: Path) -> str:
+        stop.set()
+        return f"{video}: stopped by the user; 0 events kept in {folder}"
+
+    outcome = run(task, tmp_path, Analysis(stopped), stop=stop)
+    assert (outcome.stopped, outcome.report) == (True, None)
+    assert outcome.problem == f"{task.video}: stopped by the user; the results of the earlier run stay in {task.folder}"
+    assert content(task.folder) == before
+
+
+def test_what_a_killed_run_set_aside_comes_back_when_the_next_one_fails(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    finished_results(task.folder, task.video)
+    before = content(task.folder)
+    killed(task, tmp_path, lambda video, folder: a_file(folder / "report.html", "half of it"))
     assert make_plan([task], WANTED).todo[0].reason == "not finished before"
+    assert content(task.folder).keys() > {".earlier-events.jsonl", ".earlier-run.json", ".earlier-summary.json"}
+    assert run(task, tmp_path, Analysis(fails)).problem == "the drive is gone"
+    assert {name: content(task.folder)[name] for name in before} == before
+    assert make_plan([task], WANTED).todo == []
+
+
+def test_what_a_killed_run_set_aside_goes_when_the_next_one_is_done(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    finished_results(task.folder, task.video)
+    for _ in range(2):
+        killed(task, tmp_path)
+    assert run(task, tmp_path, Analysis()).problem is None
+    assert sorted(content(task.folder)) == ["events.jsonl", "run.json", "summary.json"]
+
+
+def test_a_folder_stays_its_videos_own_when_a_kill_left_only_what_was_set_aside(tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    finished_results(task.folder, task.video)
+    before = content(task.folder)
+    killed(task, tmp_path, lambda video, folder: [(folder / name).unlink() for name in ("events.jsonl", "summary.json")])
+    other = replace(task, video=a_file(tmp_path / "others" / "a.mp4", "another video"))
+    assert "has the results of another video" in (run(other, tmp_path, Analysis()).problem or "")
+    run(task, tmp_path, Analysis(fails))
+    assert content(task.folder) == before
 
 
 def test_results_of_other_options_go_away_and_own_files_stay(tmp_path: Path) -> None:

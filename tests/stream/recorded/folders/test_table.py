@@ -88,6 +88,8 @@ def test_a_video_that_fails_now_keeps_no_row_of_before(tmp_path: Path) -> None:
     for stopped, state in ((True, "waiting"), (False, "failed")):
         table.note(Outcome(task, None, "no video", stopped=stopped))
         assert [(row.state, row.figures) for row in table.rows] == [(state, None)]
+    table.note(Outcome(finished(task), None, "no video"))
+    assert [(row.state, row.problem, row.figures) for row in table.rows] == [("failed", "no video", None)]
 
 
 def test_figures_of_a_summary(tmp_path: Path) -> None:
