@@ -36,6 +36,8 @@ LOCK_WAIT_S = 60.0
 SHARED = "what is read and written must be in folders that all nodes share, under the same paths"
 PROGRESS = 1000
 """Of a video in parts, all of its progress."""
+JOINING = 0.1
+"""Joining the parts is so much of it."""
 MARK = ".cluster-"
 """How the name of the file begins by which workers know the output folder."""
 
@@ -257,7 +259,7 @@ class _Archive:
 
     def __init__(self, items: Sequence[Item], dispatch: Dispatch, watcher: Watcher, say: Callable[[str], None]) -> None:
         self._items, self._dispatch, self._watcher, self._say = list(items), dispatch, watcher, say
-        self._shares: dict[Task, dict[int, float]] = {}  # of videos in parts: how far the item of each part is, 0 to 1
+        self._shares: dict[Task, dict[int, float]] = {}  # of videos in parts: how far each of their items is, 0 to 1
         self._left: dict[Task, set[int]] = {}  # and those that are not done
         self._ended: set[Task] = set()
 
@@ -304,12 +306,13 @@ class _Archive:
 
     def _progressed(self, number: int, done: int, expected: int | None, events: int) -> None:
         item = self._items[number]
-        if item.part is not None:
+        if item.parts:
             shares = self._shares[item.task]
             shares[number] = min(done / expected, 1.0) if expected else 0.0
-            done, expected, events = round(PROGRESS * sum(shares.values()) / len(shares)), PROGRESS, 0
-        if item.part is not None or not item.parts:
-            self._watcher.progressed(item.task, done, expected, events)
+            joined = shares[number] if item.part is None else 0.0
+            parts = (sum(shares.values()) - joined) / len(item.parts)
+            done, expected, events = round(PROGRESS * ((1 - JOINING) * parts + JOINING * joined)), PROGRESS, 0
+        self._watcher.progressed(item.task, done, expected, events)
 
     def _end(self, outcome: Outcome) -> None:
         self._ended.add(outcome.task)

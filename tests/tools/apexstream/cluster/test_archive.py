@@ -152,9 +152,10 @@ def test_a_long_video_is_done_in_parts_which_are_joined(tmp_path: Path, monkeypa
         Done(3, Returned(PartDone())),
         Done(2, Returned(PartDone())),
     ]
-    script += [Done(4, Returned(PartDone())), Started(5), Done(5, Returned(Outcome(a, None, None)))]
+    script += [Done(4, Returned(PartDone())), Started(5), Progressed(5, (50, 100, 1)), Progressed(5, (100, 100, 1))]
+    script += [Done(5, Returned(Outcome(a, None, None)))]
     notes, _ = happened(tmp_path, monkeypatch, [a, b], *script)
-    shares = [f"{share} of 1000" for share in (333, 500, 833, 1000, 1000)]
+    shares = [f"{share} of 1000" for share in (300, 450, 750, 900, 900, 950, 1000)]
     assert notes.notes == [("started", "a"), *((share, "a") for share in shares), ("done", "a")]
     added = ScriptedDispatch.last.items[2:]
     assert [(item.task, item.parts, item.part) for item in added] == [(a, PARTS, k) for k in (0, 1, 2, None)]
