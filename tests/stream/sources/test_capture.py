@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -297,7 +298,8 @@ def test_a_source_too_slow_for_micro_expressions_has_a_warning(tmp_path: Path) -
     slow = write_video(tmp_path / "slow.mp4", stepping(64, 48, 30), rate=10)
     with Watched(str(slow), newest=False) as watched:
         status = watched.until(lambda status: bool(status.detail))
-    assert status.state == "live" and "cannot be seen at 10 frames/s" in status.detail
+    found = re.search(r"cannot be seen at (\d+) frames/s", status.detail)
+    assert status.state == "live" and found and 5 <= int(found[1]) <= 10, "fewer on a busy machine"
 
 
 def test_a_file_loops_where_that_is_set(clip: Path) -> None:
