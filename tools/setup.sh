@@ -1,4 +1,4 @@
-# Sets up a checkout on a fresh machine: Python, the system libraries OpenCV loads, a virtual environment in .venv.
+# Sets up a checkout on a fresh machine: Python, the system libraries OpenCV loads, a virtual environment in .venv; runs its tests.
 # Sourced by tools/demo and tools/test, which have changed to the checkout's root.
 
 say() { printf '%s\n' "$*" >&2; }
@@ -135,4 +135,20 @@ need_model() {
         say "The face model could not be fetched; \`.venv/bin/apexstream fetch --help\` shows the ways to it."
         exit 1
     fi
+}
+
+# More tests fail than this: they fail for a reason of their own.
+most_again=5
+
+# run_tests ARGUMENT...: pytest. More processes than two cores, as many tests wait for a service, a browser or a broker. On a busy
+# machine such a test may run out of time: a few that fail run a second time, one after the other, and are named if they pass then.
+run_tests() {
+    local code=0 last=.pytest_cache/v/cache/lastfailed failed
+    .venv/bin/pytest -n 3 --dist loadfile "$@" || code=$?
+    [ $code -eq 1 ] || return $code
+    failed=$(sed -n 's/^ *"\(.*\)": true,*$/\1/p' "$last")
+    [ -n "$failed" ] && [ "$(wc -l <<<"$failed")" -le $most_again ] || return 1
+    say "== tests that failed, a second time, with no others beside them"
+    .venv/bin/pytest --last-failed --last-failed-no-failures none "$@" || return 1
+    say "Passed only with no others beside them:" "$failed"
 }

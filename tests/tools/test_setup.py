@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BASICS = ("bash", "true", "cat", "tr", "sed", "uname", "sha256sum", "mkdir", "rm", "env")
+BASICS = ("bash", "true", "cat", "tr", "sed", "uname", "sha256sum", "mkdir", "rm", "env", "wc")
 
 
 @pytest.fixture
@@ -148,3 +149,33 @@ def test_any_other_problem_with_the_model_is_reported_and_nothing_is_overwritten
     checkout = fetching(tmp_path, "the face model is not usable", from_registry=True)
     done = shell(machine, "need_model; echo not reached", cwd=checkout)
     assert (done.returncode, done.stdout) == (1, "") and "is not usable" in done.stderr and "took" not in done.stderr
+
+
+def run_twice(machine: Path, checkout: Path, failed: int, codes: tuple[int, int]) -> subprocess.CompletedProcess[str]:
+    """The tests of a checkout of which so many fail, with what pytest exits with the first time and the second."""
+    bin_, cache = checkout / ".venv" / "bin", checkout / ".pytest_cache" / "v" / "cache"
+    for folder in (bin_, cache):
+        folder.mkdir(parents=True)
+    names = {f"tests/test_a.py::test_{number}[a b]": True for number in range(failed)}
+    (cache / "lastfailed").write_text(json.dumps(names, indent=2))
+    first, second = codes
+    program(bin_, "pytest", f'echo "runs $*"; case "$*" in *--last-failed*) exit {second};; *) exit {first};; esac')
+    return shell(machine, "run_tests -k some || echo failed", cwd=checkout)
+
+
+@pytest.mark.parametrize("failed", [1, 5])
+def test_a_few_tests_that_fail_run_once_more_alone_and_are_named(machine: Path, tmp_path: Path, failed: int) -> None:
+    done = run_twice(machine, tmp_path, failed, (1, 0))
+    assert done.stdout.splitlines() == [
+        *("runs -n 3 --dist loadfile -k some", "runs --last-failed --last-failed-no-failures none -k some")
+    ]
+    assert done.stderr.count("tests/test_a.py::test_") == failed
+    assert "Passed only with no others beside them: tests/test_a.py::test_0[a b]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("failed", "codes", "runs"), [(1, (1, 1), 2), (6, (1, 0), 1), (0, (1, 0), 1), (1, (2, 0), 1)]
+)  # fails again; too many; none known; pytest was interrupted
+def test_the_others_are_failures(machine: Path, tmp_path: Path, failed: int, codes: tuple[int, int], runs: int) -> None:
+    *shown, verdict = run_twice(machine, tmp_path, failed, codes).stdout.splitlines()
+    assert (len(shown), verdict) == (runs, "failed")
