@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import threading
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -13,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from engine.errors import ApexError, OutputError
+from engine.errors import OutputError
 from stream.events.formats import FORMATS, file_name
 from stream.files import folder_lock, remove_leftovers, write_errors
 from stream.recorded.files import keep_edited, keep_newer
 from stream.recorded.folders.earlier import bring_back, is_set_aside, remove_earlier, set_aside
+from stream.recorded.folders.outcome import Outcome, failed
 from stream.recorded.folders.records import (
     PART,
     REVIEW,
@@ -32,7 +31,6 @@ from stream.recorded.folders.records import (
     write_record,
 )
 from stream.recorded.folders.tasks import Task
-from stream.recorded.results import read_results
 
 if TYPE_CHECKING:
     from stream.recorded.analyze import Progress, Report
@@ -69,23 +67,6 @@ class Plan:
 
     todo: list[Task] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task. problem is a sentence where not all of the video was analysed.
-
-    stopped: on request. disk_full: there is no room for results. defect: the problem is an error of the program. trace is the
-    traceback of an error.
-    """
-
-    task: Task
-    report: Report | None
-    problem: str | None
-    stopped: bool = False
-    disk_full: bool = False
-    defect: bool = False
-    trace: str = ""
 
 
 class Watcher(Protocol):
@@ -153,30 +134,6 @@ def run_task(
             return _run(task, analyse, wanted, progress, stop or threading.Event())
     except Exception as error:  # noqa: BLE001 - reported to the user; other tasks go on
         return failed(task, error)
-
-
-def failed(task: Task, error: Exception) -> Outcome:
-    """What came of a task that an error ended; within its handling."""
-    trace = traceback.format_exc()
-    if isinstance(error, ApexError):
-        return Outcome(task, None, str(error), disk_full=_disk_is_full(error), trace=trace)
-    return Outcome(task, None, f"unexpected error ({type(error).__name__}: {error})", defect=True, trace=trace)
-
-
-def earlier_outcome(task: Task) -> Outcome | None:
-    """What came of a task when its finished results were made; None where there are none."""
-    from stream.recorded.analyze import Report
-
-    record = read_record(task.folder)
-    if record is None or not record.finished:
-        return None
-    try:
-        found = read_results(task.folder)
-    except ApexError:
-        return None
-    events = tuple(entry.event for entry in found.entries)
-    report = Report(task.video, task.folder, events, dict(found.summary), dict(record.timing or {}), record.problem)
-    return Outcome(task, report, record.problem)
 
 
 def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None, stop: threading.Event) -> Outcome:
@@ -305,7 +262,3 @@ def _unchanged_state(video: Path, facts: tuple[int, int] | None) -> VideoState |
         if state is not None and (state.size, state.mtime_ns) == facts == _facts(video):
             return state
     return None
-
-
-def _disk_is_full(error: ApexError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -22,7 +22,7 @@ from stream.events.formats import FORMATS, file_name
 from stream.recorded.folders.records import PART, RECORD
 
 if TYPE_CHECKING:
-    from stream.recorded.folders.runs import Outcome
+    from stream.recorded.folders.outcome import Outcome
     from stream.recorded.folders.tasks import Task
 
 SUMMARY = "summary.json"

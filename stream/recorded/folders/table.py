@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.text import csv_line
 from stream.files import write_atomically
+from stream.recorded.folders.outcome import Outcome
 from stream.recorded.folders.records import RECORD, read_record
-from stream.recorded.folders.runs import Outcome
 from stream.recorded.folders.tasks import TABLE, Task
 
 LABELS = ("negative", "positive", "surprise", "uncertain")

@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 from stream.shutdown import SHUTDOWN_SIGNALS
 
 if TYPE_CHECKING:
+    from stream.recorded.folders.outcome import Outcome
     from stream.recorded.folders.records import Wanted
-    from stream.recorded.folders.runs import Analyse, Outcome, Watcher
+    from stream.recorded.folders.runs import Analyse, Watcher
     from stream.recorded.folders.store import Store
     from stream.recorded.folders.tasks import Task
 
@@ -96,7 +97,7 @@ class _Worker:
 
     def receive(self) -> Progressed | Outcome:
         """The next message; an outcome where the process has died."""
-        from stream.recorded.folders.runs import Outcome
+        from stream.recorded.folders.outcome import Outcome
 
         assert self.task is not None
         try:

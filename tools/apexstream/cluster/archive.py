@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from apexstream.cluster.dispatch import Dispatch, Happening
     from apexstream.cluster.ray_process import Node, Share
     from apexstream.video_analysis import AnalysisOptions
-    from stream.recorded.folders.runs import Analyse, Outcome, Watcher
+    from stream.recorded.folders.outcome import Outcome
+    from stream.recorded.folders.runs import Analyse, Watcher
     from stream.recorded.folders.store import Store
     from stream.recorded.folders.tasks import Task
     from stream.recorded.folders.workers import StopRequest
@@ -140,7 +141,7 @@ class ArchiveWorker:
     def _do_part(self, item: Item, number: int) -> Outcome | PartDone:
         """Find what there is in a part and have it wait in its file."""
         from apexstream.video_analysis import analyzed_part
-        from stream.recorded.folders.runs import Outcome, failed
+        from stream.recorded.folders.outcome import Outcome, failed
 
         task, part = item.task, item.parts[number]
         files = PartFiles(task, item.parts, self._wanted, self._store)
@@ -164,7 +165,7 @@ class ArchiveWorker:
 
     def _earlier(self, item: Item) -> Outcome | None:
         """What came of the task by a worker that was lost; None where it was not done."""
-        from stream.recorded.folders.runs import earlier_outcome
+        from stream.recorded.folders.outcome import earlier_outcome
 
         try:
             with nullcontext(item.task) if self._store is None else self._store.results(item.task) as task:
@@ -267,7 +268,7 @@ class _Archive:
         """Pass on what happened to the watcher; give further work to the cluster."""
         from apexstream.cluster.dispatch import Done, Failed, Note, Progressed, Started
         from apexstream.cluster.ray_process import Raised
-        from stream.recorded.folders.runs import Outcome
+        from stream.recorded.folders.outcome import Outcome
 
         if isinstance(happening, Note):
             self._say(happening.sentence)

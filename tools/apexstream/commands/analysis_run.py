@@ -21,7 +21,8 @@ from stream.process import core_count
 from stream.recorded.analyze import Report
 from stream.recorded.folders.finding import Found, find_videos, skipped
 from stream.recorded.folders.index import write_index
-from stream.recorded.folders.runs import Finished, Outcome, Plan, Watcher, make_plan, run_here
+from stream.recorded.folders.outcome import Outcome
+from stream.recorded.folders.runs import Finished, Plan, Watcher, make_plan, run_here
 from stream.recorded.folders.store import Store
 from stream.recorded.folders.table import Table
 from stream.recorded.folders.tasks import INDEX, TABLE, Task, make_tasks

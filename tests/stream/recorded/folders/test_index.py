@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, sync_playwright
 
 from stream.recorded.folders.index import clock, write_index
-from stream.recorded.folders.runs import Outcome
+from stream.recorded.folders.outcome import Outcome
 from stream.recorded.folders.table import Row, Table
 from tests.browser import chromium
 from tests.stream.recorded.folders.results import a_file

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import json
 import os
 import threading
@@ -11,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from engine.errors import OutputError, SourceError
+from engine.errors import SourceError
 from stream.files import folder_lock
 from stream.recorded.analyze import Progress, Report
 from stream.recorded.folders import runs
+from stream.recorded.folders.outcome import Outcome
 from stream.recorded.folders.records import REVIEW, Wanted, read_record, write_record
-from stream.recorded.folders.runs import Outcome, earlier_outcome, make_plan, run_here, run_task
+from stream.recorded.folders.runs import make_plan, run_here, run_task
 from stream.recorded.folders.tasks import Task
 from tests.stream.recorded.folders.results import WANTED, a_file, finished_results, unfinished_results
 
@@ -81,17 +81,6 @@ def test_a_task_that_was_done_is_not_planned_again(tmp_path: Path) -> None:
     assert make_plan([task], WANTED, again=True).todo[0].reason == "asked for"
     record = read_record(task.folder)
     assert record is not None and (record.files, record.timing) == (("events.jsonl", "summary.json"), {"wall_s": 1.0})
-
-
-def test_what_came_of_a_task_is_read_back(tmp_path: Path) -> None:
-    task = a_task(tmp_path)
-    assert earlier_outcome(task) is None
-    run(task, tmp_path, Analysis(lambda video, folder: a_file(folder / "events.jsonl", "") and "cut off"))
-    found = earlier_outcome(task)
-    assert found is not None and found.report is not None
-    assert (found.problem, found.report.timing, found.report.events) == ("cut off", {"wall_s": 1.0}, ())
-    a_file(task.folder / "events.jsonl", "damaged\n")
-    assert earlier_outcome(task) is None
 
 
 def test_what_was_kept_for_a_person_is_no_result(tmp_path: Path) -> None:
@@ -289,14 +278,6 @@ def test_a_video_that_cannot_be_read_leaves_nothing(sentence: str, tmp_path: Pat
     assert "SourceError" in outcome.trace
 
 
-def test_a_defect_is_a_sentence(tmp_path: Path) -> None:
-    def broken(video: Path, folder: Path) -> None:
-        raise RuntimeError("the graph is gone")
-
-    outcome = run(a_task(tmp_path), tmp_path, Analysis(broken))
-    assert outcome.defect and outcome.problem == "unexpected error (RuntimeError: the graph is gone)"
-
-
 def test_a_video_that_changes_meanwhile_is_analysed_another_time(tmp_path: Path) -> None:
     task = a_task(tmp_path)
     run(task, tmp_path, Analysis(lambda video, folder: a_file(video, "longer than before") and None))
@@ -336,16 +317,3 @@ def test_no_task_starts_after_a_stop(tmp_path: Path) -> None:
     tasks = [a_task(tmp_path, name) for name in ("a", "b")]
     run_here(tasks, analysis, WANTED, out=tmp_path / "out", watcher=notes, stop=stop)
     assert [outcome.task.name for outcome in notes.outcomes] == ["a"]
-
-
-def test_a_full_disk_is_told_from_other_failures(tmp_path: Path) -> None:
-    def fails(video: Path, folder: Path) -> None:
-        number = errno.ENOSPC if video.stem == "a" else errno.EACCES
-        raise OutputError("cannot be written") from OSError(number, "reason")
-
-    tasks, notes = [a_task(tmp_path, name) for name in ("a", "b")], Notes()
-    run_here(tasks, Analysis(fails), WANTED, out=tmp_path / "out", watcher=notes, stop=threading.Event())
-    assert [(outcome.problem, outcome.disk_full) for outcome in notes.outcomes] == [
-        ("cannot be written", True),
-        ("cannot be written", False),
-    ]

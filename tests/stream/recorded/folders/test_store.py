@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BackendError, InputError, OutputError
+from stream.recorded.folders.outcome import earlier_outcome
 from stream.recorded.folders.records import read_record
-from stream.recorded.folders.runs import earlier_outcome, make_plan, run_task
+from stream.recorded.folders.runs import make_plan, run_task
 from stream.recorded.folders.store import Store, is_url
 from stream.recorded.folders.tasks import Task
 from tests.object_store import BUCKET, SECRET, object_store

@@ -10,7 +10,7 @@ import pytest
 from engine.errors import OutputError
 from engine.types import Activity, Mark
 from stream.recorded.files import as_json
-from stream.recorded.folders.runs import Outcome
+from stream.recorded.folders.outcome import Outcome
 from stream.recorded.folders.table import COLUMNS, Table, figures
 from stream.recorded.folders.tasks import Task
 from stream.recorded.settings import AnalysisSettings

@@ -16,8 +16,8 @@ from apexstream.cluster.ray_process import Node, Raised, Returned
 from apexstream.video_analysis import AnalysisOptions, analyze_video
 from engine.errors import InputError, OutputError
 from stream.recorded.files import as_json
+from stream.recorded.folders.outcome import Outcome
 from stream.recorded.folders.records import PART, read_record
-from stream.recorded.folders.runs import Outcome
 from stream.recorded.folders.store import Store
 from stream.recorded.folders.tasks import Task
 from stream.recorded.folders.workers import StopRequest
