@@ -57,7 +57,7 @@ class AnalysisRun:
             tasks = make_tasks(found.videos, self._out)
             plan = make_plan(tasks, self._setup.wanted, again=again)
             if many:
-                return self._analyze_many(found, plan, jobs, cluster)
+                return self._analyze_many(found, plan, jobs, cluster, again=again)
             for task in plan.todo:
                 if task.name != task.video.stem:
                     _say_line(f"{task.video}: the name {task.video.stem} is taken; its results go to {task.folder}")
@@ -73,7 +73,7 @@ class AnalysisRun:
                 watcher.problem(task, "not analysed, stopped by the user")
         return watcher.complete
 
-    def _analyze_many(self, found: Found, plan: Plan, jobs: int | None, cluster: str | None) -> bool:
+    def _analyze_many(self, found: Found, plan: Plan, jobs: int | None, cluster: str | None, *, again: bool) -> bool:
         remove_leftovers(self._out)
         others = ", ".join(skipped(found))
         say(f"{_videos(len(found.videos))} found" + (f"; besides {others}" if others else ""))
@@ -89,7 +89,8 @@ class AnalysisRun:
         left = len(plan.todo) - len(watcher.done)
         if left:
             why = "by the user" if self._stop.is_set() else "as the disk is full"
-            say_error(f"stopped {why} before {_videos(left)} could be analysed; the same command goes on from there")
+            goes_on = "--again analyses all of them again" if again else "the same command goes on from there"
+            say_error(f"stopped {why} before {_videos(left)} could be analysed; {goes_on}")
         table.write()
         out = self._out if self._store is None else self._store.url.rstrip("/")
         say(f"all videos: {out}/{INDEX} and {out}/{TABLE}")

@@ -17,7 +17,7 @@ from stream.files import folder_lock
 from stream.recorded.folders.runs import run_here
 from stream.recorded.folders.store import Store
 from stream.recorded.folders.tasks import Task
-from stream.recorded.folders.workers import Setup
+from stream.recorded.folders.workers import Setup, StopRequest
 from tests.videos import stepping, write_video
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -179,6 +179,24 @@ def test_reviewed_results_that_are_kept_are_explained(tmp_path: Path, capsys: py
         f"{tmp_path / 'a.mp4'}: kept as it was reviewed (frames wanted); --again analyses it again: its reviews stay, but open "
         f"only where the same events are found again; results in {tmp_path / 'out' / 'a'}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "goes_on"), [((), "the same command goes on from there"), (("--again",), "--again analyses all of them again")]
+)
+def test_what_was_stopped_says_how_to_go_on(
+    more: tuple[str, ...],
+    goes_on: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*_: object, stop: StopRequest, **__: object) -> None:
+        stop.set()
+
+    monkeypatch.setattr("apexstream.commands.analysis_run.run_in_processes", stopped)
+    assert exits(small(tmp_path / "a.mp4"), "--jobs", 2, "--out", tmp_path / "out", *more) == 1
+    assert f"stopped by the user before 1 video could be analysed; {goes_on}\n" in capsys.readouterr().err
 
 
 def test_a_cluster_is_given_what_is_to_be_done(
