@@ -12,7 +12,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 LAST_SEQ = 2**63 - 1
 """The largest rowid of SQLite."""
 
-_LARGE = re.compile(rb"[eE]\+?\d\d\d")
+DEEPEST = 32
+"""Levels of a message; the encoders of Python give up at a few hundred, and at fewer the more has been called."""
+
+_LARGE = re.compile(rb"[eE]\+?\d\d\d|\d{309}")
 
 
 def _time(text: str) -> str:
@@ -53,6 +56,7 @@ class _Stored(_Shape):
     model: str
     emitted_at: Annotated[str, AfterValidator(_time)]
     onset_at: Annotated[str, AfterValidator(_time)] | None = None
+    latency_ms: float | None = None
 
 
 class _Expression(_Stored):
@@ -128,7 +132,16 @@ def _object(text: bytes | str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply or not a string") from error
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")
+    brackets = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    if brackets > DEEPEST and _is_deeper(found, DEEPEST):
+        raise ValueError("it is nested too deeply")
     return found
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether a parsed JSON has more than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inner)
 
 
 def _check(shape: type[_Shape], value: dict[str, Any]) -> None:

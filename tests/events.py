@@ -72,6 +72,10 @@ DAMAGED: list[bytes] = [
     json.dumps({**stored(1), "later": float("inf")}).encode(),
     json.dumps({**stored(1), "label": "\ud800"}).encode(),
     json.dumps({**stored(1), "emitted_at": "never"}).encode(),
+    json.dumps({**stored(1), "latency_ms": "38"}).encode(),
+    json.dumps({**stored(1), "latency_ms": 10**400}).encode(),
+    json.dumps({**stored(1), "later": 0}).encode()[:-2] + b"1" + b"0" * 400 + b".0}",
+    json.dumps({**stored(1), "later": 0}).encode()[:-2] + b"[" * 600 + b"]" * 600 + b"}",
 ]
 """Bodies of stored events that cannot be sent on."""
 

@@ -47,6 +47,9 @@ REGISTRY_S = 5.0
 """How often Redis is asked which nodes there are."""
 LAST = 2**64 - 1
 """The largest second part of an entry's id: nodes write 0, and what others write beside it is passed over."""
+LARGEST = 128 * 1024
+"""Bytes of a message or an event that are passed on; a client that is sent more at once counts as one that does not read."""
+NUMBERS = ("seq", "node_store", "node_seq")
 FINISHED = 1000
 """Final events whose provisional ones are dropped where they come late, on the other connection."""
 
@@ -150,10 +153,11 @@ class FleetReader:
         """A message of a node."""
         try:
             message = read_message(text.decode())
+            check_encodable(text, message)
             if message["type"] == "state":
                 self._take_state(node, message)
             elif message["type"] in ("signal", "activity", "expression") and not self._nodes.is_incompatible(node):
-                check_encodable(text, message)
+                _check_size(text)
                 self._pass_on(node, message)
         except (ValueError, KeyError, TypeError) as error:
             self._complain(node, error)
@@ -189,7 +193,7 @@ class FleetReader:
         if message["type"] == "expression":
             if message["state"] != "provisional" or message["id"] in self._finished:
                 return
-            self._hub.post(Forwarded({**message, "node": node}))
+            self._hub.post(Forwarded({**_without_numbers(message), "node": node}))
         else:
             self._hub.pass_on(Message(message))
 
@@ -236,19 +240,34 @@ class FleetReader:
         """The event of an entry as this hub stores it; None where it cannot be read."""
         node, store = origin
         try:
-            event = read_stored(fields[fleet.EVENT.encode()])
+            body = fields[fleet.EVENT.encode()]
+            _check_size(body)
+            event = read_stored(body)
             if seq > LAST_SEQ:
                 raise ValueError("the number of an event is too large")
+            if event["state"] != "final":
+                raise ValueError("it is not final")
         except (ValueError, KeyError) as error:
             self._complain(node, error)
             return None
-        event.pop("seq", None)
-        return {**event, "stream": stream_name(node, event["stream"]), "node": node, "node_store": store, "node_seq": seq}
+        of_node = {"stream": stream_name(node, event["stream"]), "node": node, "node_store": store, "node_seq": seq}
+        return {**_without_numbers(event), **of_node}
 
     def _finish(self, event: str) -> None:
         self._finished[event] = None
         if len(self._finished) > FINISHED:
             del self._finished[next(iter(self._finished))]
+
+
+def _check_size(text: bytes) -> None:
+    """Raise ValueError for what is too large for the hub's clients."""
+    if len(text) > LARGEST:
+        raise ValueError(f"{len(text):,} bytes are too many for a message")
+
+
+def _without_numbers(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event without what only the hub may set."""
+    return {key: value for key, value in event.items() if key not in NUMBERS}
 
 
 async def _answer(answer: Any) -> Any:

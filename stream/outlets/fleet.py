@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from stream.messages import SourceState
+from stream.schema import LAST_SEQ, check_encodable
 
 PROTOCOL = 1
 """Nodes and hubs of one number understand each other; it changes when existing keys or fields do."""
 BEAT_S = 1.0
 LEASE_S = 3.5
 """A node that has not been heard of for so long is lost."""
+LONGEST = 1000
+"""Characters of a sentence or name that are kept."""
 NODES = "apexstream:nodes"
 LIVE = "apexstream:live:*"
 EVENT = "event"
@@ -68,6 +71,8 @@ class _Shape(BaseModel):
 
 
 S = TypeVar("S", bound=_Shape)
+_Count = Annotated[int, Field(ge=0, le=LAST_SEQ)]
+_Text = Annotated[str, AfterValidator(lambda text: text[:LONGEST])]
 
 
 class NodeInfo(_Shape):
@@ -76,24 +81,24 @@ class NodeInfo(_Shape):
     protocol: int = PROTOCOL
     node: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     store: str = Field(pattern=r"^[0-9A-Za-z-]{1,64}$")
-    version: str = ""
-    model: str = ""
-    page: str | None = Field(None, pattern=r"^https?://[^\s@]+$")
+    version: _Text = ""
+    model: _Text = ""
+    page: str | None = Field(None, max_length=LONGEST, pattern=r"^https?://[^\s@]+$")
 
 
 class StreamState(_Shape):
     """The state of one of its sources: the fields of the websocket's status."""
 
     stream: str = Field(min_length=1, max_length=200)
-    kind: str
+    kind: _Text
     state: str = Field(pattern=f"^({'|'.join(get_args(SourceState))})$")
-    detail: str = ""
+    detail: _Text = ""
     fps: float | None = 0.0
-    frames: int = 0
-    drops: int = 0
-    reconnects: int = 0
-    width: int = 0
-    height: int = 0
+    frames: _Count = 0
+    drops: _Count = 0
+    reconnects: _Count = 0
+    width: _Count = 0
+    height: _Count = 0
     since: str = ""
 
 
@@ -102,10 +107,10 @@ class NodeState(NodeInfo):
     ended in order, its streams."""
 
     type: str = Field("state", pattern="^state$")
-    instance: str
-    beat: int = 0
-    seq: int = 0
-    problem: str | None = None
+    instance: _Text
+    beat: _Count = 0
+    seq: _Count = 0
+    problem: _Text | None = None
     ended: bool = False
     streams: tuple[StreamState, ...] = ()
 
@@ -132,6 +137,7 @@ def _object(text: str | bytes) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
+    check_encodable(text.encode() if isinstance(text, str) else text, found)
     return found
 
 

@@ -95,8 +95,8 @@ class Metrics(Collector):
         if message["state"] == "final":
             name = "browser" if browser else self.name_of(message["stream"])
             self._events.labels(name, _one_of(message["kind"], KINDS), _one_of(message["label"], LABELS)).inc()
-        if message["latency_ms"] is not None:
-            self._latency.labels(message["state"]).observe(message["latency_ms"] / 1000)
+        if (latency_ms := message.get("latency_ms")) is not None:
+            self._latency.labels(message["state"]).observe(latency_ms / 1000)
 
     def processed(self, stream: str, seconds: float, waiting: int) -> None:
         """A frame was analysed in `seconds`, and `waiting` frames wait."""

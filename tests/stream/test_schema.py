@@ -14,6 +14,13 @@ def test_a_stored_event_is_read_unchanged() -> None:
     assert read_stored(json.dumps(event).encode()) == event
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a": [{"b": []}, {}]}', '{"a": ' + "[" * 31 + "]" * 31 + "}", '{"a": [' + "[],{}," * 100 + "1]}"]
+)
+def test_brackets_are_not_levels(text: str) -> None:
+    assert read_message(text)["a"] == json.loads(text)["a"]
+
+
 @pytest.mark.parametrize("body", DAMAGED)
 def test_a_damaged_event_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"\S"):

@@ -79,8 +79,8 @@ def test_what_cannot_be_read_is_left_out_and_said_once(store: Store, tmp_path: P
         for text in ("no JSON", "[]", '{"type":"state"}', '{"type":"signal"}', '{"type":"expression"}', "[" * 100_000):
             publish(fleet.live_channel("desk"), text)
         publish(fleet.live_channel("desk"), NodeState(node="another", store=STORE, instance="1").model_dump_json())
-        await until(lambda: len(client.of("expression")) == 2, "the events")
-        assert [event["node_seq"] for event in client.of("expression")] == [1, 4]
+        await until(lambda: len(client.of("expression")) == 3, "the events")
+        assert [event["node_seq"] for event in client.of("expression")] == [1, 4, 7]
 
     with redis_server(tmp_path) as server:
         register(server, "desk")
@@ -89,6 +89,9 @@ def test_what_cannot_be_read_is_left_out_and_said_once(store: Store, tmp_path: P
         add(server, 2, text="{")
         server.client().xadd(fleet.events_key("desk", STORE), {"other": "field"}, id="3-0")
         add(server, 4)
+        add(server, 5, text=json.dumps({**stored(5), "extra": "x" * reader.LARGEST}))
+        add(server, 6, text=json.dumps(stored(6, state="provisional")))
+        add(server, 7)
         reading(store, server, test)
     assert caplog.text.count("what node desk sends cannot be read") == 1
 
@@ -165,12 +168,29 @@ def test_messages_that_cannot_be_sent_on_are_left_out(store: Store, tmp_path: Pa
     async def test(client: Client) -> None:
         await until(lambda: client.of("expression"), "the final event")
         publish = server.client().publish
-        for damage in ({"extra": "\ud800"}, {"extra": float("nan")}):
+        for damage in ({"extra": "\ud800"}, {"extra": float("nan")}, {"extra": "x" * reader.LARGEST}):
             publish(fleet.live_channel("desk"), json.dumps({**stored(2, state="provisional"), **damage}))
             publish(fleet.live_channel("desk"), json.dumps({"type": "signal", "stream": "lobby", **damage}))
+        state = NodeState(node="desk", store=STORE, instance="1").model_dump()
+        publish(fleet.live_channel("desk"), json.dumps({**state, "problem": "\ud800"}))
         publish(fleet.live_channel("desk"), json.dumps({"type": "signal", "stream": "lobby"}))
         await until(lambda: client.of("signal"), "the signal")
         assert len(client.of("signal")) == len(client.of("expression")) == 1
+        assert "live" not in [one["state"] for one in client.of("node")]
+
+    with redis_server(tmp_path) as server:
+        register(server, "desk")
+        add(server, 1)
+        reading(store, server, test)
+
+
+def test_only_the_hub_numbers_what_it_sends(store: Store, tmp_path: Path) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: client.of("expression"), "the final event")
+        numbers = {"seq": 500, "node_seq": 7, "node_store": 8}
+        server.client().publish(fleet.live_channel("desk"), json.dumps({**stored(2, state="provisional"), **numbers}))
+        await until(lambda: len(client.of("expression")) == 2, "the provisional event")
+        assert not numbers.keys() & client.of("expression")[1].keys()
 
     with redis_server(tmp_path) as server:
         register(server, "desk")

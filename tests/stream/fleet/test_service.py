@@ -17,7 +17,7 @@ from stream.fleet.service import FleetHub
 from stream.messages import Acted, FaceTrace, Signal, SourceStatus
 from stream.outlets import fleet
 from stream.outlets.fleet import NodeInfo
-from tests.events import decided
+from tests.events import DAMAGED, decided, stored
 from tests.fleet import Watcher, hub, node
 from tests.redis_server import RedisServer, redis_server
 from tests.running_server import run, until
@@ -227,6 +227,21 @@ def test_a_node_of_another_version_is_shown_and_the_others_go_on(tmp_path: Path,
             assert caplog.text.count(f"{sentence}") == 2, "once for the node, once for its state"
 
     with caplog.at_level(logging.INFO), redis_server(tmp_path) as server:
+        run(main)
+
+
+def test_events_that_another_program_wrote_do_not_end_the_hub(tmp_path: Path) -> None:
+    async def main() -> None:
+        other = server.client()
+        other.hset(fleet.NODES, "desk:5a", NodeInfo(node="desk", store="5a").model_dump_json())
+        short = {name: value for name, value in stored(1).items() if name != "latency_ms"}
+        for seq, body in enumerate([json.dumps(short).encode(), *DAMAGED, json.dumps(stored(2)).encode()], start=1):
+            other.xadd(fleet.events_key("desk", "5a"), {"event": body}, id=f"{seq}-0")
+        async with hub(tmp_path, server.url) as service, watched(service) as watcher:
+            await watcher.until(lambda: len(watcher.finals) == 2, "the events")
+            assert watcher.finals == [("desk", 1), ("desk", len(DAMAGED) + 2)]
+
+    with redis_server(tmp_path) as server:
         run(main)
 
 

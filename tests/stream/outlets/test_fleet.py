@@ -27,6 +27,8 @@ def test_a_state_is_read_as_it_was_written() -> None:
         {"page": "http://user:word@desk/"},
         {"type": "status"},
         {"streams": [{"stream": "a", "kind": "webcam", "state": "sleeping"}]},
+        {"streams": [{"stream": "a", "kind": "webcam", "state": "live", "frames": 10**400}]},
+        {"seq": -1},
     ],
 )
 def test_what_is_no_state_is_refused(wrong: dict[str, object]) -> None:
@@ -34,7 +36,12 @@ def test_what_is_no_state_is_refused(wrong: dict[str, object]) -> None:
         read_state({**json.loads(STATE.model_dump_json()), **wrong})
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000])
+def test_long_sentences_are_cut() -> None:
+    state = read_state({**json.loads(STATE.model_dump_json()), "problem": "x" * 2_000_000})
+    assert state.problem == "x" * fleet.LONGEST
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"protocol":2,"version":"\\ud800"}'])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         read_info(text)

@@ -47,6 +47,13 @@ def test_events_are_counted_when_final_and_timed_always() -> None:
     assert sample(metrics, "apexstream_event_latency_seconds_bucket", state="provisional", le="0.01") == 0
 
 
+def test_an_event_without_latency_is_counted_and_not_timed() -> None:
+    metrics = Metrics()
+    metrics.event({name: value for name, value in EVENT.items() if name != "latency_ms"})
+    assert sample(metrics, "apexstream_events_total", stream="lobby", kind="micro", label="surprise") == 1
+    assert sample(metrics, "apexstream_event_latency_seconds_count", state="final") is None
+
+
 def test_threads_may_report_at_once() -> None:
     metrics = Metrics()
 
