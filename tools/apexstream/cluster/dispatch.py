@@ -1,8 +1,8 @@
 """Items given to workers on the nodes of a cluster, each until it is done once.
 
 An item whose worker ends is done by another, unless it has ended three. What a lost node did is done elsewhere and is not the
-item's fault: a worker that ended is replaced on its node, and only if that succeeds was it the item. Nodes that come meanwhile
-take part.
+item's fault: a worker that ended is replaced on its node, and only if that succeeds, or has been waited for while the node was
+there, was it the item. Nodes that come meanwhile take part.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from stream.recorded.folders.workers import StopRequest
 
 DEATHS = 3
 """So many workers may end over an item, or at their start on a node."""
+PATIENCE = 30
+"""Within so many reports of the nodes, a second apart, a worker should start; else other work may have the node's cores."""
+BUSY = "no process has started on the cluster for long, as other work may have its cores or memory; waiting (Ctrl-C ends)"
+TOO_SMALL = "no node of the cluster has the cores, memory or GPU for this work; waiting for one (Ctrl-C ends)"
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class _Slot:
     call: int | None = None
     asked: int | None = None
     deaths: int = 0
+    reports: int = 0  # of the nodes, while a worker starts
 
 
 class Dispatch:
@@ -111,7 +116,7 @@ class Dispatch:
         self._nodes: dict[str, Node] = {}
         self._free: dict[str, list[Share]] = {}  # of each node, what no worker uses
         self._refused: dict[str, str] = {}
-        self._stopping = self._waits = self._added = False
+        self._stopping = self._ending = self._waits = self._added = False
 
     @property
     def _most(self) -> int:
@@ -141,16 +146,17 @@ class Dispatch:
             self._close()
 
     def add(self, items: Sequence[Any]) -> range:
-        """Further items, to be done before those that wait; their numbers. Nothing is added after a stop."""
+        """Further items, to be done before those that wait; their numbers. Once all that waited was dropped, none is."""
         numbers = range(len(self._items), len(self._items) + len(items))
         self._items += items
-        if not self._stopping:
+        if not self._ending:
             self._waiting.extendleft(reversed(numbers))
             self._added = True
         return numbers
 
     def drop_waiting(self, numbers: Collection[int] | None = None) -> None:
-        """Give none of these items to workers, if they still wait; none at all where numbers is None."""
+        """Give none of these items to workers, if they still wait; none at all where numbers is None, whatever comes then."""
+        self._ending |= numbers is None
         self._waiting = deque(number for number in self._waiting if numbers is not None and number not in numbers)
 
     def _stop(self) -> Iterator[Happening]:
@@ -193,24 +199,43 @@ class Dispatch:
                 self._replace(slot)
             if slot.call is not None and slot.asked is None:
                 slot.asked = self._cluster.call(slot.worker, "progress")
+            slot.reports = 0 if slot.ready else slot.reports + 1
+            if slot.reports and slot.reports % PATIENCE == 0:
+                yield from self._move(slot)
         yield from self._check_slots()
 
     def _fill(self) -> None:
-        """Start workers where none are yet, as many as may be; also in place of those of nodes that were lost or refused."""
-        for shares in self._free.values():
-            while shares and self._waiting and len(self._slots) < self._most:
-                share = shares.pop(0)
-                self._slots.append(_Slot(share, self._cluster.start(share, self._factory)))
+        """Start workers where none are yet, as many as may be, each where most are missing; also in place of those of nodes
+        that were lost or refused."""
+        while self._waiting and len(self._slots) < self._most and (share := self._take_share()):
+            self._slots.append(_Slot(share, self._cluster.start(share, self._factory)))
+
+    def _take_share(self, other_than: str = "") -> Share | None:
+        """What no worker uses, on the node with most of that; not on the other one. None where all is used."""
+        free = [shares for key, shares in self._free.items() if shares and key != other_than]
+        return max(free, key=len).pop(0) if free else None
+
+    def _move(self, slot: _Slot) -> Iterator[Happening]:
+        """The slot's worker has not started for long: another does its item, and where there is room it starts elsewhere."""
+        if slot.item is not None:
+            yield from self._blame(slot, slot.item)
+            yield from self._give_idle()
+        node = slot.share.node.key
+        if (share := self._take_share(other_than=node)) is not None:
+            self._free.get(node, []).append(slot.share)
+            slot.share = share
+            self._replace(slot)
 
     def _check_slots(self) -> Iterator[Happening]:
         """Say once that there is no node to work on; raise ApexError where that is so because each was refused."""
-        if self._slots or not self._waiting:
+        refused = [key in self._refused or not self._shares(node) for key, node in self._nodes.items()]
+        if not self._waiting or any(slot.reports < PATIENCE for slot in self._slots):
             self._waits = False
-        elif self._refused and all(key in self._refused or not self._shares(node) for key, node in self._nodes.items()):
+        elif not self._slots and self._refused and all(refused):
             raise ApexError(next(iter(self._refused.values())))
         elif not self._waits:
             self._waits = True
-            yield Note("no node of the cluster has the cores, memory or GPU for this work; waiting for one (Ctrl-C ends)")
+            yield Note(BUSY if self._slots else TOO_SMALL)
 
     def _started(self, slot: _Slot, message: Answer | Lost) -> Iterator[Happening]:
         if isinstance(message, Lost):
@@ -226,17 +251,22 @@ class Dispatch:
         slot.ready, slot.deaths = True, 0
         if slot.item is not None:
             yield from self._blame(slot, slot.item)
-        if slot.item is None:
-            yield from self._give(slot)
+        yield from self._give(slot)
 
     def _blame(self, slot: _Slot, item: int) -> Iterator[Happening]:
         """The worker before ended over the item, as its node is there."""
-        self._deaths[item] += 1
-        if self._deaths[item] < DEATHS:
-            self._do(slot, item)
-            return
         slot.item = None
-        yield Failed(item, f"the process working on it ended, each of {DEATHS} times")
+        self._deaths[item] += 1
+        if self._deaths[item] == DEATHS:
+            yield Failed(item, f"the process working on it ended, each of {DEATHS} times (short of memory?)")
+        else:
+            self._do_again(item)
+
+    def _do_again(self, item: int) -> None:
+        """The item's worker was lost."""
+        if not self._ending:
+            self._lost.add(item)
+            self._waiting.appendleft(item)
 
     def _ended(self, slot: _Slot, message: Answer | Lost) -> Iterator[Happening]:
         item = slot.item
@@ -247,8 +277,7 @@ class Dispatch:
             yield Done(item, pickle.loads(message.content))
             yield from self._give(slot)
             return
-        self._lost.add(item)
-        if self._stopping:
+        if self._ending:
             yield from self._remove(slot)
             return
         slot.ready = False
@@ -276,9 +305,8 @@ class Dispatch:
         """Take away a slot; another does its item."""
         self._slots.remove(slot)
         self._cluster.kill(slot.worker)
-        if slot.item is not None and not self._stopping:
-            self._lost.add(slot.item)
-            self._waiting.appendleft(slot.item)
+        if slot.item is not None:
+            self._do_again(slot.item)
         yield from self._give_idle()
 
     def _give_idle(self) -> Iterator[Happening]:

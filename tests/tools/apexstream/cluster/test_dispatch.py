@@ -8,12 +8,24 @@ from typing import Any, cast
 import pytest
 
 from apexstream.cluster.connection import Cluster
-from apexstream.cluster.dispatch import Dispatch, Done, Failed, Happening, Note, Progressed, Started, divided
+from apexstream.cluster.dispatch import (
+    BUSY,
+    PATIENCE,
+    Dispatch,
+    Done,
+    Failed,
+    Happening,
+    Note,
+    Progressed,
+    Started,
+    divided,
+)
 from apexstream.cluster.ray_process import Answer, Lost, Message, Node, Nodes, Raised, Returned, Share
 from engine.errors import ApexError, InputError
 from stream.recorded.folders.workers import StopRequest
 
 A, B = Node("a", "host-a", 1, 10, 0), Node("b", "host-b", 1, 10, 0)
+LARGE = Node("large", "host-large", 2, 20, 0)
 
 
 class Doubling:
@@ -26,6 +38,7 @@ class ScriptedCluster:
     def __init__(self, *nodes: Node, held: set[Any] | None = None, deadly: set[Any] | None = None) -> None:
         self.alive, self.held, self.deadly = list(nodes), held or set(), deadly or set()
         self.broken: set[str] = set()
+        self.busy: set[str] = set()
         self.refusing: dict[str, Exception] = {}
         self.workers: dict[int, Share] = {}
         self.done: list[tuple[str, Any, bool]] = []
@@ -43,7 +56,7 @@ class ScriptedCluster:
             self.messages.extend([Lost(-worker, "no node"), Nodes(tuple(self.alive))])
         elif share.node.key in self.refusing:
             self.messages.append(Answer(-worker, pickle.dumps(Raised(self.refusing[share.node.key]))))
-        elif share.node in self.alive:
+        elif share.node in self.alive and share.node.key not in self.busy:
             self.messages.append(Answer(-worker, pickle.dumps(Returned(None))))
         return worker
 
@@ -106,7 +119,7 @@ def test_an_item_that_ends_three_workers_fails_alone() -> None:
     cluster = ScriptedCluster(A, deadly={7})
     happened = list(dispatch(cluster, [7, 1]).run())
     assert [one for one in happened if isinstance(one, Failed)] == [
-        Failed(0, "the process working on it ended, each of 3 times")
+        Failed(0, "the process working on it ended, each of 3 times (short of memory?)")
     ]
     assert results(iter(happened)) == {1: 2}
     assert cluster.done == [("host-a", 7, False), ("host-a", 7, True), ("host-a", 7, True), ("host-a", 1, False)]
@@ -253,8 +266,7 @@ def test_some_of_those_that_wait_can_be_dropped() -> None:
 
 
 def test_a_lost_node_is_said_once_however_many_workers_it_had() -> None:
-    large = Node("large", "host-large", 2, 20, 0)
-    cluster = ScriptedCluster(large, A, held={1, 2})
+    cluster = ScriptedCluster(LARGE, A, held={1, 2})
     happened = []
     for happening in dispatch(cluster, [1, 2, 3]).run():
         happened.append(happening)
@@ -265,3 +277,58 @@ def test_a_lost_node_is_said_once_however_many_workers_it_had() -> None:
         "host-large: the node is gone; what it did is done elsewhere"
     ]
     assert sum(isinstance(one, Done) for one in happened) == 3
+
+
+def reported(cluster: ScriptedCluster) -> None:
+    """The nodes are reported until a worker should have started."""
+    cluster.messages.extend([Nodes(tuple(cluster.alive))] * PATIENCE)
+
+
+def test_few_items_are_spread_over_the_nodes() -> None:
+    cluster = ScriptedCluster(LARGE, Node("other", "host-other", 2, 20, 0))
+    assert len(results(dispatch(cluster, [1, 2]).run())) == 2
+    assert {share.node.key for share in cluster.workers.values()} == {"large", "other"}
+
+
+def test_a_worker_that_does_not_start_is_started_elsewhere() -> None:
+    """Other work has the cores of the node."""
+    cluster = ScriptedCluster(A, B)
+    cluster.busy.add("a")
+    reported(cluster)
+    assert results(dispatch(cluster, [5]).run()) == {0: 10}
+    assert cluster.done == [("host-b", 5, False)] and cluster.killed == [1, 2]
+
+
+def test_an_item_is_done_by_another_where_the_worker_that_ended_over_it_is_not_replaced() -> None:
+    cluster, happened = ScriptedCluster(A, B, deadly={5}), []
+    for happening in dispatch(cluster, [5, 1]).run():
+        happened.append(happening)
+        cluster.busy.add("a")
+        if isinstance(happening, Done) and happening.item == 1:
+            cluster.deadly.clear()
+            reported(cluster)
+    assert results(iter(happened)) == {0: 10, 1: 2}
+    assert cluster.done == [("host-a", 5, False), ("host-b", 1, False), ("host-b", 5, True)]
+
+
+def test_that_no_worker_starts_is_said_once() -> None:
+    cluster = ScriptedCluster(A)
+    cluster.busy.add("a")
+    reported(cluster)
+    reported(cluster)
+    run = dispatch(cluster, [5]).run()
+    assert next(run) == Note(BUSY)
+    cluster.messages.append(Answer(-1, pickle.dumps(Returned(None))))
+    assert list(run) == [Started(0), Done(0, Returned(10))]
+
+
+def test_nothing_is_done_any_more_once_all_that_waited_was_dropped() -> None:
+    """Neither what is added nor what a lost worker did."""
+    cluster = ScriptedCluster(A, B, held={3})
+    work = dispatch(cluster, [1, 3, 2])
+    for happening in work.run():
+        if isinstance(happening, Done) and happening.item == 0:
+            work.drop_waiting()
+            work.add([10])
+            cluster.messages.append(Lost(cluster.waiting.popitem()[1][0], "it ended"))
+    assert [item for _, item, _ in cluster.done] == [1, 3]
