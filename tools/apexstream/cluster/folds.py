@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,11 +15,11 @@ from typing import TypeVar
 
 import engine
 import training
-from apexstream.cluster.archive import check_same, enter
+from apexstream.cluster.archive import SHARED, check_same, enter
 from apexstream.cluster.connection import Cluster, connected
 from apexstream.cluster.dispatch import Dispatch, Done, Failed, Note, divided
 from apexstream.cluster.ray_process import Node, Returned, Share
-from engine.errors import ApexError, BackendError
+from engine.errors import ApexError, BackendError, InputError
 from training.pool import GivenPool, OpenPool
 
 T = TypeVar("T")
@@ -34,11 +35,15 @@ PACKAGES = ("ai-edge-litert", "dlib-bin", "numba", "numpy", "opencv-contrib-pyth
 
 
 class WorkRunner:
-    """In a process on a node: calls what it is given. Raises InputError where the node has not what it needs, BackendError
-    where PyTorch cannot use the GPU that the worker is given."""
+    """In a process on a node: calls what it is given. Raises InputError where the node has not what it needs, such as the file
+    or folder shared, BackendError where PyTorch cannot use the GPU that the worker is given."""
 
-    def __init__(self, folder: Path, versions: dict[str, str], initialize: bytes, device: str = CPU) -> None:
+    def __init__(
+        self, folder: Path, versions: dict[str, str], initialize: bytes, device: str = CPU, shared: Path | None = None
+    ) -> None:
         enter(folder)
+        if shared is not None and not shared.exists():
+            raise InputError(f"{socket.gethostname()} does not see {shared.absolute()}; {SHARED}")
         check_same(versions, _versions())
         if device != CPU:
             from training.device import choose_device
@@ -62,22 +67,21 @@ class ClusterPool(GivenPool):
         self,
         cluster: Cluster,
         most: int | None,
-        initialize: Callable[[], None],
+        factory: Callable[[], WorkRunner],
         say: Callable[[str], None],
         gpus: int = 0,
     ) -> None:
-        self._cluster, self._most, self._initialize, self._say = cluster, most, initialize, say
+        self._cluster, self._most, self._factory, self._say = cluster, most, factory, say
         self.gpus, self.device = gpus, GPU if gpus else CPU
 
     def each(self, work: Sequence[Callable[[], T]]) -> Iterator[T]:
         """The results of all work, as they are done. Raises what a piece of it raises, ApexError where one cannot be done."""
-        factory = partial(WorkRunner, Path.cwd(), _versions(), pickle.dumps(self._initialize), self.device)
         shares = gpu_shares if self.gpus else core_shares
-        for happening in Dispatch(self._cluster, work, factory, shares, most=self._most).run():
+        for happening in Dispatch(self._cluster, work, self._factory, shares, most=self._most).run():
             if isinstance(happening, Note):
                 self._say(happening.sentence)
             elif isinstance(happening, Failed):
-                raise ApexError(f"{happening.sentence} (short of memory?); the same command continues")
+                raise ApexError(f"{happening.sentence}; the same command continues")
             elif isinstance(happening, Done):
                 if not isinstance(happening.result, Returned):
                     raise happening.result.error
@@ -94,9 +98,9 @@ def gpu_shares(node: Node) -> list[Share]:
     return [replace(share, gpus=1.0) for share in divided(node, node.gpus, GPU_MEMORY_BYTES)]
 
 
-def pool_of(address: str, say: Callable[[str], None], device: str = CPU) -> OpenPool:
+def pool_of(address: str, say: Callable[[str], None], device: str = CPU, shared: Path | None = None) -> OpenPool:
     """What opens a pool on the cluster at address, in place of `training.pool.processes`; one job means as many as there are
-    workers. say takes sentences on the cluster.
+    workers. say takes sentences on the cluster; shared is a file or folder that nodes must see to take part.
 
     device is auto, cpu or cuda: with auto, work is done on GPUs alone where the cluster has any, else on CPUs, so that all
     results of a run are of one kind of device. Opening raises BackendError for cuda where no node has a GPU.
@@ -109,7 +113,8 @@ def pool_of(address: str, say: Callable[[str], None], device: str = CPU) -> Open
             return
         with connected(address) as cluster:
             gpus = 0 if device == CPU else _count_gpus(cluster.nodes, device, say)
-            yield ClusterPool(cluster, None if jobs == 1 else jobs, initialize, say, gpus)
+            place = Path.cwd(), _versions(), pickle.dumps(initialize), GPU if gpus else CPU, shared
+            yield ClusterPool(cluster, None if jobs == 1 else jobs, partial(WorkRunner, *place), say, gpus)
 
     return opened
 

@@ -85,7 +85,10 @@ def evaluate(
     judge = partial(loso.evaluate, recipe, maps, record, seeds=chosen, groups=groups, select_on_test=select_on_test)
     try:
         results = judge(
-            jobs=jobs, stacked_on=None if place == CPU else place, progress=stages_bar(console), **on_cluster(cluster, device)
+            jobs=jobs,
+            stacked_on=None if place == CPU else place,
+            progress=stages_bar(console),
+            **on_cluster(cluster, record, device),
         )
     except KeyboardInterrupt:
         say(f"stopped; finished folds are kept, the same command goes on from {record}", err=True)

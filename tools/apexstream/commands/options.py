@@ -148,14 +148,18 @@ ClusterOption = Annotated[
 """--cluster: the option of every command that can use several machines."""
 
 
-def on_cluster(address: str | None, device: str = "cpu") -> dict[str, Any]:
-    """The argument by which work of training runs on a cluster, where one is asked for; on which devices there, as --device."""
+def on_cluster(address: str | None, shared: Path, device: str = "cpu") -> dict[str, Any]:
+    """The argument by which work of training runs on a cluster, where one is asked for; on which devices there, as --device.
+
+    Nodes must see shared, or where it is a folder something that is in it: an empty folder may be one that is not mounted.
+    """
     if address is None:
         return {}
     from apexstream.cluster.folds import pool_of
     from apexstream.commands import say
 
-    return {"open_pool": pool_of(address, partial(say, err=True), device)}
+    seen = next(shared.iterdir(), shared) if shared.is_dir() else shared
+    return {"open_pool": pool_of(address, partial(say, err=True), device, seen)}
 
 
 MAX_JOBS = 64

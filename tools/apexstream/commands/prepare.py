@@ -52,7 +52,7 @@ def prepare(
     have_face_model()
     try:
         with native_output_hidden(not ctx.obj["debug"]), _bar() as progress:
-            outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress, **on_cluster(cluster))
+            outcome = run(chosen, root, out, annotations=annotations, jobs=jobs, progress=progress, **on_cluster(cluster, root))
     except KeyboardInterrupt:
         say(f"stopped; finished clips are kept in {out}, the same command goes on", err=True)
         raise typer.Exit(1) from None

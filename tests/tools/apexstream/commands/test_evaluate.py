@@ -177,12 +177,12 @@ def test_another_recipes_folds_are_not_gone_on_with(evaluated: Path, capsys: pyt
 
 
 def test_a_cluster_fits_the_folds_where_one_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, asked = PoolHere(), list[tuple[str, str]]()
+    pool, asked = PoolHere(), list[tuple[str, str, str]]()
 
-    def pool_of(address: str, say: object, device: str) -> OpenPool:
-        asked.append((address, device))
+    def pool_of(address: str, say: object, device: str, shared: Path) -> OpenPool:
+        asked.append((address, device, shared.name))
         return pool.open
 
     monkeypatch.setattr("apexstream.cluster.folds.pool_of", pool_of)
     assert evaluate(folder, "--cluster", "head:1", "--device", "cuda") == 0  # which this machine need not have
-    assert (asked, pool.given) == ([("head:1", "cuda")], [4])
+    assert (asked, pool.given) == ([("head:1", "cuda", "folds.jsonl")], [4])

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from apexstream.cli import main
 from apexstream.commands import prepare as command
 from tests.databases import shot, write_casme3
 from tests.training.test_pool import PoolHere
+from training.pool import OpenPool
 
 
 def exits(*args: str) -> object:
@@ -98,7 +98,13 @@ def test_an_interrupt_shows_how_to_continue(
 
 
 def test_a_cluster_makes_the_maps_where_one_is_asked_for(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, opened = PoolHere(), {("head:1", "cpu"): PoolHere.open}
-    monkeypatch.setattr("apexstream.cluster.folds.pool_of", lambda address, say, device: partial(opened[address, device], pool))
+    pool, asked = PoolHere(), list[tuple[str, str, Path]]()
+
+    def pool_of(address: str, say: object, device: str, shared: Path) -> OpenPool:
+        asked.append((address, device, shared))
+        return pool.open
+
+    monkeypatch.setattr("apexstream.cluster.folds.pool_of", pool_of)
     assert exits("prepare", "casme3", str(source), "--out", f"{tmp_path}/maps", "--cluster", "head:1") == 0
     assert pool.given == [2]
+    assert asked[0][:2] == ("head:1", "cpu") and asked[0][2].parent == source, "nodes must see what is in the folder"
