@@ -14,7 +14,7 @@ from apexstream.commands import say, say_error
 from apexstream.commands.fetch import have_face_model
 from apexstream.display import SHOWN_EVENTS, TaskBars, duration, event_table, progress_bar, table_console
 from apexstream.video_analysis import AnalysisOptions, analyze_video
-from engine.errors import InputError, OutputError
+from engine.errors import ApexError, InputError, OutputError
 from engine.text import plain
 from stream.files import folder_lock, remove_leftovers, write_errors
 from stream.process import core_count
@@ -84,8 +84,16 @@ class AnalysisRun:
             watcher = _FolderWatcher(plan, bars, table, self._debug)
             for finished in plan.finished:
                 watcher.finished_before(finished)
-            self._do(plan.todo, watcher, jobs, cluster)
+            lost = None
+            try:
+                self._do(plan.todo, watcher, jobs, cluster)
+            except ApexError as error:  # a cluster that was lost: what has come of the videos is shown all the same
+                lost = error
         watcher.close()
+        if lost is not None:
+            with suppress(OutputError):
+                table.write()
+            raise lost
         left = len(plan.todo) - len(watcher.done)
         if left:
             why = "by the user" if self._stop.is_set() else "as the disk is full"

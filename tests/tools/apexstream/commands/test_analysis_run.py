@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import pytest
 
 from apexstream.cli import main
 from apexstream.video_analysis import AnalysisOptions, analyze_video
-from engine.errors import OutputError
+from engine.errors import ApexError, OutputError
 from stream.files import folder_lock
-from stream.recorded.folders.runs import run_here
+from stream.recorded.folders.runs import Outcome, run_here
 from stream.recorded.folders.store import Store
 from stream.recorded.folders.tasks import Task
 from stream.recorded.folders.workers import Setup, StopRequest
@@ -226,6 +226,25 @@ def test_a_cluster_is_given_what_is_to_be_done(
     given.clear()
     assert exits(*arguments) == 0
     assert given == {}
+
+
+def test_what_was_done_before_a_cluster_was_lost_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_on_cluster(tasks: Sequence[Task], options: AnalysisOptions, prepare: object, **others: Any) -> None:
+        others["watcher"].started(tasks[0])
+        others["watcher"].ended(Outcome(tasks[0], None, "it is damaged"))
+        raise ApexError("the connection to the cluster was lost")
+
+    monkeypatch.setattr("apexstream.cluster.connection.connected", nullcontext)
+    monkeypatch.setattr("apexstream.cluster.archive.run_on_cluster", run_on_cluster)
+    video = small(tmp_path / "a.mp4")
+    assert exits(video, small(tmp_path / "b.mp4"), "--out", tmp_path / "out", "--cluster", "head:1") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"apexstream: error: {video}: it is damaged",
+        "apexstream: error: the connection to the cluster was lost",
+    ]
+    assert "it is damaged" in (tmp_path / "out" / "summary.csv").read_text()
 
 
 def test_results_in_a_store_are_those_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
