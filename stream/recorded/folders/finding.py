@@ -6,6 +6,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -61,16 +62,15 @@ def find_videos(arguments: Iterable[Path], *, recursive: bool = False, out: Path
     folder out is not searched, unless it is an argument itself; results in it are then left out.
     """
     arguments, found = list(arguments), Found()
-    if out is not None and any(argument.resolve() == out.resolve() for argument in arguments):
+    if out is not None and any(os.path.realpath(argument) == os.path.realpath(out) for argument in arguments):
         out = None
     search = _Search(found, recursive, out)
     for argument in arguments:
-        if argument.is_dir():
+        if _is_folder(argument):
             name = argument.resolve().name
             search.folder(argument, PurePosixPath(name) if len(arguments) > 1 and name else PurePosixPath())
         else:
-            size = argument.stat().st_size if argument.is_file() else 0
-            found.videos.append(FoundVideo(argument, PurePosixPath(argument.name), size))
+            found.videos.append(FoundVideo(argument, PurePosixPath(argument.name), _size(argument)))
     return found
 
 
@@ -79,7 +79,7 @@ class _Search:
 
     def __init__(self, found: Found, recursive: bool, out: Path | None) -> None:
         self._found, self._recursive = found, recursive
-        self._out = None if out is None or not out.exists() else _identity(out.stat())
+        self._out = None if out is None or not _is_folder(out) else _identity(out.stat())
         self._seen: set[tuple[int, int]] = set()
 
     def folder(self, path: Path, place: PurePosixPath) -> None:
@@ -112,7 +112,7 @@ class _Search:
             return []
         if {RESULTS, "events.jsonl"} <= {entry.name for entry in content}:
             self._found.results += 1
-            return [entry for entry in content if Path(entry.path).is_dir()]  # folders in it may be results, too
+            return [entry for entry in content if _is_folder(Path(entry.path))]  # folders in it may be results, too
         return content
 
     def _add(
@@ -125,7 +125,7 @@ class _Search:
         path = Path(entry.path)
         if entry.name.startswith("."):
             self._found.hidden += 1
-        elif path.is_dir():
+        elif _is_folder(path):
             if self._recursive:
                 (links if entry.is_symlink() else folders).append((path, place))
             else:
@@ -165,6 +165,20 @@ def shows_pictures(path: Path) -> bool:
             return (source.expected_frames or 0) > 1
     except SourceError:
         return False
+
+
+def _is_folder(path: Path) -> bool:
+    """False, too, where that cannot be seen."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def _size(path: Path) -> int:
+    """Of a plain file that can be seen; else 0."""
+    with suppress(OSError):
+        return path.stat().st_size if path.is_file() else 0
+    return 0
 
 
 def _identity(facts: os.stat_result) -> tuple[int, int]:

@@ -123,3 +123,26 @@ def test_a_folder_that_cannot_be_searched_is_reported(tmp_path: Path, monkeypatc
     found = find_videos([tmp_path], recursive=True)
     assert places(found) == ["b.mp4"]
     assert found.unreadable == [f"{tmp_path / 'closed'} cannot be searched: permission denied"]
+
+
+def test_what_may_not_be_looked_at_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder that may be listed, but not entered."""
+    for name in ("closed/a.mp4", "closed/notes.txt", "b.mp4"):
+        filled(tmp_path / name)
+    status = os.stat
+
+    def denied(path: Any, **options: Any) -> os.stat_result:
+        if Path(path).parent.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return status(path, **options)
+
+    monkeypatch.setattr(os, "stat", denied)
+    found = find_videos([tmp_path], recursive=True, out=tmp_path / "closed" / "out")
+    assert (places(found), found.other) == (["b.mp4"], 1)
+    assert found.unreadable == [f"{tmp_path / 'closed' / 'a.mp4'} cannot be read: permission denied"]
+    assert places(find_videos([tmp_path / "closed" / "a.mp4"])) == ["a.mp4"], "its analysis says why it cannot be opened"
+
+
+def test_a_link_in_a_circle_that_is_named_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    assert places(find_videos([tmp_path / "loop.mp4"], out=tmp_path / "out")) == ["loop.mp4"]
