@@ -29,6 +29,7 @@ SUMMARY = "summary.json"
 EVENTS = (*map(file_name, FORMATS), "activity.jsonl")
 """Files that tell what came of a task, or on which somebody may have worked."""
 
+S3 = "pip install 'apexstream[s3]'"
 OBJECT_STORES = {"s3", "gs", "abfs", "az", "oss", "memory"}
 """Stores without folders: names may hold /, and nothing is made before."""
 
@@ -167,7 +168,8 @@ class Store:
         except OutputError:
             raise
         except ImportError as error:
-            raise BackendError(f"{self.url} needs a package: pip install 'apexstream[s3]' ({error})") from error
+            s3 = self.url.startswith("s3") or getattr(error, "name", None) == "fsspec"
+            raise BackendError(f"{self.url} needs a package: {S3 if s3 else error}") from error
         except Exception as error:  # each store's package has errors of its own
             reason = plain(" ".join(str(error).split())) or type(error).__name__
             raise OutputError(f"{where} cannot be read or written: {reason}") from error

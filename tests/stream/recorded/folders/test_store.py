@@ -114,6 +114,9 @@ def test_no_access_is_one_sentence_without_credentials(
 def test_a_missing_package_or_kind_of_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OutputError, match=r"nosuch://a cannot be read or written: .*nosuch"):
         Store("nosuch://a").check()
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(BackendError, match=r"^gs://a needs a package: Please install gcsfs"):
+        Store("gs://a").check()
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(BackendError, match=r"pip install 'apexstream\[s3\]'"):
         Store("s3://other").check()
