@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from engine.errors import BackendError
 from stream.analysis.child import Message, ProcessConfig, WantedPreviews, receive, send
@@ -20,7 +20,7 @@ from stream.analysis.worker import MakePipeline, OnProcessed
 from stream.backoff import Backoff
 from stream.messages import Sink, SourceStatus
 from stream.settings import TOKEN_VARIABLE, LiveSettings
-from stream.shutdown import SHUTDOWN_SIGNALS
+from stream.shutdown import signals_blocked
 from stream.sources.settings import SourceSettings
 
 log = logging.getLogger(__name__)
@@ -268,21 +268,8 @@ def _spawn(name: str, hidden: set[str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-c", CHILD, name]
     errors = subprocess.DEVNULL if sys.__stderr__ is None else None  # None: where those of this process go
     environment = {variable: value for variable, value in os.environ.items() if variable not in hidden}
-    with _signals_blocked():
+    with signals_blocked():
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A process started inside has the signals that end the service blocked from its start."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(SHUTDOWN_SIGNALS))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit_reason(code: int) -> str:

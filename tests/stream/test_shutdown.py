@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.shutdown import EXIT_INTERRUPTED, HUNG_S, LIMIT_S, SHUTDOWN_SIGNALS, GracefulShutdown
+from stream.shutdown import EXIT_INTERRUPTED, HUNG_S, LIMIT_S, SHUTDOWN_SIGNALS, GracefulShutdown, signals_blocked
 from tests.live import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,3 +115,12 @@ with GracefulShutdown(limit_s=0.1) as shutdown:
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dict(os.environ), timeout=PATIENCE_S, check=False)
     assert ended.returncode == 1
+
+
+def test_a_process_is_started_with_signals_blocked() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    asking = [sys.executable, "-c", "import signal; print(*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))"]
+    with signals_blocked():
+        found = subprocess.run(asking, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert {*SHUTDOWN_SIGNALS} <= {*map(int, found.split())}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -17,15 +17,15 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream.shutdown import SHUTDOWN_SIGNALS
+from stream.shutdown import signals_blocked
 
 if TYPE_CHECKING:
     from stream.recorded.folders.outcome import Outcome
@@ -87,7 +87,8 @@ class _Worker:
         self.pipe, child = context.Pipe()
         self.process = context.Process(target=work, args=(child, setup), daemon=True)
         self.task: Task | None = None
-        with _signals_blocked(), child:
+        resource_tracker.ensure_running()  # with the first process it would be started, which unblocks signals
+        with signals_blocked(), child:
             self.process.start()
 
     def send(self, message: Task | str | None) -> None:
@@ -112,17 +113,6 @@ class _Worker:
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         memory = "; the memory may not suffice" if code == -signal.SIGKILL else ""
         return f"the process that analysed it ended {how}{memory}"
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A process that starts inherits that signals are blocked."""
-    resource_tracker.ensure_running()  # with the first process it would be started, which unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Run:

@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from apexstream.cluster.ray_process import (
     AUTO,
+    LOCAL,
     Call,
     Connected,
     Imported,
@@ -29,12 +31,14 @@ from apexstream.cluster.ray_process import (
     Share,
     Start,
     Starting,
+    printed,
     run,
     unauthorized,
     wants_token,
 )
 from engine.errors import ApexError, BackendError, InputError
 from stream.process import core_count
+from stream.shutdown import signals_blocked
 
 REACH_S, LOAD_S, CONNECT_S, START_S, END_S = 3.0, 60.0, 6.0, 90.0, 30.0
 """Seconds for a port to answer, Ray to be loaded, connected to, started and ended."""
@@ -105,14 +109,15 @@ def connected(address: str) -> Iterator[Cluster]:
         raise BackendError("--cluster needs the package ray: pip install 'apexstream[ray]'")
     if address == AUTO:
         address = os.environ.get("RAY_ADDRESS") or AUTO
-    if address not in (AUTO, "local"):
+    if address not in (AUTO, LOCAL):
         _check_reachable(address)
     with tempfile.TemporaryDirectory(prefix="apexstream-ray-", ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
         context = multiprocessing.get_context("spawn")
         pipe, child = context.Pipe()
         process = context.Process(target=run, args=(child, address, core_count(), str(output)), daemon=False)
-        with child:
+        resource_tracker.ensure_running()  # with the first process it would be started, which unblocks signals
+        with signals_blocked(), child:
             process.start()
         patience = 0.0  # Ray may wait for an address for a minute
         try:
@@ -134,7 +139,7 @@ def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> Connecte
         try:
             message = pipe.recv()
         except EOFError:
-            raise ApexError(f"the process that connects to the cluster at {address} ended; --debug shows more") from None
+            raise ApexError(_ending(address, output)) from None
         if isinstance(message, Connected):
             return message
         if isinstance(message, Refused):
@@ -144,6 +149,14 @@ def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> Connecte
         raise ApexError(unauthorized(address))
     hint = "see that its head runs there and this machine belongs to it (ray start --address=...)"
     raise ApexError(f"no cluster answers at {address}; {hint}")
+
+
+def _ending(address: str, output: Path) -> str:
+    """Why the process that connects has ended, from what it and Ray printed."""
+    if wants_token(output):
+        return unauthorized(address)
+    last = next((line.strip() for line in reversed(printed(output).split("\n")) if line.strip()), "")
+    return f"the process that connects to the cluster at {address} ended" + (f": {last}" if last else "")
 
 
 def _check_reachable(address: str) -> None:
@@ -158,6 +171,8 @@ def _check_reachable(address: str) -> None:
             found.put("")
         except OSError as error:
             found.put((error.strerror or str(error)).lower())
+        except UnicodeError:
+            found.put("no name of a host")
 
     threading.Thread(target=reach, daemon=True).start()  # as the search for a name may take half a minute
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import queue
 import re
 import signal
 import threading
@@ -21,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from stream.shutdown import SHUTDOWN_SIGNALS
 
 TICK_S = 1.0
 """How often the state of the nodes is reported, seconds."""
 OBJECT_STORE_BYTES = 100_000_000
 """Ray's shared memory on a cluster that is started here: only orders and answers pass through it."""
-AUTO = "auto"
+AUTO, LOCAL = "auto", "local"
 
 
 @dataclass(frozen=True)
@@ -191,32 +193,36 @@ def _answered(work: Callable[[], Any]) -> bytes:
 def run(pipe: Connection[Any, Any], address: str, cores: int, output: str) -> None:
     """The code of the process: connect to address, then take orders until the pipe closes.
 
-    address is HOST:PORT of a cluster's head, or AUTO: the cluster of this machine, else one that is started with so many cores.
-    What Ray prints goes to the file output.
+    address is HOST:PORT of a cluster's head, LOCAL for a cluster that is started here with so many cores, or AUTO: that of this
+    machine, else one that is started. What Ray prints goes to the file output.
     """
     _separate(output)
-    import ray
+    with suppress(EOFError, OSError):  # the command has ended
+        try:
+            import ray
 
-    pipe.send(Imported())
-    try:
-        started = _connect(ray, address, cores, pipe)
-    except Exception as error:  # noqa: BLE001 - Ray raises many kinds; the sentence goes to the user
-        pipe.send(Refused(_refusal(error, address)))
-        return
-    try:
-        orders = _Orders(ray, pipe)
-        pipe.send(Connected(started, tuple(orders.nodes())))
-        orders.take()
-    except (EOFError, OSError):
-        pass  # the command has ended
-    finally:
-        ray.shutdown()
+            pipe.send(Imported())
+            started = _connect(ray, address, cores, pipe)
+        except Exception as error:  # noqa: BLE001 - Ray raises many kinds; the sentence goes to the user
+            pipe.send(Refused(_refusal(error, address)))
+            return
+        try:
+            orders = _Orders(ray, pipe)
+            pipe.send(Connected(started, tuple(orders.nodes())))
+            orders.take()
+        finally:
+            ray.shutdown()
 
 
 def _separate(output: str) -> None:
     """Neither the terminal's signals nor its output are this process's and Ray's; the command decides when they end."""
     if hasattr(os, "setsid"):
         os.setsid()
+        for number in SHUTDOWN_SIGNALS:  # blocked until now; what has come is dropped
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SHUTDOWN_SIGNALS)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
@@ -228,14 +234,15 @@ def _separate(output: str) -> None:
 def _connect(ray: Any, address: str, cores: int, pipe: Connection[Any, Any]) -> bool:
     """Whether a cluster was started."""
     quiet = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        ray.init(address=address, **quiet)
-        return False
-    except ConnectionError:
-        if address != AUTO:
-            raise
+    if address != LOCAL:
+        try:
+            ray.init(address=address, **quiet)
+            return False
+        except ConnectionError:
+            if address != AUTO:
+                raise
     pipe.send(Starting())
-    ray.init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    ray.init(address=LOCAL, num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     return True
 
 
@@ -271,22 +278,29 @@ def _reason(error: BaseException) -> str:
 
 
 class _Orders:
-    """Takes orders and reports what comes of them. The lock guards the pipe's sending end: Ray answers on its own threads."""
+    """Takes orders and reports what comes of them: by a thread of its own, as the command may send without reading for long."""
 
     def __init__(self, ray: Any, pipe: Connection[Any, Any]) -> None:
         self._ray, self._pipe = ray, pipe
         self._workers: dict[int, Any] = {}
-        self._lock = threading.Lock()
+        self._reports: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def take(self) -> None:
         """Until the pipe closes. Raises EOFError or OSError then."""
+        threading.Thread(target=self._send, name="send", daemon=True).start()
         due = time.monotonic()
         while True:
             if self._pipe.poll(max(0.0, due - time.monotonic())):
                 self._do(self._pipe.recv())
             if time.monotonic() >= due:  # also while orders follow each other
-                self._send(Nodes(tuple(self.nodes())))
+                if self._reports.empty():  # else the command does not read
+                    self._reports.put(Nodes(tuple(self.nodes())))
                 due = time.monotonic() + TICK_S
+
+    def _send(self) -> None:
+        with suppress(OSError):  # the command has ended
+            while True:
+                self._pipe.send(self._reports.get())
 
     def _do(self, order: Order) -> None:
         if isinstance(order, Start):
@@ -312,8 +326,7 @@ class _Orders:
     def _follow(self, number: int, reference: Any) -> None:
         def answered(future: Any) -> None:
             error = future.exception()
-            with suppress(OSError):  # the command has ended
-                self._send(Answer(number, future.result()) if error is None else Lost(number, _reason(error)))
+            self._reports.put(Answer(number, future.result()) if error is None else Lost(number, _reason(error)))
 
         reference.future().add_done_callback(answered)
 
@@ -325,11 +338,12 @@ class _Orders:
                 sizes = int(has.get("CPU", 0)), int(has.get("memory", 0)), int(has.get("GPU", 0))
                 yield Node(node["NodeID"], node["NodeManagerHostname"], *sizes)
 
-    def _send(self, message: Message) -> None:
-        with self._lock:
-            self._pipe.send(message)
-
 
 def wants_token(output: Path) -> bool:
     """Whether what Ray printed says that a token is missing."""
-    return "InvalidAuthToken" in output.read_text(encoding="utf-8", errors="replace")
+    return "InvalidAuthToken" in printed(output)
+
+
+def printed(output: Path) -> str:
+    """What Ray printed; nothing where it did not begin to."""
+    return output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""

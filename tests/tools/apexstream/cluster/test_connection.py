@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import Pipe
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NoReturn
 
@@ -111,33 +114,48 @@ def test_a_worker_with_a_gpu_sees_that_alone(running: Running, monkeypatch: pyte
     assert said == ["the cluster's GPUs do the work (1); nodes without one take no part"]
 
 
+@pytest.fixture(scope="module")
+def cluster(running: Running) -> Iterator[Cluster]:
+    """One connection for all tests from here on."""
+    with connected(running.address) as cluster:
+        assert not cluster.started
+        yield cluster
+
+
+@pytest.fixture
+def head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address at which that connection is."""
+    monkeypatch.setattr(folds, "connected", {"head": nullcontext(cluster)}.__getitem__)
+    return "head"
+
+
 def test_folds_on_a_node_with_a_gpu_are_those_of_stacks(
-    running: Running, data: FlowMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    head: str, data: FlowMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folds, "GPU", "cpu")
     one, other, said = tmp_path / "gpu" / "folds.jsonl", tmp_path / "alone" / "folds.jsonl", list[str]()
-    evaluate(TINY, data, one, open_pool=pool_of(running.address, said.append, "cuda"))
+    evaluate(TINY, data, one, open_pool=pool_of(head, said.append, "cuda"))
     evaluate(TINY, data, other, stacked_on=CPU)
     assert recorded(one) == recorded(other) and len(said) == 1
 
 
-def test_a_node_of_another_version_is_refused(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_of_another_version_is_refused(running: Running, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only one that can do the work, as it has a GPU."""
     monkeypatch.setattr(folds, "GPU", "cpu")
     other, said = running.packages / "apexstream-9.9.9.dist-info", list[str]()
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: apexstream\nVersion: 9.9.9\n")
     differs = f": apexstream 9.9.9 is installed there and {version('apexstream')} here; all nodes need the same"
-    with pool_of(running.address, said.append, "cuda")(1, 2, nothing) as pool, pytest.raises(ApexError, match=differs):
+    with pool_of(head, said.append, "cuda")(1, 2, nothing) as pool, pytest.raises(ApexError, match=differs):
         list(each(pool, [os.getpid]))
     shutil.rmtree(other)
     assert said[1].endswith(f"{differs}; the node takes no part")
 
 
-def test_clips_of_a_stopped_run_are_those_of_one_machine(running: Running, tmp_path: Path) -> None:
+def test_clips_of_a_stopped_run_are_those_of_one_machine(head: str, tmp_path: Path) -> None:
     source, said = write_casme3(tmp_path / "source"), list[str]()
     make = partial(prepare, DATABASES["casme3"], source)
-    on_cluster = partial(make, tmp_path / "cluster", open_pool=pool_of(running.address, said.append))
+    on_cluster = partial(make, tmp_path / "cluster", open_pool=pool_of(head, said.append))
     with pytest.raises(StoppedError):
         on_cluster(progress=lambda done, total, newest: stop() if done == 1 else None)
     counts = list[int]()
@@ -147,38 +165,66 @@ def test_clips_of_a_stopped_run_are_those_of_one_machine(running: Running, tmp_p
     assert not differences(tmp_path / "alone", tmp_path / "cluster")
 
 
-def test_folds_of_a_killed_node_are_those_of_one_machine(running: Running, data: FlowMaps, tmp_path: Path) -> None:
+def test_folds_of_a_killed_node_are_those_of_one_machine(running: Running, head: str, data: FlowMaps, tmp_path: Path) -> None:
     one, other = tmp_path / "cluster" / "folds.jsonl", tmp_path / "alone" / "folds.jsonl"
 
     def kill(what: str, done: int, total: int) -> None:
         if done == 1:
             running.nodes.kill(running.second)
 
-    evaluate(TINY, data, one, open_pool=pool_of(running.address, print), progress=kill)
+    evaluate(TINY, data, one, open_pool=pool_of(head, print), progress=kill)
     evaluate(TINY, data, other)
     assert recorded(one) == recorded(other)
 
 
-def test_a_node_that_is_killed_has_its_item_done_by_another(running: Running, tmp_path: Path) -> None:
+def test_a_node_that_is_killed_has_its_item_done_by_another(running: Running, cluster: Cluster, tmp_path: Path) -> None:
     gate, happened, busy = tmp_path / "gate", [], dict[int, psutil.Process]()
     os.mkfifo(gate)
-    another = running.nodes.start(1)
-    with connected(running.address) as cluster:
-        assert not cluster.started
-        opened = threading.Thread(target=gate.write_text, args=("",))
-        for happening in Dispatch(cluster, [10, 20], partial(Held, gate), one_each).run():
-            happened.append(happening)
-            if isinstance(happening, Progressed) and happening.item not in busy:
-                busy[happening.item] = psutil.Process(happening.value)
-                if len(busy) == 2:
-                    running.nodes.kill(another)
-                    opened.start()
-        opened.join()
+    if running.second.poll() is not None:  # killed by the test before
+        running.second = running.nodes.start(1)
+    opened = threading.Thread(target=gate.write_text, args=("",))
+    for happening in Dispatch(cluster, [10, 20], partial(Held, gate), one_each).run():
+        happened.append(happening)
+        if isinstance(happening, Progressed) and happening.item not in busy:
+            busy[happening.item] = psutil.Process(happening.value)
+            if len(busy) == 2:
+                running.nodes.kill(running.second)
+                opened.start()
+    opened.join()
     assert not psutil.wait_procs(busy.values(), timeout=20)[1]
     found = [one.result.value for one in happened if isinstance(one, Done) and isinstance(one.result, Returned)]
     assert sorted(again for _, again in found) == [False, True] and {item for item, _ in found} == {10, 20}
     assert any(isinstance(one, Note) and "the node is gone" in one.sentence for one in happened)
     assert len([one for one in happened if isinstance(one, Started)]) == 3
+
+
+RAYS = {
+    "raise ImportError('libray.so is missing')": "there is no connection to a cluster at local: libray.so is missing",
+    "import os; os.write(2, b'one\\nCheck failed: a\\n'); os._exit(1)": "to the cluster at local ended: Check failed: a$",
+    "import os; os._exit(1)": "to the cluster at local ended$",
+    "import os; os.write(1, b'RPC error: InvalidAuthToken'); os._exit(1)": "the cluster at local wants its token",
+    "import signal as s; raise ImportError(f'{s.pthread_sigmask(s.SIG_BLOCK, [])} {s.getsignal(s.SIGTERM)!r}')": (
+        r"set\(\) <Handlers.SIG_DFL"
+    ),
+}
+"""What may be installed as Ray, and what is said then."""
+
+
+@pytest.mark.parametrize("code", RAYS)
+def test_why_the_process_that_connects_ended_is_said(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ray.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ApexError, match=RAYS[code]), connected("local"):
+        pass
+
+
+def test_a_ctrl_c_does_not_end_the_process_that_connects_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: SpawnProcess) -> NoReturn:
+        raise ApexError(str(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    with pytest.raises(ApexError, match="SIGINT"), connected("local"):
+        pass
 
 
 @pytest.mark.parametrize("address", ["host", "host:", "ray://host:1", "host:70000", ":1"])
@@ -195,6 +241,11 @@ def test_a_port_at_which_nothing_listens_is_refused_at_once() -> None:
         with pytest.raises(ApexError, match=rf"no cluster answers at {address} \(connection refused\)"), connected(address):
             pass
         assert time.monotonic() - started < 2
+
+
+def test_what_can_be_no_name_of_a_host_is_refused_at_once() -> None:
+    with pytest.raises(ApexError, match=r"no cluster answers at a..b:1 \(no name of a host\)"), connected("a..b:1"):
+        pass
 
 
 def test_a_name_that_is_searched_for_long_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:

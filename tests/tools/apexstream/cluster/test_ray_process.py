@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pickle
 import threading
+from concurrent.futures import Future
+from itertools import islice
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,15 @@ import pytest
 
 from apexstream.cluster import ray_process
 from apexstream.cluster.ray_process import (
+    Answer,
+    Call,
     Kill,
     Nodes,
     Raised,
     Returned,
+    Starting,
     Worker,
+    _connect,
     _Orders,
     _reason,
     _refusal,
@@ -169,3 +175,70 @@ def test_nodes_are_reported_while_orders_follow_each_other(monkeypatch: pytest.M
     command.close()
     taking.join()
     assert reported == [Nodes(())] * 3
+
+
+LARGE = bytes(1_000_000)
+
+
+class LargeAnswers:
+    """In place of Ray and a worker of it: every call has a large answer at once."""
+
+    def __init__(self) -> None:
+        self.call, self.answer = self, Future[bytes]()
+        self.answer.set_result(LARGE)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return []
+
+    def remote(self, method: str, arguments: bytes) -> LargeAnswers:
+        return self
+
+    def future(self) -> Future[bytes]:
+        return self.answer
+
+
+def test_orders_are_taken_while_the_command_reads_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both may be larger than what a pipe holds."""
+    command, pipe = Pipe()
+    orders = _Orders(LargeAnswers(), pipe)
+    monkeypatch.setattr(orders, "_workers", {1: LargeAnswers()})
+
+    def take() -> None:
+        with pytest.raises((EOFError, OSError)):
+            orders.take()
+
+    def order() -> None:
+        for number in range(1, 4):
+            command.send(Call(number, 1, "do", LARGE))
+
+    taking, ordering = threading.Thread(target=take, daemon=True), threading.Thread(target=order, daemon=True)
+    taking.start()
+    ordering.start()
+    ordering.join(20)
+    assert not ordering.is_alive()
+    answers = (message.number for message in iter(command.recv, None) if isinstance(message, Answer))
+    answered = list(islice(answers, 3))
+    command.close()
+    taking.join()
+    assert answered == [1, 2, 3]
+
+
+class NoCluster:
+    """In place of Ray on a machine that belongs to no cluster."""
+
+    def __init__(self) -> None:
+        self.started: list[dict[str, Any]] = []
+
+    def init(self, address: str, **options: Any) -> None:
+        if address != "local":
+            raise ConnectionError("none")
+        self.started.append(options)
+
+
+@pytest.mark.parametrize("address", ["auto", "local"])
+def test_a_cluster_is_started_where_there_is_none_or_a_new_one_is_asked_for(address: str) -> None:
+    (command, pipe), ray = Pipe(), NoCluster()
+    assert _connect(ray, address, 3, pipe)
+    assert command.recv() == Starting() and ray.started[0]["num_cpus"] == 3
+    with pytest.raises(ConnectionError):
+        _connect(ray, "head:1", 3, pipe)
