@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Callable
@@ -62,7 +63,7 @@ class ReviewServer:
 
     def __init__(self, session: ReviewSession, video: Path, *, host: str = "127.0.0.1", port: int = 8766) -> None:
         self.session, self.video = session, video
-        self.token = session.database.token
+        self.token, self._once = session.database.token, secrets.token_urlsafe()
         self._settings = ServerSettings(host=host, port=port, token=SecretStr(self.token))
         self._access, self._refusals = AccessControl(self._settings), RefusalLog()
         shared = {path: file for path, file in page_files("dashboard").items() if path in SHARED}
@@ -94,9 +95,22 @@ class ReviewServer:
     @property
     def url(self) -> str:
         """The page's address, the token in its fragment, which browsers send to nobody."""
+        return f"{self._origin}{self._page}"
+
+    @property
+    def url_once(self) -> str:
+        """An address that leads to the page once: other users see the arguments of a browser that is started with it."""
+        return f"{self._origin}/once/{self._once}"
+
+    @property
+    def _page(self) -> str:
+        return f"/#token={self.token}"
+
+    @property
+    def _origin(self) -> str:
         host = self._settings.host if self._settings.host not in ("0.0.0.0", "::") else "localhost"
         port = next(iter(self._listening.sockets)).getsockname()[1] if self._listening else self._settings.port
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}/#token={self.token}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def _listen(self) -> Any:
         settings = self._settings
@@ -170,7 +184,8 @@ class ReviewServer:
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         path, _, query = request.path.partition("?")
         upgrade = any("websocket" in value.lower() for value in request.headers.get_all("Upgrade"))
-        need: Need = "socket" if upgrade else "host" if path in self._files else "token"
+        once = path.startswith("/once/")
+        need: Need = "socket" if upgrade else "host" if once or path in self._files else "token"
         address = connection.remote_address
         refused = self._access.check(request.headers, need, str(address[0]) if address else "")
         if refused is not None:
@@ -178,6 +193,9 @@ class ReviewServer:
             return refusal(refused)
         if upgrade:
             return None if path == "/" else text(404, "There is no websocket at this path.")
+        return self._lead_once(path.removeprefix("/once/")) if once else await self._respond(connection, request, path, query)
+
+    async def _respond(self, connection: ServerConnection, request: Request, path: str, query: str) -> Response:
         if path in self._files:
             return static(self._files[path], request.headers)
         if path == "/faces":
@@ -186,6 +204,15 @@ class ReviewServer:
         if path.startswith("/frames/"):
             return await self._frames(connection, path.removeprefix("/frames/"), query)
         return text(404, "Not found.")
+
+    def _lead_once(self, code: str) -> Response:
+        """Lead the browser that is the first to know the code to the page."""
+        if not self._once or not secrets.compare_digest(code.encode(), self._once.encode()):
+            return text(404, "This address was used before; the review prints one that stays valid.")
+        self._once = ""
+        response = text(303, "The page is at another address.")
+        response.headers["Location"] = self._page
+        return response
 
     async def _frames(self, connection: ServerConnection, number: str, query: str) -> Response:
         region = Region.parse(query.removeprefix("region="))

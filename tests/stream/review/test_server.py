@@ -109,6 +109,17 @@ def test_access_needs_the_token_a_known_host_and_the_own_origin(review: RunningR
         assert json.loads(client.recv(30))["type"] == "hello"
 
 
+def test_an_address_leads_to_the_page_once(review: RunningReview) -> None:
+    address = review.server.url_once
+    assert review.server.token not in address
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        assert answer.url == review.server.url and b"<title>Review" in answer.read()
+    for used in (address, f"{address}x", review.server.url_once, address.rsplit("/", 1)[0] + "/"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(used, timeout=30)
+        assert caught.value.code == 404
+
+
 def test_what_a_page_no_longer_waits_for_is_not_decoded(review: RunningReview, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket(review) as client:
         until_read(client)

@@ -133,4 +133,4 @@ def _announce(server: ReviewServer, *, open_page: bool) -> None:
     say(f"  saved  {session.database.path}")
     say("Ctrl-C ends it." if sys.stdin.isatty() else "SIGTERM ends it.")
     if open_page:
-        webbrowser.open(server.url)
+        webbrowser.open(server.url_once)
