@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from engine.errors import BackendError, OutputError, first_line
+from engine.errors import BackendError, ConfigError, OutputError
 from stream.outlets.settings import REDIS_PASSWORD, REDIS_USERNAME, RedisSettings
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ CONNECT_S = 5.0
 ANSWER_S = 5.0
 """How long the server may take to answer, besides the time for which it was asked to wait."""
 PROBE_S = 2.0
+STRANGE = "does not speak Redis"
+CLUSTER = "belongs to a cluster; name a single server"
 
 
 def client(settings: RedisSettings, name: str) -> Client:
@@ -93,11 +95,11 @@ def _options(settings: RedisSettings, name: str) -> dict[str, Any]:
 def redis_errors(settings: RedisSettings) -> Iterator[None]:
     """Raise what redis-py raises as OutputError with one sentence without credentials; it may try the server for some seconds
     to find out what it speaks."""
-    from redis.exceptions import RedisError
-
     try:
         yield
-    except (RedisError, OSError) as error:
+    except Exception as error:
+        if not is_known_kind(error):
+            raise
         raise OutputError(explained(settings, error)) from error
 
 
@@ -108,31 +110,59 @@ def explained(settings: RedisSettings, error: Exception) -> str:
     shown, untrusted = settings.shown, _first(_causes(error), ssl.SSLCertVerificationError)
     if untrusted is not None:
         return f"the certificate of {shown} is not accepted: {untrusted.verify_message}; check ca and the host's name"
-    if isinstance(error, known.AuthenticationError) and settings.secret() is None:
-        return f"{shown} demands a password; put it into the environment variable {REDIS_PASSWORD}"
+    if isinstance(error, known.AuthenticationError):
+        return f"{shown} {_credentials_refused(settings, error)}"
+    if is_full(error):
+        return f"{shown} is full (maxmemory): events wait in this node's store until there is room"
     sentences: dict[type[Exception], str] = {
-        known.AuthenticationError: f"refuses the user name or password; check {REDIS_USERNAME} and {REDIS_PASSWORD}",
         known.NoPermissionError: "refuses a command: the user's rights (ACL) do not allow it",
-        known.OutOfMemoryError: "is full (maxmemory): events wait in this node's store until there is room",
         known.ReadOnlyError: "is a read-only replica; name its primary",
+        known.MasterDownError: "is a replica that has lost its primary",
+        known.ClusterDownError: CLUSTER,
+        known.MovedError: CLUSTER,
+        known.ClusterCrossSlotError: CLUSTER,
         known.BusyLoadingError: "is still loading its data",
-        known.InvalidResponse: "does not speak Redis",
+        known.InvalidResponse: STRANGE,
     }
     sentence = next((sentence for kind, sentence in sentences.items() if isinstance(error, kind)), None)
     if sentence is None and isinstance(error, known.ConnectionError | known.TimeoutError | OSError):
         return _unreachable(settings, error)
-    return f"{shown} {sentence or f'refuses a command: {_refusal(settings, error)}'}"
+    if sentence is None and not isinstance(error, known.RedisError):
+        sentence = STRANGE
+    return f"{shown} {sentence or _refusal(settings, error)}"
+
+
+def _credentials_refused(settings: RedisSettings, error: Exception) -> str:
+    if "without any password configured" in str(error):
+        return f"has no password; leave {REDIS_PASSWORD} empty, or set one there"
+    try:
+        missing = settings.secret() is None
+    except ConfigError:
+        missing = False
+    if missing:
+        return f"demands a password; put it into the environment variable {REDIS_PASSWORD}"
+    return f"refuses the user name or password; check {REDIS_USERNAME} and {REDIS_PASSWORD}"
 
 
 def _refusal(settings: RedisSettings, error: Exception) -> str:
-    """What the server says, without what it was sent: one that does not know AUTH repeats the password."""
-    said, secret = first_line(error).partition(", with args")[0], settings.secret()
-    return (said.replace(secret, "...") if secret else said)[:120]
+    """What the server says, without what it was sent: one that does not know AUTH repeats the password, and redis-py puts the
+    command of a transaction before it."""
+    said = str(error).rpartition("of pipeline caused error: ")[2]
+    if "Invalid stream ID" in said:  # it takes NOMKSTREAM for one
+        return "is older than Redis 6.2, which is needed"
+    try:
+        secret = settings.secret()
+    except ConfigError:  # so that it cannot be left out
+        return "refuses a command"
+    said = said.partition(", with args")[0].partition("\n")[0]
+    return f"refuses a command: {(said.replace(secret, '...') if secret else said)[:120]}"
 
 
 def _unreachable(settings: RedisSettings, error: Exception) -> str:
     """Why there is no connection, or why it was lost."""
     shown, causes = settings.shown, _causes(error)
+    if "max number of clients" in str(error):
+        return f"{shown} has no room for another client (maxclients)"
     if any(isinstance(one, ConnectionRefusedError | socket.gaierror) for one in causes):
         return f"{shown} cannot be reached: {_system_reason(causes)}"
     if settings.encrypted and _answers(settings):
@@ -189,18 +219,22 @@ def _encrypts(settings: RedisSettings) -> bool:
         return False
 
 
-def is_known_kind(error: object) -> bool:
-    """Whether it is an error that `explained` explains."""
+def is_known_kind(error: BaseException) -> bool:
+    """Whether it is an error that `explained` explains; also one of redis-py's own, which what is no Redis makes stumble."""
     from redis.exceptions import RedisError
 
-    return isinstance(error, RedisError | OSError)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    where = "" if last is None else str(last.tb_frame.f_globals.get("__name__"))
+    return isinstance(error, RedisError | OSError) or where.startswith("redis.")
 
 
 def is_full(error: object) -> bool:
-    """Whether the server has no memory left."""
-    from redis.exceptions import OutOfMemoryError
+    """Whether the server has no memory left, for a command or at the end of a transaction."""
+    from redis.exceptions import ExecAbortError, OutOfMemoryError
 
-    return isinstance(error, OutOfMemoryError)
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, ExecAbortError) and "because of: OOM" in str(error))
 
 
 def is_refusal(error: object) -> bool:
@@ -208,6 +242,16 @@ def is_refusal(error: object) -> bool:
     from redis.exceptions import ResponseError
 
     return isinstance(error, ResponseError)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether something took too long, as what is too much for a slow connection does."""
+    return any(isinstance(one, TimeoutError) for one in _causes(error))
+
+
+def is_missing(error: object) -> bool:
+    """Whether there is no such key."""
+    return is_refusal(error) and "no such key" in str(error)
 
 
 def is_known(error: object) -> bool:
