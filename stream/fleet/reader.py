@@ -24,7 +24,7 @@ from stream.hub_service import first_completed
 from stream.messages import Forwarded
 from stream.outlets import fleet
 from stream.outlets.fleet import IncompatibleError, NodeInfo, NodeState, read_info, read_state
-from stream.outlets.redis_connection import ANSWER_S, async_client, explained, is_known_kind
+from stream.outlets.redis_connection import ANSWER_S, async_client, explained, is_known_kind, is_timeout
 from stream.outlets.settings import RedisSettings
 from stream.protocol import Message
 from stream.schema import LAST_SEQ, check_encodable, read_message, read_stored
@@ -43,6 +43,8 @@ COUNT = 500
 BACKLOG = 1000
 """Events that may wait for the hub's store; no more are read then."""
 CHECK_S = 0.25
+HANGS_S = 1.0
+"""Where Redis takes so long to answer, or this process to go on, nodes are not heard that are well."""
 REGISTRY_S = 5.0
 """How often Redis is asked which nodes there are."""
 LAST = 2**64 - 1
@@ -64,6 +66,8 @@ class FleetReader:
         self._behind: dict[Origin, float] = {}  # since when a node's store ends before its position, monotonic seconds
         self._damaged: set[str] = set()  # nodes
         self._reported = ""
+        self._count = COUNT  # fewer where the connection is too slow for so many
+        self._waiting_since: float | None = None  # since when Redis has not answered, monotonic seconds
         async_client(settings, "")
 
     async def run(self) -> None:
@@ -75,6 +79,7 @@ class FleetReader:
             except ApexError as error:
                 self._report(str(error))
             except Exception as error:  # noqa: BLE001 - whatever Redis sends, the hub goes on
+                self._count = max(1, self._count // 2) if is_timeout(error) else self._count
                 self._report(await asyncio.to_thread(self._explained, error))
             await asyncio.sleep(backoff.next())
 
@@ -97,6 +102,7 @@ class FleetReader:
             if await heard.get_message(timeout=ANSWER_S) is None:
                 raise TimeoutError
             self._nodes.forgive()
+            self._waiting_since = None
             await self._read_states(redis, await self._read_registry(redis))
             await self._read_once(redis, None)  # what the server refuses at once counts as no connection
             log.info("connected to %s", self._settings.shown)
@@ -134,19 +140,33 @@ class FleetReader:
 
     async def _watch(self, redis: AsyncClient) -> None:
         """Find the nodes that are lost, and those that Redis lists no more."""
-        asked = time.monotonic()
+        asked = checked = time.monotonic()
         while True:
             await asyncio.sleep(CHECK_S)
-            self._nodes.check()
-            if time.monotonic() - asked >= REGISTRY_S:
+            now = time.monotonic()
+            hangs_s = now - min(checked, now if self._waiting_since is None else self._waiting_since)
+            checked = now
+            if hangs_s > HANGS_S:
+                self._nodes.forgive()
+            else:
+                self._nodes.check()
+            if now - asked >= REGISTRY_S:
                 self._nodes.keep(set(await self._read_registry(redis)))
                 asked = time.monotonic()
 
     # What is not stored.
 
     async def _listen(self, heard: Any) -> None:
-        async for message in heard.listen():
-            if message["type"] == "pmessage":
+        """Take what comes; where nothing does, ask whether the connection is there: networks forget one that is idle."""
+        asked = False
+        while True:
+            message = await heard.get_message(timeout=ANSWER_S)
+            if message is None and asked:
+                raise TimeoutError
+            asked = message is None
+            if message is None:
+                await heard.ping()
+            elif message["type"] == "pmessage":
                 self._take(message["channel"].decode("utf-8", "replace").rpartition(":")[2], message["data"])
 
     def _take(self, node: str, text: bytes) -> None:
@@ -217,8 +237,11 @@ class FleetReader:
         if not origins:
             return
         wanted: Any = {key: f"{self._positions.get(origin, 0)}-{LAST}" for key, origin in origins.items()}
-        count = max(1, COUNT // len(wanted))
+        count = max(1, self._count // len(wanted))
+        self._waiting_since = time.monotonic()
         answer: Any = await redis.xread(wanted, count=count, block=block)
+        self._waiting_since = None
+        self._count = self._count if answer else COUNT
         for key, entries in answer or ():
             await self._forward(origins[key.decode()], entries)
 

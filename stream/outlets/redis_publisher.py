@@ -28,10 +28,10 @@ from stream.outlets import fleet
 from stream.outlets.fleet import NodeState, StreamState
 from stream.outlets.follower import RemotePosition, StoreFollower
 from stream.outlets.outlet import Outlet, OutletContext
-from stream.outlets.redis_connection import client, is_full, is_known, is_refusal, redis_errors
+from stream.outlets.redis_connection import client, is_full, is_known, is_missing, is_refusal, redis_errors
 from stream.outlets.settings import RedisSettings
 from stream.protocol import Message
-from stream.schema import read_stored
+from stream.schema import LAST_SEQ, read_stored
 
 if TYPE_CHECKING:
     from stream.outlets.redis_connection import Client
@@ -42,6 +42,8 @@ RETRY_S = (0.2, 2.0)
 """Shorter than other outlets' waits: nodes are expected back before a hub calls them lost."""
 PAGE = 500
 """Events appended at once."""
+LAST_S = 0.5
+"""How long what is stored is still published once the outlet is to end; the rest follows after the next start."""
 QUEUED = 1000
 """Signals, activities and provisional events that wait for the thread; beyond them the oldest are dropped."""
 
@@ -74,9 +76,8 @@ class RedisPublisher(Outlet):
         self._due = 0.0  # monotonic time of the next beat
         self._beats = 0
         self._refusal: str | None = None  # why Redis takes no events
-        self._namesake_since: float | None = None  # when another instance with this name was first seen
+        self._namesake_seen: tuple[float, float] | None = None  # when another instance with this name was first and last seen
         self._warned = ""
-        self._registered = False
 
     # On the event loop.
 
@@ -129,7 +130,6 @@ class RedisPublisher(Outlet):
         """One connection, from its opening to its end."""
         redis = client(self._settings, f"apexstream-node-{self._settings.node}")
         with redis_errors(self._settings), contextlib.closing(redis):
-            self._registered = False
             self._restart(redis)
             self._live.clear()
             self._beat(redis)
@@ -146,7 +146,7 @@ class RedisPublisher(Outlet):
         """Continue after the last event that Redis has."""
         last, entry = self._last(redis)
         shown, node = self._settings.shown, self._settings.node
-        if last > self._newest:
+        if last > self._newest and not self._stored(min(last, LAST_SEQ) - 1, 1):
             raise OutputError(
                 f"{shown} has event {last} of this node's store, which ends with {self._newest}: the store is an old copy; "
                 "move it away, so that a new one begins, or give this node another name with --node"
@@ -170,9 +170,12 @@ class RedisPublisher(Outlet):
 
     def _last(self, redis: Client) -> tuple[int, Any]:
         """The seq of the last event that Redis has ever had of this store, 0 before the first; the newest entry that it has."""
-        if not redis.exists(self._events):
-            return 0, None
-        found: Any = redis.xinfo_stream(self._events)
+        try:
+            found: Any = redis.xinfo_stream(self._events)
+        except Exception as error:
+            if is_missing(error):
+                return 0, None
+            raise
         return int(bytes(found["last-generated-id"]).partition(b"-")[0]), found["last-entry"]
 
     def _is_own(self, seq: int, entry: tuple[bytes, Mapping[bytes, bytes]] | None) -> bool:
@@ -188,7 +191,8 @@ class RedisPublisher(Outlet):
             return True
 
     def _publish(self, redis: Client) -> None:
-        """Publish what is queued and what is stored; beats go on meanwhile."""
+        """Publish what is queued and what is stored; beats go on meanwhile, and LAST_S after `stop` it returns."""
+        end: float | None = None
         while True:
             self._publish_live(redis)
             if time.monotonic() >= self._due:
@@ -197,6 +201,10 @@ class RedisPublisher(Outlet):
             if not page:
                 return
             self._append(redis, page)
+            if self._stopping.is_set():
+                end = end or time.monotonic() + LAST_S
+                if time.monotonic() >= end:
+                    return
 
     def _publish_live(self, redis: Client) -> None:
         messages = [self._live.popleft() for _ in range(len(self._live))]
@@ -248,14 +256,13 @@ class RedisPublisher(Outlet):
         for error in failed:
             if not is_full(error):  # a full server still passes on the state
                 raise error
-        lost = self._registered and answers[4] == 1  # it was not there any more
-        self._registered = self._registered or not failed
+        now = time.monotonic()
         if answers[2] == state.instance.encode():
-            self._namesake_since = None
+            self._namesake_seen = None
             redis.pexpire(name, lease_ms)
-        elif answers[2] is not None and self._namesake_since is None:
-            self._namesake_since = time.monotonic()
-        if lost and not ended:
+        elif isinstance(answers[2], bytes):
+            self._namesake_seen = (now if self._namesake_seen is None else self._namesake_seen[0], now)
+        if answers[4] == 1 and not ended:  # it was not listed: Redis is new, or has lost all, perhaps since the last question
             self._restart(redis)
 
     def _current(self, ended: bool) -> NodeState:
@@ -269,8 +276,8 @@ class RedisPublisher(Outlet):
 
     def _namesake(self) -> str | None:
         """The sentence about another instance that uses this name; one that was killed does not for longer than its lease."""
-        since = self._namesake_since
-        if since is None or time.monotonic() - since <= fleet.LEASE_S + fleet.BEAT_S:
+        first, last = self._namesake_seen or (0.0, 0.0)
+        if last - first <= fleet.LEASE_S + fleet.BEAT_S:
             return None
         sentence = f"another node is called {self._settings.node} too; give one of them another name with --node"
         if sentence != self._warned:

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.errors import ConfigError
+from stream.events.hub import Hub
 from stream.events.store import Store
 from stream.fleet import reader
 from stream.fleet.nodes import Nodes
@@ -16,8 +20,9 @@ from stream.outlets import fleet
 from stream.outlets.fleet import NodeInfo, NodeState
 from stream.outlets.settings import RedisSettings
 from tests.events import read, stored
+from tests.proxy import Proxy, proxied
 from tests.redis_server import RedisServer, redis_server
-from tests.running_server import until
+from tests.running_server import run, until
 from tests.subscribing import Client, on_a_loop, running
 
 STORE = "5a" * 16
@@ -37,21 +42,33 @@ def register(server: RedisServer, *nodes: str) -> None:
         server.client().hset(fleet.NODES, fleet.node_field(node, STORE), info)
 
 
+@asynccontextmanager
+async def reader_of(
+    hub: Hub, url: str, positions: dict[tuple[str, str], int] | None = None, **options: Any
+) -> AsyncIterator[None]:
+    """A reader that feeds a hub; options are those of its nodes."""
+    nodes = Nodes(hub, on_status=lambda status: None, **options)
+    task = asyncio.create_task(FleetReader(RedisSettings(url=url), hub, nodes, positions or {}).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def states(client: Client) -> list[tuple[str, str]]:
+    """The nodes that the client was told of, and how they were."""
+    return [(one["name"], one["state"]) for one in client.of("node")]
+
+
 def reading(store: Store, server: RedisServer, test: Any, positions: dict[tuple[str, str], int] | None = None) -> None:
     """Run the test with a hub that is fed by a reader, and a client of it."""
 
     async def body() -> None:
-        async with running(store) as hub:
+        async with running(store) as hub, reader_of(hub, server.url, positions):
             client = Client()
             hub.join(client)
-            nodes = Nodes(hub, on_status=lambda status: None)
-            made = FleetReader(RedisSettings(url=server.url), hub, nodes, positions or store.positions)
-            task = asyncio.create_task(made.run())
-            try:
-                await test(client)
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            await test(client)
 
     on_a_loop(body)
 
@@ -225,6 +242,97 @@ def test_a_provisional_event_that_comes_late_is_left_out(store: Store, tmp_path:
         register(server, "desk")
         add(server, 1)
         reading(store, server, test)
+
+
+def test_a_connection_that_the_network_forgot_is_replaced(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        proxy = Proxy(server.port, forgets=lambda first: b"PSUBSCRIBE" in first)
+        async with running(store) as hub, proxied(proxy), reader_of(hub, f"redis://127.0.0.1:{proxy.port}/0"):
+            client = Client()
+            hub.join(client)
+            publish = server.client().publish
+            text = NodeState(node="desk", store=STORE, instance="1").model_dump_json()
+            await until(lambda: publish(fleet.live_channel("desk"), text) and client.of("node"), "the node")
+            proxy.forgetting = True
+            await until(lambda: hub.problem, "the loss of the connection")
+            proxy.forgetting = False
+            text = NodeState(node="attic", store=STORE, instance="2").model_dump_json()
+            live = ("attic", "live")
+            await until(
+                lambda: publish(fleet.live_channel("attic"), text) and live in states(client), "a node that came meanwhile"
+            )
+
+    monkeypatch.setattr(reader, "ANSWER_S", 0.2)
+    with redis_server(tmp_path) as server:
+        run(main)
+
+
+def test_a_connection_on_which_nothing_happens_is_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(client: Client) -> None:
+        await until(lambda: server.client().info("commandstats").get("cmdstat_ping", {}).get("calls", 0) > 3, "some questions")
+        assert client.got == []
+
+    monkeypatch.setattr(reader, "ANSWER_S", 0.1)
+    with redis_server(tmp_path) as server:
+        reading(store, server, test)
+
+
+@pytest.mark.parametrize("hangs", ["Redis", "the hub"])
+def test_nobody_is_lost_because_redis_or_the_hub_hangs(
+    store: Store, tmp_path: Path, hangs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgiven: list[float] = []
+    away_s = 0.0
+    forgive = Nodes.forgive
+    monkeypatch.setattr(Nodes, "forgive", lambda self: (forgiven.append(away_s), forgive(self)))
+
+    async def main() -> None:
+        nonlocal away_s
+        async with running(store) as hub, reader_of(hub, server.url, clock=lambda: time.monotonic() + away_s):
+            client = Client()
+            hub.join(client)
+            publish = server.client().publish
+            text = NodeState(node="desk", store=STORE, instance="1").model_dump_json()
+            await until(lambda: publish(fleet.live_channel("desk"), text) and client.of("node"), "the node")
+            await until(lambda: client.of("expression"), "the event")
+            forgiven.clear()
+            if hangs == "Redis":
+                server.freeze(True)
+                await until(lambda: forgiven, "the hub to notice")
+                away_s = 60.0
+                await until(lambda: away_s in forgiven, "the leases to begin again")
+                server.freeze(False)
+            else:
+                time.sleep(2 * reader.HANGS_S)  # the whole process
+                away_s = 60.0
+                await until(lambda: forgiven, "the leases to begin again")
+            add(server, 2)
+            await until(lambda: len(client.of("expression")) == 2, "the next event")
+            assert states(client) == [("desk", "live")]
+
+    monkeypatch.setattr(reader, "HANGS_S", 0.5)
+    with redis_server(tmp_path) as server:
+        add(server, 1)
+        run(main)
+
+
+def test_a_backlog_passes_a_slow_connection(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        network = Proxy(server.port, bytes_per_s=500_000)
+        async with running(store) as hub, proxied(network), reader_of(hub, f"redis://127.0.0.1:{network.port}/0"):
+            await until(lambda: hub.seq == 100, "the events")
+
+    monkeypatch.setattr(reader, "COUNT", 60)
+    monkeypatch.setattr("stream.outlets.redis_connection.ANSWER_S", 0.2)
+    monkeypatch.setattr(reader, "BLOCK_MS", 100)
+    with redis_server(tmp_path) as server:
+        register(server, "desk")
+        for number in range(1, 101):
+            add(server, number, text=json.dumps({**stored(number), "later": "x" * 5000}))
+        run(main)
+    assert store.positions == {("desk", STORE): 100}
 
 
 def test_credentials_that_cannot_be_read_are_an_error_at_once(store: Store) -> None:

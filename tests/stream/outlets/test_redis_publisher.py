@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from stream.outlets import fleet, redis_publisher
 from stream.outlets.fleet import NodeState, read_info, read_state
 from stream.outlets.redis_publisher import RedisPublisher
 from stream.outlets.settings import RedisSettings
-from tests.events import decided
+from tests.events import decided, read, stored
 from tests.live import PATIENCE_S
 from tests.outlets import context, final, reaches, signal, started, status
 from tests.redis_server import RedisServer, redis_server
@@ -312,6 +313,83 @@ def test_what_redis_loses_while_it_is_connected_is_sent_again(
         f"redis: {server.url} has lost events 1 to 3 of this node; those that the store still has are sent again from 1 on"
     )
     assert caplog.text.count(sentence) == caplog.text.count("has lost") == 1
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_redis_loses_before_the_first_beat_is_sent_again(
+    store: Store, tmp_path: Path, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = RedisPublisher._beat
+
+    def emptied(sender: RedisPublisher, redis: Any, **ended: bool) -> None:
+        if full:
+            beat(sender, redis, **ended)
+        server.client().config_set("maxmemory", "0")
+        server.client().flushall()
+        monkeypatch.setattr(RedisPublisher, "_beat", beat)
+        beat(sender, redis, **ended)
+
+    monkeypatch.setattr(fleet, "BEAT_S", 0.05)
+    with redis_server(tmp_path) as server:
+        with started(made(with_events(store, "a", "b", "c"), server)) as sender:
+            sent(sender, 3)
+        monkeypatch.setattr(RedisPublisher, "_beat", emptied)
+        server.client().config_set("maxmemory", str(full * 1))
+        with started(made(store, server)) as again:
+            sent(again, 3)
+        assert published(server, store) == [1, 2, 3]
+
+
+def test_an_event_that_redis_has_before_the_service_sent_it_on_is_no_sign_of_an_old_copy(store: Store, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        with started(made(with_events(store, "a"), server)) as first:
+            sent(first, 1)
+        before = context(store)
+        with_events(store, "b", "c")
+        with started(made(store, server)) as second:
+            sent(second, 2)
+        with started(RedisPublisher(RedisSettings(url=server.url, node=NODE), before)) as again:
+            working(again)
+            again.offer(final(store, 4))
+            sent(again, 1)
+        assert published(server, store) == [1, 2, 3, 4]
+
+
+def test_an_outlet_that_ends_says_so_however_much_is_stored(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_end(since: int, limit: int) -> list[dict[str, Any]]:
+        return [{**stored(1), "seq": since + more} for more in range(1, limit + 1)]
+
+    monkeypatch.setattr(redis_publisher, "LAST_S", 0.05)
+    with redis_server(tmp_path) as server, server.client().pubsub() as heard:
+        heard.subscribe(fleet.live_channel(NODE))
+        settings = RedisSettings(url=server.url, node=NODE, max_events=1000)
+        with started(RedisPublisher(settings, replace(context(store), stored=without_end))) as sender:
+            reaches(sender, lambda now: now.sent > 2000, "some of them")
+            sender.stop()
+            assert sender.join(PATIENCE_S)
+        assert _until_ended(heard)
+
+
+def test_a_name_that_was_free_again_while_the_store_was_slow_is_no_namesake(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def slow(since: int, limit: int) -> list[dict[str, Any]]:
+        slow_until = time.monotonic() + 0.2
+        while killed.exists(fleet.name_key(NODE)) or time.monotonic() < slow_until:
+            time.sleep(0.005)
+        return read(store, since, limit=limit)
+
+    monkeypatch.setattr(fleet, "BEAT_S", 0.05)
+    monkeypatch.setattr(fleet, "LEASE_S", 0.1)
+    with redis_server(tmp_path) as server:
+        killed = server.client()
+        killed.set(fleet.name_key(NODE), "an instance that was killed", px=200)
+        settings = RedisSettings(url=server.url, node=NODE)
+        with started(RedisPublisher(settings, replace(context(store), stored=slow))):
+            state(server, store, lambda now: killed.get(fleet.name_key(NODE)) == now.instance, "the name to be free")
+    assert "another node" not in caplog.text
 
 
 def test_a_redis_that_hangs_does_not_hold_up_the_service(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
