@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -168,7 +168,6 @@ def test_numbers_that_are_not_finite_become_null(name: str) -> None:
     assert "null" in str(MESSAGES[name].encoded)
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.floats() | st.integers() | st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
@@ -253,7 +252,6 @@ def test_bytes_that_are_no_utf8_are_refused() -> None:
         protocol.read_client(b"\xff\xfe{}")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     try:
