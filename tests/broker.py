@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import signal
 import socket
@@ -18,6 +19,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.live import PATIENCE_S
 
+FIXED_PORTS = range(20_000, 32_768)
+"""Below those that systems choose from for connections and for servers that name no port."""
+
 
 def mosquitto() -> str:
     """Where the broker is: Debian has it in a folder that users' PATH lacks."""
@@ -27,8 +31,12 @@ def mosquitto() -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
+    """A port that nothing listens at, and that the system gives to no other socket until the test uses it."""
+    for _ in range(100):
+        port = secrets.choice(FIXED_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 @dataclass

@@ -29,7 +29,7 @@ class RtspServer:
     """One server process; it keeps its port over kill and start. Raises RuntimeError where it cannot run.
 
     video is an MP4 file of H.264, played from its start to each client; without one a test pattern with a clock is encoded
-    live. user and password are demanded when they are given.
+    live. user and password are demanded when they are given. port 0 is any that is free.
     """
 
     def __init__(
@@ -39,11 +39,12 @@ class RtspServer:
         user: str = "",
         password: str = "",
         size: tuple[int, int] = (320, 240),
+        port: int = 0,
     ) -> None:
         self._options = ["--size", f"{size[0]}x{size[1]}", "--user", user, "--password", password]
         self._options += ["--video", str(video)] if video else []
         self._process: subprocess.Popen[str] | None = None
-        self.port = 0
+        self.port = port
 
     def __enter__(self) -> RtspServer:
         self.start()

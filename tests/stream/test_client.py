@@ -19,6 +19,7 @@ from stream.backoff import Backoff
 from stream.client import Place, Remote, follow, socket_url
 from stream.events.store import Store
 from stream.protocol import Subscribe
+from tests.broker import free_port
 from tests.events import decided, stored
 from tests.serving import serving
 
@@ -94,8 +95,8 @@ def test_it_starts_with_the_next_event_or_with_stored_ones(tmp_path: Path) -> No
 def test_after_a_restart_of_the_service_it_reconnects_and_misses_no_event(tmp_path: Path) -> None:
     async def body() -> None:
         reports: list[str] = []
-        async with serving(tmp_path) as service:
-            port = service.server.port
+        port = free_port()
+        async with serving(tmp_path, port=port) as service:
             following = asyncio.create_task(events(Remote(f"ws://127.0.0.1:{port}"), Place(0), 40, report=reports.append))
             for number in range(10):
                 service.hub.post(decided(number))
@@ -116,8 +117,7 @@ def test_after_a_restart_of_the_service_it_reconnects_and_misses_no_event(tmp_pa
 @pytest.mark.usefixtures("impatient")
 def test_a_service_that_does_not_run_yet_is_waited_for_and_reported_once(tmp_path: Path) -> None:
     async def body() -> None:
-        async with serving(tmp_path) as service:
-            port = service.server.port
+        port = free_port()
         reports: list[str] = []
         tried = asyncio.Event()
         following = asyncio.create_task(

@@ -26,6 +26,7 @@ from engine.types import Activity, Mark
 from stream.events.store import Store
 from stream.messages import Acted, Decided, FaceTrace, Forwarded, NodeStatus, Signal, SourceStatus
 from stream.sources.settings import SourceSettings
+from tests.broker import free_port
 from tests.browser import PATIENCE_MS, RunningService, chromium, visited
 from tests.events import decided, evidence, stored
 from tests.live import PATIENCE_S
@@ -198,7 +199,7 @@ def test_a_restart_loses_and_repeats_no_event(browser: Browser, tmp_path: Path) 
     with Store(tmp_path) as store:
         store.append([stored(number) for number in range(3)])
     with ExitStack() as stack:
-        first = stack.enter_context(RunningService(tmp_path))
+        first = stack.enter_context(RunningService(tmp_path, port=free_port()))
         with visited(browser, first.url, complaints_expected=True) as page:
             tell_and_wait(first, page, decided(3), 4)
             stack.close()

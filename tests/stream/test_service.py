@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sqlite3
 import struct
 import subprocess
@@ -37,6 +36,7 @@ from stream.messages import WantedPreview
 from stream.service import Service, model_of, stop_event
 from stream.settings import LiveSettings, ServerSettings, StoreSettings
 from stream.sources.settings import SourceSettings
+from tests.broker import free_port
 from tests.events import decided, preview_parts, stored
 from tests.live import PATIENCE_S
 from tests.serving import fetched
@@ -310,8 +310,7 @@ def test_a_browsers_camera_is_a_source_like_any_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_shuts_the_process_down_gracefully(number: int, video: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "apexstream", "live", str(video), "--loop"]
     process = subprocess.Popen(
         [*command, "--listen", f"127.0.0.1:{port}", "--data", str(tmp_path)],
