@@ -339,7 +339,7 @@ def test_a_service_that_sends_nothing_is_reconnected_to() -> None:
             port = next(iter(server.sockets)).getsockname()[1]
             remote = Remote(f"ws://127.0.0.1:{port}", silence_s=0.2)
             assert len(await events(remote, Place(), 1, report=reports.append)) == 1
-        assert reports == [f"ws://127.0.0.1:{port}: no message for 0.2 s; trying again"]
+        assert set(reports) == {f"ws://127.0.0.1:{port}: no message for 0.2 s; trying again"}, "more often on a busy machine"
 
     on_a_loop(body)
 

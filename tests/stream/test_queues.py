@@ -183,7 +183,7 @@ def test_leaving_early_ends_both_threads() -> None:
     before = threading.active_count()
     with overlapped(iter(int, 1), lambda n: n, capacity=2) as pairs:
         next(pairs)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_a_failing_consumer_ends_both_threads() -> None:
@@ -191,4 +191,4 @@ def test_a_failing_consumer_ends_both_threads() -> None:
     with pytest.raises(KeyError), overlapped(iter(int, 1), lambda n: n, capacity=2) as pairs:
         next(pairs)
         raise KeyError
-    assert threading.active_count() == before
+    assert threading.active_count() <= before

@@ -174,7 +174,7 @@ def test_stopping_keeps_what_was_found(faceless: Path, tmp_path: Path) -> None:
 
     report = analyze(faceless, tmp_path / "out", progress=progress, stop=stop)
     assert report.problem == f"{faceless}: stopped by the user; 0 events kept in {tmp_path / 'out'}"
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     summary = summary_in(tmp_path / "out")
     assert summary["complete"] is False
     assert 30 <= summary["video"]["frames"] < 90
@@ -221,7 +221,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence(rendered_clip: Path, tmp_path:
     threads = threading.active_count()
     with pytest.raises(OutputError, match=r"events\.jsonl cannot be written: no space left on device"):
         analyze(rendered_clip, out)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert summary_in(out)["complete"] is False
 
 

@@ -266,7 +266,8 @@ def test_a_camera_is_added_read_and_removed(tmp_path: Path) -> None:
                 for k in range(5):
                     await client.send(picture(k / 30))
                     await until(lambda many=k + 1: len(cameras.arrivals) == many, "the picture to be read")
-                assert (await next_of(client, "status"))["state"] == "live"
+                while (await next_of(client, "status"))["state"] != "live":  # as before the first picture, on a busy machine
+                    continue
                 assert [arrival.frame.t for arrival in cameras.arrivals] == [k / 30 for k in range(5)]
             await until(lambda: cameras.removed == ["my face"], "the stream to be removed")
             assert threading.current_thread() not in cameras.callers, "adding and removing block: not on the event loop"

@@ -26,6 +26,7 @@ from stream.messages import Arrival, SourceStatus
 from stream.queues import BoundedQueue
 from stream.sources.capture import Capture, FrozenPicture, Pace
 from stream.sources.settings import SourceSettings
+from tests.broker import free_port
 from tests.soak.rtsp import RtspServer, TcpProxy
 from tests.videos import stepping, write_video
 
@@ -34,7 +35,7 @@ SOON_S = 30.0
 
 STALL_S = 1.0
 HANGS_S = 4 * SOON_S
-"""The stall_s of a source that a test must not wait for."""
+"""The stall_s of a source that a test must not wait for, or that a busy machine must not make stall."""
 
 
 class Watched:
@@ -89,7 +90,7 @@ def in_state(state: str) -> Callable[[SourceStatus], bool]:
 
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[RtspServer]:
-    with RtspServer() as server:
+    with RtspServer(port=free_port()) as server:
         yield server
 
 
@@ -104,7 +105,7 @@ def server(shared_server: RtspServer) -> RtspServer:
 
 def assert_comes_back(watched: Watched, returned: float) -> None:
     """Frames go on within the time allowed after the source's return, first of them a gap, in one rising time."""
-    arrivals = watched.take(1)
+    arrivals, known = watched.take(1), len(watched.reported)
     while arrivals[-1].arrived < returned or not any(arrival.frame.gap for arrival in arrivals):
         assert time.monotonic() - returned < SOON_S, "frames of after the return, first of them a gap, do not come"
         arrivals += watched.take(1)
@@ -115,13 +116,12 @@ def assert_comes_back(watched: Watched, returned: float) -> None:
     if gap:
         before, after = arrivals[gap - 1], arrivals[gap]
         assert after.frame.t - before.frame.t == pytest.approx(after.arrived - before.arrived, abs=0.5)
-    assert watched.capture.status.state == "live"
-    assert watched.capture.status.reconnects >= 1
+    watched.until(lambda status: status.state == "live" and status.reconnects >= 1, known)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_camera_on_the_network(server: RtspServer, transport: str) -> None:
-    with Watched(server.url, transport=transport) as watched:
+    with Watched(server.url, transport=transport, stall_s=HANGS_S) as watched:
         arrivals = watched.take(35)
         status = watched.until(lambda status: status.fps > 0)
     assert [arrival.frame.index for arrival in arrivals] == list(range(35))
@@ -135,7 +135,7 @@ def test_a_camera_on_the_network(server: RtspServer, transport: str) -> None:
 
 
 def test_a_server_killed_and_started_again(server: RtspServer) -> None:
-    with Watched(server.url) as watched:
+    with Watched(server.url, stall_s=HANGS_S) as watched:
         watched.take(5)
         server.kill()
         lost = watched.until(in_state("reconnecting"))
@@ -235,7 +235,7 @@ class FailingOnce(Watched):
 def test_an_unexpected_error_is_reported_and_the_source_reconnects(
     server: RtspServer, clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with FailingOnce(server.url) as watched:
+    with FailingOnce(server.url, stall_s=HANGS_S) as watched:
         failed = watched.until(in_state("reconnecting"))
         watched.until(in_state("live"))
         arrivals = watched.take(2)
@@ -266,7 +266,7 @@ def test_a_file_that_appears_is_played(tmp_path: Path) -> None:
 
 
 def test_a_consumer_too_slow_gets_the_newest(server: RtspServer) -> None:
-    with Watched(server.url, capacity=3) as watched:
+    with Watched(server.url, capacity=3, stall_s=HANGS_S) as watched:
         watched.take(1)
         status = watched.until(lambda status: status.drops > 10)
         arrivals = watched.take(4)
@@ -282,6 +282,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_file_is_played_in_real_time_and_ends(clip: Path) -> None:
+    began = time.monotonic()
     with Watched(str(clip), newest=False, capacity=1) as watched:
         arrivals = watched.take(30)
         assert watched.box.get(SOON_S) is None
@@ -289,8 +290,8 @@ def test_a_file_is_played_in_real_time_and_ends(clip: Path) -> None:
         assert watched.capture.status.frames == 30
     assert watched.states() == ["starting", "live", "ended"]
     for arrival in arrivals:
-        early = (arrival.frame.t - arrivals[0].frame.t) - (arrival.arrived - arrivals[0].arrived)
-        assert early < 0.02, f"frame {arrival.frame.index} came {early:.3f} s before its time"
+        early = arrival.frame.t - (arrival.arrived - began)
+        assert early < 0, f"frame {arrival.frame.index} came {early:.3f} s before its time"
     assert [arrival.frame.t for arrival in arrivals] == pytest.approx([n / 40 for n in range(30)], abs=1e-4)
 
 
@@ -321,10 +322,11 @@ def test_a_file_damaged_at_its_end_is_played_and_the_damage_reported(tmp_path: P
 
 
 def test_a_pattern_is_played_in_real_time_and_ends() -> None:
+    began = time.monotonic()
     with Watched("lavfi:testsrc=size=64x48:rate=30:duration=0.5") as watched:
         arrivals = watched.take(15)
         assert watched.box.get(SOON_S) is None
-    assert arrivals[-1].arrived - arrivals[0].arrived > 0.45
+    assert arrivals[-1].arrived - began > 0.45
     assert watched.states() == ["starting", "live", "ended"]
 
 
@@ -365,12 +367,12 @@ def test_a_camera_with_a_frozen_picture_is_reconnected_once_and_stalled_until_it
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        with Watched(f"http://127.0.0.1:{server.server_address[1]}/", stall_s=0.3) as watched:
-            assert watched.until(in_state("stalled")).detail == "the picture has not changed for 0.3 s"
+        with Watched(f"http://127.0.0.1:{server.server_address[1]}/") as watched:
+            assert watched.until(in_state("stalled")).detail == "the picture has not changed for 1 s"
             back = watched.until(lambda status: status.state not in ("starting", "reconnecting") and status.reconnects == 1)
             frozen = watched.until(lambda status: status.frames > back.frames, len(watched.reported))
             assert frozen.state == "stalled"
-            assert frozen.detail == "the picture has not changed for 0.3 s"
+            assert frozen.detail == "the picture has not changed for 1 s"
             known = len(watched.reported)
             repaired.set()
             watched.until(in_state("live"), known)

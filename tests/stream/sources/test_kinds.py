@@ -18,7 +18,7 @@ from stream.sources.address import Address, Options, Timeouts
 from stream.sources.capture import Capture
 from stream.sources.kinds import KINDS, parse_address
 from stream.sources.settings import SourceSettings
-from tests.live import PATIENCE_S, Collected
+from tests.live import PATIENCE_S, Collected, Ready
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,8 @@ def test_an_added_kind_is_analysed(added: str) -> None:
     analysed: BoundedQueue[str] = BoundedQueue(20)
     settings = LiveSettings(sources=(SourceSettings(url=added),))
     session = Session(settings, Collected(), processed=lambda stream, seconds, waiting: analysed.put(stream))
-    session.start()
+    ready = Ready()
+    session.start(ready)
+    assert ready.error() is None
     assert [analysed.get(PATIENCE_S) for _ in range(10)] == ["10"] * 10
     assert session.stop(PATIENCE_S)
