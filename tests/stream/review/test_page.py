@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from stream.recorded.face_places import COLUMNS, FILE
 from stream.recorded.results import read_results
 from stream.review.adjudication import adjudicate
 from stream.review.database import ReviewDatabase
+from tests.broker import free_port
 from tests.browser import PATIENCE_MS, chromium
 from tests.live import PATIENCE_S
 from tests.review import code_of, results_of, write_plain
@@ -139,7 +141,7 @@ def test_a_phone_starts_at_the_top_however_far_down_the_list_the_first_open_even
     look = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
     with RunningReview(results) as review, review_page(browser, review.url, **look) as page:
         expect(page.locator("#position")).to_contain_text("34 of 34")
-        assert page.locator("#items").evaluate("(list) => list.scrollTop") > 0
+        page.wait_for_function("() => document.getElementById('items').scrollTop > 0")
         assert page.evaluate("() => window.scrollY") == 0
 
 
@@ -234,11 +236,15 @@ def test_the_event_is_played_in_a_loop_at_the_chosen_speed(browser: Browser, rev
         )
         shown = [frame for _, frame in changes]
         assert min(shown) >= 30 - 13 and max(shown) <= 42 + 13
-        assert any(later < earlier for earlier, later in pairwise(shown)), "the loop starts again"
-        first = shown.index(min(shown))
-        (start, from_frame), (end, to_frame) = changes[first + 1], changes[first + 11]
-        assert to_frame > from_frame
-        assert (end - start) / 1000 == pytest.approx((to_frame - from_frame) / 25 / 0.5, rel=0.25)
+        again = [k for k, (earlier, later) in enumerate(pairwise(shown), 1) if later < earlier]
+        assert again, "the loop starts again"
+        stretches = [changes[k : k + 6] for k in range(again[0], len(changes) - 5)]
+        paces = [  # the median, since a busy machine shows some pictures late
+            (stretch[-1][0] - stretch[0][0]) / (stretch[-1][1] - stretch[0][1])
+            for stretch in stretches
+            if all(later[1] > earlier[1] for earlier, later in pairwise(stretch))
+        ]
+        assert median(paces) == pytest.approx(80, rel=0.25)
         expect(page.locator("#play .stop-sign")).to_be_visible()
         expect(page.locator("#play .play-sign")).to_be_hidden()
         press(page, " ")
@@ -248,8 +254,9 @@ def test_the_event_is_played_in_a_loop_at_the_chosen_speed(browser: Browser, rev
 
 def test_nothing_is_lost_while_the_server_is_away(browser: Browser, video: Path, tmp_path: Path) -> None:
     results = results_of(video, tmp_path / "results", ONSETS)
-    with RunningReview(results) as review:
-        port, url = review.port, review.url
+    port = free_port()
+    with RunningReview(results, port=port) as review:
+        url = review.url
         context = browser.new_context()
         page = context.new_page()
         goes_on(page, url)
@@ -367,8 +374,8 @@ def test_what_is_no_action_unit_is_said_and_keeps_nothing_from_being_stored(brow
 
 def test_a_note_stays_with_its_event_when_an_undo_is_answered_late(browser: Browser, video: Path, tmp_path: Path) -> None:
     results = results_of(video, tmp_path / "results", ONSETS)
-    with RunningReview(results) as review:
-        port = review.port
+    port = free_port()
+    with RunningReview(results, port=port) as review:
         page = browser.new_page()
         goes_on(page, review.url)
         press(page, "a")
@@ -398,10 +405,11 @@ def test_a_note_is_stored_while_it_is_being_written(browser: Browser, review: Ru
         press(page, "n")
         page.keyboard.type("unsure")
         deadline = time.monotonic() + PATIENCE_S
-        while "event-0" not in review.codes() and time.monotonic() < deadline:
+        notes: list[tuple[str, str]] = []
+        while notes != [("open", "unsure")]:  # where typing pauses for long, its beginning is stored first
+            assert time.monotonic() < deadline, f"stored: {notes}"
             page.wait_for_timeout(50)
-        code = review.codes()["event-0"]
-        assert (code.decision, code.note) == ("open", "unsure")
+            notes = [(code.decision, code.note) for code in review.codes().values()]
 
 
 def test_what_the_server_refuses_is_taken_back(browser: Browser, review: RunningReview) -> None:
