@@ -85,7 +85,7 @@ class Connection(ServerConnection):
 
     def write(self, message: str | bytes) -> None:
         """Send a text (str) or binary (bytes) message without blocking; disconnects the client when too much waits for it."""
-        if self.protocol.state is not State.OPEN:
+        if self.protocol.state is not State.OPEN or self.transport.is_closing():
             return
         self.transport.write(_frame(message))
         if self.waiting() > self.server_state.buffer_bytes:

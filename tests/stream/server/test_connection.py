@@ -308,6 +308,22 @@ def test_a_client_that_does_not_read_is_disconnected_and_the_others_miss_nothing
     run(test)
 
 
+def test_nothing_is_written_to_a_client_that_was_disconnected_a_moment_ago(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with running_server(tmp_path) as service:
+            async with connected(service):
+                (client,) = service.server.state.open
+                client.disconnect("behind")
+                for _ in range(100):
+                    client.write("more")
+            await still_serves(service)
+
+    run(test)
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_a_dead_peer_is_disconnected_however_little_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.server.connection, "STUCK_S", 0.3)
 
