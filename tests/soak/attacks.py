@@ -148,6 +148,9 @@ async def _watched(target: Target, found: Run, plan: Plan, progress: Callable[[A
         with contextlib.suppress(asyncio.CancelledError):
             await sampling
         found.ended_s = await asyncio.to_thread(target.service.end)
+        last = max((seq for seq, _ in kept(target)), default=target.filler)
+        with contextlib.suppress(TimeoutError):  # events are missing then, which is counted
+            await asyncio.gather(*(client.until(last) for client in clients))
     finally:
         target.over.set()
         for task in following:

@@ -41,6 +41,7 @@ LEAST_DELAY_S, MEAN_JITTER_S, HICCUP_S, HICCUPS = 0.01, 0.01, 0.15, 0.02
 """A picture is LEAST_DELAY_S late, more by an exponential distribution, and two of a hundred by HICCUP_S more."""
 MAX_JITTER_MS, MAX_LATENCY_MS = 5.0, 100.0
 SAFETY_S = 20.0
+EVENT = "apexstream/camera/event"
 
 
 def pieces(video: Path) -> Iterator[bytes]:
@@ -76,12 +77,15 @@ def delays(count: int, seed: int) -> list[float]:
 
 @dataclass
 class Camera:
-    """The camera; started is the monotonic time at which it captured its first picture, once a client has connected."""
+    """The camera; started is the monotonic time at which it captured its first picture: once a client has connected, and
+    awaited is set, as all who measure listen."""
 
     pictures: Sequence[bytes]
     late: Sequence[float]
     started: float | None = None
+    awaited: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
+    _clients: int = 0
 
     def serve(self) -> http.server.ThreadingHTTPServer:
         """A server of the one stream, on a free port and a thread of its own."""
@@ -103,8 +107,11 @@ class Camera:
         return server
 
     def send(self, to: Any) -> None:
-        """Send each picture when it arrives; to the first client only."""
-        if self.started is not None:
+        """Send each picture when it arrives; to one client only, the last that has connected by the start."""
+        self._clients += 1
+        mine = self._clients
+        self.awaited.wait()
+        if self.started is not None or mine != self._clients:
             return
         waiting, start = threading.Event(), time.monotonic()
         self.started = start
@@ -166,6 +173,7 @@ class _Inlet:
             raise RuntimeError(f"there is no LSL stream {name}")
         self._inlet = pylsl.StreamInlet(found[0])
         self._inlet.open_stream(timeout=SAFETY_S)
+        self._came = threading.Condition()  # guards got
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -174,7 +182,14 @@ class _Inlet:
         while not self._ended.is_set():
             sample, _ = self._inlet.pull_sample(timeout=0.2)
             if sample is not None:
-                self.got.append((json.loads(sample[0]), time.time()))
+                with self._came:
+                    self.got.append((json.loads(sample[0]), time.time()))
+                    self._came.notify_all()
+
+    def until(self, count: int) -> None:
+        """Wait until so many have come, or SAFETY_S."""
+        with self._came:
+            self._came.wait_for(lambda: len(self.got) >= count, SAFETY_S)
 
     def close(self) -> None:
         self._ended.set()
@@ -192,13 +207,16 @@ def measure(camera: Camera, folder: Path) -> dict[str, Any]:
         )
         with LiveProcess([], "--config", str(config), data=folder):
             inlet = _Inlet("apexstream camera events")
+            camera.awaited.set()
             camera.done.wait()
+            got.until(lambda: got.last("apexstream/camera/state") != "live", "the end of the pictures")
+            inlet.until(len(got.of(EVENT)))
         got.until(lambda: got.last("apexstream/status") == "offline", "the end of the service")
         inlet.close()
         late = [
             1000 * (at - unix(json.loads(message.payload)["emitted_at"]))
             for message, at in zip(got.got, got.at, strict=True)
-            if message.topic == "apexstream/camera/event"
+            if message.topic == EVENT
         ]
     server.shutdown()
     assert camera.started is not None

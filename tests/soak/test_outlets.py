@@ -55,6 +55,7 @@ def test_each_picture_is_sent_when_it_arrives(rendered_clip: Path) -> None:
     late = delays(4, seed=1)
     assert min(late) >= LEAST_DELAY_S and delays(4, seed=1) == late
     camera, client = Camera(pictures[:4], late), Clocked()
+    camera.awaited.set()
     camera.send(client)
     assert camera.started is not None and camera.done.is_set()
     assert all(at >= camera.started + k / FPS + late[k] for k, at in enumerate(client.at))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from engine.errors import BackendError, OutputError
 from lab import demo_animation
 from lab.demo_animation import Shot, animation, capture, dashboard, still
-from tests.browser import RunningService
+from tests.browser import PATIENCE_MS, RunningService
 from tests.events import decided
 
 app = Typer()
@@ -59,7 +59,7 @@ def test_screenshots_show_what_the_page_shows(tmp_path: Path) -> None:
     with RunningService(tmp_path) as service, dashboard(service.url, (640, 480)) as page:
         before = capture(page, seconds=0.5, fps=4)
         service.tell(decided(1))
-        expect(page.locator("#rows tr")).to_have_count(1)
+        expect(page.locator("#rows tr")).to_have_count(1, timeout=PATIENCE_MS)
         after = capture(page, seconds=0.1, fps=4)
     assert 1 <= len(before) <= 2 and len(after) == 1
     assert before[0].picture.size == (640, 480) and 0 <= before[0].t < 0.5

@@ -150,8 +150,9 @@ def test_it_announces_the_service_and_stops_at_a_signal(tmp_path: Path) -> None:
             for line in process.stderr:
                 log.append(line)
                 seen = "".join(log)
-                troubled = all(f"{name}: reconnecting" in seen for name in ("far", "path", "key", "graph"))
-                if "still: live (160 x 120)" in seen and troubled:
+                awaited = [f"{name}: reconnecting" for name in ("far", "path", "key", "graph")]
+                awaited += [f"{outlet}: failing" for outlet in ("mqtt", "redis")]
+                if all(part in seen for part in ("still: live (160 x 120)", *awaited)):
                     break
             process.send_signal(signal.SIGTERM)
             log += process.stderr.readlines()
