@@ -12,9 +12,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from apexstream.cluster.ray_process import (
     LOCAL,
     Call,
     Connected,
-    Imported,
     Kill,
     Message,
     Order,
@@ -111,30 +111,35 @@ def connected(address: str) -> Iterator[Cluster]:
         address = os.environ.get("RAY_ADDRESS") or AUTO
     if address not in (AUTO, LOCAL):
         _check_reachable(address)
-    with tempfile.TemporaryDirectory(prefix="apexstream-ray-", ignore_cleanup_errors=True) as folder:
-        output = Path(folder, "output")
-        context = multiprocessing.get_context("spawn")
-        pipe, child = context.Pipe()
-        process = context.Process(target=run, args=(child, address, core_count(), str(output)), daemon=False)
-        resource_tracker.ensure_running()  # with the first process it would be started, which unblocks signals
-        with signals_blocked(), child:
-            process.start()
-        patience = 0.0  # Ray may wait for an address for a minute
-        try:
-            cluster = Cluster(pipe, _connect(pipe, address, output))
-            patience = END_S
-            yield cluster
-        finally:
-            pipe.close()
-            process.join(patience)
-            if process.is_alive():
-                process.kill()
-                process.join()
+    context = multiprocessing.get_context("spawn")
+    pipe, child = context.Pipe()
+    with ExitStack() as opened:
+        with tempfile.TemporaryDirectory(prefix="apexstream-ray-", ignore_cleanup_errors=True) as folder:
+            output = Path(folder, "output")
+            process = context.Process(target=run, args=(child, address, core_count(), str(output)), daemon=False)
+            resource_tracker.ensure_running()  # with the first process it would be started, which unblocks signals
+            with signals_blocked(), child:
+                process.start()
+            opened.callback(_end, process, pipe)
+            try:
+                state = _connect(pipe, address, output)
+            except BaseException:
+                process.kill()  # Ray may wait for an address for a minute
+                raise
+        yield Cluster(pipe, state)
+
+
+def _end(process: BaseProcess, pipe: Connection[Any, Any]) -> None:
+    pipe.close()
+    process.join(END_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> Connected:
     """Wait until orders are taken."""
-    until = time.monotonic() + LOAD_S
+    until, starting = time.monotonic() + LOAD_S, False
     while pipe.poll(max(0.0, until - time.monotonic())):
         try:
             message = pipe.recv()
@@ -144,9 +149,15 @@ def _connect(pipe: Connection[Any, Any], address: str, output: Path) -> Connecte
             return message
         if isinstance(message, Refused):
             raise ApexError(message.sentence)
-        until = time.monotonic() + {Imported: CONNECT_S, Starting: START_S}[type(message)]
+        starting = isinstance(message, Starting)
+        until = time.monotonic() + (START_S if starting else CONNECT_S)
     if wants_token(output):
         raise ApexError(unauthorized(address))
+    if starting:
+        raise ApexError(f"Ray does not start on this machine within {START_S:.0f} s; ray start --head may say why")
+    if address == AUTO:
+        hint = "start its head again, or take the machine out of it (ray stop)"
+        raise ApexError(f"the cluster to which this machine belongs does not answer; {hint}")
     hint = "see that its head runs there and this machine belongs to it (ray start --address=...)"
     raise ApexError(f"no cluster answers at {address}; {hint}")
 

@@ -115,11 +115,15 @@ def test_a_worker_with_a_gpu_sees_that_alone(running: Running, monkeypatch: pyte
 
 
 @pytest.fixture(scope="module")
-def cluster(running: Running) -> Iterator[Cluster]:
+def cluster(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One connection for all tests from here on."""
-    with connected(running.address) as cluster:
-        assert not cluster.started
-        yield cluster
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("temporary")
+        patch.setattr("tempfile.tempdir", str(folder))
+        with connected(running.address) as cluster:
+            assert not cluster.started
+            assert not list(folder.iterdir()), "as nothing removes it where the command is ended at once"
+            yield cluster
 
 
 @pytest.fixture
@@ -215,6 +219,26 @@ def test_why_the_process_that_connects_ended_is_said(code: str, tmp_path: Path, 
     (tmp_path / "ray.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ApexError, match=RAYS[code]), connected("local"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("auto", "the cluster to which this machine belongs does not answer; start its head again, or .* .ray stop"),
+        ("local", "Ray does not start on this machine within 0 s"),
+    ],
+)
+def test_a_cluster_that_is_waited_for_in_vain_is_said(
+    address: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a head that was killed, which Ray goes on to look for."""
+    (tmp_path / "ray.py").write_text("import threading\ndef init(**options): threading.Event().wait()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for limit in ("CONNECT_S", "START_S"):
+        monkeypatch.setattr(connection, limit, 0.1)
+    with pytest.raises(ApexError, match=sentence), connected(address):
         pass
 
 
