@@ -12,13 +12,12 @@ PIECE = 16 * 1024
 
 @dataclass
 class Proxy:
-    """Passes everything on to a port of this machine. Of connections for whose first bytes `forgets` is true nothing is passed
-    on any more while `forgetting`; each way so many bytes pass in a second."""
+    """Passes everything on to a port of this machine, each way so many bytes a second. passes is asked before each piece, with
+    the first bytes that the client of the connection has sent."""
 
     target: int
-    forgets: Callable[[bytes], bool] = lambda first: False
+    passes: Callable[[bytes], bool] = lambda first: True
     bytes_per_s: float = float("inf")
-    forgetting: bool = False
     port: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -37,7 +36,7 @@ class Proxy:
                 if up:
                     first.extend(data[: PIECE - len(first)])
                 await asyncio.sleep(len(data) / self.bytes_per_s)
-                if not (self.forgetting and self.forgets(bytes(first))):
+                if self.passes(bytes(first)):
                     writer.write(data)
                     await writer.drain()
 

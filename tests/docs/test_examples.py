@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
@@ -25,6 +26,7 @@ from stream.protocol import read_client
 from tests.browser import PATIENCE_MS, RunningService, chromium
 from tests.events import decided, stored
 from tests.live import PATIENCE_S
+from tests.proxy import Proxy, proxied
 from tests.redis_server import redis_server
 from tests.schema import FROM_CLIENT, FROM_SERVER, problems
 
@@ -33,7 +35,7 @@ PROTOCOL = EXAMPLES.parent / "protocol.md"
 TOKEN = "a-token-of-some-length"
 
 
-@pytest.mark.parametrize(("name", "lines"), [("watch.py", 30), ("watch.html", 30), ("consume.py", 35)])
+@pytest.mark.parametrize(("name", "lines"), [("watch.py", 30), ("watch.html", 30), ("consume.py", 41)])
 def test_examples_are_short(name: str, lines: int) -> None:
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= lines
 
@@ -136,6 +138,49 @@ def test_a_member_of_a_group_has_credentials_and_outlives_the_group(tmp_path: Pa
             published(redis, 1, 2)
             lines = [example.stdout.readline() for _ in range(2)]
             assert lines == ["desk 1 lobby micro surprise\n", "desk 2 lobby micro surprise\n"]
+
+
+def test_a_member_of_a_group_outlives_redis_and_what_is_no_event(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        published(server.client(), 1)
+        with printing(server.url, "mailer", "first", name="consume.py") as example:
+            assert example.stdout is not None and example.stderr is not None
+            assert example.stdout.readline() == "desk 1 lobby micro surprise\n"
+            waiting(server.client())
+            server.kill()
+            server.forget()
+            server.start()
+            damaged: list[Any] = [{"event": b"\xff"}, {"event": "[]"}, {"other": "field"}]
+            for number, entry in enumerate(damaged, start=1):
+                server.client().xadd("apexstream:events:desk:5a", entry, id=f"{number}-0")
+            published(server.client(), 4)
+            assert example.stdout.readline() == "desk 4 lobby micro surprise\n"
+            assert ["is no event" in example.stderr.readline() for _ in damaged] == [True, True, True]
+
+
+def test_a_redis_that_is_emptied_before_a_group_is_made_ends_no_member(tmp_path: Path) -> None:
+    async def main() -> list[str]:
+        def emptied(first: bytes) -> bool:
+            if b"XGROUP" in first and not done:
+                done.append(redis.flushall())
+                published(redis, 2)
+                redis.rename("apexstream:events:desk:5a", "elsewhere")
+            return True
+
+        done: list[Any] = []
+        async with proxied(Proxy(server.port, emptied)) as network:
+            url = f"redis://127.0.0.1:{network.port}"
+            with printing(url, "mailer", "first", name="consume.py") as example:
+                assert example.stdout is not None
+                while not done:
+                    await asyncio.sleep(0.01)
+                redis.rename("elsewhere", "apexstream:events:desk:5a")
+                return [await asyncio.to_thread(example.stdout.readline)]
+
+    with redis_server(tmp_path) as server:
+        redis = server.client()
+        published(redis, 1)
+        assert asyncio.run(main()) == ["desk 2 lobby micro surprise\n"]
 
 
 def test_two_members_of_a_group_share_the_events_and_one_takes_over_those_of_the_other(tmp_path: Path) -> None:
