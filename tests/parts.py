@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.types import Activity, ActivityKind, Event, Face, Frame, Mark, Observation
+from engine.types import F32, Activity, ActivityKind, Event, Face, Frame, Mark, Observation
 from stream.recorded.parts import join, plan
 from stream.recorded.passage import Ending, Found, Seen
 from stream.sources.facts import Declared, ReadCounts, Reading
@@ -62,6 +62,26 @@ class MadePart:
     def place_faces(self) -> None:
         """Have the frames show the faces."""
         self.steps = [self._seen(number + self.first) for number in range(len(self.steps))]
+
+    def hide(self, number: int, face: int) -> None:
+        """A face is not in a frame, by its number in the part."""
+        seen = self.steps[number]
+        faces, observations = (
+            [one for one in seen.faces if one.id != face],
+            [one for one in seen.observations if one.face != face],
+        )
+        self.steps[number] = replace(seen, faces=faces, observations=observations)
+
+    def show(self, number: int, face: int, x: float) -> None:
+        """One more face is in a frame, by its number in the part."""
+        before, self.faces = self.faces, {face: x}
+        seen, more = self.steps[number], self._seen(number + self.first)
+        faces, observations = [*seen.faces, *more.faces], [*seen.observations, *more.observations]
+        self.steps[number], self.faces = replace(seen, faces=faces, observations=observations), before
+
+    def look(self, number: int, face: int, look: F32) -> None:
+        """A face looks so in a frame, by its number in the part."""
+        self.steps[number] = replace(self.steps[number], looks={**self.steps[number].looks, face: look})
 
     def mark(self, t: float) -> Mark:
         """The moment as this part numbers its frame."""

@@ -17,8 +17,11 @@ import pytest
 from engine.types import Event, Face, Frame, Observation
 from stream.recorded.analyze import Report, analyze
 from stream.recorded.output import Output
+from stream.recorded.parts.plan import plan_parts
+from stream.recorded.settings import AnalysisSettings, ReadingSettings
 from tests import oddities
 from tests.oddities import FPS, Base, h264
+from tests.parts import shorten_parts
 from tests.videos import Picture, write_video
 
 NEAR_S = 0.2
@@ -247,7 +250,7 @@ def other() -> list[Picture]:
     return oddities.pictures_of(oddities.base_spec("astronaut", 2), oddities.FRAMES)
 
 
-def places(path: Path) -> tuple[Report, dict[int, list[tuple[float, float]]]]:
+def places(path: Path, part_minutes: float = 20.0) -> tuple[Report, dict[int, list[tuple[float, float]]]]:
     """What came of a video, and where each face was and when: (seconds, x) by id."""
     seen: dict[int, list[tuple[float, float]]] = {}
 
@@ -256,7 +259,8 @@ def places(path: Path) -> tuple[Report, dict[int, list[tuple[float, float]]]]:
             for face in faces:
                 seen.setdefault(face.id, []).append((frame.t, float(face.points[:, 0].mean())))
 
-    return analyze(path, path.parent / f"{path.name}.results", outputs=[Places()]), seen
+    settings = AnalysisSettings(reading=ReadingSettings(part_minutes=part_minutes))
+    return analyze(path, path.parent / f"{path.name}.results", settings, outputs=[Places()]), seen
 
 
 def test_faces_that_cross_keep_their_ids(base: Base, other: list[Picture]) -> None:
@@ -281,6 +285,19 @@ def test_a_face_that_leaves_and_returns_has_its_id_again(base: Base, other: list
     away = next(where for where in seen.values() if where[0][1] > 320)
     assert {t < 2.1 or t >= 5.0 for t, _ in away} == {True}
     assert away[-1][0] > 6
+
+
+def test_a_face_that_is_away_where_two_parts_meet_has_its_id_again(
+    base: Base, other: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_parts(monkeypatch, warm=0.6, around=0.2, tail=0.5, least=1.0)
+    path = h264(base.folder / "parts.mp4", oddities.leaving(base.pictures, other, 2.0, 4.5))
+    assert [part.start for part in plan_parts(path, 3.3)[1:]] == pytest.approx([3.3], abs=0.4)
+    report, seen = places(path, 3.3 / 60)
+    assert report.summary["statistics"]["faces"] == len(seen) == 2
+    away = next(where for where in seen.values() if where[0][1] > 320)
+    assert {t < 2.1 or t >= 4.5 for t, _ in away} == {True}
+    assert (away[0][0], away[-1][0]) == pytest.approx((0.0, (len(base.pictures) - 1) / FPS), abs=0.3)
 
 
 def test_jpeg_pictures_of_two_kinds_and_a_missing_index_are_read_to_the_end(base: Base, expected: tuple[Event, ...]) -> None:

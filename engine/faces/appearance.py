@@ -1,6 +1,7 @@
 """Small pictures of a face, upright and at one size, compared by correlation: whether two show the same person.
 
-This distinguishes the few people before one camera for a while; it identifies no one and is stored nowhere.
+This distinguishes the few people before one camera for a while and identifies no one. It is kept in memory, and while the parts
+of a long video wait to be joined, in their files.
 """
 
 from __future__ import annotations

@@ -133,14 +133,16 @@ class FaceLocator:
 
     def _compare(self, frame: Frame) -> bool:
         """Sees how the frame follows the one before, face by face; whether there was a cut: what is there now in a face's place
-        is another face, of another id, and the detectors search for all of them at once."""
+        may be another face, and the detectors search for all of them at once."""
         for track in self._tracks:
             track.compare(frame)
-        kept = [track for track in self._tracks if track.step != "cut"] if self._whole.is_another(frame.grey) else self._tracks
-        cut = len(kept) < len(self._tracks)
-        if cut:
-            self._tracks, self._scene, self._search_t = kept, None, -math.inf
-        return cut
+        gone = [track for track in self._tracks if track.step == "cut"] if self._whole.is_another(frame.grey) else []
+        for track in gone:
+            self._identities.remember(track)
+        if gone:
+            self._tracks = [track for track in self._tracks if track not in gone]
+            self._scene, self._search_t = None, -math.inf
+        return bool(gone)
 
     def _marked(self) -> list[Face]:
         """The faces, those marked of which the frame repeats the picture or shows another moment."""
@@ -217,7 +219,7 @@ class FaceLocator:
             self._update(known[0], seen, frame)
         elif seen is not None:
             id_, gallery = self._identities.assign(frame, seen)
-            track = Track(id_, region, box, frame.t, frame.t, gallery=gallery)
+            track = Track(id_, region, box, frame.t, frame.t, apart=bool(gallery), gallery=gallery)
             self._update(track, seen, frame)
             self._tracks.append(track)
 

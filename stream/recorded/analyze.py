@@ -22,6 +22,7 @@ from stream.recorded.files import ALWAYS, EventFiles
 from stream.recorded.models import Models
 from stream.recorded.output import Output
 from stream.recorded.parts.join import joined
+from stream.recorded.parts.looks import Looks
 from stream.recorded.parts.plan import Part, plan_parts
 from stream.recorded.passage import Ending, Found, Passage, Seen, Step, lightened
 from stream.recorded.settings import AnalysisSettings
@@ -128,7 +129,8 @@ def found_in_part(
         closing(Passage(path, settings.reading, stop=stop, part=part)) as passage,
         closing(passage.steps(models, stream)) as steps,
     ):
-        yield (lightened(step, faces=faces) for step in steps)
+        looks = Looks()
+        yield (lightened(looks.added(step), faces=faces) for step in steps)
 
 
 class _Analysis:

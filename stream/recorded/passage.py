@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from engine.errors import SourceError
-from engine.types import U8, Activity, Event, Face, Frame, Observation
+from engine.types import F32, U8, Activity, Event, Face, Frame, Observation
 from stream.queues import overlapped
 from stream.recorded.models import Models
 from stream.recorded.parts.plan import WHOLE, Part
@@ -35,13 +35,15 @@ QUEUE_BYTES = 64_000_000
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A frame and what is known of the faces in it; reading and the pipeline's statistics as they were with this frame."""
+    """A frame and what is known of the faces in it; reading and the pipeline's statistics as they were with this frame. looks
+    [32, 32] are those that `stream.recorded.parts.looks` adds, by faces."""
 
     frame: Frame
     faces: Sequence[Face]
     observations: Sequence[Observation]
     reading: Reading
     statistics: Mapping[str, int]
+    looks: Mapping[int, F32] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -563,6 +563,25 @@ def test_faces_before_and_after_a_cut_are_not_joined(clip: Clip, make: Make) -> 
         assert (event.offset.frame < at) if event.face == 0 else (event.onset.frame >= at)
 
 
+def test_a_face_that_is_shown_again_after_a_cut_has_its_id_again(clip: Clip, make: Make) -> None:
+    """As where an interview is cut between two cameras: nothing is paired over the time between."""
+    second = render(replace(spec(), photo="astronaut")).frames[:45]
+    event = clip.truth.events[0]
+    at = (event.onset_frame + event.apex_frame) // 2 + 2
+    shown = [*clip.frames[:at], *second, *clip.frames[at : at + 90]]
+    one, ids, events = make(), [], []
+    for k, frame in enumerate(shown):
+        moved = replace(frame, index=k, t=k / 30)
+        faces = one.locate(moved)
+        ids.append([face.id for face in faces])
+        assert [face.apart for face in faces] == [k == at + 45]
+        events += one.advance(moved, faces)
+    assert ids == [[0]] * at + [[1]] * 45 + [[0]] * 90
+    for found in finals([*events, *one.flush()]):
+        assert found.offset is not None
+        assert found.offset.frame < at or found.onset.frame >= at + 45 or found.face == 1
+
+
 def lit(frame: Frame, gains: Any) -> Frame:
     """The frame with its colours [3] or its pixels multiplied by gains."""
     return replace(frame, pixels=np.clip(frame.pixels * np.float32(gains), 0, 255).astype(np.uint8))

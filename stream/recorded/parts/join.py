@@ -2,7 +2,7 @@
 
 Two neighbouring parts overlap. In the overlap the same faces are known by the places where both parts see them, and the later
 part takes over at a moment, near the planned one, at which neither sees an expression, nor another activity if there is such a
-moment. From then on frames, faces and events are numbered on.
+moment. From then on frames, faces and events are numbered on; a face that comes later is known by how it looks.
 
     an expression   is of the part in which it begins
     an activity     is of the part in which it ends, and begins where the earlier part saw it begin
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.pipeline import event_id, statistics
-from engine.types import Activity, ActivityKind, Event, Mark, Observation
+from engine.types import F32, Activity, ActivityKind, Event, Mark, Observation
+from stream.recorded.parts.looks import KnownFaces
 from stream.recorded.parts.plan import JOIN_S, TAIL_S, WARM_S
 from stream.recorded.passage import Ending, Found, Seen, Step, Steps
 from stream.sources.facts import ReadCounts, Reading
@@ -64,12 +65,13 @@ def joined(seams: Sequence[float], parts: Iterable[Iterable[Step]], *, stream: s
 
 @dataclass(eq=False)
 class _Part:
-    """The steps of a part: those that are drawn and not yet used. boxes are those of its faces by time; last is the last frame
-    that was used or skipped."""
+    """The steps of a part: those that are drawn and not yet used. boxes are those of its faces by time, looks how each looked
+    first; last is the last frame that was used or skipped."""
 
     source: Iterable[Step]
     steps: deque[Seen | Found] = field(default_factory=deque)
     boxes: dict[float, dict[int, Box]] = field(default_factory=dict)
+    looks: dict[int, F32] = field(default_factory=dict)
     last: Seen | None = None
     ending: Ending | None = None
 
@@ -130,6 +132,8 @@ class _Part:
     def _note(self, step: Seen | Found) -> None:
         if isinstance(step, Seen):
             self._latest = step.frame.t
+            for face, look in step.looks.items():
+                self.looks.setdefault(face, look)
             if step.frame.t >= self._watch_from:
                 self.boxes[round(step.frame.t, 4)] = {one.face: one.box for one in step.observations}
 
@@ -196,6 +200,8 @@ class _Whole:
         self._first: Reading | None = None  # of the first frame
         self._spent_s = 0.0
         self._faces = 0
+        self._looks: Mapping[int, F32] = {}  # of the part's faces
+        self._known = KnownFaces()
         self._carried: list[Activity] = []  # of the part before, that go on in this one
         self._recent: deque[Event] = deque(maxlen=RECENT)  # the last events,
         self._taken: list[Event] = []  # and those that were the last when the part took over
@@ -236,7 +242,7 @@ class _Whole:
         self._shift = self._number - here.frame.index + (after.last is None)
         self._less = ReadCounts() if after.last is None else after.last.reading.counts
         self._gaps_less = 0 if after.last is None else after.last.statistics["gaps"]
-        self._begin, self._ids, self._carried = at, ids, carried
+        self._begin, self._ids, self._carried, self._looks = at, ids, carried, after.looks
         return found
 
     def break_off(self, part: _Part) -> None:
@@ -276,6 +282,8 @@ class _Whole:
     def _seen(self, step: Seen) -> Seen:
         self._tally["frames"] += 1
         self._number = step.frame.index + self._shift
+        for face, look in step.looks.items():
+            self._known.add(self._id(face), look)
         self._tally["frames_with_face"] += bool(step.faces)
         self._tally["repeated"] += bool(step.faces) and all(face.repeated for face in step.faces)
         return Seen(
@@ -334,10 +342,12 @@ class _Whole:
         return Mark(mark.frame + self._shift, mark.t)
 
     def _id(self, face: int) -> int:
-        """The number in the whole of a face of the part, the next free one for a new face."""
+        """The number in the whole of a face of the part: that of one that looks the same and is none of the others, else the
+        next free one."""
         if face not in self._ids:
-            self._ids[face] = self._faces
-            self._faces += 1
+            known = self._known.like(self._looks[face], self._ids) if face in self._looks else None
+            self._ids[face] = self._faces if known is None else known
+            self._faces += known is None
         return self._ids[face]
 
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pytest
 
 from engine.pipeline import event_id
-from engine.types import Activity, Event
+from engine.types import F32, Activity, Event
 from stream.recorded.parts.join import joined
 from stream.recorded.passage import Ending, Found, Seen, Step
 from tests.parts import MadePart, shorten_parts
@@ -144,6 +145,38 @@ def test_a_face_that_comes_later_gets_the_next_number() -> None:
     steps = join(left, right)
     assert [face.id for face in frames(steps)[-1].faces] == [0, 1]
     assert ending(steps).statistics["faces"] == 2
+
+
+def look(person: int) -> F32:
+    """How a person looks: like nobody else."""
+    picture = np.zeros((32, 32), np.float32)
+    picture[person] = 32**-0.5
+    return picture
+
+
+@pytest.mark.parametrize(("returns", "numbers"), [(1, [0, 1]), (2, [0, 2])])
+def test_a_face_that_was_away_where_parts_meet_is_known_by_its_looks(returns: int, numbers: list[int]) -> None:
+    left, right = two({0: 0.0, 1: 300.0}, {0: 0.0})
+    left.look(0, 0, look(0))
+    left.look(0, 1, look(1))
+    for number in range(100, 250):
+        left.hide(number, 1)
+    right.look(0, 0, look(0))
+    for number in range(200, 270):
+        right.show(number, 1, 500.0)
+    right.look(200, 1, look(returns))
+    steps = join(left, right)
+    assert [face.id for face in frames(steps)[0].faces] == [0, 1]
+    assert [[face.id for face in frames(steps)[at].faces] for at in (250, 329, 330, 399)] == [[0], [0], numbers, numbers]
+    assert ending(steps).statistics["faces"] == max(numbers) + 1
+
+
+def test_of_two_faces_only_one_is_that_which_was_there() -> None:
+    left, right = two({0: 0.0}, {0: 0.0, 1: 300.0})
+    left.look(0, 0, look(0))
+    right.look(0, 0, look(0))
+    right.look(100, 1, look(0))
+    assert [face.id for face in frames(join(left, right))[-1].faces] == [0, 1]
 
 
 @pytest.mark.parametrize("how", ["failed", "stopped"])
