@@ -134,7 +134,10 @@ class FleetReader:
 
     def _register(self, node: str, store: str, text: bytes) -> None:
         try:
-            self._nodes.register(read_info(text))
+            info = read_info(text)
+            if (info.node, info.store) != (node, store):
+                raise ValueError("it is listed under another name")
+            self._nodes.register(info)
         except IncompatibleError as error:
             self._nodes.refuse(node, store, error, alive=False)
 

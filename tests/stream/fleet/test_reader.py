@@ -98,10 +98,12 @@ def test_what_cannot_be_read_is_left_out_and_said_once(store: Store, tmp_path: P
         publish(fleet.live_channel("desk"), NodeState(node="another", store=STORE, instance="1").model_dump_json())
         await until(lambda: len(client.of("expression")) == 3, "the events")
         assert [event["node_seq"] for event in client.of("expression")] == [1, 4, 7]
+        assert {name for name, _ in states(client)} == {"desk"}
 
     with redis_server(tmp_path) as server:
         register(server, "desk")
         server.client().hset(fleet.NODES, "broken", "{")
+        server.client().hset(fleet.NODES, "cellar:1", NodeInfo(node="attic", store="1").model_dump_json())
         add(server, 1)
         add(server, 2, text="{")
         server.client().xadd(fleet.events_key("desk", STORE), {"other": "field"}, id="3-0")
