@@ -138,10 +138,10 @@ def _object(text: bytes | str) -> dict[str, Any]:
     return found
 
 
-def _is_deeper(value: object, levels: int) -> bool:
-    """Whether a parsed JSON has more than so many levels."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inner)
+def _is_deeper(value: dict[str, Any] | list[Any], levels: int) -> bool:
+    """Whether objects and arrays of a parsed JSON lie in more than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value
+    return levels <= 0 or any(_is_deeper(one, levels - 1) for one in inner if isinstance(one, (dict, list)))
 
 
 def _check(shape: type[_Shape], value: dict[str, Any]) -> None:
