@@ -46,7 +46,8 @@ class LocalNodes:
         """Start a node, the first of which is the head, and wait until it takes part. Its GPUs need not exist."""
         where = [f"--address={self.address}"]
         if not self.nodes:
-            where = ["--head", f"--port={self.port}", f"--temp-dir={self._folder.name}", "--include-dashboard=false"]
+            where = ["--head", f"--port={self.port}", f"--temp-dir={self._folder.name}"]
+            where += ["--include-dashboard=false", "--no-monitor"]
         store = "--object-store-memory=80000000"
         sizes = f"--num-cpus={cpus}", f"--num-gpus={gpus}", store, "--include-log-monitor=false"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *where, *sizes]
