@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -201,6 +201,13 @@ def _check_place(place: Place) -> None:
     for path in (place.mark, place.video):
         if path is not None and not path.exists():
             raise InputError(f"{socket.gethostname()} does not see {path.absolute().parent} as it is here; {SHARED}")
+    if place.mark is not None:
+        out = place.mark.absolute().parent
+        try:
+            tempfile.TemporaryFile(dir=out).close()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"{socket.gethostname()} cannot write into {out} ({reason}); {SHARED}") from error
 
 
 def enter(folder: Path) -> None:
@@ -340,5 +347,10 @@ def _mark(out: Path) -> Iterator[Path]:
         out.mkdir(parents=True, exist_ok=True)
         for left in out.glob(f"{MARK}*"):
             left.unlink()
-        with tempfile.NamedTemporaryFile(prefix=MARK, dir=out) as file:
-            yield Path(file.name)
+        handle, name = tempfile.mkstemp(prefix=MARK, dir=out)
+        os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        with suppress(OSError):
+            Path(name).unlink()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections.abc import Collection, Iterator, Sequence
@@ -83,6 +84,16 @@ def test_a_node_without_what_is_needed_says_so(tmp_path: Path) -> None:
         worker(tmp_path, task, deciding=other)
 
 
+def test_a_node_that_cannot_write_results_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    task = a_task(tmp_path)
+    monkeypatch.setattr("tempfile.TemporaryFile", denied)
+    with pytest.raises(InputError, match=rf"cannot write into {tmp_path / 'out'} \(read-only file system\)"):
+        worker(tmp_path, task)
+
+
 class ScriptedDispatch:
     """In place of the cluster: what a test says happens."""
 
@@ -136,6 +147,18 @@ def test_what_happens_on_the_cluster_reaches_the_watcher(tmp_path: Path, monkeyp
     assert notes.notes == [("started", "a"), ("1 of 2", "a"), ("it ended", "a"), ("no space left", "b")]
     assert said == ["a node is gone"] and ScriptedDispatch.dropped == 1
     assert not left.exists() and not list((tmp_path / "out").glob(f"{archive.MARK}*"))
+
+
+def test_an_error_of_the_run_is_no_error_of_the_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Iterator[Happening]:
+        (mark,) = (tmp_path / "out").glob(f"{archive.MARK}*")
+        mark.unlink()  # as a person may
+        raise BrokenPipeError
+        yield
+
+    monkeypatch.setattr(ScriptedDispatch, "run", broken)
+    with pytest.raises(BrokenPipeError):
+        happened(tmp_path, monkeypatch, [a_task(tmp_path)])
 
 
 PARTS = (Part(end=5.0), Part(5.0, 10.0), Part(start=10.0))
