@@ -229,7 +229,10 @@ class _Whole:
         mine += self._carried  # which no later activity went on with
         numbered = [replace(event, face=ids[event.face]) for event in before if event.face in ids]
         chosen = [
-            event for event in events if event.onset.t < at or _is_one_of(replace(event, face=self._id(event.face)), numbered)
+            event
+            for event in events
+            if event.onset.t < at
+            or (event.face in self._ids and _is_one_of(replace(event, face=self._ids[event.face]), numbered))
         ]
         found = self._found(chosen, mine)
         self._taken = list(self._recent)
@@ -283,7 +286,7 @@ class _Whole:
         self._tally["frames"] += 1
         self._number = step.frame.index + self._shift
         for face, look in step.looks.items():
-            self._known.add(self._id(face), look)
+            self._known.add(self._id(face), look, alone=len(step.faces) == 1)
         self._tally["frames_with_face"] += bool(step.faces)
         self._tally["repeated"] += bool(step.faces) and all(face.repeated for face in step.faces)
         return Seen(

@@ -10,8 +10,8 @@ from engine.faces.appearance import SAME, Gallery, appearance_of
 from engine.types import F32
 from stream.recorded.passage import Seen, Step
 
-PAUSE_S = 2.0
-"""From one look at a face to the next, seconds."""
+PAUSE_S = 0.5
+"""From one look at a face to the next, seconds, as in `engine.faces.identity`."""
 
 
 class Looks:
@@ -38,10 +38,11 @@ class KnownFaces:
     def __init__(self) -> None:
         self._galleries: dict[int, Gallery] = {}
 
-    def add(self, face: int, look: F32) -> None:
-        """Keep a look [32, 32] of a face, unless it is like none before: a face that passes another may be taken for that."""
+    def add(self, face: int, look: F32, *, alone: bool) -> None:
+        """Keep a look [32, 32] of a face. One that is not alone may be taken for another: then the look has to be like one
+        before."""
         gallery = self._galleries.setdefault(face, Gallery())
-        if gallery.likeness(look) >= SAME:  # 1 while there is none
+        if alone or gallery.likeness(look) >= SAME:  # 1 while there is none
             gallery.add(look)
 
     def like(self, look: F32, but: Mapping[int, int]) -> int | None:

@@ -154,6 +154,24 @@ def look(person: int) -> F32:
     return picture
 
 
+def test_a_face_that_only_the_end_of_a_part_shows_takes_no_number() -> None:
+    """As after a cut within the overlap: the next part, which has taken over by then, shows it, too."""
+    left, right = two({0: 0.0}, {0: 0.0})
+    for number in range(220, 250):
+        left.hide(number, 0)
+        left.show(number, 1, 300.0)
+    for number in range(90, 270):
+        right.hide(number, 0)
+        right.show(number, 1, 300.0)
+    left.event(22.5, 23.5, known=24.5, face=1)
+    left.activity(22.4, 23.0, known=24.0, face=1)
+    right.event(22.5, 23.5, known=24.5, face=1)
+    steps = join(left, right)
+    assert [[face.id for face in frames(steps)[at].faces] for at in (0, 219, 220, 399)] == [[0], [0], [1], [1]]
+    assert [event.face for event in found(steps)[0]] == [1]
+    assert ending(steps).statistics["faces"] == 2
+
+
 @pytest.mark.parametrize(("returns", "numbers"), [(1, [0, 1]), (2, [0, 2])])
 def test_a_face_that_was_away_where_parts_meet_is_known_by_its_looks(returns: int, numbers: list[int]) -> None:
     left, right = two({0: 0.0, 1: 300.0}, {0: 0.0})

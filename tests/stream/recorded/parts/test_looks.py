@@ -26,9 +26,9 @@ def a_look(*, like: F32 | None = None, seed: int = 0) -> F32:
 
 
 def test_faces_are_looked_at_when_they_are_new_and_then_now_and_again() -> None:
-    part = MadePart(100, 150, {0: 0.0})
-    part.show(15, 1, 300.0)
-    assert looks_of(part) == [(10.0, [0]), (11.5, [1]), (10 + PAUSE_S, [0]), (10 + 2 * PAUSE_S, [0])]
+    part = MadePart(100, 112, {0: 0.0})
+    part.show(7, 1, 300.0)
+    assert looks_of(part) == [(10.0, [0]), (10 + PAUSE_S, [0]), (10.7, [1]), (10 + 2 * PAUSE_S, [0])]
     found = Found([], [])
     assert Looks().added(found) is found
 
@@ -54,14 +54,16 @@ def test_a_look_is_the_appearance_of_the_face() -> None:
 
 def test_the_same_person_is_known_and_nobody_else() -> None:
     known, first, second = KnownFaces(), a_look(seed=1), a_look(seed=2)
-    known.add(0, first)
-    known.add(1, second)
+    known.add(0, first, alone=True)
+    known.add(1, second, alone=True)
     assert (known.like(a_look(like=second, seed=9), {}), known.like(a_look(seed=3), {})) == (1, None)
     assert known.like(second, {5: 1}) is None
 
 
-def test_a_look_like_none_before_is_not_kept() -> None:
-    known, first, passing = KnownFaces(), a_look(seed=1), a_look(seed=2)
-    known.add(0, first)
-    known.add(0, passing)
+def test_beside_another_face_a_look_like_none_before_is_not_kept() -> None:
+    known, first, passing, turned = KnownFaces(), a_look(seed=1), a_look(seed=2), a_look(seed=3)
+    known.add(0, first, alone=False)
+    known.add(0, passing, alone=False)
     assert (known.like(passing, {}), known.like(first, {})) == (None, 0)
+    known.add(0, turned, alone=True)
+    assert (known.like(turned, {}), known.like(first, {})) == (0, 0)
