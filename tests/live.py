@@ -10,7 +10,7 @@ from typing import TypeVar
 from engine.types import Frame
 from stream.messages import Acted, Arrival, Decided, Preview, Signal, SourceStatus, WantedPreview
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """Time limit on a busy machine for what usually takes a moment."""
 
 R = TypeVar("R")

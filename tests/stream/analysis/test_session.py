@@ -324,6 +324,9 @@ def test_an_analysis_that_outlives_its_stream_reports_nothing(sessions: list[Ses
     assert sink.gone == ["desk"]
     go_on.set()
     assert over.wait(PATIENCE_S)
+    for thread in threading.enumerate():
+        if thread.name == "analysis of desk":
+            thread.join(PATIENCE_S)
     assert sink.states("desk") == ["live"] and processed == []
 
 
