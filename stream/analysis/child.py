@@ -15,6 +15,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -32,7 +33,7 @@ from stream.settings import LiveSettings
 from stream.shutdown import SHUTDOWN_SIGNALS
 
 FLUSH_S = 0.3
-"""Part of the time for the end that is kept for sending the last messages."""
+"""Part of the time for the end that is kept for sending the last messages, which have what else is left as well."""
 
 MAX_SIGNALS, MAX_ACTIVITIES, MAX_EVIDENCE, MAX_LOGS, MAX_FIGURES = 20, 100, 16, 200, 2000
 """The most that wait for a slow reader: of each stream signals, activities, messages with evidence; log records, figures."""
@@ -200,9 +201,10 @@ def run(config: ProcessConfig, commands: IO[bytes], messages: IO[bytes]) -> None
             on_loaded(error)
         while not isinstance(command := receive(commands), float):
             outbox.wanted_previews = command
+        until = time.monotonic() + command
         session.stop(command)
     outbox.close()
-    sender.join(FLUSH_S)
+    sender.join(max(0.0, until - time.monotonic()) + FLUSH_S)
 
 
 def send(what: Any, to: IO[bytes]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from engine.errors import ConfigError, InputError, WeightsError
 from engine.types import Activity, Event, Mark
 from stream.analysis.child import (
+    FLUSH_S,
     MAX_ACTIVITIES,
     MAX_EVIDENCE,
     MAX_SIGNALS,
@@ -215,6 +216,17 @@ def test_it_runs_until_asked_to_end_and_ignores_signals(start: Callable[[Process
     assert all(event.id.startswith("session.1/a/") for event in events)
     statuses = [value.state for what, value in child.received if what == "status"]
     assert statuses[0] == "starting" and statuses[-1] == "ended"
+
+
+def test_its_last_messages_wait_for_a_slow_reader_while_there_is_time(start: Callable[[ProcessConfig], Child]) -> None:
+    child = start(config())
+    child.until(a_provisional)
+    send(PATIENCE_S, child.to)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.process.wait(3 * FLUSH_S)
+    child.rest()
+    assert child.process.wait(PATIENCE_S) == 0
+    assert child.events()[-1].state == "final", "what was open is not lost"
 
 
 def test_it_exits_when_the_other_process_is_gone(start: Callable[[ProcessConfig], Child]) -> None:
