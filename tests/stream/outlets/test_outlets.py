@@ -107,7 +107,8 @@ def test_a_broker_that_hangs_is_not_waited_for_at_the_end(tmp_path: Path, caplog
 
     with broker(tmp_path) as server, receiver(server.port) as got:
         assert asyncio.run(main(server, got)) < 10, "three seconds at the most where the machine has nothing else to do"
-        assert "not every outlet has ended" in caplog.text
+        late = ("not every outlet has ended", "the service is ending")  # the second where it came to read the event too late
+        assert any(sentence in caplog.text for sentence in late)
         server.freeze(False)
         asyncio.run(again(server, got))
         assert {json.loads(payload)["seq"] for payload in got.of(EVENT)} == {1, 2}
