@@ -135,8 +135,9 @@ def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
     assert torch.allclose(together, alone, atol=1e-5) and torch.allclose(together, turned, atol=1e-5)  # measured: 6e-7
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "ahmsa"])
 def test_onnx_runtime_answers_alike_for_any_batch(name: str, tmp_path: Path) -> None:
+    """The tests of `training.export` show it of ahmsa."""
     network, path = small(name), tmp_path / "net.onnx"
     export(network, maps(name, 3), path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

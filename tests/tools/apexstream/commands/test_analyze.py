@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -225,8 +226,8 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_in_the_middle_keeps_what_was_found(number: signal.Signals, tmp_path: Path) -> None:
-    """The video comes through a pipe, so that its middle is known: the reader has what was written, and waits for more."""
-    frames = 600
+    """The video comes through a small pipe, so that its middle is known: the reader has what was written, and waits."""
+    frames = 90
     data = write_video(tmp_path / "whole.ts", stepping(320, 240, frames)).read_bytes()
     pipe = tmp_path / "pipe.ts"
     os.mkfifo(pipe)
@@ -242,6 +243,7 @@ def test_a_stop_in_the_middle_keeps_what_was_found(number: signal.Signals, tmp_p
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     with suppress(BrokenPipeError), pipe.open("wb") as writer:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
         writer.write(data[: len(data) // 3])
         writer.flush()
         process.send_signal(number)
