@@ -23,14 +23,16 @@ _LEFTOVER = re.compile(r"\.(?P<file>.+)\.[a-z0-9_]{8}")
 """The names of temporary folders of `replacing`, which hold nothing but the file."""
 
 
-def write_atomically(path: Path, pieces: Iterable[str | bytes]) -> None:
-    """Replace path by a file of these pieces, or leave it unchanged; text as UTF-8. Raises OutputError."""
-    with (
-        write_errors(path),
-        replacing(path) as temporary,
-        temporary.open("wb") as file,
-    ):
-        file.writelines(piece if isinstance(piece, bytes) else piece.encode(errors="backslashreplace") for piece in pieces)
+def write_atomically(path: Path, pieces: Iterable[str | bytes], *, changed_ns: int | None = None) -> None:
+    """Replace path by a file of these pieces, or leave it unchanged; text as UTF-8. Raises OutputError.
+
+    changed_ns is the time of change that it is given, nanoseconds since 1970; None: now.
+    """
+    with write_errors(path), replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            file.writelines(piece if isinstance(piece, bytes) else piece.encode(errors="backslashreplace") for piece in pieces)
+        if changed_ns is not None:
+            os.utime(temporary, ns=(changed_ns, changed_ns))
 
 
 @contextlib.contextmanager

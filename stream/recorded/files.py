@@ -76,15 +76,20 @@ class EventFiles(Output):
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the files of the other formats and the summary, and close. A file that cannot hold so many events is left out,
-        and the summary's notes say so."""
+        and the summary's notes say so.
+
+        No file is newer than the summary of the start, or it would count as changed by a person if this were killed here.
+        """
         self.close()
+        first = self.folder / "summary.json"
+        begun_ns = first.stat().st_mtime_ns if first.is_file() else None
         recording = replace(Recording.from_summary(summary, self.activities, self.origin), folder=self.folder)
         try:
             for path, format_ in self._formats.items():
                 if not isinstance(format_, LineFormat):
                     entries = (Entry.recorded(event, self.origin) for event in self.events)
                     try:
-                        write_atomically(path, format_.export(entries, recording))
+                        write_atomically(path, format_.export(entries, recording), changed_ns=begun_ns)
                     except InputError as error:
                         summary["notes"] = [*summary.get("notes", ()), f"{path.name} is not written: {error}"]
         finally:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -194,6 +195,21 @@ def test_a_table_that_a_person_changed_is_kept_but_not_that_of_an_analysis_that_
         kept = [path.name for path in tmp_path.glob("edited-*")]
         assert kept == (["edited-events.csv"] if changes else [])
     assert (tmp_path / "edited-events.csv").read_text() == "with a column of notes"
+
+
+def test_a_file_of_an_analysis_that_was_killed_at_its_end_is_nobodys_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the last files of events and the summary, which is that of the start then."""
+    files = EventFiles(tmp_path)
+    files.event(EVENT)
+    os.utime(tmp_path / "summary.json", ns=(0, 1_000_000_000))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("stream.recorded.files.as_json", Mock(side_effect=KeyboardInterrupt))
+        files.finish({"video": {}})
+    assert (tmp_path / "events.vtt").exists() and json.loads((tmp_path / "summary.json").read_text()) == {"complete": False}
+    EventFiles(tmp_path).close()
+    assert not list(tmp_path.glob("edited-*"))
 
 
 def test_more_events_than_a_document_holds_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
