@@ -144,6 +144,7 @@ most_again=5
 # machine such a test may run out of time: a few that fail run a second time, one after the other, and are named if they pass then.
 run_tests() {
     local code=0 last=.pytest_cache/v/cache/lastfailed failed
+    rm -f "$last" # of earlier runs
     .venv/bin/pytest -n 3 --dist loadfile "$@" || code=$?
     [ $code -eq 1 ] || return $code
     failed=$(sed -n 's/^ *"\(.*\)": true,*$/\1/p' "$last")
