@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -13,7 +14,7 @@ import pytest
 from engine import Pipeline
 from engine.errors import ConfigError, OutputError, SourceError, WeightsError
 from engine.types import Activity, Event, Face, Frame, Observation
-from stream.recorded.analyze import analyze, found_in
+from stream.recorded.analyze import Report, analyze, found_in
 from stream.recorded.frames import FrameTable
 from stream.recorded.output import Output
 from stream.recorded.report.output import ReportPage
@@ -35,43 +36,6 @@ def summary_in(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def faceless(tmp_path: Path) -> Path:
     return write_video(tmp_path / "faceless.mp4", stepping(320, 240, 90), container_options={"movflags": "faststart"})
-
-
-def test_the_events_are_those_of_feeding_frame_by_frame(rendered_clip: Path, tmp_path: Path) -> None:
-    pipeline = Pipeline.from_config(None, stream="clip")
-    with open_video(rendered_clip) as source:
-        fed = [event for frame in source for event in pipeline.feed(frame)]
-    fed += pipeline.flush()
-    pipeline.close()
-    report = analyze(rendered_clip, tmp_path / "out")
-    final = [event.as_dict() for event in fed if event.state == "final"]
-    assert final, "a clip of three expressions gave no event at all"
-    assert [event.as_dict() for event in report.events] == final
-    for event, written in zip(final, events_in(tmp_path / "out"), strict=True):
-        played = {name: event[name]["t"] for name in ("onset", "apex", "offset")}
-        assert written == event | {"played": played}
-
-
-def test_the_files_agree(rendered_clip: Path, tmp_path: Path) -> None:
-    report = analyze(rendered_clip, tmp_path / "out", stream="lobby")
-    summary = summary_in(tmp_path / "out")
-    assert report.problem is None
-    assert (summary["complete"], summary["problem"], summary["stream"]) == (True, None, "lobby")
-    assert summary["events"]["count"] == len(report.events) == len(events_in(tmp_path / "out"))
-    assert summary["video"]["frames"] == 240
-    assert summary["model"] == report.events[0].model
-    assert report.timing["frames_per_s"] > 0
-    assert {event.stream for event in report.events} == {"lobby"}
-    assert (tmp_path / "out" / "events.vtt").read_text().count("-->") == len(report.events)
-    assert len((tmp_path / "out" / "events.csv").read_text().splitlines()) == 1 + len(report.events)
-
-
-def test_no_face_is_no_event_and_no_problem(faceless: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int | None, int]] = []
-    report = analyze(faceless, tmp_path / "out", progress=lambda *now: seen.append(now))
-    assert (report.events, report.problem) == ((), None)
-    assert seen == [(n, 90, 0) for n in range(1, 91)]
-    assert summary_in(tmp_path / "out")["complete"] is True
 
 
 class Noted(Output):
@@ -106,25 +70,70 @@ class Noted(Output):
         self.calls.append("close")
 
 
-def test_an_output_takes_all_that_is_found(rendered_clip: Path, tmp_path: Path) -> None:
-    noted = Noted()
-    report = analyze(rendered_clip, tmp_path / "out", outputs=[noted])
+@dataclass(frozen=True)
+class Analysed:
+    """A clip of three expressions, analysed once with an output."""
+
+    report: Report
+    noted: Noted
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def analysed(rendered_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Analysed:
+    folder, noted = tmp_path_factory.mktemp("analysed") / "out", Noted()
+    return Analysed(analyze(rendered_clip, folder, stream="lobby", outputs=[noted]), noted, folder)
+
+
+def test_the_events_are_those_of_feeding_frame_by_frame(rendered_clip: Path, analysed: Analysed) -> None:
+    pipeline = Pipeline.from_config(None, stream="lobby")
+    with open_video(rendered_clip) as source:
+        fed = [event for frame in source for event in pipeline.feed(frame)]
+    fed += pipeline.flush()
+    pipeline.close()
+    final = [event.as_dict() for event in fed if event.state == "final"]
+    assert final, "a clip of three expressions gave no event at all"
+    assert [event.as_dict() for event in analysed.report.events] == final
+    for event, written in zip(final, events_in(analysed.folder), strict=True):
+        played = {name: event[name]["t"] for name in ("onset", "apex", "offset")}
+        assert written == event | {"played": played}
+
+
+def test_the_files_agree(analysed: Analysed) -> None:
+    report, folder = analysed.report, analysed.folder
+    summary = summary_in(folder)
+    assert report.problem is None
+    assert (summary["complete"], summary["problem"], summary["stream"]) == (True, None, "lobby")
+    assert summary["events"]["count"] == len(report.events) == len(events_in(folder))
+    assert summary["video"]["frames"] == 240
+    assert summary["model"] == report.events[0].model
+    assert report.timing["frames_per_s"] > 0
+    assert {event.stream for event in report.events} == {"lobby"}
+    assert (folder / "events.vtt").read_text().count("-->") == len(report.events)
+    assert len((folder / "events.csv").read_text().splitlines()) == 1 + len(report.events)
+
+
+def test_no_face_is_no_event_and_no_problem(faceless: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None, int]] = []
+    report = analyze(faceless, tmp_path / "out", progress=lambda *now: seen.append(now))
+    assert (report.events, report.problem) == ((), None)
+    assert seen == [(n, 90, 0) for n in range(1, 91)]
+    assert summary_in(tmp_path / "out")["complete"] is True
+
+
+def test_an_output_takes_all_that_is_found(analysed: Analysed) -> None:
+    noted, report = analysed.noted, analysed.report
     assert noted.calls == ["frame"] * 240 + ["finish", "close"]
     assert [(index, ids) for index, ids, _ in noted.observations] == [(index, [0]) for index in range(240)]
     assert all([one.face for one in found] == ids for _, ids, found in noted.observations)
     assert all(one.mark.frame == index for index, _, found in noted.observations for one in found)
     assert noted.events == list(report.events)
     assert all(event.evidence is not None for event in noted.events)
-    assert [one.as_dict("clip") | {"played": ANY} for one in noted.activities] == [
-        json.loads(line) for line in (tmp_path / "out" / "activity.jsonl").read_text().splitlines()
+    assert [one.as_dict("lobby") | {"played": ANY} for one in noted.activities] == [
+        json.loads(line) for line in (analysed.folder / "activity.jsonl").read_text().splitlines()
     ]
     assert noted.origins == {0.0}
     assert noted.summary == report.summary
-
-
-def test_outputs_do_not_change_the_events(rendered_clip: Path, tmp_path: Path) -> None:
-    with_one = analyze(rendered_clip, tmp_path / "a", outputs=[Noted()])
-    assert with_one.events == analyze(rendered_clip, tmp_path / "b", stream="clip").events
 
 
 def test_an_output_that_fails_ends_the_run_and_all_are_closed(faceless: Path, tmp_path: Path) -> None:
@@ -157,11 +166,9 @@ def test_frames_of_every_size_are_analysed(size: tuple[int, int], tmp_path: Path
     assert (report.problem, report.summary["video"]["frames"]) == (None, 4)
 
 
-def test_small_queues_change_nothing(rendered_clip: Path, tmp_path: Path) -> None:
+def test_neither_outputs_nor_small_queues_change_the_events(rendered_clip: Path, analysed: Analysed, tmp_path: Path) -> None:
     narrow = AnalysisSettings(reading=ReadingSettings(decode_threads=1, queued_frames=1))
-    wide = AnalysisSettings(reading=ReadingSettings(decode_threads=2, queued_frames=64))
-    found = [analyze(rendered_clip, tmp_path / str(n), settings) for n, settings in enumerate((narrow, wide))]
-    assert found[0].events == found[1].events
+    assert analyze(rendered_clip, tmp_path, narrow, stream="lobby").events == analysed.report.events
 
 
 def test_stopping_keeps_what_was_found(faceless: Path, tmp_path: Path) -> None:
