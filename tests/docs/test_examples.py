@@ -23,6 +23,7 @@ from redis import Redis
 
 from stream.events.store import Store
 from stream.protocol import read_client
+from tests.broker import free_port
 from tests.browser import PATIENCE_MS, RunningService, chromium
 from tests.events import decided, stored
 from tests.live import PATIENCE_S
@@ -87,7 +88,7 @@ def test_the_python_example_sees_each_event_once_over_a_restart(tmp_path: Path) 
     with Store(tmp_path) as store:
         store.append([stored(1), stored(2)])
     with ExitStack() as stack:
-        with RunningService(tmp_path, token=TOKEN) as service:
+        with RunningService(tmp_path, token=TOKEN, port=free_port()) as service:
             port = service.settled_port
             example = stack.enter_context(printing(f"ws://127.0.0.1:{port}", 1))
             assert example.stdout is not None
@@ -252,7 +253,7 @@ def test_the_browser_example_sees_each_event_once_over_a_restart(tmp_path: Path)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         items = page.locator("#events li")
-        with RunningService(tmp_path, **server) as service:
+        with RunningService(tmp_path, port=free_port(), **server) as service:
             port = service.settled_port
             page.goto(f"{origin}/watch.html?service=ws://127.0.0.1:{port}#{TOKEN}")
             expect(page.locator("#state")).to_have_text("connected", timeout=PATIENCE_MS)
