@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BASICS = ("bash", "true", "cat", "tr", "sed", "uname", "sha256sum", "mkdir", "rm", "env", "wc")
+BASICS = ("bash", "true", "cat", "tr", "sed", "uname", "sha256sum", "mkdir", "rm", "env", "tee", "grep")
 
 
 @pytest.fixture
@@ -151,33 +151,48 @@ def test_any_other_problem_with_the_model_is_reported_and_nothing_is_overwritten
     assert (done.returncode, done.stdout) == (1, "") and "is not usable" in done.stderr and "took" not in done.stderr
 
 
-def run_twice(machine: Path, checkout: Path, failed: int, codes: tuple[int, int]) -> subprocess.CompletedProcess[str]:
-    """The tests of a checkout of which so many fail, with what pytest exits with the first time and the second."""
+PASSED = "echo '=== 2 passed, 1 warning in 3.45s ==='"
+
+
+def run_twice(machine: Path, checkout: Path, failed: int, first: str, second: str) -> subprocess.CompletedProcess[str]:
+    """The tests of a checkout of which so many fail, with what pytest does the first time and the second."""
     bin_, cache = checkout / ".venv" / "bin", checkout / ".pytest_cache" / "v" / "cache"
     for folder in (bin_, cache):
         folder.mkdir(parents=True)
-    names = {f"tests/test_a.py::test_{number}[a b]": True for number in range(failed)}
+    (bin_ / "python").symlink_to(sys.executable)
+    names = {f"tests/test_a.py::test_{number}[a \\(b]": True for number in range(failed)}
     (cache / "lastfailed").write_text(json.dumps({f"tests/test_old.py::test_{number}": True for number in range(9)}, indent=2))
     (cache / "failed").write_text(json.dumps(names, indent=2))
-    first, second = codes
-    fails = f"cat {cache}/failed > {cache}/lastfailed; exit {first}"
-    program(bin_, "pytest", f'echo "runs $*"; case "$*" in *--last-failed*) exit {second};; *) {fails};; esac')
-    return shell(machine, "run_tests -k some || echo failed", cwd=checkout)
+    first = f"cat {cache}/failed > {cache}/lastfailed; {first}"
+    program(bin_, "pytest", f'echo "runs $*"; case "$*" in "-n 3"*) {first};; *) {second};; esac')
+    return shell(machine, 'run_tests -k some || echo failed; echo "alone: ${passed_alone[*]}"', cwd=checkout)
 
 
-@pytest.mark.parametrize("failed", [1, 5])
-def test_a_few_tests_that_fail_run_once_more_alone_and_are_named(machine: Path, tmp_path: Path, failed: int) -> None:
-    done = run_twice(machine, tmp_path, failed, (1, 0))
-    assert done.stdout.splitlines() == [
-        *("runs -n 3 --dist loadfile -k some", "runs --last-failed --last-failed-no-failures none -k some")
-    ]
-    assert done.stderr.count("tests/test_a.py::test_") == failed
-    assert "Passed only with no others beside them: tests/test_a.py::test_0[a b]" in done.stderr
+def test_a_few_tests_that_fail_run_once_more_alone(machine: Path, tmp_path: Path) -> None:
+    done = run_twice(machine, tmp_path, 2, "exit 1", PASSED)
+    names = r"tests/test_a.py::test_0[a \(b] tests/test_a.py::test_1[a \(b]"
+    first, second, _, alone = done.stdout.splitlines()
+    assert (first, second, alone) == ("runs -n 3 --dist loadfile -k some", f"runs {names}", f"alone: {names}")
+    assert "a second time" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("failed", "codes", "runs"), [(1, (1, 1), 2), (6, (1, 0), 1), (0, (1, 0), 1), (1, (2, 0), 1)]
-)  # fails again; too many; none known; pytest was interrupted
-def test_the_others_are_failures(machine: Path, tmp_path: Path, failed: int, codes: tuple[int, int], runs: int) -> None:
-    *shown, verdict = run_twice(machine, tmp_path, failed, codes).stdout.splitlines()
-    assert (len(shown), verdict) == (runs, "failed")
+    ("failed", "first", "second", "runs"),
+    [
+        (2, "exit 1", "exit 1", 2),
+        (2, "exit 1", "echo '=== 1 passed, 1 skipped in 1.00s ==='", 2),
+        (12, "exit 1", PASSED, 1),
+        (2, "exit 2", PASSED, 1),
+        (2, "echo worker gw0 crashed while running one; exit 1", PASSED, 1),
+    ],
+    ids=["it fails again", "one is not found again", "many fail", "pytest was interrupted", "a process crashed"],
+)
+def test_the_others_are_failures(machine: Path, tmp_path: Path, failed: int, first: str, second: str, runs: int) -> None:  # noqa: PLR0917
+    lines = run_twice(machine, tmp_path, failed, first, second).stdout.splitlines()
+    assert ("failed" in lines, lines[-1]) == (True, "alone: ")
+    assert len([line for line in lines if line.startswith("runs ")]) == runs
+
+
+def test_a_run_without_failures_is_one(machine: Path, tmp_path: Path) -> None:
+    lines = run_twice(machine, tmp_path, 0, "exit 0", "exit 1").stdout.splitlines()
+    assert lines == ["runs -n 3 --dist loadfile -k some", "alone: "]
