@@ -1,7 +1,8 @@
 """How a frame follows the one before: with the next picture of a face, with the same one again, or with another scene.
 
 Sources repeat pictures where they cannot keep up, and films are cut. A picture that came again says nothing about noise and
-needs no mesh; after a cut the face in the same place is another one. Both are seen in what the picture shows around the face.
+needs no mesh; after a cut the face in the same place may be another one. Both are seen in what the picture shows around the
+face.
 """
 
 from __future__ import annotations

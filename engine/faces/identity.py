@@ -14,7 +14,8 @@ from engine.faces.tracking import EARLY_S, Track
 from engine.mesh import FaceMesh
 from engine.types import F32, Frame
 
-_COMPARE_S = 0.5  # pause between comparisons
+COMPARE_S = 0.5
+"""From one comparison of a face's looks to the next, seconds."""
 _DOUBT_S = 0.5  # a face that is like no known one for so long is a new one
 _REMEMBERED = 16  # faces that left
 
@@ -34,7 +35,7 @@ class Identities:
         """Compares how a face looks with how it looked, where another of the tracks is so near that it may be that one."""
         rivals = [other for other in tracks if other is not track and near(other.box, track.box)]
         track.near_another |= bool(rivals)
-        if not track.near_another and frame.t - track.compared_t < _COMPARE_S - EARLY_S:
+        if not track.near_another and frame.t - track.compared_t < COMPARE_S - EARLY_S:
             return
         track.compared_t, seen = frame.t, appearance_of(frame.grey, mesh.points)
         likeness = track.gallery.likeness(seen)

@@ -86,7 +86,10 @@ class FaceLocator:
             Face(track.id, seen.points, track.meshed_t, seen.blendshapes, presence=seen.presence) for track, seen in shown
         ]
         self._faces.sort(key=lambda face: face.id)
-        return self._marked()
+        marked = self._marked()
+        for track, _ in shown:
+            track.returned = False
+        return marked
 
     def search_ahead(self, frame: Frame) -> None:
         """Searches for new faces in the frame that was located last, if it is time to; the next refresh of the mesh has them.
@@ -136,7 +139,8 @@ class FaceLocator:
         may be another face, and the detectors search for all of them at once."""
         for track in self._tracks:
             track.compare(frame)
-        gone = [track for track in self._tracks if track.step == "cut"] if self._whole.is_another(frame.grey) else []
+        another = self._whole.is_another(frame.grey)
+        gone = [track for track in self._tracks if another and (track.step == "cut" or track.mesh is None)]
         for track in gone:
             self._identities.remember(track)
         if gone:
@@ -219,7 +223,7 @@ class FaceLocator:
             self._update(known[0], seen, frame)
         elif seen is not None:
             id_, gallery = self._identities.assign(frame, seen)
-            track = Track(id_, region, box, frame.t, frame.t, apart=bool(gallery), gallery=gallery)
+            track = Track(id_, region, box, frame.t, frame.t, apart=bool(gallery), returned=bool(gallery), gallery=gallery)
             self._update(track, seen, frame)
             self._tracks.append(track)
 

@@ -25,9 +25,10 @@ class Track:
     """One followed face: the region in which its mesh is taken next, when a face was seen there and when the mesh was taken
     last, and that mesh, None where it saw no face.
 
-    step is how the frame at hand follows the one before, apart whether it shows another moment (`JumpDetector`), as_meshed
-    whether it is the very picture the mesh was taken from. gallery holds how the face looked at compared_t and before;
-    near_another says that another face came near since, doubted_since since when it looks like another.
+    step is how the frame at hand follows the one before, apart whether it shows another moment (`JumpDetector`), returned
+    whether the face has come back and was not reported since, as_meshed whether the frame is the very picture the mesh was
+    taken from. gallery holds how the face looked at compared_t and before; near_another says that another face came near
+    since, doubted_since since when it looks like another.
     """
 
     id: int
@@ -41,6 +42,7 @@ class Track:
     jumps: JumpDetector = field(default_factory=JumpDetector)
     step: Step = "next"
     apart: bool = False
+    returned: bool = False
     as_meshed: bool = False
     gallery: Gallery = field(default_factory=Gallery)
     compared_t: float = -math.inf
@@ -63,7 +65,7 @@ class Track:
         """Sees how the frame follows the one before."""
         self.step = "next" if self.continuity is None else self.continuity.step(frame.grey)
         change = 0.0 if self.continuity is None else self.continuity.change
-        self.apart = self.jumps.observe(frame.t, self.step, change, doubtful=frame.doubtful)
+        self.apart = self.jumps.observe(frame.t, self.step, change, doubtful=frame.doubtful) or self.returned
         self.as_meshed &= self.step == "repeat"
 
     def is_due(self, frame: Frame, settings: LandmarkSettings, *, is_new: bool) -> bool:

@@ -582,6 +582,25 @@ def test_a_face_that_is_shown_again_after_a_cut_has_its_id_again(clip: Clip, mak
         assert found.offset.frame < at or found.onset.frame >= at + 45 or found.face == 1
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_face_that_is_back_soon_after_a_cut_shows_another_moment(clip: Clip, make: Make, ahead: bool) -> None:
+    """Sooner than a face counts as gone; also where a driver searches between frames."""
+    grain = np.random.default_rng(0).integers(0, 255, clip.frames[0].pixels.shape, np.uint8)
+    shown = [*clip.frames[:40], *[replace(clip.frames[0], pixels=grain)] * 4, *clip.frames[60:90]]
+    one, seen = make(), []
+    for k, frame in enumerate(shown):
+        moved = replace(frame, index=k, t=k / 30)
+        faces = one.locate(moved)
+        one.advance(moved, faces)
+        seen += [(k, face.id, face.apart) for face in faces]
+        if ahead:
+            one.search_ahead(moved)
+    first, *later = [one for one in seen if one[0] >= 44]
+    assert first[0] < 54 and first[1:] == (0, True)
+    assert {one[1:] for one in later} == {(0, False)}
+    assert {one[1:] for one in seen if one[0] < 40} == {(0, False)} and not [one for one in seen if 40 <= one[0] < 44]
+
+
 def lit(frame: Frame, gains: Any) -> Frame:
     """The frame with its colours [3] or its pixels multiplied by gains."""
     return replace(frame, pixels=np.clip(frame.pixels * np.float32(gains), 0, 255).astype(np.uint8))
