@@ -8,6 +8,7 @@ import time
 import redis
 
 url, group, member, idle_s = [*sys.argv[1:], "60"][:4]
+idle_ms = int(1000 * float(idle_s))
 user, password = (os.environ.get(f"APEXSTREAM_REDIS_{name}") for name in ("USERNAME", "PASSWORD"))
 server = redis.from_url(url, username=user, password=password, decode_responses=True, encoding_errors="replace", protocol=2)
 
@@ -17,7 +18,7 @@ while True:
         for key in keys:
             if group not in {known["name"] for known in server.xinfo_groups(key)}:
                 server.xgroup_create(key, group, id="0")
-        late = [(key, server.xautoclaim(key, group, member, int(1000 * float(idle_s)))[1]) for key in keys]
+        late = [(key, server.xautoclaim(key, group, member, idle_ms)[1]) for key in keys]
         new = server.xreadgroup(group, member, dict.fromkeys(keys, ">"), count=100, block=1000) if keys else time.sleep(1)
         for key, entries in (*late, *(new or ())):
             for entry, fields in filter(all, entries):  # Redis 6.2 has an empty one for each that was trimmed
