@@ -1,53 +1,74 @@
 """The finished results of an earlier run, set aside in their folder while the video is analysed again.
 
-The names of their files begin with EARLIER meanwhile. They come back where no new results are made: at once, or, where the
-process was killed, when the next run makes none either.
+The names of their files begin with EARLIER meanwhile. The record goes first and comes back last, so that it is known at each
+moment, also after a kill, which results are the finished ones: those that are set aside with their record, unless the new
+record is finished.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from stream.files import write_errors
-from stream.recorded.folders.records import EARLIER, RECORD, Record, write_record
+from engine.errors import OutputError
+from stream.files import folder_lock, write_errors
+from stream.recorded.folders.records import EARLIER, RECORD, Record, is_result, read_record, write_record
 
 
-def set_aside(folder: Path, record: Record, names: Iterable[str]) -> None:
-    """Set aside the files with these names if the results are finished, by their record; it says from then on that there are
-    none. Raises OutputError."""
+def set_aside(folder: Path, names: Iterable[str]) -> None:
+    """Set aside the record of finished results and files with these names; the new record says that there are none. Raises
+    OutputError."""
     names = tuple(sorted(names))
-    if record.finished:
-        remove_earlier(folder)  # a kill came after these had replaced them
+    with write_errors(folder):
+        (folder / RECORD).rename(folder / f"{EARLIER}{RECORD}")
+        for name in names:
+            if (folder / name).is_file():
+                (folder / name).rename(folder / f"{EARLIER}{name}")
     write_record(folder, Record(False, names))
-    if record.finished:
-        with write_errors(folder):
-            for name in names:
-                if (folder / name).is_file():
-                    (folder / name).rename(folder / f"{EARLIER}{name}")
-        write_record(folder, record, f"{EARLIER}{RECORD}")
-    elif not is_set_aside(folder):  # a kill came while they were set aside, before anything new was made
-        bring_back(folder)
 
 
 def is_set_aside(folder: Path) -> bool:
     """Whether finished results are set aside."""
-    return (folder / f"{EARLIER}{RECORD}").exists()
+    return (folder / f"{EARLIER}{RECORD}").is_file()
 
 
 def bring_back(folder: Path) -> None:
     """Give what was set aside its names again, in place of what has them. Raises OutputError."""
     with write_errors(folder):
-        for path in sorted(_set_aside(folder), key=lambda path: path.name == f"{EARLIER}{RECORD}"):
+        for path in _set_aside(folder):
             path.rename(folder / path.name.removeprefix(EARLIER))
+        (folder / f"{EARLIER}{RECORD}").rename(folder / RECORD)
 
 
 def remove_earlier(folder: Path) -> None:
-    """Remove what was set aside, the record first. Raises OutputError."""
+    """Remove what was set aside. Raises OutputError."""
     with write_errors(folder):
-        for path in sorted(_set_aside(folder), key=lambda path: path.name != f"{EARLIER}{RECORD}"):
+        (folder / f"{EARLIER}{RECORD}").unlink(missing_ok=True)
+        for path in _set_aside(folder):
             path.unlink()
 
 
+def settle(folder: Path) -> None:
+    """After a run that was killed: bring back what it had set aside, or remove that where it was done. Nobody else may write
+    into the folder meanwhile. Raises OutputError."""
+    record = read_record(folder)
+    if is_set_aside(folder) and not (record is not None and record.finished):
+        bring_back(folder)
+    else:
+        remove_earlier(folder)
+
+
+def settle_if_idle(folder: Path) -> None:
+    """The same, but nothing where another process uses the folder or it cannot be written."""
+    with suppress(OSError, OutputError):
+        if is_set_aside(folder):
+            with folder_lock(folder):
+                settle(folder)
+
+
 def _set_aside(folder: Path) -> Iterator[Path]:
-    return folder.glob(f"{EARLIER}*")
+    """The files that are set aside, but for the record: those of a person's own with such names are none."""
+    for path in list(folder.glob(f"{EARLIER}*")):
+        if is_result(path.name.removeprefix(EARLIER)) and path.is_file():
+            yield path

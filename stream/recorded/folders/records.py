@@ -7,6 +7,7 @@ since. All that differs between two runs over the same video is in this file: wh
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stream.events.formats import FORMATS, file_name
 from stream.files import write_atomically, write_errors
 from stream.recorded.files import analysed_video, as_json
 
@@ -25,6 +27,10 @@ PART = ".part-"
 """How the names of files begin in which what is found in parts of a video waits until it is joined."""
 EARLIER = ".earlier-"
 """How the names of the files of finished results begin while the video is analysed again."""
+OPTIONAL = ("annotated.mp4", "event-[0-9]*.jpg", "frames.csv", "overview.png", "report.html")
+"""Files that a run of other options, which was killed, may have left."""
+WRITTEN = (*map(file_name, FORMATS), "activity.jsonl", "faces.csv", "summary.json", *OPTIONAL)
+"""All files that an analysis writes besides its record, as patterns: others in the folder are the user's."""
 SHOWN_CHANGES = 3
 
 
@@ -65,10 +71,15 @@ class Record:
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_record(folder: Path) -> Record | None:
+def is_result(name: str) -> bool:
+    """Whether an analysis writes files of that name."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in WRITTEN)
+
+
+def read_record(folder: Path, name: str = RECORD) -> Record | None:
     """The record in a folder of results; None where there is none that can be read."""
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
         video = found.pop("video")
         found.pop("format")
         record = Record(video=video and VideoState(**video), **found)
@@ -77,12 +88,12 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def write_record(folder: Path, record: Record, file: str = RECORD) -> None:
+def write_record(folder: Path, record: Record) -> None:
     """Write the record once everything that it lists is safe on the disk. Raises OutputError."""
     for name in record.files:
         _to_disk(folder / name)
-    write_atomically(folder / file, [as_json({"format": 1, **asdict(record)})])
-    _to_disk(folder / file)
+    write_atomically(folder / RECORD, [as_json({"format": 1, **asdict(record)})])
+    _to_disk(folder / RECORD)
     _to_disk(folder)
 
 
@@ -119,7 +130,7 @@ def belongs(folder: Path, video: Path | None) -> bool | None:
         return False
     if owner == video.resolve():
         return True
-    record = read_record(folder)
+    record = read_record(folder, f"{EARLIER}{RECORD}") or read_record(folder)
     if record is None or record.video is None or not video.is_file() or record.video.size != video.stat().st_size:
         return False
     with contextlib.suppress(OSError):

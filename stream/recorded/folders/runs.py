@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,9 +14,10 @@ from engine.errors import OutputError
 from stream.events.formats import FORMATS, file_name
 from stream.files import folder_lock, remove_leftovers, write_errors
 from stream.recorded.files import keep_edited, keep_newer
-from stream.recorded.folders.earlier import bring_back, is_set_aside, remove_earlier, set_aside
+from stream.recorded.folders.earlier import bring_back, is_set_aside, remove_earlier, set_aside, settle, settle_if_idle
 from stream.recorded.folders.outcome import Outcome, failed
 from stream.recorded.folders.records import (
+    OPTIONAL,
     PART,
     REVIEW,
     Record,
@@ -25,6 +25,7 @@ from stream.recorded.folders.records import (
     Wanted,
     belongs,
     digest_of,
+    is_result,
     read_record,
     state_of,
     why_analyse,
@@ -35,11 +36,6 @@ from stream.recorded.folders.tasks import Task
 if TYPE_CHECKING:
     from stream.recorded.analyze import Progress, Report
     from stream.recorded.folders.store import Store
-
-OPTIONAL = ("annotated.mp4", "event-[0-9]*.jpg", "frames.csv", "overview.png", "report.html")
-"""Files that a run of other options, which was killed, may have left."""
-WRITTEN = (*map(file_name, FORMATS), "activity.jsonl", "faces.csv", "summary.json", *OPTIONAL)
-"""All files that an analysis writes besides its record, as patterns: others in the folder are the user's."""
 
 
 class Analyse(Protocol):
@@ -89,6 +85,7 @@ def make_plan(tasks: Iterable[Task], wanted: Wanted, *, again: bool = False) -> 
     """
     made = Plan()
     for task in tasks:
+        settle_if_idle(task.folder)
         why = "asked for" if again and read_record(task.folder) else why_analyse(task.folder, task.video, wanted)
         record = read_record(task.folder)
         if why and not again and (task.folder / REVIEW).exists():
@@ -140,17 +137,19 @@ def _run(task: Task, analyse: Analyse, wanted: Wanted, progress: Progress | None
     if belongs(task.folder, task.video) is False:  # of a run that was done since the tasks were made
         raise OutputError(f"{task.folder} has the results of another video by now; the same command finds another folder")
     remove_leftovers(task.folder)
+    settle(task.folder)
     facts, old = _facts(task.video), read_record(task.folder)
     _keep_edited(task.folder, old)
     left = (path.name for name in OPTIONAL for path in task.folder.glob(name))
-    stale = {*(filter(_is_result, old.files) if old else ()), *left}
-    if old is not None:
-        set_aside(task.folder, old, stale)
+    stale = {*(filter(is_result, old.files) if old else ()), *left}
+    if old is not None and old.finished:
+        set_aside(task.folder, stale)
     before = _files(task.folder)
     try:
         report = analyse(task.video, task.folder, stream=task.name, progress=progress, stop=stop)
     except BaseException:
-        _give_up(task.folder, before)
+        with suppress(OutputError):  # the failure itself is raised; the next run brings the earlier results back
+            _give_up(task.folder, before)
         raise
     if stop.is_set() and report.problem is not None:
         if not _give_up(task.folder, before):
@@ -178,8 +177,9 @@ def _give_up(folder: Path, before: Mapping[str, object]) -> bool:
     """Put the finished results of an earlier run in place of what was written since; False where there are none."""
     if not is_set_aside(folder):
         return False
-    for name in _written_since(folder, before):
-        (folder / name).unlink(missing_ok=True)
+    with write_errors(folder):
+        for name in _written_since(folder, before):
+            (folder / name).unlink(missing_ok=True)
     bring_back(folder)
     return True
 
@@ -200,7 +200,7 @@ def _keep_edited(folder: Path, old: Record | None) -> None:
     of a person's own that are newer."""
     known = {} if old is None else old.digests
     with write_errors(folder):
-        for name in filter(_is_result, known):
+        for name in filter(is_result, known):
             path = folder / name
             if path.is_file() and digest_of(path) != known[name]:
                 keep_edited(path)
@@ -237,15 +237,10 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     """What changes with a file's content, of each result in a folder."""
     found = {}
     for path in folder.iterdir():
-        if _is_result(path.name) and path.is_file():
+        if is_result(path.name) and path.is_file():
             facts = path.stat()
             found[path.name] = facts.st_ino, facts.st_mtime_ns, facts.st_size
     return found
-
-
-def _is_result(name: str) -> bool:
-    """Whether an analysis writes files of that name."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in WRITTEN)
 
 
 def _facts(video: Path) -> tuple[int, int] | None:

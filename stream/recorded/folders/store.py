@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from engine.errors import BackendError, InputError, OutputError
 from engine.text import plain
 from stream.events.formats import FORMATS, file_name
-from stream.recorded.folders.records import PART, RECORD
+from stream.recorded.folders.records import EARLIER, PART, RECORD
 
 if TYPE_CHECKING:
     from stream.recorded.folders.outcome import Outcome
@@ -140,6 +140,8 @@ class Store:
         """Files with wanted names, and empty ones for the others; summaries last, as what is newer than they was edited."""
         for name in sorted(self.names(folder), key=lambda name: name.endswith(SUMMARY)):
             path = local / name
+            if path.name.startswith(EARLIER):  # of a folder that was copied there
+                continue
             if path.name in wanted:
                 self.get(f"{folder}/{name}".lstrip("/"), path)
             else:

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from engine.faces.appearance import SAME, Gallery, appearance_of
+from engine.faces.identity import COMPARE_S
 from engine.types import F32
 from stream.recorded.passage import Seen, Step
-
-PAUSE_S = 0.5
-"""From one look at a face to the next, seconds, as in `engine.faces.identity`."""
 
 
 class Looks:
@@ -25,7 +23,7 @@ class Looks:
         if not isinstance(step, Seen):
             return step
         t = step.frame.t
-        due = [face for face in step.faces if face.t == t and t - self._looked_t.get(face.id, -math.inf) >= PAUSE_S]
+        due = [face for face in step.faces if face.t == t and t - self._looked_t.get(face.id, -math.inf) >= COMPARE_S]
         if not due:
             return step
         self._looked_t.update((face.id, t) for face in due)

@@ -1,83 +1,112 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stream.recorded.folders import earlier
-from stream.recorded.folders.earlier import bring_back, is_set_aside, remove_earlier, set_aside
-from stream.recorded.folders.records import Record, read_record
+from stream.files import folder_lock
+from stream.recorded.folders.earlier import bring_back, is_set_aside, remove_earlier, set_aside, settle, settle_if_idle
+from stream.recorded.folders.records import Record, read_record, write_record
 from tests.stream.recorded.folders.results import a_file, finished_results
 
 NAMES = ("events.jsonl", "summary.json")
 
 
-def results(tmp_path: Path) -> tuple[Path, Record]:
-    folder = finished_results(tmp_path / "a", a_file(tmp_path / "a.mp4"))
-    record = read_record(folder)
-    assert record is not None
-    return folder, record
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Finished results."""
+    return finished_results(tmp_path / "a", a_file(tmp_path / "a.mp4"))
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.is_file()}
 
 
-def test_finished_results_are_set_aside_and_come_back(tmp_path: Path) -> None:
-    folder, record = results(tmp_path)
-    own = a_file(folder / "notes.txt", "own")
-    set_aside(folder, record, [*NAMES, "is not there.csv"])
+def test_finished_results_are_set_aside_and_come_back(folder: Path) -> None:
+    before = content(folder)
+    set_aside(folder, [*NAMES, "is not there.csv"])
     assert is_set_aside(folder)
-    assert files(folder) == [".earlier-events.jsonl", ".earlier-run.json", ".earlier-summary.json", "notes.txt", "run.json"]
+    assert content(folder).keys() == {".earlier-events.jsonl", ".earlier-run.json", ".earlier-summary.json", "run.json"}
     assert read_record(folder) == Record(False, ("events.jsonl", "is not there.csv", "summary.json"))
-    bring_back(folder)
-    assert read_record(folder) == record and own.read_text() == "own"
-    assert files(folder) == ["events.jsonl", "notes.txt", "run.json", "summary.json"]
-
-
-def test_what_is_not_finished_stays_where_it_is(tmp_path: Path) -> None:
-    folder, _ = results(tmp_path)
-    set_aside(folder, Record(False), NAMES)
-    assert files(folder) == ["events.jsonl", "run.json", "summary.json"] and not is_set_aside(folder)
-    assert read_record(folder) == Record(False, NAMES)
-
-
-def test_results_stay_set_aside_while_others_are_not_finished(tmp_path: Path) -> None:
-    folder, record = results(tmp_path)
-    set_aside(folder, record, NAMES)
     a_file(folder / "events.jsonl", "half of it")
-    set_aside(folder, Record(False), NAMES)
-    assert (folder / "events.jsonl").read_text() == "half of it"
     bring_back(folder)
-    assert (read_record(folder), (folder / "events.jsonl").read_text()) == (record, "{}\n")
+    assert content(folder) == before and not is_set_aside(folder)
 
 
-def test_a_kill_while_they_are_set_aside_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, record = results(tmp_path)
-    write, written = earlier.write_record, []
-
-    def killed(folder: Path, record: Record, *more: str) -> None:
-        if written:
-            raise KeyboardInterrupt
-        written.append(record)
-        write(folder, record, *more)
-
-    monkeypatch.setattr(earlier, "write_record", killed)
-    with pytest.raises(KeyboardInterrupt):
-        set_aside(folder, record, NAMES)
-    monkeypatch.undo()
-    assert files(folder) == [".earlier-events.jsonl", ".earlier-summary.json", "run.json"]
-    unfinished = read_record(folder)
-    assert unfinished is not None
-    set_aside(folder, unfinished, NAMES)
-    assert files(folder) == ["events.jsonl", "run.json", "summary.json"]
+class KilledError(Exception):
+    """Stands for a kill."""
 
 
-def test_results_that_were_replaced_go_before_others_are_set_aside(tmp_path: Path) -> None:
-    folder, record = results(tmp_path)
-    a_file(folder / ".earlier-report.html", "older")
-    a_file(folder / ".earlier-run.json", "older")
-    set_aside(folder, record, NAMES)
-    assert ".earlier-report.html" not in files(folder)
-    remove_earlier(folder)
-    assert files(folder) == ["run.json"] and not is_set_aside(folder)
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, work: Callable[[], object]) -> bool:
+    """Do some work, killed before it renames, replaces or removes a file for that time; whether it was."""
+    count = 0
+
+    def counted(original: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            nonlocal count
+            count += 1
+            if count > step:
+                raise KilledError
+            return original(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("rename", "replace", "unlink"):
+            patched.setattr(Path, name, counted(getattr(Path, name)))
+        try:
+            work()
+        except KilledError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_kill_at_any_step_loses_no_finished_results(folder: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(folder)
+
+    def fails() -> None:
+        set_aside(folder, NAMES)
+        a_file(folder / "events.jsonl", "half of it")
+        bring_back(folder)
+
+    assert kill_at(monkeypatch, step, fails) is (step < 7)
+    settle(folder)
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_kill_after_the_new_results_leaves_those_alone(folder: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_aside(folder, NAMES)
+    for name in NAMES:
+        a_file(folder / name, "new")
+    write_record(folder, Record(True, NAMES))
+    after = {name: text for name, text in content(folder).items() if not name.startswith(".")}
+    assert kill_at(monkeypatch, step, lambda: remove_earlier(folder)) is (step < 3)
+    settle(folder)
+    assert content(folder) == after
+
+
+def test_files_of_a_persons_own_stay(folder: Path) -> None:
+    own = {name: a_file(folder / name, "own") for name in (".earlier-notes.txt", "notes.txt")}
+    (folder / ".earlier-results").mkdir()
+    set_aside(folder, NAMES)
+    settle(folder)
+    set_aside(folder, NAMES)
+    write_record(folder, Record(True))
+    settle(folder)
+    assert all(path.read_text() == "own" for path in own.values())
+    assert (folder / ".earlier-results").is_dir()
+
+
+def test_what_another_process_works_on_is_not_settled(folder: Path) -> None:
+    before = content(folder)
+    set_aside(folder, NAMES)
+    with folder_lock(folder):
+        settle_if_idle(folder)
+        assert is_set_aside(folder)
+    settle_if_idle(folder)
+    assert content(folder) == before
+    settle_if_idle(folder / "none")
+    assert not (folder / "none").exists()

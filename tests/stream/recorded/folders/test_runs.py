@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import SourceError
+from engine.errors import OutputError, SourceError
 from stream.files import folder_lock
 from stream.recorded.analyze import Progress, Report
 from stream.recorded.folders import runs
@@ -206,16 +207,44 @@ def test_a_run_that_is_stopped_leaves_the_results_of_the_run_before(tmp_path: Pa
     assert content(task.folder) == before
 
 
-def test_what_a_killed_run_set_aside_comes_back_when_the_next_one_fails(tmp_path: Path) -> None:
+def test_what_a_killed_run_set_aside_is_there_for_the_next_one(tmp_path: Path) -> None:
     task = a_task(tmp_path)
     finished_results(task.folder, task.video)
     before = content(task.folder)
-    killed(task, tmp_path, lambda video, folder: a_file(folder / "report.html", "half of it"))
-    assert make_plan([task], WANTED).todo[0].reason == "not finished before"
+    killed(task, tmp_path)
     assert content(task.folder).keys() > {".earlier-events.jsonl", ".earlier-run.json", ".earlier-summary.json"}
-    assert run(task, tmp_path, Analysis(fails)).problem == "the drive is gone"
-    assert {name: content(task.folder)[name] for name in before} == before
     assert make_plan([task], WANTED).todo == []
+    assert content(task.folder) == before
+    killed(task, tmp_path)
+    assert run(task, tmp_path, Analysis(fails)).problem == "the drive is gone"
+    assert content(task.folder) == before
+
+
+def test_reviewed_results_are_there_after_a_run_that_was_killed(tmp_path: Path) -> None:
+    task, changed = a_task(tmp_path), Wanted({**WANTED.deciding, "version": "2"})
+    a_file(finished_results(task.folder, task.video) / REVIEW)
+    before = content(task.folder)
+    killed(task, tmp_path)
+    assert make_plan([task], changed).finished[0].kept == "changed: version was 1 and is 2"
+    assert content(task.folder) == before
+
+
+def test_a_failure_is_reported_though_the_drive_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = a_task(tmp_path)
+    finished_results(task.folder, task.video)
+    before = content(task.folder)
+
+    def full(video: Path, folder: Path) -> None:
+        raise OutputError("cannot be written") from OSError(errno.ENOSPC, "no space left")
+
+    def gone(folder: Path) -> None:
+        raise OutputError("the drive is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "bring_back", gone)
+        outcome = run(task, tmp_path, Analysis(full))
+    assert (outcome.problem, outcome.disk_full) == ("cannot be written", True)
+    assert make_plan([task], WANTED).todo == [] and content(task.folder) == before
 
 
 def test_what_a_killed_run_set_aside_goes_when_the_next_one_is_done(tmp_path: Path) -> None:

@@ -75,6 +75,21 @@ def test_a_second_run_replaces_what_changed_and_keeps_what_was_edited(store: Sto
     assert (tmp_path / "got" / "notes.txt").read_text() == "of the day"
 
 
+def test_what_a_killed_run_set_aside_in_a_folder_that_was_copied_replaces_nothing(store: Store, tmp_path: Path) -> None:
+    task = a_task(tmp_path)
+    run_task(task, Analysis(), WANTED, out=tmp_path, store=store)
+    for name in ("run.json", "events.jsonl", "summary.json"):
+        store.put(a_file(tmp_path / "old", "old"), f"s1/a/.earlier-{name}")
+
+    def fails(video: Path, folder: Path) -> None:
+        raise OutputError("no space left")
+
+    assert run_task(task, Analysis(fails), WANTED, out=tmp_path, store=store).problem == "no space left"
+    with store.results(task) as local:
+        record = read_record(local.folder)
+        assert record is not None and record.finished and (local.folder / "events.jsonl").read_text() == "{}\n"
+
+
 def test_the_record_is_uploaded_last(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, put = a_task(tmp_path), Store.put
     run_task(task, Analysis(), WANTED, out=tmp_path, store=store)

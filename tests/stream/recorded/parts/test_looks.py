@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from engine.faces.appearance import appearance_of
+from engine.faces.identity import COMPARE_S
 from engine.types import F32, Face
-from stream.recorded.parts.looks import PAUSE_S, KnownFaces, Looks
+from stream.recorded.parts.looks import KnownFaces, Looks
 from stream.recorded.passage import Found, Seen
 from tests.parts import MadePart
 
@@ -28,7 +29,7 @@ def a_look(*, like: F32 | None = None, seed: int = 0) -> F32:
 def test_faces_are_looked_at_when_they_are_new_and_then_now_and_again() -> None:
     part = MadePart(100, 112, {0: 0.0})
     part.show(7, 1, 300.0)
-    assert looks_of(part) == [(10.0, [0]), (10 + PAUSE_S, [0]), (10.7, [1]), (10 + 2 * PAUSE_S, [0])]
+    assert looks_of(part) == [(10.0, [0]), (10 + COMPARE_S, [0]), (10.7, [1]), (10 + 2 * COMPARE_S, [0])]
     found = Found([], [])
     assert Looks().added(found) is found
 
