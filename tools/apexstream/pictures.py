@@ -117,7 +117,8 @@ class Strip:
     @classmethod
     def of(cls, event: Event, number: int) -> Strip:
         """The picture of a recognized event."""
-        parts = [f"{number}", f"{event.label} {event.confidence:.2f}", event.kind or "open", f"face {event.face}"]
+        named = f"{event.label} ({event.why})" if event.why else f"{event.label} {event.confidence:.2f}"
+        parts = [f"{number}", named, event.kind or "open", f"face {event.face}"]
         if event.offset is not None:
             parts.append(f"{event.offset.t - event.onset.t:.2f} s long")
         title = " · ".join([*parts, "cut short"] if event.truncated else parts)

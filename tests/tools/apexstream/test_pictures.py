@@ -139,6 +139,8 @@ def test_an_events_caption_holds_what_is_known() -> None:
     strip = Strip.of(EVENT, 3)
     assert strip.title == "3 · surprise 0.92 · micro · face 0 · 0.43 s long"
     assert [mark.frame for _, mark in strip.moments] == [120, 126, 133]
+    unsure = replace(EVENT, label="uncertain", why="turned away")
+    assert Strip.of(unsure, 3).title == "3 · uncertain (turned away) · micro · face 0 · 0.43 s long"
     assert Strip.of(replace(EVENT, truncated=True), 3).title.endswith("cut short")
 
 
